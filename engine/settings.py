@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from engine.wire.ethernet import VlanTag as VlanTag
+
 DEFAULT_MRU = 1492
 """The largest PPP packet in a PPPoE frame on Ethernet: 1500 less PPPoE's 6 and PPP's 2 (RFC 2516 section 7)."""
 
@@ -29,22 +31,6 @@ class MacPolicy(StrEnum):
     """Locally administered, always the same for the same card and session name."""
     FIXED = "fixed"
     """As written in the configuration."""
-
-
-@dataclass(frozen=True, slots=True)
-class VlanTag:
-    """One VLAN tag as on the wire (IEEE 802.1Q)."""
-
-    vid: int
-    """1 to 4094."""
-    priority: int = 0
-    """0 to 7."""
-    tpid: int = 0x8100
-
-    @property
-    def tci(self) -> int:
-        """The 16 bits that follow the TPID: priority, no drop eligibility, VLAN id."""
-        return self.priority << 13 | self.vid
 
 
 @dataclass(frozen=True, slots=True)

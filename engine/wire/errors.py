@@ -1,0 +1,31 @@
+"""The one error that decoders raise."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Malformed(StrEnum):
+    """What is wrong with a frame; discards are counted by these words."""
+
+    TRUNCATED = "truncated"
+    """It ends before its header does."""
+    BAD_LENGTH = "bad length"
+    """A length field is too small, or says more than there is."""
+    BAD_VERSION = "bad version"
+    """PPPoE VER or TYPE is not 1."""
+    BAD_TAG = "bad tag"
+    """A PPPoE tag runs past LENGTH."""
+    BAD_OPTION = "bad option"
+    """A configuration option is shorter than its header, or runs past the packet."""
+    TOO_MANY_VLANS = "too many VLAN tags"
+    BAD_PROTOCOL = "bad protocol number"
+    """A PPP protocol number that is not odd in its low octet (RFC 1661 section 2)."""
+
+
+class WireError(ValueError):
+    """A frame that can't be decoded; `reason` says what is wrong with it."""
+
+    def __init__(self, reason: Malformed) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
