@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from engine.wire.ethernet import VlanTag as VlanTag
+from engine.wire.ethernet import VlanTag
 
 DEFAULT_MRU = 1492
 """The largest PPP packet in a PPPoE frame on Ethernet: 1500 less PPPoE's 6 and PPP's 2 (RFC 2516 section 7)."""
@@ -70,7 +70,11 @@ class SessionSettings:
     service: str = ""
     """The Service-Name asked for; empty accepts any service (RFC 2516 section 5.1)."""
     ac: AcFilter = AcFilter()
-    auth: tuple[AuthMethod, ...] = (AuthMethod.MSCHAPV2, AuthMethod.CHAP, AuthMethod.PAP)
+    auth: tuple[AuthMethod, ...] = (
+        AuthMethod.MSCHAPV2,
+        AuthMethod.CHAP,
+        AuthMethod.PAP,
+    )
     """The methods that may be used, best first; others are refused."""
     mac_policy: MacPolicy = MacPolicy.CARD
     mac: bytes | None = None

@@ -19,8 +19,6 @@ class Malformed(StrEnum):
     BAD_OPTION = "bad option"
     """A configuration option is shorter than its header, or runs past the packet."""
     TOO_MANY_VLANS = "too many VLAN tags"
-    BAD_PROTOCOL = "bad protocol number"
-    """A PPP protocol number that is not odd in its low octet (RFC 1661 section 2)."""
 
 
 class WireError(ValueError):

@@ -24,7 +24,8 @@ def decode(payload: bytes) -> tuple[int, bytes]:
     """(protocol number, information field).
 
     A protocol number compressed to one octet is accepted although it is never asked for, and so is the HDLC address
-    and control field that some peers leave in front. Raises WireError.
+    and control field that some peers leave in front. A number that breaks the rule of odd and even octets is returned
+    as it is, to be treated as unknown (RFC 1661 section 2). Raises WireError.
     """
     if payload[:2] == b"\xff\x03":
         payload = payload[2:]
@@ -34,8 +35,6 @@ def decode(payload: bytes) -> tuple[int, bytes]:
         return payload[0], payload[1:]
     if len(payload) < 2:
         raise WireError(Malformed.TRUNCATED)
-    if not payload[1] & 1:
-        raise WireError(Malformed.BAD_PROTOCOL)
     return payload[0] << 8 | payload[1], payload[2:]
 
 

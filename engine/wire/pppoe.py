@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from engine.wire.errors import Malformed, WireError
+from engine.wire.text import printable
 
 VERSION_TYPE = 0x11
 HEADER = 6
@@ -44,7 +45,11 @@ class TagType(IntEnum):
     GENERIC_ERROR = 0x0203
 
 
-ERROR_TAGS = (TagType.SERVICE_NAME_ERROR, TagType.AC_SYSTEM_ERROR, TagType.GENERIC_ERROR)
+ERROR_TAGS = (
+    TagType.SERVICE_NAME_ERROR,
+    TagType.AC_SYSTEM_ERROR,
+    TagType.GENERIC_ERROR,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,10 @@ def decode_tags(payload: bytes) -> tuple[Tag, ...]:
 
 def encode_tags(tags: Iterable[Tag]) -> bytes:
     """The tags one after another, without End-Of-List."""
-    return b"".join(tag.type.to_bytes(2, "big") + len(tag.value).to_bytes(2, "big") + tag.value for tag in tags)
+    return b"".join(
+        tag.type.to_bytes(2, "big") + len(tag.value).to_bytes(2, "big") + tag.value
+        for tag in tags
+    )
 
 
 def find(tags: Iterable[Tag], kind: TagType) -> bytes | None:
@@ -122,8 +130,7 @@ def error_text(tags: Iterable[Tag]) -> str | None:
     """
     for tag in tags:
         if tag.type in ERROR_TAGS:
-            text = tag.value.rstrip(b"\0").decode("utf-8", "replace").strip()
-            return text or ERROR_NAMES[TagType(tag.type)]
+            return printable(tag.value) or ERROR_NAMES[TagType(tag.type)]
     return None
 
 
@@ -137,7 +144,9 @@ ERROR_NAMES = {
 def max_payload(tags: Iterable[Tag]) -> int | None:
     """The value of a PPP-Max-Payload tag (RFC 4638 section 5), None if absent or not two octets."""
     value = find(tags, TagType.PPP_MAX_PAYLOAD)
-    return int.from_bytes(value, "big") if value is not None and len(value) == 2 else None
+    return (
+        int.from_bytes(value, "big") if value is not None and len(value) == 2 else None
+    )
 
 
 def line_id_tag(circuit_id: str | None, remote_id: str | None) -> Tag:

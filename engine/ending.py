@@ -1,0 +1,43 @@
+"""Why a session ended; the supervisor decides by the kind when it is dialled again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class EndKind(StrEnum):
+    """What ended a session or kept it from coming up."""
+
+    HUNG_UP = "hung up by you"
+    NO_CONCENTRATOR = "no concentrator answers"
+    NO_ANSWER = "concentrator stopped answering"
+    """It answered at first, then no more: PADR, LCP or authentication ran out of tries."""
+    REFUSED = "refused"
+    """An error tag in PADO, PADS or PADT."""
+    TOO_MANY = "too many sessions"
+    """A refusal that speaks of a limit."""
+    WRONG_PASSWORD = "wrong password"
+    AUTH_METHOD = "no common authentication"
+    NO_ADDRESS = "no address"
+    """The concentrator gave none, or speaks no protocol that we do."""
+    UNWANTED_ADDRESS = "unwanted address"
+    ECHO_TIMEOUT = "no echo"
+    PEER_ENDED = "ended by the concentrator"
+    """A PADT or Terminate-Request."""
+    LOOPED_BACK = "line is looped back"
+    NOT_CONVERGING = "negotiation never settles"
+    CARD_DOWN = "card is down"
+    LOCAL_ERROR = "local error"
+    """This host could not do its part, as with a device that can't be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of one attempt or session."""
+
+    kind: EndKind
+    text: str
+    """A sentence for the operator, with what the other side said."""
+    was_up: bool = False
+    """Whether it had an address."""

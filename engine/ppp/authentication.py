@@ -1,0 +1,390 @@
+"""PAP and CHAP, each as the side that proves itself and as the side that checks (RFC 1334, RFC 1994, RFC 2759).
+
+Every machine here has the same shape, `Authentication`: it is started when LCP comes up, is given the packets of its
+protocol, and ends with a `Result`. A machine lives as long as LCP stays up, because CHAP may challenge again any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.ppp import mschapv2
+from engine.ppp.negotiator import Discard
+from engine.settings import AuthMethod
+from engine.wire import auth, control
+from engine.wire.auth import ChapAlgorithm, ChapCode, PapCode
+from engine.wire.control import ControlPacket
+from engine.wire.ppp import Protocol
+from engine.wire.text import printable
+
+Entropy = Callable[[int], bytes]
+Secrets = Callable[[bytes], str | None]
+"""The password of a user, None if there is no such user."""
+
+ALGORITHMS = {
+    AuthMethod.CHAP: ChapAlgorithm.MD5,
+    AuthMethod.MSCHAPV2: ChapAlgorithm.MSCHAPV2,
+}
+
+RESEND = 3.0
+"""Seconds between repeated PAP requests or CHAP challenges."""
+ATTEMPTS = 10
+PATIENCE = 30.0
+"""How long a CHAP client waits for the concentrator's verdict."""
+MAX_RETRIES = 2
+"""How often an MS-CHAPv2 Failure with R=1 is answered with another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an authentication ended."""
+
+    ok: bool
+    message: str
+    """What the other side said, or what we found; made printable."""
+    user: bytes = b""
+    """Who proved itself, on the checking side."""
+    timed_out: bool = False
+    """The other side fell silent; nothing was decided."""
+
+
+class Authentication(ABC):
+    """One authentication protocol at work in one direction."""
+
+    protocol: int
+
+    def __init__(self) -> None:
+        self.out: list[ControlPacket] = []
+        self.deadline: float | None = None
+        self.result: Result | None = None
+        """Set when it is decided; set anew when a later challenge is decided. Whoever reads it empties it."""
+
+    @abstractmethod
+    def start(self, now: float) -> None:
+        """LCP is up."""
+
+    @abstractmethod
+    def receive(self, data: bytes, now: float) -> None:
+        """Handle one packet; raises WireError or Discard when it is to be ignored."""
+
+    @abstractmethod
+    def handle_timer(self, now: float) -> None:
+        """To be called when `deadline` has passed."""
+
+    def _decide(self, ok: bool, message: str, user: bytes = b"") -> None:
+        self.result = Result(ok, message, user)
+        self.deadline = None
+
+    def _give_up(self, message: str) -> None:
+        self.result = Result(False, message, timed_out=True)
+        self.deadline = None
+
+
+class PapClient(Authentication):
+    """Sends Authenticate-Requests until they are answered (RFC 1334 section 2)."""
+
+    protocol = Protocol.PAP
+
+    def __init__(self, user: str, password: str) -> None:
+        super().__init__()
+        self._credentials = auth.encode_pap_request(user.encode(), password.encode())
+        self._identifier = 0
+        self._sent = 0
+        self._answered = False
+
+    def start(self, now: float) -> None:
+        """Send the first request."""
+        self._send(now)
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take an Ack or Nak of our request."""
+        packet = control.decode(data)
+        if (
+            packet.code not in (PapCode.ACK, PapCode.NAK)
+            or packet.identifier != self._identifier
+            or self._answered
+        ):
+            raise Discard("unexpected PAP packet")
+        self._answered = True
+        self._decide(
+            packet.code == PapCode.ACK, printable(auth.decode_pap_message(packet.data))
+        )
+
+    def handle_timer(self, now: float) -> None:
+        """Ask again, or give up."""
+        if self._sent < ATTEMPTS:
+            self._send(now)
+        else:
+            self._give_up(f"no answer to {ATTEMPTS} PAP requests")
+
+    def _send(self, now: float) -> None:
+        self._identifier = self._sent + 1
+        self._sent += 1
+        self.out.append(
+            ControlPacket(PapCode.REQUEST, self._identifier, self._credentials)
+        )
+        self.deadline = now + RESEND
+
+
+class ChapClient(Authentication):
+    """Answers Challenges; never resends by itself, since the concentrator repeats its Challenge (RFC 1994 section 4.1)."""
+
+    protocol = Protocol.CHAP
+
+    def __init__(
+        self, method: AuthMethod, user: str, password: str, entropy: Entropy
+    ) -> None:
+        super().__init__()
+        self._method = method
+        self._user = user.encode()
+        self._password = password
+        self._entropy = entropy
+        self._challenge: tuple[int, bytes] | None = None
+        self._response = b""
+        self._expected_success = ""
+        self._undecided = False
+        self._retries = 0
+
+    def start(self, now: float) -> None:
+        """Wait for the first Challenge, but not for ever."""
+        self.deadline = now + PATIENCE
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take a Challenge, Success or Failure."""
+        packet = control.decode(data)
+        if packet.code == ChapCode.CHALLENGE:
+            value, _ = auth.decode_chap_value(packet.data)
+            self._answer(packet.identifier, value, now)
+        elif packet.code in (ChapCode.SUCCESS, ChapCode.FAILURE):
+            if (
+                self._challenge is None
+                or packet.identifier != self._challenge[0]
+                or not self._undecided
+            ):
+                raise Discard("unexpected CHAP verdict")
+            if packet.code == ChapCode.SUCCESS:
+                self._succeed(packet.data)
+            else:
+                self._fail(packet, now)
+        else:
+            raise Discard("unexpected CHAP packet")
+
+    def handle_timer(self, now: float) -> None:
+        """The concentrator has been silent for too long."""
+        self._give_up(f"no verdict in {PATIENCE:.0f} s")
+
+    def _answer(self, identifier: int, challenge: bytes, now: float) -> None:
+        if (
+            self._method is AuthMethod.MSCHAPV2
+            and len(challenge) != mschapv2.CHALLENGE_SIZE
+        ):
+            raise Discard("MS-CHAPv2 challenge not of 16 octets")
+        if self._challenge != (identifier, challenge):
+            self._challenge = (identifier, challenge)
+            value = self._compute(identifier, challenge)
+            self._response = auth.encode_chap_value(value, self._user)
+            self._undecided = True
+            self.deadline = now + PATIENCE
+        self.out.append(ControlPacket(ChapCode.RESPONSE, identifier, self._response))
+
+    def _compute(self, identifier: int, challenge: bytes) -> bytes:
+        if self._method is AuthMethod.CHAP:
+            return chap_md5(identifier, self._password.encode(), challenge)
+        peer_challenge = self._entropy(mschapv2.CHALLENGE_SIZE)
+        user = mschapv2.without_domain(self._user)
+        response = mschapv2.nt_response(challenge, peer_challenge, user, self._password)
+        self._expected_success = mschapv2.authenticator_response(
+            self._password, response, peer_challenge, challenge, user
+        )
+        return mschapv2.encode_response(peer_challenge, response)
+
+    def _succeed(self, message: bytes) -> None:
+        self._undecided = False
+        if self._method is AuthMethod.MSCHAPV2 and not mschapv2.success_is_genuine(
+            message, self._expected_success
+        ):
+            self._decide(
+                False, "the concentrator could not prove that it knows the password"
+            )
+        else:
+            shown = (
+                message[42:].partition(b"M=")[2]
+                if self._method is AuthMethod.MSCHAPV2
+                else message
+            )
+            self._decide(True, printable(shown))
+
+    def _fail(self, packet: ControlPacket, now: float) -> None:
+        self._undecided = False
+        if self._method is AuthMethod.CHAP:
+            self._decide(False, printable(packet.data))
+            return
+        fields = mschapv2.parse_failure(packet.data)
+        challenge = _hex(fields.get("C", ""))
+        if (
+            fields.get("R") == "1"
+            and len(challenge) == mschapv2.CHALLENGE_SIZE
+            and self._retries < MAX_RETRIES
+        ):
+            self._retries += 1
+            self._answer((packet.identifier + 1) & 0xFF, challenge, now)
+            return
+        text = (
+            fields.get("M")
+            or mschapv2.FAILURES.get(fields.get("E", ""))
+            or packet.data.decode("utf-8", "replace")
+        )
+        self._decide(False, printable(text.encode()))
+
+
+class PapAuthenticator(Authentication):
+    """Checks PAP requests, and answers a repeated one alike."""
+
+    protocol = Protocol.PAP
+
+    def __init__(self, secrets: Secrets) -> None:
+        super().__init__()
+        self._secrets = secrets
+
+    def start(self, now: float) -> None:
+        """Wait for the first request."""
+        self.deadline = now + PATIENCE
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Answer a request."""
+        packet = control.decode(data)
+        if packet.code != PapCode.REQUEST:
+            raise Discard("unexpected PAP packet")
+        user, password = auth.decode_pap_request(packet.data)
+        secret = self._secrets(user)
+        ok = secret is not None and hmac.compare_digest(secret.encode(), password)
+        message = "Welcome" if ok else "Login incorrect"
+        code = PapCode.ACK if ok else PapCode.NAK
+        self.out.append(
+            ControlPacket(
+                code, packet.identifier, auth.encode_pap_message(message.encode())
+            )
+        )
+        self._decide(ok, message, user)
+
+    def handle_timer(self, now: float) -> None:
+        """The client has been silent for too long."""
+        self._give_up(f"no PAP request in {PATIENCE:.0f} s")
+
+
+class ChapAuthenticator(Authentication):
+    """Challenges, and checks the response."""
+
+    protocol = Protocol.CHAP
+
+    def __init__(
+        self, method: AuthMethod, name: str, secrets: Secrets, entropy: Entropy
+    ) -> None:
+        super().__init__()
+        self._method = method
+        self._name = name.encode()
+        self._secrets = secrets
+        self._entropy = entropy
+        self._identifier = 0
+        self._challenge = b""
+        self._verdict: ControlPacket | None = None
+        self._sent = 0
+
+    def start(self, now: float) -> None:
+        """Send a fresh Challenge; also to challenge again later."""
+        self._identifier = (self._identifier + 1) & 0xFF
+        self._challenge = self._entropy(mschapv2.CHALLENGE_SIZE)
+        self._verdict = None
+        self._sent = 0
+        self._send(now)
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Check a Response; a repeated one gets the same verdict."""
+        packet = control.decode(data)
+        if packet.code != ChapCode.RESPONSE or packet.identifier != self._identifier:
+            raise Discard("unexpected CHAP packet")
+        if self._verdict is not None:
+            self.out.append(self._verdict)
+            return
+        value, user = auth.decode_chap_value(packet.data)
+        ok, message = self._check(value, user)
+        code = ChapCode.SUCCESS if ok else ChapCode.FAILURE
+        self._verdict = ControlPacket(code, packet.identifier, message.encode())
+        self.out.append(self._verdict)
+        self._decide(ok, message, user)
+
+    def handle_timer(self, now: float) -> None:
+        """Challenge again with the same value, or give up."""
+        if self._sent < ATTEMPTS:
+            self._send(now)
+        else:
+            self._give_up(f"no response to {ATTEMPTS} challenges")
+
+    def _send(self, now: float) -> None:
+        self._sent += 1
+        data = auth.encode_chap_value(self._challenge, self._name)
+        self.out.append(ControlPacket(ChapCode.CHALLENGE, self._identifier, data))
+        self.deadline = now + RESEND
+
+    def _check(self, value: bytes, user: bytes) -> tuple[bool, str]:
+        secret = self._secrets(user)
+        if self._method is AuthMethod.CHAP:
+            expected = chap_md5(
+                self._identifier, (secret or "").encode(), self._challenge
+            )
+            ok = secret is not None and hmac.compare_digest(value, expected)
+            return ok, "Welcome" if ok else "Login incorrect"
+        peer_challenge, response = value[:16], value[24:48]
+        name = mschapv2.without_domain(user)
+        if (
+            secret is not None
+            and len(value) == mschapv2.RESPONSE_SIZE
+            and hmac.compare_digest(
+                response,
+                mschapv2.nt_response(self._challenge, peer_challenge, name, secret),
+            )
+        ):
+            proof = mschapv2.authenticator_response(
+                secret, response, peer_challenge, self._challenge, name
+            )
+            return True, f"{proof} M=Welcome"
+        return (
+            False,
+            f"E=691 R=0 C={self._challenge.hex().upper()} V=3 M=Login incorrect",
+        )
+
+
+def chap_md5(identifier: int, secret: bytes, challenge: bytes) -> bytes:
+    """The response of CHAP with MD5, 16 octets (RFC 1994 section 4.1)."""
+    return hashlib.md5(
+        bytes((identifier,)) + secret + challenge, usedforsecurity=False
+    ).digest()
+
+
+def client_for(
+    method: AuthMethod, user: str, password: str, entropy: Entropy
+) -> Authentication:
+    """The machine that proves us by that method."""
+    if method is AuthMethod.PAP:
+        return PapClient(user, password)
+    return ChapClient(method, user, password, entropy)
+
+
+def authenticator_for(
+    method: AuthMethod, name: str, secrets: Secrets, entropy: Entropy
+) -> Authentication:
+    """The machine that checks a client by that method."""
+    if method is AuthMethod.PAP:
+        return PapAuthenticator(secrets)
+    return ChapAuthenticator(method, name, secrets, entropy)
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""

@@ -1,0 +1,43 @@
+"""What was asked, offered, agreed and refused, kept for the operator to see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Column = Literal["asked", "offered", "agreed", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiatedFact:
+    """One negotiated value, as text; empty where nothing was said."""
+
+    asked: str = ""
+    offered: str = ""
+    agreed: str = ""
+    refused: str = ""
+
+
+class Facts:
+    """Negotiated facts by name, in the order in which they came up."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, NegotiatedFact] = {}
+
+    def note(self, name: str, column: Column, value: object) -> None:
+        """Write one cell; a later value replaces an earlier one."""
+        fact = self.by_name.get(name, NegotiatedFact())
+        match column:
+            case "asked":
+                fact = replace(fact, asked=str(value))
+            case "offered":
+                fact = replace(fact, offered=str(value))
+            case "agreed":
+                fact = replace(fact, agreed=str(value))
+            case "refused":
+                fact = replace(fact, refused=str(value))
+        self.by_name[name] = fact
+
+    def clear(self) -> None:
+        """Forget everything, before a new dial."""
+        self.by_name.clear()

@@ -1,0 +1,214 @@
+"""IPCP's options: an address and DNS servers (RFC 1332, RFC 1877); client and concentrator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from engine.ppp.facts import Facts
+from engine.ppp.negotiator import Judgement, Verdict
+from engine.wire.control import IpcpOption, Option
+
+NO_ADDRESS = IPv4Address(0)
+
+_NAMES: dict[int, str] = {
+    IpcpOption.IP_ADDRESSES: "IP addresses (obsolete)",
+    IpcpOption.COMPRESSION: "header compression",
+    IpcpOption.IP_ADDRESS: "address",
+    IpcpOption.PRIMARY_DNS: "primary DNS",
+    IpcpOption.SECONDARY_DNS: "secondary DNS",
+    IpcpOption.PRIMARY_NBNS: "primary NBNS",
+    IpcpOption.SECONDARY_NBNS: "secondary NBNS",
+}
+
+
+def option_name(kind: int) -> str:
+    """An IPCP option's name for people."""
+    return _NAMES.get(kind, f"IPCP option {kind}")
+
+
+def value_text(option: Option) -> str:
+    """An IPCP option's value for people."""
+    if len(option.value) == 4 and option.type != IpcpOption.COMPRESSION:
+        return str(IPv4Address(option.value))
+    return option.value.hex() or "yes"
+
+
+def _unusable(address: IPv4Address) -> bool:
+    """Addresses that no host can have: 0.0.0.0, loopback, multicast, broadcast."""
+    return (
+        address.is_unspecified
+        or address.is_loopback
+        or address.is_multicast
+        or int(address) == 0xFFFFFFFF
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ipv4Agreed:
+    """What IPCP settled; `peer` is None where the concentrator names no address of its own, which is legal."""
+
+    address: IPv4Address
+    peer: IPv4Address | None
+    dns: tuple[IPv4Address, ...]
+
+
+class IpcpClient:
+    """The OptionHandler of a client: asks for everything as 0.0.0.0 and takes what the Nak says."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self.reset()
+
+    def reset(self) -> None:
+        """Ask for an address and two DNS servers again."""
+        wanted = (
+            IpcpOption.IP_ADDRESS,
+            IpcpOption.PRIMARY_DNS,
+            IpcpOption.SECONDARY_DNS,
+        )
+        self._wanted: dict[int, IPv4Address] = dict.fromkeys(wanted, NO_ADDRESS)
+        self._agreed: dict[int, IPv4Address] = {}
+        self._peer: IPv4Address | None = None
+
+    def agreed(self) -> Ipv4Agreed | None:
+        """What was settled; None if no usable address came of it."""
+        address = self._agreed.get(IpcpOption.IP_ADDRESS, NO_ADDRESS)
+        if _unusable(address):
+            return None
+        dns = (
+            self._agreed.get(kind, NO_ADDRESS)
+            for kind in (IpcpOption.PRIMARY_DNS, IpcpOption.SECONDARY_DNS)
+        )
+        return Ipv4Agreed(
+            address,
+            self._peer,
+            tuple(dict.fromkeys(server for server in dns if not _unusable(server))),
+        )
+
+    def request(self) -> list[Option]:
+        """The address and DNS servers, as far as they were not rejected."""
+        options = [
+            Option(kind, address.packed) for kind, address in self._wanted.items()
+        ]
+        for option in options:
+            self._facts.note(option_name(option.type), "asked", value_text(option))
+        return options
+
+    def judge(self, option: Option) -> Judgement:
+        """The peer's own address is taken; DNS servers and compression are not ours to give."""
+        if option.type == IpcpOption.IP_ADDRESS and len(option.value) == 4:
+            self._facts.note("concentrator's address", "offered", value_text(option))
+            if not _unusable(IPv4Address(option.value)):
+                return Verdict.ACK, option
+            self._facts.note("concentrator's address", "refused", value_text(option))
+        else:
+            self._facts.note(
+                f"{option_name(option.type)} (peer's)", "offered", value_text(option)
+            )
+            self._facts.note(
+                f"{option_name(option.type)} (peer's)", "refused", value_text(option)
+            )
+        return Verdict.REJECT, option
+
+    def missing(self, options: Sequence[Option]) -> list[Option]:
+        """Nothing: a peer without an address is legal."""
+        return []
+
+    def peer_agreed(self, options: Sequence[Option]) -> None:
+        """Take over the peer's own address."""
+        self._peer = next(
+            (IPv4Address(o.value) for o in options if o.type == IpcpOption.IP_ADDRESS),
+            None,
+        )
+        if self._peer is not None:
+            self._facts.note("concentrator's address", "agreed", self._peer)
+
+    def ours_agreed(self, options: Sequence[Option]) -> None:
+        """Take over what we were given."""
+        self._agreed = {option.type: IPv4Address(option.value) for option in options}
+        for option in options:
+            self._facts.note(option_name(option.type), "agreed", value_text(option))
+
+    def naked(self, options: Sequence[Option]) -> None:
+        """Take the values; what we never asked for is none of our business."""
+        for option in options:
+            if option.type in self._wanted and len(option.value) == 4:
+                self._wanted[option.type] = IPv4Address(option.value)
+                self._facts.note(
+                    option_name(option.type), "offered", value_text(option)
+                )
+
+    def rejected(self, options: Sequence[Option]) -> None:
+        """Do without them, one by one."""
+        for option in options:
+            self._wanted.pop(option.type, None)
+            self._facts.note(option_name(option.type), "refused", "by the peer")
+
+
+@dataclass(frozen=True, slots=True)
+class Ipv4Grant:
+    """What a concentrator gives one client; `own` is the concentrator's address."""
+
+    own: IPv4Address
+    client: IPv4Address
+    dns: tuple[IPv4Address, ...] = ()
+
+
+class IpcpConcentrator:
+    """The OptionHandler of a concentrator: insists on the client's address, hands out DNS servers."""
+
+    def __init__(self, grant: Ipv4Grant) -> None:
+        self._grant = grant
+        dns = (*grant.dns, NO_ADDRESS, NO_ADDRESS)
+        self._given: dict[int, IPv4Address] = {
+            IpcpOption.IP_ADDRESS: grant.client,
+            IpcpOption.PRIMARY_DNS: dns[0],
+            IpcpOption.SECONDARY_DNS: dns[1],
+        }
+        self.reset()
+
+    def reset(self) -> None:
+        """Ask for our own address again."""
+        self._rejected = False
+        self.client_agreed = False
+
+    def request(self) -> list[Option]:
+        """Our own address, unless it was rejected."""
+        return (
+            []
+            if self._rejected
+            else [Option(IpcpOption.IP_ADDRESS, self._grant.own.packed)]
+        )
+
+    def judge(self, option: Option) -> Judgement:
+        """Each client gets exactly what stands in its grant."""
+        given = self._given.get(option.type, NO_ADDRESS)
+        if given == NO_ADDRESS or len(option.value) != 4:
+            return Verdict.REJECT, option
+        if option.value == given.packed:
+            return Verdict.ACK, option
+        return Verdict.NAK, Option(option.type, given.packed)
+
+    def missing(self, options: Sequence[Option]) -> list[Option]:
+        """A client must have an address."""
+        if any(option.type == IpcpOption.IP_ADDRESS for option in options):
+            return []
+        return [Option(IpcpOption.IP_ADDRESS, self._grant.client.packed)]
+
+    def peer_agreed(self, options: Sequence[Option]) -> None:
+        """The client has its address now, unless it never asked for one."""
+        self.client_agreed = any(
+            option.type == IpcpOption.IP_ADDRESS for option in options
+        )
+
+    def ours_agreed(self, options: Sequence[Option]) -> None:
+        """Nothing to take over."""
+
+    def naked(self, options: Sequence[Option]) -> None:
+        """We keep our address."""
+
+    def rejected(self, options: Sequence[Option]) -> None:
+        """A client that won't hear our address may come up without."""
+        self._rejected = True

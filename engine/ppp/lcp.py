@@ -1,0 +1,239 @@
+"""LCP's options: MRU, magic number and authentication protocol (RFC 1661 section 6, RFC 2516 section 7).
+
+What else a peer may ask for makes no sense on Ethernet and is rejected: ACCM, field compression, FCS alternatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from engine.ppp.facts import Facts
+from engine.ppp.negotiator import Judgement, Verdict
+from engine.settings import AuthMethod
+from engine.wire.auth import ChapAlgorithm
+from engine.wire.control import LcpOption, Option
+from engine.wire.ppp import Protocol
+
+MIN_MRU = 128
+"""The smallest MRU accepted from a peer."""
+DEFAULT_PEER_MRU = 1500
+"""What a peer that doesn't say takes (RFC 1661 section 6.1)."""
+
+AUTH_VALUES: dict[AuthMethod, bytes] = {
+    AuthMethod.PAP: Protocol.PAP.to_bytes(2, "big"),
+    AuthMethod.CHAP: Protocol.CHAP.to_bytes(2, "big") + bytes((ChapAlgorithm.MD5,)),
+    AuthMethod.MSCHAPV2: Protocol.CHAP.to_bytes(2, "big")
+    + bytes((ChapAlgorithm.MSCHAPV2,)),
+}
+"""The authentication option's value for each method."""
+
+_AUTH_NAMES = {
+    **{value: str(method) for method, value in AUTH_VALUES.items()},
+    Protocol.EAP.to_bytes(2, "big"): "eap",
+    Protocol.CHAP.to_bytes(2, "big") + b"\x80": "mschap (version 1)",
+}
+
+OPTION_NAMES: dict[int, str] = {
+    LcpOption.MRU: "MRU",
+    LcpOption.ACCM: "ACCM",
+    LcpOption.AUTHENTICATION: "authentication",
+    LcpOption.QUALITY: "quality protocol",
+    LcpOption.MAGIC: "magic",
+    LcpOption.PFC: "protocol-field compression",
+    LcpOption.ACFC: "address-field compression",
+    LcpOption.FCS_ALTERNATIVES: "FCS alternatives",
+}
+
+
+def option_name(kind: int) -> str:
+    """An LCP option's name for people."""
+    return OPTION_NAMES.get(kind, f"option {kind}")
+
+
+def auth_name(value: bytes) -> str:
+    """An authentication option's value for people."""
+    return _AUTH_NAMES.get(value) or f"protocol {value.hex()}"
+
+
+def value_text(option: Option) -> str:
+    """An LCP option's value for people."""
+    match option.type:
+        case LcpOption.MRU if len(option.value) == 2:
+            return str(int.from_bytes(option.value, "big"))
+        case LcpOption.MAGIC | LcpOption.ACCM if len(option.value) == 4:
+            return f"0x{option.value.hex()}"
+        case LcpOption.AUTHENTICATION:
+            return auth_name(option.value)
+        case _:
+            return option.value.hex() or "yes"
+
+
+@dataclass(frozen=True, slots=True)
+class LcpWishes:
+    """What one side of a link wants of LCP."""
+
+    mru: int
+    """The largest packet we take; also the most we believe a peer's MRU, since it is what the Ethernet carries."""
+    may_authenticate_with: tuple[AuthMethod, ...] = ()
+    """Methods we let the peer demand of us, best first."""
+    demand: tuple[AuthMethod, ...] = ()
+    """Methods we demand of the peer, one of them, best first; empty for a client."""
+
+
+class LcpOptions:
+    """The OptionHandler of LCP."""
+
+    def __init__(
+        self, wishes: LcpWishes, entropy: Callable[[int], bytes], facts: Facts
+    ) -> None:
+        self._wishes = wishes
+        self._entropy = entropy
+        self._facts = facts
+        self.reset()
+
+    def reset(self) -> None:
+        """Ask for everything again, with a new magic number."""
+        self.magic = self._new_magic()
+        self.mru = self._wishes.mru
+        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.mru)
+        self.authenticate_with: AuthMethod | None = None
+        """What we have agreed to prove ourselves with."""
+        self.demanded: AuthMethod | None = (
+            self._wishes.demand[0] if self._wishes.demand else None
+        )
+        """What the peer is to prove itself with."""
+        self.refused_auth = ""
+        """The last authentication protocol the peer wanted and we wouldn't do, for a failure's text."""
+        self.looped_back = 0
+        """How often the peer's magic number was our own: more than once means we hear ourselves."""
+        self._rejected: set[int] = set()
+
+    def request(self) -> list[Option]:
+        """MRU, magic number and, for a concentrator, the authentication demanded."""
+        wanted = [
+            Option(LcpOption.MRU, self.mru.to_bytes(2, "big")),
+            Option(LcpOption.MAGIC, self.magic),
+        ]
+        if self.demanded is not None:
+            wanted.insert(
+                1, Option(LcpOption.AUTHENTICATION, AUTH_VALUES[self.demanded])
+            )
+        options = [option for option in wanted if option.type not in self._rejected]
+        for option in options:
+            self._facts.note(option_name(option.type), "asked", value_text(option))
+        return options
+
+    def judge(self, option: Option) -> Judgement:
+        """Our view of one option of the peer."""
+        verdict, wish = self._judge(option)
+        self._facts.note(option_name(option.type), "offered", value_text(option))
+        if verdict is Verdict.REJECT:
+            self._facts.note(option_name(option.type), "refused", value_text(option))
+        return verdict, wish
+
+    def _judge(self, option: Option) -> Judgement:
+        value = option.value
+        match option.type:
+            case LcpOption.MRU if len(value) == 2:
+                asked = int.from_bytes(value, "big")
+                fits = min(max(asked, MIN_MRU), self._wishes.mru)
+                return _ack_or_nak(option, fits.to_bytes(2, "big"))
+            case LcpOption.MAGIC if len(value) == 4:
+                if value == self.magic and LcpOption.MAGIC not in self._rejected:
+                    self.looped_back += 1
+                    return Verdict.NAK, Option(LcpOption.MAGIC, self._new_magic())
+                return _ack_or_nak(option, value if any(value) else self._new_magic())
+            case LcpOption.AUTHENTICATION if len(value) >= 2:
+                return self._judge_authentication(option)
+            case _:
+                return Verdict.REJECT, option
+
+    def _judge_authentication(self, option: Option) -> Judgement:
+        allowed = self._wishes.may_authenticate_with
+        if not allowed:
+            self.refused_auth = auth_name(option.value)
+            return Verdict.REJECT, option
+        if any(option.value == AUTH_VALUES[method] for method in allowed):
+            return Verdict.ACK, option
+        self.refused_auth = auth_name(option.value)
+        return Verdict.NAK, Option(LcpOption.AUTHENTICATION, AUTH_VALUES[allowed[0]])
+
+    def missing(self, options: Sequence[Option]) -> list[Option]:
+        """Nothing: every LCP option has a default."""
+        return []
+
+    def peer_agreed(self, options: Sequence[Option]) -> None:
+        """Take over what we acknowledged."""
+        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.mru)
+        self.authenticate_with = None
+        for option in options:
+            if option.type == LcpOption.MRU:
+                self.peer_mru = int.from_bytes(option.value, "big")
+            elif option.type == LcpOption.AUTHENTICATION:
+                self.authenticate_with = next(
+                    m for m, value in AUTH_VALUES.items() if value == option.value
+                )
+            if option.type not in (LcpOption.MRU, LcpOption.MAGIC):
+                self._facts.note(option_name(option.type), "agreed", value_text(option))
+        self._facts.note("peer's MRU", "agreed", self.peer_mru)
+
+    def ours_agreed(self, options: Sequence[Option]) -> None:
+        """Note what the peer acknowledged."""
+        agreed = {option.type for option in options}
+        if LcpOption.MAGIC not in agreed:
+            self.magic = bytes(4)
+        for option in options:
+            self._facts.note(option_name(option.type), "agreed", value_text(option))
+
+    def naked(self, options: Sequence[Option]) -> None:
+        """Move towards what the peer suggests, as far as we can."""
+        for option in options:
+            match option.type:
+                case LcpOption.MRU if len(option.value) == 2:
+                    suggested = int.from_bytes(option.value, "big")
+                    if MIN_MRU <= suggested <= self._wishes.mru:
+                        self.mru = suggested
+                case LcpOption.MAGIC:
+                    # The peer saw its own number in ours: a new one tells a coincidence from a loop.
+                    self.magic = self._new_magic()
+                case LcpOption.AUTHENTICATION if self.demanded is not None:
+                    self.demanded = next(
+                        (
+                            method
+                            for method in self._wishes.demand
+                            if AUTH_VALUES[method] == option.value
+                        ),
+                        self._next_demand(),
+                    )
+
+    def rejected(self, options: Sequence[Option]) -> None:
+        """Do without; a peer that rejects authentication is asked no more, and the link checks what it did agree to."""
+        for option in options:
+            self._rejected.add(option.type)
+            self._facts.note(
+                option_name(option.type),
+                "refused",
+                f"{value_text(option)} (by the peer)",
+            )
+            if option.type == LcpOption.AUTHENTICATION:
+                self.demanded = None
+
+    def _next_demand(self) -> AuthMethod | None:
+        """The demand after the present one, round and round; the Nak bound ends it."""
+        demands = self._wishes.demand
+        return (
+            demands[(demands.index(self.demanded) + 1) % len(demands)]
+            if self.demanded in demands
+            else None
+        )
+
+    def _new_magic(self) -> bytes:
+        magic = self._entropy(4)
+        return magic if any(magic) else b"\0\0\0\1"
+
+
+def _ack_or_nak(option: Option, acceptable: bytes) -> Judgement:
+    if option.value == acceptable:
+        return Verdict.ACK, option
+    return Verdict.NAK, Option(option.type, acceptable)

@@ -1,0 +1,668 @@
+"""PPP over one PPPoE session: LCP, then authentication, then the network protocols (RFC 1661 section 3).
+
+A `Link` knows nothing of Ethernet or PPPoE: PPP packets go in and out. The same link serves a client and a
+concentrator; what differs is in the `Side` it is made with.
+
+    Dead -> Establish (LCP) -> Authenticate -> Network (IPCP, IPv6CP) -> Terminate
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol as Interface
+
+from engine.ending import End, EndKind
+from engine.ppp.authentication import Authentication
+from engine.ppp.automaton import State
+from engine.ppp.facts import Facts
+from engine.ppp.ipcp import Ipv4Agreed
+from engine.ppp.ipv6cp import Ipv6Agreed, Ipv6cpOptions
+from engine.ppp.lcp import LcpOptions, LcpWishes
+from engine.ppp.negotiator import (
+    Discard,
+    Extension,
+    Failure,
+    Negotiator,
+    OptionHandler,
+    Signal,
+    Timing,
+)
+from engine.settings import DEFAULT_MRU, AuthMethod, KeepaliveSettings
+from engine.wire import control, ppp
+from engine.wire.control import Code, ControlPacket
+from engine.wire.errors import WireError
+from engine.wire.ppp import Protocol
+from engine.wire.text import printable
+
+AUTH_PROTOCOLS = (Protocol.PAP, Protocol.CHAP, Protocol.EAP)
+NCPS = (Protocol.IPCP, Protocol.IPV6CP)
+PROBE_TRIES = 3
+PROBE_WAIT = 1.0
+"""Seconds between full-size Echo-Requests (RFC 4638 section 5.2)."""
+
+
+class Phase(StrEnum):
+    """The phases of RFC 1661 section 3.2."""
+
+    DEAD = "dead"
+    ESTABLISH = "establish"
+    AUTHENTICATE = "authenticate"
+    NETWORK = "network"
+    TERMINATE = "terminate"
+
+
+class IpcpHandler(OptionHandler, Interface):
+    """IPCP's options, of either side."""
+
+    def agreed(self) -> Ipv4Agreed | None:
+        """The addresses settled, None if none are usable."""
+
+
+class Side(Interface):
+    """What a client and a concentrator do differently."""
+
+    lcp: LcpWishes
+    ipv6: bool
+
+    def prove(self, method: AuthMethod) -> Authentication:
+        """The machine that proves us to the peer."""
+
+    def check(self, method: AuthMethod) -> Authentication:
+        """The machine that checks the peer."""
+
+    def ipcp(self, user: bytes) -> IpcpHandler | None:
+        """IPCP's options for a peer that proved itself as `user`; None refuses it an address."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged:
+    """The link entered another phase."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """Our authentication or the peer's succeeded."""
+
+    method: AuthMethod
+    message: str
+    user: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ipv4Opened:
+    """IPCP is open."""
+
+    agreed: Ipv4Agreed
+
+
+@dataclass(frozen=True, slots=True)
+class Ipv4Closed:
+    """IPCP is not open any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ipv6Opened:
+    """IPv6CP is open."""
+
+    agreed: Ipv6Agreed
+
+
+@dataclass(frozen=True, slots=True)
+class Ipv6Closed:
+    """IPv6CP is not open any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MtuVerified:
+    """A full-size echo came back, or never did (RFC 4638): `mtu` is what the link carries."""
+
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the operator may want to know; it changes nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEnded:
+    """The link is over; nothing more is sent."""
+
+    end: End
+
+
+LinkEvent = (
+    PhaseChanged
+    | Authenticated
+    | Ipv4Opened
+    | Ipv4Closed
+    | Ipv6Opened
+    | Ipv6Closed
+    | MtuVerified
+    | Notice
+    | LinkEnded
+)
+
+
+class Link:
+    """One PPP link, without I/O."""
+
+    def __init__(
+        self,
+        side: Side,
+        entropy: Callable[[int], bytes],
+        facts: Facts,
+        timing: Timing,
+        keepalive: KeepaliveSettings,
+    ) -> None:
+        self.phase = Phase.DEAD
+        self.counters: Counter[str] = Counter()
+        """Discarded packets by reason, and control packets by name."""
+        self.rtt: float | None = None
+        """Seconds between the latest Echo-Request and its reply."""
+        self._side = side
+        self._entropy = entropy
+        self._facts = facts
+        self._timing = timing
+        self._keepalive = keepalive
+        self._options = LcpOptions(side.lcp, entropy, facts)
+        extensions: dict[int, Extension] = {
+            Code.PROTOCOL_REJECT: self._protocol_reject,
+            Code.ECHO_REQUEST: self._echo_request,
+            Code.ECHO_REPLY: self._echo_reply,
+            Code.DISCARD_REQUEST: self._ignore,
+            Code.IDENTIFICATION: self._identification,
+            Code.TIME_REMAINING: self._ignore,
+        }
+        self._lcp = Negotiator(Protocol.LCP, self._options, timing, extensions)
+        self._ncps: dict[int, Negotiator] = {}
+        self._ipcp: IpcpHandler | None = None
+        self._ipv6cp: Ipv6cpOptions | None = None
+        self._auths: dict[int, tuple[AuthMethod, Authentication]] = {}
+        self._unproven: set[int] = set()
+        self._peer_user = b""
+        self._end: End | None = None
+        self._echo_at: float | None = None
+        self._echo_misses = 0
+        self._echo_sent: dict[int, float] = {}
+        self._probe_at: float | None = None
+        self._probes = 0
+        self._probe_ids: set[int] = set()
+        self._path_mtu = DEFAULT_MRU
+        self._events: deque[LinkEvent] = deque()
+        self._out: list[bytes] = []
+
+    # What the lower layer and the owner do
+
+    def start(self, now: float) -> None:
+        """The PPPoE session is open: begin with LCP."""
+        self._enter(Phase.ESTABLISH)
+        self._lcp.open(now)
+        self._lcp.up(now)
+        self._settle(now)
+
+    def terminate(self, now: float, end: End) -> None:
+        """End the link in an orderly way; LinkEnded follows when the peer has agreed, or has been asked often enough."""
+        if self.phase is Phase.DEAD:
+            return
+        self._end = self._end or end
+        self._enter(Phase.TERMINATE)
+        self._lcp.close(now)
+        self._settle(now)
+        if self._lcp.state <= State.CLOSED:
+            self._finish()
+
+    def stop(self, now: float, end: End) -> None:
+        """The PPPoE session is gone: end at once, without another frame."""
+        if self.phase is Phase.DEAD:
+            return
+        self._end = end
+        self._lcp.down(now)
+        self._settle(now)
+        self._finish()
+        self._out.clear()
+
+    def receive(self, packet: bytes, now: float) -> None:
+        """Handle one PPP packet; what is malformed or out of place is counted and otherwise ignored."""
+        if self.phase is Phase.DEAD:
+            self.counters["discarded: link is down"] += 1
+            return
+        try:
+            protocol, information = ppp.decode(packet)
+            self._dispatch(protocol, information, now)
+        except (WireError, Discard) as error:
+            self.counters[f"discarded: {error}"] += 1
+        self._settle(now)
+
+    def note_traffic(self) -> None:
+        """Data arrived from the peer: it is alive, whatever became of its Echo-Replies."""
+        self._echo_misses = 0
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is to be called next, None for not at all."""
+        deadlines = [self._lcp.deadline, self._echo_at, self._probe_at]
+        deadlines += [ncp.deadline for ncp in self._ncps.values()]
+        deadlines += [auth.deadline for _, auth in self._auths.values()]
+        return min(
+            (deadline for deadline in deadlines if deadline is not None), default=None
+        )
+
+    def handle_timer(self, now: float) -> None:
+        """Do whatever is due by now; calling it early does nothing."""
+        self._lcp.handle_timer(now)
+        for ncp in self._ncps.values():
+            ncp.handle_timer(now)
+        for _, auth in self._auths.values():
+            if auth.deadline is not None and now >= auth.deadline:
+                auth.handle_timer(now)
+        if self._echo_at is not None and now >= self._echo_at:
+            self._send_echo(now)
+        if self._probe_at is not None and now >= self._probe_at:
+            self._send_probe(now)
+        self._settle(now)
+
+    def packets_to_send(self) -> list[bytes]:
+        """PPP packets for the peer, oldest first."""
+        out, self._out = self._out, []
+        return out
+
+    def next_event(self) -> LinkEvent | None:
+        """What happened, oldest first; None when there is nothing more."""
+        return self._events.popleft() if self._events else None
+
+    @property
+    def mtu(self) -> int:
+        """The longest IP packet the link carries either way; over 1492 only when a full-size echo has proven it."""
+        agreed = min(self._options.mru, self._options.peer_mru)
+        return min(agreed, self._path_mtu)
+
+    @property
+    def lcp_state(self) -> State:
+        """LCP's state."""
+        return self._lcp.state
+
+    def challenge(self, now: float) -> None:
+        """Demand another proof of the peer while the link is up (RFC 1994 section 4.1)."""
+        for _, auth in self._auths.values():
+            if auth.protocol == Protocol.CHAP and self.phase is Phase.NETWORK:
+                auth.start(now)
+        self._settle(now)
+
+    def renegotiate(self, now: float) -> None:
+        """Start LCP all over, as a concentrator does when it hands a line to another one."""
+        self._lcp.down(now)
+        self._settle(now)
+        self._lcp.up(now)
+        self._settle(now)
+
+    def timers(self, now: float) -> list[tuple[str, float]]:
+        """Running timers: name and the seconds left."""
+        named = [
+            ("LCP restart", self._lcp.deadline),
+            ("next echo", self._echo_at),
+            ("full-size echo", self._probe_at),
+        ]
+        named += [
+            (f"{Protocol(number).name} restart", ncp.deadline)
+            for number, ncp in self._ncps.items()
+        ]
+        named += [
+            (f"{Protocol(number).name} patience", auth.deadline)
+            for number, (_, auth) in self._auths.items()
+        ]
+        return [
+            (name, deadline - now) for name, deadline in named if deadline is not None
+        ]
+
+    # Packets in
+
+    def _dispatch(self, protocol: int, information: bytes, now: float) -> None:
+        if protocol == Protocol.LCP:
+            self._lcp.receive(information, now)
+            self._echo_misses = 0
+        elif protocol in AUTH_PROTOCOLS:
+            if protocol not in self._auths:
+                raise Discard("authentication that was not negotiated")
+            self._auths[protocol][1].receive(information, now)
+            self._echo_misses = 0
+        elif protocol in NCPS and self.phase is not Phase.NETWORK:
+            raise Discard("network protocol before authentication is finished")
+        elif protocol in self._ncps:
+            self._ncps[protocol].receive(information, now)
+            self._echo_misses = 0
+        elif protocol in (Protocol.IPV4, Protocol.IPV6):
+            raise Discard("IP packet while its protocol is not open")
+        elif self._lcp.state is State.OPENED:
+            self.counters["unknown protocol"] += 1
+            room = max(self._options.peer_mru - 6, 0)
+            self._send_lcp(
+                Code.PROTOCOL_REJECT, protocol.to_bytes(2, "big") + information[:room]
+            )
+        else:
+            raise Discard("unknown protocol before LCP is open")
+
+    # LCP's own codes
+
+    def _protocol_reject(self, packet: ControlPacket, now: float) -> None:
+        if self._lcp.state is not State.OPENED or len(packet.data) < 2:
+            raise Discard("unexpected Protocol-Reject")
+        rejected = int.from_bytes(packet.data[:2], "big")
+        if rejected == Protocol.LCP:
+            self._lcp.protocol_rejected(now)
+        elif rejected in self._ncps:
+            self._ncps[rejected].protocol_rejected(now)
+        elif rejected in self._auths:
+            self._fail(
+                EndKind.AUTH_METHOD,
+                "The concentrator rejects the authentication protocol it asked for.",
+                now,
+            )
+
+    def _echo_request(self, packet: ControlPacket, now: float) -> None:
+        if self._lcp.state is not State.OPENED:
+            raise Discard("Echo-Request while LCP is not open")
+        if len(packet.data) < 4:
+            raise Discard("Echo-Request without a magic number")
+        if self._is_own_magic(packet.data[:4]):
+            self._events.append(
+                Notice(
+                    "An Echo-Request carries our own magic number: the line is looped back."
+                )
+            )
+            raise Discard("looped back")
+        reply = ControlPacket(
+            Code.ECHO_REPLY, packet.identifier, self._options.magic + packet.data[4:]
+        )
+        self._emit(Protocol.LCP, reply)
+
+    def _echo_reply(self, packet: ControlPacket, now: float) -> None:
+        if self._lcp.state is not State.OPENED:
+            raise Discard("Echo-Reply while LCP is not open")
+        sent = self._echo_sent.pop(packet.identifier, None)
+        if sent is None:
+            raise Discard("Echo-Reply to nothing we sent")
+        if self._is_own_magic(packet.data[:4]):
+            raise Discard("looped back")
+        self.rtt = now - sent
+        if packet.identifier in self._probe_ids and self._probe_at is not None:
+            self._probe_at = None
+            self._path_mtu = self._side.lcp.mru
+            self._events.append(MtuVerified(self.mtu))
+
+    def _identification(self, packet: ControlPacket, now: float) -> None:
+        text = printable(packet.data[4:])
+        if text:
+            self._facts.note("identification", "offered", text)
+
+    def _ignore(self, packet: ControlPacket, now: float) -> None:
+        """Discard-Request and Time-Remaining need no answer."""
+
+    def _is_own_magic(self, magic: bytes) -> bool:
+        return any(magic) and magic == self._options.magic
+
+    # Keepalive and path check
+
+    def _send_echo(self, now: float) -> None:
+        if self._echo_misses >= self._keepalive.failures:
+            self._echo_at = None
+            waited = self._keepalive.failures * self._keepalive.interval
+            self._fail(
+                EndKind.ECHO_TIMEOUT,
+                f"No answer to {self._keepalive.failures} Echo-Requests in {waited:.0f} s.",
+                now,
+            )
+            return
+        self._echo_misses += 1
+        self._echo_sent = {k: at for k, at in self._echo_sent.items() if now - at < 60}
+        self._echo_sent[self._send_lcp(Code.ECHO_REQUEST, self._options.magic)] = now
+        self._echo_at = now + self._keepalive.interval
+
+    def _send_probe(self, now: float) -> None:
+        """Ask for a full-size echo, or settle for what every Ethernet carries."""
+        if self._probes == PROBE_TRIES:
+            self._probe_at = None
+            self._events.append(
+                Notice(
+                    f"Packets of {self._full_size()} octets don't get through; using {self.mtu}."
+                )
+            )
+            self._events.append(MtuVerified(self.mtu))
+            return
+        self._probes += 1
+        padding = bytes(self._full_size() - 8)
+        identifier = self._send_lcp(Code.ECHO_REQUEST, self._options.magic + padding)
+        self._echo_sent[identifier] = now
+        self._probe_ids.add(identifier)
+        self._probe_at = now + PROBE_WAIT
+
+    def _full_size(self) -> int:
+        return min(self._options.mru, self._options.peer_mru)
+
+    # Layers up and down
+
+    def _settle(self, now: float) -> None:
+        """Carry signals from layer to layer until nothing moves, and collect what is to be sent."""
+        moved = True
+        while moved:
+            moved = False
+            self._flush(Protocol.LCP, self._lcp.out)
+            for signal in self._lcp.take_signals():
+                moved = True
+                self._lcp_signal(signal, now)
+            for number, (method, auth) in list(self._auths.items()):
+                self._flush(number, auth.out)
+                if auth.result is not None:
+                    moved = True
+                    self._authentication_decided(number, method, auth, now)
+            for number, ncp in list(self._ncps.items()):
+                self._flush(number, ncp.out)
+                for signal in ncp.take_signals():
+                    moved = True
+                    self._ncp_signal(number, ncp, signal, now)
+
+    def _lcp_signal(self, signal: Signal, now: float) -> None:
+        match signal:
+            case Signal.UP:
+                self._lcp_up(now)
+            case Signal.DOWN:
+                self._lcp_down(now)
+            case Signal.FINISHED:
+                self._finish()
+            case Signal.STARTED:
+                pass
+
+    def _lcp_up(self, now: float) -> None:
+        options = self._options
+        self._lcp.max_packet = options.peer_mru
+        self._echo_misses = 0
+        self._echo_sent.clear()
+        if self._keepalive.interval > 0:
+            self._echo_at = now + self._keepalive.interval
+        if self._full_size() > DEFAULT_MRU:
+            self._probes = 0
+            self._probe_at = now
+        if self._side.lcp.demand and options.demanded is None:
+            self._fail(EndKind.AUTH_METHOD, "The client refuses to authenticate.", now)
+            return
+        self._auths.clear()
+        if options.authenticate_with is not None:
+            self._add_authentication(
+                options.authenticate_with, self._side.prove(options.authenticate_with)
+            )
+        if options.demanded is not None:
+            self._add_authentication(
+                options.demanded, self._side.check(options.demanded)
+            )
+        self._unproven = set(self._auths)
+        if self._unproven:
+            self._enter(Phase.AUTHENTICATE)
+            for _, auth in self._auths.values():
+                auth.start(now)
+        else:
+            self._network(now)
+
+    def _add_authentication(self, method: AuthMethod, auth: Authentication) -> None:
+        self._auths[auth.protocol] = (method, auth)
+
+    def _lcp_down(self, now: float) -> None:
+        self._echo_at = self._probe_at = None
+        self._path_mtu = DEFAULT_MRU
+        for ncp in self._ncps.values():
+            ncp.down(now)
+        for number, ncp in self._ncps.items():
+            for signal in ncp.take_signals():
+                if signal is Signal.DOWN:
+                    self._closed(number)
+        self._ncps.clear()
+        self._auths.clear()
+        if self.phase is not Phase.TERMINATE:
+            stopping = self._lcp.state is State.STOPPING
+            self._enter(Phase.TERMINATE if stopping else Phase.ESTABLISH)
+            if stopping and self._end is None:
+                text = "The concentrator ended the session with a Terminate-Request."
+                self._end = End(EndKind.PEER_ENDED, text)
+
+    def _authentication_decided(
+        self, number: int, method: AuthMethod, auth: Authentication, now: float
+    ) -> None:
+        result, auth.result = auth.result, None
+        assert result is not None
+        if not result.ok:
+            if result.timed_out:
+                self._fail(
+                    EndKind.NO_ANSWER,
+                    f"Authentication by {method} was never finished: {result.message}.",
+                    now,
+                )
+            else:
+                said = f': "{result.message}"' if result.message else ""
+                self._fail(
+                    EndKind.WRONG_PASSWORD,
+                    f"The password was refused ({method}){said}.",
+                    now,
+                )
+            return
+        self._peer_user = result.user or self._peer_user
+        self._events.append(Authenticated(method, result.message, result.user))
+        self._unproven.discard(number)
+        if not self._unproven and self.phase is Phase.AUTHENTICATE:
+            self._network(now)
+
+    def _network(self, now: float) -> None:
+        self._enter(Phase.NETWORK)
+        self._ipcp = self._side.ipcp(self._peer_user)
+        if self._ipcp is not None:
+            self._ncps[Protocol.IPCP] = Negotiator(
+                Protocol.IPCP, self._ipcp, self._timing
+            )
+        if self._side.ipv6:
+            self._ipv6cp = Ipv6cpOptions(self._entropy, self._facts)
+            self._ncps[Protocol.IPV6CP] = Negotiator(
+                Protocol.IPV6CP, self._ipv6cp, self._timing
+            )
+        for ncp in self._ncps.values():
+            ncp.max_packet = self._options.peer_mru
+            ncp.open(now)
+            ncp.up(now)
+
+    def _ncp_signal(
+        self, number: int, ncp: Negotiator, signal: Signal, now: float
+    ) -> None:
+        match signal:
+            case Signal.UP:
+                self._opened(number, now)
+            case Signal.DOWN:
+                self._closed(number)
+            case Signal.FINISHED if (
+                self.phase is Phase.NETWORK and ncp.state < State.REQ_SENT
+            ):
+                name = "IPv4" if number == Protocol.IPCP else "IPv6"
+                why = ncp.failure or "the concentrator closed it"
+                if any(other.state >= State.REQ_SENT for other in self._ncps.values()):
+                    self._events.append(Notice(f"No {name} on this session: {why}."))
+                else:
+                    self._fail(
+                        EndKind.NO_ADDRESS,
+                        f"No network protocol is left; {name}: {why}.",
+                        now,
+                    )
+
+    def _opened(self, number: int, now: float) -> None:
+        if number == Protocol.IPCP and self._ipcp is not None:
+            ipv4 = self._ipcp.agreed()
+            if ipv4 is None:
+                self._fail(
+                    EndKind.NO_ADDRESS,
+                    "The concentrator gave no usable IPv4 address.",
+                    now,
+                )
+            else:
+                self._events.append(Ipv4Opened(ipv4))
+        elif number == Protocol.IPV6CP and self._ipv6cp is not None:
+            ipv6 = self._ipv6cp.agreed()
+            if ipv6 is not None:
+                self._events.append(Ipv6Opened(ipv6))
+
+    def _closed(self, number: int) -> None:
+        self._events.append(Ipv4Closed() if number == Protocol.IPCP else Ipv6Closed())
+
+    def _fail(self, kind: EndKind, text: str, now: float) -> None:
+        self.terminate(now, End(kind, text))
+
+    def _finish(self) -> None:
+        if self.phase is not Phase.DEAD:
+            self._lcp.deadline = self._echo_at = self._probe_at = None
+            self._ncps.clear()
+            self._auths.clear()
+            self._enter(Phase.DEAD)
+            self._events.append(LinkEnded(self._end or self._why_finished()))
+
+    def _why_finished(self) -> End:
+        """The reason for an end that LCP came to by itself."""
+        if self._options.looped_back > 1:
+            return End(
+                EndKind.LOOPED_BACK, "We hear our own packets: the line is looped back."
+            )
+        if self._options.refused_auth:
+            wanted = self._options.refused_auth
+            return End(
+                EndKind.AUTH_METHOD,
+                f"The concentrator insists on {wanted}, which is not allowed or not known.",
+            )
+        match self._lcp.failure:
+            case None:
+                return End(EndKind.PEER_ENDED, "The concentrator ended the session.")
+            case Failure.NO_ANSWER:
+                return End(
+                    EndKind.NO_ANSWER,
+                    "The concentrator opened the session but doesn't answer LCP.",
+                )
+            case failure:
+                return End(EndKind.NOT_CONVERGING, f"LCP ended: {failure}.")
+
+    def _enter(self, phase: Phase) -> None:
+        if phase is not self.phase:
+            self.phase = phase
+            self._events.append(PhaseChanged(phase))
+
+    # Packets out
+
+    def _send_lcp(self, code: int, data: bytes) -> int:
+        identifier = self._lcp.next_identifier()
+        self._emit(Protocol.LCP, ControlPacket(code, identifier, data))
+        return identifier
+
+    def _flush(self, protocol: int, packets: list[ControlPacket]) -> None:
+        for packet in packets:
+            self._emit(protocol, packet)
+        packets.clear()
+
+    def _emit(self, protocol: int, packet: ControlPacket) -> None:
+        self._out.append(ppp.encode(protocol, control.encode(packet)))
