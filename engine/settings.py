@@ -102,6 +102,10 @@ class DialSettings:
     retry_min: float = 1.0
     """The first pause after a failed dial; it doubles each time, with jitter."""
     retry_max: float = 60.0
+    jitter: float = 0.25
+    """Each pause is made longer or shorter at random by up to this part of it, 0 to 1."""
+    max_flaps: int = 3
+    """How often in a row a lost session is dialled again at once; counted anew once one stays up for `retry_max`."""
     pado_window: float = 0.0
     """How long to collect PADOs before choosing; 0 takes the first that fits."""
 
