@@ -1,0 +1,1 @@
+"""The console. It knows `engine.api` and `engine.settings` and nothing else of the engine."""

@@ -1,0 +1,119 @@
+"""Every action: its name, keys, word in the footer and sentence in the help. The one table that key bindings, footer, help
+and command palette are made from.
+
+`ctrl-r`, `ctrl-d` and backspace are not among the keys: a slip of the finger there must do nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.binding import Binding, BindingType
+
+ANY = ("sessions", "details", "card", "events")
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action; the page that knows it has a method `do_NAME`."""
+
+    name: str
+    keys: str
+    """Textual's key names, with commas between."""
+    word: str
+    """In the footer, if it stands there."""
+    help: str
+    pages: tuple[str, ...]
+    changes: bool = False
+    """Not with --read-only."""
+    footer: int = 0
+    """Whether it stands in the footer; where there is no room those with the highest number go first."""
+    group: str = "other"
+
+
+ACTIONS = (
+    Action("dial", "d", "dial", "dial the sessions that are down or failed", ("sessions", "details"), True, 1, "sessions"),
+    Action("hang_up", "h", "hang up", "hang up and stay down; asks first", ("sessions", "details"), True, 1, "sessions"),
+    Action("redial", "r", "redial", "hang up and dial again; asks first", ("sessions", "details"), True, 3, "sessions"),
+    Action("mark", "space", "mark", "mark the session, or take the mark away", ("sessions",), False, 3, "marks"),
+    Action("mark_range", "ctrl+@,ctrl+space", "range", "mark from the last mark to here", ("sessions",), False, 0, "marks"),
+    Action("mark_shown", "asterisk", "all", "mark all sessions that are shown", ("sessions",), False, 0, "marks"),
+    Action("unmark", "backslash", "unmark", "take all marks away", ("sessions",), False, 0, "marks"),
+    Action("filter", "slash", "filter", "show only some; esc clears it", ("sessions", "events"), False, 2, "show"),
+    Action("details", "enter", "details", "everything about the session", ("sessions",), False, 2, "show"),
+    Action("fields", "enter", "fields", "all fields of the frame", ("details",), False, 2, "show"),
+    Action("jump", "enter", "session", "go to the session of the event", ("events",), False, 2, "show"),
+    Action("capture", "c", "capture", "write control frames to a file, or stop", ("sessions", "details"), True, 6, "sessions"),
+    Action("add", "a", "add", "add a session", ("sessions",), True, 0, "sessions"),
+    Action("edit", "E", "edit", "change the session's settings", ("sessions", "details"), True, 0, "sessions"),
+    Action("remove", "D", "remove", "hang up and forget; asks first", ("sessions", "details"), True, 0, "sessions"),
+    Action("copy", "y", "copy", "copy the line under the cursor, or the session's address", ANY, False, 0, "show"),
+    Action("sort", "s", "sort", "sort by the next column", ("sessions",), False, 0, "show"),
+    Action("reverse", "S", "reverse", "turn the sort round", ("sessions",), False, 0, "show"),
+    Action("columns", "o", "columns", "choose and order the columns", ("sessions",), False, 0, "show"),
+    Action("events", "e", "events", "all events", ("sessions", "details", "card"), False, 4, "screens"),
+    Action("card", "i", "card", "the card and its queues", ("sessions", "events"), False, 5, "screens"),
+    Action("follow", "f", "follow", "follow the newest event, or stay", ("events",), False, 1, "show"),
+    Action("severity", "v", "severity", "show only the more important events", ("events",), False, 1, "show"),
+    Action("write", "w", "write", "write the events shown to a file", ("events",), False, 1, "show"),
+    Action("clear_ghosts", "", "", "end sessions a crashed run left at the concentrator", ANY, True, 0, "sessions"),
+    Action("reload", "L", "reload", "read the configuration again; shows what changes", ("sessions",), True, 0, "sessions"),
+    Action("mask", "x", "mask", "hide user names and addresses, for screenshots", ANY, False, 0, "show"),
+    Action("zero", "z", "zero", "count from now on; again for since the start", ANY, False, 0, "show"),
+    Action("freeze", "p", "freeze", "freeze the display; sessions keep running", ANY, False, 0, "show"),
+    Action("theme", "t", "theme", "the next theme", ANY, False, 0, "show"),
+    Action("redraw", "ctrl+l", "redraw", "draw the whole screen again", ANY, False, 0, "show"),
+    Action("commands", "colon", "command", "find a command by its name", ANY, False, 6, "screens"),
+    Action("help", "question_mark", "help", "the keys of this screen", ANY, False, 1, "screens"),
+    Action("back", "escape", "back", "back; on the sessions: clear filter, then marks", ANY, False, 0, "screens"),
+    Action("quit", "q,ctrl+q,ctrl+c", "quit", "hang up everything and leave; asks first", ANY, False, 1, "screens"),
+    Action("up", "up,k", "", "up", ANY, False, 0, "move"),
+    Action("down", "down,j", "", "down", ANY, False, 0, "move"),
+    Action("page_up", "pageup,ctrl+b", "", "a page up", ANY, False, 0, "move"),
+    Action("page_down", "pagedown,ctrl+f", "", "a page down", ANY, False, 0, "move"),
+    Action("top", "g,home", "", "to the first", ANY, False, 0, "move"),
+    Action("bottom", "G,end", "", "to the last", ANY, False, 0, "move"),
+)
+BY_NAME = {action.name: action for action in ACTIONS}
+GROUPS = {
+    "move": "Moving",
+    "sessions": "Sessions (the marked ones, else the one under the cursor)",
+    "marks": "Marks",
+    "show": "Display",
+    "screens": "Screens",
+}
+
+_SIGNS = {
+    "space": "space",
+    "ctrl+@": "ctrl-space",
+    "ctrl+space": "",
+    "asterisk": "*",
+    "backslash": "\\",
+    "slash": "/",
+    "colon": ":",
+    "question_mark": "?",
+    "escape": "esc",
+    "up": "↑",
+    "down": "↓",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+}
+
+
+def on_page(page: str) -> list[Action]:
+    """The actions of a page, in the table's order."""
+    return [action for action in ACTIONS if page in action.pages]
+
+
+def bindings(page: str) -> list[BindingType]:
+    """The page's key bindings; their ids are the actions' names, so that a keymap can give them other keys."""
+    return [
+        Binding(action.keys, f"do('{action.name}')", action.word, id=action.name, show=False)
+        for action in on_page(page)
+        if action.keys
+    ]
+
+
+def signs(keys: str) -> str:
+    """Keys as the operator knows them: `q ctrl-c`."""
+    return " ".join(sign for key in keys.split(",") if (sign := _SIGNS.get(key, key.replace("+", "-"))))

@@ -1,0 +1,273 @@
+"""The console: looks at the engine twice a second, shows it, and hands over what the operator wants.
+
+    run(engine, ConsoleOptions(...))
+
+Thin on purpose: what is known is in `model`, what is drawn in `screens`, what reaches the terminal in `terminal`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from rich.console import RenderableType
+from textual._compositor import CompositorUpdate
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from engine.api import EngineApi, Event, SessionView
+from engine.settings import SessionSettings
+from souppp_tui import themes, words
+from souppp_tui.actions import BY_NAME, Action, signs
+from souppp_tui.columns import COLUMNS
+from souppp_tui.model import EventLog, Model
+from souppp_tui.options import ConsoleOptions
+from souppp_tui.paint import Span
+from souppp_tui.screens.page import Page
+from souppp_tui.screens.sessions import SessionsPage
+from souppp_tui.terminal import Driver, Shadow
+from souppp_tui.widgets.lines import Lines, Rows
+
+MESSAGE_LOOKS = 12
+"""For how many looks at the engine a message stays, if no key is pressed."""
+
+
+class ConsoleError(Exception):
+    """The console cannot run here; the text is one line for the operator."""
+
+
+class Console(App[None], inherit_bindings=False):
+    """The app."""
+
+    CSS = "Page { background: $background; color: $foreground; }"
+    ENABLE_COMMAND_PALETTE = False
+    ESCAPE_TO_MINIMIZE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q,ctrl+c", "leave", show=False),
+    ]
+
+    def __init__(self, engine: EngineApi, options: ConsoleOptions = ConsoleOptions()) -> None:
+        """Raises ConsoleError where an option makes no sense."""
+        _check(options)
+        colourless = bool(os.environ.get("NO_COLOR"))
+        super().__init__(driver_class=Driver, ansi_color=True if colourless else None)
+        self.engine = engine
+        self.options: ConsoleOptions = options
+        self.columns = options.columns
+        self.model = Model()
+        self.log_of_events = EventLog()
+        self.masked = False
+        self.frozen = False
+        self.filter_error = ""
+        self.message: Span | None = None
+        self.shadow = Shadow()
+        self._message_looks = 0
+        for name in themes.NAMES:
+            self.register_theme(themes.theme(name))
+        poor = self.console.color_system in (None, "standard") and not self.is_web
+        chosen = options.theme if options.theme != "auto" else "ansi" if poor else "dark"
+        self.theme = "ansi" if colourless else chosen
+        self.set_keymap({name: keys for name, keys in options.keys.items()})
+
+    # -- looking at the engine
+
+    def get_default_screen(self) -> Screen[None]:
+        """The sessions."""
+        self.pull()
+        return SessionsPage()
+
+    def on_mount(self) -> None:
+        """Start looking, and leave in order when told to."""
+        if self.options.period:
+            self.set_interval(self.options.period, self.tick)
+        if not self.is_headless:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                loop.add_signal_handler(number, self.exit)
+
+    def tick(self) -> None:
+        """What happens twice a second."""
+        if self.message:
+            self._message_looks -= 1
+            if self._message_looks <= 0:
+                self.message = None
+        self.pull()
+        self.look()
+
+    def pull(self) -> None:
+        """Take the engine's latest snapshot and events."""
+        if self.frozen:
+            return
+        snapshot = self.engine.snapshot()
+        self.model.take(snapshot)
+        if snapshot.events > self.log_of_events.seq:
+            events, lost = self.engine.events_since(self.log_of_events.seq)
+            self.log_of_events.take(events, lost)
+            self._keep(events)
+
+    def _keep(self, events: Sequence[Event]) -> None:
+        path = self.options.event_file
+        if path is None or not events:
+            return
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(f"{event_text(event)}\n" for event in events)
+        except OSError as error:
+            self.options = replace(self.options, event_file=None)
+            self.say(f"Events are no longer written to {path}: {error.strerror}.", "failed")
+
+    @property
+    def page(self) -> Page | None:
+        """The page on the screen, also when a question lies over it."""
+        return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, Page)), None)
+
+    @property
+    def this_page(self) -> Page:
+        """The same, where there must be one."""
+        page = self.page
+        assert page is not None
+        return page
+
+    def look(self) -> None:
+        """Show what is known."""
+        page = self.page
+        if page is not None and page.is_mounted:
+            page.look()
+
+    def go(self, page: Page) -> None:
+        """Open a page on top; one of the same kind, and what lies on it, is left first, so that pages do not pile up."""
+        kinds = [type(screen) for screen in self.screen_stack]
+        if type(page) in kinds:
+            for _ in range(len(kinds) - kinds.index(type(page))):
+                self.pop_screen()
+        self.push_screen(page)
+
+    def back_to_sessions(self) -> None:
+        """Leave all pages but the first."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        self.look()
+
+    # -- for the pages
+
+    @property
+    def palette(self) -> themes.Palette:
+        """The styles in force."""
+        return themes.palette(self.theme)
+
+    def set_theme(self, name: str) -> None:
+        """Change all colours."""
+        self.theme = name
+        for screen in self.screen_stack:
+            for widget in screen.query("Lines, Rows").results(Lines | Rows):  # type: ignore[arg-type]
+                widget.refresh()
+                widget.redraw()
+
+    def keys_of(self, action: Action) -> str:
+        """The keys of an action as the operator knows them."""
+        return signs(self.options.keys.get(action.name, action.keys))
+
+    def say(self, text: str, role: str = "accent") -> None:
+        """Show a message in place of the keys, until the next key; an empty text takes it away."""
+        self.message = (text, role) if text else None
+        self._message_looks = MESSAGE_LOOKS
+        if self.page is not None and self.page.is_mounted:
+            self.page.show_footer()
+
+    def mask(self, view: SessionView) -> SessionView:
+        """The session as it may be shown."""
+        if not self.masked:
+            return view
+        hide = words.mask_addresses
+        return replace(
+            view,
+            name=f"session {view.id + 1}",
+            user="•••",
+            reason=self.mask_text(view.reason, view.id),
+            ipv4=view.ipv4 and hide(view.ipv4),
+            ipv4_peer=view.ipv4_peer and hide(view.ipv4_peer),
+            dns=tuple(map(hide, view.dns)),
+            ipv6=view.ipv6 and hide(view.ipv6),
+            ipv6_prefix=view.ipv6_prefix and hide(view.ipv6_prefix),
+            ac_mac=view.ac_mac and hide(view.ac_mac),
+            local_mac=view.local_mac and hide(view.local_mac),
+        )
+
+    def mask_text(self, text: str, session: int | None) -> str:
+        """A text about a session as it may be shown."""
+        if not self.masked:
+            return text
+        view = self.model.views.get(session) if session is not None else None
+        if view is not None:
+            text = text.replace(view.name, f"session {view.id + 1}")
+            if view.user:
+                text = text.replace(view.user, "•••")
+        return words.mask_addresses(text)
+
+    def save(self, changes: Sequence[tuple[str | None, SessionSettings | None]]) -> None:
+        """Write changes to the configuration file, if there is one."""
+        if self.options.save is None:
+            return
+        try:
+            for name, settings in changes:
+                self.options.save(name, settings)
+        except (OSError, ValueError) as error:
+            self.say(f"Not written to the configuration: {error}", "failed")
+
+    def action_leave(self) -> None:
+        """From anywhere."""
+        page = self.page
+        if page is not None and self.screen is page:
+            page.do_quit()
+
+    # -- the terminal
+
+    def write_raw(self, text: str) -> None:
+        """Write control characters to the terminal."""
+        if self._driver is not None and not self.is_headless:
+            self._driver.write(text)
+            self._driver.flush()
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """Write only what differs from what the terminal shows (replaces Textual's own)."""
+        if self.is_headless or not isinstance(renderable, CompositorUpdate):
+            super()._display(screen, renderable)
+            return
+        if not self._running or self._closed or self._batch_count or self._driver is None:
+            return
+        text = self.shadow.update(renderable, self.console)
+        if text:
+            self._begin_update()
+            self._driver.write(text)
+            self._end_update()
+            self._driver.flush()
+        self.post_display_hook()
+
+
+def event_text(event: Event) -> str:
+    """One event as a line of a file."""
+    name = f"{words.clean(event.name)}  " if event.name else ""
+    return f"{words.date_clock(event.at)}  {event.severity.name:7}  {name}{words.clean(event.text)}"
+
+
+def _check(options: ConsoleOptions) -> None:
+    if options.theme not in (*themes.NAMES, "auto"):
+        raise ConsoleError(f"There is no theme `{options.theme}`; there are {', '.join(themes.NAMES)}.")
+    for key in options.columns:
+        if key not in COLUMNS:
+            raise ConsoleError(f"There is no column `{key}`; there are {', '.join(COLUMNS)}.")
+    for name in options.keys:
+        if name not in BY_NAME:
+            raise ConsoleError(f"There is no action `{name}` to give a key to; there are {', '.join(BY_NAME)}.")
+
+
+def run(engine: EngineApi, options: ConsoleOptions = ConsoleOptions()) -> None:
+    """Show the console until the operator leaves, or SIGTERM, SIGHUP or SIGINT comes. Raises ConsoleError."""
+    if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
+        raise ConsoleError("This terminal cannot place text on its screen (TERM is dumb). Set TERM, or use --headless.")
+    Console(engine, options).run(mouse=options.mouse)

@@ -1,0 +1,199 @@
+"""The session table's columns: what each shows, sorts by and how wide it is. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from rich.cells import cell_len
+
+from engine.api import SessionState, SessionView
+from souppp_tui import words
+from souppp_tui.traffic import Meter
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column; `text` is what stands in it, `value` what it is sorted and compared by (None: nothing known)."""
+
+    key: str
+    title: str
+    width: int
+    text: Callable[[SessionView, Meter], str]
+    value: Callable[[SessionView, Meter], Any]
+    right: bool = False
+    live: bool = False
+    """Changes although the session's view does not."""
+    grow: int = 0
+    """How many characters it may take of the space that is left over."""
+    help: str = ""
+
+
+@lru_cache(maxsize=65536)
+def natural(text: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key that puts `home-9` before `home-10`."""
+    parts = re.split(r"(\d+)", text.casefold())
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
+
+
+@lru_cache(maxsize=65536)
+def _ipv4(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdecimal())
+
+
+_LIFE = {state: place for place, state in enumerate(SessionState)}
+
+
+def _plain(key: str, title: str, width: int, get: Callable[[SessionView], str | None], **more: Any) -> Column:
+    return Column(
+        key, title, width, lambda v, m: get(v) or words.DASH, lambda v, m: natural(t) if (t := get(v)) else None, **more
+    )
+
+
+def _number(key: str, title: str, width: int, get: Callable[[SessionView], float | None], **more: Any) -> Column:
+    return Column(
+        key,
+        title,
+        width,
+        lambda v, m: words.DASH if (n := get(v)) is None else str(n),
+        lambda v, m: get(v),
+        right=True,
+        **more,
+    )
+
+
+def _rate(key: str, title: str, field: str, help: str) -> Column:
+    def text(view: SessionView, meter: Meter) -> str:
+        return words.metric(getattr(meter.rates(view.id), field)) if view.up_since is not None else words.DASH
+
+    return Column(
+        key, title, 6, text, lambda v, m: getattr(m.rates(v.id), field), right=True, live=True, help=help
+    )
+
+
+def _time(key: str, title: str, get: Callable[[SessionView], float | None], help: str) -> Column:
+    return Column(
+        key,
+        title,
+        7,
+        lambda v, m: words.DASH if (ms := get(v)) is None else words.milliseconds(ms),
+        lambda v, m: get(v),
+        right=True,
+        help=help,
+    )
+
+
+COLUMNS: dict[str, Column] = {
+    column.key: column
+    for column in (
+        _plain("name", "NAME", 12, lambda v: v.name, grow=12, help="the session's name"),
+        Column(
+            "state", "STATE", 15, lambda v, m: words.state(v, m.now), lambda v, m: _LIFE[v.state], help="what it does"
+        ),
+        Column(
+            "address",
+            "ADDRESS",
+            15,
+            lambda v, m: v.ipv4 or words.DASH,
+            lambda v, m: _ipv4(v.ipv4) if v.ipv4 else None,
+            help="the IPv4 address",
+        ),
+        _plain("prefix", "IPv6 PREFIX", 18, lambda v: v.ipv6_prefix, grow=6, help="the delegated IPv6 prefix"),
+        _plain("ac", "AC", 8, lambda v: v.ac_name, grow=8, help="the concentrator"),
+        Column(
+            "sid",
+            "SID",
+            4,
+            lambda v, m: words.DASH if v.session_id is None else f"{v.session_id:04x}",
+            lambda v, m: v.session_id,
+            help="the PPPoE session id",
+        ),
+        _number("mtu", "MTU", 4, lambda v: v.mtu, help="the largest IP packet"),
+        Column(
+            "uptime",
+            "UPTIME",
+            7,
+            lambda v, m: words.DASH if v.up_since is None else words.duration(m.now - v.up_since),
+            lambda v, m: None if v.up_since is None else m.now - v.up_since,
+            right=True,
+            live=True,
+            help="for how long it has been up",
+        ),
+        _rate("rx", "▼ b/s", "rx_bits", "bits received per second"),
+        _rate("tx", "▲ b/s", "tx_bits", "bits sent per second"),
+        _rate("rxp", "▼ pkt", "rx_packets", "packets received per second"),
+        _rate("txp", "▲ pkt", "tx_packets", "packets sent per second"),
+        _plain("user", "USER", 16, lambda v: v.user, grow=8, help="the user name"),
+        _plain("service", "SERVICE", 10, lambda v: v.service, help="the Service-Name asked for"),
+        _plain("device", "DEVICE", 10, lambda v: v.device, grow=5, help="the TUN device"),
+        _plain("peer", "PEER", 15, lambda v: v.ipv4_peer, help="the far end's IPv4 address"),
+        _plain("dns", "DNS", 15, lambda v: " ".join(v.dns), grow=16, help="the name servers"),
+        _plain("ipv6", "IPv6", 25, lambda v: v.ipv6, help="the link-local IPv6 address"),
+        _plain("mac", "MAC", 17, lambda v: v.local_mac, help="the session's own MAC address"),
+        _plain("acmac", "AC MAC", 17, lambda v: v.ac_mac, help="the concentrator's MAC address"),
+        _plain("vlan", "VLAN", 9, lambda v: ".".join(map(str, v.vlans)), help="VLAN ids, outer first"),
+        _time("rtt", "RTT", lambda v: v.rtt_ms, "round trip of the latest echo"),
+        _time("setup", "SET-UP", lambda v: v.setup_ms, "from the first PADI to the address"),
+        _number("flaps", "FLAPS", 5, lambda v: v.flaps, help="how often it was lost"),
+    )
+}
+USUAL = ("name", "state", "address", "prefix", "ac", "sid", "mtu", "uptime", "rx", "tx")
+_IMPORTANCE = ("name", "state", "address", "uptime", "rx", "tx", "ac", "sid", "prefix", "mtu")
+"""Who stays when space runs out, first to last; columns not named here go before those."""
+GAP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A column and how wide it stands on the screen."""
+
+    column: Column
+    width: int
+
+
+def layout(keys: Sequence[str], width: int) -> list[Place]:
+    """The columns that fit into `width` characters, in the order of `keys`; depends on nothing else, so nothing jumps.
+
+    One column always stays, however narrow it is.
+    """
+    rank = {key: place for place, key in enumerate(_IMPORTANCE)}
+    wanted = [key for key in keys if key in COLUMNS]
+    chosen: set[str] = set()
+    left = width
+    for key in sorted(wanted, key=lambda key: rank.get(key, len(rank))):
+        need = COLUMNS[key].width + (GAP if chosen else 0)
+        if need <= left:
+            chosen.add(key)
+            left -= need
+        elif not chosen:
+            return [Place(COLUMNS[key], max(1, width))]
+    places = []
+    for key in wanted:
+        if key in chosen:
+            extra = min(COLUMNS[key].grow, left)
+            left -= extra
+            places.append(Place(COLUMNS[key], COLUMNS[key].width + extra))
+    return places
+
+
+def cells(view: SessionView, places: Sequence[Place], meter: Meter) -> list[tuple[str, str]]:
+    """One row: for each cell its column's key and its text, cut and aligned, with the gap after it.
+
+    A state with a reason runs on over the cells after it as long as there is nothing in them.
+    """
+    row: list[tuple[str, str]] = []
+    texts = [place.column.text(view, meter) for place in places]
+    at = 0
+    while at < len(places):
+        place, text, width = places[at], texts[at], places[at].width
+        key, right, at = place.column.key, place.column.right, at + 1
+        if key == "state":
+            while cell_len(text) > width and at < len(places) and texts[at] == words.DASH:
+                width += GAP + places[at].width
+                at += 1
+        gap = " " * GAP if at < len(places) else ""
+        row.append((key, words.fit(text, width, right) + gap))
+    return row

@@ -1,0 +1,235 @@
+"""What the console knows: the sessions shown and their order, the cursor, the marks, the totals. Pure.
+
+Cursor and marks are session ids, never rows, so that no sort and no filter can move them to another session.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from operator import is_
+from typing import Any
+
+from engine.api import Event, SessionState, SessionView, Severity, Snapshot
+from souppp_tui.columns import COLUMNS
+from souppp_tui.query import Query, QueryError, parse
+from souppp_tui.traffic import Meter
+
+LIVE = frozenset(SessionState) - {SessionState.DOWN, SessionState.FAILED}
+"""States in which hanging up ends something."""
+CALM = 2.0
+"""Seconds between two sorts by a number that always changes, so that rows can be read."""
+SETUP_WINDOW = 5.0
+KEPT_EVENTS = 10_000
+
+
+class Model:
+    """Fed by `take`; everything else answers from the latest snapshot."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = None
+        self.meter = Meter()
+        self.views: dict[int, SessionView] = {}
+        self.shown: list[int] = []
+        """The sessions in the table, in its order."""
+        self.position: dict[int, int] = {}
+        """The row of each session shown."""
+        self.cursor: int | None = None
+        self.anchor: int | None = None
+        """Where a range of marks starts."""
+        self.marks: set[int] = set()
+        self.query: Query = parse("")
+        self.sort: str | None = None
+        """A column's key; None is the order in which the sessions were added."""
+        self.reverse = False
+        self.states: Counter[SessionState] = Counter()
+        self.flaps = 0
+        self.baseline: Snapshot | None = None
+        """Counters are shown from here on."""
+        self.baseline_flaps = 0
+        self._ups: deque[tuple[float, int]] = deque()
+        self._matched: dict[int, tuple[SessionView, bool]] = {}
+        self._sorted_at = -CALM
+
+    # -- feeding
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Make the next snapshot the latest one."""
+        before = self.snapshot
+        self.snapshot = snapshot
+        self.meter.take(snapshot)
+        old, new = before.sessions if before else (), snapshot.sessions
+        changed = len(old) != len(new) or not all(map(is_, old, new))
+        if changed or before is None:
+            self._count(before, snapshot)
+        column = COLUMNS.get(self.sort or "")
+        live_sort = column is not None and column.live and column.key != "uptime"
+        due = live_sort and snapshot.at - self._sorted_at >= CALM - 0.01
+        if changed or self.query.live or due or before is None:
+            self.arrange(resort=changed or due or not live_sort)
+
+    def _count(self, before: Snapshot | None, snapshot: Snapshot) -> None:
+        known = self.views
+        self.views = {view.id: view for view in snapshot.sessions}
+        self.states = Counter([view.state for view in snapshot.sessions])
+        self.flaps = sum([view.flaps for view in snapshot.sessions])
+        if before is not None:
+            came_up = sum(
+                1
+                for view in snapshot.sessions
+                if view.up_since is not None
+                and ((was := known.get(view.id)) is None or (was is not view and was.up_since != view.up_since))
+            )
+            if came_up:
+                self._ups.append((snapshot.at, came_up))
+        if gone := known.keys() - self.views.keys():
+            self.marks -= gone
+            for session in gone:
+                self._matched.pop(session, None)
+
+    # -- what is shown
+
+    def arrange(self, resort: bool = True) -> None:
+        """Work out which sessions are shown, in which order, and keep the cursor on its session."""
+        if self.snapshot is None:
+            return
+        sessions: Sequence[SessionView] = self.snapshot.sessions
+        if self.query.tests:
+            sessions = [view for view in sessions if self._matches(view)]
+        place = self.position.get(self.cursor, 0) if self.cursor is not None else 0
+        if resort:
+            shown = self._sorted(sessions)
+            self._sorted_at = self.meter.now
+        else:
+            fresh = {view.id for view in sessions}
+            shown = [session for session in self.shown if session in fresh]
+            kept = set(shown)
+            shown += [view.id for view in sessions if view.id not in kept]
+        self.shown = shown
+        self.position = {session: row for row, session in enumerate(shown)}
+        if self.cursor not in self.position:
+            self.cursor = shown[min(place, len(shown) - 1)] if shown else None
+        if self.anchor not in self.position:
+            self.anchor = None
+
+    def _matches(self, view: SessionView) -> bool:
+        if self.query.live:
+            return self.query.matches(view, self.meter, self.marks)
+        known = self._matched.get(view.id)
+        if known is None or known[0] is not view:
+            known = self._matched[view.id] = (view, self.query.matches(view, self.meter, self.marks))
+        return known[1]
+
+    def _sorted(self, sessions: Sequence[SessionView]) -> list[int]:
+        if self.sort is None:
+            ordered = [view.id for view in sessions]
+            return ordered[::-1] if self.reverse else ordered
+        value, meter = COLUMNS[self.sort].value, self.meter
+        keyed = [(value(view, meter), view.id) for view in sessions]
+        known = sorted([pair for pair in keyed if pair[0] is not None], key=_first, reverse=self.reverse)
+        return [session for _, session in known] + [session for key, session in keyed if key is None]
+
+    def filter(self, text: str) -> str:
+        """Show only the sessions that match; returns what is wrong with the filter, else an empty text."""
+        try:
+            query = parse(text)
+        except QueryError as error:
+            return str(error)
+        self.query = query
+        self._matched.clear()
+        self.arrange()
+        return ""
+
+    def sort_by(self, key: str | None, reverse: bool = False) -> None:
+        """Sort by a column; None is the order of the configuration."""
+        self.sort, self.reverse = key, reverse
+        self.arrange()
+
+    # -- cursor and marks
+
+    def move(self, rows: int) -> None:
+        """Move the cursor by some rows, as far as there are rows."""
+        self.move_to(self.position.get(self.cursor, 0) + rows if self.cursor is not None else 0)
+
+    def move_to(self, row: int) -> None:
+        """Put the cursor on the session that is in this row now."""
+        if self.shown:
+            self.cursor = self.shown[max(0, min(row, len(self.shown) - 1))]
+
+    def toggle_mark(self) -> None:
+        """Mark the session under the cursor, or take its mark away; ranges start here."""
+        if self.cursor is not None:
+            self.marks ^= {self.cursor}
+            self.anchor = self.cursor
+
+    def mark_range(self) -> int:
+        """Mark all sessions between the last one marked and the cursor; returns how many are in the range."""
+        if self.cursor is None:
+            return 0
+        here = self.position[self.cursor]
+        there = self.position.get(self.anchor, here) if self.anchor is not None else here
+        span = self.shown[min(here, there) : max(here, there) + 1]
+        self.marks.update(span)
+        self.anchor = self.cursor
+        return len(span)
+
+    def mark_shown(self) -> None:
+        """Mark all sessions that the filter shows."""
+        self.marks.update(self.shown)
+
+    def unmark(self) -> None:
+        """Take all marks away."""
+        self.marks.clear()
+        self.anchor = None
+
+    def targets(self) -> list[SessionView]:
+        """The sessions an action is for: the marked ones, else the one under the cursor. Shown ones come first."""
+        if self.marks:
+            ids: Iterable[int] = sorted(self.marks, key=lambda session: (self.position.get(session, 1 << 60), session))
+        else:
+            ids = [] if self.cursor is None else [self.cursor]
+        return [self.views[session] for session in ids if session in self.views]
+
+    # -- totals
+
+    def setup_rate(self) -> float:
+        """Sessions that came up per second, over the last 5 s."""
+        while self._ups and self._ups[0][0] <= self.meter.now - SETUP_WINDOW:
+            self._ups.popleft()
+        return sum(number for _, number in self._ups) / SETUP_WINDOW
+
+    def zero(self) -> None:
+        """Show counters from now on."""
+        self.baseline, self.baseline_flaps = self.snapshot, self.flaps
+
+
+def _first(pair: tuple[Any, int]) -> Any:
+    return pair[0]
+
+
+class EventLog:
+    """The latest events, as many as one wants to scroll through."""
+
+    def __init__(self) -> None:
+        self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self.seq = 0
+        """The number of the latest event taken."""
+        self.lost = 0
+        """Events that the engine no longer had when we asked, or that have left our list."""
+
+    def take(self, events: Sequence[Event], lost: int) -> None:
+        """Add what `EngineApi.events_since(self.seq)` gave."""
+        self.lost += lost + max(0, len(self.events) + len(events) - KEPT_EVENTS)
+        self.events.extend(events)
+        if events:
+            self.seq = events[-1].seq
+
+    def matching(self, severity: Severity, text: str) -> list[Event]:
+        """The events from this severity on whose text or session name holds `text`, oldest first."""
+        needle = text.casefold()
+        return [
+            event
+            for event in self.events
+            if event.severity >= severity
+            and (not needle or needle in event.text.casefold() or needle in event.name.casefold())
+        ]

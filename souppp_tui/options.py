@@ -1,0 +1,40 @@
+"""What the command line can set about the console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.settings import SessionSettings
+
+Save = Callable[[str | None, SessionSettings | None], None]
+"""Writes one change to the configuration file: (None, new) adds, (name, new) edits, (name, None) removes.
+
+Raises OSError or ValueError, whose text is one line for the operator.
+"""
+
+Load = Callable[[], tuple[SessionSettings, ...]]
+"""Reads the sessions of the configuration file again. Raises OSError or ValueError as above; it may have many lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleOptions:
+    """How the console looks and what it may do."""
+
+    read_only: bool = False
+    """Show everything, change nothing."""
+    theme: str = "dark"
+    """A name from `souppp_tui.themes.NAMES`."""
+    mouse: bool = True
+    event_file: Path | None = None
+    """Every event is appended here as a line of text."""
+    columns: tuple[str, ...] = ()
+    """Keys from `souppp_tui.columns.COLUMNS`, in the order wanted; empty takes the usual ones."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Other keys for actions: the action's name to one or more key names with commas between."""
+    save: Save | None = None
+    load: Load | None = None
+    capture_folder: Path = Path(".")
+    period: float = 0.5
+    """Seconds between two looks at the engine; 0 looks only when told to (tests)."""

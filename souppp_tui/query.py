@@ -1,0 +1,151 @@
+"""The filter language. Pure.
+
+    ac:bras-2 !failed rx>1M
+
+All terms must hold. `word` is looked for in every column, `column:word` in one; `|` separates alternatives; `=`, `<`, `>`,
+`<=` and `>=` compare numbers (`k`, `M`, `G`; times with `s`, `m`, `h`, `d`); `!` before a term turns it round; quotes keep
+spaces. Case doesn't matter. `is:marked` are the marked sessions.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+
+from engine.api import SessionState, SessionView
+from souppp_tui.columns import COLUMNS, Column
+from souppp_tui.traffic import Meter
+
+Test = Callable[[SessionView, Meter, Container[int]], bool]
+
+ALIASES = {"ip": "address", "ipv4": "address", "status": "state", "session": "sid", "up": "uptime", "concentrator": "ac"}
+STATES = {"open": "up", "dialing": "dialling", "closed": "down"}
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+}
+_UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_SPANS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([a-z]*)")
+_TERM = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
+_PARTS = re.compile(r"([A-Za-z0-9]+)(>=|<=|:|=|<|>)(.*)", re.DOTALL)
+
+
+class QueryError(ValueError):
+    """The filter cannot be understood; the text says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A compiled filter."""
+
+    text: str
+    tests: tuple[Test, ...]
+    live: bool
+    """Its answer changes with traffic, time or marks, not only with the sessions' views."""
+
+    def matches(self, view: SessionView, meter: Meter, marks: Container[int]) -> bool:
+        """Whether a session is shown."""
+        return all(test(view, meter, marks) for test in self.tests)
+
+
+def parse(text: str) -> Query:
+    """Compile a filter; an empty one shows everything. Raises QueryError."""
+    tests: list[Test] = []
+    live = False
+    for term in _TERM.findall(text):
+        negated, body = term.startswith("!"), term.lstrip("!").replace('"', "")
+        if not body:
+            raise QueryError("`!` needs a word after it")
+        test, term_live = _term(body)
+        tests.append(_negate(test) if negated else test)
+        live |= term_live
+    return Query(text.strip(), tuple(tests), live)
+
+
+def _negate(test: Test) -> Test:
+    return lambda view, meter, marks: not test(view, meter, marks)
+
+
+def _term(body: str) -> tuple[Test, bool]:
+    parts = _PARTS.fullmatch(body)
+    if not parts:
+        return _anywhere(body.casefold().split("|")), False
+    name, sign, wanted = parts[1].casefold(), parts[2], parts[3].casefold()
+    if name == "is" and sign in ":=":
+        if wanted != "marked":
+            raise QueryError(f"`is:{wanted}`: only `is:marked` is known")
+        return (lambda view, meter, marks: view.id in marks), True
+    column = COLUMNS.get(ALIASES.get(name, name))
+    if column is None:
+        if sign == ":":  # part of an address, or a name with a colon in it
+            return _anywhere([body.casefold()]), False
+        raise QueryError(f"no column `{name}`; the columns are {', '.join(COLUMNS)}")
+    if not wanted:
+        raise QueryError(f"`{name}{sign}` needs a value after it")
+    if sign == ":" or (sign == "=" and not _NUMBER.fullmatch(wanted)):
+        return _inside(column, wanted.split("|")), column.live
+    return _compare(column, sign, wanted), column.live
+
+
+def _anywhere(needles: list[str]) -> Test:
+    words = [STATES.get(needle, needle) for needle in needles]
+
+    def test(view: SessionView, meter: Meter, marks: Container[int]) -> bool:
+        text = haystack(view)
+        return any(word in text for word in words)
+
+    return test
+
+
+def _inside(column: Column, needles: list[str]) -> Test:
+    if column.key == "state":
+        wanted = [STATES.get(needle, needle) for needle in needles]
+        names = {state.value for state in SessionState}
+
+        def test(view: SessionView, meter: Meter, marks: Container[int]) -> bool:
+            text = f"{view.state.value} · {view.reason}".casefold()
+            return any(view.state.value == word if word in names else word in text for word in wanted)
+
+        return test
+    return lambda view, meter, marks: any(needle in column.text(view, meter).casefold() for needle in needles)
+
+
+def _compare(column: Column, sign: str, wanted: str) -> Test:
+    units = _SPANS if column.key == "uptime" else {"": 1, "ms": 1, "s": 1000} if column.key in ("rtt", "setup") else _UNITS
+    parts = _NUMBER.fullmatch(wanted)
+    if column.key == "sid":
+        try:
+            number = float(int(wanted, 16))
+        except ValueError:
+            raise QueryError(f"`{wanted}` is not a session id; they are hexadecimal, as in 01a3") from None
+    elif not parts or parts[2] not in units:
+        raise QueryError(f"`{wanted}` is not a number ({', '.join(u for u in units if u)} may follow one)")
+    elif column.key not in _NUMERIC:
+        raise QueryError(f"column `{column.key}` holds text; use `{column.key}:{wanted}`")
+    else:
+        number = float(parts[1]) * units[parts[2]]
+    compare = _COMPARE[sign]
+
+    def test(view: SessionView, meter: Meter, marks: Container[int]) -> bool:
+        value = column.value(view, meter)
+        return value is not None and compare(value, number)
+
+    return test
+
+
+_NUMERIC = ("mtu", "uptime", "rx", "tx", "rxp", "txp", "rtt", "setup", "flaps")
+
+
+def haystack(view: SessionView) -> str:
+    """Everything about a session that a bare word is looked for in, in lower case."""
+    sid = "" if view.session_id is None else f"{view.session_id:04x}"
+    return (
+        f"{view.name}\n{view.state.value} · {view.reason}\n{view.ipv4}\n{view.ipv6_prefix}\n{view.ac_name}\n{sid}\n{view.user}\n"
+        f"{view.service}\n{view.device}\n{view.local_mac}\n{view.ac_mac}\n{view.ipv6}\n{' '.join(view.dns)}\n{view.ipv4_peer}"
+    ).casefold()

@@ -1,0 +1,149 @@
+"""All events that are kept: filter, follow or stay, jump to the session, write to a file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from engine.api import Event, Severity
+from souppp_tui import words
+from souppp_tui.actions import Action, bindings
+from souppp_tui.paint import Span, rule
+from souppp_tui.screens.listing import ListPage
+from souppp_tui.screens.sessions import event_line
+from souppp_tui.widgets.filter import FilterLine
+from souppp_tui.widgets.lines import Lines, Row
+
+
+class EventsPage(ListPage):
+    """The log."""
+
+    PAGE = "events"
+    TITLE_WORD = "Events"
+    BINDINGS: ClassVar[list[BindingType]] = bindings("events")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.status = Lines()
+        self.following = True
+        self.severity = Severity.DEBUG
+        self.text = ""
+        self._events: list[Event] = []
+        self._seen: tuple[int, Severity, str] | None = None
+
+    def compose(self) -> ComposeResult:
+        """From top to bottom."""
+        yield self.overview
+        yield self.status
+        yield self.list
+        yield self.footer
+
+    def look(self) -> None:
+        """Show the latest events, or stay where one is."""
+        super().look()
+        log = self.console_app.log_of_events
+        seen = (log.seq, self.severity, self.text)
+        if seen != self._seen and (self.following or self._seen is None or seen[1:] != self._seen[1:]):
+            here = self._events[self.cursor].seq if self._events and not self.following else None
+            self._events = log.matching(self.severity, self.text)
+            rows = {event.seq: row for row, event in enumerate(self._events)}
+            self.cursor = rows.get(here, len(self._events) - 1) if here is not None else len(self._events) - 1
+            self._seen = seen
+        self.status.show([self._status()])
+        self.look_at_list()
+
+    def _status(self) -> list[Span]:
+        log = self.console_app.log_of_events
+        left: list[Span] = [(f"events: {words.count(len(self._events))}", "dim")]
+        if self.text:
+            left = [(f" filter: {self.text} ", "chip"), (f" {words.count(len(self._events))} of {len(log.events):,}", "text")]
+        if self.severity > Severity.DEBUG:
+            left.append((f"  {self.severity.name.lower()} and above", "warning"))
+        if log.lost:
+            left.append((f"  {words.count(log.lost)} older ones are gone", "warning"))
+        waiting = log.seq - (self._seen[0] if self._seen else 0)
+        right: list[Span] = [("following", "up")] if self.following else [(f"staying · {words.count(waiting)} new", "warning")]
+        return rule(left, right, self.size.width)
+
+    def count(self) -> int:
+        """The events that match."""
+        return len(self._events)
+
+    def row(self, row: int, width: int) -> Row:
+        """One event."""
+        return event_line(self._events[row], self.console_app), ""
+
+    def word(self, action: Action) -> str:
+        """`stay` while following."""
+        return "stay" if action.name == "follow" and self.following else action.word
+
+    def move_to(self, row: int) -> None:
+        """Moving away from the newest event ends following."""
+        super().move_to(row)
+        if self.cursor < self.count() - 1:
+            self.following = False
+        self.look()
+
+    def do_bottom(self) -> None:
+        """The newest, and follow again."""
+        self.following = True
+        self.look()
+        super().do_bottom()
+
+    def do_follow(self) -> None:
+        """Follow the newest, or stay."""
+        self.following = not self.following
+        self.look()
+
+    def do_severity(self) -> None:
+        """Everything, then information, warnings, errors only."""
+        self.severity = Severity((self.severity + 1) % len(Severity))
+        self.look()
+
+    def do_filter(self) -> None:
+        """Ask for a text."""
+        self.mount(FilterLine(self.text, self._filtered, "part of an event or of a session's name"), after=self.status)
+
+    def _filtered(self, text: str) -> None:
+        self.text = text
+        self.look()
+
+    def do_jump(self) -> None:
+        """To the event's session, in the table."""
+        session = self._events[self.cursor].session if self._events else None
+        model = self.model
+        if session is None or session not in model.views:
+            self.console_app.say("This event is not about a session that still exists.", "warning")
+            return
+        if session not in model.position:
+            model.filter("")
+        model.cursor = session
+        self.console_app.back_to_sessions()
+
+    def do_write(self) -> None:
+        """Write the events shown to a file in the current folder."""
+        from souppp_tui.app import event_text
+
+        path = Path(f"souppp-events-{time.strftime('%Y%m%d-%H%M%S')}.txt").absolute()
+        try:
+            path.write_text("".join(f"{event_text(event)}\n" for event in self._events), encoding="utf-8")
+        except OSError as error:
+            self.console_app.say(f"Cannot write {path}: {error.strerror}.", "failed")
+        else:
+            self.console_app.say(f"Wrote {words.plural(len(self._events), 'event')} to {path}.")
+
+    def do_copy(self) -> None:
+        """Copy the event."""
+        if self._events:
+            self.copy(self.console_app.mask_text(words.clean(self._events[self.cursor].text), self._events[self.cursor].session))
+
+    def do_back(self) -> None:
+        """Out of the filter, then back."""
+        if self.text:
+            self._filtered("")
+        else:
+            super().do_back()

@@ -1,0 +1,64 @@
+"""A list with a cursor by row, for pages other than the sessions."""
+
+from __future__ import annotations
+
+from souppp_tui.screens.page import Page
+from souppp_tui.widgets.lines import Row, Rows
+
+
+class ListPage(Page):
+    """A page whose main part is a list; `count` and `row` say what is in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cursor = 0
+        self.list = Rows(self._draw)
+        self.list.clicked = self.move_to
+
+    def count(self) -> int:
+        """How many rows there are."""
+        raise NotImplementedError
+
+    def row(self, row: int, width: int) -> Row:
+        """One of them."""
+        raise NotImplementedError
+
+    def _draw(self, row: int, width: int) -> Row:
+        spans, over = self.row(row, width)
+        return (spans, "cursor") if row == self.cursor else (spans, over)
+
+    def look_at_list(self) -> None:
+        """Show the list as it is now."""
+        count = self.count()
+        self.cursor = max(0, min(self.cursor, count - 1))
+        self.list.sync(count, self.cursor if count else None)
+
+    def move_to(self, row: int) -> None:
+        """Put the cursor on a row."""
+        self.cursor = max(0, min(row, self.count() - 1))
+        self.look_at_list()
+        self.show_footer()
+
+    def do_up(self) -> None:
+        """One row up."""
+        self.move_to(self.cursor - 1)
+
+    def do_down(self) -> None:
+        """One row down."""
+        self.move_to(self.cursor + 1)
+
+    def do_page_up(self) -> None:
+        """A screenful up."""
+        self.move_to(self.cursor - self.list.height)
+
+    def do_page_down(self) -> None:
+        """A screenful down."""
+        self.move_to(self.cursor + self.list.height)
+
+    def do_top(self) -> None:
+        """To the first row."""
+        self.move_to(0)
+
+    def do_bottom(self) -> None:
+        """To the last row."""
+        self.move_to(self.count() - 1)

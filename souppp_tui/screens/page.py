@@ -1,0 +1,198 @@
+"""What all pages have in common: the overview on top, the keys at the bottom, and actions that say why they can't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from engine.api import SessionState, SessionView
+from souppp_tui import words
+from souppp_tui.actions import BY_NAME, Action, on_page
+from souppp_tui.model import LIVE
+from souppp_tui.paint import Span, ends, width_of
+from souppp_tui.screens.steering import Steering
+from souppp_tui.widgets.lines import Lines
+
+if TYPE_CHECKING:
+    from souppp_tui.app import Console
+
+
+class Page(Steering, Screen[None]):
+    """A whole screen of the console."""
+
+    PAGE: ClassVar[str] = ""
+    """Its name in the table of actions."""
+    TITLE_WORD: ClassVar[str] = ""
+    """Its name for the operator."""
+    DEFAULT_CSS = "Page { layout: vertical; overflow: hidden; } Page > .bar { height: 1; }"
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.overview = Lines("bar")
+        self.footer = Lines("bar")
+
+    def on_mount(self) -> None:
+        """Show what there is at once."""
+        self.look()
+
+    def on_screen_resume(self) -> None:
+        """Back on top: show what happened meanwhile."""
+        self.look()
+
+    def on_resize(self) -> None:
+        """Other things fit now."""
+        self.call_after_refresh(self.look)
+
+    # -- drawing
+
+    def look(self) -> None:
+        """Show the latest snapshot. Pages add their own parts."""
+        self.overview.show([overview(self.console_app, self.size.width)])
+        self.show_footer()
+
+    def show_footer(self) -> None:
+        """The message there is, else the keys that do something now."""
+        app = self.console_app
+        if app.message:
+            self.footer.show([[(" ", "text"), app.message]])
+            return
+        self.footer.show([self._keys(self.size.width)])
+
+    def _keys(self, width: int) -> list[Span]:
+        actions = [action for action in on_page(self.PAGE) if action.footer and not self.why_not(action)]
+        while actions:
+            spans: list[Span] = [(" ", "text")]
+            for action in actions:
+                keys = self.console_app.keys_of(action).split()
+                if keys:
+                    spans += [(keys[0], "key"), (f" {self.word(action)}  ", "dim")]
+            if width_of(spans) <= width + 2:
+                return spans
+            actions.remove(max(reversed(actions), key=lambda action: action.footer))
+        return []
+
+    def word(self, action: Action) -> str:
+        """The action's word in the footer, as things are now."""
+        return action.word
+
+    # -- acting
+
+    def why_not(self, action: Action) -> str:
+        """Why the action would do nothing now; empty if it would do something."""
+        if action.changes and self.console_app.options.read_only:
+            return "The console is read-only."
+        check = _WHY_NOT.get(action.name)
+        return check(self) if check else ""
+
+    def action_do(self, name: str) -> None:
+        """Do an action of the table, or say why that is not possible now."""
+        self.console_app.say("")
+        why = self.why_not(BY_NAME[name])
+        if why:
+            self.console_app.say(why, "warning")
+        else:
+            getattr(self, f"do_{name}")()
+
+    def do_back(self) -> None:
+        """To the page before."""
+        self.app.pop_screen()
+
+
+def _none(page: Page, states: frozenset[SessionState], why: str) -> str:
+    targets = page.targets()
+    if not targets:
+        return "There is no session here."
+    return "" if any(view.state in states for view in targets) else why
+
+
+_REST = frozenset({SessionState.DOWN, SessionState.FAILED})
+
+
+def _hang_up(page: Page) -> str:
+    targets = page.targets()
+    if not targets:
+        return "There is no session here."
+    if any(view.state in LIVE or view.retry_at is not None for view in targets):
+        return ""
+    return f"Nothing to hang up: {_it(targets)} down."
+
+
+def _it(targets: Sequence[SessionView]) -> str:
+    return f"{targets[0].name} is" if len(targets) == 1 else f"all {words.count(len(targets))} sessions are"
+
+
+def _dial(page: Page) -> str:
+    targets = page.targets()
+    return _none(page, _REST, f"Nothing to dial: {_it(targets)} not down." if targets else "")
+
+
+_WHY_NOT: dict[str, Callable[[Page], str]] = {
+    "dial": _dial,
+    "hang_up": _hang_up,
+    "redial": lambda page: _none(page, frozenset(SessionState), ""),
+    "capture": lambda page: _none(page, frozenset(SessionState), ""),
+    "edit": lambda page: _one(page),
+    "remove": lambda page: _none(page, frozenset(SessionState), ""),
+    "details": lambda page: "" if page.model.cursor is not None else "There is no session here.",
+    "mark": lambda page: "" if page.model.cursor is not None else "There is no session here.",
+    "unmark": lambda page: "" if page.model.marks else "Nothing is marked.",
+    "reload": lambda page: "" if page.console_app.options.load else "There is no configuration file to read again.",
+}
+
+
+def _one(page: Page) -> str:
+    targets = page.targets()
+    if len(targets) == 1:
+        return ""
+    return "Only one session can be edited at a time." if targets else "There is no session here."
+
+
+def overview(app: Console, width: int) -> list[Span]:
+    """The top line: the card on the left, the sessions' states in the middle, the rates on the right."""
+    model, snapshot = app.model, app.model.snapshot
+    if snapshot is None:
+        return [(" souppp", "strong")]
+    card, states = snapshot.card, model.states
+    total = model.meter.total()
+    left: list[Span] = [(" souppp  ", "strong"), (card.name, "accent"), ("  ", "dim")]
+    if width >= 100:
+        copy = "zero-copy" if card.zero_copy else "copy"
+        mode = f"{card.mode} · {copy}" if card.mode else ""
+        left.append((f"{mode} · {words.plural(len(snapshot.queues), 'queue')}{'  lab' if card.lab else ''}", "dim"))
+    if not card.up:
+        left.append((" link down", "failed"))
+    if app.frozen:
+        left = [(" souppp  ", "strong"), ("display frozen: sessions keep running", "chip")]
+    up, failed, down = (states[s] for s in (SessionState.UP, SessionState.FAILED, SessionState.DOWN))
+    busy = sum(states.values()) - up - failed - down
+    middle: list[Span] = [(f"{words.count(up)} up", "up" if up else "dim")]
+    for number, word, role in ((busy, "dialling", "busy"), (failed, "failed", "failed"), (down, "down", "down")):
+        if number:
+            middle += [(" · ", "dim"), (f"{words.count(number)} {word}", role)]
+    setup, flaps = model.setup_rate(), model.flaps - model.baseline_flaps
+    extra: list[Span] = []
+    if setup:
+        extra += [(f"  {setup:.0f}/s" if setup >= 1 else f"  {setup:.1f}/s", "dim")]
+    if flaps > 0 and width >= 100:
+        extra += [(f"  {words.plural(flaps, 'flap')}", "dim")]
+    if model.baseline is not None and width >= 100:
+        extra += [("  since zero", "dim")]
+    rates: list[Span] = [
+        ("   ▼ ", "rx"),
+        (f"{words.rate(total.rx_bits):>9}", "text"),
+        ("  ▲ ", "tx"),
+        (f"{words.rate(total.tx_bits):>9}", "text"),
+        (" ", "text"),
+    ]
+    right = [*middle, *extra, *rates]
+    if width_of(left) + width_of(right) > width:
+        right = [*middle, *rates]
+    if width_of(left) + width_of(right) > width and not app.frozen:
+        left = left[:2]
+    if width_of(left) + width_of(right) > width:
+        right = middle
+    return ends(left, right, width)

@@ -1,0 +1,334 @@
+"""The main page: queues, sessions, the latest events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from engine.api import Event, QueueView, Severity
+from souppp_tui import words
+from souppp_tui.actions import Action, bindings
+from souppp_tui.columns import COLUMNS, GAP, USUAL, Place, cells, layout
+from souppp_tui.paint import Span, rule, width_of
+from souppp_tui.screens.page import Page
+from souppp_tui.traffic import Meter
+from souppp_tui.widgets.lines import Lines, Row, Rows
+
+if TYPE_CHECKING:
+    from souppp_tui.app import Console
+
+MARGIN = 4
+"""Cursor, mark, glyph and a space."""
+CELL_ROLES = {"name": "strong", "rx": "rx", "tx": "tx", "rxp": "rx", "txp": "tx", "address": "text"}
+EVENT_ROLES = {Severity.DEBUG: "dim", Severity.INFO: "text", Severity.WARNING: "warning", Severity.ERROR: "failed"}
+QUEUE_LINES = 8
+"""More queues than this share lines."""
+
+
+class SessionsPage(Page):
+    """The table of sessions and what is around it."""
+
+    PAGE = "sessions"
+    TITLE_WORD = "Sessions"
+    BINDINGS: ClassVar[list[BindingType]] = bindings("sessions")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queues = Lines()
+        self.status = Lines()
+        self.header = Lines()
+        self.table = Rows(self._row)
+        self.table.clicked = self._clicked
+        self.divider = Lines()
+        self.events = Lines()
+        self._places: list[Place] = []
+
+    def compose(self) -> ComposeResult:
+        """From top to bottom."""
+        yield self.overview
+        yield self.queues
+        yield self.status
+        yield self.header
+        yield self.table
+        yield self.divider
+        yield self.events
+        yield self.footer
+
+    # -- drawing
+
+    def look(self) -> None:
+        """Show the latest snapshot."""
+        super().look()
+        width, height = self.size
+        model, snapshot = self.model, self.model.snapshot
+        if snapshot is None or not width:
+            return
+        lines = queue_lines(snapshot.queues, model.meter, width, height >= 30 and width >= 100)
+        self._set_height(self.queues, len(lines))
+        self.queues.show(lines)
+        self._set_height(self.events, event_lines(height))
+        self._places = layout(self.console_app.columns or USUAL, max(1, width - 1 - MARGIN))
+        self.header.show([self._header()])
+        self.look_at_table()
+        self.look_at_events()
+
+    def look_at_table(self) -> None:
+        """Show cursor, marks and rows as they are in the model."""
+        model = self.model
+        row = model.position.get(model.cursor) if model.cursor is not None else None
+        self.table.sync(len(model.shown), row)
+        self.status.show([self._status()])
+
+    def look_at_events(self) -> None:
+        """Show the latest events, newest last."""
+        room = event_lines(self.size.height)
+        events = list(self.console_app.log_of_events.events)[-room:] if room else []
+        self._set_height(self.divider, 1 if room else 0)
+        self.divider.show([rule([("events", "dim")], [], self.size.width)])
+        self.events.show([event_line(event, self.console_app) for event in events])
+
+    @staticmethod
+    def _set_height(widget: Lines, height: int) -> None:
+        wanted = widget.styles.height
+        if wanted is None or wanted.value != height:
+            widget.styles.height = height
+
+    def _status(self) -> list[Span]:
+        model = self.model
+        left: list[Span] = []
+        if self.console_app.filter_error:
+            left = [(" filter ", "chip"), (f" {self.console_app.filter_error}", "failed")]
+        elif model.query.text:
+            left = [
+                (f" filter: {model.query.text} ", "chip"),
+                (f" {words.count(len(model.shown))} of {words.count(len(model.views))}", "text"),
+            ]
+        else:
+            left = [(words.plural(len(model.shown), "session"), "dim")]
+        right: list[Span] = []
+        if model.marks:
+            hidden = sum(1 for session in model.marks if session not in model.position)
+            text = f"{words.count(len(model.marks))} marked" + (f" ({words.count(hidden)} not shown)" if hidden else "")
+            right += [(text, "marked"), ("  ", "faint")]
+        if model.sort:
+            right.append((f"sort: {COLUMNS[model.sort].title.strip('▼▲ ').lower() or model.sort}", "dim"))
+            right.append((" ▼" if model.reverse else " ▲", "dim"))
+        return rule(left, right, self.size.width)
+
+    def _header(self) -> list[Span]:
+        spans: list[Span] = [(" " * MARGIN, "dim")]
+        for place in self._places:
+            column = place.column
+            role = "accent" if column.key == self.model.sort else "dim"
+            spans.append((words.fit(column.title, place.width, column.right) + " " * GAP, role))
+        return spans
+
+    def _row(self, row: int, width: int) -> Row:
+        model = self.model
+        session = model.shown[row]
+        view = self.console_app.mask(model.views[session])
+        here, marked = session == model.cursor, session in model.marks
+        state_role = words.role(view.state)
+        spans: list[Span] = [
+            ("▸" if here else " ", "accent"),
+            ("✓" if marked else " ", "marked"),
+            (words.glyph(view.state) + " ", state_role),
+        ]
+        for key, text in cells(view, self._places, model.meter):
+            bare = text.strip()
+            if key == "state":
+                role = state_role
+            elif bare in (words.DASH, "0"):
+                role = "dim"
+            else:
+                role = "marked" if marked and key == "name" else CELL_ROLES.get(key, "text")
+            spans.append((text, role))
+        return spans, "cursor" if here else ""
+
+    def _clicked(self, row: int) -> None:
+        self.model.move_to(row)
+        self.moved()
+
+    # -- moving
+
+    def moved(self) -> None:
+        """The cursor is elsewhere: other keys may work."""
+        self.look_at_table()
+        self.show_footer()
+
+    def do_up(self) -> None:
+        """One row up."""
+        self.model.move(-1)
+        self.moved()
+
+    def do_down(self) -> None:
+        """One row down."""
+        self.model.move(1)
+        self.moved()
+
+    def do_page_up(self) -> None:
+        """A screenful up."""
+        self.model.move(-self.table.height)
+        self.moved()
+
+    def do_page_down(self) -> None:
+        """A screenful down."""
+        self.model.move(self.table.height)
+        self.moved()
+
+    def do_top(self) -> None:
+        """To the first row."""
+        self.model.move_to(0)
+        self.moved()
+
+    def do_bottom(self) -> None:
+        """To the last row."""
+        self.model.move_to(len(self.model.shown) - 1)
+        self.moved()
+
+    # -- marks
+
+    def do_mark(self) -> None:
+        """Mark, and go on to the next row."""
+        self.model.toggle_mark()
+        self.model.move(1)
+        self.moved()
+
+    def do_mark_range(self) -> None:
+        """Mark from the last mark to here."""
+        self.model.mark_range()
+        self.moved()
+
+    def do_mark_shown(self) -> None:
+        """Mark everything the filter shows."""
+        self.model.mark_shown()
+        self.moved()
+
+    def do_unmark(self) -> None:
+        """Take all marks away."""
+        self.model.unmark()
+        self.moved()
+
+    # -- what is shown, and in which order
+
+    def do_filter(self) -> None:
+        """Ask for a filter; what matches shows while it is typed."""
+        from souppp_tui.widgets.filter import FilterLine
+
+        hint = "name, ac:bras-2, state:up, !failed, rx>1M, uptime<5m"
+        self.mount(FilterLine(self.model.query.text, self._filtered, hint), after=self.status)
+
+    def _filtered(self, text: str) -> None:
+        self.console_app.filter_error = self.model.filter(text)
+        self.moved()
+
+    def do_details(self) -> None:
+        """To the session under the cursor."""
+        from souppp_tui.screens.details import DetailsPage
+
+        if self.model.cursor is not None:
+            self.console_app.go(DetailsPage(self.model.cursor))
+
+    def do_sort(self) -> None:
+        """By the next of the columns on the screen; after the last one in the order of the configuration."""
+        keys: list[str | None] = [None, *(place.column.key for place in self._places)]
+        here = keys.index(self.model.sort) if self.model.sort in keys else 0
+        key = keys[(here + 1) % len(keys)]
+        self.model.sort_by(key, reverse=bool(key and COLUMNS[key].live))
+        self.look()
+
+    def do_reverse(self) -> None:
+        """Turn the order round."""
+        self.model.sort_by(self.model.sort, not self.model.reverse)
+        self.look()
+
+    def do_back(self) -> None:
+        """Out of the filter, then out of the marks."""
+        if self.model.query.text or self.console_app.filter_error:
+            self._filtered("")
+        elif self.model.marks:
+            self.model.unmark()
+        self.look()
+
+    def word(self, action: Action) -> str:
+        """`unmark` where the cursor is on a marked session."""
+        if action.name == "mark" and self.model.cursor in self.model.marks:
+            return "unmark"
+        return action.word
+
+
+def event_lines(height: int) -> int:
+    """How many events fit under the table of a screen this high."""
+    return 0 if height < 14 else 4 if height < 30 else 6 if height < 45 else 8
+
+
+def event_line(event: Event, app: Console) -> list[Span]:
+    """One event on one line."""
+    spans: list[Span] = [(f" {words.clock(event.at)}  ", "dim")]
+    if event.name:
+        hidden = "•••" if event.session is None else f"session {event.session + 1}"
+        spans.append((words.fit(hidden if app.masked else event.name, 12) + "  ", "strong"))
+    spans.append((app.mask_text(event.text, event.session), EVENT_ROLES[event.severity]))
+    return spans
+
+
+def queue_lines(queues: tuple[QueueView, ...], meter: Meter, width: int, each: bool) -> list[list[Span]]:
+    """The queues in lines of this width: one line each where there is room, all in one line otherwise."""
+    if not queues:
+        return [[(" no queues yet", "dim")]]
+    drops = sum(number for queue in queues for _, number in queue.drops)
+    tail: list[Span] = [(f"  drops {words.count(drops)}", "failed" if drops else "dim")]
+    if each and len(queues) <= QUEUE_LINES:
+        return [_wide(queue, meter, width) for queue in queues]
+    for bars in (8, 4, 0):
+        spans: list[Span] = []
+        for queue in queues:
+            spans += _narrow(queue, meter, bars)
+        if width_of(spans) + width_of(tail) <= width:
+            return [[*spans, *tail, ("  pkt/s", "dim")] if width_of(spans) + width_of(tail) + 7 <= width else [*spans, *tail]]
+    received = sum(meter.queue(queue).rx_packets for queue in queues)
+    sent = sum(meter.queue(queue).tx_packets for queue in queues)
+    return [
+        [
+            (f" {len(queues)} queues  ", "dim"),
+            ("▼ ", "rx"),
+            (f"{words.metric(received):>5}", "text"),
+            ("  ▲ ", "tx"),
+            (f"{words.metric(sent):>5}", "text"),
+            (" pkt/s", "dim"),
+            *tail,
+        ]
+    ]
+
+
+def _narrow(queue: QueueView, meter: Meter, bars: int) -> list[Span]:
+    rates, spark = meter.queue(queue), list(meter.sparks.get(queue.index, ()))
+    return [
+        (f" q{queue.index} ", "dim"),
+        ("▼", "rx"),
+        (f"{words.metric(rates.rx_packets):>5} ", "text"),
+        (words.sparkline([r.rx_packets for r in spark], bars) if bars else "", "rx"),
+        (" ▲", "tx"),
+        (f"{words.metric(rates.tx_packets):>5} ", "text"),
+        (words.sparkline([r.tx_packets for r in spark], bars) + " " if bars else "", "tx"),
+    ]
+
+
+def _wide(queue: QueueView, meter: Meter, width: int) -> list[Span]:
+    rates, spark = meter.queue(queue), list(meter.sparks.get(queue.index, ()))
+    drops = sum(number for _, number in queue.drops)
+    bars = max(8, min(32, (width - 76) // 2))
+    return [
+        (f" q{queue.index:<3}", "dim"),
+        ("▼ ", "rx"),
+        (f"{words.metric(rates.rx_packets):>5} pkt/s ", "text"),
+        (f"{words.rate(rates.rx_bits):>9}  ", "dim"),
+        (words.sparkline([r.rx_packets for r in spark], bars), "rx"),
+        ("   ▲ ", "tx"),
+        (f"{words.metric(rates.tx_packets):>5} pkt/s ", "text"),
+        (f"{words.rate(rates.tx_bits):>9}  ", "dim"),
+        (words.sparkline([r.tx_packets for r in spark], bars), "tx"),
+        (f"   drops {words.count(drops)}", "failed" if drops else "dim"),
+    ]

@@ -1,0 +1,220 @@
+"""What the operator can do on every page: steer sessions, change the display, go elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from textual.screen import Screen
+
+from engine.api import SessionView
+from souppp_tui import words
+from souppp_tui.model import LIVE, Model
+from souppp_tui.themes import NAMES
+
+if TYPE_CHECKING:
+    from souppp_tui.app import Console
+
+
+class Steering(Screen[None]):
+    """The actions that all pages share."""
+
+    @property
+    def console_app(self) -> Console:
+        """The app, as what it is."""
+        return cast("Console", self.app)
+
+    @property
+    def model(self) -> Model:
+        """What the console knows."""
+        return self.console_app.model
+
+    def targets(self) -> list[SessionView]:
+        """The sessions that actions of this page are for."""
+        return self.model.targets()
+
+    # -- sessions
+
+    def do_dial(self) -> None:
+        """Dial those of the targets that are at rest."""
+        targets = [view for view in self.targets() if view.state not in LIVE]
+        self.console_app.engine.dial(ids(targets))
+        self._done("Dialling", targets)
+
+    def do_hang_up(self) -> None:
+        """Hang up; asks if that ends something."""
+        self._ask_and("hang up", "Hang up", self.console_app.engine.hang_up, "Hanging up", self.targets())
+
+    def do_redial(self) -> None:
+        """Hang up and dial again; asks if that ends something."""
+        self._ask_and("redial", "Redial", self.console_app.engine.redial, "Redialling", self.targets())
+
+    def do_remove(self) -> None:
+        """Hang up and forget; always asks."""
+        targets = self.targets()
+
+        def remove(sessions: Iterable[int]) -> None:
+            self.console_app.engine.remove(sessions)
+            self.console_app.save([(view.name, None) for view in targets])
+
+        self._ask_and("remove", "Remove", remove, "Removing", targets, always=True)
+
+    def _ask_and(
+        self,
+        word: str,
+        title: str,
+        command: Callable[[Iterable[int]], None],
+        doing: str,
+        targets: list[SessionView],
+        always: bool = False,
+    ) -> None:
+        live = [view for view in targets if view.state in LIVE]
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                command(ids(targets))
+                self._done(doing, targets)
+
+        if live or always:
+            from souppp_tui.screens.confirm import Confirm
+
+            facts = self._facts(targets, live)
+            self.app.push_screen(Confirm(self._question(title, targets), facts, word, len(targets)), answered)
+        else:
+            answered(True)
+
+    def _question(self, title: str, targets: Sequence[SessionView]) -> str:
+        name = self.console_app.mask(targets[0]).name
+        if len(targets) == 1:
+            return f"{title} {name}?"
+        return f"{title} {words.plural(len(targets), 'session')}, such as {name}?"
+
+    def _facts(self, targets: Sequence[SessionView], live: Sequence[SessionView]) -> list[str]:
+        facts = []
+        if len(targets) == 1 and targets[0].up_since is not None:
+            view = self.console_app.mask(targets[0])
+            up = words.duration(self.model.meter.now - (view.up_since or 0))
+            facts.append(f"It is up with {view.ipv4 or 'no address'} for {up}.")
+        elif len(targets) > 1:
+            facts.append(f"{words.count(len(live))} of them {'is' if len(live) == 1 else 'are'} open or on the way up.")
+        hidden = sum(1 for view in targets if view.id not in self.model.position)
+        if hidden and self.model.marks:
+            facts.append(f"The filter hides {words.count(hidden)} of them.")
+        return facts
+
+    def _done(self, doing: str, targets: Sequence[SessionView]) -> None:
+        what = self.console_app.mask(targets[0]).name if len(targets) == 1 else words.plural(len(targets), "session")
+        self.console_app.say(f"{doing} {what}.")
+
+    def do_capture(self) -> None:
+        """Start or stop writing control frames to a file."""
+        targets = self.targets()
+        if any(view.capturing for view in targets):
+            self.console_app.engine.capture(ids(targets), None)
+            self._done("No longer capturing", targets)
+            return
+        name = f"souppp-{time.strftime('%Y%m%d-%H%M%S')}.pcapng"
+        path = str((self.console_app.options.capture_folder / name).absolute())
+        self.console_app.engine.capture(ids(targets), path)
+        self.console_app.say(f"Capturing control frames to {path}.")
+
+    def do_clear_ghosts(self) -> None:
+        """End what an earlier run left open."""
+        self.console_app.engine.clear_ghosts()
+        self.console_app.say("Ending sessions that an earlier run left open.")
+
+    def do_copy(self) -> None:
+        """Copy the session's address."""
+        targets = self.targets()[:1]
+        if not targets or not targets[0].ipv4:
+            self.console_app.say("There is no address to copy.", "warning")
+            return
+        self.copy(targets[0].ipv4)
+
+    def copy(self, text: str) -> None:
+        """Hand a text to the terminal's clipboard (OSC 52)."""
+        self.app.copy_to_clipboard(text)
+        self.console_app.say(f"Copied: {text}" if not self.console_app.masked else "Copied.")
+
+    # -- display
+
+    def do_mask(self) -> None:
+        """Hide names and addresses, or show them again."""
+        app = self.console_app
+        app.masked = not app.masked
+        app.say("Names and addresses are hidden." if app.masked else "Names and addresses are shown.")
+        app.look()
+
+    def do_zero(self) -> None:
+        """Counters from now on, or again from the start."""
+        model = self.model
+        if model.baseline is None:
+            model.zero()
+            self.console_app.say("Counters start from zero now; press z again to count from the start.")
+        else:
+            model.baseline, model.baseline_flaps = None, 0
+            self.console_app.say("Counters count from the engine's start.")
+        self.console_app.look()
+
+    def do_freeze(self) -> None:
+        """Keep the display as it is, or go on."""
+        app = self.console_app
+        app.frozen = not app.frozen
+        app.say("Display frozen: sessions keep running. Press p to go on." if app.frozen else "")
+        app.pull()
+        app.look()
+
+    def do_theme(self) -> None:
+        """The next theme."""
+        app = self.console_app
+        app.set_theme(NAMES[(NAMES.index(app.theme) + 1) % len(NAMES)])
+        app.say(f"Theme: {app.theme}")
+
+    def do_redraw(self) -> None:
+        """Write the whole screen, whatever the terminal shows."""
+        self.console_app.shadow.forget()
+        self.refresh(layout=True)
+        self.console_app.write_raw("\x1b[2J")
+
+    # -- elsewhere
+
+    def do_events(self) -> None:
+        """To the events."""
+        from souppp_tui.screens.events import EventsPage
+
+        self.console_app.go(EventsPage())
+
+    def do_card(self) -> None:
+        """To the card and its queues."""
+        from souppp_tui.screens.card import CardPage
+
+        self.console_app.go(CardPage())
+
+    def do_help(self) -> None:
+        """The keys of this page."""
+        from souppp_tui.screens.help import Help
+
+        self.app.push_screen(Help(self.console_app.this_page))
+
+    def do_commands(self) -> None:
+        """All actions by name."""
+        from souppp_tui.screens.palette import open_palette
+
+        open_palette(self.console_app.this_page)
+
+    def do_quit(self) -> None:
+        """Leave; asks if sessions are open."""
+        live = [view for view in self.model.views.values() if view.state in LIVE]
+        if not live:
+            self.app.exit()
+            return
+        from souppp_tui.screens.confirm import Confirm
+
+        question = f"Quit and hang up {words.plural(len(live), 'session')}?"
+        self.app.push_screen(Confirm(question, [], "quit"), lambda yes: self.app.exit() if yes else None)
+
+
+def ids(views: Iterable[SessionView]) -> list[int]:
+    """Their ids."""
+    return [view.id for view in views]

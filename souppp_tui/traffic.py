@@ -1,0 +1,112 @@
+"""Rates from consecutive snapshots, worked out only for the sessions that are asked for. Pure."""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from dataclasses import dataclass
+from itertools import pairwise
+
+from engine.api import QueueView, Snapshot
+
+WINDOW = 1.0
+"""Seconds over which a rate is taken: long enough to be calm, short enough to be now."""
+GRAPH_STEP = 5.0
+GRAPH_STEPS = 60
+"""The history of all sessions: one snapshot's numbers every 5 s, for 5 minutes."""
+SPARK_STEPS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Per second, of IP packets; bits are 8 times the bytes."""
+
+    rx_packets: float = 0.0
+    rx_bits: float = 0.0
+    tx_packets: float = 0.0
+    tx_bits: float = 0.0
+
+
+IDLE = Rates()
+
+
+class Meter:
+    """Remembers the latest snapshots' numbers."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        """The time of the latest snapshot (`Snapshot.at`)."""
+        self._recent: deque[Snapshot] = deque()
+        self._history: deque[tuple[float, array[int]]] = deque(maxlen=GRAPH_STEPS + 1)
+        self.sparks: dict[int, deque[Rates]] = {}
+        """The rates of each queue, by queue number, about two a second."""
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Add the next snapshot."""
+        recent = self._recent
+        recent.append(snapshot)
+        while len(recent) > 2 and recent[1].at <= snapshot.at - WINDOW + 0.01:
+            recent.popleft()
+        self.now = snapshot.at
+        if not self._history or snapshot.at - self._history[-1][0] >= GRAPH_STEP - 0.01:
+            self._history.append((snapshot.at, snapshot.traffic))
+        for queue in snapshot.queues:
+            self.sparks.setdefault(queue.index, deque(maxlen=SPARK_STEPS)).append(self.queue(queue))
+
+    @property
+    def _span(self) -> float:
+        return self._recent[-1].at - self._recent[0].at if self._recent else 0.0
+
+    def rates(self, session: int) -> Rates:
+        """The rates of one session; zeros while it is too new to tell."""
+        span, first = self._span, session * 4
+        if span <= 0:
+            return IDLE
+        old, new = self._recent[0].traffic, self._recent[-1].traffic
+        if first + 4 > len(old) or old[first : first + 4] == new[first : first + 4]:
+            return IDLE
+        return Rates(
+            (new[first] - old[first]) / span,
+            (new[first + 1] - old[first + 1]) * 8 / span,
+            (new[first + 2] - old[first + 2]) / span,
+            (new[first + 3] - old[first + 3]) * 8 / span,
+        )
+
+    def total(self) -> Rates:
+        """The rates of all sessions together."""
+        span = self._span
+        if span <= 0:
+            return IDLE
+        old, new = self._recent[0].traffic, self._recent[-1].traffic
+        grown = [sum(new[field::4]) - sum(old[field::4]) for field in range(4)]
+        return Rates(grown[0] / span, grown[1] * 8 / span, grown[2] / span, grown[3] * 8 / span)
+
+    def queue(self, queue: QueueView) -> Rates:
+        """The rates of one queue of the latest snapshot."""
+        span = self._span
+        old = next((q for q in self._recent[0].queues if q.index == queue.index), None) if span > 0 else None
+        if old is None:
+            return IDLE
+        return Rates(
+            (queue.rx_packets - old.rx_packets) / span,
+            (queue.rx_bytes - old.rx_bytes) * 8 / span,
+            (queue.tx_packets - old.tx_packets) / span,
+            (queue.tx_bytes - old.tx_bytes) * 8 / span,
+        )
+
+    def queue_cpu(self, queue: QueueView) -> float:
+        """The share of one core that the queue's thread uses, 0.0 to 1.0."""
+        span = self._span
+        old = next((q for q in self._recent[0].queues if q.index == queue.index), None) if span > 0 else None
+        return 0.0 if old is None else max(0.0, (queue.cpu - old.cpu) / span)
+
+    def graph(self, session: int) -> tuple[list[float], list[float]]:
+        """The bits per second of one session, received and sent, in steps of about 5 s, newest last."""
+        first, points = session * 4, list(self._history)
+        received: list[float] = []
+        sent: list[float] = []
+        for (old_at, old), (at, new) in pairwise(points):
+            known = first + 4 <= len(old) and at > old_at
+            received.append((new[first + 1] - old[first + 1]) * 8 / (at - old_at) if known else 0.0)
+            sent.append((new[first + 3] - old[first + 3]) * 8 / (at - old_at) if known else 0.0)
+        return received, sent

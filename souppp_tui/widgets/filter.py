@@ -1,0 +1,50 @@
+"""The line a filter is typed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual.binding import Binding
+from textual.widgets import Input
+
+
+class FilterLine(Input):
+    """Tells `changed` each text as it is typed; enter keeps the filter, escape clears it."""
+
+    DEFAULT_CSS = """
+    FilterLine { height: 1; border: none; padding: 0 1; background: $surface; color: $foreground; }
+    FilterLine:focus { border: none; background-tint: $foreground 0%; }
+    """
+    BINDINGS = [  # noqa: RUF012
+        Binding("escape", "clear", show=False),
+        Binding("enter", "keep", show=False),
+    ]
+
+    def __init__(self, text: str, changed: Callable[[str], None], hint: str) -> None:
+        super().__init__(text, placeholder=hint, select_on_focus=False)
+        self._changed = changed
+        self.cursor_blink = False
+
+    def on_mount(self) -> None:
+        """Type here."""
+        self.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Show what matches so far."""
+        event.stop()
+        self._changed(event.value)
+
+    def action_clear(self) -> None:
+        """Show everything again."""
+        self._changed("")
+        self.remove()
+
+    def action_keep(self) -> None:
+        """Go on with what is typed."""
+        self._changed(self.value)
+        self.remove()
+
+    def on_blur(self) -> None:
+        """Never stay open behind one's back."""
+        if self.is_attached:
+            self.remove()

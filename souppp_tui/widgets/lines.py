@@ -1,0 +1,182 @@
+"""Widgets that draw lines of spans and repaint only the lines that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widget import Widget
+
+from souppp_tui.paint import Span, strip
+from souppp_tui.themes import Palette
+
+
+class HasPalette(Protocol):
+    """What a widget here needs of its app."""
+
+    @property
+    def palette(self) -> Palette:
+        """The styles in force."""
+        ...
+
+
+class Lines(Widget):
+    """A few lines; `show` says what they are."""
+
+    DEFAULT_CSS = "Lines { height: 1; }"
+
+    def __init__(self, over: str = "") -> None:
+        super().__init__()
+        self.over = over
+        """The role laid over all of it."""
+        self._spans: list[list[Span]] = []
+        self._strips: list[Strip] = []
+
+    def show(self, lines: Sequence[list[Span]]) -> None:
+        """Show these lines from now on."""
+        self._spans = list(lines)
+        self.repaint()
+
+    def repaint(self) -> None:
+        """Draw again what differs from what was drawn, as after a change of size or theme."""
+        width = self.size.width
+        if not width:
+            return
+        palette = cast(HasPalette, self.app).palette
+        strips = [strip(spans, width, palette, self.over) for spans in self._spans]
+        before, self._strips = self._strips, strips
+        for y in range(max(len(before), len(strips))):
+            if y >= len(before) or y >= len(strips) or before[y] != strips[y]:
+                self.refresh(Region(0, y, width, 1))
+
+    def redraw(self) -> None:
+        """Draw all of it again: another width, another theme."""
+        self._strips = []
+        self.repaint()
+
+    def on_resize(self, event: Resize) -> None:
+        """Draw to the new width."""
+        self.redraw()
+
+    def render_line(self, y: int) -> Strip:
+        """The line at y."""
+        return self._strips[y] if y < len(self._strips) else self.blank()
+
+    def blank(self) -> Strip:
+        """An empty line."""
+        return strip([], self.size.width, cast(HasPalette, self.app).palette, self.over)
+
+
+Row = tuple[list[Span], str]
+"""A row's spans and the role laid over it."""
+
+
+class Rows(ScrollView, can_focus=True):
+    """Many rows, of which only those on the screen are ever made.
+
+    `source` makes one row; the owner calls `sync` when any may have changed, and only lines that differ are repainted.
+    """
+
+    DEFAULT_CSS = """
+    Rows { height: 1fr; overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1; }
+    """
+
+    def __init__(self, source: Callable[[int, int], Row], over: str = "") -> None:
+        """`source(row, width)` makes a row; `over` is the role laid over rows that name none."""
+        super().__init__()
+        self.over = over
+        self._source = source
+        self._strips: dict[int, Strip] = {}
+        self.count = 0
+        self.clicked: Callable[[int], None] | None = None
+        """Told the row that was clicked on."""
+
+    @property
+    def width(self) -> int:
+        """The width of a row."""
+        return max(0, self.scrollable_content_region.width)
+
+    @property
+    def height(self) -> int:
+        """How many rows fit."""
+        return max(1, self.scrollable_content_region.height)
+
+    @property
+    def top(self) -> int:
+        """The first row on the screen."""
+        return self.scroll_offset.y
+
+    def sync(self, count: int, cursor: int | None = None) -> None:
+        """There are `count` rows; scroll so that `cursor` can be seen, and repaint what changed."""
+        if count != self.count or self.virtual_size.height != count:
+            self.count = count
+            self.virtual_size = Size(self.width, count)
+        top = self.top
+        if cursor is not None:
+            top = min(max(top, cursor - self.height + 1), cursor)
+        top = max(0, min(top, count - self.height))
+        if top != self.top:
+            self.scroll_to(y=top, animate=False, force=True)
+        self.repaint()
+
+    def repaint(self) -> None:
+        """Draw the visible rows and repaint those that differ."""
+        if not self.width:
+            return
+        top, before = self.top, self._strips
+        self._strips = {}
+        for y in range(self.height):
+            self._strips[y] = line = self._draw(top + y)
+            if before.get(y) != line:
+                self.refresh(Region(0, y, self.width, 1))
+
+    def _draw(self, row: int) -> Strip:
+        palette = cast(HasPalette, self.app).palette
+        spans, over = self._source(row, self.width) if 0 <= row < self.count else ([], "")
+        return strip(spans, self.width, palette, over or self.over)
+
+    def render_line(self, y: int) -> Strip:
+        """The row that is at line y of the widget."""
+        line = self._strips.get(y)
+        if line is None:
+            line = self._strips[y] = self._draw(self.top + y)
+        return line
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """After scrolling every line is another row."""
+        super().watch_scroll_y(old_value, new_value)
+        if round(old_value) != round(new_value):
+            self.repaint()
+
+    def redraw(self) -> None:
+        """Draw all of it again: another size, another theme."""
+        self._strips = {}
+        self.repaint()
+
+    def on_resize(self, event: Resize) -> None:
+        """Draw to the new size."""
+        self.redraw()
+
+    def on_click(self, event: Click) -> None:
+        """Tell the owner which row it was."""
+        row = self.top + event.y
+        if self.clicked and 0 <= row < self.count:
+            self.clicked(row)
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        """Three rows at a time, at once."""
+        self._wheel(event, 3)
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        """Three rows at a time, at once."""
+        self._wheel(event, -3)
+
+    def _wheel(self, event: MouseScrollDown | MouseScrollUp, rows: int) -> None:
+        event.stop()
+        event.prevent_default()
+        top = max(0, min(self.top + rows, self.count - self.height))
+        self.scroll_to(y=top, animate=False, force=True)

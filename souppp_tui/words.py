@@ -1,0 +1,172 @@
+"""Numbers, times and states as the operator reads them. Pure functions."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+
+from engine.api import SessionState, SessionView
+
+DASH = "–"
+BARS = " ▁▂▃▄▅▆▇█"
+
+GLYPHS = {
+    SessionState.UP: "●",
+    SessionState.FAILED: "✗",
+    SessionState.DOWN: "○",
+}
+"""All other states are on the way: `◐`."""
+
+ROLES = {
+    SessionState.UP: "up",
+    SessionState.FAILED: "failed",
+    SessionState.DOWN: "down",
+}
+"""The colour role of a state; all others are `busy`."""
+
+_HOSTILE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffc\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+
+
+def clean(text: str) -> str:
+    """Text from elsewhere made safe to show: what steers a terminal or hides itself becomes `·`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _HOSTILE.sub("·", text)
+
+
+def glyph(state: SessionState) -> str:
+    """The state's one-character sign."""
+    return GLYPHS.get(state, "◐")
+
+
+def role(state: SessionState) -> str:
+    """The state's colour role."""
+    return ROLES.get(state, "busy")
+
+
+def metric(value: float) -> str:
+    """A number in at most five characters with a decimal prefix: `0`, `412`, `12.4M`, `1.21G`."""
+    if value < 999.5:
+        return f"{value:.0f}"
+    for unit in "kMGTPE":
+        value /= 1000
+        if value < 9.995:
+            return f"{value:.2f}{unit}"
+        if value < 99.95:
+            return f"{value:.1f}{unit}"
+        if value < 999.5:
+            return f"{value:.0f}{unit}"
+    return "huge"
+
+
+def rate(value: float, unit: str = "b/s") -> str:
+    """A rate with its unit, as in `3.40 Gb/s` or `98.1 kpkt/s`."""
+    text = metric(value)
+    return f"{text[:-1]} {text[-1]}{unit}" if text[-1].isalpha() else f"{text} {unit}"
+
+
+def count(value: int) -> str:
+    """A whole number with commas between thousands."""
+    return f"{value:,}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 session`, `12 sessions`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """A time span in at most seven characters: `8 s`, `4m 10s`, `3h 07m`, `3d 04h`.
+
+    It moves ever more slowly, so that a screen of long-lived sessions stands still.
+    """
+    whole = max(0, int(seconds))
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if whole < 60:
+        return f"{whole} s"
+    if minutes < 10:
+        return f"{minutes}m {whole % 60 // 10}0s"
+    if hours < 1:
+        return f"{minutes}m"
+    if days < 1:
+        return f"{hours}h {minutes % 60:02d}m"
+    return f"{days}d {hours % 24:02d}h"
+
+
+def wait(seconds: float) -> str:
+    """A time still to go: seconds below two minutes, then whole minutes."""
+    return f"{max(0.0, seconds):.0f} s" if seconds < 119.5 else f"{seconds / 60:.0f} min"
+
+
+def milliseconds(value: float | None) -> str:
+    """A measured time: `0.6 ms`, `412 ms`, `1.2 s`; `…` while it is under way."""
+    if value is None:
+        return "…"
+    if value < 99.95:
+        return f"{value:.1f} ms"
+    return f"{value:.0f} ms" if value < 999.5 else f"{value / 1000:.1f} s"
+
+
+def clock(at: float) -> str:
+    """The time of day, from a Unix time."""
+    return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def date_clock(at: float) -> str:
+    """Date and time of day, for a file."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def fine_clock(at: float) -> str:
+    """The time of day with milliseconds."""
+    whole = int(at)
+    return f"{clock(whole)}.{int((at - whole) * 1000):03d}"
+
+
+def state(view: SessionView, now: float) -> str:
+    """What a session is doing, and why and what next where that is known."""
+    text: str = view.state.value
+    if view.reason and view.state in (SessionState.DOWN, SessionState.FAILED, SessionState.HANGING_UP):
+        text += f" · {view.reason}"
+    if view.retry_at is not None:
+        text += f" (retry in {wait(view.retry_at - now)})"
+    return text
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The latest `width` values as bars of eight heights, newest last; anything above zero shows."""
+    latest = list(values)[-width:]
+    top = max(latest, default=0)
+    bars = "".join("▁" if top <= 0 or v <= 0 else BARS[max(1, min(8, round(v / top * 8)))] for v in latest)
+    return bars.rjust(width)
+
+
+_GROUPS = r"[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*"
+_ADDRESS = re.compile(
+    r"\b\d{1,3}(?:\.\d{1,3}){3}\b"
+    r"|\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b"
+    r"|\b(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}\b"
+    rf"|(?<![\w:])(?:{_GROUPS})?::(?:{_GROUPS})?(?![\w:])",
+    re.IGNORECASE,
+)
+
+
+def mask_addresses(text: str) -> str:
+    """Every IPv4, IPv6 and MAC address in a text, with its letters and digits hidden."""
+    return _ADDRESS.sub(lambda match: re.sub(r"[0-9A-Fa-f]", "•", match[0]), text)
+
+
+def fit(text: str, width: int, right: bool = False) -> str:
+    """Text in exactly `width` columns of a terminal: cleaned, cut with `…` where it is too long, else padded."""
+    text = clean(text)
+    taken = len(text) if text.isascii() else cell_len(text)
+    if taken > width:
+        text = set_cell_size(text, max(0, width - 1)) + "…" if width > 0 else ""
+        return text
+    return " " * (width - taken) + text if right else text + " " * (width - taken)
