@@ -103,16 +103,10 @@ class PapClient(Authentication):
     def receive(self, data: bytes, now: float) -> None:
         """Take an Ack or Nak of our request."""
         packet = control.decode(data)
-        if (
-            packet.code not in (PapCode.ACK, PapCode.NAK)
-            or packet.identifier != self._identifier
-            or self._answered
-        ):
+        if packet.code not in (PapCode.ACK, PapCode.NAK) or packet.identifier != self._identifier or self._answered:
             raise Discard("unexpected PAP packet")
         self._answered = True
-        self._decide(
-            packet.code == PapCode.ACK, printable(auth.decode_pap_message(packet.data))
-        )
+        self._decide(packet.code == PapCode.ACK, printable(auth.decode_pap_message(packet.data)))
 
     def handle_timer(self, now: float) -> None:
         """Ask again, or give up."""
@@ -124,9 +118,7 @@ class PapClient(Authentication):
     def _send(self, now: float) -> None:
         self._identifier = self._sent + 1
         self._sent += 1
-        self.out.append(
-            ControlPacket(PapCode.REQUEST, self._identifier, self._credentials)
-        )
+        self.out.append(ControlPacket(PapCode.REQUEST, self._identifier, self._credentials))
         self.deadline = now + RESEND
 
 
@@ -135,9 +127,7 @@ class ChapClient(Authentication):
 
     protocol = Protocol.CHAP
 
-    def __init__(
-        self, method: AuthMethod, user: str, password: str, entropy: Entropy
-    ) -> None:
+    def __init__(self, method: AuthMethod, user: str, password: str, entropy: Entropy) -> None:
         super().__init__()
         self._method = method
         self._user = user.encode()
@@ -160,11 +150,7 @@ class ChapClient(Authentication):
             value, _ = auth.decode_chap_value(packet.data)
             self._answer(packet.identifier, value, now)
         elif packet.code in (ChapCode.SUCCESS, ChapCode.FAILURE):
-            if (
-                self._challenge is None
-                or packet.identifier != self._challenge[0]
-                or not self._undecided
-            ):
+            if self._challenge is None or packet.identifier != self._challenge[0] or not self._undecided:
                 raise Discard("unexpected CHAP verdict")
             if packet.code == ChapCode.SUCCESS:
                 self._succeed(packet.data)
@@ -178,10 +164,7 @@ class ChapClient(Authentication):
         self._give_up(f"no verdict in {PATIENCE:.0f} s")
 
     def _answer(self, identifier: int, challenge: bytes, now: float) -> None:
-        if (
-            self._method is AuthMethod.MSCHAPV2
-            and len(challenge) != mschapv2.CHALLENGE_SIZE
-        ):
+        if self._method is AuthMethod.MSCHAPV2 and len(challenge) != mschapv2.CHALLENGE_SIZE:
             raise Discard("MS-CHAPv2 challenge not of 16 octets")
         if self._challenge != (identifier, challenge):
             self._challenge = (identifier, challenge)
@@ -204,18 +187,10 @@ class ChapClient(Authentication):
 
     def _succeed(self, message: bytes) -> None:
         self._undecided = False
-        if self._method is AuthMethod.MSCHAPV2 and not mschapv2.success_is_genuine(
-            message, self._expected_success
-        ):
-            self._decide(
-                False, "the concentrator could not prove that it knows the password"
-            )
+        if self._method is AuthMethod.MSCHAPV2 and not mschapv2.success_is_genuine(message, self._expected_success):
+            self._decide(False, "the concentrator could not prove that it knows the password")
         else:
-            shown = (
-                message[42:].partition(b"M=")[2]
-                if self._method is AuthMethod.MSCHAPV2
-                else message
-            )
+            shown = message[42:].partition(b"M=")[2] if self._method is AuthMethod.MSCHAPV2 else message
             self._decide(True, printable(shown))
 
     def _fail(self, packet: ControlPacket, now: float) -> None:
@@ -225,19 +200,11 @@ class ChapClient(Authentication):
             return
         fields = mschapv2.parse_failure(packet.data)
         challenge = _hex(fields.get("C", ""))
-        if (
-            fields.get("R") == "1"
-            and len(challenge) == mschapv2.CHALLENGE_SIZE
-            and self._retries < MAX_RETRIES
-        ):
+        if fields.get("R") == "1" and len(challenge) == mschapv2.CHALLENGE_SIZE and self._retries < MAX_RETRIES:
             self._retries += 1
             self._answer((packet.identifier + 1) & 0xFF, challenge, now)
             return
-        text = (
-            fields.get("M")
-            or mschapv2.FAILURES.get(fields.get("E", ""))
-            or packet.data.decode("utf-8", "replace")
-        )
+        text = fields.get("M") or mschapv2.FAILURES.get(fields.get("E", "")) or packet.data.decode("utf-8", "replace")
         self._decide(False, printable(text.encode()))
 
 
@@ -264,11 +231,7 @@ class PapAuthenticator(Authentication):
         ok = secret is not None and hmac.compare_digest(secret.encode(), password)
         message = "Welcome" if ok else "Login incorrect"
         code = PapCode.ACK if ok else PapCode.NAK
-        self.out.append(
-            ControlPacket(
-                code, packet.identifier, auth.encode_pap_message(message.encode())
-            )
-        )
+        self.out.append(ControlPacket(code, packet.identifier, auth.encode_pap_message(message.encode())))
         self._decide(ok, message, user)
 
     def handle_timer(self, now: float) -> None:
@@ -281,9 +244,7 @@ class ChapAuthenticator(Authentication):
 
     protocol = Protocol.CHAP
 
-    def __init__(
-        self, method: AuthMethod, name: str, secrets: Secrets, entropy: Entropy
-    ) -> None:
+    def __init__(self, method: AuthMethod, name: str, secrets: Secrets, entropy: Entropy) -> None:
         super().__init__()
         self._method = method
         self._name = name.encode()
@@ -333,9 +294,7 @@ class ChapAuthenticator(Authentication):
     def _check(self, value: bytes, user: bytes) -> tuple[bool, str]:
         secret = self._secrets(user)
         if self._method is AuthMethod.CHAP:
-            expected = chap_md5(
-                self._identifier, (secret or "").encode(), self._challenge
-            )
+            expected = chap_md5(self._identifier, (secret or "").encode(), self._challenge)
             ok = secret is not None and hmac.compare_digest(value, expected)
             return ok, "Welcome" if ok else "Login incorrect"
         peer_challenge, response = value[:16], value[24:48]
@@ -348,9 +307,7 @@ class ChapAuthenticator(Authentication):
                 mschapv2.nt_response(self._challenge, peer_challenge, name, secret),
             )
         ):
-            proof = mschapv2.authenticator_response(
-                secret, response, peer_challenge, self._challenge, name
-            )
+            proof = mschapv2.authenticator_response(secret, response, peer_challenge, self._challenge, name)
             return True, f"{proof} M=Welcome"
         return (
             False,
@@ -360,23 +317,17 @@ class ChapAuthenticator(Authentication):
 
 def chap_md5(identifier: int, secret: bytes, challenge: bytes) -> bytes:
     """The response of CHAP with MD5, 16 octets (RFC 1994 section 4.1)."""
-    return hashlib.md5(
-        bytes((identifier,)) + secret + challenge, usedforsecurity=False
-    ).digest()
+    return hashlib.md5(bytes((identifier,)) + secret + challenge, usedforsecurity=False).digest()
 
 
-def client_for(
-    method: AuthMethod, user: str, password: str, entropy: Entropy
-) -> Authentication:
+def client_for(method: AuthMethod, user: str, password: str, entropy: Entropy) -> Authentication:
     """The machine that proves us by that method."""
     if method is AuthMethod.PAP:
         return PapClient(user, password)
     return ChapClient(method, user, password, entropy)
 
 
-def authenticator_for(
-    method: AuthMethod, name: str, secrets: Secrets, entropy: Entropy
-) -> Authentication:
+def authenticator_for(method: AuthMethod, name: str, secrets: Secrets, entropy: Entropy) -> Authentication:
     """The machine that checks a client by that method."""
     if method is AuthMethod.PAP:
         return PapAuthenticator(secrets)

@@ -37,12 +37,7 @@ def value_text(option: Option) -> str:
 
 def _unusable(address: IPv4Address) -> bool:
     """Addresses that no host can have: 0.0.0.0, loopback, multicast, broadcast."""
-    return (
-        address.is_unspecified
-        or address.is_loopback
-        or address.is_multicast
-        or int(address) == 0xFFFFFFFF
-    )
+    return address.is_unspecified or address.is_loopback or address.is_multicast or int(address) == 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +72,7 @@ class IpcpClient:
         address = self._agreed.get(IpcpOption.IP_ADDRESS, NO_ADDRESS)
         if _unusable(address):
             return None
-        dns = (
-            self._agreed.get(kind, NO_ADDRESS)
-            for kind in (IpcpOption.PRIMARY_DNS, IpcpOption.SECONDARY_DNS)
-        )
+        dns = (self._agreed.get(kind, NO_ADDRESS) for kind in (IpcpOption.PRIMARY_DNS, IpcpOption.SECONDARY_DNS))
         return Ipv4Agreed(
             address,
             self._peer,
@@ -89,9 +81,7 @@ class IpcpClient:
 
     def request(self) -> list[Option]:
         """The address and DNS servers, as far as they were not rejected."""
-        options = [
-            Option(kind, address.packed) for kind, address in self._wanted.items()
-        ]
+        options = [Option(kind, address.packed) for kind, address in self._wanted.items()]
         for option in options:
             self._facts.note(option_name(option.type), "asked", value_text(option))
         return options
@@ -104,12 +94,8 @@ class IpcpClient:
                 return Verdict.ACK, option
             self._facts.note("concentrator's address", "refused", value_text(option))
         else:
-            self._facts.note(
-                f"{option_name(option.type)} (peer's)", "offered", value_text(option)
-            )
-            self._facts.note(
-                f"{option_name(option.type)} (peer's)", "refused", value_text(option)
-            )
+            self._facts.note(f"{option_name(option.type)} (peer's)", "offered", value_text(option))
+            self._facts.note(f"{option_name(option.type)} (peer's)", "refused", value_text(option))
         return Verdict.REJECT, option
 
     def missing(self, options: Sequence[Option]) -> list[Option]:
@@ -136,9 +122,7 @@ class IpcpClient:
         for option in options:
             if option.type in self._wanted and len(option.value) == 4:
                 self._wanted[option.type] = IPv4Address(option.value)
-                self._facts.note(
-                    option_name(option.type), "offered", value_text(option)
-                )
+                self._facts.note(option_name(option.type), "offered", value_text(option))
 
     def rejected(self, options: Sequence[Option]) -> None:
         """Do without them, one by one."""
@@ -172,15 +156,16 @@ class IpcpConcentrator:
     def reset(self) -> None:
         """Ask for our own address again."""
         self._rejected = False
-        self.client_agreed = False
+        self._client_agreed = False
+
+    def agreed(self) -> Ipv4Agreed | None:
+        """Both addresses; None while the client has not taken its own."""
+        grant = self._grant
+        return Ipv4Agreed(grant.own, grant.client, grant.dns) if self._client_agreed else None
 
     def request(self) -> list[Option]:
         """Our own address, unless it was rejected."""
-        return (
-            []
-            if self._rejected
-            else [Option(IpcpOption.IP_ADDRESS, self._grant.own.packed)]
-        )
+        return [] if self._rejected else [Option(IpcpOption.IP_ADDRESS, self._grant.own.packed)]
 
     def judge(self, option: Option) -> Judgement:
         """Each client gets exactly what stands in its grant."""
@@ -199,9 +184,7 @@ class IpcpConcentrator:
 
     def peer_agreed(self, options: Sequence[Option]) -> None:
         """The client has its address now, unless it never asked for one."""
-        self.client_agreed = any(
-            option.type == IpcpOption.IP_ADDRESS for option in options
-        )
+        self._client_agreed = any(option.type == IpcpOption.IP_ADDRESS for option in options)
 
     def ours_agreed(self, options: Sequence[Option]) -> None:
         """Nothing to take over."""

@@ -25,9 +25,7 @@ def identifier_text(identifier: bytes) -> str:
 
 def value_text(option: Option) -> str:
     """An IPv6CP option's value for people."""
-    return (
-        identifier_text(option.value) if len(option.value) == 8 else option.value.hex()
-    )
+    return identifier_text(option.value) if len(option.value) == 8 else option.value.hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +55,7 @@ class Ipv6cpOptions:
         """What was settled; None without an identifier of our own."""
         if self._own is None:
             return None
-        return Ipv6Agreed(
-            link_local(self._own), link_local(self._peer) if self._peer else None
-        )
+        return Ipv6Agreed(link_local(self._own), link_local(self._peer) if self._peer else None)
 
     def request(self) -> list[Option]:
         """Our identifier, unless the peer won't talk about it."""
@@ -72,9 +68,7 @@ class Ipv6cpOptions:
         """Zero or equal to ours: suggest another; both zero: reject (RFC 5072 section 4.1)."""
         if option.type != Ipv6cpOption.INTERFACE_IDENTIFIER or len(option.value) != 8:
             return Verdict.REJECT, option
-        self._facts.note(
-            "peer's IPv6 identifier", "offered", identifier_text(option.value)
-        )
+        self._facts.note("peer's IPv6 identifier", "offered", identifier_text(option.value))
         if not any(option.value) and not any(self._wish):
             return Verdict.REJECT, option
         if not any(option.value) or option.value == self._wish:
@@ -89,9 +83,7 @@ class Ipv6cpOptions:
         """Take over the peer's identifier."""
         self._peer = next((option.value for option in options), None)
         if self._peer:
-            self._facts.note(
-                "peer's IPv6 identifier", "agreed", identifier_text(self._peer)
-            )
+            self._facts.note("peer's IPv6 identifier", "agreed", identifier_text(self._peer))
 
     def ours_agreed(self, options: Sequence[Option]) -> None:
         """Take over ours."""
@@ -101,10 +93,7 @@ class Ipv6cpOptions:
     def naked(self, options: Sequence[Option]) -> None:
         """Take the suggestion, unless it is zero or the peer's own."""
         for option in options:
-            if (
-                option.type == Ipv6cpOption.INTERFACE_IDENTIFIER
-                and len(option.value) == 8
-            ):
+            if option.type == Ipv6cpOption.INTERFACE_IDENTIFIER and len(option.value) == 8:
                 usable = any(option.value) and option.value != self._peer
                 self._wish = option.value if usable else self._new_identifier()
 

@@ -23,8 +23,7 @@ DEFAULT_PEER_MRU = 1500
 AUTH_VALUES: dict[AuthMethod, bytes] = {
     AuthMethod.PAP: Protocol.PAP.to_bytes(2, "big"),
     AuthMethod.CHAP: Protocol.CHAP.to_bytes(2, "big") + bytes((ChapAlgorithm.MD5,)),
-    AuthMethod.MSCHAPV2: Protocol.CHAP.to_bytes(2, "big")
-    + bytes((ChapAlgorithm.MSCHAPV2,)),
+    AuthMethod.MSCHAPV2: Protocol.CHAP.to_bytes(2, "big") + bytes((ChapAlgorithm.MSCHAPV2,)),
 }
 """The authentication option's value for each method."""
 
@@ -84,9 +83,7 @@ class LcpWishes:
 class LcpOptions:
     """The OptionHandler of LCP."""
 
-    def __init__(
-        self, wishes: LcpWishes, entropy: Callable[[int], bytes], facts: Facts
-    ) -> None:
+    def __init__(self, wishes: LcpWishes, entropy: Callable[[int], bytes], facts: Facts) -> None:
         self._wishes = wishes
         self._entropy = entropy
         self._facts = facts
@@ -99,9 +96,7 @@ class LcpOptions:
         self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.mru)
         self.authenticate_with: AuthMethod | None = None
         """What we have agreed to prove ourselves with."""
-        self.demanded: AuthMethod | None = (
-            self._wishes.demand[0] if self._wishes.demand else None
-        )
+        self.demanded: AuthMethod | None = self._wishes.demand[0] if self._wishes.demand else None
         """What the peer is to prove itself with."""
         self.refused_auth = ""
         """The last authentication protocol the peer wanted and we wouldn't do, for a failure's text."""
@@ -116,9 +111,7 @@ class LcpOptions:
             Option(LcpOption.MAGIC, self.magic),
         ]
         if self.demanded is not None:
-            wanted.insert(
-                1, Option(LcpOption.AUTHENTICATION, AUTH_VALUES[self.demanded])
-            )
+            wanted.insert(1, Option(LcpOption.AUTHENTICATION, AUTH_VALUES[self.demanded]))
         options = [option for option in wanted if option.type not in self._rejected]
         for option in options:
             self._facts.note(option_name(option.type), "asked", value_text(option))
@@ -171,9 +164,7 @@ class LcpOptions:
             if option.type == LcpOption.MRU:
                 self.peer_mru = int.from_bytes(option.value, "big")
             elif option.type == LcpOption.AUTHENTICATION:
-                self.authenticate_with = next(
-                    m for m, value in AUTH_VALUES.items() if value == option.value
-                )
+                self.authenticate_with = next(m for m, value in AUTH_VALUES.items() if value == option.value)
             if option.type not in (LcpOption.MRU, LcpOption.MAGIC):
                 self._facts.note(option_name(option.type), "agreed", value_text(option))
         self._facts.note("peer's MRU", "agreed", self.peer_mru)
@@ -199,11 +190,7 @@ class LcpOptions:
                     self.magic = self._new_magic()
                 case LcpOption.AUTHENTICATION if self.demanded is not None:
                     self.demanded = next(
-                        (
-                            method
-                            for method in self._wishes.demand
-                            if AUTH_VALUES[method] == option.value
-                        ),
+                        (method for method in self._wishes.demand if AUTH_VALUES[method] == option.value),
                         self._next_demand(),
                     )
 
@@ -222,11 +209,7 @@ class LcpOptions:
     def _next_demand(self) -> AuthMethod | None:
         """The demand after the present one, round and round; the Nak bound ends it."""
         demands = self._wishes.demand
-        return (
-            demands[(demands.index(self.demanded) + 1) % len(demands)]
-            if self.demanded in demands
-            else None
-        )
+        return demands[(demands.index(self.demanded) + 1) % len(demands)] if self.demanded in demands else None
 
     def _new_magic(self) -> bytes:
         magic = self._entropy(4)

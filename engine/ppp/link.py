@@ -125,6 +125,14 @@ class MtuVerified:
 
 
 @dataclass(frozen=True, slots=True)
+class ProtocolMissing:
+    """IPCP or IPv6CP will not come up, and the link lives on with the other one."""
+
+    protocol: Protocol
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something the operator may want to know; it changes nothing."""
 
@@ -146,6 +154,7 @@ LinkEvent = (
     | Ipv6Opened
     | Ipv6Closed
     | MtuVerified
+    | ProtocolMissing
     | Notice
     | LinkEnded
 )
@@ -250,9 +259,7 @@ class Link:
         deadlines = [self._lcp.deadline, self._echo_at, self._probe_at]
         deadlines += [ncp.deadline for ncp in self._ncps.values()]
         deadlines += [auth.deadline for _, auth in self._auths.values()]
-        return min(
-            (deadline for deadline in deadlines if deadline is not None), default=None
-        )
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
@@ -309,17 +316,9 @@ class Link:
             ("next echo", self._echo_at),
             ("full-size echo", self._probe_at),
         ]
-        named += [
-            (f"{Protocol(number).name} restart", ncp.deadline)
-            for number, ncp in self._ncps.items()
-        ]
-        named += [
-            (f"{Protocol(number).name} patience", auth.deadline)
-            for number, (_, auth) in self._auths.items()
-        ]
-        return [
-            (name, deadline - now) for name, deadline in named if deadline is not None
-        ]
+        named += [(f"{Protocol(number).name} restart", ncp.deadline) for number, ncp in self._ncps.items()]
+        named += [(f"{Protocol(number).name} patience", auth.deadline) for number, (_, auth) in self._auths.items()]
+        return [(name, deadline - now) for name, deadline in named if deadline is not None]
 
     # Packets in
 
@@ -342,9 +341,7 @@ class Link:
         elif self._lcp.state is State.OPENED:
             self.counters["unknown protocol"] += 1
             room = max(self._options.peer_mru - 6, 0)
-            self._send_lcp(
-                Code.PROTOCOL_REJECT, protocol.to_bytes(2, "big") + information[:room]
-            )
+            self._send_lcp(Code.PROTOCOL_REJECT, protocol.to_bytes(2, "big") + information[:room])
         else:
             raise Discard("unknown protocol before LCP is open")
 
@@ -371,15 +368,9 @@ class Link:
         if len(packet.data) < 4:
             raise Discard("Echo-Request without a magic number")
         if self._is_own_magic(packet.data[:4]):
-            self._events.append(
-                Notice(
-                    "An Echo-Request carries our own magic number: the line is looped back."
-                )
-            )
+            self._events.append(Notice("An Echo-Request carries our own magic number: the line is looped back."))
             raise Discard("looped back")
-        reply = ControlPacket(
-            Code.ECHO_REPLY, packet.identifier, self._options.magic + packet.data[4:]
-        )
+        reply = ControlPacket(Code.ECHO_REPLY, packet.identifier, self._options.magic + packet.data[4:])
         self._emit(Protocol.LCP, reply)
 
     def _echo_reply(self, packet: ControlPacket, now: float) -> None:
@@ -428,11 +419,7 @@ class Link:
         """Ask for a full-size echo, or settle for what every Ethernet carries."""
         if self._probes == PROBE_TRIES:
             self._probe_at = None
-            self._events.append(
-                Notice(
-                    f"Packets of {self._full_size()} octets don't get through; using {self.mtu}."
-                )
-            )
+            self._events.append(Notice(f"Packets of {self._full_size()} octets don't get through; using {self.mtu}."))
             self._events.append(MtuVerified(self.mtu))
             return
         self._probes += 1
@@ -493,13 +480,9 @@ class Link:
             return
         self._auths.clear()
         if options.authenticate_with is not None:
-            self._add_authentication(
-                options.authenticate_with, self._side.prove(options.authenticate_with)
-            )
+            self._add_authentication(options.authenticate_with, self._side.prove(options.authenticate_with))
         if options.demanded is not None:
-            self._add_authentication(
-                options.demanded, self._side.check(options.demanded)
-            )
+            self._add_authentication(options.demanded, self._side.check(options.demanded))
         self._unproven = set(self._auths)
         if self._unproven:
             self._enter(Phase.AUTHENTICATE)
@@ -529,9 +512,7 @@ class Link:
                 text = "The concentrator ended the session with a Terminate-Request."
                 self._end = End(EndKind.PEER_ENDED, text)
 
-    def _authentication_decided(
-        self, number: int, method: AuthMethod, auth: Authentication, now: float
-    ) -> None:
+    def _authentication_decided(self, number: int, method: AuthMethod, auth: Authentication, now: float) -> None:
         result, auth.result = auth.result, None
         assert result is not None
         if not result.ok:
@@ -559,34 +540,26 @@ class Link:
         self._enter(Phase.NETWORK)
         self._ipcp = self._side.ipcp(self._peer_user)
         if self._ipcp is not None:
-            self._ncps[Protocol.IPCP] = Negotiator(
-                Protocol.IPCP, self._ipcp, self._timing
-            )
+            self._ncps[Protocol.IPCP] = Negotiator(Protocol.IPCP, self._ipcp, self._timing)
         if self._side.ipv6:
             self._ipv6cp = Ipv6cpOptions(self._entropy, self._facts)
-            self._ncps[Protocol.IPV6CP] = Negotiator(
-                Protocol.IPV6CP, self._ipv6cp, self._timing
-            )
+            self._ncps[Protocol.IPV6CP] = Negotiator(Protocol.IPV6CP, self._ipv6cp, self._timing)
         for ncp in self._ncps.values():
             ncp.max_packet = self._options.peer_mru
             ncp.open(now)
             ncp.up(now)
 
-    def _ncp_signal(
-        self, number: int, ncp: Negotiator, signal: Signal, now: float
-    ) -> None:
+    def _ncp_signal(self, number: int, ncp: Negotiator, signal: Signal, now: float) -> None:
         match signal:
             case Signal.UP:
                 self._opened(number, now)
             case Signal.DOWN:
                 self._closed(number)
-            case Signal.FINISHED if (
-                self.phase is Phase.NETWORK and ncp.state < State.REQ_SENT
-            ):
+            case Signal.FINISHED if self.phase is Phase.NETWORK and ncp.state < State.REQ_SENT:
                 name = "IPv4" if number == Protocol.IPCP else "IPv6"
                 why = ncp.failure or "the concentrator closed it"
                 if any(other.state >= State.REQ_SENT for other in self._ncps.values()):
-                    self._events.append(Notice(f"No {name} on this session: {why}."))
+                    self._events.append(ProtocolMissing(Protocol(number), why))
                 else:
                     self._fail(
                         EndKind.NO_ADDRESS,
@@ -627,9 +600,7 @@ class Link:
     def _why_finished(self) -> End:
         """The reason for an end that LCP came to by itself."""
         if self._options.looped_back > 1:
-            return End(
-                EndKind.LOOPED_BACK, "We hear our own packets: the line is looped back."
-            )
+            return End(EndKind.LOOPED_BACK, "We hear our own packets: the line is looped back.")
         if self._options.refused_auth:
             wanted = self._options.refused_auth
             return End(

@@ -29,23 +29,16 @@ def nt_password_hash(password: str) -> bytes:
     return MD4.new(password.encode("utf-16-le")).digest()
 
 
-def challenge_hash(
-    peer_challenge: bytes, authenticator_challenge: bytes, user: bytes
-) -> bytes:
+def challenge_hash(peer_challenge: bytes, authenticator_challenge: bytes, user: bytes) -> bytes:
     """8 octets from both challenges of 16 octets and the user name without its domain."""
     return hashlib.sha1(peer_challenge + authenticator_challenge + user).digest()[:8]
 
 
-def nt_response(
-    authenticator_challenge: bytes, peer_challenge: bytes, user: bytes, password: str
-) -> bytes:
+def nt_response(authenticator_challenge: bytes, peer_challenge: bytes, user: bytes, password: str) -> bytes:
     """The 24 octets that prove knowledge of the password."""
     challenge = challenge_hash(peer_challenge, authenticator_challenge, user)
     key = nt_password_hash(password).ljust(21, b"\0")
-    return b"".join(
-        DES.new(_with_parity(key[i : i + 7]), DES.MODE_ECB).encrypt(challenge)
-        for i in (0, 7, 14)
-    )
+    return b"".join(DES.new(_with_parity(key[i : i + 7]), DES.MODE_ECB).encrypt(challenge) for i in (0, 7, 14))
 
 
 def authenticator_response(

@@ -217,24 +217,16 @@ class Negotiator:
 
         Answering it again without a new negotiation keeps a duplicated frame from taking the link down.
         """
-        return (
-            self.state is State.OPENED
-            and packet == self._acked
-            and now - self._acked_at <= self.timing.restart
-        )
+        return self.state is State.OPENED and packet == self._acked and now - self._acked_at <= self.timing.restart
 
-    def _answer(
-        self, packet: ControlPacket, options: Sequence[Option]
-    ) -> ControlPacket:
+    def _answer(self, packet: ControlPacket, options: Sequence[Option]) -> ControlPacket:
         """The Ack, Nak or Reject that a Configure-Request deserves; Reject goes first, never mixed with Nak."""
         judgements: list[Judgement] = []
         seen: set[int] = set()
         for option in options:
             repeated = option.type in seen
             seen.add(option.type)
-            judgements.append(
-                (Verdict.REJECT, option) if repeated else self.handler.judge(option)
-            )
+            judgements.append((Verdict.REJECT, option) if repeated else self.handler.judge(option))
         if self._naks_sent >= self.timing.max_failure:
             judgements = [
                 (Verdict.REJECT, option) if verdict is Verdict.NAK else (verdict, wish)
@@ -252,9 +244,7 @@ class Negotiator:
             naks += self.handler.missing(options)
         if naks:
             self._naks_sent += 1
-            return ControlPacket(
-                Code.CONFIGURE_NAK, packet.identifier, control.encode_options(naks)
-            )
+            return ControlPacket(Code.CONFIGURE_NAK, packet.identifier, control.encode_options(naks))
         self._naks_sent = 0
         return ControlPacket(Code.CONFIGURE_ACK, packet.identifier, packet.data)
 
@@ -310,10 +300,7 @@ class Negotiator:
         """
         if self.state < State.REQ_SENT:
             return False
-        if (
-            packet.identifier != self._identifier_of_request
-            or not self._awaiting_answer
-        ):
+        if packet.identifier != self._identifier_of_request or not self._awaiting_answer:
             raise Discard("wrong identifier")
         return True
 
@@ -333,9 +320,7 @@ class Negotiator:
 
     # The automaton's actions
 
-    def _run(
-        self, event: Event, now: float, packet: ControlPacket | None = None
-    ) -> None:
+    def _run(self, event: Event, now: float, packet: ControlPacket | None = None) -> None:
         """Look up the table's cell and carry it out; what the table calls illegal is ignored."""
         transition = TABLE.get((self.state, event))
         if transition is None:
@@ -365,11 +350,7 @@ class Negotiator:
                 self._restart_count -= 1
                 self.deadline = now + self.timing.terminate
             case Action.STA:
-                identifier = (
-                    packet.identifier
-                    if packet is not None and event is Event.RTR
-                    else self.next_identifier()
-                )
+                identifier = packet.identifier if packet is not None and event is Event.RTR else self.next_identifier()
                 self._send(Code.TERMINATE_ACK, identifier, b"")
             case Action.SCJ:
                 assert packet is not None
@@ -377,9 +358,7 @@ class Negotiator:
                 self._send(Code.CODE_REJECT, self.next_identifier(), rejected)
             case Action.IRC:
                 closing = self.state in (State.CLOSING, State.STOPPING)
-                self._restart_count = (
-                    self.timing.max_terminate if closing else self.timing.max_configure
-                )
+                self._restart_count = self.timing.max_terminate if closing else self.timing.max_configure
                 self._sent_in_row = 0
             case Action.ZRC:
                 self._restart_count = 0
@@ -395,9 +374,7 @@ class Negotiator:
             case Action.SER:
                 pass  # LCP's extension has answered: only it knows the magic number
 
-    def _send_configure_request(
-        self, event: Event, previous: State, now: float
-    ) -> None:
+    def _send_configure_request(self, event: Event, previous: State, now: float) -> None:
         if event in (Event.UP, Event.OPEN):
             self._start_afresh()
         if event is not Event.TO_PLUS or not self._awaiting_answer:
@@ -413,9 +390,7 @@ class Negotiator:
             control.encode_options(self._request),
         )
         self._restart_count -= 1
-        self.deadline = now + min(
-            self.timing.first_restart * 2**self._sent_in_row, self.timing.restart
-        )
+        self.deadline = now + min(self.timing.first_restart * 2**self._sent_in_row, self.timing.restart)
         self._sent_in_row += 1
 
     def _start_afresh(self) -> None:

@@ -185,13 +185,9 @@ class Discovery:
         self.deadline = now + PADI_TIMEOUTS[self._tries]
         self._tries += 1
         self._padis += 1
-        self.out.append(
-            (BROADCAST, PppoePacket(Code.PADI, 0, pppoe.encode_tags(self._own_tags())))
-        )
+        self.out.append((BROADCAST, PppoePacket(Code.PADI, 0, pppoe.encode_tags(self._own_tags()))))
 
-    def _pado(
-        self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...], now: float
-    ) -> None:
+    def _pado(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...], now: float) -> None:
         offer = self._read_offer(source, packet, tags)
         if offer is None:
             return
@@ -201,9 +197,7 @@ class Discovery:
         elif len(self.offers) == 1:
             self.deadline = now + self._settings.pado_window
 
-    def _read_offer(
-        self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...]
-    ) -> Offer | None:
+    def _read_offer(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...]) -> Offer | None:
         """The offer, if it is whole and one that we want."""
         error = pppoe.error_text(tags)
         if error is not None:
@@ -212,18 +206,11 @@ class Discovery:
         name = pppoe.find(tags, TagType.AC_NAME)
         services = tuple(tag.value for tag in tags if tag.type == TagType.SERVICE_NAME)
         wanted = self._settings.service.encode()
-        if (
-            packet.session_id != 0
-            or name is None
-            or not services
-            or (wanted and wanted not in services)
-        ):
+        if packet.session_id != 0 or name is None or not services or (wanted and wanted not in services):
             self._counters["discarded: incomplete PADO"] += 1
             return None
         ac = self._settings.ac
-        if (ac.mac is not None and source != ac.mac) or (
-            ac.name is not None and name != ac.name.encode()
-        ):
+        if (ac.mac is not None and source != ac.mac) or (ac.name is not None and name != ac.name.encode()):
             stranger = f"{printable(name)} ({format_mac(source)})"
             if stranger not in self._strangers:
                 self._strangers = [*self._strangers, stranger][-4:]
@@ -231,11 +218,7 @@ class Discovery:
             return None
         if any(offer.mac == source for offer in self.offers):
             return None
-        echo = tuple(
-            tag
-            for tag in tags
-            if tag.type in (TagType.AC_COOKIE, TagType.RELAY_SESSION_ID)
-        )
+        echo = tuple(tag for tag in tags if tag.type in (TagType.AC_COOKIE, TagType.RELAY_SESSION_ID))
         return Offer(
             source,
             printable(name),
@@ -261,13 +244,9 @@ class Discovery:
         self.deadline = now + PADR_TIMEOUTS[self._tries]
         self._tries += 1
         tags = [*self._own_tags(), *self.chosen.echo]
-        self.out.append(
-            (self.chosen.mac, PppoePacket(Code.PADR, 0, pppoe.encode_tags(tags)))
-        )
+        self.out.append((self.chosen.mac, PppoePacket(Code.PADR, 0, pppoe.encode_tags(tags))))
 
-    def _pads(
-        self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...], now: float
-    ) -> None:
+    def _pads(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...], now: float) -> None:
         assert self.chosen is not None
         if source != self.chosen.mac:
             self._counters["discarded: PADS from another concentrator"] += 1
@@ -282,11 +261,7 @@ class Discovery:
         self.pads_at = now
         payload = DEFAULT_MRU
         granted = pppoe.max_payload(tags)
-        if (
-            self._settings.max_payload > DEFAULT_MRU
-            and self.chosen.max_payload is not None
-            and granted is not None
-        ):
+        if self._settings.max_payload > DEFAULT_MRU and self.chosen.max_payload is not None and granted is not None:
             payload = max(
                 DEFAULT_MRU,
                 min(self._settings.max_payload, self.chosen.max_payload, granted),

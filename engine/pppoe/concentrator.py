@@ -55,20 +55,17 @@ class Granted:
 class ConcentratorDiscovery:
     """Discovery for all clients, without I/O."""
 
-    def __init__(
-        self, settings: ConcentratorSettings, entropy: Callable[[int], bytes]
-    ) -> None:
+    def __init__(self, settings: ConcentratorSettings, entropy: Callable[[int], bytes]) -> None:
         self.counters: Counter[str] = Counter()
         self.sessions: dict[int, Peer] = {}
         self._settings = settings
         self._secret = entropy(32)
         self._per_mac: Counter[bytes] = Counter()
         self._next_id = 1
-        self._answered: dict[bytes, tuple[int, PppoePacket]] = {}
+        self._answered: dict[bytes, PppoePacket] = {}
+        self._request_of: dict[int, bytes] = {}
 
-    def receive(
-        self, peer: Peer, packet: PppoePacket
-    ) -> tuple[PppoePacket | None, Granted | None]:
+    def receive(self, peer: Peer, packet: PppoePacket) -> tuple[PppoePacket | None, Granted | None]:
         """Handle a PADI or PADR: the answer, if any, and the session it opens, if it does. Raises WireError."""
         tags = pppoe.decode_tags(packet.payload)
         services = [tag.value for tag in tags if tag.type == TagType.SERVICE_NAME]
@@ -84,15 +81,11 @@ class ConcentratorDiscovery:
             return (self._offer(peer, tags, services[0]) if known else None), None
         if packet.code != Code.PADR:
             return None, None
-        if not hmac.compare_digest(
-            pppoe.find(tags, TagType.AC_COOKIE) or b"", self._cookie(peer)
-        ):
+        if not hmac.compare_digest(pppoe.find(tags, TagType.AC_COOKIE) or b"", self._cookie(peer)):
             self.counters["discarded: wrong cookie"] += 1
             return None, None
         if not known:
-            return self._refuse(
-                tags, TagType.SERVICE_NAME_ERROR, "No such service here"
-            ), None
+            return self._refuse(tags, TagType.SERVICE_NAME_ERROR, "No such service here"), None
         return self._grant(peer, packet, tags, services[0])
 
     def forget(self, session_id: int) -> None:
@@ -100,18 +93,12 @@ class ConcentratorDiscovery:
         peer = self.sessions.pop(session_id, None)
         if peer is not None:
             self._per_mac[peer.mac] -= 1
-        self._answered = {
-            k: answer for k, answer in self._answered.items() if answer[0] != session_id
-        }
+            self._answered.pop(self._request_of.pop(session_id), None)
 
     def _offer(self, peer: Peer, tags: tuple[Tag, ...], service: bytes) -> PppoePacket:
         offered = [
             service,
-            *(
-                name.encode()
-                for name in self._settings.services
-                if name.encode() != service
-            ),
+            *(name.encode() for name in self._settings.services if name.encode() != service),
         ]
         answer = [Tag(TagType.AC_NAME, self._settings.name.encode())]
         answer += [Tag(TagType.SERVICE_NAME, name) for name in offered]
@@ -124,15 +111,11 @@ class ConcentratorDiscovery:
         request = peer.mac + packet.payload
         repeated = self._answered.get(request)
         if repeated is not None:
-            return repeated[1], None
+            return repeated, None
         if len(self.sessions) >= self._settings.max_sessions:
-            return self._refuse(
-                tags, TagType.AC_SYSTEM_ERROR, "Too many sessions on this concentrator"
-            ), None
+            return self._refuse(tags, TagType.AC_SYSTEM_ERROR, "Too many sessions on this concentrator"), None
         if self._per_mac[peer.mac] >= self._settings.max_sessions_per_mac:
-            return self._refuse(
-                tags, TagType.AC_SYSTEM_ERROR, "Too many sessions for this MAC address"
-            ), None
+            return self._refuse(tags, TagType.AC_SYSTEM_ERROR, "Too many sessions for this MAC address"), None
         session_id = self._free_id()
         self.sessions[session_id] = peer
         self._per_mac[peer.mac] += 1
@@ -140,15 +123,12 @@ class ConcentratorDiscovery:
             Tag(TagType.SERVICE_NAME, service),
             Tag(TagType.AC_NAME, self._settings.name.encode()),
         ]
-        pads = PppoePacket(
-            Code.PADS, session_id, pppoe.encode_tags([*answer, *self._echo(tags)])
-        )
-        self._answered[request] = session_id, pads
+        pads = PppoePacket(Code.PADS, session_id, pppoe.encode_tags([*answer, *self._echo(tags)]))
+        self._answered[request] = pads
+        self._request_of[session_id] = request
         wanted = pppoe.max_payload(tags) or DEFAULT_MRU
         payload = max(DEFAULT_MRU, min(wanted, self._settings.max_payload))
-        return pads, Granted(
-            session_id, peer, service.decode("utf-8", "replace"), payload
-        )
+        return pads, Granted(session_id, peer, service.decode("utf-8", "replace"), payload)
 
     def _refuse(self, tags: tuple[Tag, ...], kind: TagType, text: str) -> PppoePacket:
         service = pppoe.find(tags, TagType.SERVICE_NAME) or b""
@@ -161,10 +141,7 @@ class ConcentratorDiscovery:
 
     def _echo(self, tags: tuple[Tag, ...]) -> list[Tag]:
         echoed = [tag for tag in tags if tag.type in ECHOED]
-        if (
-            self._settings.max_payload > DEFAULT_MRU
-            and (wanted := pppoe.max_payload(tags)) is not None
-        ):
+        if self._settings.max_payload > DEFAULT_MRU and (wanted := pppoe.max_payload(tags)) is not None:
             echoed.append(
                 Tag(
                     TagType.PPP_MAX_PAYLOAD,

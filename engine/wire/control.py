@@ -89,11 +89,7 @@ def decode(data: bytes) -> ControlPacket:
 
 def encode(packet: ControlPacket) -> bytes:
     """Put a packet together."""
-    return (
-        bytes((packet.code, packet.identifier))
-        + (len(packet.data) + 4).to_bytes(2, "big")
-        + packet.data
-    )
+    return bytes((packet.code, packet.identifier)) + (len(packet.data) + 4).to_bytes(2, "big") + packet.data
 
 
 def decode_options(data: bytes) -> tuple[Option, ...]:
@@ -113,6 +109,4 @@ def decode_options(data: bytes) -> tuple[Option, ...]:
 
 def encode_options(options: Iterable[Option]) -> bytes:
     """The options one after another."""
-    return b"".join(
-        bytes((option.type, len(option.value) + 2)) + option.value for option in options
-    )
+    return b"".join(bytes((option.type, len(option.value) + 2)) + option.value for option in options)

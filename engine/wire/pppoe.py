@@ -112,10 +112,7 @@ def decode_tags(payload: bytes) -> tuple[Tag, ...]:
 
 def encode_tags(tags: Iterable[Tag]) -> bytes:
     """The tags one after another, without End-Of-List."""
-    return b"".join(
-        tag.type.to_bytes(2, "big") + len(tag.value).to_bytes(2, "big") + tag.value
-        for tag in tags
-    )
+    return b"".join(tag.type.to_bytes(2, "big") + len(tag.value).to_bytes(2, "big") + tag.value for tag in tags)
 
 
 def find(tags: Iterable[Tag], kind: TagType) -> bytes | None:
@@ -144,9 +141,7 @@ ERROR_NAMES = {
 def max_payload(tags: Iterable[Tag]) -> int | None:
     """The value of a PPP-Max-Payload tag (RFC 4638 section 5), None if absent or not two octets."""
     value = find(tags, TagType.PPP_MAX_PAYLOAD)
-    return (
-        int.from_bytes(value, "big") if value is not None and len(value) == 2 else None
-    )
+    return int.from_bytes(value, "big") if value is not None and len(value) == 2 else None
 
 
 def line_id_tag(circuit_id: str | None, remote_id: str | None) -> Tag:

@@ -1,0 +1,290 @@
+"""All sessions of one card, without I/O: who gets which frame, who is dialled when.
+
+A `Fleet` gives each frame to the one session it is for, runs every session's timers, paces dialling over all of them
+(a rate, and a bound on how many may be on their way at once) and dials again what ended. No session waits for
+another one's answer: a dead one only holds its place among the outstanding dials until its own timers end it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from engine.api import SessionState
+from engine.ending import End, EndKind
+from engine.redial import STABLE, pause
+from engine.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
+from engine.settings import DialSettings
+from engine.wire import ethernet, pppoe
+from engine.wire.errors import WireError
+from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
+from engine.wire.pppoe import Code, PppoePacket, TagType
+
+ON_THE_WAY = frozenset(
+    (
+        SessionState.DIALLING,
+        SessionState.NEGOTIATING,
+        SessionState.AUTHENTICATING,
+        SessionState.GETTING_ADDRESS,
+    )
+)
+
+Place = tuple[bytes, bytes, tuple[int, ...], int]
+"""Own MAC, concentrator's MAC, VLAN ids, session id: what a session frame is matched by."""
+
+
+@dataclass(slots=True)
+class Member:
+    """A session and what the fleet knows of it."""
+
+    session: Session
+    wanted: bool = False
+    """Whether it is to be up: dialled again when it ends."""
+    queued: bool = False
+    redial_at: float | None = None
+    redial_now: bool = False
+    """Dial again as soon as the hang-up that is under way has finished."""
+    failures: int = 0
+    flaps: int = 0
+    up_since: float | None = None
+    since: float = 0.0
+    reason: str = ""
+    alarm: float | None = None
+    """The time its entry in the heap of timers stands for."""
+    place: Place | None = None
+    host_uniq: bytes = b""
+
+
+class Fleet:
+    """All sessions of one card."""
+
+    def __init__(self, dial: DialSettings, chance: Callable[[], float]) -> None:
+        self.members: dict[int, Member] = {}
+        self.counters: Counter[str] = Counter()
+        """Frames for no session, by reason."""
+        self._dial = dial
+        self._chance = chance
+        self._by_place: dict[Place, int] = {}
+        self._by_host_uniq: dict[bytes, int] = {}
+        self._alarms: list[tuple[float, int]] = []
+        self._queue: deque[int] = deque()
+        self._outstanding: set[int] = set()
+        self._next_dial = 0.0
+        self._out: list[bytes] = []
+        self._events: deque[tuple[int, SessionEvent]] = deque()
+
+    # Members and wishes
+
+    def add(self, number: int, session: Session, now: float) -> None:
+        """Take a session in, down."""
+        self.members[number] = Member(session, since=now)
+
+    def remove(self, number: int, now: float) -> None:
+        """End a session at once and forget it."""
+        member = self.members[number]
+        member.wanted = False
+        member.session.stop(now, End(EndKind.HUNG_UP, "Removed."))
+        self._after(number, member, now)
+        self._forget_host_uniq(member)
+        del self.members[number]
+
+    def dial(self, number: int, now: float) -> None:
+        """Bring a session up, and keep it up."""
+        member = self.members[number]
+        member.wanted = True
+        if member.session.state in (SessionState.DOWN, SessionState.FAILED):
+            self._enqueue(number, member, now)
+        elif member.session.state is SessionState.HANGING_UP:
+            member.redial_now = True
+
+    def hang_up(self, number: int, now: float) -> None:
+        """Take a session down, and leave it down."""
+        member = self.members[number]
+        member.wanted = member.redial_now = False
+        self._end(number, member, End(EndKind.HUNG_UP, "Hung up by you."), now)
+
+    def redial(self, number: int, now: float, end: End | None = None) -> None:
+        """Take a session down where needed, and bring it up again."""
+        member = self.members[number]
+        member.wanted = True
+        if member.session.state in (SessionState.DOWN, SessionState.FAILED):
+            self._enqueue(number, member, now)
+        else:
+            member.redial_now = True
+            self._end(number, member, end or End(EndKind.HUNG_UP, "Redialled by you."), now)
+
+    def stop(self, number: int, end: End, now: float) -> None:
+        """End a session at once, with a PADT only."""
+        member = self.members[number]
+        self._unqueue(member)
+        member.session.stop(now, end)
+        self._after(number, member, now)
+
+    def _end(self, number: int, member: Member, end: End, now: float) -> None:
+        self._unqueue(member)
+        member.failures = 0
+        member.session.hang_up(now, end)
+        self._after(number, member, now)
+
+    def _enqueue(self, number: int, member: Member, now: float) -> None:
+        member.redial_at = None
+        member.redial_now = False
+        if not member.queued:
+            member.queued = True
+            self._queue.append(number)
+        self._start_dials(now)
+
+    @staticmethod
+    def _unqueue(member: Member) -> None:
+        """The entry in the queue stays and is passed over."""
+        member.queued = False
+        member.redial_at = None
+
+    def _start_dials(self, now: float) -> None:
+        """Dial from the queue as far as rate and bound allow."""
+        while self._queue and len(self._outstanding) < self._dial.max_outstanding and now >= self._next_dial:
+            number = self._queue.popleft()
+            member = self.members.get(number)
+            if member is None or not member.queued:
+                continue
+            member.queued = False
+            # Up to a tenth of a second's worth may go out together: timers are no finer than that under load.
+            self._next_dial = max(self._next_dial, now - 0.1) + 1.0 / self._dial.rate
+            member.session.dial(now)
+            self._after(number, member, now)
+
+    # Frames and time
+
+    def receive_frame(self, frame: bytes, now: float) -> None:
+        """Give one Ethernet frame to the session it is for; what is for none is counted and otherwise ignored."""
+        try:
+            outer = ethernet.decode(frame)
+            packet = pppoe.decode(outer.payload)
+            number = self._addressee(outer, packet)
+        except WireError as error:
+            self.counters[f"discarded: {error}"] += 1
+            return
+        if number is None:
+            self.counters["discarded: for no session"] += 1
+            return
+        member = self.members[number]
+        member.session.receive_frame(frame, now)
+        self._after(number, member, now)
+
+    def _addressee(self, outer: EthernetFrame, packet: PppoePacket) -> int | None:
+        """A frame in a session, or its PADT, goes by the four keys; an answer in discovery by its Host-Uniq."""
+        discovery = outer.ethertype == ETH_PPPOE_DISCOVERY
+        if discovery and packet.code in (Code.PADO, Code.PADS):
+            host_uniq = pppoe.find(pppoe.decode_tags(packet.payload), TagType.HOST_UNIQ)
+            return None if host_uniq is None else self._by_host_uniq.get(host_uniq)
+        if outer.ethertype == ETH_PPPOE_SESSION or (discovery and packet.code == Code.PADT):
+            vids = tuple(tag.vid for tag in outer.vlans)
+            return self._by_place.get((outer.dst, outer.src, vids, packet.session_id))
+        return None
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is to be called next, None for not at all."""
+        while self._alarms:
+            at, number = self._alarms[0]
+            member = self.members.get(number)
+            if member is not None and member.alarm == at:
+                break
+            heapq.heappop(self._alarms)
+        at_alarm = self._alarms[0][0] if self._alarms else None
+        if self._queue and len(self._outstanding) < self._dial.max_outstanding:
+            return self._next_dial if at_alarm is None else min(at_alarm, self._next_dial)
+        return at_alarm
+
+    def handle_timer(self, now: float) -> None:
+        """Do whatever is due by now; calling it early does nothing."""
+        while self._alarms and self._alarms[0][0] <= now:
+            at, number = heapq.heappop(self._alarms)
+            member = self.members.get(number)
+            if member is None or member.alarm != at:
+                continue
+            member.alarm = None
+            if member.redial_at is not None and member.redial_at <= now:
+                self._enqueue(number, member, now)
+            member.session.handle_timer(now)
+            self._after(number, member, now)
+        self._start_dials(now)
+
+    def frames_to_send(self, now: float) -> list[bytes]:
+        """Ethernet frames to put on the line, oldest first."""
+        out, self._out = self._out, []
+        return out
+
+    def next_event(self) -> tuple[int, SessionEvent] | None:
+        """What happened to which session, oldest first; handle events before sending frames."""
+        return self._events.popleft() if self._events else None
+
+    @property
+    def idle(self) -> bool:
+        """Whether every session is down or waiting, so that nothing more will be sent for it."""
+        return all(m.session.state in (SessionState.DOWN, SessionState.FAILED) for m in self.members.values())
+
+    # After each step of a session
+
+    def _after(self, number: int, member: Member, now: float) -> None:
+        """Take in what a session did: its events, frames and timers."""
+        session = member.session
+        while (event := session.next_event()) is not None:
+            self._note_event(number, member, event, now)
+        self._out += session.frames_to_send(now)
+        if session.host_uniq != member.host_uniq:
+            self._forget_host_uniq(member)
+            member.host_uniq = session.host_uniq
+            self._by_host_uniq[member.host_uniq] = number
+        self._arm(number, member)
+
+    def _note_event(self, number: int, member: Member, event: SessionEvent, now: float) -> None:
+        match event:
+            case StateChanged(state, reason):
+                member.since, member.reason = now, reason
+                if state in ON_THE_WAY:
+                    self._outstanding.add(number)
+                else:
+                    self._outstanding.discard(number)
+                if state is SessionState.UP:
+                    member.up_since = now
+            case PppoeOpened(keys):
+                vids = tuple(tag.vid for tag in keys.vlans)
+                member.place = keys.own_mac, keys.peer_mac, vids, keys.session_id
+                self._by_place[member.place] = number
+            case Ended(end):
+                self._ended(member, end, now)
+        self._events.append((number, event))
+
+    def _ended(self, member: Member, end: End, now: float) -> None:
+        if member.place is not None:
+            self._by_place.pop(member.place, None)
+            member.place = None
+        stable = member.up_since is not None and now - member.up_since >= STABLE
+        member.failures = 0 if stable else member.failures + 1
+        member.flaps += end.was_up and end.kind is not EndKind.HUNG_UP
+        member.up_since = None
+        if member.redial_now:
+            member.redial_now = False
+            member.failures = 0
+            member.redial_at = now
+        elif member.wanted:
+            wait = pause(end, member.failures, self._dial, self._chance())
+            member.redial_at = None if wait is None else now + wait
+
+    def _arm(self, number: int, member: Member) -> None:
+        """Keep the session's earliest timer in the heap; an outdated entry is passed over when it comes up."""
+        timer = member.session.next_timer()
+        due = timer if member.redial_at is None else member.redial_at if timer is None else min(timer, member.redial_at)
+        if due != member.alarm:
+            member.alarm = due
+            if due is not None:
+                heapq.heappush(self._alarms, (due, number))
+
+    def _forget_host_uniq(self, member: Member) -> None:
+        if self._by_host_uniq.get(member.host_uniq) is not None:
+            del self._by_host_uniq[member.host_uniq]
+
+    def __iter__(self) -> Iterator[tuple[int, Member]]:
+        return iter(self.members.items())

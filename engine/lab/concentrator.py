@@ -1,0 +1,279 @@
+"""A PPPoE access concentrator without I/O: discovery for all clients and one PPP link per session.
+
+It is the peer of `engine.fleet`: what that sends, this answers. `engine.lab.server` puts it on a real card.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from engine.ending import End, EndKind
+from engine.ppp.authentication import Authentication, authenticator_for
+from engine.ppp.facts import Facts
+from engine.ppp.ipcp import IpcpConcentrator, Ipv4Grant
+from engine.ppp.lcp import LcpWishes
+from engine.ppp.link import Link, LinkEnded, LinkEvent
+from engine.ppp.negotiator import Timing
+from engine.pppoe.concentrator import (
+    ConcentratorDiscovery,
+    ConcentratorSettings,
+    Granted,
+    Peer,
+)
+from engine.settings import AuthMethod, KeepaliveSettings
+from engine.wire import ethernet, pppoe
+from engine.wire.errors import WireError
+from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
+from engine.wire.pppoe import Code, PppoePacket
+
+
+@dataclass(frozen=True, slots=True)
+class LabSettings:
+    """What the lab's concentrator does."""
+
+    discovery: ConcentratorSettings = ConcentratorSettings()
+    accounts: tuple[tuple[str, str], ...] = ()
+    """(user, password)."""
+    any_account: bool = False
+    """Take any user whose password is `any_password`."""
+    any_password: str = "lab"
+    auth: tuple[AuthMethod, ...] = (
+        AuthMethod.CHAP,
+        AuthMethod.PAP,
+        AuthMethod.MSCHAPV2,
+    )
+    """Methods accepted, the one asked for first in front; none for no authentication."""
+    network: str = "100.64.0.0/16"
+    """Addresses for clients; the first one is the concentrator's."""
+    dns: tuple[str, ...] = ("100.64.0.53", "100.64.0.54")
+    ipv6: bool = True
+    keepalive: KeepaliveSettings = KeepaliveSettings(interval=20.0)
+
+
+class AddressPool:
+    """Addresses of one network; those given back are used again last."""
+
+    def __init__(self, network: str) -> None:
+        hosts = IPv4Network(network).hosts()
+        self.own = next(hosts)
+        self._fresh = hosts
+        self._returned: deque[IPv4Address] = deque()
+
+    def take(self) -> IPv4Address | None:
+        """A free address, None if there is none left."""
+        fresh = next(self._fresh, None)
+        return fresh if fresh is not None else self._returned.popleft() if self._returned else None
+
+    def give_back(self, address: IPv4Address) -> None:
+        """Free an address."""
+        self._returned.append(address)
+
+
+class ConcentratorSide:
+    """The concentrator's `Side` of one link."""
+
+    def __init__(
+        self,
+        settings: LabSettings,
+        max_payload: int,
+        grant: Ipv4Grant,
+        entropy: Callable[[int], bytes],
+    ):
+        self.lcp = LcpWishes(max_payload, demand=settings.auth)
+        self.ipv6 = settings.ipv6
+        self._settings = settings
+        self._accounts = {user.encode(): password for user, password in settings.accounts}
+        self._grant = grant
+        self._entropy = entropy
+
+    def prove(self, method: AuthMethod) -> Authentication:
+        """A concentrator proves itself to no one."""
+        raise LookupError(method)
+
+    def check(self, method: AuthMethod) -> Authentication:
+        """Check the client against the accounts."""
+        return authenticator_for(method, self._settings.discovery.name, self._password_of, self._entropy)
+
+    def ipcp(self, user: bytes) -> IpcpConcentrator:
+        """Give the client its address."""
+        return IpcpConcentrator(self._grant)
+
+    def _password_of(self, user: bytes) -> str | None:
+        known = self._accounts.get(user)
+        return known if known is not None or not self._settings.any_account else self._settings.any_password
+
+
+@dataclass(slots=True)
+class Subscriber:
+    """One open session at the concentrator."""
+
+    peer: Peer
+    link: Link
+    grant: Ipv4Grant
+    alarm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberEvent:
+    """Something that happened to one session."""
+
+    session_id: int
+    peer: Peer
+    grant: Ipv4Grant
+    event: LinkEvent
+    mtu: int
+
+
+class Concentrator:
+    """The whole concentrator, without I/O."""
+
+    def __init__(
+        self,
+        settings: LabSettings,
+        mac: bytes,
+        entropy: Callable[[int], bytes],
+        timing: Timing | None = None,
+    ) -> None:
+        self.settings = settings
+        self.mac = mac
+        self.subscribers: dict[int, Subscriber] = {}
+        self.discovery = ConcentratorDiscovery(settings.discovery, entropy)
+        self.counters: Counter[str] = Counter()
+        self.pool = AddressPool(settings.network)
+        self._entropy = entropy
+        self._timing = timing or Timing()
+        self._dns = tuple(IPv4Address(server) for server in settings.dns)
+        self._alarms: list[tuple[float, int]] = []
+        self._out: list[bytes] = []
+        self._events: deque[SubscriberEvent] = deque()
+
+    def receive_frame(self, frame: bytes, now: float) -> None:
+        """Handle one Ethernet frame from the line."""
+        try:
+            outer = ethernet.decode(frame)
+            packet = pppoe.decode(outer.payload)
+            if outer.dst not in (self.mac, ethernet.BROADCAST) or ethernet.is_multicast(outer.src):
+                return
+            peer = Peer(outer.src, outer.vlans)
+            if outer.ethertype == ETH_PPPOE_SESSION:
+                self._session_packet(peer, packet, now)
+            elif packet.code == Code.PADT:
+                self._padt(peer, packet, now)
+            elif outer.ethertype == ETH_PPPOE_DISCOVERY:
+                self._discovery_packet(peer, packet, now)
+        except WireError as error:
+            self.counters[f"discarded: {error}"] += 1
+
+    def frames_to_send(self, now: float) -> list[bytes]:
+        """Ethernet frames to put on the line, oldest first."""
+        out, self._out = self._out, []
+        return out
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is to be called next, None for not at all."""
+        while self._alarms:
+            at, session_id = self._alarms[0]
+            subscriber = self.subscribers.get(session_id)
+            if subscriber is not None and subscriber.alarm == at:
+                return at
+            heapq.heappop(self._alarms)
+        return None
+
+    def handle_timer(self, now: float) -> None:
+        """Do whatever is due by now."""
+        while self._alarms and self._alarms[0][0] <= now:
+            at, session_id = heapq.heappop(self._alarms)
+            subscriber = self.subscribers.get(session_id)
+            if subscriber is not None and subscriber.alarm == at:
+                subscriber.alarm = None
+                subscriber.link.handle_timer(now)
+                self._after(session_id, subscriber, now)
+
+    def next_event(self) -> SubscriberEvent | None:
+        """What happened, oldest first; None when there is nothing more."""
+        return self._events.popleft() if self._events else None
+
+    def hang_up(self, session_id: int, now: float, text: str = "Hung up by the concentrator.") -> None:
+        """End a session with a Terminate-Request and a PADT."""
+        subscriber = self.subscribers[session_id]
+        subscriber.link.terminate(now, End(EndKind.HUNG_UP, text))
+        self._after(session_id, subscriber, now)
+
+    def note_traffic(self, session_id: int) -> None:
+        """Data arrived from that client."""
+        if session_id in self.subscribers:
+            self.subscribers[session_id].link.note_traffic()
+
+    def _discovery_packet(self, peer: Peer, packet: PppoePacket, now: float) -> None:
+        answer, granted = self.discovery.receive(peer, packet)
+        if answer is not None:
+            self._send(peer, ETH_PPPOE_DISCOVERY, answer)
+        if granted is not None:
+            self._open(granted, now)
+
+    def _open(self, granted: Granted, now: float) -> None:
+        address = self.pool.take() or IPv4Address(0)
+        grant = Ipv4Grant(self.pool.own, address, self._dns)
+        side = ConcentratorSide(self.settings, granted.max_payload, grant, self._entropy)
+        link = Link(side, self._entropy, Facts(), self._timing, self.settings.keepalive)
+        subscriber = self.subscribers[granted.session_id] = Subscriber(granted.peer, link, grant)
+        link.start(now)
+        self._after(granted.session_id, subscriber, now)
+
+    def _session_packet(self, peer: Peer, packet: PppoePacket, now: float) -> None:
+        subscriber = self.subscribers.get(packet.session_id)
+        if subscriber is None or subscriber.peer.mac != peer.mac or packet.code != Code.SESSION:
+            self.counters["discarded: unknown session"] += 1
+            return
+        subscriber.link.receive(packet.payload, now)
+        self._after(packet.session_id, subscriber, now)
+
+    def _padt(self, peer: Peer, packet: PppoePacket, now: float) -> None:
+        subscriber = self.subscribers.get(packet.session_id)
+        if subscriber is not None and subscriber.peer.mac == peer.mac:
+            subscriber.link.stop(now, End(EndKind.PEER_ENDED, "The client ended the session (PADT)."))
+            self._after(packet.session_id, subscriber, now, said_goodbye=True)
+
+    def _after(
+        self,
+        session_id: int,
+        subscriber: Subscriber,
+        now: float,
+        said_goodbye: bool = False,
+    ) -> None:
+        link = subscriber.link
+        for payload in link.packets_to_send():
+            self._send(
+                subscriber.peer,
+                ETH_PPPOE_SESSION,
+                PppoePacket(Code.SESSION, session_id, payload),
+            )
+        while (event := link.next_event()) is not None:
+            self._events.append(SubscriberEvent(session_id, subscriber.peer, subscriber.grant, event, link.mtu))
+            if isinstance(event, LinkEnded):
+                self._forget(session_id, subscriber, said_goodbye)
+        alarm = link.next_timer()
+        if alarm != subscriber.alarm:
+            subscriber.alarm = alarm
+            if alarm is not None:
+                heapq.heappush(self._alarms, (alarm, session_id))
+
+    def _forget(self, session_id: int, subscriber: Subscriber, said_goodbye: bool) -> None:
+        if not said_goodbye:
+            self._send(
+                subscriber.peer,
+                ETH_PPPOE_DISCOVERY,
+                PppoePacket(Code.PADT, session_id, b""),
+            )
+        del self.subscribers[session_id]
+        self.discovery.forget(session_id)
+        if int(subscriber.grant.client):
+            self.pool.give_back(subscriber.grant.client)
+
+    def _send(self, peer: Peer, ethertype: int, packet: PppoePacket) -> None:
+        frame = EthernetFrame(peer.mac, self.mac, ethertype, pppoe.encode(packet), peer.vlans)
+        self._out.append(ethernet.encode(frame))

@@ -1,0 +1,499 @@
+"""One PPPoE session from dial to end: discovery, then a PPP link, in one sans-IO machine.
+
+    session.dial(now)                      and later hang_up(now)
+    session.receive_frame(frame, now)      every Ethernet frame that may be for this session
+    session.frames_to_send(now)            Ethernet frames to put on the line
+    session.next_timer(), handle_timer(now)
+    session.next_event()                   what happened; handle events before sending frames
+
+The machine can be dialled again after each `Ended`; when to do that is the supervisor's business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from engine.api import SessionState
+from engine.ending import End, EndKind
+from engine.ppp.authentication import Authentication, client_for
+from engine.ppp.facts import Facts
+from engine.ppp.ipcp import IpcpClient, Ipv4Agreed
+from engine.ppp.ipv6cp import Ipv6Agreed
+from engine.ppp.lcp import LcpWishes
+from engine.ppp.link import (
+    Authenticated,
+    Ipv4Closed,
+    Ipv4Opened,
+    Ipv6Closed,
+    Ipv6Opened,
+    Link,
+    LinkEnded,
+    LinkEvent,
+    MtuVerified,
+    Notice,
+    Phase,
+    PhaseChanged,
+    ProtocolMissing,
+)
+from engine.ppp.negotiator import Timing
+from engine.pppoe.client import Discovery, DiscoverySettings, Found, Stage, refusal
+from engine.settings import AuthMethod, SessionSettings
+from engine.wire import ethernet, pppoe
+from engine.wire.errors import WireError
+from engine.wire.ethernet import (
+    ETH_PPPOE_DISCOVERY,
+    ETH_PPPOE_SESSION,
+    EthernetFrame,
+    VlanTag,
+)
+from engine.wire.pppoe import Code, PppoePacket
+from engine.wire.ppp import Protocol
+
+LADDER = 200
+"""Control frames kept for the details screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class FourKeys:
+    """What tells one PPPoE session from every other: its place on the line and its number (RFC 2516 section 4)."""
+
+    own_mac: bytes
+    peer_mac: bytes
+    session_id: int
+    vlans: tuple[VlanTag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The session entered another state; `reason` says why it is down or failed."""
+
+    state: SessionState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PppoeOpened:
+    """A PADS opened the session. Whoever keeps a record of open sessions must write it before sending frames."""
+
+    keys: FourKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The attempt or session is over."""
+
+    end: End
+
+
+SessionEvent = (
+    StateChanged
+    | PppoeOpened
+    | Authenticated
+    | Ipv4Opened
+    | Ipv4Closed
+    | Ipv6Opened
+    | Ipv6Closed
+    | MtuVerified
+    | ProtocolMissing
+    | Notice
+    | Ended
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFrame:
+    """A control frame that was sent or received, kept as it was."""
+
+    at: float
+    sent: bool
+    frame: bytes
+
+
+class ClientSide:
+    """The client's `Side` of a link."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        max_payload: int,
+        entropy: Callable[[int], bytes],
+        facts: Facts,
+    ) -> None:
+        self.lcp = LcpWishes(min(settings.mru, max_payload), settings.auth if settings.user else ())
+        self.ipv6 = settings.ipv6
+        self._settings = settings
+        self._entropy = entropy
+        self._facts = facts
+
+    def prove(self, method: AuthMethod) -> Authentication:
+        """Prove ourselves with the user name and password of the settings."""
+        return client_for(method, self._settings.user, self._settings.password, self._entropy)
+
+    def check(self, method: AuthMethod) -> Authentication:
+        """A client demands no proof of a concentrator."""
+        raise LookupError(method)
+
+    def ipcp(self, user: bytes) -> IpcpClient:
+        """Ask for an address."""
+        return IpcpClient(self._facts)
+
+
+_PHASE_STATES = {
+    Phase.ESTABLISH: SessionState.NEGOTIATING,
+    Phase.AUTHENTICATE: SessionState.AUTHENTICATING,
+    Phase.NETWORK: SessionState.GETTING_ADDRESS,
+    Phase.TERMINATE: SessionState.HANGING_UP,
+}
+
+_PHASE_STEPS = {
+    Phase.ESTABLISH: "LCP",
+    Phase.AUTHENTICATE: "authentication",
+    Phase.NETWORK: "IPCP",
+}
+
+
+class Session:
+    """One session of the operator's, dialled and hung up any number of times."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        own_mac: bytes,
+        entropy: Callable[[int], bytes],
+        *,
+        timing: Timing | None = None,
+        pado_window: float = 0.0,
+    ) -> None:
+        self.settings = settings
+        self.own_mac = own_mac
+        self.state = SessionState.DOWN
+        self.keys: FourKeys | None = None
+        """Set from the PADS to the end."""
+        self.ac_name: str | None = None
+        self.ipv4: Ipv4Agreed | None = None
+        self.ipv6: Ipv6Agreed | None = None
+        self.facts = Facts()
+        self.counters: Counter[str] = Counter()
+        self.ladder: deque[SeenFrame] = deque(maxlen=LADDER)
+        self.steps: dict[str, tuple[float, float | None]] = {}
+        """When each step of the set-up began and ended."""
+        self._entropy = entropy
+        self._timing = timing or Timing()
+        self._pado_window = pado_window
+        self._discovery: Discovery | None = None
+        self._link: Link | None = None
+        self._was_up = False
+        self._ipv4_expected = True
+        self._out: list[bytes] = []
+        self._events: deque[SessionEvent] = deque()
+
+    # What the owner does
+
+    def dial(self, now: float) -> None:
+        """Start discovery; does nothing unless the session is down or failed."""
+        if self.state not in (SessionState.DOWN, SessionState.FAILED):
+            return
+        settings = self.settings
+        self.facts.clear()
+        self.steps.clear()
+        self.ac_name = self.ipv4 = self.ipv6 = None
+        self._was_up = False
+        self._ipv4_expected = True
+        self._discovery = Discovery(
+            DiscoverySettings(
+                settings.service,
+                settings.ac,
+                settings.line_id,
+                settings.mru,
+                self._pado_window,
+            ),
+            self._entropy,
+            self.counters,
+        )
+        self._enter(SessionState.DIALLING)
+        self._begin_step("PADI → PADO", now)
+        self._discovery.start(now)
+        self._settle(now)
+
+    def hang_up(self, now: float, end: End | None = None) -> None:
+        """End the session: a Terminate-Request, then a PADT; a dial that is under way is given up."""
+        end = end or End(EndKind.HUNG_UP, "Hung up by you.")
+        if self._link is not None:
+            self._link.terminate(now, end)
+            self._settle(now)
+        elif self.state is SessionState.FAILED:
+            self._enter(SessionState.DOWN, str(end.kind))
+        elif self.state is not SessionState.DOWN:
+            self._finish(end, now)
+
+    def stop(self, now: float, end: End) -> None:
+        """End at once, with a PADT but without waiting for anyone: the card is gone, or the program has to leave."""
+        if self._link is not None:
+            self._link.stop(now, end)
+            self._settle(now)
+        else:
+            self.hang_up(now, end)
+
+    def receive_frame(self, frame: bytes, now: float) -> None:
+        """Handle one Ethernet frame; what is malformed or not for this session is counted and otherwise ignored."""
+        try:
+            outer = ethernet.decode(frame)
+            if not self._is_for_us(outer):
+                self.counters["discarded: not for this session"] += 1
+                return
+            packet = pppoe.decode(outer.payload)
+            self._receive_packet(outer, packet, frame, now)
+        except WireError as error:
+            self.counters[f"discarded: {error}"] += 1
+
+    def frames_to_send(self, now: float) -> list[bytes]:
+        """Ethernet frames to put on the line, oldest first; shorter than 60 octets where there is little to say."""
+        out, self._out = self._out, []
+        for frame in out:
+            self.ladder.append(SeenFrame(now, True, frame))
+        return out
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is to be called next, None for not at all."""
+        if self._link is not None:
+            return self._link.next_timer()
+        return self._discovery.deadline if self._discovery is not None else None
+
+    def handle_timer(self, now: float) -> None:
+        """Do whatever is due by now; calling it early does nothing."""
+        if self._link is not None:
+            self._link.handle_timer(now)
+        elif self._discovery is not None:
+            self._discovery.handle_timer(now)
+        self._settle(now)
+
+    def next_event(self) -> SessionEvent | None:
+        """What happened, oldest first; None when there is nothing more."""
+        return self._events.popleft() if self._events else None
+
+    def note_traffic(self) -> None:
+        """Data arrived on the data path: the concentrator is alive."""
+        if self._link is not None:
+            self._link.note_traffic()
+
+    @property
+    def host_uniq(self) -> bytes:
+        """The Host-Uniq of the present or latest attempt, by which PADO and PADS find their session."""
+        return self._discovery.host_uniq if self._discovery is not None else b""
+
+    @property
+    def mtu(self) -> int | None:
+        """The longest IP packet the session carries, None while LCP is not open."""
+        return self._link.mtu if self._link is not None and self._link.phase is Phase.NETWORK else None
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds that the latest echo took."""
+        return self._link.rtt if self._link is not None else None
+
+    def timers(self, now: float) -> list[tuple[str, float]]:
+        """Running timers: name and the seconds left."""
+        if self._link is not None:
+            return self._link.timers(now)
+        deadline = self._discovery.deadline if self._discovery is not None else None
+        return [("discovery", deadline - now)] if deadline is not None else []
+
+    def discards(self) -> Counter[str]:
+        """Control frames that were not heeded, by reason, over the session's whole life."""
+        return self.counters + self._link.counters if self._link is not None else Counter(self.counters)
+
+    # Frames in
+
+    def _is_for_us(self, outer: EthernetFrame) -> bool:
+        return (
+            outer.dst == self.own_mac
+            and not ethernet.is_multicast(outer.src)
+            and [tag.vid for tag in outer.vlans] == [tag.vid for tag in self.settings.vlans]
+        )
+
+    def _receive_packet(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
+        if outer.ethertype == ETH_PPPOE_SESSION and packet.code == Code.SESSION:
+            if self._matches(outer, packet) and self._link is not None:
+                self.ladder.append(SeenFrame(now, False, frame))
+                self._link.receive(packet.payload, now)
+                self._settle(now)
+            else:
+                self.counters["discarded: unknown session id"] += 1
+        elif outer.ethertype != ETH_PPPOE_DISCOVERY:
+            self.counters["discarded: wrong EtherType for its code"] += 1
+        elif packet.code == Code.PADT:
+            self._padt(outer, packet, frame, now)
+        elif packet.code in (Code.PADO, Code.PADS) and self._discovery is not None:
+            self.ladder.append(SeenFrame(now, False, frame))
+            if self._link is None and self._discovery.stage is not Stage.DONE:
+                self._discovery.receive(outer.src, packet, now)
+                self._settle(now)
+            else:
+                self._late_pads(outer, packet)
+        else:
+            self.counters["discarded: unexpected discovery code"] += 1
+
+    def _matches(self, outer: EthernetFrame, packet: PppoePacket) -> bool:
+        return self.keys is not None and outer.src == self.keys.peer_mac and packet.session_id == self.keys.session_id
+
+    def _padt(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
+        """The session is over: not one more frame goes out, not even a Terminate-Ack (RFC 2516 section 5.5)."""
+        if not self._matches(outer, packet) or self._link is None:
+            self.counters["discarded: PADT of another session"] += 1
+            return
+        self.ladder.append(SeenFrame(now, False, frame))
+        text = None
+        try:
+            text = pppoe.error_text(pppoe.decode_tags(packet.payload))
+        except WireError:
+            self.counters["discarded: tags of a PADT"] += 1
+        end = refusal(text, "PADT") if text else End(EndKind.PEER_ENDED, "The concentrator ended the session (PADT).")
+        self.keys = None
+        self._link.stop(now, end)
+        self._settle(now)
+
+    def _late_pads(self, outer: EthernetFrame, packet: PppoePacket) -> None:
+        """A session opened for a PADR of ours that we don't want any more: give it back."""
+        self.counters["discarded: late PADO or PADS"] += 1
+        orphan = packet.code == Code.PADS and packet.session_id not in (
+            0,
+            pppoe.RESERVED_SESSION_ID,
+        )
+        ours = self.keys is not None and packet.session_id == self.keys.session_id
+        tags = pppoe.decode_tags(packet.payload)
+        if orphan and not ours and pppoe.find(tags, pppoe.TagType.HOST_UNIQ) == self.host_uniq:
+            self._send(
+                outer.src,
+                ETH_PPPOE_DISCOVERY,
+                PppoePacket(Code.PADT, packet.session_id, b""),
+            )
+
+    # Between the parts
+
+    def _settle(self, now: float) -> None:
+        """Move packets and results between discovery, link and owner until nothing is left to move."""
+        if self._discovery is not None:
+            self._settle_discovery(self._discovery, now)
+        if self._link is not None:
+            self._settle_link(self._link, now)
+
+    def _settle_discovery(self, discovery: Discovery, now: float) -> None:
+        for destination, packet in discovery.out:
+            self._send(destination, ETH_PPPOE_DISCOVERY, packet)
+        discovery.out.clear()
+        if discovery.chosen is not None and "PADR → PADS" not in self.steps:
+            self._begin_step("PADR → PADS", now)
+            self.ac_name = discovery.chosen.ac_name
+        result, discovery.result = discovery.result, None
+        if isinstance(result, End):
+            self._finish(result, now)
+        elif result is not None:
+            self._open_link(result, now)
+
+    def _open_link(self, found: Found, now: float) -> None:
+        self.keys = FourKeys(self.own_mac, found.mac, found.session_id, self.settings.vlans)
+        self.ac_name = found.ac_name
+        self._events.append(PppoeOpened(self.keys))
+        self.facts.note("PPPoE payload", "asked", self.settings.mru)
+        self.facts.note("PPPoE payload", "agreed", found.max_payload)
+        side = ClientSide(self.settings, found.max_payload, self._entropy, self.facts)
+        self._link = Link(side, self._entropy, self.facts, self._timing, self.settings.keepalive)
+        self._link.start(now)
+
+    def _settle_link(self, link: Link, now: float) -> None:
+        self._send_packets(link)
+        while (event := link.next_event()) is not None:
+            self._link_event(event, now)
+            self._send_packets(link)
+
+    def _send_packets(self, link: Link) -> None:
+        for payload in link.packets_to_send():
+            if self.keys is not None:
+                packet = PppoePacket(Code.SESSION, self.keys.session_id, payload)
+                self._send(self.keys.peer_mac, ETH_PPPOE_SESSION, packet)
+
+    def _link_event(self, event: LinkEvent, now: float) -> None:
+        match event:
+            case PhaseChanged(phase):
+                if phase in _PHASE_STATES:
+                    self._enter(_PHASE_STATES[phase])
+                if phase in _PHASE_STEPS:
+                    self._begin_step(_PHASE_STEPS[phase], now)
+            case LinkEnded(end):
+                self._finish(end, now)
+            case Ipv4Opened(agreed):
+                self.ipv4 = agreed
+                self._events.append(event)
+                self._up(now)
+            case Ipv6Opened(agreed):
+                self.ipv6 = agreed
+                self._events.append(event)
+                if not self._ipv4_expected:
+                    self._up(now)
+            case ProtocolMissing(protocol):
+                self._events.append(event)
+                self._ipv4_expected = self._ipv4_expected and protocol is not Protocol.IPCP
+                if self.ipv6 is not None and not self._ipv4_expected:
+                    self._up(now)
+            case Ipv4Closed():
+                self.ipv4 = None
+                self._events.append(event)
+                if self._link is not None and self._link.phase is Phase.NETWORK:
+                    self._enter(SessionState.GETTING_ADDRESS)
+            case Ipv6Closed():
+                self.ipv6 = None
+                self._events.append(event)
+            case _:
+                self._events.append(event)
+
+    def _up(self, now: float) -> None:
+        if self.state is SessionState.GETTING_ADDRESS:
+            self._was_up = True
+            self._end_step(now)
+            self._enter(SessionState.UP)
+
+    def _finish(self, end: End, now: float) -> None:
+        """Say goodbye on the line, where there is still someone to say it to, and report the end."""
+        if self.keys is not None:
+            self._send(
+                self.keys.peer_mac,
+                ETH_PPPOE_DISCOVERY,
+                PppoePacket(Code.PADT, self.keys.session_id, b""),
+            )
+        if self._link is not None:
+            self.counters += self._link.counters
+        self._end_step(now)
+        self.keys = self._link = None
+        self.ipv4 = self.ipv6 = None
+        if self._discovery is not None:
+            self._discovery.stop()
+        down = end.kind is EndKind.HUNG_UP
+        self._enter(SessionState.DOWN if down else SessionState.FAILED, str(end.kind))
+        self._events.append(Ended(replace(end, was_up=self._was_up)))
+
+    def _enter(self, state: SessionState, reason: str = "") -> None:
+        if state is not self.state:
+            self.state = state
+            self._events.append(StateChanged(state, reason))
+
+    def _begin_step(self, name: str, now: float) -> None:
+        self._end_step(now)
+        self.steps[name] = now, None
+
+    def _end_step(self, now: float) -> None:
+        if self.steps:
+            name, (began, ended) = next(reversed(self.steps.items()))
+            if ended is None:
+                self.steps[name] = began, now
+
+    def _send(self, destination: bytes, ethertype: int, packet: PppoePacket) -> None:
+        frame = EthernetFrame(
+            destination,
+            self.own_mac,
+            ethertype,
+            pppoe.encode(packet),
+            self.settings.vlans,
+        )
+        self._out.append(ethernet.encode(frame))
