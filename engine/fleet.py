@@ -115,6 +115,11 @@ class Fleet:
             member.redial_now = True
             self._end(number, member, end or End(EndKind.HUNG_UP, "Redialled by you."), now)
 
+    def end(self, number: int, end: End, now: float) -> None:
+        """Take a session down for a reason of ours; whether and when it is dialled again is up to its rule."""
+        self.members[number].session.hang_up(now, end)
+        self._after(number, self.members[number], now)
+
     def stop(self, number: int, end: End, now: float) -> None:
         """End a session at once, with a PADT only."""
         member = self.members[number]
