@@ -1,0 +1,302 @@
+"""The C helper `libsouppp.so`: one AF_XDP socket and one thread for each queue of the card.
+
+IP packets of known sessions go between the card and the sessions' file descriptors without touching Python. Control
+frames come here in batches, and go out in batches. All methods but `traffic` and `queue_counters` belong to one thread;
+those two may be called from any.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+
+from engine.wire.ethernet import VlanTag
+
+LIBRARY = Path(__file__).resolve().parents[2] / "build" / "libsouppp.so"
+
+BATCH_FRAMES = 512
+BATCH_OCTETS = 1 << 18
+MAX_FRAME = 2048
+MIN_FRAME = 14
+
+_EGRESS_NONE, _EGRESS_OWN, _EGRESS_ROUTED = range(3)
+
+
+class DatapathError(Exception):
+    """One line for the operator: what could not be done and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """What tells a session's frames from all others."""
+
+    own_mac: bytes
+    """6 octets."""
+    peer_mac: bytes
+    """6 octets."""
+    session_id: int
+    vlans: tuple[VlanTag, ...] = ()
+    """Outer tag first. Incoming frames match by TPID and VLAN id; outgoing ones bear the priority too."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounters:
+    """One queue since the start. Octets are those of Ethernet frames without FCS.
+
+    `rx_packets` is `rx_data + rx_control` and the drops on the way in; `tx_packets` is `tx_data + tx_control`.
+    The drops `rx_ring_full` and `rx_dropped` happen in the kernel and are not in `rx_packets`.
+    """
+
+    rx_packets: int
+    rx_bytes: int
+    tx_packets: int
+    tx_bytes: int
+    rx_data: int
+    """IP packets handed to sessions."""
+    rx_control: int
+    """Frames handed to `Datapath.receive_control`."""
+    tx_data: int
+    tx_control: int
+    drops: dict[str, int]
+    """Every reason, those that never occurred too; the words are those of `counters.h`."""
+    rx_ring_fill: float
+    """0.0 to 1.0, at this moment."""
+    tx_ring_fill: float
+    cpu: float
+    """CPU seconds of the queue's thread."""
+
+
+class _Options(ctypes.Structure):
+    _fields_ = [
+        ("queues", ctypes.c_uint32),
+        ("max_sessions", ctypes.c_uint32),
+        ("xsk_map", ctypes.c_int),
+        ("copy", ctypes.c_bool),
+        ("busy_poll", ctypes.c_bool),
+    ]
+
+
+class _Session(ctypes.Structure):
+    _fields_ = [
+        ("own_mac", ctypes.c_uint8 * 6),
+        ("peer_mac", ctypes.c_uint8 * 6),
+        ("session_id", ctypes.c_uint16),
+        ("vlan_count", ctypes.c_uint16),
+        ("vlans", ctypes.c_uint16 * 2 * 2),
+        ("mtu", ctypes.c_uint32),
+        ("egress", ctypes.c_uint32),
+        ("fd", ctypes.c_int32),
+        ("ipv4", ctypes.c_uint8 * 4),
+        ("ipv6", ctypes.c_uint8 * 8),
+    ]
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(str(LIBRARY), use_errno=True)
+    except OSError as error:
+        raise DatapathError(f"cannot load the C helper ({error}): run `make setup`") from None
+    handle, u32 = ctypes.c_void_p, ctypes.c_uint32
+    signatures: dict[str, tuple[type | None, list[type]]] = {
+        "souppp_open": (handle, [ctypes.c_char_p, handle, handle, ctypes.c_size_t]),
+        "souppp_close": (None, [handle]),
+        "souppp_control_event": (ctypes.c_int, [handle]),
+        "souppp_zero_copy": (ctypes.c_bool, [handle]),
+        "souppp_receive_control": (u32, [handle, handle, u32, handle, u32]),
+        "souppp_send_control": (u32, [handle, ctypes.c_char_p, handle, u32]),
+        "souppp_add_session": (ctypes.c_int, [handle, u32, handle]),
+        "souppp_remove_session": (ctypes.c_int, [handle, u32]),
+        "souppp_routed_egress": (ctypes.c_int, [handle, ctypes.c_int]),
+        "souppp_traffic": (None, [handle, handle, u32]),
+        "souppp_queue_names": (ctypes.POINTER(ctypes.c_char_p), []),
+        "souppp_queue": (None, [handle, u32, handle]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def _queue_names(library: ctypes.CDLL) -> tuple[str, ...]:
+    names: list[str] = []
+    pointer = library.souppp_queue_names()
+    while (name := pointer[len(names)]) is not None:
+        names.append(name.decode())
+    return tuple(names)
+
+
+class Datapath:
+    """The queues 0 … queues-1 of a card, from construction to `close`.
+
+    The worker threads live in the network namespace of the thread that makes this.
+    """
+
+    def __init__(
+        self,
+        ifname: str,
+        queues: int,
+        xsk_map_fd: int,
+        *,
+        max_sessions: int = 16384,
+        busy_poll: bool = False,
+        copy: bool = False,
+    ) -> None:
+        """Opens a socket on each queue and puts it into the XDP program's map.
+
+        `copy` never asks the driver for zero copy, as generic XDP needs it. Raises DatapathError.
+        """
+        self._library = _library()
+        self._names = _queue_names(self._library)
+        self._queues, self._max_sessions = queues, max_sessions
+        options = _Options(queues, max_sessions, xsk_map_fd, copy, busy_poll)
+        error = ctypes.create_string_buffer(256)
+        handle = self._library.souppp_open(ifname.encode(), ctypes.byref(options), error, len(error))
+        if handle is None:
+            raise DatapathError(error.value.decode())
+        self._handle: int | None = handle
+        self._octets = ctypes.create_string_buffer(BATCH_OCTETS)
+        self._ends = array("I", bytes(4 * BATCH_FRAMES))
+        self._ends_address = self._ends.buffer_info()[0]
+        self.control_fd: int = self._library.souppp_control_event(handle)
+        """Readable while control frames wait; `receive_control` resets it."""
+        self.zero_copy: bool = self._library.souppp_zero_copy(handle)
+
+    def receive_control(self) -> list[bytes]:
+        """The waiting control frames, whole with their VLAN tags and padding; those of known sessions come first.
+
+        At most BATCH_FRAMES a call; `control_fd` stays readable while more wait.
+        """
+        count = self._library.souppp_receive_control(
+            self._handle, self._octets, BATCH_OCTETS, self._ends_address, BATCH_FRAMES
+        )
+        ends = self._ends[:count]
+        if not ends:
+            return []
+        octets = ctypes.string_at(self._octets, ends[-1])
+        frames, start = [], 0
+        for end in ends:
+            frames.append(octets[start:end])
+            start = end
+        return frames
+
+    def send_control(self, frames: Sequence[bytes]) -> int:
+        """Sends whole frames, in this order, padded to 60 octets; returns how many the helper took.
+
+        Raises ValueError for a frame no Ethernet card could send.
+        """
+        ends, end = array("I"), 0
+        for frame in frames:
+            if not MIN_FRAME <= len(frame) <= MAX_FRAME:
+                raise ValueError(f"a frame of {len(frame)} octets")
+            end += len(frame)
+            ends.append(end)
+        taken: int = self._library.souppp_send_control(
+            self._handle, b"".join(frames), ends.buffer_info()[0], len(ends)
+        )
+        return taken
+
+    def add_session(self, slot: int, key: SessionKey, egress_fd: int, mtu: int) -> None:
+        """Lets a session's IP packets, of up to `mtu` octets, flow to and from `egress_fd`, which is non-blocking.
+
+        With -1 for the descriptor the session is only made known: its control frames come before strangers'.
+        Counters of the slot go on from where they were. Raises DatapathError if the slot or the key is in use.
+        """
+        self._add(slot, key, mtu, egress=_EGRESS_OWN if egress_fd >= 0 else _EGRESS_NONE, fd=egress_fd)
+
+    def add_routed_session(
+        self, slot: int, key: SessionKey, mtu: int, *, ipv4: bytes = bytes(4), ipv6_prefix: bytes = bytes(8)
+    ) -> None:
+        """Like `add_session`, but through the descriptor of `open_routed_egress`.
+
+        Packets to the address `ipv4` (4 octets), or into the /64 `ipv6_prefix` (8 octets), go out through this session;
+        all zero is none.
+
+        Raises DatapathError also if another session has the address, or no routed egress is open.
+        """
+        self._add(slot, key, mtu, egress=_EGRESS_ROUTED, fd=-1, ipv4=ipv4, ipv6=ipv6_prefix)
+
+    def _add(
+        self,
+        slot: int,
+        key: SessionKey,
+        mtu: int,
+        *,
+        egress: int,
+        fd: int,
+        ipv4: bytes = bytes(4),
+        ipv6: bytes = bytes(8),
+    ) -> None:
+        session = _Session(session_id=key.session_id, vlan_count=len(key.vlans), mtu=mtu, egress=egress, fd=fd)
+        session.own_mac[:] = key.own_mac
+        session.peer_mac[:] = key.peer_mac
+        session.ipv4[:] = ipv4
+        session.ipv6[:] = ipv6
+        for place, tag in zip(session.vlans, key.vlans, strict=False):
+            place[:] = (tag.tpid, tag.tci)
+        self._check(self._library.souppp_add_session(self._handle, slot, ctypes.byref(session)), "add", slot)
+
+    def remove_session(self, slot: int) -> None:
+        """When this returns no worker touches the session's descriptor any more.
+
+        Raises DatapathError if there is no such session.
+        """
+        self._check(self._library.souppp_remove_session(self._handle, slot), "remove", slot)
+
+    def open_routed_egress(self, fd: int) -> None:
+        """Sets the descriptor shared by all routed sessions; it must stay open until `close`. Raises DatapathError."""
+        error = self._library.souppp_routed_egress(self._handle, fd)
+        if error:
+            raise DatapathError(f"cannot use the routed egress: {os.strerror(-error)}")
+
+    def _check(self, error: int, verb: str, slot: int) -> None:
+        if error:
+            raise DatapathError(f"cannot {verb} session {slot} in the data path: {os.strerror(-error)}")
+
+    def traffic(self, sessions: int) -> array[int]:
+        """`engine.api.TRAFFIC_FIELDS` of the slots 0 … sessions-1, one after another, as type `Q`."""
+        if not 0 <= sessions <= self._max_sessions:
+            raise ValueError(f"{sessions} sessions of {self._max_sessions}")
+        numbers = array("Q", bytes(32 * sessions))
+        self._library.souppp_traffic(self._handle, numbers.buffer_info()[0], sessions)
+        return numbers
+
+    def queue_counters(self) -> list[QueueCounters]:
+        """One per queue."""
+        return [self._queue(queue) for queue in range(self._queues)]
+
+    def _queue(self, queue: int) -> QueueCounters:
+        numbers = array("Q", bytes(8 * len(self._names)))
+        self._library.souppp_queue(self._handle, queue, numbers.buffer_info()[0])
+        named = dict(zip(self._names, numbers, strict=True))
+        size = named.pop("ring_size")
+        return QueueCounters(
+            drops={name[5:]: named.pop(name) for name in self._names if name.startswith("drop_")},
+            rx_ring_fill=named.pop("rx_waiting") / size,
+            tx_ring_fill=named.pop("tx_waiting") / size,
+            cpu=named.pop("cpu_ns") / 1e9,
+            **named,
+        )
+
+    def close(self) -> None:
+        """Sends what was handed to `send_control`, ends the threads and frees the queues.
+
+        After it nothing but `close` may be called.
+        """
+        if self._handle is not None:
+            self._library.souppp_close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Datapath:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

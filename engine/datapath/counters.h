@@ -1,0 +1,53 @@
+/* What a worker counts. Each number has one writer, its worker, and may be read by any thread at any time.
+ *
+ * Of a queue:  rx_packets = rx_data + rx_control + the drops on the way in;
+ *              tx_packets = tx_data + tx_control;  packets read from an egress = tx_data + the drops on the way out.
+ */
+#pragma once
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* Octets of a queue are those of Ethernet frames without FCS. */
+#define QUEUE_COUNTERS(X) \
+    X(rx_packets) X(rx_bytes) X(tx_packets) X(tx_bytes) \
+    X(rx_data)    /* IP packets given to an egress */ \
+    X(rx_control) /* frames given to the engine */ \
+    X(tx_data) \
+    X(tx_control)
+
+#define DROP_REASONS(X) \
+    /* on the way in */ \
+    X(bad_header)      /* not PPPoE of version 1, type 1, code 0, or too many VLAN tags */ \
+    X(bad_length)      /* cut short, or LENGTH past the frame's end */ \
+    X(bad_ip)          /* the PPP protocol says IP, the packet doesn't */ \
+    X(unknown_session) /* data for nobody here */ \
+    X(not_open)        /* data for a session that has no egress yet */ \
+    X(egress_full)     /* the TUN device's queue, or the socket's */ \
+    X(egress_refused)  /* the TUN device is down or gone */ \
+    X(control_full)    /* the engine is behind with control frames */ \
+    /* on the way out */ \
+    X(not_ip)          /* what an egress gave is no IP packet */ \
+    X(too_long)        /* longer than the session's MTU */ \
+    X(no_route)        /* a routed egress gave a packet for nobody's address */
+
+/* Counted by the kernel before or after us. */
+#define KERNEL_DROPS(X) \
+    X(rx_ring_full) /* the worker is behind with frames */ \
+    X(rx_dropped)   /* no free frame, or longer than one */ \
+    X(tx_invalid)
+
+#define COUNTER_FIELD(name) _Atomic uint64_t name;
+
+struct counters {
+    QUEUE_COUNTERS(COUNTER_FIELD)
+    DROP_REASONS(COUNTER_FIELD)
+};
+
+struct session_counters {
+    _Atomic uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes; /* bytes of IP packets */
+};
+
+static inline void count(_Atomic uint64_t *counter, uint64_t more)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
+}

@@ -1,0 +1,349 @@
+#include <errno.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+#include <xdp/libxdp.h>
+
+#include "souppp.h"
+#include "worker.h"
+
+/* What the engine's side keeps of a session, by slot. */
+struct slot {
+    bool used;
+    struct egress egress; /* its own; fd is -1 without one */
+    struct route {
+        struct key key;
+        uint32_t number;
+    } routes[2];
+    uint32_t route_count;
+};
+
+struct datapath {
+    struct shared shared;
+    struct slot *slots;
+    struct egress routed;
+    uint32_t max_sessions;
+    uint32_t queues;
+    uint32_t next; /* the queue whose control frames come first next time */
+    struct worker workers[];
+};
+
+static void explain(char *error, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void explain(char *error, size_t size, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(error, size, format, arguments);
+    va_end(arguments);
+}
+
+static int open_shared(struct datapath *dp)
+{
+    dp->shared.control_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (dp->shared.control_event < 0)
+        return -errno;
+    dp->shared.sessions = calloc(dp->max_sessions, sizeof *dp->shared.sessions);
+    dp->slots = calloc(dp->max_sessions, sizeof *dp->slots);
+    if (!dp->shared.sessions || !dp->slots || table_open(&dp->shared.keys, dp->max_sessions) ||
+        table_open(&dp->shared.routes, 2 * dp->max_sessions))
+        return -ENOMEM;
+    return 0;
+}
+
+static int open_queue(struct datapath *dp, const char *ifname, uint32_t queue, const struct souppp_options *options,
+                      char *error, size_t size)
+{
+    struct worker *worker = &dp->workers[queue];
+    int code = port_open(&worker->port, ifname, queue,
+                         (struct port_options){.copy = options->copy, .busy_poll = options->busy_poll});
+
+    if (code) {
+        explain(error, size, "cannot open an AF_XDP socket on queue %u of %s: %s", queue, ifname,
+                code == -EBUSY ? "another program uses this queue; stop it" : strerror(-code));
+        return code;
+    }
+    dp->queues = queue + 1;
+    code = worker_open(worker, &dp->shared, dp->max_sessions);
+    if (!code)
+        code = worker_start(worker);
+    if (code)
+        explain(error, size, "cannot start the worker of queue %u of %s: %s", queue, ifname, strerror(-code));
+    else if (bpf_map_update_elem(options->xsk_map, &queue, &worker->port.fd, BPF_ANY)) {
+        code = -errno;
+        explain(error, size, "cannot give queue %u of %s to the XDP program: %s", queue, ifname, strerror(-code));
+    }
+    return code;
+}
+
+struct datapath *souppp_open(const char *ifname, const struct souppp_options *options, char *error, size_t size)
+{
+    size_t all = sizeof(struct datapath) + options->queues * sizeof(struct worker);
+    struct datapath *dp = aligned_alloc(64, (all + 63) / 64 * 64);
+
+    libxdp_set_print(NULL); /* errors are told by us; nothing else may write on the operator's screen */
+    libbpf_set_print(NULL);
+    if (!dp) {
+        explain(error, size, "not enough memory for the data path");
+        return NULL;
+    }
+    memset(dp, 0, all);
+    dp->max_sessions = options->max_sessions;
+    dp->routed = (struct egress){.fd = -1, .slot = EGRESS_ROUTED};
+    if (open_shared(dp)) {
+        explain(error, size, "not enough memory for %u sessions", options->max_sessions);
+        souppp_close(dp);
+        return NULL;
+    }
+    for (uint32_t queue = 0; queue < options->queues; queue++) {
+        if (open_queue(dp, ifname, queue, options, error, size)) {
+            souppp_close(dp);
+            return NULL;
+        }
+    }
+    return dp;
+}
+
+void souppp_close(struct datapath *dp)
+{
+    for (uint32_t i = 0; i < dp->queues; i++) {
+        worker_close(&dp->workers[i]);
+        port_close(&dp->workers[i].port);
+    }
+    table_close(&dp->shared.keys);
+    table_close(&dp->shared.routes);
+    free(dp->shared.sessions);
+    free(dp->slots);
+    if (dp->shared.control_event >= 0)
+        close(dp->shared.control_event);
+    free(dp);
+}
+
+int souppp_control_event(const struct datapath *dp)
+{
+    return dp->shared.control_event;
+}
+
+bool souppp_zero_copy(const struct datapath *dp)
+{
+    for (uint32_t i = 0; i < dp->queues; i++)
+        if (!dp->workers[i].port.zero_copy)
+            return false;
+    return true;
+}
+
+struct batch {
+    uint8_t *octets;
+    uint32_t size, used, *ends, count, max;
+};
+
+/* False when the batch is full. */
+static bool collect(struct ring *ring, struct batch *batch)
+{
+    const uint8_t *frame;
+    uint32_t length;
+
+    while ((frame = ring_first(ring, &length))) {
+        if (batch->count == batch->max || length > batch->size - batch->used)
+            return false;
+        memcpy(batch->octets + batch->used, frame, length);
+        batch->used += length;
+        batch->ends[batch->count++] = batch->used;
+        ring_drop(ring, length);
+    }
+    return true;
+}
+
+uint32_t souppp_receive_control(struct datapath *dp, uint8_t *octets, uint32_t size, uint32_t *ends, uint32_t max)
+{
+    struct batch batch = {.octets = octets, .size = size, .ends = ends, .max = max};
+    uint32_t first = dp->next++;
+    bool empty = true;
+    eventfd_t ignored;
+
+    eventfd_read(dp->shared.control_event, &ignored);
+    atomic_store(&dp->shared.control_waiting, false); /* before looking, so that nothing put in later goes untold */
+    for (uint32_t i = 0; i < dp->queues; i++)
+        empty &= collect(&dp->workers[(first + i) % dp->queues].known, &batch);
+    for (uint32_t i = 0; i < dp->queues; i++)
+        empty &= collect(&dp->workers[(first + i) % dp->queues].unknown, &batch);
+    if (!empty && !atomic_exchange(&dp->shared.control_waiting, true))
+        eventfd_write(dp->shared.control_event, 1);
+    return batch.count;
+}
+
+uint32_t souppp_send_control(struct datapath *dp, const uint8_t *octets, const uint32_t *ends, uint32_t count)
+{
+    struct worker *worker = &dp->workers[0]; /* one queue for all, so that they leave in this order */
+    uint32_t taken = 0, start = 0;
+
+    for (; taken < count && ring_put(&worker->outgoing, octets + start, ends[taken] - start); taken++)
+        start = ends[taken];
+    if (taken)
+        worker_wake(worker);
+    return taken;
+}
+
+static const uint8_t zeros[8];
+
+/* The routes a session needs, 0 to 2 of them. */
+static uint32_t session_routes(const struct souppp_session *session, uint32_t number, struct route *routes)
+{
+    uint32_t n = 0;
+
+    if (session->egress != SOUPPP_EGRESS_ROUTED)
+        return 0;
+    if (memcmp(session->ipv4, zeros, sizeof session->ipv4))
+        routes[n++] = (struct route){route_key(PPP_IPV4, session->ipv4), 2 * number};
+    if (memcmp(session->ipv6, zeros, sizeof session->ipv6))
+        routes[n++] = (struct route){route_key(PPP_IPV6, session->ipv6), 2 * number + 1};
+    return n;
+}
+
+static struct session_address address_of(const struct souppp_session *session)
+{
+    struct session_address address = {.session_id = session->session_id, .vlan_count = session->vlan_count};
+
+    memcpy(address.own_mac, session->own_mac, 6);
+    memcpy(address.peer_mac, session->peer_mac, 6);
+    for (uint32_t i = 0; i < session->vlan_count; i++)
+        address.vlans[i] = (struct vlan_tag){.tpid = session->vlans[i][0], .tci = session->vlans[i][1]};
+    return address;
+}
+
+int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp_session *what)
+{
+    struct session_address address;
+    struct session *session;
+    struct slot *slot;
+    struct key key;
+    int error;
+
+    if (number >= dp->max_sessions || what->vlan_count > MAX_VLAN_TAGS)
+        return -EINVAL;
+    slot = &dp->slots[number];
+    if (what->egress == SOUPPP_EGRESS_ROUTED && dp->routed.fd < 0)
+        return -ENOENT;
+    address = address_of(what);
+    key = session_key(&address);
+    if (slot->used || table_find(&dp->shared.keys, &key) != TABLE_NONE)
+        return -EEXIST;
+    *slot = (struct slot){.egress = {.fd = -1, .slot = number, .owner = number % dp->queues}};
+    slot->route_count = session_routes(what, number, slot->routes);
+    for (uint32_t i = 0; i < slot->route_count; i++)
+        if (table_find(&dp->shared.routes, &slot->routes[i].key) != TABLE_NONE)
+            return -EEXIST;
+
+    session = &dp->shared.sessions[number];
+    *session = (struct session){.mtu = what->mtu};
+    session->header_length = header_build(&address, session->header);
+    if (what->egress == SOUPPP_EGRESS_ROUTED) {
+        session->egress = &dp->routed;
+    } else if (what->egress == SOUPPP_EGRESS_OWN) {
+        slot->egress.fd = what->fd;
+        session->egress = &slot->egress;
+        error = worker_watch(&dp->workers[slot->egress.owner], &slot->egress);
+        if (error)
+            return error;
+    }
+    slot->used = true;
+    table_insert(&dp->shared.keys, number, &key);
+    for (uint32_t i = 0; i < slot->route_count; i++)
+        table_insert(&dp->shared.routes, slot->routes[i].number, &slot->routes[i].key);
+    return 0;
+}
+
+int souppp_remove_session(struct datapath *dp, uint32_t number)
+{
+    struct slot *slot;
+
+    if (number >= dp->max_sessions || !dp->slots[number].used)
+        return -ENOENT;
+    slot = &dp->slots[number];
+    if (slot->egress.fd >= 0)
+        worker_unwatch(&dp->workers[slot->egress.owner], &slot->egress);
+    table_remove(&dp->shared.keys, number);
+    for (uint32_t i = 0; i < slot->route_count; i++)
+        table_remove(&dp->shared.routes, slot->routes[i].number);
+    for (uint32_t i = 0; i < dp->queues; i++)
+        reader_wait(&dp->workers[i].reader);
+    slot->used = false;
+    return 0;
+}
+
+int souppp_routed_egress(struct datapath *dp, int fd)
+{
+    int error;
+
+    if (dp->routed.fd >= 0)
+        return -EEXIST;
+    dp->routed.fd = fd;
+    error = worker_watch(&dp->workers[dp->routed.owner], &dp->routed);
+    if (error)
+        dp->routed.fd = -1;
+    return error;
+}
+
+static uint64_t load(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+void souppp_traffic(const struct datapath *dp, uint64_t *numbers, uint32_t count)
+{
+    memset(numbers, 0, count * 4 * sizeof *numbers);
+    for (uint32_t queue = 0; queue < dp->queues; queue++) {
+        const struct session_counters *sessions = dp->workers[queue].sessions;
+
+        for (uint32_t i = 0; i < count; i++) {
+            numbers[4 * i] += load(&sessions[i].rx_packets);
+            numbers[4 * i + 1] += load(&sessions[i].rx_bytes);
+            numbers[4 * i + 2] += load(&sessions[i].tx_packets);
+            numbers[4 * i + 3] += load(&sessions[i].tx_bytes);
+        }
+    }
+}
+
+#define NAME(name) #name,
+#define DROP_NAME(name) "drop_" #name,
+
+const char *const *souppp_queue_names(void)
+{
+    static const char *const names[] = {
+        QUEUE_COUNTERS(NAME) DROP_REASONS(DROP_NAME) KERNEL_DROPS(DROP_NAME)
+        "cpu_ns", "rx_waiting", "tx_waiting", "ring_size", NULL,
+    };
+    return names;
+}
+
+void souppp_queue(const struct datapath *dp, uint32_t queue, uint64_t *numbers)
+{
+    const struct worker *worker = &dp->workers[queue];
+    const struct counters *counters = &worker->counters;
+    const struct port *port = &worker->port;
+    struct xdp_statistics kernel = {0};
+    socklen_t size = sizeof kernel;
+    struct timespec cpu = {0};
+    clockid_t clock;
+
+    if (pthread_getcpuclockid(worker->thread, &clock) == 0)
+        clock_gettime(clock, &cpu);
+    getsockopt(port->fd, SOL_XDP, XDP_STATISTICS, &kernel, &size);
+#define VALUE(name) *numbers++ = load(&counters->name);
+    QUEUE_COUNTERS(VALUE)
+    DROP_REASONS(VALUE)
+#undef VALUE
+    *numbers++ = kernel.rx_ring_full;
+    *numbers++ = kernel.rx_dropped;
+    *numbers++ = kernel.tx_invalid_descs;
+    *numbers++ = (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
+    *numbers++ = ring_waiting(port->rx.producer, port->rx.consumer);
+    *numbers++ = ring_waiting(port->tx.producer, port->tx.consumer);
+    *numbers = RING_SIZE;
+}

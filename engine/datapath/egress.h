@@ -1,0 +1,40 @@
+/* Where IP packets go and come from: a file descriptor that carries whole IP packets, non-blocking, a TUN device mostly.
+ *
+ * An egress belongs to one session, or is routed: shared by many, which are told apart by the IP packet's destination.
+ * Any worker may write to it; one worker, its owner, reads from it.
+ */
+#pragma once
+#include <stdint.h>
+
+#include "table.h"
+#include "wire.h"
+
+enum { EGRESS_ROUTED = TABLE_NONE };
+
+struct egress {
+    int fd;
+    uint32_t slot; /* of its only session, or EGRESS_ROUTED */
+    uint32_t owner; /* the worker that reads */
+};
+
+struct session {
+    struct egress *egress; /* NULL while the session is being set up: its control frames only */
+    uint32_t mtu;
+    uint32_t header_length;
+    uint8_t header[32];
+};
+
+/* A route's key: an IPv4 address, or the first 64 bits of an IPv6 address. */
+static inline struct key route_key(uint16_t protocol, const uint8_t *address)
+{
+    struct key key = {0};
+
+    memcpy(key.octets, address, protocol == PPP_IPV4 ? 4 : 8);
+    key.octets[8] = (uint8_t)protocol;
+    return key;
+}
+
+static inline const uint8_t *ip_destination(uint16_t protocol, const uint8_t *packet)
+{
+    return packet + (protocol == PPP_IPV4 ? 16 : 24);
+}

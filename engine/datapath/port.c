@@ -1,0 +1,159 @@
+#include "port.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#ifndef SO_PREFER_BUSY_POLL
+#define SO_PREFER_BUSY_POLL 69
+#define SO_BUSY_POLL_BUDGET 70
+#endif
+#ifndef XDP_MAX_TX_SKB_BUDGET
+#define XDP_MAX_TX_SKB_BUDGET 9 /* since Linux 6.17; headers of Debian 12 don't have it */
+#endif
+
+enum {
+    MEMORY = (RX_FRAMES + TX_FRAMES) * FRAME_SIZE,
+    BIND_TRIES = 500,
+    BIND_PAUSE_US = 2000,
+    KICKS = 128, /* in copy mode the kernel sends some 32 frames a call */
+};
+
+static int bind_once(struct port *port, const char *ifname, uint32_t queue, bool copy)
+{
+    const struct xsk_umem_config memory = {
+        .fill_size = RX_FRAMES,
+        .comp_size = RING_SIZE,
+        .frame_size = FRAME_SIZE,
+    };
+    const struct xsk_socket_config socket = {
+        .rx_size = RING_SIZE,
+        .tx_size = RING_SIZE,
+        .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
+        .bind_flags = XDP_USE_NEED_WAKEUP | (copy ? XDP_COPY : 0),
+    };
+    int error = xsk_umem__create(&port->umem, port->frames, MEMORY, &port->fill, &port->completion, &memory);
+
+    if (error)
+        return error;
+    error = xsk_socket__create(&port->socket, ifname, queue, port->umem, &port->rx, &port->tx, &socket);
+    if (error) {
+        xsk_umem__delete(port->umem);
+        port->umem = NULL;
+    }
+    return error;
+}
+
+static void set_options(struct port *port)
+{
+    struct xdp_options options = {0};
+    socklen_t size = sizeof options;
+    int budget = RING_SIZE;
+
+    if (getsockopt(port->fd, SOL_XDP, XDP_OPTIONS, &options, &size) == 0)
+        port->zero_copy = options.flags & XDP_OPTIONS_ZEROCOPY;
+    setsockopt(port->fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget, sizeof budget); /* only saves system calls */
+    if (port->busy_poll) {
+        int yes = 1, microseconds = 20, batch = BATCH;
+
+        port->busy_poll = setsockopt(port->fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, &yes, sizeof yes) == 0 &&
+                          setsockopt(port->fd, SOL_SOCKET, SO_BUSY_POLL, &microseconds, sizeof microseconds) == 0 &&
+                          setsockopt(port->fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, &batch, sizeof batch) == 0;
+    }
+}
+
+int port_open(struct port *port, const char *ifname, uint32_t queue, struct port_options options)
+{
+    uint64_t addresses[RX_FRAMES];
+    int error = -EBUSY;
+
+    *port = (struct port){.fd = -1, .busy_poll = options.busy_poll};
+    port->frames = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (port->frames == MAP_FAILED) {
+        port->frames = NULL;
+        return -ENOMEM;
+    }
+    for (int i = 0; error == -EBUSY && i < BIND_TRIES; i++) {
+        if (i)
+            usleep(BIND_PAUSE_US);
+        error = bind_once(port, ifname, queue, options.copy);
+    }
+    if (error) {
+        port_close(port);
+        return error;
+    }
+    port->fd = xsk_socket__fd(port->socket);
+    set_options(port);
+    for (uint32_t i = 0; i < RX_FRAMES; i++)
+        addresses[i] = (uint64_t)i * FRAME_SIZE;
+    port_refill(port, addresses, RX_FRAMES);
+    for (uint32_t i = 0; i < TX_FRAMES; i++)
+        port->free[i] = (uint64_t)(RX_FRAMES + i) * FRAME_SIZE;
+    port->free_count = TX_FRAMES;
+    return 0;
+}
+
+void port_close(struct port *port)
+{
+    if (port->socket)
+        xsk_socket__delete(port->socket);
+    if (port->umem)
+        xsk_umem__delete(port->umem);
+    if (port->frames)
+        munmap(port->frames, MEMORY);
+    port->socket = NULL;
+    port->umem = NULL;
+    port->frames = NULL;
+}
+
+uint32_t port_room(struct port *port)
+{
+    uint32_t index, sent = xsk_ring_cons__peek(&port->completion, RING_SIZE, &index), room;
+
+    for (uint32_t i = 0; i < sent; i++)
+        port->free[port->free_count++] =
+            *xsk_ring_cons__comp_addr(&port->completion, index + i) & ~(uint64_t)FRAME_MASK;
+    if (sent)
+        xsk_ring_cons__release(&port->completion, sent);
+    room = xsk_prod_nb_free(&port->tx, 1);
+    return room < port->free_count ? room : port->free_count;
+}
+
+void port_flush(struct port *port)
+{
+    if (port->queued) {
+        xsk_ring_prod__submit(&port->tx, port->queued);
+        port->queued = 0;
+    }
+    for (int i = 0; i < KICKS && ring_waiting(port->tx.producer, port->tx.consumer); i++) {
+        if (!port->busy_poll && !xsk_ring_prod__needs_wakeup(&port->tx))
+            return;
+        if (sendto(port->fd, NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0) {
+            if (port->zero_copy) /* the driver goes on by itself */
+                return;
+        } else if (errno != EAGAIN && errno != EBUSY && errno != EINTR) {
+            return;
+        }
+    }
+}
+
+bool port_backlog(const struct port *port)
+{
+    return ring_waiting(port->tx.producer, port->tx.consumer) != 0;
+}
+
+void port_refill(struct port *port, const uint64_t *addresses, uint32_t count)
+{
+    uint32_t index;
+
+    if (!xsk_ring_prod__reserve(&port->fill, count, &index))
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        *xsk_ring_prod__fill_addr(&port->fill, index + i) = addresses[i] & ~(uint64_t)FRAME_MASK;
+    xsk_ring_prod__submit(&port->fill, count);
+    if (port->busy_poll || xsk_ring_prod__needs_wakeup(&port->fill))
+        recvfrom(port->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+}

@@ -1,0 +1,30 @@
+/* When is nobody looking at something any more? (Quiescent-state-based reclamation.)
+ *
+ * A worker counts: odd while it may hold on to what it found in a table, even while it holds nothing. Whoever has
+ * taken something out of a table waits until each worker's count is even or has moved, and may then reuse it.
+ */
+#pragma once
+#include <stdatomic.h>
+#include <stdint.h>
+#include <unistd.h>
+
+struct reader {
+    _Atomic uint64_t count;
+};
+
+/* Both ways between holding and not holding. */
+static inline void reader_turn(struct reader *reader)
+{
+    atomic_fetch_add_explicit(&reader->count, 1, memory_order_seq_cst);
+}
+
+/* Returns when the reader holds nothing of what it found before this call. */
+static inline void reader_wait(struct reader *reader)
+{
+    uint64_t seen;
+
+    atomic_thread_fence(memory_order_seq_cst);
+    seen = atomic_load_explicit(&reader->count, memory_order_seq_cst);
+    while (seen & 1 && atomic_load_explicit(&reader->count, memory_order_seq_cst) == seen)
+        usleep(20);
+}

@@ -1,0 +1,64 @@
+/* The data path as one object, for the engine. All calls come from one thread at a time, but souppp_queue and
+ * souppp_traffic, which any thread may make. Calls return 0 or -errno where nothing else is said. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma GCC visibility push(default)
+
+struct datapath;
+
+struct souppp_options {
+    uint32_t queues;
+    uint32_t max_sessions;
+    int xsk_map; /* the XDP program's map of sockets by queue */
+    bool copy;
+    bool busy_poll;
+};
+
+enum souppp_egress { SOUPPP_EGRESS_NONE, SOUPPP_EGRESS_OWN, SOUPPP_EGRESS_ROUTED };
+
+struct souppp_session {
+    uint8_t own_mac[6];
+    uint8_t peer_mac[6];
+    uint16_t session_id;
+    uint16_t vlan_count;
+    uint16_t vlans[2][2]; /* TPID and TCI, outer tag first */
+    uint32_t mtu;         /* the longest IP packet, octets */
+    uint32_t egress;      /* enum souppp_egress */
+    int32_t fd;           /* SOUPPP_EGRESS_OWN */
+    uint8_t ipv4[4];      /* SOUPPP_EGRESS_ROUTED; all zero: none */
+    uint8_t ipv6[8];      /* the /64 prefix; all zero: none */
+};
+
+/* NULL with a line in `error` if it can't be done. */
+struct datapath *souppp_open(const char *ifname, const struct souppp_options *options, char *error, size_t size);
+void souppp_close(struct datapath *datapath);
+
+/* An eventfd that is readable while control frames wait. */
+int souppp_control_event(const struct datapath *datapath);
+bool souppp_zero_copy(const struct datapath *datapath);
+
+/* Copies waiting control frames one after another to `octets`, those of known sessions first; ends[i] is where frame i
+ * ends. Returns how many. */
+uint32_t souppp_receive_control(struct datapath *datapath, uint8_t *octets, uint32_t size, uint32_t *ends,
+                                uint32_t max);
+/* Frames in the same form; returns how many were taken, fewer than given when the ring is full. */
+uint32_t souppp_send_control(struct datapath *datapath, const uint8_t *octets, const uint32_t *ends, uint32_t count);
+
+/* -EEXIST for a slot or address in use, -ENOENT for a routed session without a routed egress. */
+int souppp_add_session(struct datapath *datapath, uint32_t slot, const struct souppp_session *session);
+/* When it returns no worker uses the session's descriptor any more. */
+int souppp_remove_session(struct datapath *datapath, uint32_t slot);
+/* The descriptor that all routed sessions share; once, and it stays until souppp_close. */
+int souppp_routed_egress(struct datapath *datapath, int fd);
+
+/* Four numbers for each of the first `count` slots: packets and IP bytes in, packets and IP bytes out. */
+void souppp_traffic(const struct datapath *datapath, uint64_t *numbers, uint32_t count);
+
+/* The names of what souppp_queue gives, in its order, ended by NULL; drops begin with "drop_". */
+const char *const *souppp_queue_names(void);
+void souppp_queue(const struct datapath *datapath, uint32_t queue, uint64_t *numbers);
+
+#pragma GCC visibility pop

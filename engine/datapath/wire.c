@@ -1,0 +1,121 @@
+#include "wire.h"
+
+#include <string.h>
+
+static uint16_t get16(const uint8_t *at)
+{
+    return (uint16_t)(at[0] << 8 | at[1]);
+}
+
+static uint8_t *put16(uint8_t *at, uint32_t value)
+{
+    at[0] = (uint8_t)(value >> 8);
+    at[1] = (uint8_t)value;
+    return at + 2;
+}
+
+static void key_set_vlan(struct key *key, uint32_t place, uint16_t tpid, uint16_t tci)
+{
+    uint8_t *at = key->octets + 16 + 4 * place;
+
+    put16(put16(at, tpid), tci & 0x0fff);
+}
+
+struct key session_key(const struct session_address *address)
+{
+    struct key key = {0};
+
+    memcpy(key.octets, address->own_mac, 6);
+    memcpy(key.octets + 6, address->peer_mac, 6);
+    put16(key.octets + 12, address->session_id);
+    for (uint32_t i = 0; i < MAX_VLAN_TAGS && i < address->vlan_count; i++)
+        key_set_vlan(&key, i, address->vlans[i].tpid, address->vlans[i].tci);
+    return key;
+}
+
+uint16_t ip_protocol(const uint8_t *packet, uint32_t length)
+{
+    if (length >= 20 && packet[0] >> 4 == 4)
+        return PPP_IPV4;
+    if (length >= 40 && packet[0] >> 4 == 6)
+        return PPP_IPV6;
+    return 0;
+}
+
+enum frame_kind frame_parse(const uint8_t *octets, uint32_t length, struct frame *out)
+{
+    const uint8_t *at = octets + 12, *end = octets + length;
+    uint32_t tags = 0;
+    uint16_t ethertype, session_id;
+
+    if (length < 14)
+        return FRAME_BAD_LENGTH;
+    out->key = (struct key){0};
+    memcpy(out->key.octets, octets, 12); /* destination and source: our own address, then the peer's */
+    ethertype = get16(at);
+    at += 2;
+    while (ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_SERVICE_VLAN) {
+        if (tags == MAX_VLAN_TAGS)
+            return FRAME_BAD_HEADER;
+        if (end - at < 4)
+            return FRAME_BAD_LENGTH;
+        key_set_vlan(&out->key, tags++, ethertype, get16(at));
+        ethertype = get16(at + 2);
+        at += 4;
+    }
+    if (ethertype != ETHERTYPE_PPPOE_DISCOVERY && ethertype != ETHERTYPE_PPPOE_SESSION)
+        return FRAME_BAD_HEADER;
+
+    if (end - at < 6)
+        return FRAME_BAD_LENGTH;
+    if (at[0] != 0x11 || (ethertype == ETHERTYPE_PPPOE_SESSION && at[1] != 0))
+        return FRAME_BAD_HEADER;
+    session_id = get16(at + 2);
+    if (get16(at + 4) > end - at - 6)
+        return FRAME_BAD_LENGTH;
+    end = at + 6 + get16(at + 4);
+    at += 6;
+    if (ethertype == ETHERTYPE_PPPOE_DISCOVERY)
+        return FRAME_DISCOVERY;
+
+    put16(out->key.octets + 12, session_id);
+    if (at == end)
+        return FRAME_BAD_LENGTH;
+    if (*at == PPP_IPV4 || *at == PPP_IPV6) { /* compressed to one octet: RFC 1661 section 6.5 */
+        at += 1;
+    } else if (*at & 1) {
+        return FRAME_CONTROL;
+    } else {
+        if (end - at < 2)
+            return FRAME_BAD_LENGTH;
+        if (get16(at) != PPP_IPV4 && get16(at) != PPP_IPV6)
+            return FRAME_CONTROL;
+        at += 2;
+    }
+    out->packet = at;
+    out->length = (uint32_t)(end - at);
+    return FRAME_DATA;
+}
+
+uint32_t header_build(const struct session_address *address, uint8_t *header)
+{
+    uint8_t *at = header;
+
+    memcpy(at, address->peer_mac, 6);
+    memcpy(at + 6, address->own_mac, 6);
+    at += 12;
+    for (uint32_t i = 0; i < MAX_VLAN_TAGS && i < address->vlan_count; i++)
+        at = put16(put16(at, address->vlans[i].tpid), address->vlans[i].tci);
+    at = put16(at, ETHERTYPE_PPPOE_SESSION);
+    at = put16(at, 0x1100);
+    at = put16(at, address->session_id);
+    at = put16(at, 0);
+    at = put16(at, 0);
+    return (uint32_t)(at - header);
+}
+
+void header_finish(uint8_t *end, uint16_t protocol, uint32_t packet_length)
+{
+    put16(end - 4, packet_length + 2);
+    put16(end - 2, protocol);
+}

@@ -1,0 +1,51 @@
+/* One thread per queue: card to egress, egress to card, control frames to and from the engine. */
+#pragma once
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "counters.h"
+#include "egress.h"
+#include "port.h"
+#include "quiescence.h"
+#include "ring.h"
+#include "table.h"
+
+enum { CONTROL_RING = 1 << 19 }; /* octets */
+
+/* What all workers share: read by them, changed by the engine's thread. */
+struct shared {
+    struct table keys;        /* session_key -> slot */
+    struct table routes;      /* route_key -> 2 * slot (IPv4) or 2 * slot + 1 (IPv6) */
+    struct session *sessions; /* by slot */
+    int control_event;        /* an eventfd: control frames wait for the engine */
+    atomic_bool control_waiting;
+};
+
+struct worker {
+    struct shared *shared;
+    struct port port;
+    int poll; /* an epoll of the socket, the wake-up and every egress this worker reads */
+    int wake; /* an eventfd */
+    atomic_bool stop;
+    pthread_t thread;
+    _Alignas(64) struct reader reader;
+    /* Two rings, so that a flood of strangers' frames can't take the keepalives of known sessions with it. */
+    struct ring known;   /* control frames of sessions in the table */
+    struct ring unknown; /* discovery, and sessions not in the table */
+    struct ring outgoing;
+    bool told; /* frames were put into a ring in this pass */
+    struct counters counters;
+    struct session_counters *sessions; /* by slot */
+};
+
+/* 0 or -errno. The thread runs in the caller's network namespace. */
+int worker_open(struct worker *worker, struct shared *shared, uint32_t max_sessions);
+int worker_start(struct worker *worker);
+void worker_wake(struct worker *worker);
+/* Ends the thread, if it runs, and frees everything but the port. */
+void worker_close(struct worker *worker);
+
+/* Any thread. 0 or -errno. */
+int worker_watch(struct worker *worker, struct egress *egress);
+void worker_unwatch(struct worker *worker, struct egress *egress);
