@@ -74,12 +74,18 @@ def _tag_of(plain: str) -> str:
     return str(Resolver().resolve(ScalarNode, plain, (True, False)))  # type: ignore[no-untyped-call]
 
 
+def _escape(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
+
+
 def quote(text: str) -> str:
     """`text` as a YAML scalar that reads back as exactly this text."""
     looks_plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@/-]*", text)
     if looks_plain and _tag_of(text) == TAG + "str":
         return text
-    return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
+    return '"' + "".join(_escape(c) for c in text) + '"'
 
 
 def text(most: int, least: int = 0, *, control: bool = False) -> Kind:
