@@ -177,6 +177,8 @@ class Session:
         self.facts = Facts()
         self.counters: Counter[str] = Counter()
         self.ladder: deque[SeenFrame] = deque(maxlen=LADDER)
+        self.tap: Callable[[SeenFrame], None] | None = None
+        """Called with each control frame as it passes; for captures."""
         self.steps: dict[str, tuple[float, float | None]] = {}
         """When each step of the set-up began and ended."""
         self._entropy = entropy
@@ -252,7 +254,7 @@ class Session:
         """Ethernet frames to put on the line, oldest first; shorter than 60 octets where there is little to say."""
         out, self._out = self._out, []
         for frame in out:
-            self.ladder.append(SeenFrame(now, True, frame))
+            self._record(SeenFrame(now, True, frame))
         return out
 
     def next_timer(self) -> float | None:
@@ -316,7 +318,7 @@ class Session:
     def _receive_packet(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
         if outer.ethertype == ETH_PPPOE_SESSION and packet.code == Code.SESSION:
             if self._matches(outer, packet) and self._link is not None:
-                self.ladder.append(SeenFrame(now, False, frame))
+                self._record(SeenFrame(now, False, frame))
                 self._link.receive(packet.payload, now)
                 self._settle(now)
             else:
@@ -326,7 +328,7 @@ class Session:
         elif packet.code == Code.PADT:
             self._padt(outer, packet, frame, now)
         elif packet.code in (Code.PADO, Code.PADS) and self._discovery is not None:
-            self.ladder.append(SeenFrame(now, False, frame))
+            self._record(SeenFrame(now, False, frame))
             if self._link is None and self._discovery.stage is not Stage.DONE:
                 self._discovery.receive(outer.src, packet, now)
                 self._settle(now)
@@ -343,7 +345,7 @@ class Session:
         if not self._matches(outer, packet) or self._link is None:
             self.counters["discarded: PADT of another session"] += 1
             return
-        self.ladder.append(SeenFrame(now, False, frame))
+        self._record(SeenFrame(now, False, frame))
         text = None
         try:
             text = pppoe.error_text(pppoe.decode_tags(packet.payload))
@@ -487,6 +489,11 @@ class Session:
             name, (began, ended) = next(reversed(self.steps.items()))
             if ended is None:
                 self.steps[name] = began, now
+
+    def _record(self, seen: SeenFrame) -> None:
+        self.ladder.append(seen)
+        if self.tap is not None:
+            self.tap(seen)
 
     def _send(self, destination: bytes, ethertype: int, packet: PppoePacket) -> None:
         frame = EthernetFrame(
