@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import textual
 from rich.console import RenderableType
 from textual._compositor import CompositorUpdate
 from textual.app import App
@@ -232,6 +233,13 @@ class Console(App[None], inherit_bindings=False):
         if self._driver is not None and not self.is_headless:
             self._driver.write(text)
             self._driver.flush()
+
+    def _fatal_error(self) -> None:
+        """A crash shows where it was, but never the values at hand: one may be a password (replaces Textual's own)."""
+        from rich.traceback import Traceback
+
+        self._exit_renderables.append(Traceback(show_locals=False, width=None, suppress=[textual]))
+        self._close_messages_no_wait()
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         """Write only what differs from what the terminal shows (replaces Textual's own)."""

@@ -16,7 +16,7 @@ from souppp_tui.screens.listing import ListPage
 from souppp_tui.traffic import Meter
 from souppp_tui.widgets.lines import Lines, Row, Rows
 
-SIDE = 62
+SIDE = 66
 """The width of the left part where both parts stand side by side."""
 
 
@@ -49,6 +49,7 @@ class DetailsPage(ListPage):
         yield self.title_line
         with self.split:
             yield self.facts
+            yield self.below
             yield self.list
         yield self.footer
 
@@ -78,7 +79,10 @@ class DetailsPage(ListPage):
             self.facts.styles.width, self.facts.styles.height = side, "1fr"
         else:
             self.facts.styles.width, self.facts.styles.height = "1fr", max(4, min(len(self._lines), self.size.height // 2))
-        self.title_line.show([rule(self._title(shown), [("ladder, newest last", "dim")], self.size.width)])
+        ladder: list[Span] = [("ladder, newest last", "dim")]
+        self.below.display = not wide
+        self.title_line.show([rule(self._title(shown), ladder if wide else [], self.size.width)])
+        self.below.show([rule(ladder, [], self.size.width)])
         self.facts.sync(len(self._lines))
         if self._at_end:
             self.cursor = len(details.ladder) - 1
@@ -101,7 +105,7 @@ class DetailsPage(ListPage):
         entry = self._details.ladder[row]
         summary = self.console_app.mask_text(entry.summary, self.session)
         return [
-            (f" {words.fine_clock(entry.at)}  ", "dim"),
+            (f"{words.fine_clock(entry.at)}  ", "dim"),
             ("→" if entry.sent else "←", "tx" if entry.sent else "rx"),
             (f"  {summary}", "text"),
         ], ""

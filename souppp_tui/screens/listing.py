@@ -25,7 +25,8 @@ class ListPage(Page):
 
     def _draw(self, row: int, width: int) -> Row:
         spans, over = self.row(row, width)
-        return (spans, "cursor") if row == self.cursor else (spans, over)
+        here = row == self.cursor
+        return [("▸" if here else " ", "accent"), *spans], "cursor" if here else over
 
     def look_at_list(self) -> None:
         """Show the list as it is now."""

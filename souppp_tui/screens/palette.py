@@ -1,57 +1,59 @@
-"""The command palette: every action of the page by name, sorting by any column, themes."""
+"""The command palette: every action of the page by name, sorting by any column, themes. Type a part, press enter."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
-from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.events import Key
+from textual.screen import ModalScreen
+from textual.widgets import Input
 
 from souppp_tui.actions import on_page
 from souppp_tui.columns import COLUMNS
 from souppp_tui.screens.page import Page
 from souppp_tui.themes import NAMES
+from souppp_tui.widgets.lines import Row, Rows
+from souppp_tui.words import fit
 
 HIDDEN = ("commands", "up", "down", "page_up", "page_down", "back")
 """Not worth a line: they are how one gets around, here too."""
 
 
-class Actions(Provider):
-    """What the page under the palette can do."""
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line of the palette."""
 
-    def _commands(self) -> Iterator[tuple[str, str, Callable[[], None]]]:
-        page = self.screen
-        if not isinstance(page, Page):
-            return
-        for action in on_page(page.PAGE):
-            if action.name not in HIDDEN:
-                why = page.why_not(action)
-                keys = page.console_app.keys_of(action)
-                text = f"{action.help}{f'  [{keys}]' if keys else ''}{f'  (not now: {why})' if why else ''}"
-                yield action.name.replace("_", " "), text, partial(page.action_do, action.name)
-        if page.PAGE == "sessions":
-            yield "sort by configuration", "the order in which sessions were added", partial(_sort, page, None)
-            for column in COLUMNS.values():
-                yield f"sort by {column.key}", column.help, partial(_sort, page, column.key)
-        for name in NAMES:
-            yield f"theme {name}", "colours", partial(page.console_app.set_theme, name)
-
-    async def discover(self) -> Hits:
-        """All of them, before anything is typed."""
-        for name, text, run in self._commands():
-            yield DiscoveryHit(_plain(name), run, name, text)
-
-    async def search(self, query: str) -> Hits:
-        """Those that match."""
-        matcher = self.matcher(query)
-        for name, text, run in self._commands():
-            score = matcher.match(name)
-            if score > 0:
-                yield Hit(score, matcher.highlight(name), run, name, text)
+    name: str
+    keys: str
+    help: str
+    why_not: str
+    run: Callable[[], None]
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+def commands(page: Page) -> Iterator[Command]:
+    """All that can be done on a page, and what can't be done now with the reason."""
+    for action in on_page(page.PAGE):
+        if action.name not in HIDDEN:
+            keys, why = page.console_app.keys_of(action), page.why_not(action)
+            yield Command(action.name.replace("_", " "), keys, action.help, why, partial(page.action_do, action.name))
+    if page.PAGE == "sessions":
+        yield Command("sort configuration", "", "in the order they were added", "", partial(_sort, page, None))
+        for column in COLUMNS.values():
+            yield Command(f"sort {column.key}", "", f"by {column.help}", "", partial(_sort, page, column.key))
+    for name in NAMES:
+        yield Command(f"theme {name}", "", "colours", "", partial(page.console_app.set_theme, name))
+
+
+def matching(text: str, among: list[Command]) -> list[Command]:
+    """The commands that hold all words of the text; those whose name starts with it come first."""
+    words = text.casefold().split()
+    found = [c for c in among if all(word in f"{c.name} {c.help}".casefold() for word in words)]
+    start = " ".join(words)
+    return sorted(found, key=lambda c: (not c.name.startswith(start), start not in c.name))
 
 
 def _sort(page: Page, key: str | None) -> None:
@@ -59,6 +61,77 @@ def _sort(page: Page, key: str | None) -> None:
     page.look()
 
 
+class Palette(ModalScreen[Command | None]):
+    """Ends with the command chosen, or None."""
+
+    DEFAULT_CSS = """
+    Palette { align: center top; background: $background 60%; }
+    Palette > Vertical {
+        margin-top: 2; width: 76; max-width: 96%; height: auto; max-height: 80%;
+        background: $surface; border: round $accent; padding: 0 1;
+    }
+    Palette Input { height: 1; border: none; padding: 0; background: $surface; }
+    Palette Input:focus { border: none; background-tint: $foreground 0%; }
+    Palette Rows { height: 14; margin-top: 1; }
+    """
+
+    def __init__(self, page: Page) -> None:
+        super().__init__()
+        self._all = list(commands(page))
+        self.found = self._all
+        self.cursor = 0
+        self.input = Input(placeholder="type a part of a command's name")
+        self.input.cursor_blink = False
+        self.list = Rows(self._row, "bar")
+        self.list.can_focus = False
+
+    def compose(self) -> ComposeResult:
+        """The line to type in, and what it finds."""
+        with Vertical():
+            yield self.input
+            yield self.list
+
+    def on_mount(self) -> None:
+        """Show everything first."""
+        self.input.focus()
+        self.list.styles.height = max(3, min(18, self.app.size.height - 8))
+        self.call_after_refresh(self._sync)
+
+    def _sync(self) -> None:
+        self.cursor = max(0, min(self.cursor, len(self.found) - 1))
+        self.list.sync(len(self.found), self.cursor if self.found else None)
+
+    def _row(self, row: int, width: int) -> Row:
+        command = self.found[row]
+        text = command.why_not or command.help
+        role = "warning" if command.why_not else "dim"
+        name = "down" if command.why_not else "strong"
+        here = row == self.cursor
+        mark = ("▸ " if here else "  ", "accent")
+        return [mark, (fit(command.name, 20), name), (fit(command.keys, 12), "key"), (text, role)], "cursor" if here else ""
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Show what matches."""
+        self.found = matching(event.value, self._all)
+        self.cursor = 0
+        self._sync()
+
+    def on_key(self, event: Key) -> None:
+        """Move, choose, leave."""
+        steps = {"down": 1, "ctrl+n": 1, "up": -1, "ctrl+p": -1, "pagedown": 10, "pageup": -10}
+        if event.key in steps:
+            self.cursor += steps[event.key]
+            self._sync()
+        elif event.key in ("escape", "ctrl+c"):
+            self.dismiss(None)
+        elif event.key == "enter":
+            self.dismiss(self.found[self.cursor] if self.found else None)
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+
+
 def open_palette(page: Page) -> None:
-    """Put the palette over the page."""
-    page.app.push_screen(CommandPalette(providers=[Actions], placeholder="Find a command"))
+    """Put the palette over the page; what is chosen is done when it has gone."""
+    page.app.push_screen(Palette(page), lambda command: command.run() if command else None)

@@ -87,7 +87,7 @@ class SessionsPage(Page):
         events = list(self.console_app.log_of_events.events)[-room:] if room else []
         self._set_height(self.divider, 1 if room else 0)
         self.divider.show([rule([("events", "dim")], [], self.size.width)])
-        self.events.show([event_line(event, self.console_app) for event in events])
+        self.events.show([[(" ", "text"), *event_line(event, self.console_app)] for event in events])
 
     @staticmethod
     def _set_height(widget: Lines, height: int) -> None:
@@ -111,9 +111,9 @@ class SessionsPage(Page):
         if model.marks:
             hidden = sum(1 for session in model.marks if session not in model.position)
             text = f"{words.count(len(model.marks))} marked" + (f" ({words.count(hidden)} not shown)" if hidden else "")
-            right += [(text, "marked"), ("  ", "faint")]
+            right.append((text, "marked"))
         if model.sort:
-            right.append((f"sort: {COLUMNS[model.sort].title.strip('▼▲ ').lower() or model.sort}", "dim"))
+            right.append((("  " if right else "") + f"sort: {COLUMNS[model.sort].title.strip('▼▲ ').lower() or model.sort}", "dim"))
             right.append((" ▼" if model.reverse else " ▲", "dim"))
         return rule(left, right, self.size.width)
 
@@ -266,7 +266,7 @@ def event_lines(height: int) -> int:
 
 def event_line(event: Event, app: Console) -> list[Span]:
     """One event on one line."""
-    spans: list[Span] = [(f" {words.clock(event.at)}  ", "dim")]
+    spans: list[Span] = [(f"{words.clock(event.at)}  ", "dim")]
     if event.name:
         hidden = "•••" if event.session is None else f"session {event.session + 1}"
         spans.append((words.fit(hidden if app.masked else event.name, 12) + "  ", "strong"))

@@ -97,7 +97,8 @@ class Steering(Screen[None]):
             up = words.duration(self.model.meter.now - (view.up_since or 0))
             facts.append(f"It is up with {view.ipv4 or 'no address'} for {up}.")
         elif len(targets) > 1:
-            facts.append(f"{words.count(len(live))} of them {'is' if len(live) == 1 else 'are'} open or on the way up.")
+            some = "All" if len(live) == len(targets) else words.count(len(live))
+            facts.append(f"{some} of them {'is' if len(live) == 1 else 'are'} open or on the way up.")
         hidden = sum(1 for view in targets if view.id not in self.model.position)
         if hidden and self.model.marks:
             facts.append(f"The filter hides {words.count(hidden)} of them.")

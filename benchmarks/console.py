@@ -1,0 +1,162 @@
+"""How fast and how quiet the console is, measured through a real pseudo-terminal.
+
+    make bench-console
+
+The console runs in a process of its own on the scripted engine of its tests, as an operator would see it, and this process
+plays the terminal: it counts the bytes, sends keys and reads the CPU time of the console's main thread (the scripted engine
+has a thread of its own, so its work does not count).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import statistics
+import struct
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Terminal:
+    """A console in a pseudo-terminal of `columns` x `rows`."""
+
+    def __init__(self, arguments: Sequence[str], columns: int = 80, rows: int = 24) -> None:
+        self.started = time.monotonic()
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(ROOT)
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
+            os.execvpe(sys.executable, [sys.executable, "-m", "tests.console.scripted", *arguments], environment)
+
+    def read(self, seconds: float) -> bytes:
+        """All that is written in this time."""
+        end = time.monotonic() + seconds
+        parts = []
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self.fd], [], [], left)[0]:
+                parts.append(os.read(self.fd, 65536))
+        return b"".join(parts)
+
+    def read_until(self, text: bytes, seconds: float) -> float:
+        """How long after the start `text` was written. Raises TimeoutError."""
+        seen = b""
+        while time.monotonic() - self.started < seconds:
+            if select.select([self.fd], [], [], 0.1)[0]:
+                seen = seen[-200:] + os.read(self.fd, 65536)
+                if text in seen:
+                    return time.monotonic() - self.started
+        raise TimeoutError(f"the console never wrote {text!r}")
+
+    def key_to_paint(self, key: bytes) -> float:
+        """Seconds from a key to the first byte it causes, or to another that happened to come."""
+        while select.select([self.fd], [], [], 0)[0]:
+            os.read(self.fd, 65536)
+        at = time.monotonic()
+        os.write(self.fd, key)
+        if not select.select([self.fd], [], [], 2)[0]:
+            raise TimeoutError("no answer to a key in 2 s")
+        return time.monotonic() - at
+
+    def cpu(self) -> float:
+        """CPU seconds of the main thread so far."""
+        fields = Path(f"/proc/{self.pid}/task/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def close(self) -> None:
+        """End it and wait for its end."""
+        os.kill(self.pid, signal.SIGTERM)
+        while True:
+            try:
+                self.read(0.05)
+            except OSError:
+                break
+        os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that this share of the values does not exceed."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def first_paint() -> float:
+    """Seconds from the start of Python to the first full screen; the middle of several starts."""
+    times = []
+    for _ in range(5):
+        terminal = Terminal(["--sessions", "100"])
+        times.append(terminal.read_until(b"quit", 10))
+        terminal.read(0.3)
+        terminal.close()
+    return statistics.median(times)
+
+
+def bytes_per_second(busy: int) -> float:
+    """What reaches the terminal with this many sessions carrying traffic."""
+    terminal = Terminal(["--sessions", "1000", "--busy", str(busy), "--hz", "1"])
+    terminal.read(4)
+    size = len(terminal.read(10))
+    terminal.close()
+    return size / 10
+
+
+def big() -> tuple[float, float, list[float], list[float]]:
+    """With 10,000 sessions: CPU share idle and with a sort by rate, times from key to action, times from key to paint."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "commands"
+        terminal = Terminal(["--sessions", "10000", "--busy", "10000", "--failing", "2", "--commands", str(log)], 120, 40)
+        terminal.read(4)
+        before, at = terminal.cpu(), time.monotonic()
+        terminal.read(10)
+        plain = (terminal.cpu() - before) / (time.monotonic() - at)
+        paints = []
+        for number in range(150):
+            paints.append(terminal.key_to_paint(b"j" if number % 2 else b"k"))
+            terminal.read(0.037)
+        sent = []
+        for _ in range(150):  # capture starts and stops without a question, so a key is an action
+            sent.append(time.monotonic())
+            os.write(terminal.fd, b"c")
+            terminal.read(0.071)
+        os.write(terminal.fd, b"/rx>1k\r" + b"s" * 9)
+        terminal.read(2)
+        before, at = terminal.cpu(), time.monotonic()
+        terminal.read(10)
+        sorting = (terminal.cpu() - before) / (time.monotonic() - at)
+        terminal.close()
+        done = [float(line) for line in log.read_text().split()]
+        return plain, sorting, [b - a for a, b in zip(sent, done, strict=True)], paints
+
+
+def main() -> int:
+    """Measure, print, and return 1 if a target is missed."""
+    plain, sorting, actions, paints = big()
+    rows = (
+        ("bytes/s at 80x24, 50 rows changing each second", bytes_per_second(50), 8000.0, "B/s"),
+        ("bytes/s at 80x24, idle", bytes_per_second(0), 0.0, "B/s"),
+        ("key to action, 10,000 sessions, p95", percentile(actions, 0.95) * 1000, 10.0, "ms"),
+        ("key to paint, 10,000 sessions, p95", percentile(paints, 0.95) * 1000, None, "ms"),
+        ("CPU with 10,000 sessions at 2 Hz", plain * 100, 8.0, "%"),
+        ("the same, filtered and sorted by rate", sorting * 100, None, "%"),
+        ("start to first paint", first_paint() * 1000, 500.0, "ms"),
+    )
+    missed = 0
+    for name, value, target, unit in rows:
+        verdict = "" if target is None else f"   to reach ≤ {target:g}   {'yes' if value <= target else 'NO'}"
+        missed += target is not None and value > target
+        print(f"{name:50} {value:8.1f} {unit:4}{verdict}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
