@@ -188,6 +188,7 @@ class Session:
         self._link: Link | None = None
         self._was_up = False
         self._ipv4_expected = True
+        self._pending: tuple[SessionSettings, bytes] | None = None
         self._out: list[bytes] = []
         self._events: deque[SessionEvent] = deque()
 
@@ -229,6 +230,12 @@ class Session:
             self._enter(SessionState.DOWN, str(end.kind))
         elif self.state is not SessionState.DOWN:
             self._finish(end, now)
+
+    def reconfigure(self, settings: SessionSettings, own_mac: bytes) -> None:
+        """Take other settings: at once while nothing is on the line, otherwise when the present attempt has ended."""
+        self._pending = settings, own_mac
+        if self.state in (SessionState.DOWN, SessionState.FAILED):
+            self._take_pending()
 
     def stop(self, now: float, end: End) -> None:
         """End at once, with a PADT but without waiting for anyone: the card is gone, or the program has to leave."""
@@ -474,6 +481,12 @@ class Session:
         down = end.kind is EndKind.HUNG_UP
         self._enter(SessionState.DOWN if down else SessionState.FAILED, str(end.kind))
         self._events.append(Ended(replace(end, was_up=self._was_up)))
+        self._take_pending()
+
+    def _take_pending(self) -> None:
+        if self._pending is not None:
+            self.settings, self.own_mac = self._pending
+            self._pending = None
 
     def _enter(self, state: SessionState, reason: str = "") -> None:
         if state is not self.state:
