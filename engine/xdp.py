@@ -190,9 +190,7 @@ def _attach(program: int, ifname: str, ifindex: int, generic: bool) -> tuple[int
             raise XdpError(_occupied(ifname, ifindex))
         if link == -errno.EPERM:
             raise XdpError("cannot attach the XDP program: root rights are needed (CAP_NET_ADMIN): run it with sudo")
-        notice = (
-            f"{ifname} cannot run XDP in its driver ({os.strerror(-link)}): generic mode is used, which is slower"
-        )
+        notice = f"{ifname} cannot run XDP in its driver ({os.strerror(-link)}): generic mode is used, which is slower"
     raise XdpError(f"cannot attach the XDP program to {ifname}: {os.strerror(-link)}")
 
 

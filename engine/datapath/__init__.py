@@ -197,9 +197,7 @@ class Datapath:
                 raise ValueError(f"a frame of {len(frame)} octets")
             end += len(frame)
             ends.append(end)
-        taken: int = self._library.souppp_send_control(
-            self._handle, b"".join(frames), ends.buffer_info()[0], len(ends)
-        )
+        taken: int = self._library.souppp_send_control(self._handle, b"".join(frames), ends.buffer_info()[0], len(ends))
         return taken
 
     def add_session(self, slot: int, key: SessionKey, egress_fd: int, mtu: int) -> None:

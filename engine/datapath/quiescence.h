@@ -15,16 +15,15 @@ struct reader {
 /* Both ways between holding and not holding. */
 static inline void reader_turn(struct reader *reader)
 {
-    atomic_fetch_add_explicit(&reader->count, 1, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&reader->count, 1, memory_order_acq_rel);
 }
 
 /* Returns when the reader holds nothing of what it found before this call. */
 static inline void reader_wait(struct reader *reader)
 {
-    uint64_t seen;
+    /* Adding nothing puts this look in order with the reader's turns: one that comes later sees what we took out. */
+    uint64_t seen = atomic_fetch_add_explicit(&reader->count, 0, memory_order_acq_rel);
 
-    atomic_thread_fence(memory_order_seq_cst);
-    seen = atomic_load_explicit(&reader->count, memory_order_seq_cst);
-    while (seen & 1 && atomic_load_explicit(&reader->count, memory_order_seq_cst) == seen)
+    while (seen & 1 && atomic_load_explicit(&reader->count, memory_order_acquire) == seen)
         usleep(20);
 }

@@ -1,0 +1,470 @@
+"""The C helper on a veth pair: control frames both ways, IP packets between the card and TUN devices, hostile frames.
+
+The far end is a raw socket; the near end has the XDP program and real TUN devices.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from select import select
+
+import pytest
+
+from engine.datapath import BATCH_FRAMES, Datapath, DatapathError, QueueCounters, SessionKey
+from engine.datapath.tun import open_tun
+from engine.wire.ethernet import VlanTag
+from engine.xdp import XdpProgram
+
+from .line import NEAR, QUEUES, Line, Wire, namespace, needs_root, open_descriptors, run, until, veth_line
+
+pytestmark = needs_root
+
+OWN = b"\x02\0\0\0\0\x01"
+PEER = b"\x02\0\0\0\0\x02"
+STRANGER = b"\x02\0\0\0\0\x03"
+MTU = 1492
+LCP_ECHO = bytes.fromhex("c0210901000800000000")
+VLANS = {
+    "untagged": (),
+    "tagged": (VlanTag(7),),
+    "QinQ": (VlanTag(100, priority=3, tpid=0x88A8), VlanTag(4094, priority=5)),
+}
+over_vlans = pytest.mark.parametrize("vlans", VLANS.values(), ids=VLANS)
+
+
+def tags(vlans: tuple[VlanTag, ...]) -> bytes:
+    return b"".join(struct.pack("!HH", tag.tpid, tag.tci) for tag in vlans)
+
+
+def pppoe(
+    payload: bytes,
+    *,
+    dst: bytes = OWN,
+    src: bytes = PEER,
+    session_id: int = 1,
+    vlans: tuple[VlanTag, ...] = (),
+    length: int | None = None,
+) -> bytes:
+    """A session frame with a PPP frame, unpadded."""
+    header = struct.pack("!HBBHH", 0x8864, 0x11, 0, session_id, len(payload) if length is None else length)
+    return dst + src + tags(vlans) + header + payload
+
+
+def padi(src: bytes = STRANGER, text: bytes = b"") -> bytes:
+    return b"\xff" * 6 + src + struct.pack("!HBBHH", 0x8863, 0x11, 9, 0, len(text)) + text
+
+
+def ipv4(
+    payload: bytes = b"x" * 100, *, dst: bytes = b"\xc0\0\2\1", src: bytes = b"\xc0\0\2\2", flow: int = 9
+) -> bytes:
+    """An IPv4 packet with UDP; `flow` is the source port, by which a veth spreads frames over its queues."""
+    udp = struct.pack("!HHHH", flow, 9, 8 + len(payload), 0) + payload
+    return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, src, dst) + udp
+
+
+def ipv6(payload: bytes = b"x" * 100, *, dst: bytes = b"\x20\1" + bytes(13) + b"\1") -> bytes:
+    return struct.pack("!IHBB16s16s", 6 << 28, len(payload), 59, 64, b"\x20\1" + bytes(13) + b"\2", dst) + payload
+
+
+def ppp(packet: bytes) -> bytes:
+    return (b"\0\x21" if packet[0] >> 4 == 4 else b"\0\x57") + packet
+
+
+def padded(frame: bytes) -> bytes:
+    return frame.ljust(60, b"\0")
+
+
+class Rig:
+    """A line with the program and the helper on it."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.wire = line.wire
+        self.stack = ExitStack()
+        with namespace(line.near):
+            self.program = XdpProgram.attach(NEAR, QUEUES)
+            self.stack.callback(self.program.close)
+            self.datapath = Datapath(NEAR, QUEUES, self.program.xsk_map_fd, max_sessions=256)
+            self.stack.callback(self.datapath.close)
+
+    def tun(self, name: str, mtu: int = MTU) -> tuple[int, Wire]:
+        """A TUN device that is up: its descriptor, and a wire on its inner side to see and send its packets."""
+        with namespace(self.line.near):
+            fd = open_tun(name)
+        self.stack.callback(os.close, fd)
+        run("ip", "-n", self.line.near, "link", "set", name, "mtu", str(mtu), "up")
+        inside = Wire(self.line.near, name)
+        self.stack.callback(inside.close)
+        return fd, inside
+
+    def counters(self) -> QueueCounters:
+        """All queues as one."""
+        queues = self.datapath.queue_counters()
+        drops = {reason: sum(queue.drops[reason] for queue in queues) for reason in queues[0].drops}
+        names = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "rx_data", "rx_control", "tx_data", "tx_control")
+        sums = {name: sum(getattr(queue, name) for queue in queues) for name in names}
+        return QueueCounters(**sums, drops=drops, rx_ring_fill=0.0, tx_ring_fill=0.0, cpu=0.0)
+
+    def control(self, count: int) -> list[bytes]:
+        """The next `count` control frames."""
+        frames: list[bytes] = []
+
+        def look() -> bool:
+            frames.extend(self.datapath.receive_control())
+            return len(frames) >= count
+
+        until(look)
+        return frames
+
+    def settled(self, seen: int) -> QueueCounters:
+        """The counters when `seen` frames have been seen."""
+        assert until(lambda: self.counters().rx_packets >= seen), self.counters()
+        return self.counters()
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with veth_line("dp") as line:
+        rig = Rig(line)
+        with rig.stack:
+            yield rig
+
+
+@over_vlans
+def test_control_frames_come_in_whole(rig: Rig, vlans: tuple[VlanTag, ...]) -> None:
+    discovery = padi()[:12] + tags(vlans) + padi()[12:] + bytes(40)
+    echo = padded(pppoe(LCP_ECHO, vlans=vlans))
+    for frame in (discovery, echo):
+        rig.wire.send(frame)
+        assert select([rig.datapath.control_fd], [], [], 5)[0]
+        assert rig.control(1) == [frame]
+    assert not select([rig.datapath.control_fd], [], [], 0)[0]
+    assert rig.counters().rx_control == 2
+
+
+@over_vlans
+def test_control_frames_go_out_in_order_and_padded(rig: Rig, vlans: tuple[VlanTag, ...]) -> None:
+    frames = [pppoe(LCP_ECHO + bytes([n]) * n, dst=PEER, src=OWN, vlans=vlans) for n in range(100)]
+    assert rig.datapath.send_control(frames) == len(frames)
+    for frame in frames:
+        assert rig.wire.wait_for(lambda seen: True) == padded(frame)
+    assert rig.counters().tx_packets == rig.counters().tx_control == len(frames)
+    assert rig.counters().tx_bytes == sum(len(padded(frame)) for frame in frames)
+
+
+def test_a_control_frame_no_card_can_send_is_refused(rig: Rig) -> None:
+    for size in (0, 13, 2049):
+        with pytest.raises(ValueError, match=f"{size} octets"):
+            rig.datapath.send_control([bytes(size)])
+
+
+def test_more_control_frames_than_one_batch(rig: Rig) -> None:
+    sent = [padi(text=struct.pack("!HHI", 0x0103, 4, n)).ljust(60, b"\0") for n in range(3 * BATCH_FRAMES)]
+    for frame in sent:
+        rig.wire.send(frame)
+    assert rig.settled(len(sent)).rx_control == len(sent)
+    batches = []
+    while select([rig.datapath.control_fd], [], [], 0)[0]:
+        batches.append(rig.datapath.receive_control())
+    assert max(map(len, batches)) == BATCH_FRAMES
+    assert sorted(frame for batch in batches for frame in batch) == sorted(sent)
+
+
+def test_farewells_leave_before_the_queues_close(rig: Rig) -> None:
+    frames = [pppoe(LCP_ECHO, dst=PEER, src=OWN, session_id=n) for n in range(1000)]
+    assert rig.datapath.send_control(frames) == len(frames)
+    rig.datapath.close()
+    for frame in frames:
+        assert rig.wire.wait_for(lambda seen: True) == padded(frame)
+
+
+@over_vlans
+@pytest.mark.parametrize("compressed", [False, True], ids=["two octets", "one octet"])
+def test_downlink(rig: Rig, vlans: tuple[VlanTag, ...], compressed: bool) -> None:
+    fd, inside = rig.tun("soup0", mtu=1500)
+    rig.datapath.add_session(3, SessionKey(OWN, PEER, 1, vlans), fd, 1500)
+    packets = [ipv4(b""), ipv4(), ipv4(bytes(1500 - 28)), ipv6(b""), ipv6()]
+    for packet in packets:
+        rig.wire.send(padded(pppoe(ppp(packet)[compressed:], vlans=vlans)) + b"trailer")
+        assert inside.wait_for(lambda seen: True) == packet
+    octets = sum(map(len, packets))
+    assert rig.counters().rx_data == len(packets)
+    assert list(rig.datapath.traffic(5)) == [0] * 12 + [len(packets), octets, 0, 0] + [0] * 4
+
+
+@over_vlans
+def test_uplink(rig: Rig, vlans: tuple[VlanTag, ...]) -> None:
+    fd, inside = rig.tun("soup0", mtu=1500)
+    rig.datapath.add_session(1, SessionKey(OWN, PEER, 0xABCD, vlans), fd, 1500)
+    packets = [ipv4(b""), ipv4(bytes(1500 - 28)), ipv6(b"")]
+    for packet in packets:
+        inside.send(packet)
+        expected = padded(pppoe(ppp(packet), dst=PEER, src=OWN, session_id=0xABCD, vlans=vlans))
+        assert rig.wire.wait_for(lambda seen: True) == expected
+    octets = sum(map(len, packets))
+    assert list(rig.datapath.traffic(2)) == [0] * 4 + [0, 0, len(packets), octets]
+    assert rig.counters().tx_data == rig.counters().tx_packets == len(packets)
+
+
+def test_a_packet_longer_than_the_mtu_is_not_sent(rig: Rig) -> None:
+    fd, inside = rig.tun("soup0", mtu=1500)
+    rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), fd, 1400)
+    inside.send(ipv4(bytes(1373)))
+    assert until(lambda: rig.counters().drops["too_long"] == 1)
+    inside.send(ipv4(bytes(1372)))
+    assert rig.wire.wait_for(lambda seen: len(seen) == 1422)
+    assert rig.counters().tx_packets == 1
+
+
+def test_a_socket_pair_does_as_an_egress(rig: Rig) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        theirs.setblocking(False)
+        ours.settimeout(5)
+        rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), theirs.fileno(), MTU)
+        rig.wire.send(padded(pppoe(ppp(ipv4()))))
+        assert ours.recv(2000) == ipv4()
+        ours.send(ipv6())
+        assert rig.wire.wait_for(lambda seen: True) == pppoe(ppp(ipv6()), dst=PEER, src=OWN)
+        ours.send(b"\x99 no IP packet")
+        assert until(lambda: rig.counters().drops["not_ip"] == 1)
+        rig.datapath.remove_session(0)
+
+
+HOSTILE = {
+    "LENGTH one past the end": (pppoe(ppp(ipv4()), length=131), "bad_length"),
+    "LENGTH of 65535": (pppoe(ppp(ipv4()), length=0xFFFF), "bad_length"),
+    "LENGTH zero": (pppoe(ppp(ipv4()), length=0), "bad_length"),
+    "half a protocol number": (pppoe(ppp(ipv4()), length=1), "bad_length"),
+    "cut in the PPPoE header": (pppoe(b"")[:19], "bad_length"),
+    "cut behind a tag": (OWN + PEER + bytes.fromhex("88a80007 8864 0000"), "bad_length"),
+    "version 2": (pppoe(ppp(ipv4())).replace(b"\x88\x64\x11", b"\x88\x64\x21"), "bad_header"),
+    "type 2": (pppoe(ppp(ipv4())).replace(b"\x88\x64\x11", b"\x88\x64\x12"), "bad_header"),
+    "code of discovery": (pppoe(ppp(ipv4())).replace(b"\x88\x64\x11\x00", b"\x88\x64\x11\x09"), "bad_header"),
+    "discovery of version 0": (padi().replace(b"\x88\x63\x11", b"\x88\x63\x01"), "bad_header"),
+    "discovery with a LENGTH past the end": (padi()[:-2] + b"\xff\xff", "bad_length"),
+    "an empty IP packet": (pppoe(b"\0\x21"), "bad_ip"),
+    "an IP packet of one octet": (pppoe(b"\x21\x45"), "bad_ip"),
+    "an IP packet of version 5": (pppoe(b"\0\x21\x55" + bytes(60)), "bad_ip"),
+    "another session id": (pppoe(ppp(ipv4()), session_id=2), "unknown_session"),
+    "another peer": (pppoe(ppp(ipv4()), src=STRANGER), "unknown_session"),
+    "another destination": (pppoe(ppp(ipv4()), dst=STRANGER), "unknown_session"),
+    "broadcast": (pppoe(ppp(ipv4()), dst=b"\xff" * 6), "unknown_session"),
+    "in a VLAN": (pppoe(ppp(ipv4()), vlans=(VlanTag(1),)), "unknown_session"),
+    "a session that is being set up": (pppoe(ppp(ipv4()), session_id=9), "not_open"),
+}
+
+
+def test_hostile_frames_are_counted_and_reach_nobody(rig: Rig) -> None:
+    fd, inside = rig.tun("soup0")
+    rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(1, SessionKey(OWN, PEER, 9), -1, MTU)
+    for name, (frame, reason) in HOSTILE.items():
+        before = rig.counters()
+        rig.wire.send(frame)
+        after = rig.settled(before.rx_packets + 1)
+        assert {key for key in before.drops if after.drops[key] != before.drops[key]} == {reason}, name
+    packet = ipv4(b"the only good one")
+    rig.wire.send(padded(pppoe(ppp(packet))))
+    assert inside.wait_for(lambda seen: True) == packet
+    assert rig.datapath.receive_control() == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_frame_is_accounted_for(rig: Rig, seed: int) -> None:
+    chance = random.Random(seed)
+    fd, _ = rig.tun("soup0")
+    rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), fd, MTU)
+    good = [padded(pppoe(ppp(ipv4(flow=flow)))) for flow in range(50)]
+    bad = [frame for frame, _ in HOSTILE.values()]
+    control = [padded(padi()), padded(pppoe(LCP_ECHO)), padded(pppoe(LCP_ECHO, session_id=77))]
+    sent = 6000
+    for n in range(sent):
+        frame = chance.choice(chance.choice((good, good, bad, control)))
+        if n % 10 == 0:
+            frame = frame[:20] + chance.randbytes(chance.randrange(1, 60)) + frame[80:]
+        rig.wire.send(frame)
+
+    def seen() -> int:
+        handed = rig.counters()
+        return handed.rx_packets + handed.drops["rx_ring_full"] + handed.drops["rx_dropped"]
+
+    redirected = until(lambda: (total := sum(c.redirected for c in rig.program.counters())) == seen() and total)
+    assert sent * 0.9 < redirected <= sent
+    after = rig.counters()
+    way_in = ("bad_header", "bad_length", "bad_ip", "unknown_session", "not_open", "egress_full", "egress_refused")
+    lost = sum(after.drops[reason] for reason in (*way_in, "control_full"))
+    assert after.rx_packets == after.rx_data + after.rx_control + lost
+    assert after.rx_data > sent / 4
+    assert after.rx_control > sent / 10
+    assert rig.datapath.traffic(1)[0] == after.rx_data
+    control_seen = 0
+    while frames := rig.datapath.receive_control():
+        control_seen += len(frames)
+    assert control_seen == after.rx_control
+    assert all(queue.rx_packets for queue in rig.datapath.queue_counters())
+
+
+def test_a_flood_of_strangers_cannot_take_the_keepalives(rig: Rig) -> None:
+    rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), -1, MTU)
+    junk, sent = padi(text=struct.pack("!HH", 0x0101, 1400) + bytes(1400)), 0
+    while rig.counters().drops["control_full"] == 0 and sent < 20000:
+        rig.wire.send(junk)
+        sent += 1
+    echo = padded(pppoe(LCP_ECHO))
+    for _ in range(20):
+        rig.wire.send(echo)
+    rig.settled(sent + 20)
+    assert rig.counters().drops["control_full"] > 0
+    frames = rig.datapath.receive_control()
+    assert frames[:20] == [echo] * 20
+    assert junk in frames[20:]
+
+
+def test_counters_of_a_slot_go_on_when_its_session_comes_back(rig: Rig) -> None:
+    fd, inside = rig.tun("soup0")
+    for round_number in (1, 2):
+        key = SessionKey(OWN, PEER, round_number)
+        rig.datapath.add_session(0, key, fd, MTU)
+        rig.wire.send(padded(pppoe(ppp(ipv4()), session_id=round_number)))
+        assert inside.wait_for(lambda seen: True) == ipv4()
+        assert rig.datapath.traffic(1)[0] == round_number
+        rig.datapath.remove_session(0)
+
+
+def test_what_cannot_be_added_or_removed(rig: Rig) -> None:
+    key = SessionKey(OWN, PEER, 1)
+    rig.datapath.add_session(0, key, -1, MTU)
+    for attempt in (
+        lambda: rig.datapath.add_session(0, SessionKey(OWN, PEER, 2), -1, MTU),
+        lambda: rig.datapath.add_session(1, key, -1, MTU),
+        lambda: rig.datapath.add_session(256, SessionKey(OWN, PEER, 2), -1, MTU),
+        lambda: rig.datapath.add_session(1, SessionKey(OWN, PEER, 2), 9999, MTU),
+        lambda: rig.datapath.add_routed_session(1, SessionKey(OWN, PEER, 2), MTU, ipv4=b"\x0a\0\0\1"),
+        lambda: rig.datapath.remove_session(1),
+        lambda: rig.datapath.remove_session(256),
+    ):
+        with pytest.raises(DatapathError):
+            attempt()
+    rig.datapath.remove_session(0)
+    rig.datapath.add_session(1, key, -1, MTU)
+
+
+def test_routed_sessions_share_a_device(rig: Rig) -> None:
+    fd, inside = rig.tun("soup0")
+    rig.datapath.open_routed_egress(fd)
+    vlans = VLANS["QinQ"]
+    rig.datapath.add_routed_session(
+        0, SessionKey(OWN, PEER, 1), MTU, ipv4=bytes([10, 0, 0, 1]), ipv6_prefix=b"\x20\1\r\xb8" + bytes(4)
+    )
+    rig.datapath.add_routed_session(1, SessionKey(OWN, STRANGER, 2, vlans), MTU, ipv4=bytes([10, 0, 0, 2]))
+    with pytest.raises(DatapathError):
+        rig.datapath.add_routed_session(2, SessionKey(OWN, PEER, 3), MTU, ipv4=bytes([10, 0, 0, 2]))
+    wanted: list[tuple[bytes, Callable[[bytes], bytes]]] = [
+        (ipv4(dst=bytes([10, 0, 0, 1])), lambda p: pppoe(ppp(p), dst=PEER, src=OWN)),
+        (ipv4(dst=bytes([10, 0, 0, 2])), lambda p: pppoe(ppp(p), dst=STRANGER, src=OWN, session_id=2, vlans=vlans)),
+        (ipv6(dst=b"\x20\1\r\xb8" + bytes(11) + b"\7"), lambda p: pppoe(ppp(p), dst=PEER, src=OWN)),
+    ]
+    for packet, frame_of in wanted:
+        inside.send(packet)
+        assert rig.wire.wait_for(lambda seen: True) == frame_of(packet)
+    inside.send(ipv4(dst=bytes([10, 0, 0, 3])))
+    assert until(lambda: rig.counters().drops["no_route"] == 1)
+    for session_id, src, tagged in ((1, PEER, ()), (2, STRANGER, vlans)):
+        packet = ipv4(b"from %d" % session_id)
+        rig.wire.send(padded(pppoe(ppp(packet), src=src, session_id=session_id, vlans=tagged)))
+        assert inside.wait_for(lambda seen: True) == packet
+    rig.datapath.remove_session(0)
+    rig.datapath.add_routed_session(2, SessionKey(OWN, PEER, 3), MTU, ipv4=bytes([10, 0, 0, 1]))
+    inside.send(wanted[0][0])
+    assert rig.wire.wait_for(lambda seen: True) == pppoe(ppp(wanted[0][0]), dst=PEER, src=OWN, session_id=3)
+    assert list(rig.datapath.traffic(3)[2::4]) == [2, 1, 1]
+
+
+def test_sessions_come_and_go_under_load_and_no_packet_goes_astray(rig: Rig) -> None:
+    """Session n says n in every packet; slots and descriptors are used again at once by other sessions."""
+    sessions, cycles = 8, 400
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+    stop = threading.Event()
+
+    def load() -> None:
+        frames = [
+            padded(pppoe(ppp(ipv4(struct.pack("!H", session_id), flow=flow)), session_id=session_id))
+            for session_id in range(1, sessions + 1)
+            for flow in range(4)
+        ]
+        while not stop.is_set():
+            for frame in frames:
+                rig.wire.send(frame)
+
+    for pair in pairs:
+        rig.stack.enter_context(pair[0])
+        rig.stack.enter_context(pair[1])
+        for end in pair:
+            end.setblocking(False)
+    sender = threading.Thread(target=load)
+    sender.start()
+    delivered = 0
+    try:
+        for cycle in range(cycles):
+            session_id = 1 + cycle % sessions
+            outside, egress = pairs[cycle % len(pairs)]
+            rig.datapath.add_session(cycle % 3, SessionKey(OWN, PEER, session_id), egress.fileno(), MTU)
+            select([outside], [], [], 0.05)
+            outside.send(ipv4(struct.pack("!H", session_id)))
+            rig.datapath.remove_session(cycle % 3)
+            while True:
+                try:
+                    packet = outside.recv(2000)
+                except BlockingIOError:
+                    break
+                assert packet[28:30] == struct.pack("!H", session_id)
+                delivered += 1
+    finally:
+        stop.set()
+        sender.join()
+    assert delivered > cycles / 2
+
+
+def test_a_device_that_vanishes_harms_nobody_else(rig: Rig) -> None:
+    gone, _ = rig.tun("soup0")
+    fd, inside = rig.tun("soup1")
+    rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), gone, MTU)
+    rig.datapath.add_session(2, SessionKey(OWN, PEER, 2), fd, MTU)  # the same worker reads both
+    run("ip", "-n", rig.line.near, "link", "del", "soup0")
+    rig.wire.send(padded(pppoe(ppp(ipv4()))))
+    assert until(lambda: rig.counters().drops["egress_refused"] == 1)
+    rig.wire.send(padded(pppoe(ppp(ipv4()), session_id=2)))
+    assert inside.wait_for(lambda seen: True) == ipv4()
+    inside.send(ipv6())
+    assert rig.wire.wait_for(lambda seen: True) == pppoe(ppp(ipv6()), dst=PEER, src=OWN, session_id=2)
+    rig.datapath.remove_session(0)
+
+
+def test_queues_can_be_opened_again_at_once_and_nothing_leaks(rig: Rig) -> None:
+    rig.datapath.close()
+    before = open_descriptors()
+    for _ in range(5):
+        with namespace(rig.line.near), Datapath(NEAR, QUEUES, rig.program.xsk_map_fd) as datapath:
+            rig.wire.send(padded(padi()))
+            assert until(datapath.receive_control) == [padded(padi())]
+    assert open_descriptors() == before
+
+
+def test_a_queue_in_use_is_one_line(rig: Rig) -> None:
+    with namespace(rig.line.near), pytest.raises(DatapathError, match="queue 0 of va: another program uses this queue"):
+        Datapath(NEAR, QUEUES, rig.program.xsk_map_fd)
+
+
+def test_a_card_with_too_few_queues_is_one_line(rig: Rig) -> None:
+    rig.datapath.close()
+    before = open_descriptors()
+    with namespace(rig.line.near), pytest.raises(DatapathError, match="queue 2 of va: "):
+        Datapath(NEAR, QUEUES + 1, rig.program.xsk_map_fd)
+    assert open_descriptors() == before

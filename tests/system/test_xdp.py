@@ -1,0 +1,215 @@
+"""The XDP program on a veth pair: what it takes, what it leaves, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import xdp, xdp_loader
+from engine.datapath import Datapath
+from engine.xdp import XdpCounters, XdpError, XdpProgram
+
+from .line import FAR, NEAR, QUEUES, Line, namespace, needs_root, open_descriptors, run, until, veth_line
+
+pytestmark = needs_root
+
+BPF_XDP_SKB, BPF_XDP_DRV = 1 << 1, 1 << 2
+TO_ALL = b"\xff" * 6 + b"\2\0\0\0\0\1"
+TAGS = {
+    "untagged": b"",
+    "802.1Q": bytes.fromhex("81000007"),
+    "802.1ad": bytes.fromhex("88a80007"),
+    "QinQ": bytes.fromhex("88a8000781000008"),
+    "two 802.1Q": bytes.fromhex("8100000781000008"),
+}
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    with veth_line("xdp") as line:
+        yield line
+
+
+def attached(line: Line) -> bool:
+    details = json.loads(run("ip", "-j", "-n", line.near, "link", "show", "dev", NEAR))
+    return "xdp" in details[0]
+
+
+def total(program: XdpProgram) -> XdpCounters:
+    counters = program.counters()
+    assert len(counters) == QUEUES
+    return XdpCounters(*(sum(getattr(c, name) for c in counters) for name in XdpCounters.__slots__))
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["native", "generic"])
+def test_takes_pppoe_behind_up_to_two_tags_and_leaves_the_rest(line: Line, generic: bool) -> None:
+    frames = [
+        TO_ALL + tags + bytes.fromhex(ethertype) + b"\x11\0\0\0\0\0" + bytes(60)
+        for tags in TAGS.values()
+        for ethertype in ("8863", "8864")
+    ]
+    others = [TO_ALL + bytes.fromhex("88b5") + bytes(60), TO_ALL + bytes.fromhex("81000007810000088100000988638863")]
+    with namespace(line.near):
+        program = XdpProgram.attach(NEAR, QUEUES, generic=generic)
+        datapath = Datapath(NEAR, QUEUES, program.xsk_map_fd, copy=generic)
+    try:
+        assert program.mode == ("generic" if generic else "native")
+        assert program.notice == ""
+        for frame in frames + others:
+            line.wire.send(frame)
+        assert until(lambda: total(program).redirected == len(frames))
+        assert until(lambda: total(program).passed == len(others))
+        assert total(program).failed == 0
+        assert until(lambda: sum(queue.rx_packets for queue in datapath.queue_counters()) == len(frames))
+    finally:
+        datapath.close()
+        program.close()
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["native", "generic"])
+def test_arp_and_ip_pass_and_frames_without_a_socket_too(line: Line, generic: bool) -> None:
+    run("ip", "-n", line.near, "addr", "add", "192.0.2.1/24", "dev", NEAR)
+    run("ip", "-n", line.far, "addr", "add", "192.0.2.2/24", "dev", FAR)
+    with namespace(line.near):
+        program = XdpProgram.attach(NEAR, QUEUES, generic=generic)
+        listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x8863))
+    try:
+        listener.bind((NEAR, 0x8863))
+        listener.settimeout(5)
+        run("ip", "netns", "exec", line.far, "ping", "-c", "1", "-W", "5", "192.0.2.1")
+        assert total(program).passed >= 2
+        line.wire.send(TO_ALL + bytes.fromhex("8863110900000000") + bytes(40))
+        assert listener.recv(2000)[12:14] == b"\x88\x63"
+        assert total(program).failed == 1
+        assert total(program).redirected == 0
+    finally:
+        listener.close()
+        program.close()
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["native", "generic"])
+def test_nothing_stays_after_close(line: Line, generic: bool) -> None:
+    before = open_descriptors()
+    with namespace(line.near):
+        program = XdpProgram.attach(NEAR, QUEUES, generic=generic)
+    assert attached(line)
+    program.close()
+    program.close()
+    assert not attached(line)
+    assert open_descriptors() == before
+
+
+HOLDER = f"""
+import time
+from engine.xdp import XdpProgram
+program = XdpProgram.attach({NEAR!r}, {QUEUES})
+print("attached", flush=True)
+time.sleep(60)
+"""
+
+
+def test_nothing_stays_after_sigkill_and_a_second_comer_is_told_who_holds_the_card(line: Line) -> None:
+    holder = subprocess.Popen(
+        ["ip", "netns", "exec", line.near, sys.executable, "-c", HOLDER],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(xdp.__file__).parents[1],
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "attached\n"
+        before = open_descriptors()
+        with namespace(line.near), pytest.raises(XdpError) as told:
+            XdpProgram.attach(NEAR, QUEUES)
+        assert f"another XDP program is on {NEAR}: souppp" in str(told.value)
+        assert f"held by process {holder.pid} " in str(told.value)
+        assert open_descriptors() == before
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.communicate()
+    assert until(lambda: not attached(line))
+
+
+LEFT_BEHIND = f"""
+import os
+os.environ["BCC_KERNEL_SOURCE"] = {str(xdp.HEADERS)!r}
+from bcc import BPF
+bpf = BPF(text="int left_behind(struct xdp_md *ctx) {{ return XDP_PASS; }}")
+bpf.attach_xdp({NEAR!r}, bpf.load_func("left_behind", BPF.XDP), FLAGS)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("flags", [BPF_XDP_DRV, BPF_XDP_SKB], ids=["native", "generic"])
+def test_a_program_left_by_netlink_is_named_with_the_way_to_be_rid_of_it(line: Line, flags: int) -> None:
+    script = LEFT_BEHIND.replace("FLAGS", str(flags))
+    run("ip", "netns", "exec", line.near, sys.executable, "-c", script)
+    assert attached(line)
+    with namespace(line.near), pytest.raises(XdpError, match="left_behind") as told:
+        XdpProgram.attach(NEAR, QUEUES)
+    remedy = str(told.value).split("`")[1]
+    run("ip", "netns", "exec", line.near, *remedy.split())
+    with namespace(line.near):
+        XdpProgram.attach(NEAR, QUEUES).close()
+
+
+def test_a_driver_that_cannot_is_announced(line: Line) -> None:
+    with namespace(line.near):
+        # The loopback's driver has no XDP of its own.
+        program = XdpProgram.attach("lo", 1)
+        program.close()
+    assert program.mode == "generic"
+    assert (
+        program.notice == f"lo cannot run XDP in its driver ({os.strerror(errno.EOPNOTSUPP)}): generic mode is "
+        "used, which is slower"
+    )
+
+
+def test_no_such_card() -> None:
+    with pytest.raises(XdpError, match="there is no network card nope0"):
+        XdpProgram.attach("nope0", 1)
+
+
+def test_missing_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(xdp, "HEADERS", tmp_path / "nothing")
+    with pytest.raises(XdpError, match="run `make setup`"):
+        XdpProgram.attach("lo", 1)
+
+
+def test_a_program_that_does_not_compile_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = tmp_path / "broken.c"
+    source.write_text("int souppp(struct xdp_md *ctx) { return nonsense; }\n")
+    monkeypatch.setattr(xdp, "SOURCE", source)
+    before = open_descriptors()
+    with pytest.raises(XdpError, match=r"cannot load the XDP program.*nonsense") as told:
+        XdpProgram.attach("lo", 1)
+    assert "\n" not in str(told.value)
+    assert open_descriptors() == before
+
+
+def test_missing_bcc_names_debians_package() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        # -S: without any installed package
+        subprocess.run(
+            [sys.executable, "-I", "-S", xdp.LOADER, str(theirs.fileno()), "1", xdp.SOURCE, xdp.HEADERS],
+            pass_fds=[theirs.fileno()],
+            check=True,
+        )
+        assert b"apt-get install python3-bpfcc" in ours.recv(1000)
+
+
+def test_the_other_bcc_names_debians_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bcc", types.ModuleType("bcc"))
+    with pytest.raises(xdp_loader.LoadError, match=r"python3-bpfcc.*uninstall it"):
+        xdp_loader.load(1, str(xdp.SOURCE), str(xdp.HEADERS))

@@ -1,0 +1,30 @@
+"""The C helper's pure parts, built with sanitizers and run."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HELPER = ROOT / "engine" / "datapath"
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{HELPER}"]
+SANITIZERS = {"address": "address,undefined", "thread": "thread"}
+TESTS = [
+    ("test_wire.c", ["wire.c"], "address"),
+    ("test_table.c", ["table.c"], "address"),
+    ("test_table.c", ["table.c"], "thread"),
+    ("test_ring.c", [], "address"),
+    ("test_ring.c", [], "thread"),
+]
+
+
+@pytest.mark.parametrize(("test", "sources", "sanitizer"), TESTS, ids=[f"{t[0]}-{t[2]}" for t in TESTS])
+def test_c(test: str, sources: list[str], sanitizer: str, tmp_path: Path) -> None:
+    program = tmp_path / "test"
+    files = [ROOT / "tests" / "c" / test, *(HELPER / source for source in sources)]
+    options = [f"-fsanitize={SANITIZERS[sanitizer]}", "-fno-sanitize-recover=all"]
+    subprocess.run(["cc", *FLAGS, *options, "-o", program, *files], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
