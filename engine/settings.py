@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from engine.wire.ethernet import VlanTag
+from engine.wire.ethernet import VlanTag as VlanTag
 
 DEFAULT_MRU = 1492
 """The largest PPP packet in a PPPoE frame on Ethernet: 1500 less PPPoE's 6 and PPP's 2 (RFC 2516 section 7)."""

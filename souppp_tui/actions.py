@@ -1,5 +1,6 @@
-"""Every action: its name, keys, word in the footer and sentence in the help. The one table that key bindings, footer, help
-and command palette are made from.
+"""Every action: its name, keys, word in the footer and sentence in the help.
+
+The one table that key bindings, footer, help and command palette are made from.
 
 `ctrl-r`, `ctrl-d` and backspace are not among the keys: a slip of the finger there must do nothing.
 """
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from textual.binding import Binding, BindingType
 
 ANY = ("sessions", "details", "card", "events")
+TABLE = ("sessions",)
+EITHER = ("sessions", "details")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +35,33 @@ class Action:
 
 
 ACTIONS = (
-    Action("dial", "d", "dial", "dial the sessions that are down or failed", ("sessions", "details"), True, 1, "sessions"),
-    Action("hang_up", "h", "hang up", "hang up and stay down; asks first", ("sessions", "details"), True, 1, "sessions"),
-    Action("redial", "r", "redial", "hang up and dial again; asks first", ("sessions", "details"), True, 3, "sessions"),
-    Action("mark", "space", "mark", "mark the session, or take the mark away", ("sessions",), False, 3, "marks"),
-    Action("mark_range", "ctrl+@,ctrl+space", "range", "mark from the last mark to here", ("sessions",), False, 0, "marks"),
-    Action("mark_shown", "asterisk", "all", "mark all sessions that are shown", ("sessions",), False, 0, "marks"),
-    Action("unmark", "backslash", "unmark", "take all marks away", ("sessions",), False, 0, "marks"),
+    Action("dial", "d", "dial", "dial the sessions that are down or failed", EITHER, True, 1, "sessions"),
+    Action("hang_up", "h", "hang up", "hang up and stay down; asks first", EITHER, True, 1, "sessions"),
+    Action("redial", "r", "redial", "hang up and dial again; asks first", EITHER, True, 3, "sessions"),
+    Action("mark", "space", "mark", "mark the session, or take the mark away", TABLE, False, 3, "marks"),
+    Action("mark_range", "ctrl+@,ctrl+space", "range", "mark from the last mark to here", TABLE, False, 0, "marks"),
+    Action("mark_shown", "asterisk", "all", "mark all sessions that are shown", TABLE, False, 0, "marks"),
+    Action("unmark", "backslash", "unmark", "take all marks away", TABLE, False, 0, "marks"),
     Action("filter", "slash", "filter", "show only some; esc clears it", ("sessions", "events"), False, 2, "show"),
-    Action("details", "enter", "details", "everything about the session", ("sessions",), False, 2, "show"),
+    Action("details", "enter", "details", "everything about the session", TABLE, False, 2, "show"),
     Action("fields", "enter", "fields", "all fields of the frame", ("details",), False, 2, "show"),
+    Action("switch", "tab", "other side", "move in the other part of the screen", ("details",), False, 4, "move"),
     Action("jump", "enter", "session", "go to the session of the event", ("events",), False, 2, "show"),
-    Action("capture", "c", "capture", "write control frames to a file, or stop", ("sessions", "details"), True, 6, "sessions"),
-    Action("add", "a", "add", "add a session", ("sessions",), True, 0, "sessions"),
-    Action("edit", "E", "edit", "change the session's settings", ("sessions", "details"), True, 0, "sessions"),
-    Action("remove", "D", "remove", "hang up and forget; asks first", ("sessions", "details"), True, 0, "sessions"),
-    Action("copy", "y", "copy", "copy the line under the cursor, or the session's address", ANY, False, 0, "show"),
-    Action("sort", "s", "sort", "sort by the next column", ("sessions",), False, 0, "show"),
-    Action("reverse", "S", "reverse", "turn the sort round", ("sessions",), False, 0, "show"),
-    Action("columns", "o", "columns", "choose and order the columns", ("sessions",), False, 0, "show"),
+    Action("capture", "c", "capture", "write control frames to a file, or stop", EITHER, True, 6, "sessions"),
+    Action("add", "a", "add", "add a session", TABLE, True, 0, "sessions"),
+    Action("edit", "E", "edit", "change the session's settings", EITHER, True, 0, "sessions"),
+    Action("remove", "D", "remove", "hang up and forget; asks first", EITHER, True, 0, "sessions"),
+    Action("copy", "y", "copy", "copy the session's address, or a line", ANY, False, 0, "show"),
+    Action("sort", "s", "sort", "sort by the next column", TABLE, False, 0, "show"),
+    Action("reverse", "S", "reverse", "turn the sort round", TABLE, False, 0, "show"),
+    Action("columns", "o", "columns", "choose and order the columns", TABLE, False, 0, "show"),
     Action("events", "e", "events", "all events", ("sessions", "details", "card"), False, 4, "screens"),
     Action("card", "i", "card", "the card and its queues", ("sessions", "events"), False, 5, "screens"),
     Action("follow", "f", "follow", "follow the newest event, or stay", ("events",), False, 1, "show"),
     Action("severity", "v", "severity", "show only the more important events", ("events",), False, 1, "show"),
     Action("write", "w", "write", "write the events shown to a file", ("events",), False, 1, "show"),
     Action("clear_ghosts", "", "", "end sessions a crashed run left at the concentrator", ANY, True, 0, "sessions"),
-    Action("reload", "L", "reload", "read the configuration again; shows what changes", ("sessions",), True, 0, "sessions"),
+    Action("reload", "L", "reload", "read the configuration again; shows what changes", TABLE, True, 0, "sessions"),
     Action("mask", "x", "mask", "hide user names and addresses, for screenshots", ANY, False, 0, "show"),
     Action("zero", "z", "zero", "count from now on; again for since the start", ANY, False, 0, "show"),
     Action("freeze", "p", "freeze", "freeze the display; sessions keep running", ANY, False, 0, "show"),

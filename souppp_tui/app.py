@@ -38,6 +38,9 @@ MESSAGE_LOOKS = 12
 """For how many looks at the engine a message stays, if no key is pressed."""
 
 
+USUAL = ConsoleOptions()
+
+
 class ConsoleError(Exception):
     """The console cannot run here; the text is one line for the operator."""
 
@@ -52,7 +55,7 @@ class Console(App[None], inherit_bindings=False):
         Binding("ctrl+q,ctrl+c", "leave", show=False),
     ]
 
-    def __init__(self, engine: EngineApi, options: ConsoleOptions = ConsoleOptions()) -> None:
+    def __init__(self, engine: EngineApi, options: ConsoleOptions = USUAL) -> None:
         """Raises ConsoleError where an option makes no sense."""
         _check(options)
         colourless = bool(os.environ.get("NO_COLOR"))
@@ -73,7 +76,7 @@ class Console(App[None], inherit_bindings=False):
         poor = self.console.color_system in (None, "standard") and not self.is_web
         chosen = options.theme if options.theme != "auto" else "ansi" if poor else "dark"
         self.theme = "ansi" if colourless else chosen
-        self.set_keymap({name: keys for name, keys in options.keys.items()})
+        self.set_keymap(dict(options.keys))
 
     # -- looking at the engine
 
@@ -141,7 +144,7 @@ class Console(App[None], inherit_bindings=False):
             page.look()
 
     def go(self, page: Page) -> None:
-        """Open a page on top; one of the same kind, and what lies on it, is left first, so that pages do not pile up."""
+        """Open a page on top; one of the same kind, and what lies on it, is left first: pages do not pile up."""
         kinds = [type(screen) for screen in self.screen_stack]
         if type(page) in kinds:
             for _ in range(len(kinds) - kinds.index(type(page))):
@@ -274,7 +277,7 @@ def _check(options: ConsoleOptions) -> None:
             raise ConsoleError(f"There is no action `{name}` to give a key to; there are {', '.join(BY_NAME)}.")
 
 
-def run(engine: EngineApi, options: ConsoleOptions = ConsoleOptions()) -> None:
+def run(engine: EngineApi, options: ConsoleOptions = USUAL) -> None:
     """Show the console until the operator leaves, or SIGTERM, SIGHUP or SIGINT comes. Raises ConsoleError."""
     if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
         raise ConsoleError("This terminal cannot place text on its screen (TERM is dumb). Set TERM, or use --headless.")

@@ -65,16 +65,14 @@ def _number(key: str, title: str, width: int, get: Callable[[SessionView], float
     )
 
 
-def _rate(key: str, title: str, field: str, help: str) -> Column:
+def _rate(key: str, title: str, field: str, tells: str) -> Column:
     def text(view: SessionView, meter: Meter) -> str:
         return words.metric(getattr(meter.rates(view.id), field)) if view.up_since is not None else words.DASH
 
-    return Column(
-        key, title, 6, text, lambda v, m: getattr(m.rates(v.id), field), right=True, live=True, help=help
-    )
+    return Column(key, title, 6, text, lambda v, m: getattr(m.rates(v.id), field), right=True, live=True, help=tells)
 
 
-def _time(key: str, title: str, get: Callable[[SessionView], float | None], help: str) -> Column:
+def _time(key: str, title: str, get: Callable[[SessionView], float | None], tells: str) -> Column:
     return Column(
         key,
         title,
@@ -82,7 +80,7 @@ def _time(key: str, title: str, get: Callable[[SessionView], float | None], help
         lambda v, m: words.DASH if (ms := get(v)) is None else words.milliseconds(ms),
         lambda v, m: get(v),
         right=True,
-        help=help,
+        help=tells,
     )
 
 

@@ -24,8 +24,8 @@ class ConsoleOptions:
 
     read_only: bool = False
     """Show everything, change nothing."""
-    theme: str = "dark"
-    """A name from `souppp_tui.themes.NAMES`."""
+    theme: str = "auto"
+    """A name from `souppp_tui.themes.NAMES`, or `auto`: dark, but ansi on a terminal with 16 colours or fewer."""
     mouse: bool = True
     event_file: Path | None = None
     """Every event is appended here as a line of text."""

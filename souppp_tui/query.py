@@ -2,9 +2,9 @@
 
     ac:bras-2 !failed rx>1M
 
-All terms must hold. `word` is looked for in every column, `column:word` in one; `|` separates alternatives; `=`, `<`, `>`,
-`<=` and `>=` compare numbers (`k`, `M`, `G`; times with `s`, `m`, `h`, `d`); `!` before a term turns it round; quotes keep
-spaces. Case doesn't matter. `is:marked` are the marked sessions.
+All terms must hold. `word` is looked for in every column, `column:word` in one; `|` separates alternatives; `=`, `<`,
+`>`, `<=` and `>=` compare numbers (`k`, `M`, `G`; times with `s`, `m`, `h`, `d`); `!` before a term turns it round;
+quotes keep spaces. Case doesn't matter. `is:marked` are the marked sessions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from souppp_tui.traffic import Meter
 
 Test = Callable[[SessionView, Meter, Container[int]], bool]
 
-ALIASES = {"ip": "address", "ipv4": "address", "status": "state", "session": "sid", "up": "uptime", "concentrator": "ac"}
+ALIASES = {
+    "ip": "address",
+    "ipv4": "address",
+    "status": "state",
+    "session": "sid",
+    "up": "uptime",
+    "concentrator": "ac",
+}
 STATES = {"open": "up", "dialing": "dialling", "closed": "down"}
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -29,8 +36,9 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "=": operator.eq,
 }
-_UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
-_SPANS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_UNITS: dict[str, float] = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_SPANS: dict[str, float] = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_MILLISECONDS: dict[str, float] = {"": 1, "ms": 1, "s": 1000}
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([a-z]*)")
 _TERM = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _PARTS = re.compile(r"([A-Za-z0-9]+)(>=|<=|:|=|<|>)(.*)", re.DOTALL)
@@ -88,7 +96,7 @@ def _term(body: str) -> tuple[Test, bool]:
         raise QueryError(f"no column `{name}`; the columns are {', '.join(COLUMNS)}")
     if not wanted:
         raise QueryError(f"`{name}{sign}` needs a value after it")
-    if sign == ":" or (sign == "=" and not _NUMBER.fullmatch(wanted)):
+    if sign == ":" or (sign == "=" and column.key not in _NUMERIC):
         return _inside(column, wanted.split("|")), column.live
     return _compare(column, sign, wanted), column.live
 
@@ -117,7 +125,7 @@ def _inside(column: Column, needles: list[str]) -> Test:
 
 
 def _compare(column: Column, sign: str, wanted: str) -> Test:
-    units = _SPANS if column.key == "uptime" else {"": 1, "ms": 1, "s": 1000} if column.key in ("rtt", "setup") else _UNITS
+    units = {"uptime": _SPANS, "rtt": _MILLISECONDS, "setup": _MILLISECONDS}.get(column.key, _UNITS)
     parts = _NUMBER.fullmatch(wanted)
     if column.key == "sid":
         try:
@@ -139,13 +147,14 @@ def _compare(column: Column, sign: str, wanted: str) -> Test:
     return test
 
 
-_NUMERIC = ("mtu", "uptime", "rx", "tx", "rxp", "txp", "rtt", "setup", "flaps")
+_NUMERIC = ("sid", "mtu", "uptime", "rx", "tx", "rxp", "txp", "rtt", "setup", "flaps")
 
 
 def haystack(view: SessionView) -> str:
     """Everything about a session that a bare word is looked for in, in lower case."""
     sid = "" if view.session_id is None else f"{view.session_id:04x}"
     return (
-        f"{view.name}\n{view.state.value} · {view.reason}\n{view.ipv4}\n{view.ipv6_prefix}\n{view.ac_name}\n{sid}\n{view.user}\n"
-        f"{view.service}\n{view.device}\n{view.local_mac}\n{view.ac_mac}\n{view.ipv6}\n{' '.join(view.dns)}\n{view.ipv4_peer}"
+        f"{view.name}\n{view.state.value} · {view.reason}\n{view.ipv4 or ''}\n{view.ipv6_prefix or ''}\n{sid}\n{view.user}\n"
+        f"{view.ac_name or ''}\n{view.service}\n{view.device or ''}\n{view.local_mac or ''}\n{view.ac_mac or ''}\n"
+        f"{view.ipv6 or ''}\n{' '.join(view.dns)}\n{view.ipv4_peer or ''}"
     ).casefold()

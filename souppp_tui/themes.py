@@ -62,6 +62,11 @@ def theme(name: str) -> Theme:
     ground, text = colour("ground"), colour("text")
     raised = ground if name == "ansi" else (styles["bar"].bgcolor or Color.default()).name
     cursor = "ansi_blue" if name == "ansi" else (styles["cursor"].bgcolor or Color.default()).name
+    native = {
+        "ansi-background": "ansi_default",
+        "ansi-foreground": "ansi_default",
+        "input-cursor-text-style": "reverse",
+    }
     return Theme(
         name=name,
         primary=colour("accent"),
@@ -92,5 +97,6 @@ def theme(name: str) -> Theme:
             "border": colour("faint"),
             "border-blurred": colour("faint"),
             "line": colour("faint"),
+            **(native if name == "ansi" else {}),
         },
     )

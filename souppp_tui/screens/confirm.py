@@ -43,7 +43,9 @@ class Confirm(ModalScreen[bool]):
         lines += [[(fact, "text")] for fact in self._facts]
         lines.append([])
         if self._number:
-            lines.append([(f"Type {self._number} and press enter to {self._yes}:  ", "text"), (self.typed + "▁", "key")])
+            lines.append(
+                [(f"Type {self._number} and press enter to {self._yes}:  ", "text"), (self.typed + "▁", "key")]
+            )
             lines.append([("esc", "key"), (" no", "dim")])
         else:
             lines.append([("y", "key"), (f" {self._yes}    ", "dim"), ("n  esc  enter", "key"), (" no", "dim")])
@@ -81,5 +83,3 @@ class Confirm(ModalScreen[bool]):
         elif event.character and event.character.isdecimal() and len(self.typed) < 9:
             self.typed += event.character
         self._show()
-
-

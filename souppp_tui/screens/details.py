@@ -21,7 +21,7 @@ SIDE = 66
 
 
 class DetailsPage(ListPage):
-    """The list with the cursor is the ladder; the left part scrolls with the mouse."""
+    """The list with the cursor is the ladder; tab lets the keys scroll the other part."""
 
     PAGE = "details"
     TITLE_WORD = "Details"
@@ -41,7 +41,7 @@ class DetailsPage(ListPage):
         self.below = Lines()
         self._details: Details | None = None
         self._lines: list[list[Span]] = []
-        self._at_end = True
+        self._in_facts = False
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -64,7 +64,7 @@ class DetailsPage(ListPage):
             self.console_app.say("This session is gone.", "warning")
             self.app.pop_screen()
             return
-        self._at_end = self._details is None or self.cursor >= len(self._details.ladder) - 1
+        at_end = self._details is None or self.cursor >= len(self._details.ladder) - 1
         self._details = details
         app = self.console_app
         shown = app.mask(view)
@@ -78,18 +78,25 @@ class DetailsPage(ListPage):
         if wide:
             self.facts.styles.width, self.facts.styles.height = side, "1fr"
         else:
-            self.facts.styles.width, self.facts.styles.height = "1fr", max(4, min(len(self._lines), self.size.height // 2))
+            self.facts.styles.width, self.facts.styles.height = (
+                "1fr",
+                max(4, min(len(self._lines), self.size.height // 2)),
+            )
         ladder: list[Span] = [("ladder, newest last", "dim")]
         self.below.display = not wide
         self.title_line.show([rule(self._title(shown), ladder if wide else [], self.size.width)])
         self.below.show([rule(ladder, [], self.size.width)])
         self.facts.sync(len(self._lines))
-        if self._at_end:
+        if at_end:
             self.cursor = len(details.ladder) - 1
         self.look_at_list()
 
     def _title(self, view: SessionView) -> list[Span]:
-        spans: list[Span] = [(view.name, "strong"), ("  ", "text"), (f"{words.glyph(view.state)} ", words.role(view.state))]
+        spans: list[Span] = [
+            (view.name, "strong"),
+            ("  ", "text"),
+            (f"{words.glyph(view.state)} ", words.role(view.state)),
+        ]
         return [*spans, (words.state(view, self.model.meter.now), words.role(view.state))]
 
     def _fact(self, row: int, width: int) -> Row:
@@ -109,6 +116,30 @@ class DetailsPage(ListPage):
             ("→" if entry.sent else "←", "tx" if entry.sent else "rx"),
             (f"  {summary}", "text"),
         ], ""
+
+    def _draw(self, row: int, width: int) -> Row:
+        return self.row(row, width) if self._in_facts else super()._draw(row, width)
+
+    def move_to(self, row: int) -> None:
+        """Move the cursor in the ladder, or scroll the facts."""
+        if self._in_facts:
+            top = max(0, min(self.facts.top + row - self.cursor, len(self._lines) - self.facts.height))
+            self.facts.scroll_to(y=top, animate=False, force=True)
+        else:
+            super().move_to(row)
+
+    def do_top(self) -> None:
+        """To the first line."""
+        self.move_to(self.cursor - len(self._lines) if self._in_facts else 0)
+
+    def do_bottom(self) -> None:
+        """To the last line."""
+        self.move_to(self.cursor + len(self._lines) if self._in_facts else self.count() - 1)
+
+    def do_switch(self) -> None:
+        """From the ladder to the facts, or back."""
+        self._in_facts = not self._in_facts
+        self.look_at_list()
 
     # -- acting
 
@@ -165,7 +196,9 @@ def fact_lines(view: SessionView, details: Details, meter: Meter, width: int) ->
         cells = (fact.asked, fact.offered, fact.agreed)
         spans: list[Span] = [(" " + words.fit(fact.name, 16), "dim")]
         roles = ("dim", "dim", "strong")
-        spans += [(words.fit(c or words.DASH, wide) + "  ", r if c else "dim") for c, r in zip(cells, roles, strict=True)]
+        spans += [
+            (words.fit(c or words.DASH, wide) + "  ", r if c else "dim") for c, r in zip(cells, roles, strict=True)
+        ]
         lines.append(spans)
         if fact.refused:
             lines.append([(" " * 17, "dim"), (f"refused: {fact.refused}", "warning")])
@@ -188,6 +221,11 @@ def fact_lines(view: SessionView, details: Details, meter: Meter, width: int) ->
     )
     lines += [[(" " + words.fit(name, 16), "dim"), (value, "text")] for name, value in known if value]
 
+    if details.usage:
+        section("use it (y copies)")
+        for name, line in details.usage:
+            lines += [[(f" {name}", "dim")], [(f"   {line}", "strong")]]
+
     section("steps")
     for step in details.steps:
         role = "busy" if step.took_ms is None else "text"
@@ -198,16 +236,16 @@ def fact_lines(view: SessionView, details: Details, meter: Meter, width: int) ->
     rates = meter.rates(view.id)
     bars = max(10, min(60, width - 18))
     for sign, role, bits, history in (("▼", "rx", rates.rx_bits, received), ("▲", "tx", rates.tx_bits, sent)):
-        lines.append([(f" {sign} ", role), (f"{words.rate(bits):>11}   ", "text"), (words.sparkline(history, bars), role)])
+        lines.append(
+            [(f" {sign} ", role), (f"{words.rate(bits):>11}   ", "text"), (words.sparkline(history, bars), role)]
+        )
 
     if details.timers:
         section("timers")
         lines += [[(" " + words.fit(n, 24), "dim"), (f"{words.wait(left):>8}", "text")] for n, left in details.timers]
     if details.counters:
         section("counters")
-        lines += [[(" " + words.fit(n, 24), "dim"), (f"{words.count(value):>8}", "text")] for n, value in details.counters]
-    if details.usage:
-        section("use it (y copies)")
-        for name, line in details.usage:
-            lines += [[(f" {name}", "dim")], [(f"   {line}", "strong")]]
+        lines += [
+            [(" " + words.fit(n, 24), "dim"), (f"{words.count(value):>8}", "text")] for n, value in details.counters
+        ]
     return lines

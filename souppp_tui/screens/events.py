@@ -60,13 +60,18 @@ class EventsPage(ListPage):
         log = self.console_app.log_of_events
         left: list[Span] = [(f"events: {words.count(len(self._events))}", "dim")]
         if self.text:
-            left = [(f" filter: {self.text} ", "chip"), (f" {words.count(len(self._events))} of {len(log.events):,}", "text")]
+            left = [
+                (f" filter: {self.text} ", "chip"),
+                (f" {words.count(len(self._events))} of {len(log.events):,}", "text"),
+            ]
         if self.severity > Severity.DEBUG:
             left.append((f"  {self.severity.name.lower()} and above", "warning"))
         if log.lost:
             left.append((f"  {words.count(log.lost)} older ones are gone", "warning"))
         waiting = log.seq - (self._seen[0] if self._seen else 0)
-        right: list[Span] = [("following", "up")] if self.following else [(f"staying · {words.count(waiting)} new", "warning")]
+        right: list[Span] = (
+            [("following", "up")] if self.following else [(f"staying · {words.count(waiting)} new", "warning")]
+        )
         return rule(left, right, self.size.width)
 
     def count(self) -> int:
@@ -139,7 +144,11 @@ class EventsPage(ListPage):
     def do_copy(self) -> None:
         """Copy the event."""
         if self._events:
-            self.copy(self.console_app.mask_text(words.clean(self._events[self.cursor].text), self._events[self.cursor].session))
+            self.copy(
+                self.console_app.mask_text(
+                    words.clean(self._events[self.cursor].text), self._events[self.cursor].session
+                )
+            )
 
     def do_back(self) -> None:
         """Out of the filter, then back."""

@@ -75,5 +75,3 @@ class Help(ModalScreen[None]):
             self.list.scroll_to(y=top, animate=False, force=True)
         else:
             self.dismiss(None)
-
-

@@ -108,7 +108,12 @@ class Palette(ModalScreen[Command | None]):
         name = "down" if command.why_not else "strong"
         here = row == self.cursor
         mark = ("▸ " if here else "  ", "accent")
-        return [mark, (fit(command.name, 20), name), (fit(command.keys, 12), "key"), (text, role)], "cursor" if here else ""
+        return [
+            mark,
+            (fit(command.name, 20), name),
+            (fit(command.keys, 12), "key"),
+            (text, role),
+        ], "cursor" if here else ""
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show what matches."""

@@ -113,7 +113,12 @@ class SessionsPage(Page):
             text = f"{words.count(len(model.marks))} marked" + (f" ({words.count(hidden)} not shown)" if hidden else "")
             right.append((text, "marked"))
         if model.sort:
-            right.append((("  " if right else "") + f"sort: {COLUMNS[model.sort].title.strip('▼▲ ').lower() or model.sort}", "dim"))
+            right.append(
+                (
+                    ("  " if right else "") + f"sort: {COLUMNS[model.sort].title.strip('▼▲ ').lower() or model.sort}",
+                    "dim",
+                )
+            )
             right.append((" ▼" if model.reverse else " ▲", "dim"))
         return rule(left, right, self.size.width)
 
@@ -244,6 +249,17 @@ class SessionsPage(Page):
         self.model.sort_by(self.model.sort, not self.model.reverse)
         self.look()
 
+    def do_columns(self) -> None:
+        """Choose the columns."""
+        from souppp_tui.screens.columns import ColumnChooser
+
+        def chosen(keys: tuple[str, ...] | None) -> None:
+            if keys:
+                self.console_app.columns = keys
+                self.look()
+
+        self.app.push_screen(ColumnChooser(tuple(self.console_app.columns or USUAL)), chosen)
+
     def do_back(self) -> None:
         """Out of the filter, then out of the marks."""
         if self.model.query.text or self.console_app.filter_error:
@@ -287,7 +303,11 @@ def queue_lines(queues: tuple[QueueView, ...], meter: Meter, width: int, each: b
         for queue in queues:
             spans += _narrow(queue, meter, bars)
         if width_of(spans) + width_of(tail) <= width:
-            return [[*spans, *tail, ("  pkt/s", "dim")] if width_of(spans) + width_of(tail) + 7 <= width else [*spans, *tail]]
+            return [
+                [*spans, *tail, ("  pkt/s", "dim")]
+                if width_of(spans) + width_of(tail) + 7 <= width
+                else [*spans, *tail]
+            ]
     received = sum(meter.queue(queue).rx_packets for queue in queues)
     sent = sum(meter.queue(queue).tx_packets for queue in queues)
     return [

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, cast
 from textual.screen import Screen
 
 from engine.api import SessionView
+from engine.settings import SessionSettings
 from souppp_tui import words
+from souppp_tui.fields import plan
 from souppp_tui.model import LIVE, Model
 from souppp_tui.themes import NAMES
 
@@ -59,6 +61,80 @@ class Steering(Screen[None]):
             self.console_app.save([(view.name, None) for view in targets])
 
         self._ask_and("remove", "Remove", remove, "Removing", targets, always=True)
+
+    def do_add(self) -> None:
+        """A form, then a new session."""
+        from souppp_tui.screens.form import Form
+
+        def done(settings: SessionSettings | None) -> None:
+            if settings is not None:
+                self.console_app.engine.add(settings)
+                self.console_app.say(f"Added {settings.name}.")
+                self.console_app.save([(None, settings)])
+
+        taken = frozenset(view.name for view in self.model.views.values())
+        self.app.push_screen(Form("Add a session", SessionSettings(""), taken, new=True), done)
+
+    def do_edit(self) -> None:
+        """A form, then other settings."""
+        from souppp_tui.screens.form import Form
+
+        view = self.targets()[0]
+        base = self.console_app.engine.settings(view.id)
+        if base is None:
+            self.console_app.say("This session is gone.", "warning")
+            return
+        name = base.name
+
+        def done(settings: SessionSettings | None) -> None:
+            if settings is not None and settings != base:
+                self.console_app.engine.edit(view.id, settings)
+                when = " In force when it is dialled next." if view.state in LIVE else ""
+                self.console_app.say(f"Changed {settings.name}.{when}")
+                self.console_app.save([(name, settings)])
+
+        taken = frozenset(other.name for other in self.model.views.values()) - {name}
+        self.app.push_screen(Form(f"Edit {name}", base, taken, new=False), done)
+
+    def do_reload(self) -> None:
+        """Read the configuration again, show what changes, and change it if wanted."""
+        app = self.console_app
+        if app.options.load is None:
+            return
+        try:
+            wanted = app.options.load()
+        except (OSError, ValueError) as error:
+            lines = str(error).splitlines()
+            more = f" ({len(lines) - 1} more)" if len(lines) > 1 else ""
+            app.say(f"{lines[0] if lines else error}{more}", "failed")
+            return
+        running = {session: s for session in self.model.views if (s := app.engine.settings(session)) is not None}
+        todo = plan(running, wanted)
+        if not (todo.add or todo.edit or todo.remove):
+            app.say("The configuration has not changed.")
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                app.engine.remove(todo.remove)
+                for session, settings in todo.edit:
+                    app.engine.edit(session, settings)
+                for settings in todo.add:
+                    app.engine.add(settings)
+                app.say("The configuration is in force; changed sessions take it at their next dial.")
+
+        from souppp_tui.screens.confirm import Confirm
+
+        names = {
+            "Add": [settings.name for settings in todo.add],
+            "Change": [settings.name for _, settings in todo.edit],
+            "Remove": [running[session].name for session in todo.remove],
+        }
+        facts = [f"{word:7}{_some(those)}" for word, those in names.items() if those]
+        live = sum(1 for session in todo.remove if self.model.views[session].state in LIVE)
+        if live:
+            facts.append(f"Removing hangs up {words.plural(live, 'open session')}.")
+        app.push_screen(Confirm("Take over the changed configuration?", facts, "take over", live), answered)
 
     def _ask_and(
         self,
@@ -214,6 +290,11 @@ class Steering(Screen[None]):
 
         question = f"Quit and hang up {words.plural(len(live), 'session')}?"
         self.app.push_screen(Confirm(question, [], "quit"), lambda yes: self.app.exit() if yes else None)
+
+
+def _some(names: Sequence[str]) -> str:
+    first = ", ".join(names[:3])
+    return f"{words.count(len(names))}: {first}" + (", …" if len(names) > 3 else "")
 
 
 def ids(views: Iterable[SessionView]) -> list[int]:

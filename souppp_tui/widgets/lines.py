@@ -75,7 +75,7 @@ Row = tuple[list[Span], str]
 """A row's spans and the role laid over it."""
 
 
-class Rows(ScrollView, can_focus=True):
+class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     """Many rows, of which only those on the screen are ever made.
 
     `source` makes one row; the owner calls `sync` when any may have changed, and only lines that differ are repainted.

@@ -1,8 +1,8 @@
 """An engine that acts: any number of made-up sessions with traffic, events and walks from dial to address.
 
-It implements `engine.api.EngineApi`. All it does follows from its arguments and from the times given to `step`, so a test
-sees the same each time. `python -m tests.console.scripted --sessions 2000` runs the console on it in real time; that is also
-the load of the console's benchmark.
+It implements `engine.api.EngineApi`. All it does follows from its arguments and from the times given to `step`, so a
+test sees the same each time. `python -m tests.console.scripted --sessions 2000` runs the console on it in real time;
+that is also the load of the console's benchmark.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ class ScriptedEngine:
         self._card = card or CardView("eth0", "02:00:00:00:00:01", 1500, True, "native", True, "ixgbe")
         self._ticks = 0
         for number in range(sessions):
-            self._new(SessionSettings(f"home-{number + 1:04d}", f"user{number + 1}@example.net", "secret", autodial=True))
+            self._new(
+                SessionSettings(f"home-{number + 1:04d}", f"user{number + 1}@example.net", "secret", autodial=True)
+            )
         if up:
             for session in list(self._views):
                 self._open(session, at - 1000 - 60 * session, quiet=True)
@@ -233,6 +235,7 @@ class ScriptedEngine:
         """Change a session's view by hand."""
         with self._lock:
             self._views[session] = replace(self._views[session], **fields)  # type: ignore[arg-type]
+            self._publish()
 
     def _new(self, settings: SessionSettings) -> None:
         session, self._next_id = self._next_id, self._next_id + 1
@@ -300,10 +303,10 @@ class ScriptedEngine:
             self._say(Severity.INFO, "session-up", text, session)
 
     def _cleared(self, session: int) -> SessionView:
-        return replace(
-            self._views[session], up_since=None, ipv4=None, ipv4_peer=None, dns=(), ipv6=None, ipv6_prefix=None, device=None,
-            mtu=None, setup_ms=None, rtt_ms=None,
-        )  # fmt: skip
+        was = self._views[session]
+        return SessionView(
+            session, was.name, was.user, was.service, was.autodial, was.state, was.since, flaps=was.flaps
+        )
 
     def _rest(self, session: int, state: SessionState, reason: str, retry_at: float | None = None) -> None:
         self._walks.pop(session, None)
@@ -395,7 +398,13 @@ def main() -> None:
     args = parser.parse_args()
     now = time.monotonic()
     engine = ScriptedEngine(
-        args.sessions, queues=args.queues, busy=args.busy, failing=args.failing, up=not args.down, at=now, epoch=time.time() - now
+        args.sessions,
+        queues=args.queues,
+        busy=args.busy,
+        failing=args.failing,
+        up=not args.down,
+        at=now,
+        epoch=time.time() - now,
     )
     over = threading.Event()
 

@@ -1,0 +1,207 @@
+"""The command line: `souppp-tui eth0`, `souppp-tui --lab`.
+
+Exit codes: 0 all is well; 1 not every session came up in time, or something failed under way; 2 the command line or the
+configuration is wrong; 3 it can't run here (privileges, kernel, packages, card).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from engine import host
+from engine.config import ConfigError, load
+from engine.engine import Engine, EngineError, EngineOptions
+from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
+from engine.settings import Settings
+from souppp_tui import headless
+from souppp_tui.headless import HeadlessOptions
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_ENVIRONMENT = 3
+
+STATE_FOLDER = Path("/var/lib/souppp")
+LAB_SESSIONS = 8
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+EPILOG = """\
+exit codes: 0 all is well; 1 not every session came up in time, or something failed under way;
+2 the command line or the configuration is wrong; 3 it can't run here (privileges, kernel, packages, card).
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """All options."""
+    it = argparse.ArgumentParser(
+        prog="souppp-tui",
+        description="Open many PPPoE sessions from one network card, and watch and steer them in a console.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    it.add_argument("card", nargs="?", help="the network card on the access line, as in eth0")
+    it.add_argument("--version", action="version", version=f"souppp-tui {_version()}")
+    it.add_argument("--config", type=Path, metavar="FILE", help="sessions and settings, in YAML")
+    it.add_argument("--lab", action="store_true", help="use the embedded lab instead of a card: touches nothing else")
+    it.add_argument("--sessions", type=_count, metavar="N", help=f"how many sessions the lab has ({LAB_SESSIONS})")
+    it.add_argument("--capture", type=Path, metavar="FILE", help="write all control frames to a pcapng file")
+    it.add_argument("--generic", action="store_true", help="don't try the card's native XDP mode")
+    it.add_argument("--busy-poll", action="store_true", help="trade CPU time for latency on the card's queues")
+    it.add_argument(
+        "--state-dir",
+        type=Path,
+        default=STATE_FOLDER,
+        metavar="DIR",
+        help=f"where open sessions are noted, to end them after a crash ({STATE_FOLDER})",
+    )
+    console = it.add_argument_group("console")
+    console.add_argument("--read-only", action="store_true", help="show everything, change nothing")
+    console.add_argument("--theme", default="dark", help="dark, light, contrast or ansi")
+    console.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    console.add_argument("--event-log", type=Path, metavar="FILE", help="append every event to this file")
+    silent = it.add_argument_group("without a screen")
+    silent.add_argument("--headless", action="store_true", help="no console: events as JSON lines on standard output")
+    silent.add_argument("--until-up", action="store_true", help="end when every autodial session is up (exit code 0)")
+    silent.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="S", help="give up on that after S seconds (60)"
+    )
+    silent.add_argument("--hold", action="store_true", help="with --until-up: then keep the sessions until a signal")
+    return it
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    it = parser()
+    options = it.parse_args(arguments)
+    _check(it, options)
+    try:
+        settings = load(options.config) if options.config is not None else Settings()
+    except ConfigError as error:
+        for line in error.errors:
+            print(line, file=sys.stderr)
+        return EXIT_USAGE
+    missing = host.missing_capabilities()
+    if missing:
+        return _complain(f"needs to run as root, or with {', '.join(missing)}.")
+    leaving = threading.Event()
+    for number in SIGNALS:
+        signal.signal(number, lambda _number, _frame: leaving.set())
+    try:
+        return _run_lab(options, settings, leaving) if options.lab else _run_card(options, settings, leaving)
+    except (EngineError, LabError) as error:
+        return _complain(str(error))
+
+
+def _check(it: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """What argparse can't say."""
+    if bool(options.card) == options.lab:
+        it.error(
+            "name a card, as in `souppp-tui eth0`, or use --lab" if not options.card else "--lab brings its own card"
+        )
+    if options.sessions is not None and not options.lab:
+        it.error("--sessions is for --lab; sessions on a card come from --config")
+    if options.hold and not options.until_up:
+        it.error("--hold goes with --until-up")
+    if options.until_up and not options.headless:
+        it.error("--until-up goes with --headless")
+
+
+def _run_lab(options: argparse.Namespace, settings: Settings, leaving: threading.Event) -> int:
+    lab = Lab()
+    try:
+        if options.config is None:
+            settings = Settings(sessions=lab_sessions(options.sessions or LAB_SESSIONS))
+        lab.wait_ready()
+        engine_options = EngineOptions(
+            generic=options.generic,
+            busy_poll=options.busy_poll,
+            lab=True,
+            capture=options.capture,
+            command_prefix=lab.command_prefix,
+            try_url=URL,
+        )
+        return _run(Engine(CARD, settings, engine_options), options, leaving)
+    finally:
+        lab.close()
+
+
+def _run_card(options: argparse.Namespace, settings: Settings, leaving: threading.Event) -> int:
+    engine_options = EngineOptions(
+        generic=options.generic,
+        busy_poll=options.busy_poll,
+        state_folder=options.state_dir,
+        capture=options.capture,
+    )
+    return _run(Engine(options.card, settings, engine_options), options, leaving)
+
+
+def _run(engine: Engine, options: argparse.Namespace, leaving: threading.Event) -> int:
+    engine.start()
+    try:
+        if options.headless:
+            engine.wait_ready()
+            return headless.run(engine, HeadlessOptions(options.until_up, options.timeout, options.hold), leaving)
+        return _run_console(engine, options)
+    except BrokenPipeError:
+        # Whoever read our output has gone; a later flush must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    finally:
+        engine.stop()
+
+
+def _run_console(engine: Engine, options: argparse.Namespace) -> int:
+    # Textual takes long to import: the engine takes the card meanwhile.
+    from souppp_tui.app import ConsoleError, run
+    from souppp_tui.options import ConsoleOptions
+
+    engine.wait_ready()
+    try:
+        run(
+            engine,
+            ConsoleOptions(
+                read_only=options.read_only,
+                theme=options.theme,
+                mouse=not options.no_mouse,
+                event_file=options.event_log,
+            ),
+        )
+    except ConsoleError as error:
+        return _complain(str(error))
+    return 0
+
+
+def _complain(text: str) -> int:
+    print(f"souppp-tui: {text}", file=sys.stderr)
+    return EXIT_ENVIRONMENT
+
+
+def _version() -> str:
+    try:
+        return version("souppp-tui")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 16384:
+        raise argparse.ArgumentTypeError("must be 1 to 16384")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

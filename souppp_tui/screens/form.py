@@ -1,0 +1,109 @@
+"""The form to add or edit a session. What is wrong is said beside its line while it is typed."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, VerticalScroll
+from textual.events import Key
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from engine.settings import SessionSettings
+from souppp_tui.fields import FIELDS, read, write
+from souppp_tui.widgets.lines import Lines
+from souppp_tui.words import fit
+
+
+class Form(ModalScreen[SessionSettings | None]):
+    """Ends with the settings, or None."""
+
+    DEFAULT_CSS = """
+    Form { align: center middle; background: $background 60%; }
+    Form > VerticalScroll {
+        width: 78; max-width: 98%; height: 21; max-height: 98%;
+        background: $surface; border: round $accent; padding: 0 2; scrollbar-size-vertical: 1;
+    }
+    Form Horizontal { height: 1; }
+    Form Horizontal > .label { width: 16; }
+    Form Horizontal > .note { width: 1fr; }
+    Form Input { width: 26; height: 1; border: none; padding: 0 1; background: $background; }
+    Form Input:focus { border: none; background-tint: $foreground 8%; }
+    """
+
+    def __init__(self, title: str, base: SessionSettings, taken: frozenset[str], *, new: bool) -> None:
+        super().__init__()
+        self._title, self._base, self._taken, self._new = title, base, taken, new
+        self._inputs: dict[str, Input] = {}
+        self._labels = {field.key: Lines("bar") for field in FIELDS}
+        self._notes = {field.key: Lines("bar") for field in FIELDS}
+        self._touched: set[str] = set()
+
+    def compose(self) -> ComposeResult:
+        """A line for each field."""
+        texts = write(self._base)
+        box = VerticalScroll()
+        box.can_focus = False
+        box.border_title = self._title.replace("[", "\\[")
+        box.border_subtitle = "enter next · ctrl-s save · esc leave"
+        with box:
+            for field in FIELDS:
+                line = Input(texts[field.key], password=field.key == "password", select_on_focus=False)
+                line.cursor_blink = False
+                self._inputs[field.key] = line
+                self._labels[field.key].add_class("label")
+                self._notes[field.key].add_class("note")
+                with Horizontal():
+                    yield self._labels[field.key]
+                    yield line
+                    yield self._notes[field.key]
+
+    def on_mount(self) -> None:
+        """Start with the name."""
+        self._inputs["name"].focus()
+        self.check()
+
+    def check(self, everything: bool = False) -> SessionSettings | None:
+        """Read all lines and say what is wrong; returns the settings if nothing is."""
+        texts = {key: line.value for key, line in self._inputs.items()}
+        settings, errors = read(texts, self._base, self._taken)
+        for field in FIELDS:
+            wrong = errors.get(field.key, "") if everything or field.key in self._touched else ""
+            hint = "" if self._new and field.key == "password" else field.hint
+            self._labels[field.key].show([[(fit(field.label, 15), "failed" if wrong else "dim")]])
+            self._notes[field.key].show([[("  ", "text"), (wrong or hint, "failed" if wrong else "faint")]])
+        return None if errors else settings
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Check again."""
+        for key, line in self._inputs.items():
+            if line is event.input and line.value != write(self._base)[key]:
+                self._touched.add(key)
+        self.check()
+
+    def save(self) -> None:
+        """End with the settings, or go to the first line that is wrong."""
+        settings = self.check(everything=True)
+        if settings is not None:
+            self.dismiss(settings)
+            return
+        self._touched = set(self._inputs)
+        _, errors = read({key: line.value for key, line in self._inputs.items()}, self._base, self._taken)
+        self._inputs[next(iter(errors))].focus()
+
+    def on_key(self, event: Key) -> None:
+        """From line to line, save, leave."""
+        if event.key in ("down", "enter"):
+            if event.key == "enter" and self._inputs[FIELDS[-1].key].has_focus:
+                self.save()
+            else:
+                self.focus_next(Input)
+        elif event.key == "up":
+            self.focus_previous(Input)
+        elif event.key == "ctrl+s":
+            self.save()
+        elif event.key in ("escape", "ctrl+c"):
+            self.dismiss(None)
+        else:
+            return
+        event.stop()
+        event.prevent_default()

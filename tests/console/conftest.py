@@ -1,0 +1,88 @@
+"""What the console's tests share: UTC, and a console without a clock of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from textual.pilot import Pilot
+
+from souppp_tui.app import Console
+from souppp_tui.options import ConsoleOptions
+from tests.console.scripted import ScriptedEngine
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _utc() -> Iterator[None]:
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    yield
+    if before is None:
+        del os.environ["TZ"]
+    else:
+        os.environ["TZ"] = before
+    time.tzset()
+
+
+class Stage:
+    """A console under test and its scripted engine; time goes on only by `tick`."""
+
+    def __init__(self, app: Console, engine: ScriptedEngine, pilot: Pilot[None]) -> None:
+        self.app, self.engine, self.pilot = app, engine, pilot
+
+    async def tick(self, steps: int = 1, seconds: float = 0.5) -> None:
+        """Let the engine go on and the console look."""
+        for _ in range(steps):
+            self.engine.advance(seconds)
+            self.app.tick()
+        await self.pilot.pause()
+
+    async def press(self, *keys: str) -> None:
+        """Press keys and wait until they are worked off."""
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    def text(self) -> str:
+        """The screen as text."""
+        return "\n".join(
+            "".join(segment.text for segment in strip).rstrip() for strip in self.app.screen._compositor.render_strips()
+        )
+
+    def line(self, part: str) -> str:
+        """The first line of the screen with this in it. Raises StopIteration."""
+        return next(line for line in self.text().splitlines() if part in line)
+
+    @property
+    def last(self) -> tuple[str, object]:
+        """The latest command."""
+        return self.engine.commands[-1]
+
+
+Start = Callable[..., AbstractAsyncContextManager[Stage]]
+
+
+@pytest.fixture
+def start() -> Start:
+    """Start a console: `start(sessions=…, size=…, options=…, **for ScriptedEngine)`."""
+
+    @asynccontextmanager
+    async def opened(
+        sessions: int = 30,
+        size: tuple[int, int] = (120, 40),
+        options: ConsoleOptions | None = None,
+        engine: ScriptedEngine | None = None,
+        **more: object,
+    ) -> AsyncIterator[Stage]:
+        engine = engine or ScriptedEngine(sessions, **more)  # type: ignore[arg-type]
+        given = options or ConsoleOptions(theme="dark")
+        app = Console(engine, replace(given, period=0))
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            yield Stage(app, engine, pilot)
+
+    return opened

@@ -1,0 +1,630 @@
+"""Every action, by its key, and what it asks of the engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.events import MouseScrollDown
+
+from engine.api import CardView, SessionState, Severity
+from engine.settings import SessionSettings
+from souppp_tui.actions import ACTIONS, BY_NAME
+from souppp_tui.app import Console, ConsoleError, run
+from souppp_tui.options import ConsoleOptions
+from souppp_tui.screens.confirm import Confirm
+from souppp_tui.screens.details import DetailsPage
+from souppp_tui.screens.events import EventsPage
+from souppp_tui.screens.sessions import SessionsPage
+from souppp_tui.widgets.lines import Rows
+from tests.console.conftest import Start
+from tests.console.scripted import HOSTILE_AC, ScriptedEngine
+
+# -- steering
+
+
+async def test_dial(start: Start) -> None:
+    async with start(5, up=False) as stage:
+        await stage.press("j", "d")
+        assert stage.last == ("dial", [1])
+        assert "Dialling home-0002." in stage.text()
+        await stage.tick(4)
+        assert "up" in stage.line("home-0002")
+
+
+async def test_dial_says_why_not(start: Start) -> None:
+    async with start(5) as stage:
+        await stage.press("d")
+        assert "Nothing to dial: home-0001 is not down." in stage.text()
+        assert stage.engine.commands == []
+
+
+async def test_hang_up_asks_and_no_is_the_default(start: Start) -> None:
+    async with start(5) as stage:
+        for answer in ("enter", "n", "escape", "q"):
+            await stage.press("h")
+            assert isinstance(stage.app.screen, Confirm)
+            assert "Hang up home-0001?" in stage.text()
+            await stage.press(answer)
+            assert isinstance(stage.app.screen, SessionsPage)
+        assert stage.engine.commands == []
+        await stage.press("h", "y")
+        assert stage.last == ("hang_up", [0])
+        await stage.tick()
+        assert "down · hung up by you" in stage.line("home-0001")
+
+
+async def test_hanging_up_a_pending_retry_does_not_ask(start: Start) -> None:
+    async with start(2, up=False) as stage:
+        stage.engine.change(0, state=SessionState.FAILED, reason="no answer", retry_at=stage.engine.now + 30)
+        await stage.tick()
+        await stage.press("h")
+        assert stage.last == ("hang_up", [0])
+
+
+async def test_redial(start: Start) -> None:
+    async with start(5) as stage:
+        await stage.press("r", "y")
+        assert stage.last == ("redial", [0])
+
+
+async def test_remove_always_asks(start: Start) -> None:
+    saved: list[object] = []
+    options = ConsoleOptions(theme="dark", save=lambda name, new: saved.append((name, new)))
+    async with start(5, up=False, options=options) as stage:
+        await stage.press("D")
+        assert "Remove home-0001?" in stage.text()
+        await stage.press("y")
+        await stage.tick()
+        assert stage.last == ("remove", [0])
+        assert saved == [("home-0001", None)]
+        assert "○ home-0001" not in stage.text()
+
+
+async def test_marks_are_what_actions_are_for(start: Start) -> None:
+    async with start(9) as stage:
+        await stage.press("j", "space", "space", "G", "h")
+        assert "Hang up 2 sessions, such as home-0002?" in stage.text()
+        assert "All of them are open" in stage.text()
+        await stage.press("y")
+        assert stage.last == ("hang_up", [1, 2])
+
+
+async def test_range_all_and_none(start: Start) -> None:
+    async with start(9) as stage:
+        await stage.press("j", "space", "down", "down", "ctrl+@")
+        assert stage.app.model.marks == {1, 2, 3, 4}
+        await stage.press("backslash")
+        assert not stage.app.model.marks
+        await stage.press("asterisk")
+        assert "9 marked" in stage.text()
+        await stage.press("escape")
+        assert not stage.app.model.marks
+        await stage.press("backslash")
+        assert "Nothing is marked." in stage.text()
+
+
+async def test_more_than_twenty_must_be_counted(start: Start) -> None:
+    async with start(21) as stage:
+        await stage.press("asterisk", "h", "y")
+        assert isinstance(stage.app.screen, Confirm)
+        await stage.press("2", "2", "enter")
+        assert "That was not 21." in stage.text()
+        assert stage.engine.commands == []
+        await stage.press("2", "7", "backspace", "1", "enter")
+        assert stage.last == ("hang_up", list(range(21)))
+
+
+async def test_twenty_need_only_a_yes(start: Start) -> None:
+    async with start(20) as stage:
+        await stage.press("asterisk", "h", "y")
+        assert stage.last == ("hang_up", list(range(20)))
+
+
+async def test_marks_hidden_by_the_filter_are_told(start: Start) -> None:
+    async with start(9) as stage:
+        await stage.press("space", "space", "slash", *"0002", "enter", "h")
+        assert "2 marked (1 not shown)" in stage.text()
+        assert "The filter hides 1 of them." in stage.text()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_right_session_goes_down_after_sorting_and_filtering_under_the_cursor(
+    start: Start, seed: int
+) -> None:
+    """The heart of it: between choosing a session and hanging up, the table turns upside down."""
+    async with start(200, busy=200) as stage:
+        await stage.tick(3)
+        for _ in range(17 + seed * 31):
+            stage.app.model.move(1)
+        await stage.press("j")
+        wanted = stage.app.model.cursor
+        assert wanted is not None
+        name = stage.app.model.views[wanted].name
+        await stage.press("s", "S", *"sssss")
+        await stage.tick(6)
+        await stage.press("slash", *f"ac:bras-{wanted % 3 + 1}", "enter")
+        await stage.tick(6)
+        stage.engine.remove([wanted - 1, wanted - 2])
+        await stage.tick(2)
+        await stage.press("S", "escape")
+        await stage.tick(2)
+        assert "▸" in stage.line(name)
+        await stage.press("h")
+        assert f"Hang up {name}?" in stage.text()
+        await stage.tick(4)
+        await stage.press("y")
+        assert stage.last == ("hang_up", [wanted])
+        await stage.tick()
+        down = [view.name for view in stage.engine.snapshot().sessions if view.state is SessionState.DOWN]
+        assert down == [name]
+
+
+async def test_the_answer_is_for_the_sessions_asked_about(start: Start) -> None:
+    async with start(5) as stage:
+        await stage.press("h")
+        stage.app.model.move_to(3)
+        await stage.press("y")
+        assert stage.last == ("hang_up", [0])
+
+
+@pytest.mark.parametrize("key", ["ctrl+r", "ctrl+d", "backspace", "delete", "ctrl+h"])
+async def test_slips_of_the_finger_do_nothing(start: Start, key: str) -> None:
+    async with start(5) as stage:
+        before = stage.text()
+        await stage.press("asterisk", key, "backslash", "g", key)
+        assert stage.engine.commands == []
+        assert stage.text() == before
+        assert all(key not in action.keys.split(",") for action in ACTIONS)
+
+
+async def test_read_only_shows_and_does_nothing(start: Start) -> None:
+    async with start(3, up=False, options=ConsoleOptions(theme="dark", read_only=True)) as stage:
+        for action in ACTIONS:
+            if action.changes and action.keys and "sessions" in action.pages:
+                await stage.press(action.keys.split(",")[0])
+                assert "The console is read-only." in stage.text(), action.name
+        assert stage.engine.commands == []
+        await stage.tick(20)
+        assert "d dial" not in stage.text()
+
+
+async def test_capture_starts_and_stops(start: Start, tmp_path: Path) -> None:
+    async with start(3, options=ConsoleOptions(theme="dark", capture_folder=tmp_path)) as stage:
+        await stage.press("c")
+        assert stage.last == ("capture", [0])
+        assert str(tmp_path)[:40] in stage.text()
+        await stage.tick()
+        await stage.press("c")
+        assert "No longer capturing home-0001." in stage.text()
+
+
+async def test_keys_can_be_changed(start: Start) -> None:
+    async with start(3, up=False, options=ConsoleOptions(theme="dark", keys={"dial": "f5"})) as stage:
+        assert "f5 dial" in stage.text()
+        await stage.press("d")
+        assert stage.engine.commands == []
+        await stage.press("f5")
+        assert stage.last == ("dial", [0])
+
+
+# -- the table
+
+
+async def test_moving(start: Start) -> None:
+    async with start(100) as stage:
+        rows = stage.app.this_page.query_one("Rows").size.height
+        for keys, row in ((["j", "down"], 2), (["k"], 1), (["up", "up"], 0), (["G"], 99), (["g"], 0), (["end"], 99)):
+            await stage.press(*keys)
+            assert stage.app.model.cursor == row
+        await stage.press("home", "pagedown")
+        assert stage.app.model.cursor == rows
+        await stage.press("pageup")
+        assert stage.app.model.cursor == 0
+        assert "▸ ● home-0001" in stage.text()
+
+
+async def test_the_mouse_chooses_and_scrolls(start: Start) -> None:
+    async with start(100) as stage:
+        await stage.pilot.click("Rows", offset=(10, 4))
+        assert stage.app.model.cursor == 4
+        table = stage.app.this_page.query_one(Rows)
+        table.post_message(MouseScrollDown(table, 1, 1, 0, 0, 0, False, False, False))
+        await stage.pilot.pause()
+        assert table.top == 3
+        assert stage.app.model.cursor == 4
+
+
+async def test_filter_chip_and_escape(start: Start) -> None:
+    async with start(30) as stage:
+        await stage.press("slash", *"ac:bras-2")
+        assert "filter: ac:bras-2  10 of 30" in stage.text()
+        await stage.press("enter")
+        assert "filter: ac:bras-2  10 of 30" in stage.text()
+        await stage.press("escape")
+        assert "30 sessions" in stage.text()
+
+
+async def test_filter_keys_are_text_while_typing(start: Start) -> None:
+    async with start(3) as stage:
+        await stage.press("slash", *"hdq", "escape")
+        assert stage.engine.commands == []
+        assert stage.app.is_running
+        assert "3 sessions" in stage.text()
+
+
+async def test_a_wrong_filter_says_why(start: Start) -> None:
+    async with start(3) as stage:
+        await stage.press("slash", *"rx>fast")
+        assert "`fast` is not a number" in stage.text()
+        await stage.press("escape")
+        assert "not a number" not in stage.text()
+
+
+async def test_an_empty_table_offers_nothing_to_steer(start: Start) -> None:
+    async with start(0) as stage:
+        await stage.press("h")
+        assert "There is no session here." in stage.text()
+        for key in ("d", "r", "D", "E", "c", "enter", "space", "j", "G"):
+            await stage.press(key)
+        assert stage.engine.commands == []
+
+
+async def test_sort_and_reverse(start: Start) -> None:
+    async with start(30) as stage:
+        await stage.press("s")
+        assert "sort: name ▲" in stage.text()
+        await stage.press("S", "g")
+        assert "sort: name ▼" in stage.text()
+        assert "▸ ● home-0030" in stage.text()
+
+
+async def test_columns_are_chosen_and_ordered(start: Start) -> None:
+    async with start(3) as stage:
+        await stage.press("o", "j", "space", "j", "j", "K", "enter")
+        header = stage.line("NAME")
+        assert "STATE" not in header
+        assert header.index("IPv6 PREFIX") < header.index("ADDRESS")
+
+
+async def test_details_and_back(start: Start) -> None:
+    async with start(5) as stage:
+        await stage.press("j", "j", "enter")
+        assert isinstance(stage.app.screen, DetailsPage)
+        for part in (
+            "home-0003  ● up",
+            "refused: VJ",
+            "PADR → PADS",
+            "10.3 ms",
+            "curl --interface soup2",
+            "CHAP Challenge",
+        ):
+            assert part in stage.text()
+        assert "frames discarded" not in stage.text()
+        await stage.press("tab", "G")
+        assert "frames discarded" in stage.text()
+        await stage.press("tab", "g", "enter")
+        assert "Host-Uniq" in stage.text()
+        await stage.press("escape", "escape")
+        assert isinstance(stage.app.screen, SessionsPage)
+
+
+async def test_details_act_on_their_session_whatever_is_marked(start: Start) -> None:
+    async with start(5) as stage:
+        await stage.press("space", "space", "G", "enter", "h", "y")
+        assert stage.last == ("hang_up", [4])
+
+
+async def test_details_of_a_session_that_goes_away(start: Start) -> None:
+    async with start(5) as stage:
+        await stage.press("enter")
+        stage.engine.remove([0])
+        await stage.tick(2)
+        assert isinstance(stage.app.screen, SessionsPage)
+        assert "This session is gone." in stage.text()
+
+
+async def test_copy_a_line(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr(Console, "copy_to_clipboard", lambda self, text: copied.append(text))
+    async with start(5) as stage:
+        await stage.press("y", "enter", "y", "j", "enter")
+        assert copied == ["100.64.0.0", "curl --interface soup0 http://example.net/"]
+
+
+# -- events, card, help, palette
+
+
+async def test_events_follow_stay_filter_and_jump(start: Start) -> None:
+    async with start(60, up=False, failing=4) as stage:
+        stage.engine.dial(range(40))
+        await stage.tick(4)
+        await stage.press("e")
+        assert "following" in stage.text()
+        assert "home-0039" in stage.line("▸")
+        await stage.press("k")
+        stage.engine.emit("One more.")
+        await stage.tick()
+        assert "staying · 1 new" in stage.text()
+        assert "home-0038" in stage.line("▸")
+        await stage.press("G")
+        assert "One more." in stage.line("▸")
+        await stage.press("v", "v")
+        assert "warning and above" in stage.text()
+        assert "opened" not in stage.text()
+        await stage.press("slash", *"0012", "enter")
+        assert "events" not in stage.line("filter: 0012")
+        await stage.press("enter")
+        assert isinstance(stage.app.screen, SessionsPage)
+        assert stage.app.model.cursor == 11
+
+
+async def test_events_are_written_to_a_file(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "log"
+    async with start(3, options=ConsoleOptions(theme="dark", event_file=log)) as stage:
+        stage.engine.emit("Not\x1b[2Jclean.", Severity.WARNING, 1)
+        await stage.tick()
+        await stage.press("e", "w")
+        assert "Wrote 1 event to" in stage.text()
+    (written,) = tmp_path.glob("souppp-events-*.txt")
+    assert written.read_text() == log.read_text()
+    assert "WARNING  home-0002  Not·[2Jclean.\n" in log.read_text()
+
+
+async def test_an_event_file_that_cannot_be_written_is_told_once(start: Start, tmp_path: Path) -> None:
+    async with start(3, options=ConsoleOptions(theme="dark", event_file=tmp_path / "no" / "log")) as stage:
+        stage.engine.emit("Hello.")
+        await stage.tick()
+        assert "Events are no longer written to" in stage.text()
+        assert stage.app.options.event_file is None
+
+
+async def test_the_card_warns_when_one_queue_does_it_all(start: Start) -> None:
+    card = CardView("eth0", "02:00:00:00:00:01", 1500, True, "generic", notice="The driver has no native XDP.")
+    async with start(3, queues=4, busy=1, card=card) as stage:
+        await stage.tick(4)
+        await stage.press("i")
+        for part in (
+            "generic · copy",
+            "The driver has no native XDP.",
+            "Queue 0 receives 100% of all frames",
+            "CPU  10%",
+        ):
+            assert part in stage.text()
+
+
+async def test_help_lists_every_key_of_the_page(start: Start) -> None:
+    async with start(3, size=(120, 70)) as stage:
+        await stage.press("question_mark")
+        for action in ACTIONS:
+            if "sessions" in action.pages and action.keys:
+                assert action.help in stage.text()
+        await stage.press("escape")
+        assert isinstance(stage.app.screen, SessionsPage)
+
+
+async def test_the_palette_finds_and_does(start: Start) -> None:
+    async with start(3) as stage:
+        await stage.press("colon", *"sort uptime", "enter")
+        assert stage.app.model.sort == "uptime"
+        await stage.press("colon", *"ghosts", "enter")
+        assert stage.last[0] == "clear_ghosts"
+        await stage.press("colon", *"theme light", "enter")
+        assert stage.app.theme == "light"
+        await stage.press("colon", *"dial")
+        assert "Nothing to dial" in stage.text()
+        await stage.press("escape")
+        assert isinstance(stage.app.screen, SessionsPage)
+
+
+# -- the display
+
+
+async def test_freeze(start: Start) -> None:
+    async with start(3) as stage:
+        await stage.press("p")
+        assert "display frozen: sessions keep running" in stage.text()
+        stage.engine.hang_up([0])
+        await stage.tick(2)
+        assert "down" not in stage.line("home-0001")
+        await stage.press("p")
+        assert "down" in stage.line("home-0001")
+
+
+async def test_zero_sets_counters_back_and_forth(start: Start) -> None:
+    async with start(3, busy=3) as stage:
+        await stage.tick(4)
+        await stage.press("z", "i")
+        assert " 0 packets" in stage.text()
+        await stage.tick(1)
+        assert " 0 packets" not in stage.text()
+        assert "since zero" in stage.text()
+        await stage.press("z")
+        assert "since zero" not in stage.text()
+
+
+async def test_mask_hides_names_and_addresses_everywhere(start: Start) -> None:
+    async with start(3, up=False) as stage:
+        await stage.press("d")
+        stage.engine.emit("user1@example.net of home-0001 got 100.64.0.0.", session=0)
+        await stage.tick(4)
+        await stage.press("x")
+        for keys in ((), ("enter",), ("escape", "e"), ("escape", "h")):
+            await stage.press(*keys)
+            for secret in ("home-0001", "user1", "100.64", "02:00:00:00", "2001:db8"):
+                assert secret not in stage.text(), keys
+        assert "session 1" in stage.text()
+
+
+async def test_themes_go_round(start: Start) -> None:
+    async with start(3) as stage:
+        seen = []
+        for _ in range(4):
+            await stage.press("t")
+            seen.append(stage.app.theme)
+        assert seen == ["light", "contrast", "ansi", "dark"]
+
+
+async def test_what_a_concentrator_says_cannot_steer_the_terminal_or_the_markup(start: Start) -> None:
+    async with start(3) as stage:
+        stage.engine.change(0, ac_name=HOSTILE_AC, name="[b]x[/b]\x07", reason="\x1b]0;owned\x07")
+        stage.engine.emit("[link=x]\x1b[31mclick[/link]\u202e", session=0)
+        await stage.tick()
+        for keys in ((), ("enter",), ("escape", "h"), ("escape", "colon"), ("escape", "E"), ("escape", "e")):
+            await stage.press(*keys)
+            assert not set("\x1b\x07\u202e") & set(stage.text())
+        await stage.press("escape")
+        assert "bras·[2" in stage.text()
+        assert "[b]x[/b]·" in stage.text()
+
+
+# -- forms, reload, leaving
+
+
+async def test_add_a_session(start: Start) -> None:
+    saved: list[tuple[str | None, SessionSettings | None]] = []
+    options = ConsoleOptions(theme="dark", save=lambda name, new: saved.append((name, new)))
+    async with start(2, options=options) as stage:
+        await stage.press("a", *"home-0001", "ctrl+s")
+        assert "is taken by another session" in stage.text()
+        await stage.press(*"x", "enter", *"bob", "enter", *"pa[]ss", "ctrl+s")
+        assert saved == [(None, SessionSettings("home-0001x", "bob", "pa[]ss"))]
+        assert stage.last == ("add", saved[0][1])
+        await stage.tick()
+        assert "home-0001x" in stage.text()
+
+
+async def test_edit_a_session(start: Start) -> None:
+    saved: list[tuple[str | None, SessionSettings | None]] = []
+    options = ConsoleOptions(theme="dark", save=lambda name, new: saved.append((name, new)))
+    async with start(2, options=options) as stage:
+        await stage.press("E")
+        assert "secret" not in stage.text()
+        await stage.press("down", *"x", "ctrl+s")
+        before = stage.engine.settings(0)
+        assert before is not None
+        assert before.user == "user1@example.netx"
+        assert saved == [("home-0001", before)]
+        assert before.password == "secret"
+        assert "In force when it is dialled next." in stage.text()
+        await stage.press("E", "escape", "E", "ctrl+s")
+        assert len(stage.engine.commands) == 1
+
+
+async def test_a_file_that_cannot_be_written_is_told(start: Start) -> None:
+    def save(name: str | None, new: SessionSettings | None) -> None:
+        raise OSError("souppp.yaml: Read-only file system")
+
+    async with start(2, options=ConsoleOptions(theme="dark", save=save)) as stage:
+        await stage.press("E", "down", *"x", "ctrl+s")
+        assert "Not written to the configuration: souppp.yaml: Read-only file system" in stage.text()
+
+
+async def test_only_one_session_is_edited(start: Start) -> None:
+    async with start(3) as stage:
+        await stage.press("asterisk", "E")
+        assert "Only one session can be edited at a time." in stage.text()
+
+
+async def test_reload_shows_what_changes(start: Start) -> None:
+    engine = ScriptedEngine(3)
+    kept = engine.settings(1)
+    assert kept is not None
+    wanted = (replace(kept, user="other"), SessionSettings("new"))
+    async with start(engine=engine, options=ConsoleOptions(theme="dark", load=lambda: wanted)) as stage:
+        await stage.press("L")
+        for part in (
+            "Add    1: new",
+            "Change 1: home-0002",
+            "Remove 2: home-0001, home-0003",
+            "hangs up 2 open sessions",
+        ):
+            assert part in stage.text()
+        await stage.press("escape")
+        assert stage.engine.commands == []
+        await stage.press("L", "y")
+        assert stage.engine.commands == [("remove", [0, 2]), ("edit", (1, wanted[0])), ("add", wanted[1])]
+        await stage.tick()
+        await stage.press("L")
+        assert "The configuration has not changed." in stage.text()
+
+
+async def test_a_configuration_with_mistakes_changes_nothing(start: Start) -> None:
+    def load() -> tuple[SessionSettings, ...]:
+        raise ValueError("a.yaml:1:2: unknown key\na.yaml:3:1: wrong")
+
+    async with start(3, options=ConsoleOptions(theme="dark", load=load)) as stage:
+        await stage.press("L")
+        assert "a.yaml:1:2: unknown key (1 more)" in stage.text()
+
+
+async def test_quit_asks_while_sessions_are_open(start: Start) -> None:
+    async with start(3) as stage:
+        await stage.press("q")
+        assert "Quit and hang up 3 sessions?" in stage.text()
+        await stage.press("enter")
+        assert stage.app.is_running
+        await stage.press("ctrl+c", "y")
+        assert not stage.app.is_running
+
+
+async def test_quit_does_not_ask_when_nothing_is_open(start: Start) -> None:
+    async with start(3, up=False) as stage:
+        await stage.press("q")
+        assert not stage.app.is_running
+
+
+async def test_escape_always_leads_out(start: Start) -> None:
+    openers = ("question_mark", "colon", "e", "i", "enter", "h", "a", "E", "o", "D", "q", "slash")
+    async with start(3) as stage:
+        for key in openers:
+            await stage.press(key, "escape", "escape")
+            assert isinstance(stage.app.screen, SessionsPage), key
+            assert len(stage.app.screen_stack) == 1
+            assert stage.app.screen.focused is stage.app.screen.query_one("Rows"), key
+        await stage.press("enter", "e", "i", "e", "escape", "escape", "escape")
+        assert isinstance(stage.app.screen, SessionsPage)
+        assert stage.engine.commands == []
+
+
+async def test_pages_do_not_pile_up(start: Start) -> None:
+    async with start(3) as stage:
+        await stage.press("e", "i", "e", "i", "e")
+        assert len(stage.app.screen_stack) <= 3
+        assert isinstance(stage.app.screen, EventsPage)
+
+
+def test_every_action_exists() -> None:
+    from souppp_tui.screens.card import CardPage
+
+    for page in (SessionsPage, DetailsPage, EventsPage, CardPage):
+        for action in ACTIONS:
+            if page.PAGE in action.pages:
+                assert callable(getattr(page, f"do_{action.name}", None)), (page.PAGE, action.name)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (ConsoleOptions(theme="pink"), "no theme `pink`"),
+        (ConsoleOptions(columns=("name", "shoe")), "no column `shoe`"),
+        (ConsoleOptions(keys={"fly": "f"}), "no action `fly`"),
+    ],
+)
+def test_options_that_make_no_sense(options: ConsoleOptions, says: str) -> None:
+    with pytest.raises(ConsoleError, match=says):
+        Console(ScriptedEngine(1), options)
+
+
+def test_a_dumb_terminal_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with pytest.raises(ConsoleError, match="--headless"):
+        run(ScriptedEngine(1))
+
+
+def test_no_two_actions_of_a_page_share_a_key() -> None:
+    for page in ("sessions", "details", "card", "events"):
+        keys = [key for action in BY_NAME.values() if page in action.pages for key in action.keys.split(",") if key]
+        assert len(keys) == len(set(keys)), page

@@ -1,0 +1,223 @@
+"""Order, cursor, marks, rates and totals."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.api import SessionState, Severity
+from engine.settings import SessionSettings
+from souppp_tui.columns import COLUMNS, GAP, USUAL, cells, layout, natural
+from souppp_tui.model import KEPT_EVENTS, EventLog, Model
+from souppp_tui.traffic import Meter
+from tests.console.scripted import ScriptedEngine
+
+
+def told(engine: ScriptedEngine, looks: int = 3) -> Model:
+    """A model that has looked a few times."""
+    model = Model()
+    model.take(engine.snapshot())
+    for _ in range(looks):
+        engine.advance(0.5)
+        model.take(engine.snapshot())
+    return model
+
+
+def test_the_cursor_stays_on_its_session_through_sort_and_filter() -> None:
+    model = told(ScriptedEngine(100))
+    model.move_to(41)
+    here = model.cursor
+    model.sort_by("name", reverse=True)
+    assert model.cursor == here
+    assert model.position[41] == 58
+    model.filter("ac:bras-3")
+    assert model.cursor == here
+    model.filter("")
+    assert model.cursor == here
+
+
+def test_a_session_that_is_filtered_away_hands_the_cursor_to_its_neighbour() -> None:
+    model = told(ScriptedEngine(9))
+    model.move_to(4)
+    model.filter("ac:bras-1")
+    assert model.cursor in model.shown
+
+
+def test_the_cursor_survives_the_removal_of_its_session() -> None:
+    engine = ScriptedEngine(5)
+    model = told(engine)
+    model.move_to(4)
+    model.marks = {4, 1}
+    engine.remove([4])
+    engine.advance(0.5)
+    model.take(engine.snapshot())
+    assert model.cursor == 3
+    assert model.marks == {1}
+    engine.remove(range(4))
+    engine.advance(0.5)
+    model.take(engine.snapshot())
+    assert model.cursor is None
+    assert model.targets() == []
+
+
+@given(st.lists(st.tuples(st.sampled_from(["move", "sort", "filter", "mark", "range", "all", "none", "step"]),
+                          st.integers(-40, 40)), max_size=25))  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_whatever_one_does_cursor_and_marks_are_sessions_that_exist(doings: list[tuple[str, int]]) -> None:
+    engine = ScriptedEngine(30, failing=4)
+    model = told(engine, 1)
+    keys = [None, *COLUMNS]
+    filters = ["", "failed", "ac:bras-2", "rx>1", "!up"]
+    for what, number in doings:
+        marks = set(model.marks)
+        match what:
+            case "move":
+                model.move(number)
+            case "sort":
+                model.sort_by(keys[number % len(keys)], number < 0)
+                assert model.marks == marks
+            case "filter":
+                model.filter(filters[number % len(filters)])
+                assert model.marks == marks
+            case "mark":
+                model.toggle_mark()
+            case "range":
+                model.mark_range()
+            case "all":
+                model.mark_shown()
+            case "none":
+                model.unmark()
+            case _:
+                engine.redial([abs(number) % 30])
+                engine.advance(0.5)
+                model.take(engine.snapshot())
+        assert (model.cursor in model.position) == bool(model.shown)
+        assert model.marks <= model.views.keys()
+        assert [model.position[session] for session in model.shown] == list(range(len(model.shown)))
+
+
+def test_a_range_goes_from_the_last_mark_to_the_cursor_in_the_order_shown() -> None:
+    model = told(ScriptedEngine(20))
+    model.sort_by("name", reverse=True)
+    model.move_to(2)
+    model.toggle_mark()
+    model.move_to(5)
+    assert model.mark_range() == 4
+    assert model.marks == {17, 16, 15, 14}
+
+
+def test_sorting_puts_what_is_unknown_last_either_way() -> None:
+    engine = ScriptedEngine(6)
+    engine.hang_up([1, 4])
+    model = told(engine)
+    model.sort_by("address")
+    assert model.shown == [0, 2, 3, 5, 1, 4]
+    model.sort_by("address", reverse=True)
+    assert model.shown == [5, 3, 2, 0, 1, 4]
+
+
+def test_names_sort_as_people_count() -> None:
+    assert sorted(["home-10", "home-9", "Home-1", "home"], key=natural) == ["home", "Home-1", "home-9", "home-10"]
+
+
+def test_rates_follow_traffic_and_order_stays_calm_between_sorts() -> None:
+    engine = ScriptedEngine(10, busy=0)
+    model = told(engine)
+    model.sort_by("rx", reverse=True)
+    snapshot = engine.snapshot()
+    traffic = array("Q", snapshot.traffic)
+    traffic[7 * 4 + 1] += 1_000_000
+    model.take(replace(snapshot, at=snapshot.at + 1.0, traffic=traffic))
+    assert 4_000_000 < model.meter.rates(7).rx_bits <= 8_000_000
+    assert model.shown[0] == 0, "too soon to sort again"
+    model.take(replace(snapshot, at=snapshot.at + 2.0, traffic=traffic))
+    assert model.meter.rates(7).rx_bits == 0 or model.shown[0] == 7
+
+
+def test_a_session_added_later_has_no_rate_yet() -> None:
+    engine = ScriptedEngine(1, busy=5)
+    model = told(engine)
+    engine.add(SessionSettings("new"))
+    engine.advance(0.5)
+    model.take(engine.snapshot())
+    assert model.meter.rates(1).rx_bits == 0
+    assert model.shown == [0, 1]
+
+
+def test_totals_and_set_up_rate() -> None:
+    engine = ScriptedEngine(20, up=False, failing=5)
+    model = told(engine, 1)
+    engine.dial(range(20))
+    for _ in range(4):
+        engine.advance(0.5)
+        model.take(engine.snapshot())
+    assert model.states[SessionState.UP] == 16
+    assert model.states[SessionState.FAILED] == 4
+    assert model.setup_rate() == 16 / 5
+    engine.advance(6)
+    model.take(engine.snapshot())
+    assert model.setup_rate() == 0
+
+
+def test_the_zero_baseline_counts_flaps_from_now() -> None:
+    engine = ScriptedEngine(3)
+    engine.change(1, flaps=7)
+    model = told(engine)
+    assert model.flaps - model.baseline_flaps == 7
+    model.zero()
+    engine.change(1, flaps=9)
+    engine.advance(0.5)
+    model.take(engine.snapshot())
+    assert model.flaps - model.baseline_flaps == 2
+
+
+def test_the_meter_draws_a_graph_of_the_last_minutes() -> None:
+    engine = ScriptedEngine(2, busy=1)
+    meter = Meter()
+    for _ in range(40):
+        engine.advance(0.5)
+        meter.take(engine.snapshot())
+    received, _ = meter.graph(0)
+    assert len(received) == 3
+    assert all(value > 1_000_000 for value in received)
+    assert meter.graph(1)[0] == [0.0, 0.0, 0.0]
+
+
+@given(st.integers(1, 300), st.lists(st.sampled_from(list(COLUMNS)), min_size=1, unique=True))
+def test_columns_fit_whatever_the_width(width: int, keys: list[str]) -> None:
+    places = layout(keys, width)
+    assert places
+    assert sum(place.width for place in places) + GAP * (len(places) - 1) <= max(width, 1)
+    assert [place.column.key for place in places] == [key for key in keys if key in {p.column.key for p in places}]
+
+
+def test_the_most_important_columns_stay_longest() -> None:
+    kept = [place.column.key for place in layout(USUAL, 75)]
+    assert kept == ["name", "state", "address", "uptime", "rx", "tx"]
+
+
+def test_a_reason_runs_over_the_empty_cells_after_it() -> None:
+    engine = ScriptedEngine(1, up=False)
+    engine.change(0, state=SessionState.FAILED, reason="wrong password", retry_at=engine.now + 42)
+    model = told(engine, 0)
+    row = cells(model.views[0], layout(USUAL, 75), model.meter)
+    assert row[1][1].strip() == "failed · wrong password (retry in 42 s)"
+
+
+def test_the_log_counts_what_it_cannot_keep() -> None:
+    engine = ScriptedEngine(1)
+    log = EventLog()
+    for number in range(2100):
+        engine.emit(f"Event {number}.", Severity.ERROR if number % 2 else Severity.INFO)
+    log.take(*engine.events_since(0))
+    assert log.lost == 100
+    assert len(log.matching(Severity.ERROR, "event 21")) == 5
+    for _ in range(KEPT_EVENTS // 2000):
+        for number in range(2000):
+            engine.emit("More.")
+        log.take(*engine.events_since(log.seq))
+    assert len(log.events) == KEPT_EVENTS
+    assert log.lost == 100 + 2000

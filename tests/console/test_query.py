@@ -1,0 +1,88 @@
+"""The filter language."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from souppp_tui.model import Model
+from souppp_tui.query import QueryError, parse
+from tests.console.scripted import ScriptedEngine
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """Sessions 1 to 30: 1 to 10 busy, every fifth failed, the last two hung up."""
+    engine = ScriptedEngine(30, busy=10, failing=5, up=False)
+    engine.dial(range(30))
+    engine.advance(0.5, 4)
+    engine.hang_up([28, 29])
+    model = Model()
+    for _ in range(4):
+        engine.advance(0.5)
+        model.take(engine.snapshot())
+    return model
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("home-0007", [7]),
+        ("state:up", [n for n in range(1, 29) if n % 5]),
+        ("state:open home-000", [1, 2, 3, 4, 6, 7, 8, 9]),
+        ("failed", [5, 10, 15, 20, 25]),
+        ("state:failed !home-0005", [10, 15, 20, 25]),
+        ("state:password home-000", [5]),
+        ("FAILED home-0025|home-0005", [5, 25]),
+        ("rx>1k", [1, 2, 3, 4, 6, 7, 8, 9]),
+        ("rx>1k ac:bras-2", [2, 8]),
+        ("!rx>=1k state:up ac:bras-1|bras-2 name:home-001", [11, 13, 14, 16, 17, 19]),
+        ("mtu=1492 name:home-000", [1, 2, 3, 4, 6, 7, 8, 9]),
+        ("mtu<1492", []),
+        ("uptime<1m name:home-002", [21, 22, 23, 24, 26, 27, 28]),
+        ("sid=01a0", [1]),
+        ("100.64.0.2", [3, 21, 22, 23, 24, 26, 27, 28]),
+        ('"down · hung up"', [29, 30]),
+        ("user:user12@", [12]),
+        ("2001:db8:b:", [12]),
+        ("", list(range(1, 31))),
+    ],
+)
+def test_filters(model: Model, text: str, wanted: list[int]) -> None:
+    assert model.filter(text) == ""
+    assert [session + 1 for session in model.shown] == wanted
+
+
+def test_marked_sessions_can_be_shown(model: Model) -> None:
+    model.filter("")
+    model.marks = {3, 5}
+    model.filter("is:marked")
+    assert model.shown == [3, 5]
+    model.unmark()
+
+
+@pytest.mark.parametrize("text", ["!", "colour=red", "rx>fast", "name>5", "is:pretty", "rx>", "sid=xyz", "uptime>3M3"])
+def test_a_filter_that_means_nothing_is_refused_with_a_reason(text: str) -> None:
+    with pytest.raises(QueryError, match=r"\w+"):
+        parse(text)
+
+
+def test_a_refused_filter_leaves_the_one_in_force(model: Model) -> None:
+    model.filter("failed")
+    assert "not a number" in model.filter("rx>fast")
+    assert len(model.shown) == 5
+
+
+@given(st.text())
+def test_any_text_is_a_filter_or_refused(text: str) -> None:
+    try:
+        query = parse(text)
+    except QueryError as error:
+        assert "\n" not in str(error) or "\n" in text
+    else:
+        engine = ScriptedEngine(2)
+        model = Model()
+        model.take(engine.snapshot())
+        for view in engine.snapshot().sessions:
+            query.matches(view, model.meter, ())

@@ -1,0 +1,70 @@
+"""Every screen at two sizes, compared with text files that a reviewer can read.
+
+`UPDATE_SNAPSHOTS=1 pytest tests/console/test_snapshots.py` writes them anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from engine.api import SessionState, Severity
+from souppp_tui.options import ConsoleOptions
+from tests.console.conftest import Start
+from tests.console.scripted import ScriptedEngine
+
+FOLDER = Path(__file__).with_name("snapshots")
+SCREENS: dict[str, Sequence[str]] = {
+    "sessions": ("j", "space", "j"),
+    "filtered": ("s", "S", "slash", *"ac:bras-2 !failed", "enter"),
+    "filter-typing": ("slash", *"rx>fast"),
+    "details": ("enter",),
+    "details-failed": ("G", "enter"),
+    "fields": ("enter", "g", "enter"),
+    "card": ("i",),
+    "events": ("e", "k"),
+    "confirm": ("h",),
+    "confirm-many": ("asterisk", "h", "2"),
+    "form": ("E",),
+    "form-wrong": ("a", "tab", "tab", "tab", "tab", "tab", *"zz", "ctrl+s"),
+    "columns": ("o",),
+    "palette": ("colon", *"sort"),
+    "help": ("question_mark",),
+    "masked": ("x",),
+    "frozen": ("p",),
+}
+
+
+def scene() -> ScriptedEngine:
+    """28 sessions in all states, with traffic and events."""
+    engine = ScriptedEngine(28, busy=9, failing=13)
+    engine.hang_up([4, 5])
+    engine.redial([12, 6])
+    engine.advance(0.45)
+    engine.advance(0.45)
+    engine.dial([5])
+    engine.change(27, state=SessionState.FAILED, up_since=None, ipv4=None, reason="no answer to 3 PADIs", retry_at=None)
+    engine.emit("No answer to 3 PADIs in 14 s. Is the modem in bridge mode?", Severity.ERROR, 27)
+    return engine
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("screen", SCREENS)
+async def test_screen(start: Start, screen: str, size: tuple[int, int]) -> None:
+    options = ConsoleOptions(theme="dark", load=lambda: ())
+    async with start(engine=scene(), size=size, options=options) as stage:
+        await stage.tick(4, 0.05)
+        await stage.press(*SCREENS[screen])
+        await stage.tick(2, 0.05)
+        shown = stage.text() + "\n"
+    assert all(len(line) <= size[0] for line in shown.splitlines())
+    file = FOLDER / f"{screen}-{size[0]}x{size[1]}.txt"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        FOLDER.mkdir(exist_ok=True)
+        file.write_text(shown, encoding="utf-8")
+    assert shown == file.read_text(encoding="utf-8"), (
+        f"{file.name}: look at the difference; UPDATE_SNAPSHOTS=1 accepts it"
+    )

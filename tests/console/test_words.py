@@ -1,0 +1,84 @@
+"""Formatting: numbers, times, states, sanitising, masking."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from engine.api import SessionState, SessionView
+from souppp_tui import words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (412.4, "412"),
+        (999.4, "999"),
+        (999.6, "1.00k"),
+        (12_400_000, "12.4M"),
+        (99_960, "100k"),
+        (1_210_000_000, "1.21G"),
+        (9.99e17, "999P"),
+    ],
+)
+def test_metric(value: float, text: str) -> None:
+    assert words.metric(value) == text
+
+
+@given(st.floats(0, 1e20))
+def test_metric_takes_at_most_five_columns(value: float) -> None:
+    assert len(words.metric(value)) <= 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(8.9, "8 s"), (61, "1m 00s"), (259, "4m 10s"), (700, "11m"), (11_260, "3h 07m"), (3 * 86400 + 4 * 3600, "3d 04h")],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert words.duration(seconds) == text
+
+
+def test_a_minute_of_a_long_uptime_changes_nothing() -> None:
+    assert len({words.duration(7200 + second) for second in range(60)}) == 1
+
+
+def test_a_failed_session_says_why_and_when_next() -> None:
+    view = SessionView(0, "a", "u", "", True, SessionState.FAILED, 0.0, "wrong password", 142.0)
+    assert words.state(view, 100.0) == "failed · wrong password (retry in 42 s)"
+
+
+def test_a_long_wait_is_told_in_minutes() -> None:
+    assert words.wait(600) == "10 min"
+
+
+def test_sparkline_shows_every_trickle_and_the_newest_last() -> None:
+    assert words.sparkline([0, 1, 800, 400], 6) == "  ▁▁█▄"
+
+
+@given(st.text())
+def test_clean_leaves_nothing_that_steers_a_terminal(text: str) -> None:
+    safe = words.clean(text)
+    assert len(safe) == len(text)
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u202e\u2066\u200b\ufeff" for c in safe)
+
+
+@given(st.text(), st.integers(0, 40), st.booleans())
+def test_fit_is_exact(text: str, width: int, right: bool) -> None:
+    assert cell_len(words.fit(text, width, right)) == width
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("at 14:02:09 from 100.64.3.12", "at 14:02:09 from •••.••.•.••"),
+        ("2001:db8:4c::/56", "••••:•••:••::/56"),
+        ("fe80::1", "••••::•"),
+        ("bras-1 (02:ac:00:00:00:01)", "bras-1 (••:••:••:••:••:••)"),
+        ("LCP id 1, MRU 1492", "LCP id 1, MRU 1492"),
+    ],
+)
+def test_mask(text: str, masked: str) -> None:
+    assert words.mask_addresses(text) == masked
