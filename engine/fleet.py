@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from engine.api import SessionState
 from engine.ending import End, EndKind
-from engine.redial import STABLE, pause
-from engine.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
+from engine.pppoe.client import KEY_SIZE
+from engine.redial import is_loss, pause
+from engine.session import Ended, FourKeys, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.settings import DialSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.errors import WireError
@@ -47,6 +48,9 @@ class Member:
     redial_now: bool = False
     """Dial again as soon as the hang-up that is under way has finished."""
     failures: int = 0
+    """Ends since it was last stable, those not counted that only took away a session that was up."""
+    losses: int = 0
+    """Those."""
     flaps: int = 0
     up_since: float | None = None
     since: float = 0.0
@@ -54,7 +58,6 @@ class Member:
     alarm: float | None = None
     """The time its entry in the heap of timers stands for."""
     place: Place | None = None
-    host_uniq: bytes = b""
 
 
 class Fleet:
@@ -67,12 +70,16 @@ class Fleet:
         self._dial = dial
         self._chance = chance
         self._by_place: dict[Place, int] = {}
-        self._by_host_uniq: dict[bytes, int] = {}
+        self._by_key: dict[bytes, int] = {}
+        """By how a session's Host-Uniq begins."""
         self._alarms: list[tuple[float, int]] = []
         self._queue: deque[int] = deque()
         self._outstanding: set[int] = set()
         self._next_dial = 0.0
+        self._talking: dict[int, None] = {}
+        """Members that may have frames to send. They keep them until asked, so that a PADT can still take them back."""
         self._out: list[bytes] = []
+        """What members that are gone had to send."""
         self._events: deque[tuple[int, SessionEvent]] = deque()
 
     # Members and wishes
@@ -80,14 +87,18 @@ class Fleet:
     def add(self, number: int, session: Session, now: float) -> None:
         """Take a session in, down."""
         self.members[number] = Member(session, since=now)
+        self._by_key[session.key] = number
 
     def remove(self, number: int, now: float) -> None:
         """End a session at once and forget it."""
         member = self.members[number]
         member.wanted = False
+        self._unqueue(member)
         member.session.stop(now, End(EndKind.HUNG_UP, "Removed."))
         self._after(number, member, now)
-        self._forget_host_uniq(member)
+        self._out += member.session.frames_to_send(now)
+        self._talking.pop(number, None)
+        del self._by_key[member.session.key]
         del self.members[number]
 
     def dial(self, number: int, now: float) -> None:
@@ -102,7 +113,7 @@ class Fleet:
     def hang_up(self, number: int, now: float) -> None:
         """Take a session down, and leave it down."""
         member = self.members[number]
-        member.wanted = member.redial_now = False
+        member.wanted = False
         self._end(number, member, End(EndKind.HUNG_UP, "Hung up by you."), now)
 
     def redial(self, number: int, now: float, end: End | None = None) -> None:
@@ -112,8 +123,7 @@ class Fleet:
         if member.session.state in (SessionState.DOWN, SessionState.FAILED):
             self._enqueue(number, member, now)
         else:
-            member.redial_now = True
-            self._end(number, member, end or End(EndKind.HUNG_UP, "Redialled by you."), now)
+            self._end(number, member, end or End(EndKind.HUNG_UP, "Redialled by you."), now, redial=True)
 
     def end(self, number: int, end: End, now: float) -> None:
         """Take a session down for a reason of ours; whether and when it is dialled again is up to its rule."""
@@ -127,9 +137,10 @@ class Fleet:
         member.session.stop(now, end)
         self._after(number, member, now)
 
-    def _end(self, number: int, member: Member, end: End, now: float) -> None:
+    def _end(self, number: int, member: Member, end: End, now: float, redial: bool = False) -> None:
         self._unqueue(member)
-        member.failures = 0
+        member.redial_now = redial
+        member.failures = member.losses = 0
         member.session.hang_up(now, end)
         self._after(number, member, now)
 
@@ -144,7 +155,7 @@ class Fleet:
     @staticmethod
     def _unqueue(member: Member) -> None:
         """The entry in the queue stays and is passed over."""
-        member.queued = False
+        member.queued = member.redial_now = False
         member.redial_at = None
 
     def _start_dials(self, now: float) -> None:
@@ -168,14 +179,14 @@ class Fleet:
             outer = ethernet.decode(frame)
             packet = pppoe.decode(outer.payload)
             number = self._addressee(outer, packet)
+            if number is None:
+                self.counters["discarded: for no session"] += 1
+                return
+            member = self.members[number]
+            member.session.receive(outer, packet, frame, now)
         except WireError as error:
             self.counters[f"discarded: {error}"] += 1
             return
-        if number is None:
-            self.counters["discarded: for no session"] += 1
-            return
-        member = self.members[number]
-        member.session.receive_frame(frame, now)
         self._after(number, member, now)
 
     def _addressee(self, outer: EthernetFrame, packet: PppoePacket) -> int | None:
@@ -183,9 +194,9 @@ class Fleet:
         discovery = outer.ethertype == ETH_PPPOE_DISCOVERY
         if discovery and packet.code in (Code.PADO, Code.PADS):
             host_uniq = pppoe.find(pppoe.decode_tags(packet.payload), TagType.HOST_UNIQ)
-            return None if host_uniq is None else self._by_host_uniq.get(host_uniq)
+            return None if host_uniq is None else self._by_key.get(host_uniq[:KEY_SIZE])
         if outer.ethertype == ETH_PPPOE_SESSION or (discovery and packet.code == Code.PADT):
-            vids = tuple(tag.vid for tag in outer.vlans)
+            vids = ethernet.vlan_ids(outer.vlans)
             return self._by_place.get((outer.dst, outer.src, vids, packet.session_id))
         return None
 
@@ -194,9 +205,13 @@ class Fleet:
         while self._alarms:
             at, number = self._alarms[0]
             member = self.members.get(number)
-            if member is not None and member.alarm == at:
+            current = member is not None and member.alarm == at
+            if member is not None and current and self._due(member) == at:
                 break
             heapq.heappop(self._alarms)
+            if member is not None and current:
+                member.alarm = None
+                self._arm(number, member)
         at_alarm = self._alarms[0][0] if self._alarms else None
         if self._queue and len(self._outstanding) < self._dial.max_outstanding:
             return self._next_dial if at_alarm is None else min(at_alarm, self._next_dial)
@@ -219,6 +234,9 @@ class Fleet:
     def frames_to_send(self, now: float) -> list[bytes]:
         """Ethernet frames to put on the line, oldest first."""
         out, self._out = self._out, []
+        for number in self._talking:
+            out += self.members[number].session.frames_to_send(now)
+        self._talking.clear()
         return out
 
     def next_event(self) -> tuple[int, SessionEvent] | None:
@@ -234,14 +252,9 @@ class Fleet:
 
     def _after(self, number: int, member: Member, now: float) -> None:
         """Take in what a session did: its events, frames and timers."""
-        session = member.session
-        while (event := session.next_event()) is not None:
+        while (event := member.session.next_event()) is not None:
             self._note_event(number, member, event, now)
-        self._out += session.frames_to_send(now)
-        if session.host_uniq != member.host_uniq:
-            self._forget_host_uniq(member)
-            member.host_uniq = session.host_uniq
-            self._by_host_uniq[member.host_uniq] = number
+        self._talking[number] = None
         self._arm(number, member)
 
     def _note_event(self, number: int, member: Member, event: SessionEvent, now: float) -> None:
@@ -255,41 +268,58 @@ class Fleet:
                 if state is SessionState.UP:
                     member.up_since = now
             case PppoeOpened(keys):
-                vids = tuple(tag.vid for tag in keys.vlans)
-                member.place = keys.own_mac, keys.peer_mac, vids, keys.session_id
-                self._by_place[member.place] = number
+                self._settle_in(number, member, keys, now)
             case Ended(end):
                 self._ended(member, end, now)
         self._events.append((number, event))
 
+    def _settle_in(self, number: int, member: Member, keys: FourKeys, now: float) -> None:
+        """Give a session its place. Who had it before is gone: the concentrator forgot it, or it would not grant it."""
+        place = keys.own_mac, keys.peer_mac, ethernet.vlan_ids(keys.vlans), keys.session_id
+        former = self._by_place.get(place)
+        if former is not None:
+            text = "The concentrator gave this session's number away: it must have lost the session."
+            self.members[former].session.lose(now, End(EndKind.PEER_ENDED, text))
+            self._after(former, self.members[former], now)
+        member.place = place
+        self._by_place[place] = number
+
     def _ended(self, member: Member, end: End, now: float) -> None:
         if member.place is not None:
-            self._by_place.pop(member.place, None)
+            del self._by_place[member.place]
             member.place = None
-        stable = member.up_since is not None and now - member.up_since >= STABLE
-        member.failures = 0 if stable else member.failures + 1
+        if member.up_since is not None and now - member.up_since >= self._dial.retry_max:
+            member.failures = member.losses = 0
+        if is_loss(end):
+            member.losses += 1
+        else:
+            member.failures += 1
         member.flaps += end.was_up and end.kind is not EndKind.HUNG_UP
         member.up_since = None
         if member.redial_now:
             member.redial_now = False
-            member.failures = 0
             member.redial_at = now
         elif member.wanted:
-            wait = pause(end, member.failures, self._dial, self._chance())
+            wait = pause(end, member.losses, member.failures, self._dial, self._chance())
             member.redial_at = None if wait is None else now + wait
 
-    def _arm(self, number: int, member: Member) -> None:
-        """Keep the session's earliest timer in the heap; an outdated entry is passed over when it comes up."""
+    @staticmethod
+    def _due(member: Member) -> float | None:
         timer = member.session.next_timer()
-        due = timer if member.redial_at is None else member.redial_at if timer is None else min(timer, member.redial_at)
-        if due != member.alarm:
-            member.alarm = due
-            if due is not None:
-                heapq.heappush(self._alarms, (due, number))
+        if timer is None or member.redial_at is None:
+            return member.redial_at if timer is None else timer
+        return min(timer, member.redial_at)
 
-    def _forget_host_uniq(self, member: Member) -> None:
-        if self._by_host_uniq.get(member.host_uniq) is not None:
-            del self._by_host_uniq[member.host_uniq]
+    def _arm(self, number: int, member: Member) -> None:
+        """Keep an entry in the heap that comes up no later than the session's earliest timer.
+
+        A timer that is put off keeps its entry, and gets the right one when that comes up: a frame that restarts a
+        timer adds nothing to the heap.
+        """
+        due = self._due(member)
+        if due is not None and (member.alarm is None or due < member.alarm):
+            member.alarm = due
+            heapq.heappush(self._alarms, (due, number))
 
     def __iter__(self) -> Iterator[tuple[int, Member]]:
         return iter(self.members.items())

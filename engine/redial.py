@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from engine.ending import End, EndKind
 from engine.settings import DialSettings
 
-STABLE = 60.0
-"""Seconds of being up after which earlier failures are forgiven."""
-
 
 @dataclass(frozen=True, slots=True)
 class RedialRule:
@@ -18,7 +15,7 @@ class RedialRule:
     first: float = 1.0
     cap: float = 1.0
     at_once: bool = False
-    """Whether a session that was up and stable is dialled again without a pause."""
+    """Whether a session that was up is dialled again without a pause, unless it is lost over and over."""
 
 
 ORDINARY = RedialRule()
@@ -46,16 +43,24 @@ RULES: dict[EndKind, RedialRule | None] = {
 """What happens after each kind of end; None means nothing until someone says so."""
 
 
-def pause(end: End, failures: int, settings: DialSettings, chance: float) -> float | None:
+def pause(end: End, losses: int, failures: int, settings: DialSettings, chance: float) -> float | None:
     """Seconds until the next dial, or None for never.
 
-    `failures` counts the ends since the session was last stable, this one included; the pause doubles with each.
-    `chance`, 0.0 to 1.0, spreads sessions that failed together over half to the whole of the pause.
+    `losses` and `failures` count the ends since the session was last stable, this one included: how often it had been
+    up and was lost, and all others. The pause doubles with each failure, and with each loss too many.
+    `chance`, 0.0 to 1.0, spreads sessions that failed together.
     """
     rule = RULES[end.kind]
     if rule is None:
         return None
-    if rule.at_once and end.was_up and failures == 0:
+    if is_loss(end) and losses <= settings.max_flaps:
         return 0.0
-    doubled = settings.retry_min * rule.first * 2.0 ** min(max(failures - 1, 0), 30)
-    return min(doubled, settings.retry_max * rule.cap) * (0.5 + 0.5 * chance)
+    doublings = failures + max(losses - settings.max_flaps, 0) - 1
+    doubled = settings.retry_min * rule.first * 2.0 ** min(max(doublings, 0), 30)
+    return min(doubled, settings.retry_max * rule.cap) * (1.0 + settings.jitter * (2.0 * chance - 1.0))
+
+
+def is_loss(end: End) -> bool:
+    """Whether the other side took away a session that was up."""
+    rule = RULES[end.kind]
+    return rule is not None and rule.at_once and end.was_up

@@ -38,7 +38,7 @@ from engine.ppp.link import (
     ProtocolMissing,
 )
 from engine.ppp.negotiator import Timing
-from engine.pppoe.client import Discovery, DiscoverySettings, Found, Stage, refusal
+from engine.pppoe.client import KEY_SIZE, Discovery, DiscoverySettings, Found, Stage, refusal
 from engine.settings import AuthMethod, SessionSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.errors import WireError
@@ -48,11 +48,13 @@ from engine.wire.ethernet import (
     EthernetFrame,
     VlanTag,
 )
-from engine.wire.pppoe import Code, PppoePacket
 from engine.wire.ppp import Protocol
+from engine.wire.pppoe import Code, PppoePacket, TagType
 
 LADDER = 200
 """Control frames kept for the details screen."""
+SETUP_LIMIT = 120.0
+"""Seconds from the PADS to an address: each step has its timers, but a peer can answer for ever and never agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ _PHASE_STATES = {
     Phase.TERMINATE: SessionState.HANGING_UP,
 }
 
+SETTING_UP = frozenset((SessionState.NEGOTIATING, SessionState.AUTHENTICATING, SessionState.GETTING_ADDRESS))
+
 _PHASE_STEPS = {
     Phase.ESTABLISH: "LCP",
     Phase.AUTHENTICATE: "authentication",
@@ -168,6 +172,8 @@ class Session:
     ) -> None:
         self.settings = settings
         self.own_mac = own_mac
+        self.key = entropy(KEY_SIZE)
+        """The beginning of every Host-Uniq this session sends, by which PADO and PADS find it."""
         self.state = SessionState.DOWN
         self.keys: FourKeys | None = None
         """Set from the PADS to the end."""
@@ -186,8 +192,11 @@ class Session:
         self._pado_window = pado_window
         self._discovery: Discovery | None = None
         self._link: Link | None = None
+        self._asked: deque[bytes] = deque(maxlen=8)
+        """MAC addresses of the concentrators that got a PADR lately."""
         self._was_up = False
         self._ipv4_expected = True
+        self._give_up_at: float | None = None
         self._pending: tuple[SessionSettings, bytes] | None = None
         self._out: list[bytes] = []
         self._events: deque[SessionEvent] = deque()
@@ -212,10 +221,11 @@ class Session:
                 settings.mru,
                 self._pado_window,
             ),
+            self.key,
             self._entropy,
             self.counters,
         )
-        self._enter(SessionState.DIALLING)
+        self._enter(SessionState.DIALLING, now)
         self._begin_step("PADI → PADO", now)
         self._discovery.start(now)
         self._settle(now)
@@ -227,7 +237,7 @@ class Session:
             self._link.terminate(now, end)
             self._settle(now)
         elif self.state is SessionState.FAILED:
-            self._enter(SessionState.DOWN, str(end.kind))
+            self._enter(SessionState.DOWN, now, str(end.kind))
         elif self.state is not SessionState.DOWN:
             self._finish(end, now)
 
@@ -245,17 +255,36 @@ class Session:
         else:
             self.hang_up(now, end)
 
+    def lose(self, now: float, end: End) -> None:
+        """The concentrator has no such session any more: end at once, without another frame of this session."""
+        if self._link is not None:
+            self.keys = None
+            self._out.clear()
+            self._link.stop(now, end)
+            self._settle(now)
+
     def receive_frame(self, frame: bytes, now: float) -> None:
         """Handle one Ethernet frame; what is malformed or not for this session is counted and otherwise ignored."""
         try:
             outer = ethernet.decode(frame)
-            if not self._is_for_us(outer):
-                self.counters["discarded: not for this session"] += 1
-                return
-            packet = pppoe.decode(outer.payload)
-            self._receive_packet(outer, packet, frame, now)
+            self.receive(outer, pppoe.decode(outer.payload), frame, now)
         except WireError as error:
             self.counters[f"discarded: {error}"] += 1
+
+    def receive(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
+        """Handle one frame that was decoded already; raises WireError for bad tags."""
+        if not self._is_for_us(outer):
+            self.counters["discarded: not for this session"] += 1
+        elif outer.ethertype == ETH_PPPOE_SESSION:
+            self._session_packet(outer, packet, frame, now)
+        elif outer.ethertype != ETH_PPPOE_DISCOVERY:
+            self.counters["discarded: not PPPoE"] += 1
+        elif packet.code == Code.PADT:
+            self._padt(outer, packet, frame, now)
+        elif packet.code in (Code.PADO, Code.PADS):
+            self._offer_or_session(outer, packet, frame, now)
+        else:
+            self.counters["discarded: unexpected discovery code"] += 1
 
     def frames_to_send(self, now: float) -> list[bytes]:
         """Ethernet frames to put on the line, oldest first; shorter than 60 octets where there is little to say."""
@@ -266,12 +295,19 @@ class Session:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
-        if self._link is not None:
-            return self._link.next_timer()
-        return self._discovery.deadline if self._discovery is not None else None
+        if self._link is None:
+            return self._discovery.deadline if self._discovery is not None else None
+        timer = self._link.next_timer()
+        if timer is None or self._give_up_at is None:
+            return self._give_up_at if timer is None else timer
+        return min(timer, self._give_up_at)
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
+        if self._give_up_at is not None and now >= self._give_up_at:
+            self._give_up_at = None
+            text = f"Neither up nor refused after {SETUP_LIMIT:.0f} s."
+            self.hang_up(now, End(EndKind.NOT_CONVERGING, text))
         if self._link is not None:
             self._link.handle_timer(now)
         elif self._discovery is not None:
@@ -288,11 +324,6 @@ class Session:
             self._link.note_traffic()
 
     @property
-    def host_uniq(self) -> bytes:
-        """The Host-Uniq of the present or latest attempt, by which PADO and PADS find their session."""
-        return self._discovery.host_uniq if self._discovery is not None else b""
-
-    @property
     def mtu(self) -> int | None:
         """The longest IP packet the session carries, None while LCP is not open."""
         return self._link.mtu if self._link is not None and self._link.phase is Phase.NETWORK else None
@@ -305,7 +336,8 @@ class Session:
     def timers(self, now: float) -> list[tuple[str, float]]:
         """Running timers: name and the seconds left."""
         if self._link is not None:
-            return self._link.timers(now)
+            limit = [("set-up limit", self._give_up_at - now)] if self._give_up_at is not None else []
+            return self._link.timers(now) + limit
         deadline = self._discovery.deadline if self._discovery is not None else None
         return [("discovery", deadline - now)] if deadline is not None else []
 
@@ -319,65 +351,53 @@ class Session:
         return (
             outer.dst == self.own_mac
             and not ethernet.is_multicast(outer.src)
-            and [tag.vid for tag in outer.vlans] == [tag.vid for tag in self.settings.vlans]
+            and ethernet.vlan_ids(outer.vlans) == ethernet.vlan_ids(self.settings.vlans)
         )
 
-    def _receive_packet(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
-        if outer.ethertype == ETH_PPPOE_SESSION and packet.code == Code.SESSION:
-            if self._matches(outer, packet) and self._link is not None:
-                self._record(SeenFrame(now, False, frame))
-                self._link.receive(packet.payload, now)
-                self._settle(now)
-            else:
-                self.counters["discarded: unknown session id"] += 1
-        elif outer.ethertype != ETH_PPPOE_DISCOVERY:
+    def _session_packet(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
+        if packet.code != Code.SESSION:
             self.counters["discarded: wrong EtherType for its code"] += 1
-        elif packet.code == Code.PADT:
-            self._padt(outer, packet, frame, now)
-        elif packet.code in (Code.PADO, Code.PADS) and self._discovery is not None:
-            self._record(SeenFrame(now, False, frame))
-            if self._link is None and self._discovery.stage is not Stage.DONE:
-                self._discovery.receive(outer.src, packet, now)
-                self._settle(now)
-            else:
-                self._late_pads(outer, packet)
+        elif self._link is None or not self._matches(outer, packet):
+            self.counters["discarded: unknown session id"] += 1
         else:
-            self.counters["discarded: unexpected discovery code"] += 1
+            self._record(SeenFrame(now, False, frame))
+            self._link.receive(packet.payload, now)
+            self._settle(now)
+
+    def _offer_or_session(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
+        """A PADO or PADS: Host-Uniq says whether it is ours, and whether it belongs to this round of discovery."""
+        tags = pppoe.decode_tags(packet.payload)
+        host_uniq = pppoe.find(tags, TagType.HOST_UNIQ) or b""
+        discovery = self._discovery
+        if not host_uniq.startswith(self.key):
+            self.counters["discarded: wrong Host-Uniq"] += 1
+            return
+        self._record(SeenFrame(now, False, frame))
+        if discovery is not None and discovery.stage is not Stage.DONE and host_uniq == discovery.host_uniq:
+            discovery.receive(outer.src, packet, tags, now)
+            self._settle(now)
+        else:
+            self.counters["discarded: late PADO or PADS"] += 1
+        if packet.code == Code.PADS and outer.src in self._asked:
+            self._give_back(outer, packet)
 
     def _matches(self, outer: EthernetFrame, packet: PppoePacket) -> bool:
         return self.keys is not None and outer.src == self.keys.peer_mac and packet.session_id == self.keys.session_id
 
     def _padt(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
         """The session is over: not one more frame goes out, not even a Terminate-Ack (RFC 2516 section 5.5)."""
-        if not self._matches(outer, packet) or self._link is None:
+        if not self._matches(outer, packet):
             self.counters["discarded: PADT of another session"] += 1
             return
+        text = pppoe.error_text(pppoe.decode_tags(packet.payload))
         self._record(SeenFrame(now, False, frame))
-        text = None
-        try:
-            text = pppoe.error_text(pppoe.decode_tags(packet.payload))
-        except WireError:
-            self.counters["discarded: tags of a PADT"] += 1
         end = refusal(text, "PADT") if text else End(EndKind.PEER_ENDED, "The concentrator ended the session (PADT).")
-        self.keys = None
-        self._link.stop(now, end)
-        self._settle(now)
+        self.lose(now, end)
 
-    def _late_pads(self, outer: EthernetFrame, packet: PppoePacket) -> None:
-        """A session opened for a PADR of ours that we don't want any more: give it back."""
-        self.counters["discarded: late PADO or PADS"] += 1
-        orphan = packet.code == Code.PADS and packet.session_id not in (
-            0,
-            pppoe.RESERVED_SESSION_ID,
-        )
-        ours = self.keys is not None and packet.session_id == self.keys.session_id
-        tags = pppoe.decode_tags(packet.payload)
-        if orphan and not ours and pppoe.find(tags, pppoe.TagType.HOST_UNIQ) == self.host_uniq:
-            self._send(
-                outer.src,
-                ETH_PPPOE_DISCOVERY,
-                PppoePacket(Code.PADT, packet.session_id, b""),
-            )
+    def _give_back(self, outer: EthernetFrame, packet: PppoePacket) -> None:
+        """A session opened for a PADR of ours that we didn't take, or don't want any more, would stay as a ghost."""
+        if packet.session_id not in (0, pppoe.RESERVED_SESSION_ID) and not self._matches(outer, packet):
+            self._send(outer.src, ETH_PPPOE_DISCOVERY, PppoePacket(Code.PADT, packet.session_id, b""))
 
     # Between the parts
 
@@ -395,6 +415,8 @@ class Session:
         if discovery.chosen is not None and "PADR → PADS" not in self.steps:
             self._begin_step("PADR → PADS", now)
             self.ac_name = discovery.chosen.ac_name
+        if discovery.chosen is not None and discovery.chosen.mac not in self._asked:
+            self._asked.append(discovery.chosen.mac)
         result, discovery.result = discovery.result, None
         if isinstance(result, End):
             self._finish(result, now)
@@ -427,7 +449,7 @@ class Session:
         match event:
             case PhaseChanged(phase):
                 if phase in _PHASE_STATES:
-                    self._enter(_PHASE_STATES[phase])
+                    self._enter(_PHASE_STATES[phase], now)
                 if phase in _PHASE_STEPS:
                     self._begin_step(_PHASE_STEPS[phase], now)
             case LinkEnded(end):
@@ -450,7 +472,7 @@ class Session:
                 self.ipv4 = None
                 self._events.append(event)
                 if self._link is not None and self._link.phase is Phase.NETWORK:
-                    self._enter(SessionState.GETTING_ADDRESS)
+                    self._enter(SessionState.GETTING_ADDRESS, now)
             case Ipv6Closed():
                 self.ipv6 = None
                 self._events.append(event)
@@ -461,7 +483,7 @@ class Session:
         if self.state is SessionState.GETTING_ADDRESS:
             self._was_up = True
             self._end_step(now)
-            self._enter(SessionState.UP)
+            self._enter(SessionState.UP, now)
 
     def _finish(self, end: End, now: float) -> None:
         """Say goodbye on the line, where there is still someone to say it to, and report the end."""
@@ -479,7 +501,7 @@ class Session:
         if self._discovery is not None:
             self._discovery.stop()
         down = end.kind is EndKind.HUNG_UP
-        self._enter(SessionState.DOWN if down else SessionState.FAILED, str(end.kind))
+        self._enter(SessionState.DOWN if down else SessionState.FAILED, now, str(end.kind))
         self._events.append(Ended(replace(end, was_up=self._was_up)))
         self._take_pending()
 
@@ -488,13 +510,19 @@ class Session:
             self.settings, self.own_mac = self._pending
             self._pending = None
 
-    def _enter(self, state: SessionState, reason: str = "") -> None:
-        if state is not self.state:
-            self.state = state
-            self._events.append(StateChanged(state, reason))
+    def _enter(self, state: SessionState, now: float, reason: str = "") -> None:
+        if state is self.state:
+            return
+        self.state = state
+        self._events.append(StateChanged(state, reason))
+        if state not in SETTING_UP:
+            self._give_up_at = None
+        elif self._give_up_at is None:
+            self._give_up_at = now + SETUP_LIMIT
 
     def _begin_step(self, name: str, now: float) -> None:
         self._end_step(now)
+        self.steps.pop(name, None)
         self.steps[name] = now, None
 
     def _end_step(self, now: float) -> None:

@@ -141,29 +141,36 @@ class Concentrator:
         self.settings = settings
         self.mac = mac
         self.subscribers: dict[int, Subscriber] = {}
-        self.discovery = ConcentratorDiscovery(settings.discovery, entropy)
         self.counters: Counter[str] = Counter()
-        self.pool = AddressPool(settings.network)
         self._entropy = entropy
         self._timing = timing or Timing()
         self._dns = tuple(IPv4Address(server) for server in settings.dns)
+        self._events: deque[SubscriberEvent] = deque()
+        self.restart()
+
+    def restart(self) -> None:
+        """Come up with no memory of any session and no word about it, as after a power failure."""
+        self.subscribers.clear()
+        self.discovery = ConcentratorDiscovery(self.settings.discovery, self._entropy)
+        self.pool = AddressPool(self.settings.network)
         self._alarms: list[tuple[float, int]] = []
         self._out: list[bytes] = []
-        self._events: deque[SubscriberEvent] = deque()
 
     def receive_frame(self, frame: bytes, now: float) -> None:
         """Handle one Ethernet frame from the line."""
         try:
             outer = ethernet.decode(frame)
-            packet = pppoe.decode(outer.payload)
             if outer.dst not in (self.mac, ethernet.BROADCAST) or ethernet.is_multicast(outer.src):
                 return
+            packet = pppoe.decode(outer.payload)
             peer = Peer(outer.src, outer.vlans)
             if outer.ethertype == ETH_PPPOE_SESSION:
                 self._session_packet(peer, packet, now)
+            elif outer.ethertype != ETH_PPPOE_DISCOVERY:
+                return
             elif packet.code == Code.PADT:
                 self._padt(peer, packet, now)
-            elif outer.ethertype == ETH_PPPOE_DISCOVERY:
+            else:
                 self._discovery_packet(peer, packet, now)
         except WireError as error:
             self.counters[f"discarded: {error}"] += 1
@@ -178,9 +185,13 @@ class Concentrator:
         while self._alarms:
             at, session_id = self._alarms[0]
             subscriber = self.subscribers.get(session_id)
-            if subscriber is not None and subscriber.alarm == at:
+            current = subscriber is not None and subscriber.alarm == at
+            if subscriber is not None and current and subscriber.link.next_timer() == at:
                 return at
             heapq.heappop(self._alarms)
+            if subscriber is not None and current:
+                subscriber.alarm = None
+                self._arm(session_id, subscriber)
         return None
 
     def handle_timer(self, now: float) -> None:
@@ -202,6 +213,35 @@ class Concentrator:
         subscriber = self.subscribers[session_id]
         subscriber.link.terminate(now, End(EndKind.HUNG_UP, text))
         self._after(session_id, subscriber, now)
+
+    def challenge(self, session_id: int, now: float) -> None:
+        """Demand another proof of an open session's client (RFC 1994 section 4.1)."""
+        subscriber = self.subscribers[session_id]
+        subscriber.link.challenge(now)
+        self._after(session_id, subscriber, now)
+
+    def renegotiate(self, session_id: int, now: float) -> None:
+        """Start an open session's LCP all over."""
+        subscriber = self.subscribers[session_id]
+        subscriber.link.renegotiate(now)
+        self._after(session_id, subscriber, now)
+
+    def cut(self, session_id: int, now: float) -> None:
+        """End a session with a PADT and nothing else."""
+        subscriber = self.subscribers[session_id]
+        subscriber.link.stop(now, End(EndKind.HUNG_UP, "Cut off by the concentrator."))
+        self._after(session_id, subscriber, now)
+
+    def drop(self, session_id: int, now: float) -> None:
+        """Forget a session without a word: its client has to find out by itself."""
+        subscriber = self.subscribers[session_id]
+        subscriber.link.stop(now, End(EndKind.HUNG_UP, "Dropped by the concentrator."))
+        self._after(session_id, subscriber, now, said_goodbye=True)
+
+    def say(self, session_id: int, payload: bytes) -> None:
+        """Put a PPP packet of one's own making on a session's line."""
+        peer = self.subscribers[session_id].peer
+        self._send(peer, ETH_PPPOE_SESSION, PppoePacket(Code.SESSION, session_id, payload))
 
     def note_traffic(self, session_id: int) -> None:
         """Data arrived from that client."""
@@ -226,7 +266,7 @@ class Concentrator:
 
     def _session_packet(self, peer: Peer, packet: PppoePacket, now: float) -> None:
         subscriber = self.subscribers.get(packet.session_id)
-        if subscriber is None or subscriber.peer.mac != peer.mac or packet.code != Code.SESSION:
+        if subscriber is None or not subscriber.peer.is_at(peer) or packet.code != Code.SESSION:
             self.counters["discarded: unknown session"] += 1
             return
         subscriber.link.receive(packet.payload, now)
@@ -234,7 +274,7 @@ class Concentrator:
 
     def _padt(self, peer: Peer, packet: PppoePacket, now: float) -> None:
         subscriber = self.subscribers.get(packet.session_id)
-        if subscriber is not None and subscriber.peer.mac == peer.mac:
+        if subscriber is not None and subscriber.peer.is_at(peer):
             subscriber.link.stop(now, End(EndKind.PEER_ENDED, "The client ended the session (PADT)."))
             self._after(packet.session_id, subscriber, now, said_goodbye=True)
 
@@ -256,11 +296,14 @@ class Concentrator:
             self._events.append(SubscriberEvent(session_id, subscriber.peer, subscriber.grant, event, link.mtu))
             if isinstance(event, LinkEnded):
                 self._forget(session_id, subscriber, said_goodbye)
-        alarm = link.next_timer()
-        if alarm != subscriber.alarm:
-            subscriber.alarm = alarm
-            if alarm is not None:
-                heapq.heappush(self._alarms, (alarm, session_id))
+        self._arm(session_id, subscriber)
+
+    def _arm(self, session_id: int, subscriber: Subscriber) -> None:
+        """Keep an entry in the heap that comes up no later than the link's earliest timer."""
+        timer = subscriber.link.next_timer()
+        if timer is not None and (subscriber.alarm is None or timer < subscriber.alarm):
+            subscriber.alarm = timer
+            heapq.heappush(self._alarms, (timer, session_id))
 
     def _forget(self, session_id: int, subscriber: Subscriber, said_goodbye: bool) -> None:
         if not said_goodbye:

@@ -34,7 +34,7 @@ RESEND = 3.0
 """Seconds between repeated PAP requests or CHAP challenges."""
 ATTEMPTS = 10
 PATIENCE = 30.0
-"""How long a CHAP client waits for the concentrator's verdict."""
+"""How long a CHAP client waits for the concentrator's first verdict, however often that challenges."""
 MAX_RETRIES = 2
 """How often an MS-CHAPv2 Failure with R=1 is answered with another try."""
 
@@ -92,7 +92,6 @@ class PapClient(Authentication):
     def __init__(self, user: str, password: str) -> None:
         super().__init__()
         self._credentials = auth.encode_pap_request(user.encode(), password.encode())
-        self._identifier = 0
         self._sent = 0
         self._answered = False
 
@@ -101,9 +100,10 @@ class PapClient(Authentication):
         self._send(now)
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take an Ack or Nak of our request."""
+        """Take an Ack or Nak of one of our requests: a slow concentrator may answer the first of several."""
         packet = control.decode(data)
-        if packet.code not in (PapCode.ACK, PapCode.NAK) or packet.identifier != self._identifier or self._answered:
+        ours = 1 <= packet.identifier <= self._sent
+        if packet.code not in (PapCode.ACK, PapCode.NAK) or not ours or self._answered:
             raise Discard("unexpected PAP packet")
         self._answered = True
         self._decide(packet.code == PapCode.ACK, printable(auth.decode_pap_message(packet.data)))
@@ -116,14 +116,13 @@ class PapClient(Authentication):
             self._give_up(f"no answer to {ATTEMPTS} PAP requests")
 
     def _send(self, now: float) -> None:
-        self._identifier = self._sent + 1
         self._sent += 1
-        self.out.append(ControlPacket(PapCode.REQUEST, self._identifier, self._credentials))
+        self.out.append(ControlPacket(PapCode.REQUEST, self._sent, self._credentials))
         self.deadline = now + RESEND
 
 
 class ChapClient(Authentication):
-    """Answers Challenges; never resends by itself, since the concentrator repeats its Challenge (RFC 1994 section 4.1)."""
+    """Answers Challenges; resends nothing by itself: the concentrator repeats its Challenge (RFC 1994 section 4.1)."""
 
     protocol = Protocol.CHAP
 
@@ -148,14 +147,14 @@ class ChapClient(Authentication):
         packet = control.decode(data)
         if packet.code == ChapCode.CHALLENGE:
             value, _ = auth.decode_chap_value(packet.data)
-            self._answer(packet.identifier, value, now)
+            self._answer(packet.identifier, value)
         elif packet.code in (ChapCode.SUCCESS, ChapCode.FAILURE):
             if self._challenge is None or packet.identifier != self._challenge[0] or not self._undecided:
                 raise Discard("unexpected CHAP verdict")
             if packet.code == ChapCode.SUCCESS:
                 self._succeed(packet.data)
             else:
-                self._fail(packet, now)
+                self._fail(packet)
         else:
             raise Discard("unexpected CHAP packet")
 
@@ -163,7 +162,7 @@ class ChapClient(Authentication):
         """The concentrator has been silent for too long."""
         self._give_up(f"no verdict in {PATIENCE:.0f} s")
 
-    def _answer(self, identifier: int, challenge: bytes, now: float) -> None:
+    def _answer(self, identifier: int, challenge: bytes) -> None:
         if self._method is AuthMethod.MSCHAPV2 and len(challenge) != mschapv2.CHALLENGE_SIZE:
             raise Discard("MS-CHAPv2 challenge not of 16 octets")
         if self._challenge != (identifier, challenge):
@@ -171,7 +170,6 @@ class ChapClient(Authentication):
             value = self._compute(identifier, challenge)
             self._response = auth.encode_chap_value(value, self._user)
             self._undecided = True
-            self.deadline = now + PATIENCE
         self.out.append(ControlPacket(ChapCode.RESPONSE, identifier, self._response))
 
     def _compute(self, identifier: int, challenge: bytes) -> bytes:
@@ -193,7 +191,7 @@ class ChapClient(Authentication):
             shown = message[42:].partition(b"M=")[2] if self._method is AuthMethod.MSCHAPV2 else message
             self._decide(True, printable(shown))
 
-    def _fail(self, packet: ControlPacket, now: float) -> None:
+    def _fail(self, packet: ControlPacket) -> None:
         self._undecided = False
         if self._method is AuthMethod.CHAP:
             self._decide(False, printable(packet.data))
@@ -202,7 +200,7 @@ class ChapClient(Authentication):
         challenge = _hex(fields.get("C", ""))
         if fields.get("R") == "1" and len(challenge) == mschapv2.CHALLENGE_SIZE and self._retries < MAX_RETRIES:
             self._retries += 1
-            self._answer((packet.identifier + 1) & 0xFF, challenge, now)
+            self._answer((packet.identifier + 1) & 0xFF, challenge)
             return
         text = fields.get("M") or mschapv2.FAILURES.get(fields.get("E", "")) or packet.data.decode("utf-8", "replace")
         self._decide(False, printable(text.encode()))

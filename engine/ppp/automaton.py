@@ -10,8 +10,8 @@ How a layer usually comes up, seen from one side:
     Req-Sent --RCA--> Ack-Rcvd --RCR+--> Opened          the peer took our options first, then we took its
     Req-Sent --RCR+--> Ack-Sent --RCA--> Opened          or the other way round
 
-and down: `Close` leads through Closing (our Terminate-Request is out) to Closed; a Terminate-Request from the peer leads
-through Stopping to Stopped, where a new Configure-Request of the peer starts all over.
+and down: `Close` leads through Closing (our Terminate-Request is out) to Closed; a Terminate-Request from the peer
+leads through Stopping to Stopped, where a new Configure-Request of the peer starts all over.
 
 The table below is the RFC's own, cell by cell, so that it can be laid beside the text and compared. A cell reads
 `action,action/state`; a dash is an illegal transition. The letter behind a state is one of the RFC's footnotes:
@@ -20,9 +20,9 @@ The table below is the RFC's own, cell by cell, so that it can be laid beside th
     p  passive option: one may wait in Stopped for the peer; we don't, the session gives up and dials again
     x  crossed connection: an Ack that arrives twice; see the RCA event in section 4.3
 
-Actions: tlu this-layer-up, tld this-layer-down, tls this-layer-started, tlf this-layer-finished, irc initialise-restart-
-count, zrc zero-restart-count, scr/sca/scn send-configure-request/ack/nak-or-reject, str/sta send-terminate-request/ack,
-scj send-code-reject, ser send-echo-reply.
+Actions: tlu this-layer-up, tld this-layer-down, tls this-layer-started, tlf this-layer-finished, irc
+initialise-restart-count, zrc zero-restart-count, scr/sca/scn send-configure-request/ack/nak-or-reject, str/sta
+send-terminate-request/ack, scj send-code-reject, ser send-echo-reply.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 Column = Literal["asked", "offered", "agreed", "refused"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NegotiatedFact:
     """One negotiated value, as text; empty where nothing was said."""
 
@@ -26,17 +26,10 @@ class Facts:
 
     def note(self, name: str, column: Column, value: object) -> None:
         """Write one cell; a later value replaces an earlier one."""
-        fact = self.by_name.get(name, NegotiatedFact())
-        match column:
-            case "asked":
-                fact = replace(fact, asked=str(value))
-            case "offered":
-                fact = replace(fact, offered=str(value))
-            case "agreed":
-                fact = replace(fact, agreed=str(value))
-            case "refused":
-                fact = replace(fact, refused=str(value))
-        self.by_name[name] = fact
+        fact = self.by_name.get(name)
+        if fact is None:
+            fact = self.by_name[name] = NegotiatedFact()
+        setattr(fact, column, str(value))
 
     def clear(self) -> None:
         """Forget everything, before a new dial."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from engine.ppp.facts import Facts
 from engine.ppp.negotiator import Judgement, Verdict
-from engine.settings import AuthMethod
+from engine.settings import DEFAULT_MRU, AuthMethod
 from engine.wire.auth import ChapAlgorithm
 from engine.wire.control import LcpOption, Option
 from engine.wire.ppp import Protocol
@@ -73,11 +73,18 @@ class LcpWishes:
     """What one side of a link wants of LCP."""
 
     mru: int
-    """The largest packet we take; also the most we believe a peer's MRU, since it is what the Ethernet carries."""
+    """The largest packet we take."""
     may_authenticate_with: tuple[AuthMethod, ...] = ()
     """Methods we let the peer demand of us, best first."""
     demand: tuple[AuthMethod, ...] = ()
     """Methods we demand of the peer, one of them, best first; empty for a client."""
+    odd: tuple[Option, ...] = ()
+    """Options that make no sense, asked for to try a peer."""
+
+    @property
+    def peer_mru(self) -> int:
+        """The most we believe a peer's MRU: what PPPoE carries, or more where RFC 4638 was agreed."""
+        return max(self.mru, DEFAULT_MRU)
 
 
 class LcpOptions:
@@ -93,7 +100,7 @@ class LcpOptions:
         """Ask for everything again, with a new magic number."""
         self.magic = self._new_magic()
         self.mru = self._wishes.mru
-        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.mru)
+        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.peer_mru)
         self.authenticate_with: AuthMethod | None = None
         """What we have agreed to prove ourselves with."""
         self.demanded: AuthMethod | None = self._wishes.demand[0] if self._wishes.demand else None
@@ -101,7 +108,7 @@ class LcpOptions:
         self.refused_auth = ""
         """The last authentication protocol the peer wanted and we wouldn't do, for a failure's text."""
         self.looped_back = 0
-        """How often the peer's magic number was our own: more than once means we hear ourselves."""
+        """How often in a row the peer's magic number was our own: more than once means we hear ourselves."""
         self._rejected: set[int] = set()
 
     def request(self) -> list[Option]:
@@ -109,6 +116,7 @@ class LcpOptions:
         wanted = [
             Option(LcpOption.MRU, self.mru.to_bytes(2, "big")),
             Option(LcpOption.MAGIC, self.magic),
+            *self._wishes.odd,
         ]
         if self.demanded is not None:
             wanted.insert(1, Option(LcpOption.AUTHENTICATION, AUTH_VALUES[self.demanded]))
@@ -130,7 +138,7 @@ class LcpOptions:
         match option.type:
             case LcpOption.MRU if len(value) == 2:
                 asked = int.from_bytes(value, "big")
-                fits = min(max(asked, MIN_MRU), self._wishes.mru)
+                fits = min(max(asked, MIN_MRU), self._wishes.peer_mru)
                 return _ack_or_nak(option, fits.to_bytes(2, "big"))
             case LcpOption.MAGIC if len(value) == 4:
                 if value == self.magic and LcpOption.MAGIC not in self._rejected:
@@ -158,8 +166,10 @@ class LcpOptions:
 
     def peer_agreed(self, options: Sequence[Option]) -> None:
         """Take over what we acknowledged."""
-        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.mru)
+        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.peer_mru)
         self.authenticate_with = None
+        self.refused_auth = ""
+        self.looped_back = 0
         for option in options:
             if option.type == LcpOption.MRU:
                 self.peer_mru = int.from_bytes(option.value, "big")

@@ -42,6 +42,9 @@ NCPS = (Protocol.IPCP, Protocol.IPV6CP)
 PROBE_TRIES = 3
 PROBE_WAIT = 1.0
 """Seconds between full-size Echo-Requests (RFC 4638 section 5.2)."""
+ECHO_HEADER = 4
+"""Octets of an echo packet before its magic number."""
+LOOPED_BACK = "We hear our own packets: the line is looped back."
 
 
 class Phase(StrEnum):
@@ -201,9 +204,12 @@ class Link:
         self._echo_at: float | None = None
         self._echo_misses = 0
         self._echo_sent: dict[int, float] = {}
+        self._loop_noticed = False
         self._probe_at: float | None = None
         self._probes = 0
         self._probe_ids: set[int] = set()
+        self._announced: set[int] = set()
+        """Network protocols that were said to be open."""
         self._path_mtu = DEFAULT_MRU
         self._events: deque[LinkEvent] = deque()
         self._out: list[bytes] = []
@@ -218,10 +224,11 @@ class Link:
         self._settle(now)
 
     def terminate(self, now: float, end: End) -> None:
-        """End the link in an orderly way; LinkEnded follows when the peer has agreed, or has been asked often enough."""
+        """End the link in an orderly way; LinkEnded follows when the peer agrees, or has been asked often enough."""
         if self.phase is Phase.DEAD:
             return
-        self._end = self._end or end
+        if self._end is None or end.kind is EndKind.HUNG_UP:
+            self._end = end
         self._enter(Phase.TERMINATE)
         self._lcp.close(now)
         self._settle(now)
@@ -233,8 +240,6 @@ class Link:
         if self.phase is Phase.DEAD:
             return
         self._end = end
-        self._lcp.down(now)
-        self._settle(now)
         self._finish()
         self._out.clear()
 
@@ -326,6 +331,8 @@ class Link:
         if protocol == Protocol.LCP:
             self._lcp.receive(information, now)
             self._echo_misses = 0
+            if self._options.looped_back >= self._timing.max_failure:
+                self._fail(EndKind.LOOPED_BACK, LOOPED_BACK, now)
         elif protocol in AUTH_PROTOCOLS:
             if protocol not in self._auths:
                 raise Discard("authentication that was not negotiated")
@@ -368,7 +375,9 @@ class Link:
         if len(packet.data) < 4:
             raise Discard("Echo-Request without a magic number")
         if self._is_own_magic(packet.data[:4]):
-            self._events.append(Notice("An Echo-Request carries our own magic number: the line is looped back."))
+            if not self._loop_noticed:
+                self._loop_noticed = True
+                self._events.append(Notice("An Echo-Request carries our own magic number: the line is looped back."))
             raise Discard("looped back")
         reply = ControlPacket(Code.ECHO_REPLY, packet.identifier, self._options.magic + packet.data[4:])
         self._emit(Protocol.LCP, reply)
@@ -376,15 +385,16 @@ class Link:
     def _echo_reply(self, packet: ControlPacket, now: float) -> None:
         if self._lcp.state is not State.OPENED:
             raise Discard("Echo-Reply while LCP is not open")
+        if self._is_own_magic(packet.data[:4]):
+            raise Discard("looped back")
         sent = self._echo_sent.pop(packet.identifier, None)
         if sent is None:
             raise Discard("Echo-Reply to nothing we sent")
-        if self._is_own_magic(packet.data[:4]):
-            raise Discard("looped back")
         self.rtt = now - sent
-        if packet.identifier in self._probe_ids and self._probe_at is not None:
+        whole = len(packet.data) == self._full_size() - ECHO_HEADER
+        if packet.identifier in self._probe_ids and whole and self._probe_at is not None:
             self._probe_at = None
-            self._path_mtu = self._side.lcp.mru
+            self._path_mtu = self._full_size()
             self._events.append(MtuVerified(self.mtu))
 
     def _identification(self, packet: ControlPacket, now: float) -> None:
@@ -423,7 +433,7 @@ class Link:
             self._events.append(MtuVerified(self.mtu))
             return
         self._probes += 1
-        padding = bytes(self._full_size() - 8)
+        padding = bytes(self._full_size() - ECHO_HEADER - len(self._options.magic))
         identifier = self._send_lcp(Code.ECHO_REQUEST, self._options.magic + padding)
         self._echo_sent[identifier] = now
         self._probe_ids.add(identifier)
@@ -470,10 +480,12 @@ class Link:
         self._lcp.max_packet = options.peer_mru
         self._echo_misses = 0
         self._echo_sent.clear()
+        self._loop_noticed = False
         if self._keepalive.interval > 0:
             self._echo_at = now + self._keepalive.interval
         if self._full_size() > DEFAULT_MRU:
             self._probes = 0
+            self._probe_ids.clear()
             self._probe_at = now
         if self._side.lcp.demand and options.demanded is None:
             self._fail(EndKind.AUTH_METHOD, "The client refuses to authenticate.", now)
@@ -497,20 +509,26 @@ class Link:
     def _lcp_down(self, now: float) -> None:
         self._echo_at = self._probe_at = None
         self._path_mtu = DEFAULT_MRU
-        for ncp in self._ncps.values():
-            ncp.down(now)
+        self._drop_upper_layers()
+        if self.phase is Phase.TERMINATE:
+            return
+        if self._lcp.state is not State.STOPPING:
+            self._enter(Phase.ESTABLISH)
+            return
+        if self._end is None and self._lcp.failure is None:
+            # A concentrator whose CHAP Failure was lost says it this way (RFC 1994 section 4.2).
+            during = " during authentication" if self.phase is Phase.AUTHENTICATE else ""
+            text = f"The concentrator ended the session with a Terminate-Request{during}."
+            self._end = End(EndKind.PEER_ENDED, text)
+        self._enter(Phase.TERMINATE)
+
+    def _drop_upper_layers(self) -> None:
+        """Without LCP there is no authentication and no network protocol, and nothing more is said in their name."""
         for number, ncp in self._ncps.items():
-            for signal in ncp.take_signals():
-                if signal is Signal.DOWN:
-                    self._closed(number)
+            ncp.out.clear()
+            self._closed(number)
         self._ncps.clear()
         self._auths.clear()
-        if self.phase is not Phase.TERMINATE:
-            stopping = self._lcp.state is State.STOPPING
-            self._enter(Phase.TERMINATE if stopping else Phase.ESTABLISH)
-            if stopping and self._end is None:
-                text = "The concentrator ended the session with a Terminate-Request."
-                self._end = End(EndKind.PEER_ENDED, text)
 
     def _authentication_decided(self, number: int, method: AuthMethod, auth: Authentication, now: float) -> None:
         result, auth.result = auth.result, None
@@ -577,14 +595,18 @@ class Link:
                     now,
                 )
             else:
+                self._announced.add(number)
                 self._events.append(Ipv4Opened(ipv4))
         elif number == Protocol.IPV6CP and self._ipv6cp is not None:
             ipv6 = self._ipv6cp.agreed()
             if ipv6 is not None:
+                self._announced.add(number)
                 self._events.append(Ipv6Opened(ipv6))
 
     def _closed(self, number: int) -> None:
-        self._events.append(Ipv4Closed() if number == Protocol.IPCP else Ipv6Closed())
+        if number in self._announced:
+            self._announced.remove(number)
+            self._events.append(Ipv4Closed() if number == Protocol.IPCP else Ipv6Closed())
 
     def _fail(self, kind: EndKind, text: str, now: float) -> None:
         self.terminate(now, End(kind, text))
@@ -592,15 +614,14 @@ class Link:
     def _finish(self) -> None:
         if self.phase is not Phase.DEAD:
             self._lcp.deadline = self._echo_at = self._probe_at = None
-            self._ncps.clear()
-            self._auths.clear()
+            self._drop_upper_layers()
             self._enter(Phase.DEAD)
             self._events.append(LinkEnded(self._end or self._why_finished()))
 
     def _why_finished(self) -> End:
         """The reason for an end that LCP came to by itself."""
         if self._options.looped_back > 1:
-            return End(EndKind.LOOPED_BACK, "We hear our own packets: the line is looped back.")
+            return End(EndKind.LOOPED_BACK, LOOPED_BACK)
         if self._options.refused_auth:
             wanted = self._options.refused_auth
             return End(

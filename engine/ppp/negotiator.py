@@ -132,6 +132,7 @@ class Negotiator:
         self._naks_received = 0
         self._request: tuple[Option, ...] = ()
         self._awaiting_answer = False
+        self._answered_at = 0.0
         self._acked: ControlPacket | None = None
         self._acked_at = 0.0
 
@@ -167,10 +168,7 @@ class Negotiator:
         """To be called when `deadline` has passed; calling it early does nothing."""
         if self.deadline is not None and now >= self.deadline:
             self.deadline = None
-            if self._restart_count == 0 and self.state not in (
-                State.CLOSING,
-                State.STOPPING,
-            ):
+            if self._restart_count <= 0 and self.state not in (State.CLOSING, State.STOPPING):
                 self.failure = Failure.NO_ANSWER
             self._run(Event.TO_PLUS if self._restart_count > 0 else Event.TO_MINUS, now)
 
@@ -250,29 +248,30 @@ class Negotiator:
 
     def _configure_ack(self, packet: ControlPacket, now: float) -> None:
         options = control.decode_options(packet.data)
-        if self._expects(packet):
+        if self._is_answer(packet):
             if options != self._request:
                 raise Discard("Configure-Ack of other options")
+            if self.state is State.OPENED and now - self._answered_at <= self.timing.restart:
+                raise Discard("duplicated Configure-Ack")
             self._awaiting_answer = False
+            self._answered_at = now
             self._naks_received = 0
             self.handler.ours_agreed(options)
         self._run(Event.RCA, now)
 
     def _configure_nak(self, packet: ControlPacket, now: float) -> None:
         options = control.decode_options(packet.data)
-        if self._expects(packet):
-            self._awaiting_answer = False
+        if self._is_answer(packet):
             self._bargain(self.handler.naked, options, now)
         else:
             self._run(Event.RCN, now)
 
     def _configure_reject(self, packet: ControlPacket, now: float) -> None:
         options = control.decode_options(packet.data)
-        if self._expects(packet):
+        if self._is_answer(packet):
             ours = iter(self._request)
             if not options or not all(option in ours for option in options):
                 raise Discard("Configure-Reject of options not sent")
-            self._awaiting_answer = False
             self._bargain(self.handler.rejected, options, now)
         else:
             self._run(Event.RCN, now)
@@ -284,6 +283,7 @@ class Negotiator:
         now: float,
     ) -> None:
         """Take the peer's Nak or Reject, as long as it may still lead somewhere."""
+        self._awaiting_answer = False
         self._naks_received += 1
         if self._naks_received > 2 * self.timing.max_failure:
             self.failure = Failure.ENDLESS_NAKS
@@ -292,15 +292,14 @@ class Negotiator:
         take(options)
         self._run(Event.RCN, now)
 
-    def _expects(self, packet: ControlPacket) -> bool:
-        """Whether a reply is checked: true where a request of ours is under way, false where none can be.
+    def _is_answer(self, packet: ControlPacket) -> bool:
+        """Whether this answers our latest request; false in the states that have none, where the table alone decides.
 
-        Raises Discard if its identifier isn't the one of a request that still waits for its answer; a duplicated Ack
-        is thereby ignored as well.
+        Raises Discard if it answers another request (RFC 1661 sections 5.2 to 5.4).
         """
         if self.state < State.REQ_SENT:
             return False
-        if packet.identifier != self._identifier_of_request or not self._awaiting_answer:
+        if packet.identifier != self._identifier_of_request:
             raise Discard("wrong identifier")
         return True
 

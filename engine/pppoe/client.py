@@ -22,7 +22,17 @@ PADI_TIMEOUTS = (1.0, 2.0, 4.0, 8.0)
 PADR_TIMEOUTS = (1.0, 2.0, 4.0)
 MAX_ROUNDS = 2
 """How often an unanswered PADR leads back to a PADI before the attempt is given up."""
-HOST_UNIQ_SIZE = 12
+KEY_SIZE = 8
+"""Octets of the part of Host-Uniq that stays with a session, so that even a late answer finds its way."""
+ROUND_SIZE = 4
+"""Octets of the part that is new in each round."""
+MAX_OFFERS = 16
+"""PADOs kept while the window is open; more than this is a flood."""
+
+ECHOED = (TagType.AC_COOKIE, TagType.RELAY_SESSION_ID)
+"""Tags of a PADO that the PADR returns unmodified."""
+MAX_DISCOVERY_PAYLOAD = 1500 - pppoe.HEADER
+"""The longest discovery payload that fits every Ethernet."""
 
 _LIMIT_WORDS = (
     "too many",
@@ -54,7 +64,7 @@ class DiscoverySettings:
     max_payload: int = DEFAULT_MRU
     """Over 1492 asks for RFC 4638."""
     pado_window: float = 0.0
-    """Seconds to collect PADOs; 0 takes the first that fits."""
+    """Seconds to collect PADOs; 0 takes the first that fits, and so does a filter that only one can fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,8 @@ class Offer:
 
     mac: bytes
     ac_name: str
-    services: tuple[str, ...]
+    exact_service: bool
+    """Whether it names the very service asked for; an empty wish is also met by any other."""
     echo: tuple[Tag, ...]
     """Cookie and relay id, to be copied into the PADR unmodified."""
     max_payload: int | None
@@ -94,11 +105,13 @@ class Discovery:
     def __init__(
         self,
         settings: DiscoverySettings,
+        key: bytes,
         entropy: Callable[[int], bytes],
         counters: Counter[str],
     ) -> None:
         self.stage = Stage.IDLE
         self.host_uniq = b""
+        """The session's key, and what is new in each round."""
         self.deadline: float | None = None
         self.result: Found | End | None = None
         self.out: list[tuple[bytes, PppoePacket]] = []
@@ -108,6 +121,7 @@ class Discovery:
         self.padi_at = self.pado_at = self.padr_at = self.pads_at = 0.0
         """When each step of the latest round happened, 0 for not yet."""
         self._settings = settings
+        self._key = key
         self._entropy = entropy
         self._counters = counters
         self._tries = 0
@@ -122,20 +136,14 @@ class Discovery:
         self._started_at = now
         self._begin_round(now)
 
-    def receive(self, source: bytes, packet: PppoePacket, now: float) -> None:
-        """Handle a PADO or PADS that carries our Host-Uniq; raises WireError for bad tags.
-
-        The caller has checked the destination and that the source is no multicast address.
-        """
-        tags = pppoe.decode_tags(packet.payload)
-        if pppoe.find(tags, TagType.HOST_UNIQ) != self.host_uniq:
-            self._counters["discarded: wrong Host-Uniq"] += 1
-        elif packet.code == Code.PADO and self.stage is Stage.PADI_SENT:
+    def receive(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...], now: float) -> None:
+        """Handle a PADO or PADS; the caller has checked both addresses, and that Host-Uniq is this round's."""
+        if packet.code == Code.PADO and self.stage is Stage.PADI_SENT:
             self._pado(source, packet, tags, now)
         elif packet.code == Code.PADS and self.stage is Stage.PADR_SENT:
             self._pads(source, packet, tags, now)
         else:
-            self._counters[f"discarded: {_code_name(packet.code)} out of state"] += 1
+            self._counters[f"discarded: {Code(packet.code).name} out of state"] += 1
 
     def handle_timer(self, now: float) -> None:
         """Do what is due; calling it early does nothing."""
@@ -173,7 +181,7 @@ class Discovery:
     def _begin_round(self, now: float) -> None:
         """From the start: broadcast, with a new Host-Uniq and no memory of earlier offers."""
         self._rounds += 1
-        self.host_uniq = self._entropy(HOST_UNIQ_SIZE)
+        self.host_uniq = self._key + self._entropy(ROUND_SIZE)
         self.offers.clear()
         self.chosen = None
         self._tries = 0
@@ -192,44 +200,47 @@ class Discovery:
         if offer is None:
             return
         self.offers.append(offer)
-        if self._settings.pado_window <= 0:
+        if self._settings.pado_window <= 0 or self._settings.ac.mac is not None:
             self._request(offer, now)
         elif len(self.offers) == 1:
             self.deadline = now + self._settings.pado_window
 
     def _read_offer(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...]) -> Offer | None:
         """The offer, if it is whole and one that we want."""
+        name = pppoe.find(tags, TagType.AC_NAME)
+        ac = self._settings.ac
+        unwanted_name = ac.name is not None and name is not None and name != ac.name.encode()
+        if unwanted_name or (ac.mac is not None and source != ac.mac):
+            stranger = f"{printable(name or b'')} ({format_mac(source)})"
+            if stranger not in self._strangers:
+                self._strangers = [*self._strangers, stranger][-4:]
+            self._counters["discarded: PADO of another concentrator"] += 1
+            return None
         error = pppoe.error_text(tags)
         if error is not None:
             self._refusal = refusal(error, "PADO")
             return None
-        name = pppoe.find(tags, TagType.AC_NAME)
         services = tuple(tag.value for tag in tags if tag.type == TagType.SERVICE_NAME)
         wanted = self._settings.service.encode()
         if packet.session_id != 0 or name is None or not services or (wanted and wanted not in services):
             self._counters["discarded: incomplete PADO"] += 1
             return None
-        ac = self._settings.ac
-        if (ac.mac is not None and source != ac.mac) or (ac.name is not None and name != ac.name.encode()):
-            stranger = f"{printable(name)} ({format_mac(source)})"
-            if stranger not in self._strangers:
-                self._strangers = [*self._strangers, stranger][-4:]
-            self._counters["discarded: PADO of another concentrator"] += 1
+        echo = tuple(tag for tag in tags if tag.type in ECHOED)
+        if len(pppoe.encode_tags((*self._own_tags(), *echo))) > MAX_DISCOVERY_PAYLOAD:
+            self._counters["discarded: PADO too long to answer"] += 1
             return None
-        if any(offer.mac == source for offer in self.offers):
+        if len(self.offers) == MAX_OFFERS or any(offer.mac == source for offer in self.offers):
+            self._counters["discarded: surplus PADO"] += 1
             return None
-        echo = tuple(tag for tag in tags if tag.type in (TagType.AC_COOKIE, TagType.RELAY_SESSION_ID))
-        return Offer(
-            source,
-            printable(name),
-            tuple(map(printable, services)),
-            echo,
-            pppoe.max_payload(tags),
-        )
+        return Offer(source, printable(name), wanted in services, echo, pppoe.max_payload(tags))
 
     def _best_offer(self) -> Offer:
-        """Of equals, the one that answered first."""
-        return self.offers[0]
+        """Exactly the service asked for, then the payload asked for; of equals, the one that answered first."""
+        wanted = self._settings.max_payload
+        return max(
+            self.offers,
+            key=lambda offer: (offer.exact_service, wanted > DEFAULT_MRU and (offer.max_payload or 0) >= wanted),
+        )
 
     def _request(self, offer: Offer, now: float) -> None:
         self.pado_at = now
@@ -302,10 +313,3 @@ class Discovery:
     def _finish(self, result: Found | End) -> None:
         self.result = result
         self.stop()
-
-
-def _code_name(code: int) -> str:
-    try:
-        return Code(code).name
-    except ValueError:
-        return f"code 0x{code:02x}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from engine.settings import DEFAULT_MRU
 from engine.wire import pppoe
-from engine.wire.ethernet import VlanTag
+from engine.wire.ethernet import VlanTag, vlan_ids
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
 ECHOED = (TagType.HOST_UNIQ, TagType.RELAY_SESSION_ID)
@@ -35,11 +35,26 @@ class ConcentratorSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a concentrator says that has had enough (RFC 2516 appendix A)."""
+
+    code: Code
+    """PADO or PADS."""
+    tag: TagType
+    """One of the error tags."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """Where a client is: session ids are the concentrator's, but frames must come from the client's own place."""
 
     mac: bytes
     vlans: tuple[VlanTag, ...] = ()
+
+    def is_at(self, other: Peer) -> bool:
+        """Whether both are the same place, whatever the priority of their frames."""
+        return self.mac == other.mac and vlan_ids(self.vlans) == vlan_ids(other.vlans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,8 @@ class ConcentratorDiscovery:
     def __init__(self, settings: ConcentratorSettings, entropy: Callable[[int], bytes]) -> None:
         self.counters: Counter[str] = Counter()
         self.sessions: dict[int, Peer] = {}
+        self.refusal: Refusal | None = None
+        """While this is set, every request is refused with it."""
         self._settings = settings
         self._secret = entropy(32)
         self._per_mac: Counter[bytes] = Counter()
@@ -78,12 +95,14 @@ class ConcentratorDiscovery:
             or services[0].decode("utf-8", "replace") in self._settings.services
         )
         if packet.code == Code.PADI:
-            return (self._offer(peer, tags, services[0]) if known else None), None
+            return self._answer_padi(peer, tags, services[0], known), None
         if packet.code != Code.PADR:
             return None, None
         if not hmac.compare_digest(pppoe.find(tags, TagType.AC_COOKIE) or b"", self._cookie(peer)):
             self.counters["discarded: wrong cookie"] += 1
             return None, None
+        if self.refusal is not None and self.refusal.code == Code.PADS:
+            return self._refuse(tags, self.refusal.tag, self.refusal.text), None
         if not known:
             return self._refuse(tags, TagType.SERVICE_NAME_ERROR, "No such service here"), None
         return self._grant(peer, packet, tags, services[0])
@@ -94,6 +113,11 @@ class ConcentratorDiscovery:
         if peer is not None:
             self._per_mac[peer.mac] -= 1
             self._answered.pop(self._request_of.pop(session_id), None)
+
+    def _answer_padi(self, peer: Peer, tags: tuple[Tag, ...], service: bytes, known: bool) -> PppoePacket | None:
+        if self.refusal is not None and self.refusal.code == Code.PADO:
+            return self._refuse(tags, self.refusal.tag, self.refusal.text, Code.PADO)
+        return self._offer(peer, tags, service) if known else None
 
     def _offer(self, peer: Peer, tags: tuple[Tag, ...], service: bytes) -> PppoePacket:
         offered = [
@@ -130,14 +154,15 @@ class ConcentratorDiscovery:
         payload = max(DEFAULT_MRU, min(wanted, self._settings.max_payload))
         return pads, Granted(session_id, peer, service.decode("utf-8", "replace"), payload)
 
-    def _refuse(self, tags: tuple[Tag, ...], kind: TagType, text: str) -> PppoePacket:
+    def _refuse(self, tags: tuple[Tag, ...], kind: TagType, text: str, code: Code = Code.PADS) -> PppoePacket:
         service = pppoe.find(tags, TagType.SERVICE_NAME) or b""
         answer = [
             Tag(TagType.SERVICE_NAME, service),
+            Tag(TagType.AC_NAME, self._settings.name.encode()),
             Tag(kind, text.encode()),
             *self._echo(tags),
         ]
-        return PppoePacket(Code.PADS, 0, pppoe.encode_tags(answer))
+        return PppoePacket(code, 0, pppoe.encode_tags(answer))
 
     def _echo(self, tags: tuple[Tag, ...]) -> list[Tag]:
         echoed = [tag for tag in tags if tag.type in ECHOED]
@@ -151,7 +176,7 @@ class ConcentratorDiscovery:
         return echoed
 
     def _cookie(self, peer: Peer) -> bytes:
-        place = peer.mac + b"".join(tag.vid.to_bytes(2, "big") for tag in peer.vlans)
+        place = peer.mac + b"".join(vid.to_bytes(2, "big") for vid in vlan_ids(peer.vlans))
         return hmac.digest(self._secret, place, hashlib.sha256)[:COOKIE_SIZE]
 
     def _free_id(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from engine.wire.errors import Malformed, WireError
@@ -13,6 +14,8 @@ VLAN_TPIDS = frozenset((0x8100, 0x88A8))
 MAX_VLANS = 2
 MIN_FRAME = 60
 """The shortest frame a card sends, its checksum not counted; shorter ones are padded with zeros."""
+
+_MAC = re.compile("[0-9A-Fa-f]{1,2}(?:[:-][0-9A-Fa-f]{1,2}){5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,11 @@ def encode(frame: EthernetFrame) -> bytes:
     return frame.dst + frame.src + tags + frame.ethertype.to_bytes(2, "big") + frame.payload
 
 
+def vlan_ids(vlans: tuple[VlanTag, ...]) -> tuple[int, ...]:
+    """The VLAN ids, outer first: what tells one VLAN from another, whatever the priority."""
+    return tuple(tag.vid for tag in vlans) if vlans else ()
+
+
 def is_multicast(mac: bytes) -> bool:
     """True for multicast and broadcast addresses, which no frame may come from."""
     return bool(mac[0] & 1)
@@ -86,7 +94,6 @@ def format_mac(mac: bytes) -> str:
 
 def parse_mac(text: str) -> bytes:
     """The reverse of `format_mac`; raises ValueError for anything but six octets in hex."""
-    parts = text.replace("-", ":").split(":")
-    if len(parts) != 6 or not all(0 < len(part) <= 2 for part in parts):
+    if not _MAC.fullmatch(text):
         raise ValueError(f"not a MAC address: {text!r}")
-    return bytes(int(part, 16) for part in parts)
+    return bytes(int(part, 16) for part in text.replace("-", ":").split(":"))
