@@ -1,0 +1,242 @@
+"""The journal of open PPPoE sessions on disk: what a crash would leave open at the concentrator.
+
+A concentrator answers no PADI of a client whose session it believes to be open, for half an hour or more, until it gets
+that session's PADT. So every session is noted here before LCP starts; what an earlier run has left in the journal are
+ghosts. The owner sends `padt_frame` for each, and then says that they are `closed`.
+
+The file is text, one record a line: `+` opened or `-` closed, own MAC, concentrator's MAC, session id, VLAN tags as
+TPID and TCI, and the CRC-32 of all that. Records are only appended; a line that is torn or whose sum is wrong says
+nothing. A file that has grown long is replaced, by rename, by one that says the same in fewer lines. The boot id on
+its second line tells whether the host was restarted since; ghosts count all the same, for the concentrator knows
+nothing of that.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from zlib import crc32
+
+from engine.session import FourKeys
+from engine.wire import ethernet, pppoe
+from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, EthernetFrame, VlanTag
+from engine.wire.pppoe import PppoePacket
+
+SLACK = 4096
+"""Lines that may be superfluous before the file is replaced; about 50 octets each."""
+
+_MAGIC = b"souppp ghosts 1\n"
+_TRIES = 100
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class GhostError(Exception):
+    """The journal can't be used or written: one line for the operator."""
+
+
+def padt_frame(keys: FourKeys) -> bytes:
+    """The Ethernet frame with the PADT that ends this session (RFC 2516 section 5.5)."""
+    packet = pppoe.encode(PppoePacket(pppoe.Code.PADT, keys.session_id, b""))
+    return ethernet.encode(EthernetFrame(keys.peer_mac, keys.own_mac, ETH_PPPOE_DISCOVERY, packet, keys.vlans))
+
+
+class GhostJournal:
+    """The journal of one card, locked for as long as this object is open; for one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the journal over from an earlier run, or begin one; makes its folder, mode 0700, where there is none.
+
+        Raises GhostError if another instance holds it, if the file is not a journal, or if it can't be opened. Nothing
+        is written yet, so that ghosts can be ended even on a full disk. The lock is a flock(2): it ends with the
+        process, and with children that were forked and have not called exec.
+        """
+        self.path = path
+        self._stale = True
+        """The file may lack something, or be from an earlier run: the next record replaces it."""
+        self._lines = 0
+        try:
+            self._fd: int | None = self._lock()
+            try:
+                boot, noted = self._read(self._fd)
+                self._noted = dict.fromkeys(noted, False)
+                """Every session that is open by the file; True for those of this run."""
+                self.host_restarted = bool(noted) and boot != _BOOT_ID.read_bytes().strip()
+                """Whether the ghosts are from before the host's last start."""
+            except BaseException:
+                os.close(self._fd)
+                raise
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def ghosts(self) -> list[FourKeys]:
+        """The sessions that an earlier run left open, less those since closed or opened anew; oldest first."""
+        return [keys for keys, ours in self._noted.items() if not ours]
+
+    def opened(self, sessions: list[FourKeys]) -> None:
+        """Note sessions as open; they are on the disk when this returns. One disk flush a call, however many they are.
+
+        Raises GhostError if the disk fails; the next call that succeeds makes up for it.
+        """
+        new = [keys for keys in sessions if keys not in self._noted]
+        self._noted.update(dict.fromkeys(sessions, True))
+        self._append(b"+", new)
+
+    def closed(self, sessions: list[FourKeys]) -> None:
+        """Note sessions as closed, ghosts too, after their PADT was sent; as `opened`, which see."""
+        known = [keys for keys in dict.fromkeys(sessions) if keys in self._noted]
+        for keys in known:
+            del self._noted[keys]
+        self._append(b"-", known)
+
+    def close(self) -> None:
+        """Unlock. The file, and its folder if nothing else is in it, stay only if sessions are still noted as open.
+
+        Closing twice does no harm. Raises GhostError.
+        """
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
+        try:
+            if not self._noted:
+                # Whoever waits for the lock sees that the file it opened is gone, and makes a new one.
+                self.path.unlink(missing_ok=True)
+                _sync_folder(self.path.parent)
+                with suppress(OSError):
+                    self.path.parent.rmdir()
+        except OSError as error:
+            raise self._failed(error) from None
+        finally:
+            os.close(fd)
+
+    def _lock(self) -> int:
+        """Open the file, locked; again if it was replaced or removed in between."""
+        folder = self.path.parent
+        for _ in range(_TRIES):
+            if not folder.exists():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _sync_folder(folder.parent)
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                here, there = os.fstat(fd), os.stat(self.path, follow_symlinks=False)
+            except BlockingIOError:
+                os.close(fd)
+                raise GhostError(
+                    f"{self.path} is in use: another souppp-tui works on this card. Leave that one first."
+                ) from None
+            except FileNotFoundError:
+                os.close(fd)
+                continue
+            if os.path.samestat(here, there):
+                return fd
+            os.close(fd)
+        raise GhostError(f"{self.path} can't be made, or vanishes again and again.")
+
+    def _read(self, fd: int) -> tuple[bytes, list[FourKeys]]:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise GhostError(f"{self.path} is not a plain file. Move it away.")
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read()
+        if data[: len(_MAGIC)] != _MAGIC[: len(data)]:
+            raise GhostError(f"{self.path} is not a journal of open sessions. Move it away.")
+        return replay(data)
+
+    def _append(self, sign: bytes, sessions: list[FourKeys]) -> None:
+        if self._fd is None or not (sessions or self._stale):
+            return
+        try:
+            if self._stale or self._lines + len(sessions) > len(self._noted) + SLACK:
+                self._replace()
+            else:
+                self._stale = True
+                _write_all(self._fd, b"".join(_record(sign, keys) for keys in sessions))
+                os.fdatasync(self._fd)
+                self._stale = False
+                self._lines += len(sessions)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _replace(self) -> None:
+        """Put a new file in the place of the old one, and the lock with it."""
+        assert self._fd is not None
+        self._stale = True
+        new = self.path.with_name(self.path.name + ".new")
+        new.unlink(missing_ok=True)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            records = b"".join(_record(b"+", keys) for keys in self._noted)
+            _write_all(fd, _MAGIC + _BOOT_ID.read_bytes().strip() + b"\n" + records)
+            os.fsync(fd)
+            new.rename(self.path)
+        except OSError:
+            os.close(fd)
+            new.unlink(missing_ok=True)
+            raise
+        old, self._fd = self._fd, fd
+        os.close(old)
+        _sync_folder(self.path.parent)
+        self._lines = len(self._noted)
+        self._stale = False
+
+    def _failed(self, error: OSError) -> GhostError:
+        return GhostError(
+            f"{self.path}: {error.strerror}. Sessions left open by a crash may not be ended at the next start."
+        )
+
+
+def replay(data: bytes) -> tuple[bytes, list[FourKeys]]:
+    """(boot id, sessions open at the end) of a journal's octets, which may be cut anywhere; never raises."""
+    lines = data.split(b"\n")
+    opened: dict[FourKeys, None] = {}
+    for line in lines[2:]:
+        match _parse(line):
+            case b"+", keys:
+                opened[keys] = None
+            case b"-", keys:
+                opened.pop(keys, None)
+    return b"".join(lines[1:2]), list(opened)
+
+
+def _record(sign: bytes, keys: FourKeys) -> bytes:
+    vlans = ",".join(f"{tag.tpid:04x}{tag.tci:04x}" for tag in keys.vlans) or "-"
+    told = f"{keys.own_mac.hex()} {keys.peer_mac.hex()} {keys.session_id:04x} {vlans}".encode()
+    text = sign + b" " + told
+    return text + b" %08x\n" % crc32(text)
+
+
+def _parse(line: bytes) -> tuple[bytes, FourKeys] | None:
+    text, _, checksum = line.rpartition(b" ")
+    if checksum != b"%08x" % crc32(text):
+        return None
+    try:
+        sign, own, peer, session_id, vlans = text.decode().split(" ")
+        tags = tuple(_vlan(tag) for tag in vlans.split(",")) if vlans != "-" else ()
+        return sign.encode(), FourKeys(bytes.fromhex(own), bytes.fromhex(peer), int(session_id, 16), tags)
+    except ValueError:
+        return None
+
+
+def _vlan(text: str) -> VlanTag:
+    number = int(text, 16)
+    return VlanTag(number & 0xFFF, number >> 13 & 7, number >> 16, bool(number & 0x1000))
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make new and vanished names in a folder last."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
