@@ -1,0 +1,76 @@
+# make run      set everything up and open the console on the embedded lab (as root)
+# make setup    set everything up; the command is then at .venv/bin/souppp-tui
+# make test     set-up, then all tests (as root, or those that need root are skipped)
+# make check    linters, types and import contracts
+# make screenshots, make bench-datapath, make bench-console, make fuzz SECONDS=60
+# make clean    remove all that the above made, but for Debian packages
+#
+# Nothing is written outside this folder but Debian packages. What is up to date is not made again.
+
+SECONDS ?= 60
+
+bin := .venv/bin
+# The name holds the folder: a virtual environment does not survive being moved.
+installed := .venv/installed-in$(subst /,-,$(CURDIR))
+export PIP_NO_CACHE_DIR := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
+
+.PHONY: run setup dev test check screenshots bench-datapath bench-console fuzz clean help packages test-packages helper
+
+run: setup
+	@$(bin)/souppp-tui --lab
+
+setup: packages $(installed) helper build/bcc-headers
+
+dev: setup test-packages $(installed)-dev
+
+test: dev
+	$(bin)/python -m pytest
+
+check: setup $(installed)-dev
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+	$(bin)/lint-imports --cache-dir build/import-linter
+
+screenshots: dev
+	$(bin)/python scripts/screenshots
+
+bench-datapath: dev
+	$(bin)/python benchmarks/datapath.py
+
+bench-console: dev
+	$(bin)/python benchmarks/console.py
+
+fuzz: dev
+	scripts/fuzz $(SECONDS)
+
+clean:
+	rm -rf .venv build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+packages:
+	@scripts/setup packages
+
+test-packages: packages
+	@scripts/setup test-packages
+
+helper: | packages
+	@$(MAKE) --silent -C engine/datapath
+
+build/bcc-headers: scripts/bcc-headers | packages
+	@mkdir -p build
+	@scripts/bcc-headers $@
+	@touch $@
+
+$(installed): pyproject.toml | packages
+	@scripts/setup environment .
+	@touch $@
+
+$(installed)-dev: pyproject.toml $(installed)
+	@scripts/setup environment '.[dev]'
+	@touch $@
