@@ -1,0 +1,226 @@
+"""The lab's provider, a process of its own in a network namespace of its own.
+
+Run as `python -m engine.lab.server` with a `LabOrder` as JSON on its first line of standard input. It answers on
+standard output with `unshared` (its namespace is there, now give it the card), then `ready` or `error: …`. It ends when
+its standard input closes, and with it everything that it made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from pyroute2 import IPRoute
+
+from engine import host
+from engine.datapath import Datapath, DatapathError, SessionKey
+from engine.datapath.tun import open_tun
+from engine.lab.concentrator import Concentrator, LabSettings, SubscriberEvent
+from engine.netns import unshare_net
+from engine.ppp.link import Ipv4Closed, Ipv4Opened, LinkEnded
+from engine.pppoe.concentrator import ConcentratorSettings
+from engine.settings import AuthMethod
+from engine.xdp import XdpError, XdpProgram
+
+DEVICE = "subscribers"
+"""The provider's end of all sessions: one TUN device, its packets sorted to sessions by address."""
+TICK = 2.0
+CHUNK = bytes(1 << 16)
+
+
+@dataclass(frozen=True, slots=True)
+class LabOrder:
+    """What the lab's concentrator is to be; all of it JSON."""
+
+    card: str = "provider"
+    name: str = "souppp-lab"
+    password: str = "lab"
+    auth: tuple[str, ...] = ("chap", "pap", "mschapv2")
+    network: str = "100.64.0.0/16"
+    services: tuple[str, ...] = ()
+    max_sessions: int = 16384
+    max_payload: int = 1492
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> LabOrder:
+        """The reverse."""
+        values = json.loads(line)
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def lab_settings(order: LabOrder) -> LabSettings:
+    """The concentrator's settings for an order: any user name is welcome with the one password."""
+    return LabSettings(
+        discovery=ConcentratorSettings(
+            name=order.name,
+            services=order.services,
+            max_sessions=order.max_sessions,
+            max_payload=order.max_payload,
+        ),
+        any_account=True,
+        any_password=order.password,
+        auth=tuple(AuthMethod(word) for word in order.auth),
+        network=order.network,
+    )
+
+
+class Server:
+    """The concentrator on its card."""
+
+    def __init__(self, order: LabOrder, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the card. Raises HostError, XdpError or DatapathError."""
+        card = host.card(order.card)
+        self._loop = loop
+        self._concentrator = Concentrator(lab_settings(order), card.mac, os.urandom)
+        self._program = XdpProgram.attach(order.card, card.queues)
+        self._datapath = Datapath(order.card, card.queues, self._program.xsk_map_fd)
+        self._tun = open_tun(DEVICE)
+        self._datapath.open_routed_egress(self._tun)
+        self._free_slots = list(range(16383, -1, -1))
+        self._slots: dict[int, int] = {}
+        self._received: dict[int, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.address = str(self._concentrator.pool.own)
+        prefix = int(order.network.partition("/")[2])
+        with IPRoute() as route:
+            (index,) = route.link_lookup(ifname=DEVICE)
+            route.link("set", index=index, state="up", mtu=order.max_payload)
+            route.addr("add", index=index, address=self.address, prefixlen=prefix)
+        loop.add_reader(self._datapath.control_fd, self._control_frames)
+        loop.call_later(TICK, self._tick)
+
+    def close(self) -> None:
+        """Hang up on everyone and give the card back."""
+        now = time.monotonic()
+        for session_id in list(self._concentrator.subscribers):
+            self._concentrator.hang_up(session_id, now)
+        self._pump()
+        self._loop.remove_reader(self._datapath.control_fd)
+        self._datapath.close()
+        self._program.close()
+        os.close(self._tun)
+
+    def _control_frames(self) -> None:
+        now = time.monotonic()
+        for frame in self._datapath.receive_control():
+            self._concentrator.receive_frame(frame, now)
+        self._pump()
+
+    def _timer_expired(self) -> None:
+        self._timer = None
+        self._concentrator.handle_timer(time.monotonic())
+        self._pump()
+
+    def _tick(self) -> None:
+        """Clients that sent data are alive."""
+        self._loop.call_later(TICK, self._tick)
+        traffic = self._datapath.traffic(max(self._slots.values(), default=-1) + 1)
+        for session_id, slot in self._slots.items():
+            received = traffic[slot * 4]
+            if received != self._received.get(session_id):
+                self._received[session_id] = received
+                self._concentrator.note_traffic(session_id)
+
+    def _pump(self) -> None:
+        while (event := self._concentrator.next_event()) is not None:
+            self._event(event)
+        frames = self._concentrator.frames_to_send(time.monotonic())
+        while frames:
+            frames = frames[self._datapath.send_control(frames) :]
+            if frames:
+                time.sleep(0.0005)
+        due = self._concentrator.next_timer()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._timer_expired) if due is not None else None
+
+    def _event(self, event: SubscriberEvent) -> None:
+        match event.event:
+            case Ipv4Opened():
+                slot = self._free_slots.pop()
+                self._slots[event.session_id] = slot
+                key = SessionKey(self._concentrator.mac, event.peer.mac, event.session_id, event.peer.vlans)
+                self._datapath.add_routed_session(slot, key, event.mtu, ipv4=event.grant.client.packed)
+            case Ipv4Closed() | LinkEnded() if event.session_id in self._slots:
+                slot = self._slots.pop(event.session_id)
+                self._received.pop(event.session_id, None)
+                self._datapath.remove_session(slot)
+                self._free_slots.append(slot)
+
+
+class Page(BaseHTTPRequestHandler):
+    """Tells each caller the address it came from; a number as the path is answered with so many octets."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer one request."""
+        size = self.path.strip("/")
+        if size.isdigit():
+            self._octets(int(size))
+        else:
+            body = f"Your address is {self.client_address[0]}\n".encode()
+            self._head(len(body))
+            self.wfile.write(body)
+
+    def _octets(self, size: int) -> None:
+        self._head(size)
+        while size > 0:
+            self.wfile.write(CHUNK[:size])
+            size -= len(CHUNK)
+
+    def _head(self, size: int) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the lab is quiet."""
+
+
+class WebServer(ThreadingHTTPServer):
+    """The web server behind the concentrator."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A caller that hangs up in the middle is no news."""
+
+
+def main() -> None:
+    """Run the provider until standard input closes."""
+    order = LabOrder.from_json(sys.stdin.readline())
+    unshare_net()
+    print("unshared", flush=True)
+    sys.stdin.readline()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        server = Server(order, loop)
+        web = WebServer((server.address, 80), Page)
+    except (host.HostError, XdpError, DatapathError, OSError) as error:
+        print(f"error: {error}", flush=True)
+        sys.exit(1)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    loop.add_reader(sys.stdin, loop.stop)
+    print("ready", flush=True)
+    try:
+        loop.run_forever()
+    finally:
+        server.close()
+
+
+if __name__ == "__main__":
+    main()
