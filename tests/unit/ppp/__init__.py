@@ -1,0 +1,1 @@
+"""Tests of the PPP machines, one at a time."""

@@ -1,0 +1,324 @@
+"""RFC 1661 section 4.1, all 160 cells: as a table, against the RFC's own text, and driven through a Negotiator.
+
+The copy below stands on its own: a line for each state, the sixteen cells in the order of `EVENTS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from engine.ppp.automaton import TABLE, TIMER_STATES, Action, Event, IllegalTransition, State, step
+from engine.ppp.negotiator import Discard, Judgement, Negotiator, Signal, Timing, Verdict
+from engine.wire import control
+from engine.wire.control import Code, ControlPacket, LcpOption, Option
+from engine.wire.ppp import Protocol
+
+from ..shared import shared
+
+EVENTS = "Up Down Open Close TO+ TO- RCR+ RCR- RCA RCN RTR RTA RUC RXJ+ RXJ- RXR".split()
+
+CELLS = {
+    State.INITIAL: "2 - tls/1 0 - - - - - - - - - - - -",
+    State.STARTING: "irc,scr/6 - 1 tlf/0 - - - - - - - - - - - -",
+    State.CLOSED: "- 0 irc,scr/6 2 - - sta/2 sta/2 sta/2 sta/2 sta/2 2 scj/2 2 tlf/2 2",
+    State.STOPPED: "- tls/1 3r 2 - - irc,scr,sca/8 irc,scr,scn/6 sta/3 sta/3 sta/3 3 scj/3 3 tlf/3 3",
+    State.CLOSING: "- 0 5r 4 str/4 tlf/2 4 4 4 4 sta/4 tlf/2 scj/4 4 tlf/2 4",
+    State.STOPPING: "- 1 5r 4 str/5 tlf/3 5 5 5 5 sta/5 tlf/3 scj/5 5 tlf/3 5",
+    State.REQ_SENT: "- 1 6 irc,str/4 scr/6 tlf/3p sca/8 scn/6 irc/7 irc,scr/6 sta/6 6 scj/6 6 tlf/3 6",
+    State.ACK_RCVD: "- 1 7 irc,str/4 scr/6 tlf/3p sca,tlu/9 scn/7 scr/6x scr/6x sta/6 6 scj/7 6 tlf/3 7",
+    State.ACK_SENT: "- 1 8 irc,str/4 scr/8 tlf/3p sca/8 scn/6 irc,tlu/9 irc,scr/8 sta/6 8 scj/8 8 tlf/3 8",
+    State.OPENED: (
+        "- tld/1 9r tld,irc,str/4 - - tld,scr,sca/8 tld,scr,scn/6 tld,scr/6x tld,scr/6x"
+        " tld,zrc,sta/5 tld,scr/6 scj/9 9 tld,irc,str/5 ser/9"
+    ),
+}
+ALL_CELLS = [
+    (state, Event(event), cell) for state, row in CELLS.items() for event, cell in zip(EVENTS, row.split(), strict=True)
+]
+cells = pytest.mark.parametrize(
+    ("state", "event", "cell"), ALL_CELLS, ids=[f"{state.name}-{event.value}" for state, event, _ in ALL_CELLS]
+)
+
+
+def split(cell: str) -> tuple[tuple[str, ...], State, str]:
+    """(actions, next state, footnote) of a cell that is no dash."""
+    found = re.fullmatch(r"(?:(.*)/)?(\d)([rpx]?)", cell)
+    assert found is not None
+    return tuple(filter(None, (found[1] or "").split(","))), State(int(found[2])), found[3]
+
+
+def test_there_are_160_cells() -> None:
+    assert len(ALL_CELLS) == len(State) * len(Event) == 160
+    assert [event.value for event in Event] == EVENTS
+
+
+@cells
+def test_the_table(state: State, event: Event, cell: str) -> None:
+    if cell == "-":
+        with pytest.raises(IllegalTransition):
+            step(state, event)
+        return
+    transition = step(state, event)
+    assert (tuple(action.value for action in transition.actions), transition.state, transition.footnote) == split(cell)
+
+
+def test_the_rfc_says_the_same() -> None:
+    text = shared("rfc", "rfc1661.txt").read_text()
+    section = text[text.index("\n4.1.  State Transition Table") : text.index("\n4.2.  States")]
+    found: dict[tuple[State, str], str] = {}
+    states: list[State] = []
+    for line in section.splitlines():
+        head, bar, rest = line.partition("|")
+        if not bar:
+            continue
+        words = rest.split()
+        if not head.strip() and words and all(word.isdigit() for word in words):
+            states = [State(int(word)) for word in words]
+        elif head.strip() in EVENTS:
+            for state, cell in zip(states, words, strict=True):
+                found[state, head.strip()] = cell
+    assert found == {(state, event.value): cell for state, event, cell in ALL_CELLS}
+
+
+def test_the_timer_runs_only_where_it_can_expire() -> None:
+    with_timeouts = {state for state, event, cell in ALL_CELLS if event is Event.TO_PLUS and cell != "-"}
+    assert with_timeouts == TIMER_STATES
+    assert {State.CLOSING, State.STOPPING, State.REQ_SENT, State.ACK_RCVD, State.ACK_SENT} == TIMER_STATES
+
+
+def test_only_three_actions_start_the_timer() -> None:
+    """Every way into a state with a timer starts it, or comes from a state where it runs already."""
+    starters = {Action.SCR, Action.STR, Action.ZRC}
+    for (state, _), transition in TABLE.items():
+        if transition.state in TIMER_STATES and state not in TIMER_STATES:
+            assert starters & set(transition.actions), (state, transition)
+
+
+# The same cells, seen from outside: a Negotiator is brought into the state, the event happens to it, and what comes
+# out is what the cell's actions say.
+
+GOOD = Option(LcpOption.MRU, b"\x05\xd4")
+BAD = Option(LcpOption.PFC)
+PACKETS = {
+    "scr": Code.CONFIGURE_REQUEST,
+    "sca": Code.CONFIGURE_ACK,
+    "scn": Code.CONFIGURE_REJECT,
+    "str": Code.TERMINATE_REQUEST,
+    "sta": Code.TERMINATE_ACK,
+    "scj": Code.CODE_REJECT,
+}
+UNKNOWN_CODE = 77
+RESTART = 3.0
+
+
+@dataclass
+class Simple:
+    """Asks for one option and accepts the same."""
+
+    agreed: list[str] = field(default_factory=list)
+
+    def reset(self) -> None:
+        self.agreed.clear()
+
+    def request(self) -> list[Option]:
+        return [GOOD]
+
+    def judge(self, option: Option) -> Judgement:
+        return (Verdict.ACK, option) if option.type == GOOD.type else (Verdict.REJECT, option)
+
+    def missing(self, options: Sequence[Option]) -> list[Option]:
+        return []
+
+    def peer_agreed(self, options: Sequence[Option]) -> None:
+        self.agreed.append("peer's")
+
+    def ours_agreed(self, options: Sequence[Option]) -> None:
+        self.agreed.append("ours")
+
+    def naked(self, options: Sequence[Option]) -> None:
+        pass
+
+    def rejected(self, options: Sequence[Option]) -> None:
+        pass
+
+
+class Driven:
+    """A Negotiator whose peer is the test."""
+
+    def __init__(self, tries: int = 5) -> None:
+        timing = Timing(first_restart=RESTART, restart=RESTART, max_configure=tries, max_terminate=tries)
+        self.machine = Negotiator(Protocol.LCP, Simple(), timing, {Code.ECHO_REQUEST: lambda packet, now: None})
+        self.now = 0.0
+        self.requests: list[ControlPacket] = []
+
+    def take(self) -> list[ControlPacket]:
+        packets = list(self.machine.out)
+        self.machine.out.clear()
+        self.requests += [packet for packet in packets if packet.code == Code.CONFIGURE_REQUEST]
+        return packets
+
+    def receive(self, code: int, identifier: int = 200, data: bytes = b"") -> None:
+        self.machine.receive(control.encode(ControlPacket(code, identifier, data)), self.now)
+
+    def request(self, *options: Option) -> None:
+        self.receive(Code.CONFIGURE_REQUEST, 99, control.encode_options(options))
+
+    def answer(self, code: int) -> None:
+        """To the latest request, or to none where none was sent."""
+        self.take()
+        latest = self.requests[-1] if self.requests else ControlPacket(0, 1, control.encode_options([GOOD]))
+        self.receive(code, latest.identifier, latest.data)
+
+    def expire(self) -> None:
+        assert self.machine.deadline is not None
+        self.now = self.machine.deadline
+        self.machine.handle_timer(self.now)
+
+    def to(self, state: State) -> Driven:
+        """By the shortest way, with time enough gone by that no packet passes for a duplicate."""
+        recipes: dict[State, Callable[[], object]] = {
+            State.INITIAL: lambda: None,
+            State.STARTING: lambda: self.machine.open(self.now),
+            State.CLOSED: lambda: self.machine.up(self.now),
+            State.STOPPED: lambda: (self.to(State.REQ_SENT), self.machine.protocol_rejected(self.now)),
+            State.CLOSING: lambda: (self.to(State.REQ_SENT), self.machine.close(self.now)),
+            State.STOPPING: lambda: (self.to(State.OPENED), self.receive(Code.CODE_REJECT, 5, b"\x01")),
+            State.REQ_SENT: lambda: (self.to(State.STARTING), self.machine.up(self.now)),
+            State.ACK_RCVD: lambda: (self.to(State.REQ_SENT), self.answer(Code.CONFIGURE_ACK)),
+            State.ACK_SENT: lambda: (self.to(State.REQ_SENT), self.request(GOOD)),
+            State.OPENED: lambda: (self.to(State.ACK_SENT), self.answer(Code.CONFIGURE_ACK)),
+        }
+        recipes[state]()
+        assert self.machine.state is state
+        self.take()
+        self.machine.take_signals()
+        if state is State.OPENED:
+            self.now += RESTART + 0.1
+        return self
+
+
+HAPPENINGS: dict[Event, Callable[[Driven], None]] = {
+    Event.UP: lambda it: it.machine.up(it.now),
+    Event.DOWN: lambda it: it.machine.down(it.now),
+    Event.OPEN: lambda it: it.machine.open(it.now),
+    Event.CLOSE: lambda it: it.machine.close(it.now),
+    Event.TO_PLUS: Driven.expire,
+    Event.TO_MINUS: Driven.expire,
+    Event.RCR_PLUS: lambda it: it.request(GOOD),
+    Event.RCR_MINUS: lambda it: it.request(GOOD, BAD),
+    Event.RCA: lambda it: it.answer(Code.CONFIGURE_ACK),
+    Event.RCN: lambda it: it.answer(Code.CONFIGURE_REJECT),
+    Event.RTR: lambda it: it.receive(Code.TERMINATE_REQUEST),
+    Event.RTA: lambda it: it.receive(Code.TERMINATE_ACK),
+    Event.RUC: lambda it: it.receive(UNKNOWN_CODE),
+    Event.RXJ_PLUS: lambda it: it.receive(Code.CODE_REJECT, data=bytes((Code.ECHO_REQUEST,))),
+    Event.RXJ_MINUS: lambda it: it.receive(Code.CODE_REJECT, data=bytes((Code.CONFIGURE_NAK,))),
+    Event.RXR: lambda it: it.receive(Code.ECHO_REQUEST, data=bytes(4)),
+}
+BY_OWNER = (Event.UP, Event.DOWN, Event.OPEN, Event.CLOSE)
+BY_TIMER = (Event.TO_PLUS, Event.TO_MINUS)
+
+
+@cells
+def test_the_negotiator(state: State, event: Event, cell: str) -> None:
+    # The counters are at zero when TO- is due, and above it otherwise.
+    driven = Driven(tries=0 if event is Event.TO_MINUS else 5).to(state)
+    if cell == "-":
+        if event in BY_TIMER:
+            assert driven.machine.deadline is None
+        elif event in BY_OWNER:
+            HAPPENINGS[event](driven)
+        else:
+            with pytest.raises(Discard):
+                HAPPENINGS[event](driven)
+        assert (driven.machine.state, driven.take(), driven.machine.take_signals()) == (state, [], [])
+        return
+    before = driven.machine.deadline
+    HAPPENINGS[event](driven)
+    actions, following, _ = split(cell)
+    assert driven.machine.state is following
+    sent = driven.take()
+    assert [packet.code for packet in sent] == [PACKETS[action] for action in actions if action in PACKETS]
+    signals = {Signal.UP: "tlu", Signal.DOWN: "tld", Signal.STARTED: "tls", Signal.FINISHED: "tlf"}
+    assert [signals[signal] for signal in driven.machine.take_signals()] == [
+        action for action in actions if action in signals.values()
+    ]
+    if following not in TIMER_STATES:
+        assert driven.machine.deadline is None
+    elif {"scr", "str", "zrc"} & set(actions):
+        assert driven.machine.deadline is not None
+        assert driven.machine.deadline > driven.now
+    else:
+        assert driven.machine.deadline == before
+
+
+def test_a_terminate_ack_has_the_requests_identifier() -> None:
+    driven = Driven().to(State.OPENED)
+    driven.receive(Code.TERMINATE_REQUEST, 42)
+    assert driven.take() == [ControlPacket(Code.TERMINATE_ACK, 42)]
+
+
+def test_an_ack_a_nak_and_a_reject_have_the_requests_identifier() -> None:
+    driven = Driven().to(State.REQ_SENT)
+    driven.request(GOOD)
+    driven.request(GOOD, BAD)
+    assert [packet.identifier for packet in driven.take()] == [99, 99]
+
+
+def test_after_max_configure_requests_the_layer_finishes() -> None:
+    driven = Driven(tries=10).to(State.REQ_SENT)
+    while driven.machine.deadline is not None:
+        driven.expire()
+    assert len(driven.requests) + len(driven.take()) == 10
+    assert driven.machine.state is State.STOPPED
+    assert driven.machine.take_signals() == [Signal.FINISHED]
+
+
+def test_after_max_terminate_requests_the_layer_finishes() -> None:
+    driven = Driven(tries=2).to(State.OPENED)
+    driven.machine.close(driven.now)
+    while driven.machine.deadline is not None:
+        driven.expire()
+    assert [packet.code for packet in driven.take()] == [Code.TERMINATE_REQUEST] * 2
+    assert driven.machine.state is State.CLOSED
+
+
+def test_a_duplicated_ack_does_not_flap_an_open_layer() -> None:
+    driven = Driven().to(State.ACK_SENT)
+    driven.answer(Code.CONFIGURE_ACK)
+    assert driven.machine.take_signals() == [Signal.UP]
+    driven.now += RESTART
+    with pytest.raises(Discard):
+        driven.answer(Code.CONFIGURE_ACK)
+    assert (driven.machine.state, driven.machine.take_signals()) == (State.OPENED, [])
+
+
+def test_a_repeated_request_is_acknowledged_again_without_flapping() -> None:
+    driven = Driven().to(State.ACK_RCVD)
+    driven.request(GOOD)
+    driven.now += RESTART
+    driven.request(GOOD)
+    assert [packet.code for packet in driven.take()] == [Code.CONFIGURE_ACK] * 2
+    assert (driven.machine.state, driven.machine.take_signals()) == (State.OPENED, [Signal.UP])
+
+
+def test_the_same_request_later_on_is_a_new_negotiation() -> None:
+    driven = Driven().to(State.ACK_RCVD)
+    driven.request(GOOD)
+    driven.take()
+    driven.machine.take_signals()
+    driven.now += RESTART + 0.1
+    driven.request(GOOD)
+    assert (driven.machine.state, driven.machine.take_signals()) == (State.ACK_SENT, [Signal.DOWN])
+
+
+def test_another_request_is_a_new_negotiation_at_once() -> None:
+    driven = Driven().to(State.ACK_RCVD)
+    driven.request(GOOD)
+    driven.take()
+    driven.receive(Code.CONFIGURE_REQUEST, 100, control.encode_options([GOOD]))
+    assert driven.machine.state is State.ACK_SENT

@@ -1,0 +1,59 @@
+"""Frames that other people's devices sent: they parse, and say what they are known to say."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from engine.wire import control, ethernet, ppp, pppoe
+from engine.wire.control import LcpOption
+from engine.wire.ppp import Protocol
+
+from ..shared import read_pcap, shared
+
+
+def test_padi_with_max_payload() -> None:
+    (frame,) = read_pcap(shared("captures", "tcpdump-padi-max-payload.pcap"))
+    outer = ethernet.decode(frame)
+    packet = pppoe.decode(outer.payload)
+    tags = pppoe.decode_tags(packet.payload)
+    assert (packet.code, packet.session_id) == (pppoe.Code.PADI, 0)
+    assert (pppoe.max_payload(tags) or 0) > 1492
+
+
+def test_lcp_echo() -> None:
+    for frame in read_pcap(shared("captures", "tcpdump-lcp-echo.pcap")):
+        packet = pppoe.decode(ethernet.decode(frame).payload)
+        protocol, information = ppp.decode(packet.payload)
+        assert protocol == Protocol.LCP
+        assert control.decode(information).code in (control.Code.ECHO_REQUEST, control.Code.ECHO_REPLY)
+
+
+def test_protocol_field_compression() -> None:
+    frames = read_pcap(shared("captures", "suricata-verify-pfc-http.pcap"))
+    compressed = 0
+    for frame in frames:
+        outer = ethernet.decode(frame)
+        assert outer.ethertype == ethernet.ETH_PPPOE_SESSION
+        payload = pppoe.decode(outer.payload).payload
+        protocol, information = ppp.decode(payload)
+        assert protocol == Protocol.IPV4
+        assert information[0] >> 4 == 4
+        compressed += payload[0] == 0x21
+    assert compressed
+
+
+def test_pppoe_inside_two_vlans() -> None:
+    frames = read_pcap(shared("captures", "zeek-pppoe-over-qinq.pcap"))
+    protocols: Counter[int] = Counter()
+    for frame in frames:
+        outer = ethernet.decode(frame)
+        assert ethernet.encode(outer) == frame
+        if outer.ethertype != ethernet.ETH_PPPOE_SESSION:
+            continue
+        assert len(outer.vlans) == 2
+        protocol, information = ppp.decode(pppoe.decode(outer.payload).payload)
+        protocols[protocol] += 1
+        if protocol == Protocol.LCP and (packet := control.decode(information)).code <= control.Code.CONFIGURE_REJECT:
+            kinds = [option.type for option in control.decode_options(packet.data)]
+            assert all(kind in LcpOption._value2member_map_ for kind in kinds)
+    assert protocols
