@@ -106,7 +106,7 @@ class LcpOptions:
         self.demanded: AuthMethod | None = self._wishes.demand[0] if self._wishes.demand else None
         """What the peer is to prove itself with."""
         self.refused_auth = ""
-        """The last authentication protocol the peer wanted and we wouldn't do, for a failure's text."""
+        """The last authentication protocol that the peer wanted and we wouldn't do."""
         self.looped_back = 0
         """How often in a row the peer's magic number was our own: more than once means we hear ourselves."""
         self._rejected: set[int] = set()
@@ -129,7 +129,7 @@ class LcpOptions:
         """Our view of one option of the peer."""
         verdict, wish = self._judge(option)
         self._facts.note(option_name(option.type), "offered", value_text(option))
-        if verdict is Verdict.REJECT:
+        if verdict is Verdict.REJECT or (verdict is Verdict.NAK and option.type == LcpOption.AUTHENTICATION):
             self._facts.note(option_name(option.type), "refused", value_text(option))
         return verdict, wish
 
@@ -168,13 +168,13 @@ class LcpOptions:
         """Take over what we acknowledged."""
         self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.peer_mru)
         self.authenticate_with = None
-        self.refused_auth = ""
         self.looped_back = 0
         for option in options:
             if option.type == LcpOption.MRU:
                 self.peer_mru = int.from_bytes(option.value, "big")
             elif option.type == LcpOption.AUTHENTICATION:
                 self.authenticate_with = next(m for m, value in AUTH_VALUES.items() if value == option.value)
+                self.refused_auth = ""
             if option.type not in (LcpOption.MRU, LcpOption.MAGIC):
                 self._facts.note(option_name(option.type), "agreed", value_text(option))
         self._facts.note("peer's MRU", "agreed", self.peer_mru)

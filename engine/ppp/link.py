@@ -208,6 +208,7 @@ class Link:
         self._probe_at: float | None = None
         self._probes = 0
         self._probe_ids: set[int] = set()
+        self._had_network = False
         self._announced: set[int] = set()
         """Network protocols that were said to be open."""
         self._path_mtu = DEFAULT_MRU
@@ -239,7 +240,7 @@ class Link:
         """The PPPoE session is gone: end at once, without another frame."""
         if self.phase is Phase.DEAD:
             return
-        self._end = end
+        self._end = self._explained(end)
         self._finish()
         self._out.clear()
 
@@ -519,7 +520,7 @@ class Link:
             # A concentrator whose CHAP Failure was lost says it this way (RFC 1994 section 4.2).
             during = " during authentication" if self.phase is Phase.AUTHENTICATE else ""
             text = f"The concentrator ended the session with a Terminate-Request{during}."
-            self._end = End(EndKind.PEER_ENDED, text)
+            self._end = self._explained(End(EndKind.PEER_ENDED, text))
         self._enter(Phase.TERMINATE)
 
     def _drop_upper_layers(self) -> None:
@@ -595,13 +596,16 @@ class Link:
                     now,
                 )
             else:
-                self._announced.add(number)
-                self._events.append(Ipv4Opened(ipv4))
+                self._announce(number, Ipv4Opened(ipv4))
         elif number == Protocol.IPV6CP and self._ipv6cp is not None:
             ipv6 = self._ipv6cp.agreed()
             if ipv6 is not None:
-                self._announced.add(number)
-                self._events.append(Ipv6Opened(ipv6))
+                self._announce(number, Ipv6Opened(ipv6))
+
+    def _announce(self, number: int, event: LinkEvent) -> None:
+        self._had_network = True
+        self._announced.add(number)
+        self._events.append(event)
 
     def _closed(self, number: int) -> None:
         if number in self._announced:
@@ -622,15 +626,9 @@ class Link:
         """The reason for an end that LCP came to by itself."""
         if self._options.looped_back > 1:
             return End(EndKind.LOOPED_BACK, LOOPED_BACK)
-        if self._options.refused_auth:
-            wanted = self._options.refused_auth
-            return End(
-                EndKind.AUTH_METHOD,
-                f"The concentrator insists on {wanted}, which is not allowed or not known.",
-            )
         match self._lcp.failure:
             case None:
-                return End(EndKind.PEER_ENDED, "The concentrator ended the session.")
+                return self._explained(End(EndKind.PEER_ENDED, "The concentrator ended the session."))
             case Failure.NO_ANSWER:
                 return End(
                     EndKind.NO_ANSWER,
@@ -638,6 +636,14 @@ class Link:
                 )
             case failure:
                 return End(EndKind.NOT_CONVERGING, f"LCP ended: {failure}.")
+
+    def _explained(self, end: End) -> End:
+        """A concentrator that ends a link after it was refused its authentication does so for that reason."""
+        wanted = self._options.refused_auth
+        if end.kind is not EndKind.PEER_ENDED or not wanted or self._had_network:
+            return end
+        text = f"The concentrator insists on {wanted}, which is not allowed or not known."
+        return End(EndKind.AUTH_METHOD, text)
 
     def _enter(self, phase: Phase) -> None:
         if phase is not self.phase:
