@@ -14,7 +14,6 @@ bin := .venv/bin
 installed := .venv/installed-in$(subst /,-,$(CURDIR))
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 
 .PHONY: run setup dev test check screenshots bench-datapath bench-console fuzz clean help packages test-packages helper
 

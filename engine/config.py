@@ -321,8 +321,8 @@ def compose(text: str, source: str) -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
-        # PyYAML may quote what it found, which could be part of a password.
-        problem_text = re.split("['\"]", error.problem or "", maxsplit=1)[0].strip()
+        # PyYAML may quote what it found, which could be part of a password; single characters are its punctuation.
+        problem_text = re.split(r"['\"](?!.['\"])(?<!['\"].['\"])", error.problem or "", maxsplit=1)[0].strip()
         raise ConfigError(f"{source}:{place}: not YAML: {problem_text}") from None
     if root is None:
         raise ConfigError(f"{source}:1:1: the file is empty; the least is   {LEAST}")
@@ -474,3 +474,9 @@ def values_of(session: SessionSettings) -> dict[str, Any]:
     }
     keys = (key for key in SESSION if key not in ("password_file", "count"))
     return {key: apart[key] if key in apart else getattr(session, SESSION[key].field) for key in keys}
+
+
+if __name__ == "__main__":
+    import json
+
+    print(json.dumps(schema(), indent=2))

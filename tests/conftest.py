@@ -12,16 +12,14 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from hypothesis.database import DirectoryBasedExampleDatabase
 
 from engine import netns
 
 ROOT = Path(__file__).resolve().parents[1]
 ACLAB = Path(os.environ.get("SOUPPP_ACLAB", ROOT.parent / "shared" / "aclab"))
 
-settings.register_profile(
-    "project", deadline=None, database=DirectoryBasedExampleDatabase(ROOT / "build" / "hypothesis")
-)
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build" / "hypothesis"))
+settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
 

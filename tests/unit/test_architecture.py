@@ -46,5 +46,5 @@ def test_each_contract_catches_a_violation(tmp_path: Path) -> None:
 def test_bcc_is_no_dependency() -> None:
     """PyPI's bcc is an unrelated package; the right one is Debian's python3-bpfcc."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
-    assert not [name for name in wanted if name.startswith("bcc")]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    assert not [name for group in groups for name in group if name.startswith("bcc")]

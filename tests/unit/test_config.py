@@ -1,0 +1,453 @@
+"""Configurations: what they mean, every mistake at its place, and edits that keep the rest of the text."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import config
+from engine.config import ConfigError, load, parse, schema
+from engine.config_edit import replace_session, rewrite, with_session, without_session
+from engine.settings import (
+    AcFilter,
+    AuthMethod,
+    DialSettings,
+    KeepaliveSettings,
+    LineId,
+    MacPolicy,
+    SessionSettings,
+    Settings,
+)
+from engine.wire.ethernet import VlanTag
+from tests.conftest import ROOT
+
+HERE = Path()
+FILE = Path("x.yaml")
+
+
+def read(text: str) -> Settings:
+    return parse(text, "x.yaml", HERE)
+
+
+def session(text: str) -> SessionSettings:
+    """The one session of an entry."""
+    (only,) = read(f"sessions:\n - {{name: a, {text}}}").sessions
+    return only
+
+
+def errors(text: str) -> tuple[str, ...]:
+    """What is wrong with a configuration; empty if nothing is."""
+    try:
+        read(text)
+    except ConfigError as refusal:
+        return refusal.errors
+    return ()
+
+
+def error(text: str) -> str:
+    (only,) = errors(text)
+    return only
+
+
+# --- meaning ---
+
+
+def test_least_configuration() -> None:
+    made = read("sessions:\n  - {name: home-01, user: alice, password: wonderland, autodial: true}\n")
+    assert made == Settings(sessions=(SessionSettings("home-01", "alice", "wonderland", autodial=True),))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("service: internet", {"service": "internet"}),
+        ("ac: bras-2", {"ac": AcFilter("bras-2")}),
+        ("ac: ''", {}),
+        ("ac: {mac: 02:ac:00:00:00:01}", {"ac": AcFilter(mac=bytes.fromhex("02ac00000001"))}),
+        ("ac: {name: x, mac: 02-AC-00-00-00-01}", {"ac": AcFilter("x", bytes.fromhex("02ac00000001"))}),
+        ("auth: [chap, mschapv2]", {"auth": (AuthMethod.CHAP, AuthMethod.MSCHAPV2)}),
+        ("mac: derived", {"mac_policy": MacPolicy.DERIVED}),
+        # YAML 1.1 reads this one as a number to base 60.
+        ("mac: 12:34:56:12:34:56", {"mac_policy": MacPolicy.FIXED, "mac": bytes.fromhex("123456123456")}),
+        ("vlan: 100", {"vlans": (VlanTag(100),)}),
+        ("vlan: 100.200", {"vlans": (VlanTag(100), VlanTag(200))}),
+        ("vlan: [7, 7]", {"vlans": (VlanTag(7), VlanTag(7))}),
+        ("vlan: []", {}),
+        ("vlan: {vid: 5, priority: 6, tpid: 0x88A8}", {"vlans": (VlanTag(5, 6, 0x88A8),)}),
+        ("vlan: [{vid: 5, tpid: 0x88a8}, 6]", {"vlans": (VlanTag(5, tpid=0x88A8), VlanTag(6))}),
+        ("mru: 1500", {"mru": 1500}),
+        ("ipv6: no", {"ipv6": False}),
+        ("circuit_id: 'olt 1/2'", {"line_id": LineId("olt 1/2")}),
+        ("remote_id: x", {"line_id": LineId(remote_id="x")}),
+        ("keepalive: {interval: 2.5}", {"keepalive": KeepaliveSettings(2.5)}),
+        ("keepalive: {interval: 0, failures: 9}", {"keepalive": KeepaliveSettings(0, 9)}),
+        ("device: wan0", {"device": "wan0"}),
+        ("password: '0123'", {"password": "0123"}),
+        ('password: "tab\\there"', {"password": "tab\there"}),
+    ],
+)
+def test_session_keys(text: str, expected: dict[str, object]) -> None:
+    assert session(text) == replace(SessionSettings("a"), **expected)
+
+
+def test_defaults_are_overridden_key_by_key(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from-file\n")
+    text = """
+defaults: {user: u, password_file: secret, mru: 1400, keepalive: {failures: 2}}
+sessions: [{name: a}, {name: b, user: v, password: own, keepalive: {interval: 5}}]
+"""
+    a, b = parse(text, "x.yaml", tmp_path).sessions
+    assert a == SessionSettings("a", "u", "from-file", mru=1400, keepalive=KeepaliveSettings(failures=2))
+    assert b == SessionSettings("b", "v", "own", mru=1400, keepalive=KeepaliveSettings(interval=5))
+
+
+def test_count_makes_many() -> None:
+    text = "sessions:\n - {name: 'load-{n:04}', user: 'u{n}', device: 'd{n:02}', password: '{n}', count: 12}\n"
+    made = read(text).sessions
+    assert len(made) == 12
+    assert made[0] == SessionSettings("load-0001", "u1", "{n}", device="d01")
+    assert made[11] == SessionSettings("load-0012", "u12", "{n}", device="d12")
+
+
+def test_braces_mean_nothing_without_count() -> None:
+    assert session("user: 'u{n}'").user == "u{n}"
+
+
+def test_dial_and_unwanted_networks() -> None:
+    made = read("sessions: []\ndial: {rate: 5, retry_max: 300, jitter: 0}\nunwanted_networks: [10.0.0.0/8]")
+    assert made.dial == DialSettings(rate=5, retry_max=300, jitter=0)
+    assert made.unwanted_networks == ("10.0.0.0/8",)
+
+
+def test_every_field_can_be_set() -> None:
+    """A field added to the settings but not to the tables would never be read."""
+    assert {key.field for key in config.SESSION.values()} - {"", "circuit_id", "remote_id"} | {
+        "mac_policy",
+        "line_id",
+    } == {each.name for each in fields(SessionSettings)}
+    assert {key.field for key in config.DIAL.values()} == {each.name for each in fields(DialSettings)}
+    assert {key.field for key in config.TOP.values()} - {""} == {each.name for each in fields(Settings)}
+
+
+# --- mistakes ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "1:1: the file is empty"),
+        ("# nothing", "1:1: the file is empty"),
+        ("- a", "1:1: must be a mapping"),
+        ("sessions: 4", "1:11: sessions: must be a list"),
+        ("sessions:", "1:10: sessions: must be a list"),
+        ("dial: {}", "1:1: sessions is missing"),
+        ("sessions: [3]", "1:12: must be a mapping"),
+        ("sessions: [{user: a}]", "1:12: name is missing"),
+        ("sessions: [{name: a, pasword: x}]", "1:22: unknown key pasword; did you mean password?"),
+        ("sessions: [{name: a, vlan: {prio: 1, vid: 2}}]", "1:29: vlan: unknown key prio; did you mean priority?"),
+        ("sessions: []\nsesions: []", "2:1: unknown key sesions; did you mean sessions?"),
+        ("sessions: [{name: a, mru: 1400, mru: 1400}]", "1:33: mru is set twice"),
+        ("sessions:\n- {name: a}\n- {name: a}", "3:10: name: a is already taken, on line 2"),
+        ("sessions: [{name: a, device: x}, {name: b, device: x}]", "1:52: device: x is already taken, on line 1"),
+        ("sessions: [{name: '{n}', count: 2}, {name: '2'}]", '1:44: name: "2" is already taken, on line 1'),
+        ("sessions: [{name: a, count: 2}]", "1:19: name: needs a number to differ by"),
+        ("sessions: [{name: '{n}', count: 2, device: x}]", "1:44: device: needs a number to differ by"),
+        ("sessions: [{name: a, device: aaaaaaaaaaaaaaaa}]", "1:30: device: must be a device name"),
+        ("sessions: [{name: '{n}', device: 'aaaaaaaaaaaaaa{n}', count: 10}]", "1:34: device: must be a device name"),
+        ("sessions: [{name: a, device: a/b}]", "1:30: device: must be a device name"),
+        ("sessions: [{name: 42}]", "1:19: name: must be text; put it in quotes"),
+        ("sessions: [{name: ''}]", "1:19: name: must not be empty"),
+        ('sessions: [{name: "a\\nb"}]', "1:19: name: must not contain control characters"),
+        ("sessions: [{name: a, autodial: maybe}]", "1:32: autodial: must be true or false"),
+        ("sessions: [{name: a, mru: big}]", "1:27: mru: must be a whole number from 128 to 1500"),
+        ("sessions: [{name: a, mru: '1400'}]", "1:27: mru: must be a whole number from 128 to 1500"),
+        ("sessions: [{name: a, mru: 01400}]", "1:27: mru: must be a whole number"),
+        ("sessions: [{name: a, mru: 9000}]", "1:27: mru: 9000 is out of range (128 to 1500)"),
+        ("sessions: [{name: a, mru: }]", "1:27: mru: has no value"),
+        (
+            "sessions: [{name: a, keepalive: {interval: .nan}}]",
+            "1:44: keepalive: interval: must be a number from 0 to 3600",
+        ),
+        ("sessions: [{name: a, mac: 01:00:00:00:00:01}]", "1:27: mac: must be card or derived, or a MAC address"),
+        ("sessions: [{name: a, mac: 00:00:00:00:00:00}]", "1:27: mac: must be card or derived, or a MAC address"),
+        ("sessions: [{name: a, mac: 02:00:00:00:01}]", "1:27: mac: must be card or derived, or a MAC address"),
+        ("sessions: [{name: a, ac: {mac: ff:ff:ff:ff:ff:ff}}]", "1:32: ac: mac: must be a MAC address"),
+        ("sessions: [{name: a, vlan: 4095}]", "1:28: vlan: 4095 is out of range (1 to 4094)"),
+        ("sessions: [{name: a, vlan: 100.0}]", "1:28: vlan: 0 is out of range (1 to 4094)"),
+        ("sessions: [{name: a, vlan: [1, 2, 3]}]", "1:28: vlan: must be a list of 0 to 2 items"),
+        ("sessions: [{name: a, vlan: [{priority: 1}]}]", "1:29: vlan: vid is missing"),
+        ("sessions: [{name: a, vlan: {vid: 1, tpid: 0x9100}}]", "1:43: vlan: tpid: must be 0x8100 or 0x88a8"),
+        ("sessions: [{name: a, auth: []}]", "1:28: auth: must be a list of 1 to 3 items"),
+        ("sessions: [{name: a, auth: [pap, pap]}]", "1:28: auth: has the same item twice"),
+        ("sessions: [{name: a, auth: [eap]}]", "1:29: auth: must be mschapv2 or chap or pap"),
+        ("sessions: [{name: a, auth: chap}]", "1:28: auth: must be a list of 1 to 3 items"),
+        ("sessions: [{name: a, count: 0}]", "1:29: count: 0 is out of range (1 to 16384)"),
+        ("sessions: [{name: a, password: x, password_file: y}]", "1:50: password_file: there is a password too"),
+        ("sessions: []\ndial: {rate: 0}", "2:14: dial: rate: 0 is out of range (0.1 to 10000)"),
+        ("sessions: []\ndial: {retry_min: 61}", "2:7: dial: retry_max must not be less than retry_min"),
+        ("sessions: []\nunwanted_networks: [10.0.0.1/8]", "2:21: unwanted_networks: must be an IPv4 network"),
+        ("sessions: []\nunwanted_networks: [10]", "2:21: unwanted_networks: must be an IPv4 network"),
+        ("sessions: []\ndefaults: {name: a}", "2:12: unknown key name"),
+        ("sessions: []\n---\nsessions: []", "2:1: a second document starts here"),
+        ("sessions: &a []", "1:11: anchors (&, *) are not supported"),
+        ("sessions: [{<<: {name: a}, name: b}]", "1:13: merge keys (<<) are not supported"),
+        ("sessions: [{[a]: b, name: c}]", "1:13: a key must be a plain word"),
+        ("sessions: [{name: a\n", "2:1: not YAML: did not find expected ',' or '}'"),
+        ("sessions: [{name: \ta}]\n\x00", "2:1: not YAML: character U+0000 is not allowed"),
+    ],
+)
+def test_each_mistake_has_its_place(text: str, expected: str) -> None:
+    found = [line for line in errors(text) if expected in line]
+    assert found, errors(text)
+    assert all(re.match(r"x\.yaml:\d+:\d+: [^\n]+$", line) for line in errors(text))
+
+
+@pytest.mark.parametrize("piece", ["[", "{a: ", "- ", "? "])
+def test_hostile_depth(piece: str) -> None:
+    assert error(piece * 100_000).endswith(": nested deeper than 16 levels")
+
+
+def test_all_mistakes_at_once_in_the_order_of_the_file() -> None:
+    text = """\
+sessions:
+  - name: a
+    mru: big
+    vlan: [0, {vid: 5000}]
+  - user: b
+  - {name: c, nome: d}
+dail: {}
+"""
+    assert [line.split(":")[1] for line in errors(text)] == ["3", "4", "4", "5", "6", "7"]
+
+
+def test_password_file(tmp_path: Path) -> None:
+    def reads(octets: bytes) -> str:
+        (tmp_path / "p").write_bytes(octets)
+        (only,) = parse("sessions: [{name: a, password_file: p}]", "x", tmp_path).sessions
+        return only.password
+
+    assert reads(b"wonderland\n") == "wonderland"
+    assert reads(b" w\xc3\xb6nder \r\n") == " wönder "
+    for bad in (b"\xff", b"two\nlines\n", b"x" * 256):
+        with pytest.raises(ConfigError, match=r"x:1:37: password_file: .*p "):
+            reads(bad)
+    with pytest.raises(ConfigError, match=r"x:1:37: password_file: .*/none: no such file"):
+        parse("sessions: [{name: a, password_file: none}]", "x", tmp_path)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        parse("sessions: [{name: a, password_file: /dev/zero}]", "x", tmp_path)
+
+
+@pytest.mark.parametrize("loader", [config.LOADER, yaml.SafeLoader])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{name: a, password: hunter2, mru: 0}",
+        "{name: a, password: 22222222}",
+        "{name: a, password: [hunter2]}",
+        "{name: a, password: {hunter2: hunter2}}",
+        "{name: a, password: x, hunter2}",
+        "{name: a, password: x, hunter2: x}",
+        "{name: a, password: *hunter2}",
+        "{name: a, password: &hunter2 x}",
+        "{name: a, password: !hunter2 x}",
+        "{name: a, password: !hunter2!x y}",
+        "{name: a, password: %hunter2}",
+        "{name: a, password: @hunter2}",
+        "{name: a, password: 'hunter2'hunter2'}",
+        '{name: a, password: "\\qhunter2"}',
+        '{name: a, password: "hunter2\\n' + "x" * 300 + '"}',
+    ],
+)
+def test_no_password_in_an_error(text: str, loader: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "LOADER", loader)
+    found = errors(f"sessions: [{text}]")
+    assert found
+    assert "hunter2" not in str(found)
+    assert "22222222" not in str(found)
+
+
+@given(st.text() | st.text("{}[]:,-&*!|>'\"#%@` \nabcnamesessions"))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    assert all(line.startswith("x.yaml:") for line in errors(text))
+
+
+@settings(max_examples=40)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner)))
+def test_any_value_of_any_key_is_read_or_refused(value: object) -> None:
+    for key in config.SESSION:
+        text = yaml.safe_dump({"sessions": [{"name": "a", key: value}]}, sort_keys=False)
+        assert all(line.startswith("x.yaml:") for line in errors(text))
+
+
+def test_load_reports_what_is_wrong_with_the_file(tmp_path: Path) -> None:
+    for octets, expected in (
+        (b"\xef\xbb\xbfsessions: []", None),
+        (b"sessions: []\n# gr\xfcn", ":2:5: not UTF-8"),
+        (b"x" * (config.MAX_FILE + 1), ": larger than 8 MiB"),
+    ):
+        file = tmp_path / "c.yaml"
+        file.write_bytes(octets)
+        if expected is None:
+            assert load(file) == Settings()
+        else:
+            with pytest.raises(ConfigError, match=re.escape(f"{file}{expected}")):
+                load(file)
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(ConfigError, match=re.escape(f"{path}: ")):
+            load(path)
+
+
+# --- documents ---
+
+
+def test_example_is_read_and_means_the_defaults(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "example.yaml").read_text()
+    (tmp_path / "office.password").write_text("secret\n")
+    example = parse(text, "example.yaml", tmp_path)
+    assert len(example.sessions) == 10
+    office = example.sessions[1]
+    assert office == SessionSettings("office", "0021345@isp.example", "secret", device="office")
+    assert example.dial == DialSettings()
+    named = {str(key) for key in re.findall(r"\b([a-z_0-9]+):", text)}
+    assert named >= {*config.TOP, *config.SESSION, *config.DIAL}
+    jsonschema.validate(yaml.safe_load(text), schema())
+
+
+def test_schema_file_is_current() -> None:
+    """To write it anew:  python -m engine.config > docs/config.schema.json"""
+    assert json.loads((ROOT / "docs" / "config.schema.json").read_text()) == schema()
+
+
+def test_schema_refuses_what_is_refused() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    for text in ("{name: a, nome: b}", "{user: a}", "{name: a, mru: 9000}", "{name: a, auth: [eap]}"):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(yaml.safe_load(f"sessions: [{text}]"), schema())
+
+
+# --- edits ---
+
+unicast = st.binary(min_size=6, max_size=6).map(lambda octets: bytes([octets[0] & 0xFE | 2]) + octets[1:])
+printable = st.text(st.characters(exclude_categories=["Cs"]).filter(str.isprintable), max_size=20)
+tags = st.builds(VlanTag, st.integers(1, 4094), st.integers(0, 7), st.sampled_from([0x8100, 0x88A8]))
+unset = st.none()
+lines = unset | printable.filter(bool)
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> SessionSettings:
+    mac = draw(unset | unicast)
+    policy = draw(st.sampled_from([MacPolicy.CARD, MacPolicy.DERIVED]))
+    return SessionSettings(
+        name=draw(printable.filter(bool)),
+        user=draw(printable),
+        password=draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=20)),
+        service=draw(printable),
+        ac=draw(st.builds(AcFilter, lines, unset | unicast)),
+        auth=tuple(draw(st.lists(st.sampled_from(AuthMethod), min_size=1, max_size=3, unique=True))),
+        mac_policy=policy if mac is None else MacPolicy.FIXED,
+        mac=mac,
+        vlans=tuple(draw(st.lists(tags, max_size=2))),
+        mru=draw(st.integers(128, 1500)),
+        ipv6=draw(st.booleans()),
+        line_id=draw(st.builds(LineId, lines, lines)),
+        keepalive=KeepaliveSettings(draw(st.integers(0, 36000)) / 10, draw(st.integers(1, 100))),
+        autodial=draw(st.booleans()),
+        device=draw(unset | st.from_regex(r"[a-z][a-z0-9-]{0,14}", fullmatch=True)),
+    )
+
+
+LAYOUTS = [
+    "sessions: []\n",
+    "sessions: [ # none yet\n]",
+    "{sessions: []}",
+    "sessions: [{name: old-1, user: u}]",
+    "sessions: [\n  {name: old-1}, # first\n  {name: old-2, mru: 1400}, # second\n]\n",
+    "sessions:\n- name: old-1 # first\n  user: u # his\n\n# second\n- {name: old-2, mru: 1400} # also\n# end\ndial: {}",
+    "# top\r\nsessions:\r\n  - name: old-1\r\n    password: |-\r\n      secret\r\n  # end\r\n",
+    "defaults: {mru: 1300, mac: derived}\nsessions:\n  -\n    name: old-1\n",
+]
+
+
+def comments(text: str) -> list[str]:
+    return re.findall(r"#[^\n\r]*", text)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(LAYOUTS), sessions(), sessions())
+def test_edits_change_one_session_and_nothing_else(
+    layout: str, first: SessionSettings, second: SessionSettings
+) -> None:
+    before = read(layout)
+    if first.name.startswith("old") or second.name.startswith("old"):
+        return
+    added = with_session(layout, first, FILE)
+    assert read(added) == replace(before, sessions=(*before.sessions, first))
+    assert all(each in added for each in comments(layout))
+    replaced = replace_session(added, first.name, second, FILE)
+    assert read(replaced) == replace(before, sessions=(*before.sessions, second))
+    removed = without_session(replaced, second.name, FILE)
+    assert read(removed) == before
+    assert all(each in removed for each in comments(layout))
+
+
+@settings(max_examples=40)
+@given(sessions())
+def test_any_session_can_replace_one_as_people_write_them(new: SessionSettings) -> None:
+    for layout in LAYOUTS[3:]:
+        before = read(layout)
+        if any(each.name == new.name for each in before.sessions[1:]):
+            continue
+        edited = replace_session(layout, "old-1", new, FILE)
+        assert read(edited) == replace(before, sessions=(new, *before.sessions[1:]))
+        assert all(each in edited for each in comments(layout))
+
+
+def test_edits_touch_only_what_differs() -> None:
+    text = LAYOUTS[5]
+    edited = replace_session(text, "old-1", SessionSettings("old-1", "v", mru=1400), FILE)
+    assert edited == text.replace("user: u # his", "user: v # his\n  mru: 1400")
+    assert without_session(text, "old-2", FILE) == text.replace("- {name: old-2, mru: 1400} # also\n", "")
+    assert with_session(text, SessionSettings("new"), FILE) == text.replace("# also\n", "# also\n- {name: new}\n")
+
+
+def test_password_file_gives_way_to_a_new_password(tmp_path: Path) -> None:
+    (tmp_path / "p").write_text("old")
+    text, path = "sessions:\n  - {name: a, password_file: p, mru: 1400}\n", tmp_path / "c.yaml"
+    same = replace_session(text, "a", SessionSettings("a", password="old", mru=1300), path)
+    assert same == text.replace("1400", "1300")
+    new = replace_session(text, "a", SessionSettings("a", password="new", mru=1400), path)
+    assert new == text.replace("password_file: p", "password: new")
+
+
+def test_edits_that_are_not_safe_are_refused() -> None:
+    text = "sessions:\n  - {name: 'a{n}', count: 3}\n"
+    for edit in (lambda: without_session(text, "a2", FILE), lambda: without_session(text, "b", FILE)):
+        with pytest.raises(ConfigError, match="has no entry of its own"):
+            edit()
+    with pytest.raises(ConfigError, match="change the file by hand"):
+        with_session(text, SessionSettings("a1"), FILE)
+
+
+def test_rewrite_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_bytes(b"\xef\xbb\xbfsessions: []\r\n")
+    file.chmod(0o640)
+    link = tmp_path / "link.yaml"
+    link.symlink_to(file)
+    rewrite(link, lambda text: with_session(text, SessionSettings("a"), link))
+    assert file.read_bytes() == b"\xef\xbb\xbfsessions:\r\n  - {name: a}\r\n"
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert link.is_symlink()
+    with pytest.raises(ConfigError):
+        rewrite(file, lambda text: with_session(text, SessionSettings("a"), file))
+    assert file.read_bytes() == b"\xef\xbb\xbfsessions:\r\n  - {name: a}\r\n"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["c.yaml", "link.yaml"]
