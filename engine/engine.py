@@ -147,13 +147,14 @@ class Engine:
             self._open()
         except (EngineError, HostError, XdpError, DatapathError, GhostError, CaptureError) as error:
             self._failure = str(error)
-            self._close()
-            return
+        except Exception as error:
+            self._failure = f"Internal error while starting, please report it: {type(error).__name__}: {error}"
         finally:
             self._ready.set()
         try:
-            await self._leaving.wait()
-            await self._say_goodbye()
+            if self._failure is None:
+                await self._leaving.wait()
+                await self._say_goodbye()
         finally:
             self._close()
 
