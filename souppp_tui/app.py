@@ -94,6 +94,11 @@ class Console(App[None], inherit_bindings=False):
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 loop.add_signal_handler(number, self.exit)
 
+    def on_resize(self) -> None:
+        """A terminal that changes its size may show anything."""
+        self.shadow.forget()
+        self.screen.refresh()
+
     def tick(self) -> None:
         """What happens twice a second."""
         if self.message:

@@ -28,19 +28,19 @@ def width_of(spans: Iterable[Span]) -> int:
 
 
 def strip(spans: Iterable[Span], width: int, palette: Palette, over: str = "") -> Strip:
-    """One line, exactly `width` wide; `over` is a role laid over the whole of it."""
+    """One line, exactly `width` wide, with `…` where it was cut; `over` is a role laid over the whole of it."""
     above = themes.over(palette, over) if over else _NONE
-    segments = [Segment(clean(text), palette[role] + above) for text, role in spans if text]
-    return Strip(segments).adjust_cell_length(width, palette["text"] + above).simplify()
+    line = Strip([Segment(clean(text), palette[role] + above) for text, role in spans if text])
+    if line.cell_length > width > 0:
+        rest = line.crop(width - 1).text
+        mark = "…" if rest.strip() else " "
+        line = Strip([*line.crop(0, width - 1), Segment(mark, palette["dim"] + above)])
+    return line.adjust_cell_length(width, palette["text"] + above).simplify()
 
 
 def ends(left: list[Span], right: list[Span], width: int) -> list[Span]:
-    """Spans at both ends of a line. What is on the right goes first when there is no room, last one first."""
-    right = list(right)
-    while right and width_of(left) + width_of(right) + 2 > width:
-        right.pop(0)
-    room = width - width_of(left) - width_of(right)
-    return [*left, (" " * max(0, room), "text"), *right]
+    """Spans at both ends of a line."""
+    return [*left, (" " * max(0, width - width_of(left) - width_of(right)), "text"), *right]
 
 
 def rule(title: list[Span], right: list[Span], width: int) -> list[Span]:

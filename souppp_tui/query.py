@@ -153,8 +153,9 @@ _NUMERIC = ("sid", "mtu", "uptime", "rx", "tx", "rxp", "txp", "rtt", "setup", "f
 def haystack(view: SessionView) -> str:
     """Everything about a session that a bare word is looked for in, in lower case."""
     sid = "" if view.session_id is None else f"{view.session_id:04x}"
+    state = f"{view.state.value} · {view.reason}"
     return (
-        f"{view.name}\n{view.state.value} · {view.reason}\n{view.ipv4 or ''}\n{view.ipv6_prefix or ''}\n{sid}\n{view.user}\n"
-        f"{view.ac_name or ''}\n{view.service}\n{view.device or ''}\n{view.local_mac or ''}\n{view.ac_mac or ''}\n"
-        f"{view.ipv6 or ''}\n{' '.join(view.dns)}\n{view.ipv4_peer or ''}"
+        f"{view.name}\n{state}\n{view.ipv4 or ''}\n{view.ipv6_prefix or ''}\n{view.ac_name or ''}\n{sid}\n{view.user}\n"
+        f"{view.service}\n{view.device or ''}\n{view.local_mac or ''}\n{view.ac_mac or ''}\n{view.ipv6 or ''}\n"
+        f"{' '.join(view.dns)}\n{view.ipv4_peer or ''}"
     ).casefold()

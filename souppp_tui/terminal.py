@@ -7,6 +7,7 @@ writes the difference; when nothing differs it writes nothing at all.
 from __future__ import annotations
 
 import locale
+import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from queue import Full
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.style import Style
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.drivers.linux_driver import LinuxDriver
+from textual.geometry import Size
 from textual.strip import Strip
 
 Cell = tuple[str, str]
@@ -38,6 +40,7 @@ class Shadow:
 
     def __init__(self) -> None:
         self._lines: dict[int, list[Cell]] = {}
+        self._size = Size(0, 0)
         self.ascii = "utf" not in locale.nl_langinfo(locale.CODESET).lower()
         """The terminal has no UTF-8: draw with ASCII characters."""
 
@@ -47,6 +50,9 @@ class Shadow:
 
     def update(self, update: CompositorUpdate, console: Console) -> str:
         """The characters to write for an update, empty if the terminal shows it already."""
+        if isinstance(update, LayoutUpdate) and update.region.size != self._size:
+            self.forget()
+            self._size = update.region.size
         system = console._color_system
         out: list[str] = []
         for y, x, strips in _pieces(update):
@@ -118,7 +124,14 @@ def _difference(old: list[Cell], new: list[Cell], x: int, y: int, out: list[str]
 
 
 class Driver(LinuxDriver):
-    """Textual's driver, but a terminal that has gone away does not block the program."""
+    """Textual's driver, but the terminal itself says how large it is, and one that has gone away blocks nothing."""
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        try:
+            width, height = os.get_terminal_size(self.fileno)
+        except OSError:
+            width = height = 0
+        return (width, height) if width and height else super()._get_terminal_size()
 
     def write(self, data: str) -> None:
         """Write to the terminal; nowhere once its writer has died."""

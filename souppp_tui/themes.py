@@ -27,6 +27,8 @@ ROLES = {
     "down": ("#6f7886", "#71767f", "#c8c8c8", "bright_black"),
     "rx": ("#84b9d9", "#20688f", "#87d7ff", "cyan"),
     "tx": ("#c0a3dc", "#7a4a9e", "#ffafff", "magenta"),
+    "rxbar": ("#4d7f9e", "#7fb0cc", "#87d7ff", "cyan"),
+    "txbar": ("#826c9c", "#b79ccb", "#ffafff", "magenta"),
     "warning": ("#e0bb6c", "#8f6400", "#ffff5f", "yellow"),
     "key": ("bold #7fb4e6", "bold #1b64a8", "bold #66d9ff", "bold"),
     "chip": ("#15171a on #7fb4e6", "#fbfaf7 on #1b64a8", "#000000 on #66d9ff", "reverse"),

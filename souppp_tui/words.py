@@ -66,7 +66,7 @@ def metric(value: float) -> str:
 
 
 def rate(value: float, unit: str = "b/s") -> str:
-    """A rate with its unit, as in `3.40 Gb/s` or `98.1 kpkt/s`."""
+    """A rate with its unit, as in `3.40 Gb/s`."""
     text = metric(value)
     return f"{text[:-1]} {text[-1]}{unit}" if text[-1].isalpha() else f"{text} {unit}"
 
@@ -139,12 +139,21 @@ def state(view: SessionView, now: float) -> str:
     return text
 
 
-def sparkline(values: Sequence[float], width: int) -> str:
-    """The latest `width` values as bars of eight heights, newest last; anything above zero shows."""
+def graph(values: Sequence[float], width: int, height: int) -> list[str]:
+    """The latest `width` values as columns `height` lines high, newest last; anything above zero shows."""
     latest = list(values)[-width:]
     top = max(latest, default=0)
-    bars = "".join("▁" if top <= 0 or v <= 0 else BARS[max(1, min(8, round(v / top * 8)))] for v in latest)
-    return bars.rjust(width)
+    eighths = [0 if top <= 0 or v <= 0 else max(1, round(v / top * 8 * height)) for v in latest]
+    lines = []
+    for line in reversed(range(height)):
+        filled = [max(0, min(8, eighth - 8 * line)) for eighth in eighths]
+        lines.append("".join(BARS[part or 1] if line == 0 else BARS[part] for part in filled).rjust(width))
+    return lines
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The same in one line."""
+    return graph(values, width, 1)[0]
 
 
 _GROUPS = r"[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*"
@@ -167,6 +176,5 @@ def fit(text: str, width: int, right: bool = False) -> str:
     text = clean(text)
     taken = len(text) if text.isascii() else cell_len(text)
     if taken > width:
-        text = set_cell_size(text, max(0, width - 1)) + "…" if width > 0 else ""
-        return text
+        return set_cell_size(text, max(0, width - 1)) + "…" if width > 0 else ""
     return " " * (width - taken) + text if right else text + " " * (width - taken)

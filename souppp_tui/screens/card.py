@@ -104,9 +104,9 @@ def lopsided(queues: tuple[QueueView, ...], meter: Meter) -> list[str]:
         return []
     busiest = queues[rates.index(max(rates))].index
     return [
-        f"Queue {busiest} receives {max(rates) / total:.0%} of all frames: this card does not spread PPPoE over its queues.",
-        "One core does all the work. Give sessions several MAC addresses or VLANs, or use a card that hashes PPPoE",
-        "(see `ethtool --show-rxfh` and `ethtool --show-nfc`).",
+        f"Queue {busiest} receives {max(rates) / total:.0%} of all frames: the card does not spread PPPoE.",
+        "One core does all the work. Give sessions other MAC addresses or VLANs,",
+        "or use a card that hashes PPPoE (see `ethtool --show-rxfh`).",
     ]
 
 
@@ -121,10 +121,10 @@ def queue_block(queue: QueueView, old: QueueView | None, meter: Meter, width: in
     def traffic(sign: str, role: str, packets: float, bits: float, total: int, history: list[float]) -> list[Span]:
         return [
             (f"     {sign} ", role),
-            (f"{words.rate(packets, 'pkt/s'):>12} ", "text"),
+            (f"{words.metric(packets):>5} pkt/s ", "text"),
             (f"{words.rate(bits):>10} ", "text"),
             (f"{words.count(total):>18} packets  ", "dim"),
-            (words.sparkline(history, bars), role),
+            (words.sparkline(history, bars), f"{role}bar"),
         ]
 
     dropped = dict(old.drops) if old else {}

@@ -16,7 +16,9 @@ class ColumnChooser(ModalScreen[tuple[str, ...] | None]):
 
     DEFAULT_CSS = """
     ColumnChooser { align: center middle; background: $background 60%; }
-    ColumnChooser > Rows { background: $surface; border: round $accent; padding: 0 2; width: 60; max-width: 96%; height: 90%; }
+    ColumnChooser > Rows {
+        width: 60; max-width: 96%; height: 90%; background: $surface; border: round $accent; padding: 0 2;
+    }
     """
 
     def __init__(self, chosen: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ from souppp_tui.widgets.lines import Lines, Row, Rows
 
 SIDE = 66
 """The width of the left part where both parts stand side by side."""
+GRAPH_HEIGHT = 3
 
 
 class DetailsPage(ListPage):
@@ -236,9 +237,9 @@ def fact_lines(view: SessionView, details: Details, meter: Meter, width: int) ->
     rates = meter.rates(view.id)
     bars = max(10, min(60, width - 18))
     for sign, role, bits, history in (("▼", "rx", rates.rx_bits, received), ("▲", "tx", rates.tx_bits, sent)):
-        lines.append(
-            [(f" {sign} ", role), (f"{words.rate(bits):>11}   ", "text"), (words.sparkline(history, bars), role)]
-        )
+        *above, last = words.graph(history, bars, GRAPH_HEIGHT)
+        lines += [[(" " * 17, "dim"), (part, f"{role}bar")] for part in above]
+        lines.append([(f" {sign} ", role), (f"{words.rate(bits):>11}   ", "text"), (last, f"{role}bar")])
 
     if details.timers:
         section("timers")

@@ -26,7 +26,7 @@ class Form(ModalScreen[SessionSettings | None]):
     Form Horizontal { height: 1; }
     Form Horizontal > .label { width: 16; }
     Form Horizontal > .note { width: 1fr; }
-    Form Input { width: 26; height: 1; border: none; padding: 0 1; background: $background; }
+    Form Input { width: 24; height: 1; border: none; padding: 0 1; background: $background; }
     Form Input:focus { border: none; background-tint: $foreground 8%; }
     """
 

@@ -152,47 +152,63 @@ def _one(page: Page) -> str:
 
 
 def overview(app: Console, width: int) -> list[Span]:
-    """The top line: the card on the left, the sessions' states in the middle, the rates on the right."""
+    """The top line: the card, the sessions' states, the rates; in fewer words where there is less room."""
     model, snapshot = app.model, app.model.snapshot
     if snapshot is None:
         return [(" souppp", "strong")]
-    card, states = snapshot.card, model.states
-    total = model.meter.total()
-    left: list[Span] = [(" souppp  ", "strong"), (card.name, "accent"), ("  ", "dim")]
-    if width >= 100:
-        copy = "zero-copy" if card.zero_copy else "copy"
-        mode = f"{card.mode} · {copy}" if card.mode else ""
-        left.append((f"{mode} · {words.plural(len(snapshot.queues), 'queue')}{'  lab' if card.lab else ''}", "dim"))
+    card, total = snapshot.card, model.meter.total()
+    name: list[Span] = [(" souppp  ", "strong"), (card.name, "accent")]
     if not card.up:
-        left.append((" link down", "failed"))
+        name.append(("  link down", "failed"))
     if app.frozen:
-        left = [(" souppp  ", "strong"), ("display frozen: sessions keep running", "chip")]
-    up, failed, down = (states[s] for s in (SessionState.UP, SessionState.FAILED, SessionState.DOWN))
-    busy = sum(states.values()) - up - failed - down
-    middle: list[Span] = [(f"{words.count(up)} up", "up" if up else "dim")]
-    for number, word, role in ((busy, "dialling", "busy"), (failed, "failed", "failed"), (down, "down", "down")):
-        if number:
-            middle += [(" · ", "dim"), (f"{words.count(number)} {word}", role)]
-    setup, flaps = model.setup_rate(), model.flaps - model.baseline_flaps
-    extra: list[Span] = []
-    if setup:
-        extra += [(f"  {setup:.0f}/s" if setup >= 1 else f"  {setup:.1f}/s", "dim")]
-    if flaps > 0 and width >= 100:
-        extra += [(f"  {words.plural(flaps, 'flap')}", "dim")]
-    if model.baseline is not None and width >= 100:
-        extra += [("  since zero", "dim")]
+        name = [(" souppp  ", "strong"), (" display frozen: sessions keep running ", "chip")]
+    xdp = f"{card.mode} · {'zero-copy' if card.zero_copy else 'copy'} · " if card.mode else ""
+    mode: list[Span] = [(f"  {xdp}{words.plural(len(snapshot.queues), 'queue')}{'  lab' if card.lab else ''}", "dim")]
     rates: list[Span] = [
         ("   ▼ ", "rx"),
         (f"{words.rate(total.rx_bits):>9}", "text"),
         ("  ▲ ", "tx"),
-        (f"{words.rate(total.tx_bits):>9}", "text"),
-        (" ", "text"),
+        (f"{words.rate(total.tx_bits):>9} ", "text"),
     ]
-    right = [*middle, *extra, *rates]
-    if width_of(left) + width_of(right) > width:
-        right = [*middle, *rates]
-    if width_of(left) + width_of(right) > width and not app.frozen:
-        left = left[:2]
-    if width_of(left) + width_of(right) > width:
-        right = middle
-    return ends(left, right, width)
+    told, short = _states(app, short=False), _states(app, short=True)
+    variants = (
+        ([*name, *mode], [*told, *_extras(app), *rates]),
+        ([*name, *mode], [*told, *rates]),
+        (name, [*told, *rates]),
+        (name, [*short, *rates]),
+        (name, short),
+    )
+    for left, right in variants:
+        if width_of(left) + width_of(right) + 2 <= width:
+            return ends(left, right, width)
+    return short
+
+
+def _states(app: Console, short: bool) -> list[Span]:
+    """How many sessions are in which state; `short` with glyphs in place of words."""
+    states = app.model.states
+    up, failed, down = (states[s] for s in (SessionState.UP, SessionState.FAILED, SessionState.DOWN))
+    counts = (
+        (up, "up", SessionState.UP),
+        (sum(states.values()) - up - failed - down, "dialling", SessionState.DIALLING),
+        (failed, "failed", SessionState.FAILED),
+        (down, "down", SessionState.DOWN),
+    )
+    spans: list[Span] = []
+    for number, word, state in counts:
+        if number or state is SessionState.UP:
+            text = f"{words.glyph(state)} {words.count(number)}" if short else f"{words.count(number)} {word}"
+            spans += [("  " if short else " · ", "dim"), (text, words.role(state) if number else "dim")]
+    return spans[1:]
+
+
+def _extras(app: Console) -> list[Span]:
+    """Set-up rate and flaps, where there are any, and whether counters were set to zero."""
+    model, spans = app.model, []
+    if setup := model.setup_rate():
+        spans.append((f"  {setup:.1f} set up/s", "dim"))
+    if (flaps := model.flaps - model.baseline_flaps) > 0:
+        spans.append((f"  {words.plural(flaps, 'flap')}", "warning"))
+    if model.baseline is not None:
+        spans.append(("  since zero", "dim"))
+    return spans

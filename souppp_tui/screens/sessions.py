@@ -329,10 +329,10 @@ def _narrow(queue: QueueView, meter: Meter, bars: int) -> list[Span]:
         (f" q{queue.index} ", "dim"),
         ("▼", "rx"),
         (f"{words.metric(rates.rx_packets):>5} ", "text"),
-        (words.sparkline([r.rx_packets for r in spark], bars) if bars else "", "rx"),
+        (words.sparkline([r.rx_packets for r in spark], bars) if bars else "", "rxbar"),
         (" ▲", "tx"),
         (f"{words.metric(rates.tx_packets):>5} ", "text"),
-        (words.sparkline([r.tx_packets for r in spark], bars) + " " if bars else "", "tx"),
+        (words.sparkline([r.tx_packets for r in spark], bars) + " " if bars else "", "txbar"),
     ]
 
 
@@ -345,10 +345,10 @@ def _wide(queue: QueueView, meter: Meter, width: int) -> list[Span]:
         ("▼ ", "rx"),
         (f"{words.metric(rates.rx_packets):>5} pkt/s ", "text"),
         (f"{words.rate(rates.rx_bits):>9}  ", "dim"),
-        (words.sparkline([r.rx_packets for r in spark], bars), "rx"),
+        (words.sparkline([r.rx_packets for r in spark], bars), "rxbar"),
         ("   ▲ ", "tx"),
         (f"{words.metric(rates.tx_packets):>5} pkt/s ", "text"),
         (f"{words.rate(rates.tx_bits):>9}  ", "dim"),
-        (words.sparkline([r.tx_packets for r in spark], bars), "tx"),
+        (words.sparkline([r.tx_packets for r in spark], bars), "txbar"),
         (f"   drops {words.count(drops)}", "failed" if drops else "dim"),
     ]

@@ -215,8 +215,8 @@ def test_the_log_counts_what_it_cannot_keep() -> None:
     log.take(*engine.events_since(0))
     assert log.lost == 100
     assert len(log.matching(Severity.ERROR, "event 21")) == 5
-    for _ in range(KEPT_EVENTS // 2000):
-        for number in range(2000):
+    for _round in range(KEPT_EVENTS // 2000):
+        for _ in range(2000):
             engine.emit("More.")
         log.take(*engine.events_since(log.seq))
     assert len(log.events) == KEPT_EVENTS

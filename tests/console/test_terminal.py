@@ -1,4 +1,4 @@
-"""The difference that goes to the terminal, applied to a terminal of our own, gives the same screen as a full repaint."""
+"""The differences that go to the terminal add up to the same screen as a full repaint."""
 
 from __future__ import annotations
 

@@ -56,6 +56,7 @@ def test_a_long_wait_is_told_in_minutes() -> None:
 
 def test_sparkline_shows_every_trickle_and_the_newest_last() -> None:
     assert words.sparkline([0, 1, 800, 400], 6) == "  ▁▁█▄"
+    assert words.graph([0, 1, 800, 400], 6, 2) == ["    █ ", "  ▁▁██"]
 
 
 @given(st.text())
