@@ -129,17 +129,23 @@ class Rtnl:
                 answers.append(body)
 
     def news(self) -> list[tuple[int, bytes]] | None:
-        """The messages that came for our groups; None if some were lost because nobody read them in time."""
-        found: list[tuple[int, bytes]] = []
+        """The messages that came for our groups; None if some were lost because nobody read them in time.
+
+        What came before the loss is then of no use any more, and thrown away: ask for the present state.
+        """
+        found: list[tuple[int, bytes]] | None = []
         while True:
             try:
-                found += messages(self._socket.recv(1 << 16, socket.MSG_DONTWAIT))
+                data = self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return found
             except OSError as error:
-                if error.errno == errno.ENOBUFS:
-                    return None
-                raise
+                if error.errno != errno.ENOBUFS:
+                    raise
+                found = None
+            else:
+                if found is not None:
+                    found += messages(data)
 
 
 def _error(type_: int, body: bytes) -> RtnlError | None:

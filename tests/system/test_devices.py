@@ -1,0 +1,337 @@
+"""The sessions' TUN devices: addresses, tables and rules as `ip` shows them, packets as the devices carry them."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+import pytest
+
+from engine import netns
+from engine.datapath import DatapathError
+from engine.devices import Devices
+from engine.host import HostError
+from tests.conftest import run
+
+pytestmark = pytest.mark.usefixtures("own_net")
+
+A, B = IPv4Address("100.64.0.2"), IPv4Address("100.64.0.3")
+PEER = IPv4Address("100.64.0.1")
+LL = IPv6Address("fe80::1234:5678:9abc:def0")
+ELSEWHERE = ("198.51.100.7", 9)
+TABLE = 0x50000000
+
+
+def ip(words: str) -> str:
+    return run("ip", *words.split())
+
+
+def rules() -> list[str]:
+    return [line for line in ip("rule").splitlines() if "proto" in line]
+
+
+@pytest.fixture
+def devices() -> Iterator[Devices]:
+    ip("link set lo up")
+    devices = Devices()
+    yield devices
+    devices.close()
+    assert rules() == []
+    assert [line for line in ip("-o link").splitlines() if "soup" in line] == []
+
+
+def destinations(fd: int) -> list[tuple[str, str]]:
+    """Source and destination of the IPv4 packets that wait at a device."""
+    found = []
+    while select.select([fd], [], [], 0.05)[0]:
+        packet = os.read(fd, 2000)
+        if packet[0] >> 4 == 4:
+            found.append((str(IPv4Address(packet[12:16])), str(IPv4Address(packet[16:20]))))
+    return found
+
+
+def datagram(*, source: IPv4Address | None = None, device: str | None = None) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        if device is not None:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        if source is not None:
+            sender.bind((str(source), 0))
+        sender.sendto(b"x", ELSEWHERE)
+
+
+def test_device_with_an_ipv4_address(devices: Devices) -> None:
+    devices.create(7, "soup7")
+    assert 7 in devices
+    assert devices.name(7) == "soup7"
+    assert "state DOWN" in ip("link show soup7")
+    devices.set_ipv4(7, A, PEER, 1492)
+    shown = ip("addr show soup7")
+    assert ",UP," in shown
+    assert "mtu 1492" in shown
+    assert f"inet {A} peer {PEER}/32 " in shown
+    assert "inet6" not in shown
+    assert rules() == [f"10000:\tfrom {A} lookup {TABLE + 7} proto 80"]
+    assert ip(f"route show table {TABLE + 7}").split() == ["default", "dev", "soup7", "proto", "80", "scope", "link"]
+
+
+def test_host_routes_are_left_alone(devices: Devices) -> None:
+    ip("link add va type veth peer name vb")
+    ip("addr add 192.0.2.1/24 dev va")
+    ip("link set va up")
+    ip("route add default via 192.0.2.254")
+    before = ip("route"), ip("-6 route")
+    devices.create(1, "soup1")
+    devices.set_ipv4(1, A, PEER, 1492)
+    assert (ip("route"), ip("-6 route")) == before
+    devices.remove(1)
+    assert (ip("route"), ip("-6 route")) == before
+
+
+def test_packets_leave_by_the_device_of_their_source(devices: Devices) -> None:
+    for number, address in ((1, A), (2, B)):
+        devices.create(number, f"soup{number}")
+        devices.set_ipv4(number, address, PEER, 1492)
+    datagram(source=A)
+    datagram(source=B)
+    assert destinations(devices.fd(1)) == [(str(A), ELSEWHERE[0])]
+    assert destinations(devices.fd(2)) == [(str(B), ELSEWHERE[0])]
+
+
+def test_packets_of_sockets_bound_to_a_device_leave_by_it(devices: Devices) -> None:
+    """Also where the host has a default route, and where both sessions have the same address."""
+    ip("link add va type veth peer name vb")
+    ip("link set va up")
+    ip("route add default dev va")
+    for number in (1, 2):
+        devices.create(number, f"soup{number}")
+        devices.set_ipv4(number, A, PEER, 1492)
+    datagram(device="soup2")
+    datagram(device="soup2", source=A)
+    assert destinations(devices.fd(2)) == [(str(A), ELSEWHERE[0])] * 2
+    assert destinations(devices.fd(1)) == []
+
+
+def test_traffic_of_a_session_that_is_down_leaves_nowhere(devices: Devices) -> None:
+    ip("link add va type veth peer name vb")
+    ip("link set va up")
+    ip("link set vb up")
+    ip("route add default dev va")
+    devices.create(1, "soup1")
+    devices.set_ipv4(1, A, PEER, 1492)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind((str(A), 0))
+        sender.sendto(b"x", ELSEWHERE)
+        devices.clear_ipv4(1)
+        with pytest.raises(OSError, match="Invalid argument|Network is unreachable"):
+            sender.sendto(b"x", ELSEWHERE)
+
+
+def test_packets_to_the_address_come_in_under_strict_reverse_path_filtering(devices: Devices) -> None:
+    devices.create(1, "soup1")
+    devices.set_ipv4(1, A, PEER, 1492)
+    for where in ("all", "soup1"):
+        Path(f"/proc/sys/net/ipv4/conf/{where}/rp_filter").write_text("1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind((str(A), 0))
+        receiver.settimeout(5)
+        port = receiver.getsockname()[1]
+        udp = b"\0\7" + port.to_bytes(2, "big") + (8 + 5).to_bytes(2, "big") + b"\0\0" + b"hello"
+        head = bytes.fromhex("4500 0021 0000 4000 4011 0000") + socket.inet_aton(ELSEWHERE[0]) + A.packed
+        total = sum(int.from_bytes(head[at : at + 2], "big") for at in range(0, 20, 2))
+        checksum = ~(total + (total >> 16)) & 0xFFFF
+        os.write(devices.fd(1), head[:10] + checksum.to_bytes(2, "big") + head[12:] + udp)
+        assert receiver.recv(100) == b"hello"
+
+
+def test_new_address_takes_the_place_of_the_old(devices: Devices) -> None:
+    """IPCP was opened again; nothing of the device is made anew."""
+    devices.create(1, "soup1")
+    devices.set_ipv4(1, A, PEER, 1492)
+    index = socket.if_nametoindex("soup1")
+    devices.set_ipv4(1, B, None, 1400)
+    assert socket.if_nametoindex("soup1") == index
+    shown = ip("addr show soup1")
+    assert f"inet {B}/32" in shown
+    assert str(A) not in shown
+    assert "mtu 1400" in shown
+    assert rules() == [f"10000:\tfrom {B} lookup {TABLE + 1} proto 80"]
+    devices.set_ipv4(1, B, PEER, 1400)
+    assert f"inet {B} peer {PEER}/32" in ip("addr show soup1")
+    datagram(source=B)
+    assert destinations(devices.fd(1)) == [(str(B), ELSEWHERE[0])]
+    devices.clear_ipv4(1)
+    assert "inet " not in ip("addr show soup1")
+    assert rules() == []
+    devices.clear_ipv4(1)
+    devices.clear_ipv4(99)
+
+
+def test_link_local_address_is_the_one_agreed(devices: Devices) -> None:
+    Path("/proc/sys/net/ipv6/conf/default/accept_ra").write_text("2")
+    devices.create(1, "soup1")
+    devices.set_ipv6(1, LL, 1492)
+    assert ip("-o -6 addr show soup1").split("inet6 ")[1:][0].split()[0] == f"{LL}/64"
+    assert ip("-o -6 addr show soup1").count("inet6") == 1
+    # The concentrator's router advertisements must not add a default route to the host.
+    assert Path("/proc/sys/net/ipv6/conf/soup1/accept_ra").read_text() == "0\n"
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x", ("fe80::1%soup1", 9))
+    packets = [os.read(devices.fd(1), 2000) for _ in range(5) if select.select([devices.fd(1)], [], [], 0.05)[0]]
+    assert LL.packed + IPv6Address("fe80::1").packed in {packet[8:40] for packet in packets}
+    devices.set_ipv6(1, IPv6Address("fe80::2"), 1492)
+    assert str(LL) not in ip("addr show soup1")
+    assert "fe80::2/64" in ip("addr show soup1")
+    devices.clear_ipv6(1)
+    devices.clear_ipv6(99)
+    assert "inet6" not in ip("addr show soup1")
+
+
+@pytest.mark.parametrize("why", ["switched off", "MTU too small"])
+def test_no_link_local_address_where_there_can_be_none(devices: Devices, why: str) -> None:
+    Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1" if why == "switched off" else "0")
+    devices.create(1, "soup1")
+    devices.set_ipv6(1, LL, 1492 if why == "switched off" else 1000)
+    devices.set_ipv4(1, A, PEER, 1492 if why == "switched off" else 1000)
+    assert "inet6" not in ip("addr show soup1")
+    assert str(A) in ip("addr show soup1")
+
+
+def test_mtu_alone(devices: Devices) -> None:
+    devices.create(1, "soup1")
+    devices.set_ipv4(1, A, PEER, 1492)
+    devices.set_mtu(1, 1500)
+    assert "mtu 1500" in ip("link show soup1")
+    assert str(A) in ip("addr show soup1")
+
+
+def test_name_can_be_had_again_at_once(devices: Devices) -> None:
+    devices.create(1, "wan")
+    devices.set_ipv4(1, A, PEER, 1492)
+    devices.remove(1)
+    assert 1 not in devices
+    devices.create(1, "wan")
+    devices.set_ipv4(1, B, PEER, 1492)
+    assert str(B) in ip("addr show wan")
+    devices.remove(1)
+    devices.remove(1)
+
+
+def test_name_that_is_taken(devices: Devices) -> None:
+    devices.create(1, "wan")
+    with pytest.raises(HostError, match="The device wan belongs to another session"):
+        devices.create(2, "wan")
+    ip("link add va type veth peer name vb")
+    with pytest.raises(DatapathError, match="va"):
+        devices.create(2, "va")
+    assert 2 not in devices
+
+
+def test_device_deleted_by_someone_else(devices: Devices) -> None:
+    devices.create(1, "soup1")
+    ip("link del soup1")
+    with pytest.raises(HostError, match="The device soup1 can't be set up: No such device"):
+        devices.set_ipv4(1, A, PEER, 1492)
+    devices.remove(1)
+
+
+def test_many_come_and_go(devices: Devices) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for number in range(200):
+        devices.create(number, f"soup{number}")
+        devices.set_ipv4(number, PEER + 1 + number, PEER, 1492)
+    assert len(rules()) == 200
+    for number in range(200):
+        devices.remove(number)
+    assert rules() == []
+    # Those that come last are deleted last.
+    devices.create(0, "soup199")
+    assert ip("-br link").count("soup") == 1
+    assert len(os.listdir("/proc/self/fd")) == descriptors + 1
+
+
+# --- instances ---
+
+OTHER_INSTANCE = """
+from ipaddress import IPv4Address
+from engine.devices import Devices
+devices = Devices()
+devices.create(3, "other")
+devices.set_ipv4(3, IPv4Address("100.64.9.9"), None, 1492)
+print(flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def other() -> Iterator[subprocess.Popen[bytes]]:
+    """Another instance of this program, with a session of its own."""
+    child = subprocess.Popen([sys.executable, "-c", OTHER_INSTANCE], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    yield child
+    child.kill()
+    child.communicate()
+
+
+def test_two_instances_don_t_meet(other: subprocess.Popen[bytes], devices: Devices) -> None:
+    devices.create(3, "soup3")
+    devices.set_ipv4(3, A, PEER, 1492)
+    assert sorted(rules()) == [
+        f"10000:\tfrom 100.64.0.2 lookup {TABLE + 0x10000 + 3} proto 80",
+        f"10000:\tfrom 100.64.9.9 lookup {TABLE + 3} proto 80",
+    ]
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    ip("rule del from 100.64.9.9")
+
+
+def test_rules_of_a_killed_instance_are_cleared_up(other: subprocess.Popen[bytes]) -> None:
+    ip("rule add from 203.0.113.0/24 lookup 77 protocol 80")
+    ip(f"rule add from 203.0.113.7 lookup {TABLE}")
+    foreign = {line for line in ip("rule").splitlines() if "203.0.113" in line}
+    first = Devices()
+    assert len(rules()) == 2
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    assert "100.64.9.9" in ip("rule")
+    second = Devices()
+    assert set(ip("rule").splitlines()[1:-2]) == foreign
+    second.close()
+    first.close()
+
+
+def test_devices_belong_to_the_namespace_of_the_thread_that_made_them(devices: Devices) -> None:
+    seen: list[str] = []
+
+    def elsewhere() -> None:
+        netns.unshare_net()
+        mine = Devices()
+        mine.create(1, "soup1")
+        seen.append(ip("-br link"))
+        mine.close()
+        seen.append(ip("-br link"))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert "soup1" in seen[0]
+    assert "soup1" not in seen[1]
+    assert "soup1" not in ip("-br link")
+
+
+def test_close_is_done_when_it_returns(devices: Devices) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    more = Devices()
+    for number in range(20):
+        more.create(number, f"more{number}")
+    more.close()
+    assert "more" not in ip("-br link")
+    assert len(os.listdir("/proc/self/fd")) == before
