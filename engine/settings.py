@@ -53,7 +53,7 @@ class LineId:
 
 @dataclass(frozen=True, slots=True)
 class KeepaliveSettings:
-    """LCP Echo-Requests (RFC 1661 section 5.8): one every `interval`; `failures` unanswered in a row end the session."""
+    """LCP Echo-Requests (RFC 1661 section 5.8): one every `interval`; `failures` unanswered in a row end it."""
 
     interval: float = 10.0
     """0 turns the keepalive off."""
