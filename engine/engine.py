@@ -21,7 +21,17 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from engine import host, views
-from engine.api import TRAFFIC_FIELDS, CardView, Details, Event, QueueView, SessionState, SessionView, Severity, Snapshot
+from engine.api import (
+    TRAFFIC_FIELDS,
+    CardView,
+    Details,
+    Event,
+    QueueView,
+    SessionState,
+    SessionView,
+    Severity,
+    Snapshot,
+)
 from engine.datapath import DatapathError
 from engine.devices import Devices
 from engine.ending import End, EndKind
@@ -92,6 +102,8 @@ class Engine:
         self._log = EventLog()
         self._fleet = Fleet(settings.dial, random.random)
         self._records: dict[int, _Record] = {}
+        self._numbers: dict[str, int] = {}
+        """Sessions by name."""
         self._views: list[SessionView] = []
         self._place_of: dict[int, int] = {}
         self._dirty: set[int] = set()
@@ -234,7 +246,7 @@ class Engine:
     # What wakes the thread
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
-        """Do some work and then whatever it makes necessary. A bug in one session's handling must not stop the others."""
+        """Do some work and what it makes necessary. A bug in one session's handling must not stop the others."""
         try:
             work(*arguments)
             self._pump()
@@ -459,7 +471,7 @@ class Engine:
     # Sessions come and go
 
     def _add(self, settings: SessionSettings) -> int | None:
-        if any(member.session.settings.name == settings.name for _, member in self._fleet):
+        if settings.name in self._numbers:
             self._tell(Severity.ERROR, "duplicate-name", f"There is already a session called {settings.name}.")
             return None
         number = self._free_number()
@@ -471,6 +483,7 @@ class Engine:
         self._fleet.add(number, session, time.monotonic())
         if self._capture_all is not None:
             self._start_capture(number, record, self._capture_all)
+        self._numbers[settings.name] = number
         self._place_of[number] = len(self._views)
         self._views = [*self._views, self._view(number)]
         return number
@@ -483,7 +496,7 @@ class Engine:
         return Session(settings, mac, os.urandom, pado_window=self._settings.dial.pado_window)
 
     def _free_number(self) -> int | None:
-        """Numbers are not used again while there are fresh ones, so that a reader never takes one session for another."""
+        """A number is not used again while there are fresh ones: no reader takes one session for another."""
         if self._next_number < MAX_SESSIONS:
             self._next_number += 1
             return self._next_number - 1
@@ -502,6 +515,7 @@ class Engine:
         if self._journal is not None and record.keys is not None:
             self._journal_step(self._journal.closed, [record.keys])
         self._dirty.discard(number)
+        self._numbers = {name: n for name, n in self._numbers.items() if n != number}
         views_left = [view for view in self._views if view.id != number]
         self._place_of = {view.id: place for place, view in enumerate(views_left)}
         self._views = views_left
@@ -510,10 +524,11 @@ class Engine:
         member = self._fleet.members.get(number)
         if member is None:
             return
-        if any(n != number and other.session.settings.name == settings.name for n, other in self._fleet):
+        if self._numbers.get(settings.name, number) != number:
             self._tell(Severity.ERROR, "duplicate-name", f"There is already a session called {settings.name}.")
             return
         fresh = self._make_session(settings)
+        self._numbers = {name: n for name, n in self._numbers.items() if n != number} | {settings.name: number}
         member.session.reconfigure(settings, fresh.own_mac)
         self._dirty.add(number)
 

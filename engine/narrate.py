@@ -41,9 +41,8 @@ def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> S
         case Ipv6Opened(agreed):
             return Story(Severity.DEBUG, "ipv6-up", f"IPv6 is open with link-local address {agreed.address}.")
         case MtuVerified(mtu):
-            return Story(
-                Severity.INFO if mtu > DEFAULT_MRU else Severity.WARNING, "mtu", f"The path carries packets of {mtu} octets."
-            )
+            severity = Severity.INFO if mtu > DEFAULT_MRU else Severity.WARNING
+            return Story(severity, "mtu", f"The path carries packets of {mtu} octets.")
         case ProtocolMissing(protocol, why):
             family = "IPv4" if protocol is Protocol.IPCP else "IPv6"
             return Story(Severity.DEBUG, "no-protocol", f"No {family} on this session: {why}.")

@@ -51,7 +51,8 @@ class Port:
         """Make the card take frames for MAC addresses that are not its own."""
         if self._promiscuous is None:
             self._promiscuous = Promiscuous(self.card.index)
-            self.notice = self.notice or f"{self.card.name} is in promiscuous mode: sessions have MAC addresses of their own."
+            because = f"{self.card.name} is in promiscuous mode: sessions have MAC addresses of their own."
+            self.notice = self.notice or because
 
     def traffic(self, sessions: int) -> array[int]:
         """See `Datapath.traffic`."""

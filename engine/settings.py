@@ -56,7 +56,7 @@ class KeepaliveSettings:
     """LCP Echo-Requests (RFC 1661 section 5.8): one every `interval`; `failures` unanswered in a row end it."""
 
     interval: float = 10.0
-    """0 turns the keepalive off."""
+    """Seconds from one to the next; 0 turns the keepalive off."""
     failures: int = 4
 
 

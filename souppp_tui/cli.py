@@ -159,6 +159,7 @@ def _run(engine: Engine, options: argparse.Namespace, leaving: threading.Event) 
 def _run_console(engine: Engine, options: argparse.Namespace) -> int:
     # Textual takes long to import: the engine takes the card meanwhile.
     from souppp_tui.app import ConsoleError, run
+    from souppp_tui.files import loader, saver
     from souppp_tui.options import ConsoleOptions
 
     engine.wait_ready()
@@ -170,6 +171,8 @@ def _run_console(engine: Engine, options: argparse.Namespace) -> int:
                 theme=options.theme,
                 mouse=not options.no_mouse,
                 event_file=options.event_log,
+                save=saver(options.config) if options.config is not None else None,
+                load=loader(options.config) if options.config is not None else None,
             ),
         )
     except ConsoleError as error:

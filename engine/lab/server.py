@@ -15,6 +15,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from pyroute2 import IPRoute
 
@@ -54,8 +55,11 @@ class LabOrder:
     @classmethod
     def from_json(cls, line: str) -> LabOrder:
         """The reverse."""
-        values = json.loads(line)
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        values: dict[str, Any] = json.loads(line)
+        for key, value in values.items():
+            if isinstance(value, list):
+                values[key] = tuple(value)
+        return cls(**values)
 
 
 def lab_settings(order: LabOrder) -> LabSettings:
@@ -185,7 +189,7 @@ class Page(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(size))
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base class)
         """Nothing: the lab is quiet."""
 
 

@@ -1,0 +1,41 @@
+"""The configuration file as the console's forms write it and read it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.config import ConfigError, load
+from engine.config_edit import replace_session, rewrite, with_session, without_session
+from engine.settings import SessionSettings
+from souppp_tui.options import Load, Save
+
+
+def saver(path: Path) -> Save:
+    """Writes one change at a time into this file, which keeps its comments."""
+
+    def save(name: str | None, settings: SessionSettings | None) -> None:
+        def change(text: str) -> str:
+            if settings is None:
+                return text if name is None else without_session(text, name, path)
+            if name is None:
+                return with_session(text, settings, path)
+            return replace_session(text, name, settings, path)
+
+        try:
+            rewrite(path, change)
+        except ConfigError as error:
+            raise ValueError("; ".join(error.errors)) from None
+
+    return save
+
+
+def loader(path: Path) -> Load:
+    """Reads the sessions of this file again."""
+
+    def read() -> tuple[SessionSettings, ...]:
+        try:
+            return load(path).sessions
+        except ConfigError as error:
+            raise ValueError("\n".join(error.errors)) from None
+
+    return read
