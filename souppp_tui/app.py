@@ -286,4 +286,9 @@ def run(engine: EngineApi, options: ConsoleOptions = USUAL) -> None:
     """Show the console until the operator leaves, or SIGTERM, SIGHUP or SIGINT comes. Raises ConsoleError."""
     if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
         raise ConsoleError("This terminal cannot place text on its screen (TERM is dumb). Set TERM, or use --headless.")
-    Console(engine, options).run(mouse=options.mouse)
+    for name in ("COLUMNS", "LINES"):  # where they are exported they are believed, and no resize is ever seen
+        os.environ.pop(name, None)
+    app = Console(engine, options)
+    app.run(mouse=options.mouse)
+    if app.return_code:
+        raise ConsoleError("The console stopped because of a fault of its own, which stands above.")

@@ -7,7 +7,6 @@ writes the difference; when nothing differs it writes nothing at all.
 from __future__ import annotations
 
 import locale
-import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from queue import Full
@@ -124,14 +123,7 @@ def _difference(old: list[Cell], new: list[Cell], x: int, y: int, out: list[str]
 
 
 class Driver(LinuxDriver):
-    """Textual's driver, but the terminal itself says how large it is, and one that has gone away blocks nothing."""
-
-    def _get_terminal_size(self) -> tuple[int, int]:
-        try:
-            width, height = os.get_terminal_size(self.fileno)
-        except OSError:
-            width = height = 0
-        return (width, height) if width and height else super()._get_terminal_size()
+    """Textual's driver, but a terminal that has gone away blocks nothing."""
 
     def write(self, data: str) -> None:
         """Write to the terminal; nowhere once its writer has died."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import math
 import sys
 import threading
 import time
@@ -69,6 +70,7 @@ class ScriptedEngine:
         self.commands: list[tuple[str, object]] = []
         """What the console asked for, oldest first."""
         self.command_times: list[float] = []
+        self.crash = (math.inf, "")
         self._lock = threading.RLock()
         self._settings: dict[int, SessionSettings] = {}
         self._views: dict[int, SessionView] = {}
@@ -94,6 +96,9 @@ class ScriptedEngine:
 
     def snapshot(self) -> Snapshot:
         """The latest step's."""
+        at, _password = self.crash
+        if self.now > at:
+            raise RuntimeError("the scripted engine was told to crash")
         return self._snapshot
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
@@ -394,6 +399,7 @@ def main() -> None:
     parser.add_argument("--theme", default="auto")
     parser.add_argument("--read-only", action="store_true")
     parser.add_argument("--commands", type=Path, help="write each command's monotonic time here at the end")
+    parser.add_argument("--crash", metavar="SECRET", help="fail after two seconds, with this among the values at hand")
     parser.add_argument("--hz", type=float, default=2.0)
     args = parser.parse_args()
     now = time.monotonic()
@@ -407,6 +413,8 @@ def main() -> None:
         epoch=time.time() - now,
     )
     over = threading.Event()
+    if args.crash:
+        engine.crash = (now + 2, args.crash)
 
     def play() -> None:
         while not over.wait(1 / args.hz):

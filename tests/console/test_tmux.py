@@ -132,6 +132,15 @@ def test_the_terminal_hangs_up(tmux: Tmux, tmp_path: Path) -> None:
     assert commands.exists(), "it did not end in order"
 
 
+def test_a_crash_shows_no_values(tmux: Tmux) -> None:
+    """Textual's own report prints local variables, and one could be a password."""
+    tmux.start("--sessions 3 --crash wonder'land'")
+    assert tmux.ended() == 1
+    screen = tmux.wait_for("told to crash", "a fault of its own")
+    assert "wonderland" not in screen
+    assert "wonderland" not in tmux.screen("-S", "-200")
+
+
 def test_sixteen_colours(tmux: Tmux) -> None:
     tmux.start("--sessions 3 --theme auto", environment="TERM=screen COLORTERM=")
     tmux.wait_for("● home-0001", "q quit")
