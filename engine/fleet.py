@@ -7,11 +7,11 @@ another one's answer: a dead one only holds its place among the outstanding dial
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from engine.alarms import Alarms
 from engine.api import SessionState
 from engine.ending import End, EndKind
 from engine.pppoe.client import KEY_SIZE
@@ -55,8 +55,6 @@ class Member:
     up_since: float | None = None
     since: float = 0.0
     reason: str = ""
-    alarm: float | None = None
-    """The time its entry in the heap of timers stands for."""
     place: Place | None = None
 
 
@@ -72,7 +70,7 @@ class Fleet:
         self._by_place: dict[Place, int] = {}
         self._by_key: dict[bytes, int] = {}
         """By how a session's Host-Uniq begins."""
-        self._alarms: list[tuple[float, int]] = []
+        self._alarms = Alarms(self._due)
         self._queue: deque[int] = deque()
         self._outstanding: set[int] = set()
         self._next_dial = 0.0
@@ -202,29 +200,15 @@ class Fleet:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
-        while self._alarms:
-            at, number = self._alarms[0]
-            member = self.members.get(number)
-            current = member is not None and member.alarm == at
-            if member is not None and current and self._due(member) == at:
-                break
-            heapq.heappop(self._alarms)
-            if member is not None and current:
-                member.alarm = None
-                self._arm(number, member)
-        at_alarm = self._alarms[0][0] if self._alarms else None
+        at_alarm = self._alarms.next()
         if self._queue and len(self._outstanding) < self._dial.max_outstanding:
             return self._next_dial if at_alarm is None else min(at_alarm, self._next_dial)
         return at_alarm
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
-        while self._alarms and self._alarms[0][0] <= now:
-            at, number = heapq.heappop(self._alarms)
-            member = self.members.get(number)
-            if member is None or member.alarm != at:
-                continue
-            member.alarm = None
+        for number in self._alarms.expired(now):
+            member = self.members[number]
             if member.redial_at is not None and member.redial_at <= now:
                 self._enqueue(number, member, now)
             member.session.handle_timer(now)
@@ -255,7 +239,7 @@ class Fleet:
         while (event := member.session.next_event()) is not None:
             self._note_event(number, member, event, now)
         self._talking[number] = None
-        self._arm(number, member)
+        self._alarms.arm(number)
 
     def _note_event(self, number: int, member: Member, event: SessionEvent, now: float) -> None:
         match event:
@@ -303,23 +287,14 @@ class Fleet:
             wait = pause(end, member.losses, member.failures, self._dial, self._chance())
             member.redial_at = None if wait is None else now + wait
 
-    @staticmethod
-    def _due(member: Member) -> float | None:
+    def _due(self, number: int) -> float | None:
+        member = self.members.get(number)
+        if member is None:
+            return None
         timer = member.session.next_timer()
         if timer is None or member.redial_at is None:
             return member.redial_at if timer is None else timer
         return min(timer, member.redial_at)
-
-    def _arm(self, number: int, member: Member) -> None:
-        """Keep an entry in the heap that comes up no later than the session's earliest timer.
-
-        A timer that is put off keeps its entry, and gets the right one when that comes up: a frame that restarts a
-        timer adds nothing to the heap.
-        """
-        due = self._due(member)
-        if due is not None and (member.alarm is None or due < member.alarm):
-            member.alarm = due
-            heapq.heappush(self._alarms, (due, number))
 
     def __iter__(self) -> Iterator[tuple[int, Member]]:
         return iter(self.members.items())

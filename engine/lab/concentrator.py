@@ -5,12 +5,12 @@ It is the peer of `engine.fleet`: what that sends, this answers. `engine.lab.ser
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from engine.alarms import Alarms
 from engine.ending import End, EndKind
 from engine.ppp.authentication import Authentication, authenticator_for
 from engine.ppp.facts import Facts
@@ -26,6 +26,7 @@ from engine.pppoe.concentrator import (
 )
 from engine.settings import AuthMethod, KeepaliveSettings
 from engine.wire import ethernet, pppoe
+from engine.wire.control import Option
 from engine.wire.errors import WireError
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
 from engine.wire.pppoe import Code, PppoePacket
@@ -51,6 +52,8 @@ class LabSettings:
     """Addresses for clients; the first one is the concentrator's."""
     dns: tuple[str, ...] = ("100.64.0.53", "100.64.0.54")
     ipv6: bool = True
+    odd_options: tuple[Option, ...] = ()
+    """LCP options that make no sense on Ethernet, asked for to try a client."""
     keepalive: KeepaliveSettings = KeepaliveSettings(interval=20.0)
 
 
@@ -83,7 +86,7 @@ class ConcentratorSide:
         grant: Ipv4Grant,
         entropy: Callable[[int], bytes],
     ):
-        self.lcp = LcpWishes(max_payload, demand=settings.auth)
+        self.lcp = LcpWishes(max_payload, demand=settings.auth, odd=settings.odd_options)
         self.ipv6 = settings.ipv6
         self._settings = settings
         self._accounts = {user.encode(): password for user, password in settings.accounts}
@@ -114,7 +117,6 @@ class Subscriber:
     peer: Peer
     link: Link
     grant: Ipv4Grant
-    alarm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ class Concentrator:
         self.subscribers.clear()
         self.discovery = ConcentratorDiscovery(self.settings.discovery, self._entropy)
         self.pool = AddressPool(self.settings.network)
-        self._alarms: list[tuple[float, int]] = []
+        self._alarms = Alarms(self._due)
         self._out: list[bytes] = []
 
     def receive_frame(self, frame: bytes, now: float) -> None:
@@ -182,27 +184,14 @@ class Concentrator:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
-        while self._alarms:
-            at, session_id = self._alarms[0]
-            subscriber = self.subscribers.get(session_id)
-            current = subscriber is not None and subscriber.alarm == at
-            if subscriber is not None and current and subscriber.link.next_timer() == at:
-                return at
-            heapq.heappop(self._alarms)
-            if subscriber is not None and current:
-                subscriber.alarm = None
-                self._arm(session_id, subscriber)
-        return None
+        return self._alarms.next()
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now."""
-        while self._alarms and self._alarms[0][0] <= now:
-            at, session_id = heapq.heappop(self._alarms)
-            subscriber = self.subscribers.get(session_id)
-            if subscriber is not None and subscriber.alarm == at:
-                subscriber.alarm = None
-                subscriber.link.handle_timer(now)
-                self._after(session_id, subscriber, now)
+        for session_id in self._alarms.expired(now):
+            subscriber = self.subscribers[session_id]
+            subscriber.link.handle_timer(now)
+            self._after(session_id, subscriber, now)
 
     def next_event(self) -> SubscriberEvent | None:
         """What happened, oldest first; None when there is nothing more."""
@@ -296,14 +285,11 @@ class Concentrator:
             self._events.append(SubscriberEvent(session_id, subscriber.peer, subscriber.grant, event, link.mtu))
             if isinstance(event, LinkEnded):
                 self._forget(session_id, subscriber, said_goodbye)
-        self._arm(session_id, subscriber)
+        self._alarms.arm(session_id)
 
-    def _arm(self, session_id: int, subscriber: Subscriber) -> None:
-        """Keep an entry in the heap that comes up no later than the link's earliest timer."""
-        timer = subscriber.link.next_timer()
-        if timer is not None and (subscriber.alarm is None or timer < subscriber.alarm):
-            subscriber.alarm = timer
-            heapq.heappush(self._alarms, (timer, session_id))
+    def _due(self, session_id: int) -> float | None:
+        subscriber = self.subscribers.get(session_id)
+        return subscriber.link.next_timer() if subscriber is not None else None
 
     def _forget(self, session_id: int, subscriber: Subscriber, said_goodbye: bool) -> None:
         if not said_goodbye:

@@ -1,0 +1,500 @@
+"""Many sessions at once: who is dialled when, who gets which frame, and what strangers can't do."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from engine.api import SessionState
+from engine.ending import End, EndKind
+from engine.fleet import ON_THE_WAY, Fleet
+from engine.lab.concentrator import Concentrator, LabSettings
+from engine.lab.faults import REFUSALS
+from engine.lab.line import Segment
+from engine.pppoe.concentrator import ConcentratorSettings
+from engine.redial import RULES, pause
+from engine.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
+from engine.settings import AcFilter, AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
+from engine.wire import ethernet, pppoe
+from engine.wire.ethernet import BROADCAST, ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame, VlanTag
+from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
+
+AC1 = bytes.fromhex("02acacac0001")
+AC2 = bytes.fromhex("02acacac0002")
+STRANGER = bytes.fromhex("02bad0bad001")
+LAB = LabSettings(accounts=(("alice", "wonderland"),))
+QUICK = DialSettings(rate=10_000.0, max_outstanding=10_000)
+UP, FAILED, DOWN = SessionState.UP, SessionState.FAILED, SessionState.DOWN
+
+
+def own_mac(number: int) -> bytes:
+    return b"\x02\x00\x00\x00" + number.to_bytes(2, "big")
+
+
+class Field:
+    """A fleet, its concentrators and what happened."""
+
+    def __init__(
+        self,
+        count: int = 1,
+        dial: DialSettings = QUICK,
+        settings: SessionSettings | None = None,
+        concentrators: tuple[tuple[bytes, LabSettings], ...] = ((AC1, LAB),),
+        macs: int | None = None,
+    ) -> None:
+        self.random = random.Random(7)
+        base = settings or SessionSettings("", user="alice", password="wonderland", auth=(AuthMethod.CHAP,))
+        self.fleet = Fleet(dial, self.random.random)
+        self.acs = [Concentrator(lab, mac, self.random.randbytes) for mac, lab in concentrators]
+        self.segment = Segment(self.fleet, self.acs, self.random)
+        self.segment.after_step = self._take_events
+        self.events: list[tuple[float, int, SessionEvent]] = []
+        for number in range(count):
+            mac = own_mac(number if macs is None else number % macs)
+            session = Session(replace(base, name=f"s{number}"), mac, self.random.randbytes)
+            self.fleet.add(number, session, 0.0)
+
+    def _take_events(self) -> None:
+        while (item := self.fleet.next_event()) is not None:
+            self.events.append((self.segment.now, *item))
+
+    @property
+    def now(self) -> float:
+        return self.segment.now
+
+    def run(self, seconds: float) -> None:
+        self.segment.run(self.segment.now + seconds)
+
+    def dial_all(self) -> None:
+        for number in self.fleet.members:
+            self.fleet.dial(number, self.now)
+
+    def states(self) -> set[SessionState]:
+        return {member.session.state for _, member in self.fleet}
+
+    def dials(self, number: int | None = None) -> list[float]:
+        """When sessions, or one of them, began to dial."""
+        return [
+            at
+            for at, who, event in self.events
+            if event == StateChanged(SessionState.DIALLING) and number in (None, who)
+        ]
+
+    def ends(self, number: int) -> list[EndKind]:
+        return [event.end.kind for _, who, event in self.events if who == number and isinstance(event, Ended)]
+
+    def sid(self, number: int) -> int:
+        keys = self.fleet.members[number].session.keys
+        assert keys is not None
+        return keys.session_id
+
+    def inject(self, src: bytes, dst: bytes, packet: PppoePacket, vlans: tuple[VlanTag, ...] = ()) -> None:
+        ethertype = ETH_PPPOE_SESSION if packet.code == Code.SESSION else ETH_PPPOE_DISCOVERY
+        self.fleet.receive_frame(
+            ethernet.encode(EthernetFrame(dst, src, ethertype, pppoe.encode(packet), vlans)), self.now
+        )
+
+
+# Pacing
+
+
+def test_dials_keep_to_the_rate() -> None:
+    field = Field(50, DialSettings(rate=10.0, max_outstanding=1000))
+    field.dial_all()
+    field.run(10)
+    dials = field.dials()
+    assert len(dials) == 50
+    assert dials[-1] - dials[0] == pytest.approx(4.9, abs=0.01)
+    for first, later in zip(dials, dials[10:], strict=False):
+        assert later - first > 0.89
+    assert field.states() == {UP}
+
+
+def test_no_more_than_max_outstanding_are_on_their_way() -> None:
+    field = Field(40, DialSettings(rate=10_000, max_outstanding=4))
+    most = 0
+
+    def look() -> None:
+        nonlocal most
+        field._take_events()
+        most = max(most, sum(member.session.state in ON_THE_WAY for _, member in field.fleet))
+
+    field.segment.after_step = look
+    field.dial_all()
+    field.run(10)
+    assert most == 4
+    assert field.states() == {UP}
+
+
+def test_a_dead_session_never_delays_another() -> None:
+    """Three sessions look for a concentrator that isn't there; the others come up as if they were alone."""
+    field = Field(30, DialSettings(rate=10_000, max_outstanding=4))
+    for number in range(3):
+        session = field.fleet.members[number].session
+        session.reconfigure(replace(session.settings, ac=AcFilter(name="nowhere")), session.own_mac)
+    field.dial_all()
+    field.run(1)
+    assert {field.fleet.members[number].session.state for number in range(3, 30)} == {UP}
+    field.run(600)
+    assert {field.fleet.members[number].session.state for number in range(3, 30)} == {UP}
+    assert len(field.dials(0)) > 5
+
+
+def test_a_queue_full_of_dead_sessions_moves_on() -> None:
+    field = Field(8, DialSettings(rate=10_000, max_outstanding=2))
+    for number in range(6):
+        session = field.fleet.members[number].session
+        session.reconfigure(replace(session.settings, ac=AcFilter(name="nowhere")), session.own_mac)
+    field.dial_all()
+    field.run(120)
+    assert {field.fleet.members[number].session.state for number in (6, 7)} == {UP}
+
+
+# Back-off
+
+
+def test_the_pause_doubles_up_to_its_cap_with_jitter_around_it() -> None:
+    settings = DialSettings(retry_min=1.0, retry_max=60.0, jitter=0.25)
+    end = End(EndKind.NO_ANSWER, "")
+    middle = [pause(end, 0, failures, settings, 0.5) for failures in range(1, 10)]
+    assert middle == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert pause(end, 0, 3, settings, 0.0) == 3.0
+    assert pause(end, 0, 3, settings, 1.0) == 5.0
+    assert pause(end, 0, 10_000, settings, 0.5) == 60.0
+
+
+@pytest.mark.parametrize("kind", EndKind)
+def test_every_pause_is_bounded_for_ever(kind: EndKind) -> None:
+    settings = DialSettings()
+    waits = [pause(End(kind, "", was_up=up), n, n, settings, 1.0) for n in (1, 5, 100_000) for up in (True, False)]
+    if RULES[kind] is None:
+        assert set(waits) == {None}
+    else:
+        assert all(wait is not None and 0 <= wait <= 10 * settings.retry_max * 1.25 for wait in waits)
+
+
+def test_sessions_that_failed_together_are_spread() -> None:
+    field = Field(20, replace(QUICK, retry_min=10.0), concentrators=())
+    field.dial_all()
+    field.run(16)
+    redials = [member.redial_at for _, member in field.fleet]
+    assert len(set(redials)) == 20
+    assert all(at is not None and 15 + 15 <= at <= 15.1 + 25 for at in redials)
+
+
+def test_a_session_without_a_concentrator_is_retried_for_ever() -> None:
+    field = Field(1, concentrators=())
+    field.dial_all()
+    field.run(4 * 3600)
+    dials = field.dials()
+    gaps = [later - earlier for earlier, later in zip(dials, dials[1:], strict=False)]
+    assert len(dials) > 150
+    assert max(gaps) < 15 + 60 * 1.25 + 0.1
+
+
+def test_a_refusal_slows_that_account_only() -> None:
+    lab = replace(LAB, discovery=ConcentratorSettings(max_sessions_per_mac=1))
+    field = Field(4, concentrators=((AC1, lab),), macs=2)
+    field.dial_all()
+    field.run(600)
+    refused = [n for n in range(4) if field.fleet.members[n].session.state is not UP]
+    assert len(refused) == 2
+    for number in refused:
+        assert set(field.ends(number)) == {EndKind.TOO_MANY}
+        assert 3 <= len(field.dials(number)) <= 7
+    for number in set(range(4)) - set(refused):
+        assert len(field.dials(number)) == 1
+
+
+def test_once_the_refusals_end_everyone_comes_up() -> None:
+    field = Field(5)
+    for refusal in REFUSALS.values():
+        field.acs[0].discovery.refusal = refusal
+        field.dial_all()
+        field.run(20)
+        assert UP not in field.states()
+        assert {field.ends(0)[-1]} <= {EndKind.REFUSED, EndKind.TOO_MANY}
+        field.acs[0].discovery.refusal = None
+        field.run(1000)
+        assert field.states() == {UP}
+        for number in range(5):
+            field.fleet.hang_up(number, field.now)
+        field.run(10)
+
+
+# Sessions that are lost
+
+
+def test_a_healthy_session_that_is_hung_up_on_is_redialled_at_once() -> None:
+    field = Field(1)
+    field.dial_all()
+    field.run(5)
+    field.acs[0].cut(field.sid(0), field.now)
+    field.run(0.1)
+    assert field.states() == {UP}
+    assert len(field.dials()) == 2
+
+
+def test_unless_that_happens_over_and_over() -> None:
+    field = Field(1, replace(QUICK, max_flaps=3))
+    field.dial_all()
+    began = field.now
+    losses = 0
+    while field.now < began + 120:
+        field.run(0.5)
+        if field.fleet.members[0].session.state is UP:
+            field.acs[0].cut(field.sid(0), field.now)
+            losses += 1
+    dials = field.dials()
+    gaps = [later - earlier for earlier, later in zip(dials, dials[1:], strict=False)]
+    assert all(gap < 0.6 for gap in gaps[:3])
+    assert gaps[3] > 0.75
+    assert gaps[-1] > 10
+    assert losses < 12
+
+
+def test_being_up_for_long_enough_forgives_earlier_losses() -> None:
+    dial = replace(QUICK, max_flaps=1)
+    field = Field(1, dial)
+    field.dial_all()
+    for _ in range(6):
+        field.run(dial.retry_max + 1)
+        assert field.states() == {UP}
+        before = field.now
+        field.acs[0].cut(field.sid(0), field.now)
+        field.run(0.2)
+        assert field.states() == {UP}
+        assert field.dials()[-1] - before < 0.1
+    assert field.fleet.members[0].flaps == 6
+
+
+def test_a_concentrator_that_dies_silently_is_noticed_and_dialled_again() -> None:
+    settings = SessionSettings("", "alice", "wonderland", keepalive=KeepaliveSettings(10, 3))
+    field = Field(10, settings=settings)
+    field.dial_all()
+    field.run(5)
+    field.acs[0].restart()
+    field.run(60)
+    assert field.states() == {UP}
+    assert field.ends(3) == [EndKind.ECHO_TIMEOUT]
+
+
+def test_a_session_number_given_to_another_session_ends_the_former_one_without_a_word() -> None:
+    """One MAC address for all: the concentrator forgot everything, and counts from 1 again."""
+    field = Field(3, macs=1)
+    field.fleet.dial(0, 0.0)
+    field.run(5)
+    assert field.sid(0) == 1
+    field.acs[0].restart()
+    field.fleet.dial(1, field.now)
+    sent: list[bytes] = []
+    field.segment.on_sent = sent.append
+    field.run(0.1)
+    assert field.ends(0) == [EndKind.PEER_ENDED]
+    assert field.fleet.members[1].session.state is UP
+    assert field.fleet.members[0].session.state is UP
+    assert {field.sid(0), field.sid(1)} == {1, 2}
+    packets = [pppoe.decode(ethernet.decode(frame).payload) for frame in sent]
+    assert not any(packet.code == Code.PADT for packet in packets)
+
+
+# Commands that cross
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.0005, 0.0015, 0.0025, 0.004, 0.006, 0.008, 0.5])
+@pytest.mark.parametrize("first", ["hang_up", "redial", "remove", "dial", "stop"])
+@pytest.mark.parametrize("second", ["hang_up", "redial", "remove", "dial", "stop"])
+def test_commands_at_any_moment(delay: float, first: str, second: str) -> None:
+    field = Field(2)
+    field.dial_all()
+    field.run(delay)
+    end = End(EndKind.CARD_DOWN, "The card is down.")
+    for command in (first, second):
+        if 0 not in field.fleet.members:
+            break
+        if command == "stop":
+            field.fleet.stop(0, end, field.now)
+        else:
+            getattr(field.fleet, command)(0, field.now)
+        if command == first:
+            field.run(delay)
+    field.run(200)
+    assert field.fleet.members[1].session.state is UP
+    if "remove" in (first, second):
+        assert 0 not in field.fleet.members
+    else:
+        wanted = {
+            "hang_up": {DOWN, FAILED},
+            "stop": {DOWN, FAILED},
+            "redial": {UP},
+            "dial": {UP},
+        }[second]
+        assert field.fleet.members[0].session.state in wanted
+    expected = sum(member.session.state is UP for _, member in field.fleet)
+    assert len(field.acs[0].subscribers) == expected
+    assert not field.fleet._outstanding
+
+
+def test_a_removed_session_says_goodbye() -> None:
+    field = Field(1)
+    field.dial_all()
+    field.run(5)
+    field.fleet.remove(0, field.now)
+    field.run(1)
+    assert field.acs[0].subscribers == {}
+    assert field.fleet.next_timer() is None
+
+
+def test_a_hang_up_takes_a_session_out_of_the_queue() -> None:
+    field = Field(3, DialSettings(rate=1.0, max_outstanding=10))
+    field.dial_all()
+    field.fleet.hang_up(2, field.now)
+    field.run(10)
+    assert field.fleet.members[2].session.state is DOWN
+    assert field.dials(2) == []
+
+
+def test_a_hang_up_stops_a_pending_retry() -> None:
+    field = Field(1, concentrators=())
+    field.dial_all()
+    field.run(15.5)
+    assert field.fleet.members[0].redial_at is not None
+    field.fleet.hang_up(0, field.now)
+    assert field.fleet.next_timer() is None
+    field.run(1000)
+    assert len(field.dials()) == 1
+
+
+def test_a_stopped_session_waits_until_it_is_dialled() -> None:
+    """The card is down: it stays wanted, but nothing is sent for it."""
+    field = Field(1)
+    field.dial_all()
+    field.run(5)
+    field.fleet.stop(0, End(EndKind.CARD_DOWN, "The card is down."), field.now)
+    field.run(1000)
+    assert field.states() == {FAILED}
+    assert field.fleet.members[0].wanted
+    field.fleet.dial(0, field.now)
+    field.run(1)
+    assert field.states() == {UP}
+
+
+# Who gets which frame
+
+
+def test_the_same_session_id_on_two_concentrators() -> None:
+    field = Field(2, macs=1, concentrators=((AC1, LAB), (AC2, replace(LAB, network="100.65.0.0/16"))))
+    for number, mac in enumerate((AC1, AC2)):
+        session = field.fleet.members[number].session
+        session.reconfigure(replace(session.settings, ac=AcFilter(mac=mac)), session.own_mac)
+    field.dial_all()
+    field.run(1)
+    assert field.states() == {UP}
+    assert field.sid(0) == field.sid(1) == 1
+    field.inject(AC2, own_mac(0), PppoePacket(Code.PADT, 1, b""))
+    assert field.fleet.members[0].session.state is UP
+    assert field.fleet.members[1].session.state is FAILED
+
+
+def test_the_same_session_id_on_two_vlans() -> None:
+    """Two concentrators that share a MAC address, as a gateway with one address on all VLANs does."""
+    field = Field(2, macs=1)
+    other = Concentrator(replace(LAB, network="100.65.0.0/16"), AC1, random.Random(3).randbytes)
+    by_vlan = {(7,): field.acs[0], (8,): other}
+    for number, vid in enumerate((7, 8)):
+        session = field.fleet.members[number].session
+        session.reconfigure(replace(session.settings, vlans=(VlanTag(vid),)), session.own_mac)
+        field.fleet.dial(number, 0.0)
+    field.fleet.handle_timer(0.01)
+    for _ in range(30):
+        for frame in field.fleet.frames_to_send(0.01):
+            by_vlan[ethernet.vlan_ids(ethernet.decode(frame).vlans)].receive_frame(frame, 0.01)
+        for concentrator in by_vlan.values():
+            for frame in concentrator.frames_to_send(0.01):
+                field.fleet.receive_frame(frame, 0.01)
+    assert field.states() == {UP}
+    assert field.sid(0) == field.sid(1) == 1
+    field.inject(AC1, own_mac(0), PppoePacket(Code.PADT, 1, b""), (VlanTag(8),))
+    assert [field.fleet.members[n].session.state for n in (0, 1)] == [UP, FAILED]
+
+
+def test_the_same_session_id_on_two_macs() -> None:
+    field = Field(2)
+    field.dial_all()
+    field.run(1)
+    sid = field.sid(1)
+    field.inject(AC1, own_mac(0), PppoePacket(Code.PADT, sid, b""))
+    assert field.states() == {UP}
+    assert field.fleet.counters["discarded: for no session"] == 1
+    field.inject(AC1, own_mac(1), PppoePacket(Code.PADT, sid, b""))
+    assert [field.fleet.members[n].session.state for n in (0, 1)] == [UP, FAILED]
+
+
+def test_sessions_that_share_a_mac_find_their_own_answers() -> None:
+    field = Field(100, macs=1)
+    field.dial_all()
+    field.run(2)
+    assert field.states() == {UP}
+    assert len({field.sid(n) for n in range(100)}) == 100
+    addresses = {str(m.session.ipv4.address) for _, m in field.fleet if m.session.ipv4 is not None}
+    assert len(addresses) == 100
+
+
+# Strangers
+
+
+def test_floods_from_strangers_change_nothing() -> None:
+    field = Field(3)
+    field.dial_all()
+    field.run(1)
+    field.fleet.dial(2, field.now)
+    field.fleet.hang_up(2, field.now)
+    field.run(5)
+    before = [member.session.keys for _, member in field.fleet]
+    tags = pppoe.encode_tags([Tag(TagType.AC_NAME, b"evil"), Tag(TagType.SERVICE_NAME)])
+    for count in range(3000):
+        source = STRANGER[:4] + count.to_bytes(2, "big")
+        for dst in (own_mac(count % 3), BROADCAST):
+            guess = pppoe.encode_tags([Tag(TagType.HOST_UNIQ, field.random.randbytes(12))])
+            field.inject(source, dst, PppoePacket(Code.PADO, 0, tags + guess))
+            field.inject(source, dst, PppoePacket(Code.PADS, count, tags + guess))
+            field.inject(source, dst, PppoePacket(Code.PADT, count % 8, b""))
+            field.inject(AC1, dst, PppoePacket(Code.PADT, 4 + count, b""))
+    assert [member.session.keys for _, member in field.fleet] == before
+    assert sum(field.fleet.counters.values()) == 3000 * 8
+    assert field.fleet.frames_to_send(field.now) == []
+    assert len(field.fleet._alarms) < 20
+
+
+def test_a_flood_of_challenges_does_not_grow_the_heap_of_timers() -> None:
+    field = Field(1)
+    field.dial_all()
+    field.run(1)
+    for _ in range(1000):
+        field.acs[0].challenge(field.sid(0), field.now)
+        field.run(0.01)
+    assert len(field.fleet._alarms) < 5
+    assert len(field.acs[0]._alarms) < 50
+
+
+def test_events_tell_the_whole_story() -> None:
+    field = Field(1)
+    field.dial_all()
+    field.run(1)
+    field.fleet.hang_up(0, field.now)
+    field.run(5)
+    states = [event.state for _, _, event in field.events if isinstance(event, StateChanged)]
+    assert states == [
+        SessionState.DIALLING,
+        SessionState.NEGOTIATING,
+        SessionState.AUTHENTICATING,
+        SessionState.GETTING_ADDRESS,
+        SessionState.UP,
+        SessionState.HANGING_UP,
+        SessionState.DOWN,
+    ]
+    assert sum(isinstance(event, PppoeOpened) for _, _, event in field.events) == 1
+    assert field.ends(0) == [EndKind.HUNG_UP]
+    assert field.fleet.idle
