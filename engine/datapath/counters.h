@@ -2,6 +2,7 @@
  *
  * Of a queue:  rx_packets = rx_data + rx_control + the drops on the way in;
  *              tx_packets = tx_data + tx_control;  packets read from an egress = tx_data + the drops on the way out.
+ * A super-packet counts as the packets that it is cut to, or joined from; one that can't be cut counts as one.
  */
 #pragma once
 #include <stdatomic.h>
@@ -28,6 +29,9 @@
     /* on the way out */ \
     X(not_ip)          /* what an egress gave is no IP packet */ \
     X(too_long)        /* longer than the session's MTU */ \
+    X(too_long_for_card) /* with its headers and tags longer than the card's MTU lets pass */ \
+    X(bad_offload)     /* an egress wants more done to a packet than can be */ \
+    X(tx_full)         /* the card is behind in the middle of a super-packet */ \
     X(no_route)        /* a routed egress gave a packet for nobody's address */
 
 /* Counted by the kernel before or after us. */

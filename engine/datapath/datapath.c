@@ -1,17 +1,22 @@
 #include <errno.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 #include <xdp/libxdp.h>
 
 #include "souppp.h"
 #include "worker.h"
+
+enum { ETHERNET_MTU = 1500, ETHERNET_HEADER = 14, VLAN_TAG = 4 };
 
 /* What the engine's side keeps of a session, by slot. */
 struct slot {
@@ -30,6 +35,7 @@ struct datapath {
     struct egress routed;
     uint32_t max_sessions;
     uint32_t queues;
+    char ifname[IFNAMSIZ];
     uint32_t next; /* the queue whose control frames come first next time */
     struct worker workers[];
 };
@@ -44,8 +50,40 @@ static void explain(char *error, size_t size, const char *format, ...)
     va_end(arguments);
 }
 
+/* Linux has had UDP segmentation for TUN since 6.2, and no question to ask for it. */
+static bool kernel_cuts_udp(void)
+{
+    struct utsname name;
+    int major, minor;
+
+    return uname(&name) == 0 && sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
+           (major > 6 || (major == 6 && minor >= 2));
+}
+
+static bool has_vnet_header(int fd)
+{
+    struct ifreq request = {0};
+
+    return ioctl(fd, TUNGETIFF, &request) == 0 && request.ifr_flags & IFF_VNET_HDR;
+}
+
+/* The longest frame that the kernel lets a device with this MTU forward: one VLAN tag's room is free. */
+static uint32_t longest_frame(const char *ifname)
+{
+    int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ifreq request = {0};
+    uint32_t longest = FRAME_SIZE;
+
+    snprintf(request.ifr_name, IFNAMSIZ, "%s", ifname);
+    if (ioctl(any, SIOCGIFMTU, &request) == 0)
+        longest = (uint32_t)request.ifr_mtu + ETHERNET_HEADER + VLAN_TAG;
+    close(any);
+    return longest < FRAME_SIZE ? longest : FRAME_SIZE;
+}
+
 static int open_shared(struct datapath *dp)
 {
+    dp->shared.join_udp = kernel_cuts_udp();
     dp->shared.control_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (dp->shared.control_event < 0)
         return -errno;
@@ -95,6 +133,7 @@ struct datapath *souppp_open(const char *ifname, const struct souppp_options *op
     }
     memset(dp, 0, all);
     dp->max_sessions = options->max_sessions;
+    snprintf(dp->ifname, IFNAMSIZ, "%s", ifname);
     dp->routed = (struct egress){.fd = -1, .slot = EGRESS_ROUTED};
     if (open_shared(dp)) {
         explain(error, size, "not enough memory for %u sessions", options->max_sessions);
@@ -241,12 +280,17 @@ int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp
             return -EEXIST;
 
     session = &dp->shared.sessions[number];
-    *session = (struct session){.mtu = what->mtu};
+    *session = (struct session){
+        .mtu = what->mtu < MAX_PACKET ? what->mtu : MAX_PACKET,
+        .clamp = what->mtu < ETHERNET_MTU ? what->mtu : 0,
+    };
     session->header_length = header_build(&address, session->header);
+    session->longest = longest_frame(dp->ifname) - session->header_length;
     if (what->egress == SOUPPP_EGRESS_ROUTED) {
         session->egress = &dp->routed;
     } else if (what->egress == SOUPPP_EGRESS_OWN) {
         slot->egress.fd = what->fd;
+        slot->egress.offload = has_vnet_header(what->fd);
         session->egress = &slot->egress;
         error = worker_watch(&dp->workers[slot->egress.owner], &slot->egress);
         if (error)
@@ -284,6 +328,7 @@ int souppp_routed_egress(struct datapath *dp, int fd)
     if (dp->routed.fd >= 0)
         return -EEXIST;
     dp->routed.fd = fd;
+    dp->routed.offload = has_vnet_header(fd);
     error = worker_watch(&dp->workers[dp->routed.owner], &dp->routed);
     if (error)
         dp->routed.fd = -1;

@@ -13,6 +13,7 @@ enum { EGRESS_ROUTED = TABLE_NONE };
 
 struct egress {
     int fd;
+    bool offload; /* a TUN device with IFF_VNET_HDR */
     uint32_t slot; /* of its only session, or EGRESS_ROUTED */
     uint32_t owner; /* the worker that reads */
 };
@@ -20,6 +21,8 @@ struct egress {
 struct session {
     struct egress *egress; /* NULL while the session is being set up: its control frames only */
     uint32_t mtu;
+    uint32_t clamp; /* the MTU to which TCP's segment size is held; 0: any */
+    uint32_t longest; /* IP packet that the card takes with this session's header */
     uint32_t header_length;
     uint8_t header[32];
 };

@@ -16,6 +16,8 @@ enum {
     TX_FRAMES = 4096,
     RING_SIZE = 2048, /* RX, TX and completion */
     BATCH = 64,
+    HEADROOM = 32, /* in a transmit frame, the packet's place: the header is put in front of it */
+    MAX_PACKET = FRAME_SIZE - HEADROOM,
 };
 
 struct port {

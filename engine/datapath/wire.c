@@ -2,15 +2,11 @@
 
 #include <string.h>
 
-static uint16_t get16(const uint8_t *at)
-{
-    return (uint16_t)(at[0] << 8 | at[1]);
-}
+#include "octets.h"
 
 static uint8_t *put16(uint8_t *at, uint32_t value)
 {
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
+    set16(at, value);
     return at + 2;
 }
 

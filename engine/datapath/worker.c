@@ -8,11 +8,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "mss.h"
+#include "segment.h"
+
 enum {
     EVENTS = 64,
-    EGRESS_BATCH = 32,   /* packets from one egress before the next one's turn */
-    HEADROOM = 32,       /* in a transmit frame, the packet's place: the header is put in front of it */
-    MAX_PACKET = FRAME_SIZE - HEADROOM,
+    EGRESS_BATCH = 32,   /* reads from one egress before the next one's turn */
+    SEGMENTS_ROOM = 256, /* free frames before a super-packet is read */
     BACKLOG_WAIT_MS = 1, /* when the card is behind nothing tells when it isn't any more */
     FAREWELL_MS = 50,
 };
@@ -38,28 +40,61 @@ static void to_engine(struct worker *worker, struct ring *ring, const uint8_t *f
     }
 }
 
-static void to_egress(struct worker *worker, uint32_t slot, const struct frame *frame)
+/* `packets` of a session that were given to its egress in one go, or not. */
+static void count_delivery(struct worker *worker, uint32_t slot, ssize_t written, uint32_t packets, uint32_t octets)
 {
     struct counters *counters = &worker->counters;
     struct session_counters *session = &worker->sessions[slot];
-    struct egress *egress = worker->shared->sessions[slot].egress;
 
-    if (!egress) {
-        count(&counters->not_open, 1);
-    } else if (!ip_protocol(frame->packet, frame->length)) {
-        count(&counters->bad_ip, 1);
-    } else if (write(egress->fd, frame->packet, frame->length) >= 0) {
-        count(&counters->rx_data, 1);
-        count(&session->rx_packets, 1);
-        count(&session->rx_bytes, frame->length);
+    if (written >= 0) {
+        count(&counters->rx_data, packets);
+        count(&session->rx_packets, packets);
+        count(&session->rx_bytes, octets);
     } else if (errno == EAGAIN || errno == ENOBUFS) {
-        count(&counters->egress_full, 1);
+        count(&counters->egress_full, packets);
     } else {
-        count(&counters->egress_refused, 1);
+        count(&counters->egress_refused, packets);
     }
 }
 
-static void handle_frame(struct worker *worker, const uint8_t *octets, uint32_t length)
+static void to_egress(struct worker *worker, uint32_t slot, uint8_t *packet, uint32_t length)
+{
+    struct counters *counters = &worker->counters;
+    const struct session *session = &worker->shared->sessions[slot];
+
+    if (!session->egress) {
+        count(&counters->not_open, 1);
+        return;
+    }
+    if (!ip_protocol(packet, length)) {
+        count(&counters->bad_ip, 1);
+        return;
+    }
+    if (session->clamp)
+        mss_clamp(packet, length, session->clamp);
+    if (session->egress->offload)
+        join_add(&worker->join, slot, packet, length, worker->shared->join_udp);
+    else
+        count_delivery(worker, slot, write(session->egress->fd, packet, length), 1, length);
+}
+
+/* Writes what has been joined. */
+static void deliver(struct worker *worker)
+{
+    struct join *join = &worker->join;
+    struct iovec vector[JOIN_MAX + 1];
+    vnet_header header;
+
+    for (uint32_t i = 0; i < join->train_count; i++) {
+        const struct train *train = &join->trains[i];
+        int fd = worker->shared->sessions[train->slot].egress->fd;
+        int parts = (int)join_write(join, i, &header, vector);
+
+        count_delivery(worker, train->slot, writev(fd, vector, parts), train->count, train->octets);
+    }
+}
+
+static void handle_frame(struct worker *worker, uint8_t *octets, uint32_t length)
 {
     struct counters *counters = &worker->counters;
     struct frame frame;
@@ -87,7 +122,7 @@ static void handle_frame(struct worker *worker, const uint8_t *octets, uint32_t 
         if (slot == TABLE_NONE)
             count(&counters->unknown_session, 1);
         else
-            to_egress(worker, slot, &frame);
+            to_egress(worker, slot, octets + (frame.packet - octets), frame.length);
         break;
     }
 }
@@ -99,6 +134,7 @@ static uint32_t receive(struct worker *worker)
     uint64_t addresses[BATCH];
     uint32_t index, n = xsk_ring_cons__peek(&port->rx, BATCH, &index);
 
+    join_begin(&worker->join);
     for (uint32_t i = 0; i < n; i++) {
         const struct xdp_desc *desc = xsk_ring_cons__rx_desc(&port->rx, index + i);
 
@@ -106,6 +142,7 @@ static uint32_t receive(struct worker *worker)
         handle_frame(worker, port->frames + desc->addr, desc->len);
     }
     if (n) {
+        deliver(worker);
         xsk_ring_cons__release(&port->rx, n);
         port_refill(port, addresses, n);
     }
@@ -156,49 +193,121 @@ static uint32_t route(const struct shared *shared, const struct egress *egress, 
     return found == TABLE_NONE ? TABLE_NONE : found / 2;
 }
 
-static void handle_packet(struct worker *worker, const struct egress *egress, uint64_t frame, uint32_t length)
+/* The session that an outgoing packet belongs to; NULL, and counted, if there is none. */
+static const struct session *session_of(struct worker *worker, const struct egress *egress, const uint8_t *packet,
+                                        uint32_t length, uint16_t *protocol, uint32_t *slot)
 {
-    struct counters *counters = &worker->counters;
-    uint8_t *packet = worker->port.frames + frame + HEADROOM;
-    uint16_t protocol = ip_protocol(packet, length);
-    const struct session *session;
-    uint32_t slot;
+    *protocol = ip_protocol(packet, length);
+    if (!*protocol) {
+        count(&worker->counters.not_ip, 1);
+        return NULL;
+    }
+    *slot = route(worker->shared, egress, *protocol, packet);
+    if (*slot == TABLE_NONE) {
+        count(&worker->counters.no_route, 1);
+        return NULL;
+    }
+    return &worker->shared->sessions[*slot];
+}
 
-    if (!protocol) {
-        count(&counters->not_ip, 1);
-        return;
-    }
-    slot = route(worker->shared, egress, protocol, packet);
-    if (slot == TABLE_NONE) {
-        count(&counters->no_route, 1);
-        return;
-    }
-    session = &worker->shared->sessions[slot];
-    if (length > session->mtu) {
-        count(&counters->too_long, 1);
+/* Sends the packet that stands in the current transmit frame. */
+static void send_packet(struct worker *worker, const struct session *session, uint32_t slot, uint16_t protocol,
+                        uint32_t length)
+{
+    uint64_t frame = port_frame(&worker->port);
+    uint8_t *packet = worker->port.frames + frame + HEADROOM;
+
+    if (length > session->longest) {
+        count(&worker->counters.too_long_for_card, 1);
         return;
     }
     memcpy(packet - session->header_length, session->header, session->header_length);
     header_finish(packet, protocol, length);
     send_frame(worker, frame, HEADROOM - session->header_length, session->header_length + length);
-    count(&counters->tx_data, 1);
+    count(&worker->counters.tx_data, 1);
     count(&worker->sessions[slot].tx_packets, 1);
     count(&worker->sessions[slot].tx_bytes, length);
+}
+
+/* Reads one packet straight into a transmit frame and sends it. False if there was none. */
+static bool forward_packet(struct worker *worker, const struct egress *egress)
+{
+    uint8_t *packet = worker->port.frames + port_frame(&worker->port) + HEADROOM;
+    ssize_t length = read(egress->fd, packet, MAX_PACKET);
+    const struct session *session;
+    uint16_t protocol;
+    uint32_t slot;
+
+    if (length < 0)
+        return false;
+    session = session_of(worker, egress, packet, (uint32_t)length, &protocol, &slot);
+    if (!session)
+        return true;
+    if ((uint32_t)length > session->mtu) {
+        count(&worker->counters.too_long, 1);
+        return true;
+    }
+    if (session->clamp)
+        mss_clamp(packet, (uint32_t)length, session->clamp);
+    send_packet(worker, session, slot, protocol, (uint32_t)length);
+    return true;
+}
+
+/* Reads a super-packet and sends what it is cut to. False if there was none. */
+static bool forward_super_packet(struct worker *worker, const struct egress *egress)
+{
+    ssize_t n = read(egress->fd, worker->super_packet, SUPER_PACKET);
+    const uint8_t *packet = worker->super_packet + sizeof(vnet_header);
+    struct segments segments;
+    const struct session *session;
+    enum segment_error error;
+    vnet_header header;
+    uint32_t length, slot;
+    uint16_t protocol;
+
+    if (n < (ssize_t)sizeof header)
+        return false;
+    memcpy(&header, worker->super_packet, sizeof header);
+    length = (uint32_t)n - sizeof header;
+    session = session_of(worker, egress, packet, length, &protocol, &slot);
+    if (!session)
+        return true;
+    error = segments_begin(&segments, &header, packet, length, session->mtu);
+    if (error) {
+        count(error == SEGMENT_TOO_LONG ? &worker->counters.too_long : &worker->counters.bad_offload, 1);
+        return true;
+    }
+    do {
+        uint8_t *out;
+
+        if (!port_room(&worker->port)) {
+            port_flush(&worker->port);
+            if (!port_room(&worker->port)) {
+                count(&worker->counters.tx_full, segments_left(&segments));
+                break;
+            }
+        }
+        out = worker->port.frames + port_frame(&worker->port) + HEADROOM;
+        length = segments_next(&segments, out);
+        if (session->clamp && !segments.size)
+            mss_clamp(out, length, session->clamp);
+        send_packet(worker, session, slot, protocol, length);
+    } while (segments_left(&segments));
+    return true;
 }
 
 /* Egress to card. */
 static void drain_egress(struct worker *worker, struct egress *egress)
 {
-    for (int i = 0; i < EGRESS_BATCH && port_room(&worker->port); i++) {
-        uint64_t frame = port_frame(&worker->port);
-        ssize_t n = read(egress->fd, worker->port.frames + frame + HEADROOM, MAX_PACKET);
+    bool (*forward)(struct worker *, const struct egress *) = egress->offload ? forward_super_packet : forward_packet;
+    uint32_t room = egress->offload ? SEGMENTS_ROOM : 1;
 
-        if (n < 0) {
+    for (int i = 0; i < EGRESS_BATCH && worker->port.queued < BATCH && port_room(&worker->port) >= room; i++) {
+        if (!forward(worker, egress)) {
             if (errno != EAGAIN && errno != EINTR) /* the device is gone: don't be told so for ever */
                 worker_unwatch(worker, egress);
             return;
         }
-        handle_packet(worker, egress, frame, (uint32_t)n);
     }
 }
 
@@ -249,7 +358,7 @@ static void *run(void *argument)
         int ready;
 
         flush(worker);
-        backlog = port_backlog(&worker->port) || !port_room(&worker->port);
+        backlog = port_backlog(&worker->port) || port_room(&worker->port) < SEGMENTS_ROOM;
         /* Events are fetched while holding, so that an egress taken out of the epoll can't be among those fetched
          * before and still be used after reader_wait. */
         ready = backlog ? 0 : epoll_wait(worker->poll, events, EVENTS, 0);

@@ -6,12 +6,16 @@
 
 #include "counters.h"
 #include "egress.h"
+#include "join.h"
 #include "port.h"
 #include "quiescence.h"
 #include "ring.h"
 #include "table.h"
 
-enum { CONTROL_RING = 1 << 19 }; /* octets */
+enum {
+    CONTROL_RING = 1 << 19, /* octets */
+    SUPER_PACKET = sizeof(vnet_header) + 65536,
+};
 
 /* What all workers share: read by them, changed by the engine's thread. */
 struct shared {
@@ -20,6 +24,7 @@ struct shared {
     struct session *sessions; /* by slot */
     int control_event;        /* an eventfd: control frames wait for the engine */
     atomic_bool control_waiting;
+    bool join_udp; /* the kernel can cut UDP super-packets */
 };
 
 struct worker {
@@ -34,6 +39,8 @@ struct worker {
     struct ring known;   /* control frames of sessions in the table */
     struct ring unknown; /* discovery, and sessions not in the table */
     struct ring outgoing;
+    struct join join; /* what came in one batch */
+    uint8_t super_packet[SUPER_PACKET]; /* read from an egress */
     bool told; /* frames were put into a ring in this pass */
     struct counters counters;
     struct session_counters *sessions; /* by slot */

@@ -1,0 +1,52 @@
+/* Joining consecutive segments of one flow into super-packets, which a TUN device takes in one write.
+ *
+ * Packets of one batch go in, trains come out: each one packet or a super-packet that segmentation would cut into just
+ * these packets again. Trains written in their order keep the order of every flow. Pure functions; first headers are
+ * changed where they lie.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "transport.h"
+#include "vnet.h"
+
+enum { JOIN_MAX = 64 /* packets in a batch */ };
+
+struct piece {
+    uint8_t *packet;
+    struct transport transport;
+    uint32_t next; /* the train's next piece */
+};
+
+struct train {
+    uint32_t slot;     /* the session */
+    uint32_t flow;     /* a hash of the flow; 0 if it has none */
+    uint32_t first, last;
+    uint32_t count;    /* pieces */
+    uint32_t size;     /* data octets in each piece but the last */
+    uint32_t length;   /* octets of the packet as it stands */
+    uint32_t octets;   /* of all the packets that it was */
+    uint32_t sequence; /* TCP: what comes next */
+    bool open;         /* more may follow */
+    bool verified;     /* the checksum is right */
+};
+
+struct join {
+    uint32_t piece_count, train_count;
+    struct piece pieces[JOIN_MAX];
+    struct train trains[JOIN_MAX];
+};
+
+static inline void join_begin(struct join *join)
+{
+    join->piece_count = join->train_count = 0;
+}
+
+/* At most JOIN_MAX packets; `packet` stays there until the batch is done. */
+void join_add(struct join *join, uint32_t slot, uint8_t *packet, uint32_t length, bool udp);
+
+/* What to write for a train: fills in the header and the vector, which has room for JOIN_MAX + 1 parts, the header the
+ * first of them. Returns how many parts. Once for each train. */
+uint32_t join_write(struct join *join, uint32_t train, vnet_header *header, struct iovec *vector);
