@@ -16,6 +16,9 @@ IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
 IFNAMSIZ = 16
 
+VNET_HEADER = 10
+"""Octets before each packet of a device with offload."""
+
 TCP_OFFLOADS = 0x0F
 """TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN."""
 UDP_OFFLOADS = 0x60
@@ -26,7 +29,7 @@ def open_tun(name: str, *, offload: bool = True) -> int:
     """Makes a TUN device in the calling thread's network namespace and returns its descriptor, non-blocking.
 
     The device lives as long as the descriptor. It is down and has no address. With `offload` the kernel leaves
-    segmentation and checksums to us and puts a header of 10 octets before each packet (`vnet.h`), which the C helper
+    segmentation and checksums to us and puts VNET_HEADER octets before each packet (`vnet.h`), which the C helper
     understands; without, packets go through the descriptor one by one and bare. Raises DatapathError.
     """
     try:

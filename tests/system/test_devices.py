@@ -17,6 +17,7 @@ import pytest
 
 from engine import netns
 from engine.datapath import DatapathError
+from engine.datapath.tun import VNET_HEADER
 from engine.devices import Devices
 from engine.host import HostError
 from tests.conftest import run
@@ -52,7 +53,7 @@ def destinations(fd: int) -> list[tuple[str, str]]:
     """Source and destination of the IPv4 packets that wait at a device."""
     found = []
     while select.select([fd], [], [], 0.05)[0]:
-        packet = os.read(fd, 2000)
+        packet = os.read(fd, 2000)[VNET_HEADER:]
         if packet[0] >> 4 == 4:
             found.append((str(IPv4Address(packet[12:16])), str(IPv4Address(packet[16:20]))))
     return found
@@ -147,7 +148,7 @@ def test_packets_to_the_address_come_in_under_strict_reverse_path_filtering(devi
         head = bytes.fromhex("4500 0021 0000 4000 4011 0000") + socket.inet_aton(ELSEWHERE[0]) + A.packed
         total = sum(int.from_bytes(head[at : at + 2], "big") for at in range(0, 20, 2))
         checksum = ~(total + (total >> 16)) & 0xFFFF
-        os.write(devices.fd(1), head[:10] + checksum.to_bytes(2, "big") + head[12:] + udp)
+        os.write(devices.fd(1), bytes(VNET_HEADER) + head[:10] + checksum.to_bytes(2, "big") + head[12:] + udp)
         assert receiver.recv(100) == b"hello"
 
 
@@ -184,7 +185,8 @@ def test_link_local_address_is_the_one_agreed(devices: Devices) -> None:
     assert Path("/proc/sys/net/ipv6/conf/soup1/accept_ra").read_text() == "0\n"
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"x", ("fe80::1%soup1", 9))
-    packets = [os.read(devices.fd(1), 2000) for _ in range(5) if select.select([devices.fd(1)], [], [], 0.05)[0]]
+    fd = devices.fd(1)
+    packets = [os.read(fd, 2000)[VNET_HEADER:] for _ in range(5) if select.select([fd], [], [], 0.05)[0]]
     assert LL.packed + IPv6Address("fe80::1").packed in {packet[8:40] for packet in packets}
     devices.set_ipv6(1, IPv6Address("fe80::2"), 1492)
     assert str(LL) not in ip("addr show soup1")
