@@ -448,42 +448,37 @@ class Session:
     def _link_event(self, event: LinkEvent, now: float) -> None:
         match event:
             case PhaseChanged(phase):
+                self._ipv4_expected = True
                 if phase in _PHASE_STATES:
                     self._enter(_PHASE_STATES[phase], now)
                 if phase in _PHASE_STEPS:
                     self._begin_step(_PHASE_STEPS[phase], now)
+                return
             case LinkEnded(end):
                 self._finish(end, now)
-            case Ipv4Opened(agreed):
-                self.ipv4 = agreed
-                self._events.append(event)
-                self._up(now)
-            case Ipv6Opened(agreed):
-                self.ipv6 = agreed
-                self._events.append(event)
-                if not self._ipv4_expected:
-                    self._up(now)
-            case ProtocolMissing(protocol):
-                self._events.append(event)
-                self._ipv4_expected = self._ipv4_expected and protocol is not Protocol.IPCP
-                if self.ipv6 is not None and not self._ipv4_expected:
-                    self._up(now)
+                return
+            case Ipv4Opened(ipv4):
+                self.ipv4 = ipv4
             case Ipv4Closed():
                 self.ipv4 = None
-                self._events.append(event)
-                if self._link is not None and self._link.phase is Phase.NETWORK:
-                    self._enter(SessionState.GETTING_ADDRESS, now)
+            case Ipv6Opened(ipv6):
+                self.ipv6 = ipv6
             case Ipv6Closed():
                 self.ipv6 = None
-                self._events.append(event)
-            case _:
-                self._events.append(event)
+            case ProtocolMissing(Protocol.IPCP):
+                self._ipv4_expected = False
+        self._events.append(event)
+        self._up_or_not(now)
 
-    def _up(self, now: float) -> None:
-        if self.state is SessionState.GETTING_ADDRESS:
+    def _up_or_not(self, now: float) -> None:
+        """A session is up with an IPv4 address, or with IPv6 alone where IPv4 will not come."""
+        usable = self.ipv4 is not None or (self.ipv6 is not None and not self._ipv4_expected)
+        if usable and self.state is SessionState.GETTING_ADDRESS:
             self._was_up = True
             self._end_step(now)
             self._enter(SessionState.UP, now)
+        elif self.state is SessionState.UP and not usable:
+            self._enter(SessionState.GETTING_ADDRESS, now)
 
     def _finish(self, end: End, now: float) -> None:
         """Say goodbye on the line, where there is still someone to say it to, and report the end."""

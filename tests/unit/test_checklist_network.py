@@ -176,6 +176,17 @@ def test_ipv6cp_alone_is_enough_where_there_is_no_ipv4() -> None:
     assert any(isinstance(event, Ipv6Opened) for event in peer.events)
 
 
+def test_ipv6cp_alone_and_closed_is_not_up_any_more() -> None:
+    peer = Peer(WITH_IPV6)
+    peer.open_network()
+    peer.open_ipv6cp()
+    peer.lcp(Code.PROTOCOL_REJECT, 9, b"\x80\x21\x01\x01\x00\x04")
+    peer.control(IPV6CP, Code.TERMINATE_REQUEST, 5)
+    assert peer.session.state is SessionState.GETTING_ADDRESS
+    peer.sleep(10)
+    assert [end.kind for end in peer.ends] == [EndKind.NO_ADDRESS]
+
+
 def ipv6_wish(peer: Peer) -> bytes:
     (option,) = control.decode_options(peer.latest(IPV6CP, Code.CONFIGURE_REQUEST).data)
     return option.value
