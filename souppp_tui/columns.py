@@ -100,7 +100,7 @@ COLUMNS: dict[str, Column] = {
             help="the IPv4 address",
         ),
         _plain("prefix", "IPv6 PREFIX", 18, lambda v: v.ipv6_prefix, grow=6, help="the delegated IPv6 prefix"),
-        _plain("ac", "AC", 8, lambda v: v.ac_name, grow=8, help="the concentrator"),
+        _plain("ac", "AC", 10, lambda v: v.ac_name, grow=8, help="the concentrator"),
         Column(
             "sid",
             "SID",

@@ -16,8 +16,11 @@ from souppp_tui.screens.listing import ListPage
 from souppp_tui.traffic import Meter
 from souppp_tui.widgets.lines import Lines, Row, Rows
 
-SIDE = 66
-"""The width of the left part where both parts stand side by side."""
+SIDE = 0.55
+"""The share of the width for the left part where both parts stand side by side."""
+SIDE_MOST = 88
+NAME = 19
+"""The width of a fact's name."""
 GRAPH_HEIGHT = 3
 
 
@@ -71,7 +74,7 @@ class DetailsPage(ListPage):
         shown = app.mask(view)
         wide = self.size.width >= 110
         self.split.styles.layout = "horizontal" if wide else "vertical"
-        side = min(SIDE, self.size.width // 2) if wide else self.size.width
+        side = min(SIDE_MOST, round(self.size.width * SIDE)) if wide else self.size.width
         self._lines = [
             [(app.mask_text(text, self.session), role) for text, role in line]
             for line in fact_lines(shown, details, self.model.meter, side - 3)
@@ -190,19 +193,21 @@ def fact_lines(view: SessionView, details: Details, meter: Meter, width: int) ->
 
     section("negotiated")
     lines.pop()
-    wide = max(12, (width - 18) // 3 - 2)
+    wide = max(10, (width - NAME - 2) // 3 - 2)
     names = ("asked", "offered", "agreed")
-    lines.append([(" " + words.fit("negotiated", 16), "accent"), *((words.fit(n, wide) + "  ", "dim") for n in names)])
+    lines.append(
+        [(" " + words.fit("negotiated", NAME) + " ", "accent"), *((words.fit(n, wide) + "  ", "dim") for n in names)]
+    )
     for fact in details.facts:
         cells = (fact.asked, fact.offered, fact.agreed)
-        spans: list[Span] = [(" " + words.fit(fact.name, 16), "dim")]
+        spans: list[Span] = [(" " + words.fit(fact.name, NAME) + " ", "dim")]
         roles = ("dim", "dim", "strong")
         spans += [
             (words.fit(c or words.DASH, wide) + "  ", r if c else "dim") for c, r in zip(cells, roles, strict=True)
         ]
         lines.append(spans)
         if fact.refused:
-            lines.append([(" " * 17, "dim"), (f"refused: {fact.refused}", "warning")])
+            lines.append([(" " * (NAME + 2), "dim"), (f"refused: {fact.refused}", "warning")])
 
     section("session")
     up = words.DASH if view.up_since is None else words.duration(meter.now - view.up_since)
@@ -220,7 +225,7 @@ def fact_lines(view: SessionView, details: Details, meter: Meter, width: int) ->
         ("echo", None if view.rtt_ms is None else words.milliseconds(view.rtt_ms)),
         ("flaps", str(view.flaps) if view.flaps else ""),
     )
-    lines += [[(" " + words.fit(name, 16), "dim"), (value, "text")] for name, value in known if value]
+    lines += [[(" " + words.fit(name, NAME) + " ", "dim"), (value, "text")] for name, value in known if value]
 
     if details.usage:
         section("use it (y copies)")
@@ -230,7 +235,9 @@ def fact_lines(view: SessionView, details: Details, meter: Meter, width: int) ->
     section("steps")
     for step in details.steps:
         role = "busy" if step.took_ms is None else "text"
-        lines.append([(" " + words.fit(step.name, 16), "dim"), (f"{words.milliseconds(step.took_ms):>8}", role)])
+        lines.append(
+            [(" " + words.fit(step.name, NAME) + " ", "dim"), (f"{words.milliseconds(step.took_ms):>8}", role)]
+        )
 
     received, sent = meter.graph(view.id)
     section("traffic, the last 5 minutes")
@@ -243,10 +250,10 @@ def fact_lines(view: SessionView, details: Details, meter: Meter, width: int) ->
 
     if details.timers:
         section("timers")
-        lines += [[(" " + words.fit(n, 24), "dim"), (f"{words.wait(left):>8}", "text")] for n, left in details.timers]
+        lines += [[(" " + words.fit(n, 26), "dim"), (f"{words.wait(left):>8}", "text")] for n, left in details.timers]
     if details.counters:
         section("counters")
         lines += [
-            [(" " + words.fit(n, 24), "dim"), (f"{words.count(value):>8}", "text")] for n, value in details.counters
+            [(" " + words.fit(n, 26), "dim"), (f"{words.count(value):>8}", "text")] for n, value in details.counters
         ]
     return lines

@@ -17,7 +17,7 @@ class Fields(ModalScreen[str | None]):
 
     DEFAULT_CSS = """
     Fields { align: center middle; background: $background 60%; }
-    Fields > Rows { background: $surface; border: round $accent; padding: 0 2; width: 80; max-width: 96%; height: 10; }
+    Fields > Rows { background: $surface; border: round $accent; padding: 0 2; width: 96%; max-width: 120; height: 10; }
     """
 
     def __init__(self, title: str, fields: Sequence[tuple[str, str]], choose: bool = False) -> None:

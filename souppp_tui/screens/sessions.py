@@ -86,8 +86,18 @@ class SessionsPage(Page):
         room = event_lines(self.size.height)
         events = list(self.console_app.log_of_events.events)[-room:] if room else []
         self._set_height(self.divider, 1 if room else 0)
-        self.divider.show([rule([("events", "dim")], [], self.size.width)])
+        self.divider.show([self._divider()])
         self.events.show([[(" ", "text"), *event_line(event, self.console_app)] for event in events])
+
+    def _divider(self) -> list[Span]:
+        """In the lab, with a command line that uses a session."""
+        snapshot = self.model.snapshot
+        line = snapshot.try_line if snapshot is not None and snapshot.card.lab else ""
+        right: list[Span] = [("try: ", "dim"), (line, "strong")] if line and not self.console_app.masked else []
+        left: list[Span] = [("events", "dim")]
+        if width_of(left) + width_of(right) + 6 > self.size.width:
+            left = []
+        return rule(left, right, self.size.width)
 
     @staticmethod
     def _set_height(widget: Lines, height: int) -> None:

@@ -395,6 +395,13 @@ async def test_the_card_warns_when_one_queue_does_it_all(start: Start) -> None:
             assert part in stage.text()
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_the_lab_shows_a_line_to_try_it_with(start: Start, size: tuple[int, int]) -> None:
+    card = CardView("lab0", "02:00:00:00:00:01", 1500, True, "native", lab=True)
+    async with start(3, size=size, card=card) as stage:
+        assert "try: curl --interface soup0 http://example.net/" in stage.text()
+
+
 async def test_help_lists_every_key_of_the_page(start: Start) -> None:
     async with start(3, size=(120, 70)) as stage:
         await stage.press("question_mark")
