@@ -1,0 +1,185 @@
+"""The program as its users run it: a process of its own, whose JSON lines are read as they come."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.conftest import ROOT
+
+COMMAND = (sys.executable, "-m", "souppp_tui.cli")
+PATIENCE = 45.0
+"""Seconds to wait for what takes a fraction of that on an idle machine."""
+
+_T = TypeVar("_T")
+Said = dict[str, Any]
+
+
+def until(look: Callable[[], _T], what: str, seconds: float = PATIENCE) -> _T:
+    """Look again and again until there is something to see; it fails, saying what was missed, if there never is."""
+    end = time.monotonic() + seconds
+    while not (seen := look()):
+        assert time.monotonic() < end, f"never saw {what}"
+        time.sleep(0.02)
+    return seen
+
+
+class Program:
+    """One run of souppp-tui without a screen."""
+
+    def __init__(self, *arguments: str | Path, within: Sequence[str | Path] = (), **environment: str) -> None:
+        """`within` is the beginning of the command line, as for another namespace; it must exec what follows."""
+        self.process = subprocess.Popen(
+            [*map(str, within), *COMMAND, *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+        )
+        self.pid = self.process.pid
+        self.said: list[Said] = []
+        self.complaints: list[str] = []
+        """What it wrote to standard error, by lines."""
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._listen, self._overhear)]
+        for reader in self._readers:
+            reader.start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(json.loads(line))
+
+    def _overhear(self) -> None:
+        assert self.process.stderr is not None
+        self.complaints += (line.rstrip("\n") for line in self.process.stderr)
+
+    def wait_for(self, wanted: Callable[[Said], bool], since: int = 0, seconds: float = PATIENCE) -> Said:
+        """The first JSON object from number `since` on that is wanted, however long ago it was printed."""
+
+        def look() -> Said | None:
+            found = next(filter(wanted, self.said[since:]), None)
+            assert found or self.process.poll() is None or any(r.is_alive() for r in self._readers), self._story()
+            return found
+
+        try:
+            return until(look, "it", seconds)  # type: ignore[return-value]
+        except AssertionError:
+            raise AssertionError(f"it never said so; it said\n{self._story()}") from None
+
+    def event(self, kind: str, session: str | None = None, since: int = 0, seconds: float = PATIENCE) -> Said:
+        """The first event of this kind, of one session or any."""
+
+        def wanted(said: Said) -> bool:
+            return said.get("event") == kind and session in (None, said["session"])
+
+        return self.wait_for(wanted, since, seconds)
+
+    def sessions(self, count: int) -> dict[str, Said]:
+        """The session objects that `--until-up` prints, by name."""
+        until(lambda: len(self._session_objects()) >= count or self.process.poll() is not None, f"{count} sessions")
+        self._settle()
+        found = {said["name"]: said for said in self._session_objects()}
+        assert len(found) == count, self._story()
+        return found
+
+    def up(self, count: int) -> dict[str, Said]:
+        """The same, once all of them are up."""
+        found = self.sessions(count)
+        assert all(said["state"] == "up" for said in found.values()), self._story()
+        return found
+
+    def ended(self, seconds: float = PATIENCE) -> int:
+        """Its exit code, once it has ended by itself; there must be no traceback."""
+        code = self.process.wait(seconds)
+        for reader in self._readers:
+            reader.join(seconds)
+        assert not any("Traceback" in line for line in self.complaints), self._story()
+        assert not any(said.get("event") == "internal-error" for said in self.said), self._story()
+        return code
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """The same after a signal."""
+        self.process.send_signal(number)
+        return self.ended()
+
+    def _session_objects(self) -> list[Said]:
+        return [said for said in list(self.said) if "event" not in said]
+
+    def _settle(self) -> None:
+        if self.process.poll() is not None:
+            for reader in self._readers:
+                reader.join(5)
+
+    def _story(self) -> str:
+        return "\n".join([*map(json.dumps, self.said), *self.complaints, f"exit code {self.process.poll()}"])
+
+
+@contextmanager
+def running(*arguments: str | Path, within: Sequence[str | Path] = (), **environment: str) -> Iterator[Program]:
+    """A run of the program that ends with the block."""
+    program = Program(*arguments, within=within, **environment)
+    try:
+        yield program
+    finally:
+        program.process.kill()
+        program.process.wait()
+
+
+def refused(*arguments: str | Path, within: Sequence[str | Path] = (), **environment: str) -> tuple[int, list[str]]:
+    """Exit code and complaints of a run that must end by itself."""
+    with running(*arguments, within=within, **environment) as program:
+        return program.ended(), program.complaints
+
+
+# What a run leaves behind
+
+
+def _process_namespaces() -> dict[int, str]:
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/ns/net"):
+        with suppress(OSError):
+            found[int(path.parts[2])] = os.readlink(path)
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """A process and all that it started, as far as they are its children still."""
+    found = {pid}
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):
+            for child in (task / "children").read_text().split():
+                found |= descendants(int(child))
+    return found
+
+
+class Traces:
+    """What a running program has, taken down to see later that all of it is gone."""
+
+    def __init__(self, pid: int) -> None:
+        self.processes = descendants(pid)
+        everyone = _process_namespaces()
+        self.namespaces = {everyone[each] for each in self.processes if each in everyone} - {everyone[os.getpid()]}
+
+    def left(self) -> list[str]:
+        """What is still there."""
+        alive = [f"process {pid}" for pid in self.processes if _alive(pid)]
+        inside = [f"process {pid} in {ns}" for pid, ns in _process_namespaces().items() if ns in self.namespaces]
+        return alive + inside
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
