@@ -16,7 +16,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -55,6 +55,10 @@ TICK = 2.0
 FAREWELL = 3.0
 """Seconds that sessions get for an orderly end when the engine stops; then they get a PADT only."""
 MAX_SESSIONS = 16384
+PPPOE_OVERHEAD = 8
+"""Octets of PPPoE's header and PPP's protocol number."""
+VLAN_TAG = 4
+"""Octets of a VLAN tag; cards have room for one beyond their MTU."""
 MAX_ROTATIONS = 10
 """How often in a row an unwanted address is given back."""
 
@@ -89,7 +93,7 @@ class _Record:
     rotations: int = 0
     rx_packets: int = 0
     keys: FourKeys | None = None
-    ghosts: list[FourKeys] = field(default_factory=list)
+    """Those of the open session, as noted in the journal."""
 
 
 class Engine:
@@ -197,6 +201,10 @@ class Engine:
         port = Port(card, generic=self._options.generic, busy_poll=self._options.busy_poll)
         with self._port_lock:
             self._port = port
+        for _, member in self._fleet:
+            # A card that was away may have come back with another address.
+            settings = member.session.settings
+            member.session.reconfigure(settings, self._own_mac(settings))
         self._show_card(card)
         self._loop.add_reader(port.datapath.control_fd, self._guarded, self._control_frames)
         how = f"{port.mode} mode, {'zero-copy' if port.datapath.zero_copy else 'copy'}, {card.queues} queues"
@@ -326,7 +334,9 @@ class Engine:
     def _regain_card(self, now: float) -> None:
         self._tell(Severity.INFO, "card-up", f"{self._ifname} is back.")
         self._send([padt_frame(keys) for keys in self._unfinished])
-        self._unfinished.clear()
+        if self._journal is not None and self._unfinished:
+            self._journal_step(self._journal.closed, self._unfinished)
+        self._unfinished = []
         for number, member in self._fleet:
             if member.wanted:
                 self._fleet.dial(number, now)
@@ -349,33 +359,33 @@ class Engine:
 
     def _pump(self) -> None:
         """Carry the fleet's events and frames where they belong, and set the timer anew."""
-        opened: list[FourKeys] = []
-        closed: list[FourKeys] = []
+        open_now: dict[FourKeys, bool] = {}
         while (item := self._fleet.next_event()) is not None:
             number, event = item
+            record = self._records[number]
             if isinstance(event, PppoeOpened):
-                opened.append(event.keys)
-                self._records[number].keys = event.keys
-            elif isinstance(event, Ended) and (keys := self._records[number].keys) is not None:
-                self._records[number].keys = None
+                record.keys = event.keys
+                open_now[event.keys] = True
+            elif isinstance(event, Ended) and record.keys is not None:
                 if event.end.kind is not EndKind.CARD_DOWN:
-                    closed.append(keys)
+                    open_now[record.keys] = False
+                record.keys = None
             self._session_event(number, event)
-        if self._journal is not None and opened:
-            # On disk before LCP's first packet: a crash after this leaves no ghost unknown.
-            self._journal_step(self._journal.opened, opened)
+        if self._journal is not None and open_now:
+            # On disk before LCP's first packet: a crash after this leaves no ghost unknown. Closed ones go first, because
+            # a concentrator may hand the same session id out again at once.
+            self._journal_step(self._journal.closed, [keys for keys, is_open in open_now.items() if not is_open])
+            self._journal_step(self._journal.opened, [keys for keys, is_open in open_now.items() if is_open])
         self._send(self._fleet.frames_to_send(time.monotonic()))
-        if self._journal is not None and closed:
-            self._journal_step(self._journal.closed, closed)
         self._refresh_views()
         self._arm()
 
     def _journal_step(self, write: Callable[[list[FourKeys]], None], keys: list[FourKeys]) -> None:
         try:
-            write(keys)
+            if keys:
+                write(keys)
         except GhostError as error:
             self._tell(Severity.ERROR, "journal", str(error))
-            self._journal = None
 
     def _arm(self) -> None:
         due = self._fleet.next_timer()
@@ -417,7 +427,6 @@ class Engine:
 
     def _plug(self, number: int, session: Session, event: SessionEvent) -> None:
         """Keep the data path and the session's device in step with the session."""
-        assert self._port is not None or isinstance(event, Ended | Ipv4Closed | Ipv6Closed) or session.keys is None
         match event:
             case PppoeOpened(keys) if self._port is not None:
                 self._port.plug(number, keys, -1, session.settings.mru)
@@ -479,6 +488,7 @@ class Engine:
             self._tell(Severity.ERROR, "too-many", f"No room for another session: {MAX_SESSIONS} is the limit.")
             return None
         session = self._make_session(settings)
+        self._check_size(settings)
         self._records[number] = record = _Record()
         self._fleet.add(number, session, time.monotonic())
         if self._capture_all is not None:
@@ -489,11 +499,24 @@ class Engine:
         return number
 
     def _make_session(self, settings: SessionSettings) -> Session:
+        return Session(settings, self._own_mac(settings), os.urandom, pado_window=self._settings.dial.pado_window)
+
+    def _own_mac(self, settings: SessionSettings) -> bytes:
+        """The session's MAC address, which the card will listen to from now on."""
         assert self._port is not None
-        mac = own_mac(settings, self._port.card.mac)
-        if mac != self._port.card.mac:
+        card_mac = self._port.card.mac
+        mac = own_mac(settings, card_mac)
+        if mac != card_mac:
             self._port.hear_other_macs()
-        return Session(settings, mac, os.urandom, pado_window=self._settings.dial.pado_window)
+        return mac
+
+    def _check_size(self, settings: SessionSettings) -> None:
+        """Warn where the card's MTU is too small for the session's packets, which would vanish without a trace."""
+        assert self._card is not None
+        needed = settings.mru + PPPOE_OVERHEAD + VLAN_TAG * max(len(settings.vlans) - 1, 0)
+        if self._card.mtu < needed:
+            text = f"{self._ifname} has an MTU of {self._card.mtu}, but {settings.name} needs {needed}: lower its mru,"
+            self._tell(Severity.WARNING, "card-mtu", f"{text} or `ip link set {self._ifname} mtu {needed}`.")
 
     def _free_number(self) -> int | None:
         """A number is not used again while there are fresh ones: no reader takes one session for another."""
@@ -504,16 +527,17 @@ class Engine:
 
     def _remove(self, number: int) -> None:
         if number in self._fleet.members:
+            name = self._fleet.members[number].session.settings.name
             self._fleet.remove(number, time.monotonic())
+            self._pump()
             self._forget(number)
+            self._tell(Severity.INFO, "removed", f"Session {name} was removed.")
 
     def _forget(self, number: int) -> None:
         if self._port is not None:
             self._port.unplug(number)
         self._devices.remove(number)
-        record = self._records.pop(number)
-        if self._journal is not None and record.keys is not None:
-            self._journal_step(self._journal.closed, [record.keys])
+        del self._records[number]
         self._dirty.discard(number)
         self._numbers = {name: n for name, n in self._numbers.items() if n != number}
         views_left = [view for view in self._views if view.id != number]
@@ -527,9 +551,9 @@ class Engine:
         if self._numbers.get(settings.name, number) != number:
             self._tell(Severity.ERROR, "duplicate-name", f"There is already a session called {settings.name}.")
             return
-        fresh = self._make_session(settings)
+        mac = self._own_mac(settings) if self._port is not None else member.session.own_mac
         self._numbers = {name: n for name, n in self._numbers.items() if n != number} | {settings.name: number}
-        member.session.reconfigure(settings, fresh.own_mac)
+        member.session.reconfigure(settings, mac)
         self._dirty.add(number)
 
     def _bury_ghosts(self) -> None:
