@@ -372,7 +372,7 @@ class Engine:
                 record.keys = None
             self._session_event(number, event)
         if self._journal is not None and open_now:
-            # On disk before LCP's first packet: a crash after this leaves no ghost unknown. Closed ones go first, because
+            # On disk before LCP's first packet, so that a crash leaves no ghost unknown. Closed ones go first:
             # a concentrator may hand the same session id out again at once.
             self._journal_step(self._journal.closed, [keys for keys, is_open in open_now.items() if not is_open])
             self._journal_step(self._journal.opened, [keys for keys, is_open in open_now.items() if is_open])
