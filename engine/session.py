@@ -194,6 +194,8 @@ class Session:
         self._link: Link | None = None
         self._asked: deque[bytes] = deque(maxlen=8)
         """MAC addresses of the concentrators that got a PADR lately."""
+        self._avoid: bytes | None = None
+        """The concentrator that kept the last dial from opening a session."""
         self._was_up = False
         self._ipv4_expected = True
         self._give_up_at: float | None = None
@@ -222,6 +224,7 @@ class Session:
                 self._pado_window,
             ),
             self.key,
+            self._avoid,
             self._entropy,
             self.counters,
         )
@@ -419,6 +422,7 @@ class Session:
             self._asked.append(discovery.chosen.mac)
         result, discovery.result = discovery.result, None
         if isinstance(result, End):
+            self._avoid = discovery.chosen.mac if discovery.chosen is not None else None
             self._finish(result, now)
         elif result is not None:
             self._open_link(result, now)

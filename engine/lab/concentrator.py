@@ -161,8 +161,10 @@ class Concentrator:
     def receive_frame(self, frame: bytes, now: float) -> None:
         """Handle one Ethernet frame from the line."""
         try:
+            if frame[:6] not in (self.mac, ethernet.BROADCAST):
+                return
             outer = ethernet.decode(frame)
-            if outer.dst not in (self.mac, ethernet.BROADCAST) or ethernet.is_multicast(outer.src):
+            if ethernet.is_multicast(outer.src):
                 return
             packet = pppoe.decode(outer.payload)
             peer = Peer(outer.src, outer.vlans)

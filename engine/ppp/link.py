@@ -265,7 +265,7 @@ class Link:
         deadlines = [self._lcp.deadline, self._echo_at, self._probe_at]
         deadlines += [ncp.deadline for ncp in self._ncps.values()]
         deadlines += [auth.deadline for _, auth in self._auths.values()]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return min([deadline for deadline in deadlines if deadline is not None], default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
@@ -454,12 +454,12 @@ class Link:
             for signal in self._lcp.take_signals():
                 moved = True
                 self._lcp_signal(signal, now)
-            for number, (method, auth) in list(self._auths.items()):
+            for number, (method, auth) in [*self._auths.items()]:
                 self._flush(number, auth.out)
                 if auth.result is not None:
                     moved = True
                     self._authentication_decided(number, method, auth, now)
-            for number, ncp in list(self._ncps.items()):
+            for number, ncp in [*self._ncps.items()]:
                 self._flush(number, ncp.out)
                 for signal in ncp.take_signals():
                     moved = True
@@ -658,9 +658,10 @@ class Link:
         return identifier
 
     def _flush(self, protocol: int, packets: list[ControlPacket]) -> None:
-        for packet in packets:
-            self._emit(protocol, packet)
-        packets.clear()
+        if packets:
+            for packet in packets:
+                self._emit(protocol, packet)
+            packets.clear()
 
     def _emit(self, protocol: int, packet: ControlPacket) -> None:
         self._out.append(ppp.encode(protocol, control.encode(packet)))

@@ -156,6 +156,8 @@ class Negotiator:
 
     def take_signals(self) -> list[Signal]:
         """What happened since the last call, oldest first."""
+        if not self._signals:
+            return self._signals
         signals, self._signals = self._signals, []
         return signals
 

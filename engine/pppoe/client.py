@@ -106,6 +106,7 @@ class Discovery:
         self,
         settings: DiscoverySettings,
         key: bytes,
+        avoid: bytes | None,
         entropy: Callable[[int], bytes],
         counters: Counter[str],
     ) -> None:
@@ -122,6 +123,8 @@ class Discovery:
         """When each step of the latest round happened, 0 for not yet."""
         self._settings = settings
         self._key = key
+        self._avoid = avoid
+        """The concentrator that refused us last, or didn't answer a PADR: taken only if it is the only one."""
         self._entropy = entropy
         self._counters = counters
         self._tries = 0
@@ -183,6 +186,8 @@ class Discovery:
         self._rounds += 1
         self.host_uniq = self._key + self._entropy(ROUND_SIZE)
         self.offers.clear()
+        if self.chosen is not None:
+            self._avoid = self.chosen.mac
         self.chosen = None
         self._tries = 0
         self.stage = Stage.PADI_SENT
@@ -235,12 +240,14 @@ class Discovery:
         return Offer(source, printable(name), wanted in services, echo, pppoe.max_payload(tags))
 
     def _best_offer(self) -> Offer:
-        """Exactly the service asked for, then the payload asked for; of equals, the one that answered first."""
+        """One that did not refuse us, exactly the service, then the payload asked for; of equals, the first."""
         wanted = self._settings.max_payload
-        return max(
-            self.offers,
-            key=lambda offer: (offer.exact_service, wanted > DEFAULT_MRU and (offer.max_payload or 0) >= wanted),
-        )
+
+        def rank(offer: Offer) -> tuple[bool, bool, bool]:
+            enough = wanted > DEFAULT_MRU and (offer.max_payload or 0) >= wanted
+            return offer.mac != self._avoid, offer.exact_service, enough
+
+        return max(self.offers, key=rank)
 
     def _request(self, offer: Offer, now: float) -> None:
         self.pado_at = now

@@ -73,8 +73,10 @@ def decode(frame: bytes) -> EthernetFrame:
 
 def encode(frame: EthernetFrame) -> bytes:
     """Put a frame together; it is not padded, the card or its driver's caller does that."""
-    tags = b"".join(tag.tpid.to_bytes(2, "big") + tag.tci.to_bytes(2, "big") for tag in frame.vlans)
-    return frame.dst + frame.src + tags + frame.ethertype.to_bytes(2, "big") + frame.payload
+    header = frame.dst + frame.src
+    for tag in frame.vlans:
+        header += tag.tpid.to_bytes(2, "big") + tag.tci.to_bytes(2, "big")
+    return header + frame.ethertype.to_bytes(2, "big") + frame.payload
 
 
 def vlan_ids(vlans: tuple[VlanTag, ...]) -> tuple[int, ...]:

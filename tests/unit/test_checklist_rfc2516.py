@@ -214,6 +214,20 @@ def test_04_the_payload_asked_for_goes_before_a_smaller_one() -> None:
     assert [heard.outer.dst for heard in peer.heard()] == [AC]
 
 
+def test_04_a_concentrator_that_refused_is_taken_only_if_it_is_the_only_one() -> None:
+    peer = Peer(pado_window=0.5)
+    for expected, others in ((AC, True), (STRANGER, True), (AC, False)):
+        peer.dial()
+        peer.heard()
+        peer.pado(src=AC)
+        if others:
+            peer.pado(src=STRANGER)
+        peer.sleep(0.6)
+        (padr,) = peer.heard()
+        assert padr.outer.dst == expected
+        peer.pads(Tag(TagType.AC_SYSTEM_ERROR, b"full"), sid=0, src=expected)
+
+
 def test_04_by_mac_there_is_nothing_to_wait_for() -> None:
     peer = Peer(replace(SETTINGS, ac=AcFilter(mac=AC)), pado_window=0.5)
     peer.dial()

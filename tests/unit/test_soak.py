@@ -85,7 +85,7 @@ class Soak:
             mru=1500 if number % 4 == 0 else 1492,
             keepalive=KeepaliveSettings(interval=5.0, failures=3),
         )
-        return Session(settings, mac, self.random.randbytes, pado_window=0.1 * (number % 2))
+        return Session(settings, mac, self.random.randbytes, pado_window=0.05 + 0.05 * (number % 2))
 
     def _concentrator(self, number: int) -> Concentrator:
         settings = LabSettings(
@@ -186,14 +186,15 @@ class Soak:
             for fault, ac, session_id in list(self._ordered()):
                 if session_id in ac.subscribers:
                     FAULTS[fault](ac, session_id, self.segment.now)
-            self._command()
+            for _ in range(4):
+                self._command()
             self.segment.run(self.segment.now + EPOCH / 4)
             self.check()
 
     def _ordered(self) -> Iterator[tuple[str, Concentrator, int]]:
         for ac in self.acs:
             for session_id in list(ac.subscribers):
-                if self.random.random() < 0.1:
+                if self.random.random() < 0.25:
                     fault = self.random.choice(list(FAULTS))
                     if fault == "restart" and self.random.random() < 0.9:
                         continue
