@@ -36,6 +36,7 @@ struct datapath {
     uint32_t max_sessions;
     uint32_t queues;
     char ifname[IFNAMSIZ];
+    int asker; /* a socket in the card's network namespace */
     uint32_t next; /* the queue whose control frames come first next time */
     struct worker workers[];
 };
@@ -68,16 +69,15 @@ static bool has_vnet_header(int fd)
 }
 
 /* The longest frame that the kernel lets a device with this MTU forward: one VLAN tag's room is free. */
-static uint32_t longest_frame(const char *ifname)
+static uint32_t longest_frame(const struct datapath *dp)
 {
-    int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     struct ifreq request = {0};
-    uint32_t longest = FRAME_SIZE;
+    uint32_t longest;
 
-    snprintf(request.ifr_name, IFNAMSIZ, "%s", ifname);
-    if (ioctl(any, SIOCGIFMTU, &request) == 0)
-        longest = (uint32_t)request.ifr_mtu + ETHERNET_HEADER + VLAN_TAG;
-    close(any);
+    memcpy(request.ifr_name, dp->ifname, IFNAMSIZ);
+    if (ioctl(dp->asker, SIOCGIFMTU, &request))
+        return FRAME_SIZE;
+    longest = (uint32_t)request.ifr_mtu + ETHERNET_HEADER + VLAN_TAG;
     return longest < FRAME_SIZE ? longest : FRAME_SIZE;
 }
 
@@ -85,7 +85,8 @@ static int open_shared(struct datapath *dp)
 {
     dp->shared.join_udp = kernel_cuts_udp();
     dp->shared.control_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (dp->shared.control_event < 0)
+    dp->asker = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (dp->shared.control_event < 0 || dp->asker < 0)
         return -errno;
     dp->shared.sessions = calloc(dp->max_sessions, sizeof *dp->shared.sessions);
     dp->slots = calloc(dp->max_sessions, sizeof *dp->slots);
@@ -161,6 +162,8 @@ void souppp_close(struct datapath *dp)
     free(dp->slots);
     if (dp->shared.control_event >= 0)
         close(dp->shared.control_event);
+    if (dp->asker >= 0)
+        close(dp->asker);
     free(dp);
 }
 
@@ -285,7 +288,7 @@ int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp
         .clamp = what->mtu < ETHERNET_MTU ? what->mtu : 0,
     };
     session->header_length = header_build(&address, session->header);
-    session->longest = longest_frame(dp->ifname) - session->header_length;
+    session->longest = longest_frame(dp) - session->header_length;
     if (what->egress == SOUPPP_EGRESS_ROUTED) {
         session->egress = &dp->routed;
     } else if (what->egress == SOUPPP_EGRESS_OWN) {

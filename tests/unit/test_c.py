@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,7 @@ FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror"
 SANITIZERS = {"address": "address,undefined", "thread": "thread"}
 TESTS = [
     ("test_wire.c", ["wire.c"], "address"),
+    ("test_offload.c", ["transport.c", "segment.c", "join.c", "mss.c"], "address"),
     ("test_table.c", ["table.c"], "address"),
     ("test_table.c", ["table.c"], "thread"),
     ("test_ring.c", [], "address"),
@@ -28,3 +30,10 @@ def test_c(test: str, sources: list[str], sanitizer: str, tmp_path: Path) -> Non
     subprocess.run(["cc", *FLAGS, *options, "-o", program, *files], check=True)
     done = subprocess.run([program], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang, with libclang-rt")
+def test_fuzzers_find_nothing_in_a_moment() -> None:
+    done = subprocess.run([ROOT / "fuzz" / "c" / "run", "2"], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("number_of_executed_units") == 2
