@@ -41,8 +41,8 @@ def event_object(event: Event) -> dict[str, Any]:
     }
 
 
-def session_object(view: SessionView) -> dict[str, Any]:
-    """A session as it is printed at the end of `--until-up`."""
+def session_object(view: SessionView, trouble: str | None = None) -> dict[str, Any]:
+    """A session as it is printed at the end of `--until-up`; `trouble` is what its latest failure was."""
     return {
         "name": view.name,
         "state": str(view.state),
@@ -55,13 +55,19 @@ def session_object(view: SessionView) -> dict[str, Any]:
         "local_mac": view.local_mac,
         "mtu": view.mtu,
         "setup_ms": round(view.setup_ms, 3) if view.setup_ms is not None else None,
-        "error": None if view.state is SessionState.UP else view.reason or "not up in time",
+        "error": None if view.state is SessionState.UP else view.reason or _too_late(view, trouble),
     }
+
+
+def _too_late(view: SessionView, trouble: str | None) -> str:
+    still = f"not up in time: still {view.state}"
+    return still if trouble is None else f"{still}; before that: {trouble}"
 
 
 def run(engine: EngineApi, options: HeadlessOptions, leaving: threading.Event) -> int:
     """Print until there is nothing more to wait for or `leaving` is set; returns the exit code."""
     seen = 0
+    troubles: dict[int | None, str] = {}
     waiting = options.until_up
     deadline = time.monotonic() + options.timeout
     while True:
@@ -69,12 +75,14 @@ def run(engine: EngineApi, options: HeadlessOptions, leaving: threading.Event) -
         for event in events:
             _print(event_object(event))
             seen = event.seq
+            if event.kind in ("dial-failed", "session-down"):
+                troubles[event.session] = event.text
         if waiting and (events or time.monotonic() >= deadline):
             wanted = [view for view in engine.snapshot().sessions if view.autodial]
             all_up = all(view.state is SessionState.UP for view in wanted)
             if all_up or time.monotonic() >= deadline:
                 for view in wanted:
-                    _print(session_object(view))
+                    _print(session_object(view, troubles.get(view.id)))
                 if not (all_up and options.hold):
                     return EXIT_UP if all_up else EXIT_NOT_UP
                 waiting = False
