@@ -31,7 +31,7 @@ int souppp(struct xdp_md *ctx)
     struct counts *count = counters.lookup(&queue);
     __be16 ethertype;
 
-    if (!count || (void *)tag > end) /* a queue the engine doesn't serve */
+    if (!count || (void *)tag > end) /* more queues than the maps have room for */
         return XDP_PASS;
     ethertype = ethernet->h_proto;
 #pragma unroll

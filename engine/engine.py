@@ -46,7 +46,7 @@ from engine.port import Port
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, MtuVerified
 from engine.session import Ended, FourKeys, PppoeOpened, SeenFrame, Session, SessionEvent
 from engine.settings import SessionSettings, Settings
-from engine.xdp import XdpError
+from engine.xdp import Loading, XdpError
 
 SWITCH_INTERVAL = 0.0005
 """Seconds between Python's thread switches: the default of 5 ms would delay the engine beside a busy screen."""
@@ -99,10 +99,18 @@ class _Record:
 class Engine:
     """All of it, for one card. Implements `engine.api.EngineApi`."""
 
-    def __init__(self, ifname: str, settings: Settings, options: EngineOptions | None = None) -> None:
+    def __init__(
+        self,
+        ifname: str,
+        settings: Settings,
+        options: EngineOptions | None = None,
+        loading: Loading | None = None,
+    ) -> None:
+        """Nothing happens before `start`. `loading` is the XDP program being loaded already, to save time."""
         self._ifname = ifname
         self._settings = settings
         self._options = options or EngineOptions()
+        self._loading = loading
         self._log = EventLog()
         self._fleet = Fleet(settings.dial, random.random)
         self._records: dict[int, _Record] = {}
@@ -198,7 +206,8 @@ class Engine:
 
     def _attach(self, card: host.Card) -> None:
         """Take the card: XDP program, sockets, queue threads."""
-        port = Port(card, generic=self._options.generic, busy_poll=self._options.busy_poll)
+        loading, self._loading = self._loading, None
+        port = Port(card, generic=self._options.generic, busy_poll=self._options.busy_poll, loading=loading)
         with self._port_lock:
             self._port = port
         for _, member in self._fleet:
@@ -240,6 +249,8 @@ class Engine:
     def _close(self) -> None:
         """Undo `_open`, as far as it came."""
         self._detach()
+        if self._loading is not None:
+            self._loading.close()
         if hasattr(self, "_devices"):
             self._devices.close()
         if hasattr(self, "_watch"):

@@ -9,19 +9,21 @@ from engine.api import QueueView
 from engine.datapath import Datapath, SessionKey
 from engine.host import Card, Promiscuous
 from engine.session import FourKeys
-from engine.xdp import XdpProgram
+from engine.xdp import Loading, XdpProgram
 
 
 class Port:
     """Owns the XDP program and the data path of one card, from construction to `close`."""
 
-    def __init__(self, card: Card, *, generic: bool = False, busy_poll: bool = False) -> None:
-        """Take the card. Raises XdpError or DatapathError."""
+    def __init__(
+        self, card: Card, *, generic: bool = False, busy_poll: bool = False, loading: Loading | None = None
+    ) -> None:
+        """Take the card; `loading` is an XDP program being loaded already. Raises XdpError or DatapathError."""
         self.card = card
         self._plugged: set[int] = set()
         self._promiscuous: Promiscuous | None = None
         with ExitStack() as undo:
-            self._program = XdpProgram.attach(card.name, card.queues, generic=generic)
+            self._program = XdpProgram.attach(card.name, card.queues, generic=generic, loading=loading)
             undo.callback(self._program.close)
             self.datapath = Datapath(
                 card.name,

@@ -25,6 +25,7 @@ SOURCE = _ROOT / "bpf" / "souppp.bpf.c"
 HEADERS = _ROOT / "build" / "bcc-headers"
 LOADER = _ROOT / "engine" / "xdp_loader.py"
 LOAD_TIMEOUT = 60.0
+MAX_QUEUES = 128
 
 ETHERTYPES = (0x8863, 0x8864)
 """What is handed over: PPPoE Discovery and Session (RFC 2516 section 4)."""
@@ -89,34 +90,46 @@ def _libbpf() -> ctypes.CDLL:
     return library
 
 
-def _load(queues: int) -> dict[str, int]:
-    """Descriptors of the loaded program and its maps, by the names in `DESCRIPTORS`. Raises XdpError."""
-    if not HEADERS.is_dir():
-        raise XdpError(f"the header tree for bcc is missing ({HEADERS}): run `make setup`")
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        child = subprocess.Popen(
-            [sys.executable, "-I", str(LOADER), str(theirs.fileno()), str(queues), str(SOURCE), str(HEADERS)],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        theirs.close()
-        ours.settimeout(LOAD_TIMEOUT)
+class Loading:
+    """The XDP program on its way: compiled and loaded by a child process while the caller does something else."""
+
+    def __init__(self) -> None:
+        """Start the child. Raises XdpError."""
+        if not HEADERS.is_dir():
+            raise XdpError(f"the header tree for bcc is missing ({HEADERS}): run `make setup`")
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", str(LOADER), str(theirs.fileno()), str(MAX_QUEUES), str(SOURCE), str(HEADERS)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+
+    def finish(self) -> dict[str, int]:
+        """Descriptors of the loaded program and its maps, by the names in `DESCRIPTORS`. Raises XdpError."""
+        self._ours.settimeout(LOAD_TIMEOUT)
         answer = b""
         descriptors: list[int] = []
         try:
             with suppress(TimeoutError, ConnectionError):
-                answer, descriptors, _, _ = socket.recv_fds(ours, 1024, len(DESCRIPTORS))
+                answer, descriptors, _, _ = socket.recv_fds(self._ours, 1024, len(DESCRIPTORS))
         finally:
-            child.kill()
-            complaint = child.communicate()[1].decode(errors="replace").strip()
-    if answer == LOADED and len(descriptors) == len(DESCRIPTORS):
-        return dict(zip(DESCRIPTORS, descriptors, strict=True))
-    for fd in descriptors:
-        os.close(fd)
-    raise XdpError(_load_failure(answer.decode(errors="replace"), complaint))
+            complaint = self.close()
+        if answer == LOADED and len(descriptors) == len(DESCRIPTORS):
+            return dict(zip(DESCRIPTORS, descriptors, strict=True))
+        for fd in descriptors:
+            os.close(fd)
+        raise XdpError(_load_failure(answer.decode(errors="replace"), complaint))
+
+    def close(self) -> str:
+        """End the child, if it hasn't ended; returns what it complained about."""
+        if self._child.returncode is not None:
+            return ""
+        self._ours.close()
+        self._child.kill()
+        return self._child.communicate()[1].decode(errors="replace").strip()
 
 
 def _load_failure(answer: str, complaint: str) -> str:
@@ -210,17 +223,23 @@ class XdpProgram:
         """The map of AF_XDP sockets by queue."""
 
     @classmethod
-    def attach(cls, ifname: str, queues: int, *, generic: bool = False) -> XdpProgram:
-        """Loads the program for the queues 0 … queues-1 and attaches it, natively if that works and is not unwanted.
+    def attach(cls, ifname: str, queues: int, *, generic: bool = False, loading: Loading | None = None) -> XdpProgram:
+        """Loads the program and attaches it for the queues 0 … queues-1, natively if that works and is not unwanted.
 
-        Frames are handed over as soon as a queue has a socket in `xsk_map_fd`. Raises XdpError.
+        `loading` is a program that is being loaded already. Frames are handed over as soon as a queue has a socket in
+        `xsk_map_fd`. Raises XdpError.
         """
+        loading = loading or Loading()
+        if queues > MAX_QUEUES:
+            loading.close()
+            raise XdpError(f"{ifname} has {queues} queues, of which {MAX_QUEUES} can be used: `ethtool -L` sets fewer")
         try:
             ifindex = socket.if_nametoindex(ifname)
         except OSError:
+            loading.close()
             raise XdpError(f"there is no network card {ifname}: `ip link` lists them") from None
         libbpf = _libbpf()
-        descriptors = _load(queues)
+        descriptors = loading.finish()
         try:
             for ethertype in ETHERTYPES:
                 if libbpf.bpf_map_update_elem(descriptors["ethertypes"], struct.pack("!H", ethertype), b"\1", 0):

@@ -7,28 +7,24 @@ configuration is wrong; 3 it can't run here (privileges, kernel, packages, card)
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from engine import host
 from engine.config import ConfigError, load
-from engine.engine import Engine, EngineError, EngineOptions
-from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
 from engine.settings import Settings
-from souppp_tui import headless
-from souppp_tui.headless import HeadlessOptions
+from engine.xdp import Loading, XdpError
+from souppp_tui import __version__
+from souppp_tui.errors import CannotRunError
 
-EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 
 STATE_FOLDER = Path("/var/lib/souppp")
-LAB_SESSIONS = 8
+THEMES = ("auto", "dark", "light", "contrast", "ansi")
+"""As in `souppp_tui.themes`, whose import is left until there is a screen."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 EPILOG = """\
@@ -46,10 +42,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     it.add_argument("card", nargs="?", help="the network card on the access line, as in eth0")
-    it.add_argument("--version", action="version", version=f"souppp-tui {_version()}")
+    it.add_argument("--version", action="version", version=f"souppp-tui {__version__}")
     it.add_argument("--config", type=Path, metavar="FILE", help="sessions and settings, in YAML")
     it.add_argument("--lab", action="store_true", help="use the embedded lab instead of a card: touches nothing else")
-    it.add_argument("--sessions", type=_count, metavar="N", help=f"how many sessions the lab has ({LAB_SESSIONS})")
+    it.add_argument("--sessions", type=_count, metavar="N", help="how many sessions the lab has (8)")
     it.add_argument("--capture", type=Path, metavar="FILE", help="write all control frames to a pcapng file")
     it.add_argument("--generic", action="store_true", help="don't try the card's native XDP mode")
     it.add_argument("--busy-poll", action="store_true", help="trade CPU time for latency on the card's queues")
@@ -62,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     console = it.add_argument_group("console")
     console.add_argument("--read-only", action="store_true", help="show everything, change nothing")
-    console.add_argument("--theme", default="dark", help="dark, light, contrast or ansi")
+    console.add_argument("--theme", choices=THEMES, default=THEMES[0], help=f"{', '.join(THEMES)} ({THEMES[0]})")
     console.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     console.add_argument("--event-log", type=Path, metavar="FILE", help="append every event to this file")
     silent = it.add_argument_group("without a screen")
@@ -86,16 +82,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in error.errors:
             print(line, file=sys.stderr)
         return EXIT_USAGE
-    missing = host.missing_capabilities()
-    if missing:
-        return _complain(f"needs to run as root, or with {', '.join(missing)}.")
     leaving = threading.Event()
     for number in SIGNALS:
         signal.signal(number, lambda _number, _frame: leaving.set())
     try:
-        return _run_lab(options, settings, leaving) if options.lab else _run_card(options, settings, leaving)
-    except (EngineError, LabError) as error:
-        return _complain(str(error))
+        return _run(options, settings, leaving)
+    except CannotRunError as error:
+        print(f"souppp-tui: {error}", file=sys.stderr)
+        return EXIT_ENVIRONMENT
+
+
+def _run(options: argparse.Namespace, settings: Settings, leaving: threading.Event) -> int:
+    """Let the XDP program be compiled while the engine is imported: each takes a third of a second."""
+    try:
+        loading = Loading()
+    except XdpError as error:
+        raise CannotRunError(str(error)) from None
+    try:
+        from souppp_tui.run import run
+
+        return run(options, settings, leaving, loading)
+    finally:
+        loading.close()
 
 
 def _check(it: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -106,90 +114,12 @@ def _check(it: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         )
     if options.sessions is not None and not options.lab:
         it.error("--sessions is for --lab; sessions on a card come from --config")
+    if options.sessions is not None and options.config is not None:
+        it.error("--sessions and --config exclude each other: both say which sessions there are")
     if options.hold and not options.until_up:
         it.error("--hold goes with --until-up")
     if options.until_up and not options.headless:
         it.error("--until-up goes with --headless")
-
-
-def _run_lab(options: argparse.Namespace, settings: Settings, leaving: threading.Event) -> int:
-    lab = Lab()
-    try:
-        if options.config is None:
-            settings = Settings(sessions=lab_sessions(options.sessions or LAB_SESSIONS))
-        lab.wait_ready()
-        engine_options = EngineOptions(
-            generic=options.generic,
-            busy_poll=options.busy_poll,
-            lab=True,
-            capture=options.capture,
-            command_prefix=lab.command_prefix,
-            try_url=URL,
-        )
-        return _run(Engine(CARD, settings, engine_options), options, leaving)
-    finally:
-        lab.close()
-
-
-def _run_card(options: argparse.Namespace, settings: Settings, leaving: threading.Event) -> int:
-    engine_options = EngineOptions(
-        generic=options.generic,
-        busy_poll=options.busy_poll,
-        state_folder=options.state_dir,
-        capture=options.capture,
-    )
-    return _run(Engine(options.card, settings, engine_options), options, leaving)
-
-
-def _run(engine: Engine, options: argparse.Namespace, leaving: threading.Event) -> int:
-    engine.start()
-    try:
-        if options.headless:
-            engine.wait_ready()
-            return headless.run(engine, HeadlessOptions(options.until_up, options.timeout, options.hold), leaving)
-        return _run_console(engine, options)
-    except BrokenPipeError:
-        # Whoever read our output has gone; a later flush must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
-    finally:
-        engine.stop()
-
-
-def _run_console(engine: Engine, options: argparse.Namespace) -> int:
-    # Textual takes long to import: the engine takes the card meanwhile.
-    from souppp_tui.app import ConsoleError, run
-    from souppp_tui.files import loader, saver
-    from souppp_tui.options import ConsoleOptions
-
-    engine.wait_ready()
-    try:
-        run(
-            engine,
-            ConsoleOptions(
-                read_only=options.read_only,
-                theme=options.theme,
-                mouse=not options.no_mouse,
-                event_file=options.event_log,
-                save=saver(options.config) if options.config is not None else None,
-                load=loader(options.config) if options.config is not None else None,
-            ),
-        )
-    except ConsoleError as error:
-        return _complain(str(error))
-    return 0
-
-
-def _complain(text: str) -> int:
-    print(f"souppp-tui: {text}", file=sys.stderr)
-    return EXIT_ENVIRONMENT
-
-
-def _version() -> str:
-    try:
-        return version("souppp-tui")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _count(text: str) -> int:

@@ -1,0 +1,104 @@
+"""Runs an engine, on a card or in the lab, with the console or without a screen."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+
+from engine import host
+from engine.engine import Engine, EngineError, EngineOptions
+from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
+from engine.settings import Settings
+from engine.xdp import Loading
+from souppp_tui import headless
+from souppp_tui.errors import CannotRunError
+from souppp_tui.headless import HeadlessOptions
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+LAB_SESSIONS = 8
+
+
+def run(options: argparse.Namespace, settings: Settings, leaving: threading.Event, loading: Loading) -> int:
+    """Run until the operator leaves, `leaving` is set or the work is done; returns the exit code.
+
+    `loading` is the XDP program on its way. Raises CannotRunError.
+    """
+    missing = host.missing_capabilities(namespaces=options.lab)
+    if missing:
+        raise CannotRunError(f"needs to run as root, or with {', '.join(missing)}.")
+    try:
+        host.check_tun()
+        work = _run_lab if options.lab else _run_card
+        return work(options, settings, leaving, loading)
+    except (EngineError, LabError, host.HostError) as error:
+        raise CannotRunError(str(error)) from None
+
+
+def _run_lab(options: argparse.Namespace, settings: Settings, leaving: threading.Event, loading: Loading) -> int:
+    lab = Lab()
+    try:
+        if options.config is None:
+            settings = Settings(sessions=lab_sessions(options.sessions or LAB_SESSIONS))
+        engine_options = EngineOptions(
+            generic=options.generic,
+            busy_poll=options.busy_poll,
+            lab=True,
+            capture=options.capture,
+            command_prefix=lab.command_prefix,
+            try_url=URL,
+        )
+        lab.wait_ready()
+        return _run_engine(Engine(CARD, settings, engine_options, loading), options, leaving)
+    finally:
+        lab.close()
+
+
+def _run_card(options: argparse.Namespace, settings: Settings, leaving: threading.Event, loading: Loading) -> int:
+    engine_options = EngineOptions(
+        generic=options.generic,
+        busy_poll=options.busy_poll,
+        state_folder=options.state_dir,
+        capture=options.capture,
+    )
+    return _run_engine(Engine(options.card, settings, engine_options, loading), options, leaving)
+
+
+def _run_engine(engine: Engine, options: argparse.Namespace, leaving: threading.Event) -> int:
+    engine.start()
+    try:
+        if not options.headless:
+            return _run_console(engine, options)
+        engine.wait_ready()
+        return headless.run(engine, HeadlessOptions(options.until_up, options.timeout, options.hold), leaving)
+    except BrokenPipeError:
+        # Whoever read our output has gone; a later flush must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    finally:
+        engine.stop()
+
+
+def _run_console(engine: Engine, options: argparse.Namespace) -> int:
+    # Textual takes long to import: the engine takes the card meanwhile.
+    from souppp_tui.app import ConsoleError
+    from souppp_tui.app import run as run_console
+    from souppp_tui.files import loader, saver
+    from souppp_tui.options import ConsoleOptions
+
+    engine.wait_ready()
+    console = ConsoleOptions(
+        read_only=options.read_only,
+        theme=options.theme,
+        mouse=not options.no_mouse,
+        event_file=options.event_log,
+        save=saver(options.config) if options.config is not None else None,
+        load=loader(options.config) if options.config is not None else None,
+    )
+    try:
+        run_console(engine, console)
+    except ConsoleError as error:
+        raise CannotRunError(str(error)) from None
+    return EXIT_OK
