@@ -199,6 +199,8 @@ class Soak:
                     if fault == "restart" and self.random.random() < 0.9:
                         continue
                     yield fault, ac, session_id
+                    if self.random.random() < 0.1:
+                        yield "PADT", ac, session_id
 
     def _command(self) -> None:
         number = self.random.randrange(SESSIONS)

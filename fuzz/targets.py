@@ -1,0 +1,146 @@
+"""What the fuzzers feed: each target takes any octets and may raise nothing.
+
+A failure is an exception that gets out, or an assertion about what no frame may do. An input is a list of frames, each
+with a length of two octets in front; a length of 0xffff stands for a second that goes by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+
+from engine.fleet import Fleet
+from engine.lab.concentrator import Concentrator, LabSettings
+from engine.lab.line import Segment
+from engine.ppp import mschapv2
+from engine.session import Session
+from engine.settings import AuthMethod, DialSettings, SessionSettings
+from engine.wire import auth, control, ethernet, ppp, pppoe
+from engine.wire.errors import WireError
+from engine.wire.text import printable
+
+AC = bytes.fromhex("02acacac0001")
+OWN = bytes.fromhex("020000000001")
+MAX_FRAMES = 200
+PAUSE = 0xFFFF
+
+DECODERS: tuple[Callable[[bytes], object], ...] = (
+    ethernet.decode,
+    pppoe.decode,
+    pppoe.decode_tags,
+    ppp.decode,
+    control.decode,
+    control.decode_options,
+    auth.decode_pap_request,
+    auth.decode_pap_message,
+    auth.decode_chap_value,
+    mschapv2.parse_failure,
+    printable,
+)
+
+
+def segment(method: AuthMethod) -> Segment:
+    """A session, a concentrator and the line between them, always with the same numbers by chance."""
+    chance = random.Random(5)
+    fleet = Fleet(DialSettings(), chance.random)
+    fleet.add(0, Session(SessionSettings("s", "alice", "wonderland", auth=(method,)), OWN, chance.randbytes), 0.0)
+    lab = LabSettings(accounts=(("alice", "wonderland"),), auth=(method,))
+    return Segment(fleet, [Concentrator(lab, AC, chance.randbytes)], chance)
+
+
+def join(frames: list[bytes]) -> bytes:
+    """An input that holds these frames."""
+    return b"".join(len(frame).to_bytes(2, "big") + frame for frame in frames)
+
+
+def split(data: bytes) -> Iterator[bytes | None]:
+    """The frames of an input, None for a second that goes by."""
+    at = 0
+    for _ in range(MAX_FRAMES):
+        if at + 2 > len(data):
+            return
+        length = int.from_bytes(data[at : at + 2], "big")
+        at += 2
+        if length == PAUSE:
+            yield None
+        else:
+            yield data[at : at + length]
+            at += length
+
+
+def codecs(data: bytes) -> None:
+    """Every decoder on the same octets."""
+    for decode in DECODERS:
+        with contextlib.suppress(WireError):
+            decode(data)
+
+
+def session(data: bytes) -> None:
+    """A session that dials, and hears nothing but the input."""
+    fleet = segment(_method(data)).fleet
+    now = 0.0
+    fleet.dial(0, now)
+    fleet.handle_timer(now)
+    one = fleet.members[0].session
+    for frame in split(data[1:]):
+        if frame is None:
+            now += 1.0
+            fleet.handle_timer(now)
+        else:
+            fleet.receive_frame(frame, now)
+            one.receive_frame(frame, now)
+        fleet.frames_to_send(now)
+    _must_come_to_rest(fleet, now)
+
+
+def healthy(data: bytes) -> None:
+    """A session that is up, with the input between it and its concentrator."""
+    line = segment(_method(data))
+    line.fleet.dial(0, 0.0)
+    line.run(2.0)
+    for frame in split(data[1:]):
+        if frame is None:
+            line.run(line.now + 1.0)
+        else:
+            line.fleet.receive_frame(frame, line.now)
+    line.run(line.now + 1.0)
+    _must_come_to_rest(line.fleet, line.now)
+
+
+def concentrator(data: bytes) -> None:
+    """A concentrator that hears a client's input besides a healthy one's."""
+    line = segment(_method(data))
+    line.fleet.dial(0, 0.0)
+    line.run(2.0)
+    (ac,) = line.concentrators
+    for frame in split(data[1:]):
+        if frame is None:
+            line.run(line.now + 1.0)
+        else:
+            ac.receive_frame(frame, line.now)
+    line.run(line.now + 1.0)
+
+
+def _method(data: bytes) -> AuthMethod:
+    """The first octet chooses how the session authenticates itself."""
+    return list(AuthMethod)[data[0] % len(AuthMethod)] if data else AuthMethod.CHAP
+
+
+def _must_come_to_rest(fleet: Fleet, now: float) -> None:
+    """Whatever happened, a hang-up ends it, and leaves no timer."""
+    fleet.hang_up(0, now)
+    for _ in range(20):
+        now += 1.0
+        fleet.handle_timer(now)
+        fleet.frames_to_send(now)
+    assert fleet.idle
+    assert fleet.next_timer() is None
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "codecs": codecs,
+    "session": session,
+    "healthy": healthy,
+    "concentrator": concentrator,
+}
