@@ -1,0 +1,458 @@
+"""How close the data path comes to what this machine can do.
+
+    make bench-datapath           all rows, 5 rounds of 3 seconds: some 15 minutes
+    benchmarks/datapath.py --quick
+
+Both ends are namespaces joined by a veth pair. The far end is the same for all variants: XDP programs that strip and
+push PPPoE (`peer.bpf.c`), with the kernel's TCP behind them, so it is neutral. Rounds are interleaved: each measures
+every variant once. The last line is JSON with the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from engine.datapath import Datapath, SessionKey  # noqa: E402
+from engine.datapath.tun import open_tun  # noqa: E402
+from engine.xdp import HEADERS, XdpProgram  # noqa: E402
+
+LOAD = ROOT / "build" / "load"
+QUEUES = 2
+MTU = 1492
+SERVER = "10.255.0.1"
+PORT = "5001"
+NEEDS = {"cc": "gcc", "ip": "iproute2", "ethtool": "ethtool", "ping": "iputils-ping"}
+
+
+def run(*command: str, **more: Any) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, **more).stdout
+
+
+@contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """This thread in a network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{namespace}") as there:
+        if libc.setns(there.fileno(), 0):
+            raise OSError(ctypes.get_errno(), "setns")
+        try:
+            yield
+        finally:
+            libc.setns(before.fileno(), 0)
+
+
+def session_address(number: int) -> str:
+    """Its low 16 bits are the session id, which the peer goes by."""
+    return f"10.0.{(number + 1) >> 8}.{(number + 1) & 255}"
+
+
+def napi_threads(device: str) -> list[int]:
+    """The kernel threads that poll a device's queues."""
+    found = []
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):
+            if comm.read_text().startswith(f"napi/{device}-"):
+                found.append(int(comm.parent.name))
+    return found
+
+
+class Rig:
+    """Two namespaces and the wire between them, `va` here and `vb` there; the peer's stack sends by way of `pc`."""
+
+    def __init__(self, name: str, *, pppoe: bool = True) -> None:
+        self.stack = ExitStack()
+        self.near, self.far = f"bench-{name}-near-{os.getpid()}", f"bench-{name}-far-{os.getpid()}"
+        for each in (self.near, self.far):
+            run("ip", "netns", "add", each)
+            self.stack.callback(run, "ip", "netns", "del", each)
+            for setting in (
+                "ipv6.conf.default.disable_ipv6=1",
+                "ipv4.conf.all.rp_filter=0",
+                "ipv4.conf.default.rp_filter=0",
+            ):
+                run("ip", "netns", "exec", each, "sysctl", "-qw", f"net.{setting}")
+            self.ip(each, "link", "set", "lo", "up")
+        self.pair(self.near, "va", self.far, "vb")
+        if pppoe:
+            self.pair(self.far, "pc", self.far, "pd")
+            self.ip(self.far, "link", "set", "pc", "arp", "off", "mtu", str(MTU))
+            self.no_offload(self.far, "pc")
+            self.ip(self.far, "addr", "add", f"{SERVER}/32", "dev", "pc")
+            self.ip(self.far, "route", "add", "10.0.0.0/16", "dev", "pc", "src", SERVER)
+            self.program(self.far, "vb", "strip", to=self.mac(self.far, "vb"), source=self.mac(self.near, "va"))
+            self.keep_flows_on_queues()
+            self.program(
+                self.far,
+                "pd",
+                "push",
+                to=self.mac(self.near, "va"),
+                source=self.mac(self.far, "vb"),
+                device="vb",
+                address=16,
+            )
+        self.threaded(self.far, "vb")
+        self.server = self.start(self.far, "serve", PORT)
+
+    def ip(self, namespace: str, *words: str) -> None:
+        run("ip", "-n", namespace, *words)
+
+    def pair(self, one: str, name: str, other: str, peer: str) -> None:
+        queues = ("numrxqueues", str(QUEUES), "numtxqueues", str(QUEUES))
+        self.ip(one, "link", "add", name, *queues, "type", "veth", "peer", peer, *queues, "netns", other)
+        for namespace, each in ((one, name), (other, peer)):
+            self.ip(namespace, "link", "set", each, "mtu", "1528", "up")
+            run("ip", "netns", "exec", namespace, "ethtool", "-K", each, "gro", "on")
+
+    def keep_flows_on_queues(self) -> None:
+        """A redirected frame arrives on the queue of the CPU that redirects it, so each of pd's queues gets one CPU.
+
+        A card would do that by a hash of the flow; without it this line itself would reorder.
+        """
+        before = set(napi_threads("pd"))
+        self.threaded(self.far, "pd")
+        for number, pid in enumerate(sorted(set(napi_threads("pd")) - before)):
+            os.sched_setaffinity(pid, {number % (os.cpu_count() or 1)})
+
+    def threaded(self, namespace: str, *devices: str) -> None:
+        """Polls the devices in threads of their own, which see batches, rather than right after each frame sent."""
+        for device in devices:
+            run("ip", "netns", "exec", namespace, "sh", "-c", f"echo 1 >/sys/class/net/{device}/threaded")
+
+    def no_offload(self, namespace: str, device: str) -> None:
+        """What leaves here is as on a wire: segments with finished checksums."""
+        run("ip", "netns", "exec", namespace, "ethtool", "-K", device, "tx", "off", "tso", "off")
+
+    def mac(self, namespace: str, device: str) -> bytes:
+        with inside(namespace):
+            return bytes.fromhex(
+                run("ip", "netns", "exec", namespace, "cat", f"/sys/class/net/{device}/address")
+                .strip()
+                .replace(":", "")
+            )
+
+    def program(
+        self, namespace: str, on: str, function: str, *, to: bytes, source: bytes, device: str = "", address: int = 16
+    ) -> None:
+        from bcc import BPF
+
+        os.environ["BCC_KERNEL_SOURCE"] = str(HEADERS)
+        flags = [f"-DADDRESS={address}"] + (["-DTO_DEVICE"] if device else [])
+        bpf = BPF(src_file=str(ROOT / "benchmarks" / "peer.bpf.c"), cflags=flags)
+        bpf["addresses"][ctypes.c_int(0)] = (ctypes.c_ubyte * 12)(*(to + source))
+        with inside(namespace):
+            if device:
+                bpf["devices"][ctypes.c_int(0)] = ctypes.c_int(socket.if_nametoindex(device))
+            bpf.attach_xdp(on, bpf.load_func(function, BPF.XDP), 1 << 2)  # XDP_FLAGS_DRV_MODE
+        self.stack.callback(lambda: bpf)  # what is attached stays until the namespace goes
+
+    def start(self, namespace: str, *words: str, **more: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", namespace, str(LOAD), *words], stdout=subprocess.PIPE, text=True, **more
+        )
+        self.stack.callback(process.wait)
+        self.stack.callback(process.kill)
+        assert process.stdout
+        if words[0] == "serve":
+            process.stdout.readline()
+        return process
+
+    def load(self, namespace: str, *words: str, **more: Any) -> tuple[int, float]:
+        """Count and seconds."""
+        number, seconds = run("ip", "netns", "exec", namespace, str(LOAD), *words, timeout=60, **more).split()
+        return int(number), float(seconds)
+
+    def tcp(self, direction: str, seconds: float, sessions: int = 1) -> float:
+        """Gbit/s."""
+        octets, took = self.load(self.near, "tcp", direction, SERVER, PORT, str(seconds), str(sessions))
+        return octets * 8 / took / 1e9
+
+    def counted(self) -> dict[str, int]:
+        """TCP's own counters of both ends."""
+        sums: dict[str, int] = defaultdict(int)
+        for namespace in (self.near, self.far):
+            for path in ("netstat", "snmp"):
+                lines = run("ip", "netns", "exec", namespace, "cat", f"/proc/net/{path}").splitlines()
+                for names, values in zip(lines[::2], lines[1::2], strict=True):
+                    for name, value in zip(names.split()[1:], values.split()[1:], strict=True):
+                        sums[name] += int(value)
+        return sums
+
+    def ping(self, count: int) -> float:
+        """Mean round trip in ms."""
+        text = run(
+            "ip", "netns", "exec", self.near, "ping", "-I", "soup0", "-q", "-i", "0.005", "-c", str(count), SERVER
+        )
+        return float(text.rsplit("=", 1)[1].split("/")[1])
+
+
+class UserSpace(Rig):
+    """Sessions of this program: AF_XDP and TUN devices."""
+
+    def __init__(self, name: str, *, offload: bool, sessions: int = 1) -> None:
+        super().__init__(name)
+        own, peer = self.mac(self.near, "va"), self.mac(self.far, "vb")
+        with inside(self.near):
+            program = XdpProgram.attach("va", QUEUES)
+            self.stack.callback(program.close)
+            self.datapath = Datapath("va", QUEUES, program.xsk_map_fd)
+            self.stack.callback(self.datapath.close)
+            lines = []
+            for number in range(sessions):
+                fd = open_tun(f"soup{number}", offload=offload)
+                self.stack.callback(os.close, fd)
+                lines.append(f"link set soup{number} mtu {MTU} up")
+                lines.append(f"addr add {session_address(number)} peer {SERVER} dev soup{number}")
+                self.datapath.add_session(number, SessionKey(own, peer, number + 1), fd, MTU)
+        run("ip", "-n", self.near, "-batch", "-", input="\n".join(lines))
+
+    def cpu(self) -> float:
+        return sum(queue.cpu for queue in self.datapath.queue_counters())
+
+    def counter(self, name: str) -> int:
+        return sum(getattr(queue, name) for queue in self.datapath.queue_counters())
+
+    def drops(self) -> dict[str, int]:
+        sums: dict[str, int] = defaultdict(int)
+        for queue in self.datapath.queue_counters():
+            for reason, number in queue.drops.items():
+                if number:
+                    sums[reason] += number
+        return dict(sums)
+
+
+class Kernel(Rig):
+    """The in-kernel path as it could be: XDP between the card and a session's veth pair, soup0 and `sb`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        own, peer = self.mac(self.near, "va"), self.mac(self.far, "vb")
+        self.pair(self.near, "soup0", self.near, "sb")
+        self.ip(self.near, "link", "set", "soup0", "arp", "off", "mtu", str(MTU))
+        self.no_offload(self.near, "soup0")
+        self.ip(self.near, "addr", "add", session_address(0), "peer", SERVER, "dev", "soup0")
+        self.program(self.near, "va", "strip", to=self.mac(self.near, "soup0"), source=own, device="sb")
+        self.program(self.near, "sb", "push", to=peer, source=own, device="va", address=12)
+        self.threaded(self.near, "va", "sb", "soup0")
+
+
+class Plain(Rig):
+    """The same wire without PPPoE."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, pppoe=False)
+        self.ip(self.near, "link", "set", "va", "name", "soup0", "mtu", str(MTU))
+        self.ip(self.far, "link", "set", "vb", "mtu", str(MTU))
+        self.no_offload(self.near, "soup0")
+        self.no_offload(self.far, "vb")
+        self.ip(self.near, "addr", "add", session_address(0), "peer", SERVER, "dev", "soup0")
+        self.ip(self.far, "addr", "add", SERVER, "peer", session_address(0), "dev", "vb")
+
+
+def small_packet() -> bytes:
+    """64 octets of IPv4 and UDP from the server to the first session's port 9, checksums right."""
+    source, destination = socket.inet_aton(SERVER), socket.inet_aton(session_address(0))
+    udp = struct.pack("!HHHH", 5000, 5000, 44, 0) + bytes(36)
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 64, 0, 0x4000, 64, 17, 0, source, destination)
+    udp = udp[:6] + checksum(source + destination + struct.pack("!HH", 17, 44) + udp) + udp[8:]
+    return head[:10] + checksum(head) + head[12:] + udp
+
+
+def checksum(octets: bytes) -> bytes:
+    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~total & 0xFFFF)
+
+
+def machine_busy() -> float:
+    """CPU seconds of the whole machine that were not idle."""
+    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Bench:
+    seconds: float
+    rounds: int
+    figures: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def note(self, name: str, value: float) -> None:
+        self.figures[name].append(value)
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.figures[name])
+
+
+def tcp_rows(bench: Bench, rigs: dict[str, Rig]) -> None:
+    for name, rig in rigs.items():
+        for direction in ("up", "down"):
+            before, busy = rig.cpu() if isinstance(rig, UserSpace) else 0.0, machine_busy()
+            rate = rig.tcp(direction, bench.seconds)
+            bench.note(f"tcp {direction} {name} Gbit/s", rate)
+            gigabytes = rate * (bench.seconds + 0.5) / 8
+            bench.note(f"cpu machine {direction} {name} s/GB", (machine_busy() - busy) / gigabytes)
+            if isinstance(rig, UserSpace):
+                bench.note(f"cpu worker {direction} {name} s/GB", (rig.cpu() - before) / gigabytes)
+
+
+def ping_rows(bench: Bench, rigs: dict[str, Rig]) -> None:
+    for name, rig in rigs.items():
+        bench.note(f"ping {name} ms", rig.ping(int(bench.seconds * 100)))
+
+
+def small_rows(bench: Bench, rig: UserSpace, bare: Rig) -> None:
+    """64-octet packets; the receiving socket is there and never read."""
+    packet, seconds = small_packet(), str(bench.seconds)
+    frame = (
+        rig.mac(rig.near, "va") + rig.mac(rig.far, "vb") + struct.pack("!HBBHHH", 0x8864, 0x11, 0, 1, 66, 0x21) + packet
+    )
+    with inside(rig.near), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind((session_address(0), 5000))
+        for flows in (1, 64):
+            before = rig.counter("rx_data")
+            _, took = rig.load(rig.far, "frames", "vb", seconds, frame.hex(), str(flows))
+            bench.note(f"64-octet down, {flows} flows packets/s", (rig.counter("rx_data") - before) / took)
+    for segments in (1, 64):
+        before = rig.counter("tx_data")
+        _, took = rig.load(rig.near, "udp", SERVER, "5000", seconds, "36", str(segments))
+        bench.note(f"64-octet up, {segments} a call packets/s", (rig.counter("tx_data") - before) / took)
+    with inside(bare.near), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        fd = open_tun("bare", offload=False)
+        try:
+            run("ip", "-n", bare.near, "link", "set", "bare", "up")
+            run("ip", "-n", bare.near, "addr", "add", session_address(0), "dev", "bare")
+            sink.bind((session_address(0), 5000))
+            os.set_inheritable(fd, True)
+            written, took = bare.load(bare.near, "tun", str(fd), seconds, packet.hex(), pass_fds=[fd])
+        finally:
+            os.close(fd)
+    bench.note("64-octet bare TUN writes packets/s", written / took)
+    outgoing = bare.mac(bare.far, "vb") + bare.mac(bare.near, "va") + frame[12:]
+    sent, took = bare.load(bare.near, "xsk", "va", seconds, outgoing.hex())
+    bench.note("64-octet bare AF_XDP TX packets/s", sent / took)
+
+
+def many_rows(bench: Bench, many: UserSpace, sessions: int) -> None:
+    for direction in ("up", "down"):
+        for number in (1, sessions):
+            bench.note(
+                f"tcp {direction} {number} of {sessions} sessions Gbit/s", many.tcp(direction, bench.seconds, number)
+            )
+
+
+def ratios(bench: Bench, sessions: int) -> dict[str, float]:
+    def over(one: str, other: str) -> float:
+        return round(bench.median(one) / bench.median(other), 3)
+
+    found = {}
+    for way in ("up", "down"):
+        rate = f"tcp {way} {{}} Gbit/s"
+        found[f"offload over single, {way}"] = over(rate.format("offload"), rate.format("single"))
+        found[f"offload over in-kernel, {way}"] = over(rate.format("offload"), rate.format("in-kernel"))
+        found[f"in-kernel over plain veth, {way}"] = over(rate.format("in-kernel"), rate.format("plain"))
+        many = f"tcp {way} {{}} of {sessions} sessions Gbit/s"
+        found[f"{sessions} sessions over 1, {way}"] = over(many.format(sessions), many.format(1))
+        for whose in ("worker", "machine"):
+            cpu = f"cpu {whose} {way} {{}} s/GB"
+            found[f"CPU per GB of the {whose}, offload over single, {way}"] = over(
+                cpu.format("offload"), cpu.format("single")
+            )
+    for flows in (1, 64):
+        found[f"64-octet down over bare TUN, {flows} flows"] = over(
+            f"64-octet down, {flows} flows packets/s", "64-octet bare TUN writes packets/s"
+        )
+        found[f"64-octet up over bare AF_XDP, {flows} a call"] = over(
+            f"64-octet up, {flows} a call packets/s", "64-octet bare AF_XDP TX packets/s"
+        )
+    found["ping offload over in-kernel"] = over("ping offload ms", "ping in-kernel ms")
+    return found
+
+
+def check_needs() -> None:
+    for program, package in NEEDS.items():
+        if not shutil.which(program):
+            sys.exit(f"{program} is missing: run `apt-get install {package}`")
+    if os.geteuid():
+        sys.exit("needs root: namespaces, XDP, TUN")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 1 second, for development")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--sessions", type=int, default=1000)
+    parser.add_argument("--rows", nargs="*", default=["tcp", "ping", "small", "many"])
+    options = parser.parse_args()
+    check_needs()
+    bench = Bench(options.seconds or (1.0 if options.quick else 3.0), options.rounds or (2 if options.quick else 5))
+    run(
+        "cc",
+        "-O2",
+        "-std=c11",
+        "-D_GNU_SOURCE",
+        f"-I{ROOT}/engine/datapath",
+        "-o",
+        str(LOAD),
+        f"{ROOT}/benchmarks/load.c",
+        f"{ROOT}/engine/datapath/port.c",
+        "-lxdp",
+        "-lbpf",
+    )
+    with ExitStack() as stack:
+
+        def made(rig: Rig) -> Any:
+            stack.push(lambda *_: rig.stack.close())
+            return rig
+
+        offload = made(UserSpace("offload", offload=True))
+        rigs: dict[str, Rig] = {
+            "offload": offload,
+            "single": made(UserSpace("single", offload=False)),
+            "in-kernel": made(Kernel("kernel")),
+            "plain": made(Plain("plain")),
+        }
+        bare = made(Rig("bare"))
+        many = made(UserSpace("many", offload=True, sessions=options.sessions)) if "many" in options.rows else None
+        work: dict[str, Callable[[], None]] = {
+            "tcp": lambda: tcp_rows(bench, rigs),
+            "ping": lambda: ping_rows(bench, rigs),
+            "small": lambda: small_rows(bench, offload, bare),
+            "many": lambda: many_rows(bench, many, options.sessions),
+        }
+        for number in range(bench.rounds):
+            print(f"round {number + 1} of {bench.rounds}", file=sys.stderr)
+            for row in options.rows:
+                work[row]()
+        print(f"{'':48}{'median':>12}{'min':>12}{'max':>12}")
+        for name, values in bench.figures.items():
+            print(f"{name:48}{statistics.median(values):12.4g}{min(values):12.4g}{max(values):12.4g}")
+        for name, rig in {**rigs, "many": many}.items():
+            if rig is not None:
+                seen = rig.counted()
+                interesting = ("InSegs", "RetransSegs", "TCPOFOQueue", "TCPSACKReorder", "TCPTSReorder", "InCsumErrors")
+                print(name, {key: seen[key] for key in interesting}, rig.drops() if isinstance(rig, UserSpace) else "")
+        with_all = set(options.rows) >= {"tcp", "ping", "small", "many"}
+        print(json.dumps(ratios(bench, options.sessions) if with_all else {}))
+
+
+if __name__ == "__main__":
+    main()
