@@ -1,7 +1,7 @@
 """The timers of many machines, kept so that the earliest is always at hand.
 
-A machine says by itself when it is due; all that is kept here is a heap of times at which to ask it again. A timer that
-is put off keeps its entry, which is moved when it comes up, so that frames which restart timers don't fill the heap.
+A heap holds times at which to look at a machine. A timer that is put off keeps its entry, which is moved when it comes
+up, so that frames which restart timers don't fill the heap.
 """
 
 from __future__ import annotations
@@ -15,41 +15,53 @@ class Alarms:
 
     def __init__(self, due: Callable[[int], float | None]) -> None:
         """`due` says when a machine wants to be woken, None for never or if there is no such machine."""
-        self._due = due
+        self._ask = due
+        self._due: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []
         self._entries: dict[int, set[float]] = {}
+        """The times at which each machine stands in the heap."""
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def arm(self, number: int) -> None:
-        """To be called after every step of a machine."""
-        due = self._due(number)
+        """To be called after every step of a machine, and when it is gone."""
+        due = self._ask(number)
         if due is None:
-            return
-        entries = self._entries.setdefault(number, set())
-        if not entries or due < min(entries):
-            entries.add(due)
-            heapq.heappush(self._heap, (due, number))
+            self._due.pop(number, None)
+        else:
+            self._due[number] = due
+            self._enter(number, due)
 
     def next(self) -> float | None:
         """The earliest time at which a machine is due, None if none is."""
         while self._heap:
             at, number = self._heap[0]
-            if self._due(number) == at:
+            due = self._due.get(number)
+            if due == at:
                 return at
             self._pop()
-            self.arm(number)
+            if due is not None:
+                self._enter(number, due)
         return None
 
     def expired(self, now: float) -> Iterator[int]:
-        """The machines that may be due by now, earliest first; each is to take a step before the next is asked for."""
+        """The machines that are due by now, earliest first; each is to take a step before the next is asked for."""
         while self._heap and self._heap[0][0] <= now:
             number = self._pop()
-            due = self._due(number)
+            due = self._due.get(number)
             if due is not None and due <= now:
                 yield number
-            self.arm(number)
+                self.arm(number)
+            elif due is not None:
+                self._enter(number, due)
+
+    def _enter(self, number: int, due: float) -> None:
+        """See to an entry that comes up no later than this."""
+        entries = self._entries.setdefault(number, set())
+        if not entries or due < min(entries):
+            entries.add(due)
+            heapq.heappush(self._heap, (due, number))
 
     def _pop(self) -> int:
         at, number = heapq.heappop(self._heap)

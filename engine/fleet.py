@@ -98,6 +98,7 @@ class Fleet:
         self._talking.pop(number, None)
         del self._by_key[member.session.key]
         del self.members[number]
+        self._alarms.arm(number)
 
     def dial(self, number: int, now: float) -> None:
         """Bring a session up, and keep it up."""

@@ -1,0 +1,57 @@
+"""Many timers: the earliest is always known, nothing expires early, and the heap does not grow."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.alarms import Alarms
+
+moves = st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), st.integers(0, 50).map(float))), max_size=60)
+
+
+@given(moves)
+def test_the_earliest_is_always_known(changes: list[tuple[int, float | None]]) -> None:
+    due: dict[int, float | None] = {}
+    alarms = Alarms(due.get)
+    for number, at in changes:
+        due[number] = at
+        alarms.arm(number)
+        assert alarms.next() == min((at for at in due.values() if at is not None), default=None)
+
+
+@given(moves, st.integers(0, 60))
+def test_all_that_is_due_expires_and_nothing_else(changes: list[tuple[int, float | None]], now: int) -> None:
+    due: dict[int, float | None] = {}
+    alarms = Alarms(due.get)
+    for number, at in changes:
+        due[number] = at
+        alarms.arm(number)
+    expected = {number for number, at in due.items() if at is not None and at <= now}
+    expired = []
+    for number in alarms.expired(now):
+        expired.append(number)
+        due[number] = None
+    assert sorted(expired) == sorted(expected)
+    later = alarms.next()
+    assert later is None or later > now
+
+
+def test_a_timer_that_is_put_off_for_ever_has_one_entry() -> None:
+    due = {1: 10.0}
+    alarms = Alarms(due.get)
+    for step in range(1000):
+        due[1] = 10.0 + step
+        alarms.arm(1)
+    assert len(alarms) == 1
+    assert alarms.next() == 1009.0
+
+
+def test_a_machine_that_is_gone_is_forgotten() -> None:
+    due = {1: 10.0}
+    alarms = Alarms(due.get)
+    alarms.arm(1)
+    del due[1]
+    alarms.arm(1)
+    assert alarms.next() is None
+    assert len(alarms) == 0
