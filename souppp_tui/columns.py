@@ -138,8 +138,8 @@ COLUMNS: dict[str, Column] = {
         _number("flaps", "FLAPS", 5, lambda v: v.flaps, help="how often it was lost"),
     )
 }
-USUAL = ("name", "state", "address", "prefix", "ac", "sid", "mtu", "uptime", "rx", "tx")
-_IMPORTANCE = ("name", "state", "address", "uptime", "rx", "tx", "ac", "sid", "prefix", "mtu")
+USUAL = ("name", "state", "address", "device", "prefix", "ac", "sid", "mtu", "rtt", "uptime", "rx", "tx")
+_IMPORTANCE = ("name", "state", "address", "uptime", "rx", "tx", "device", "ac", "sid", "mtu", "prefix", "rtt")
 """Who stays when space runs out, first to last; columns not named here go before those."""
 GAP = 2
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from operator import is_
 from typing import Any
 
-from engine.api import Event, SessionState, SessionView, Severity, Snapshot
+from engine.api import TRAFFIC_FIELDS, Event, SessionState, SessionView, Severity, Snapshot
 from souppp_tui.columns import COLUMNS
 from souppp_tui.query import Query, QueryError, parse
 from souppp_tui.traffic import Meter
@@ -21,6 +22,8 @@ CALM = 2.0
 """Seconds between two sorts by a number that always changes, so that rows can be read."""
 SETUP_WINDOW = 5.0
 KEPT_EVENTS = 10_000
+KEPT_NOTABLE = 16
+"""Events above DEBUG that are at hand at once: more than the main page has room for."""
 
 
 class Model:
@@ -47,6 +50,8 @@ class Model:
         self.baseline: Snapshot | None = None
         """Counters are shown from here on."""
         self.baseline_flaps = 0
+        self.baseline_counters: dict[int, dict[str, int]] = {}
+        """A session's own counters (`Details.counters`) when they were set to zero."""
         self._ups: deque[tuple[float, int]] = deque()
         self._matched: dict[int, tuple[SessionView, bool]] = {}
         self._sorted_at = -CALM
@@ -202,6 +207,20 @@ class Model:
         """Show counters from now on."""
         self.baseline, self.baseline_flaps = self.snapshot, self.flaps
 
+    def unzero(self) -> None:
+        """Show counters from the engine's start."""
+        self.baseline, self.baseline_flaps = None, 0
+        self.baseline_counters.clear()
+
+    def octets(self, session: int) -> tuple[int, int]:
+        """What a session has received and sent, since the baseline if there is one."""
+        return self._since(session, 1), self._since(session, 3)
+
+    def _since(self, session: int, field: int) -> int:
+        place = session * len(TRAFFIC_FIELDS) + field
+        now, before = (snapshot.traffic if snapshot else () for snapshot in (self.snapshot, self.baseline))
+        return (now[place] if place < len(now) else 0) - (before[place] if place < len(before) else 0)
+
 
 def _first(pair: tuple[Any, int]) -> Any:
     return pair[0]
@@ -212,6 +231,8 @@ class EventLog:
 
     def __init__(self) -> None:
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self.notable: deque[Event] = deque(maxlen=KEPT_NOTABLE)
+        """The latest that are more than DEBUG."""
         self.seq = 0
         """The number of the latest event taken."""
         self.lost = 0
@@ -221,8 +242,14 @@ class EventLog:
         """Add what `EngineApi.events_since(self.seq)` gave."""
         self.lost += lost + max(0, len(self.events) + len(events) - KEPT_EVENTS)
         self.events.extend(events)
+        self.notable.extend([event for event in events if event.severity > Severity.DEBUG])
         if events:
             self.seq = events[-1].seq
+
+    def latest(self, session: int, number: int) -> list[Event]:
+        """The latest events above DEBUG that are about a session, oldest first."""
+        about = (e for e in reversed(self.events) if e.session == session and e.severity > Severity.DEBUG)
+        return list(islice(about, number))[::-1]
 
     def matching(self, severity: Severity, text: str) -> list[Event]:
         """The events from this severity on whose text or session name holds `text`, oldest first."""

@@ -6,6 +6,7 @@ from array import array
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import ne
 
 from engine.api import QueueView, Snapshot
 
@@ -71,6 +72,12 @@ class Meter:
             (new[first + 2] - old[first + 2]) / span,
             (new[first + 3] - old[first + 3]) * 8 / span,
         )
+
+    def receiving(self) -> int:
+        """How many sessions received anything lately."""
+        if self._span <= 0:
+            return 0
+        return sum(map(ne, self._recent[0].traffic[::4], self._recent[-1].traffic[::4]))
 
     def total(self) -> Rates:
         """The rates of all sessions together."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import time
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from engine.api import SessionState, SessionView
 
 DASH = "–"
 BARS = " ▁▂▃▄▅▆▇█"
+LONG = 5.0
+"""Seconds on the way to an address after which it is worth saying how many."""
 
 GLYPHS = {
     SessionState.UP: "●",
@@ -130,8 +133,10 @@ def fine_clock(at: float) -> str:
 
 
 def state(view: SessionView, now: float) -> str:
-    """What a session is doing, and why and what next where that is known."""
+    """What a session is doing, for how long if that is long, and why and what next where that is known."""
     text: str = view.state.value
+    if role(view.state) == "busy" and now - view.since >= LONG:
+        text += f" · {duration(now - view.since)}"
     if view.reason and view.state in (SessionState.DOWN, SessionState.FAILED, SessionState.HANGING_UP):
         text += f" · {view.reason}"
     if view.retry_at is not None:
@@ -139,11 +144,14 @@ def state(view: SessionView, now: float) -> str:
     return text
 
 
-def graph(values: Sequence[float], width: int, height: int) -> list[str]:
-    """The latest `width` values as columns `height` lines high, newest last; anything above zero shows."""
+def graph(values: Sequence[float], width: int, height: int, least: float = 0.0) -> list[str]:
+    """The latest `width` values as columns `height` lines high, newest last; anything above zero shows.
+
+    The highest fills the height, but nothing less than `least` does: a trickle must not look like a flood.
+    """
     latest = list(values)[-width:]
-    top = max(latest, default=0)
-    eighths = [0 if top <= 0 or v <= 0 else max(1, round(v / top * 8 * height)) for v in latest]
+    top = max(latest, default=0.0)
+    eighths = [0 if v <= 0 else max(1, round(v / max(top, least) * 8 * height)) for v in latest]
     lines = []
     for line in reversed(range(height)):
         filled = [max(0, min(8, eighth - 8 * line)) for eighth in eighths]
@@ -151,9 +159,14 @@ def graph(values: Sequence[float], width: int, height: int) -> list[str]:
     return lines
 
 
-def sparkline(values: Sequence[float], width: int) -> str:
+def sparkline(values: Sequence[float], width: int, least: float = 0.0) -> str:
     """The same in one line."""
-    return graph(values, width, 1)[0]
+    return graph(values, width, 1, least)[0]
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """A text in lines of at most `width` characters, broken between words where there are any; never empty."""
+    return textwrap.wrap(clean(text), max(1, width), break_on_hyphens=False) or [""]
 
 
 _GROUPS = r"[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*"

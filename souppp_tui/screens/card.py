@@ -12,11 +12,14 @@ from souppp_tui import words
 from souppp_tui.actions import bindings
 from souppp_tui.paint import Span, rule
 from souppp_tui.screens.listing import ListPage
+from souppp_tui.screens.sessions import SPARK_LEAST
 from souppp_tui.traffic import Meter
 from souppp_tui.widgets.lines import Lines, Row
 
 LOPSIDED = 0.95
 """One queue with more than this share of all frames, where there are several, is worth a word."""
+SEVERAL = 4
+"""Fewer sessions than this for each queue may share one by chance."""
 ENOUGH = 1000.0
 """Packets per second below which nothing is said about it."""
 
@@ -100,7 +103,7 @@ def lopsided(queues: tuple[QueueView, ...], meter: Meter) -> list[str]:
     """What to do when all PPPoE arrives on one queue; nothing if it does not."""
     rates = [meter.queue(queue).rx_packets for queue in queues]
     total = sum(rates)
-    if len(rates) < 2 or total < ENOUGH or max(rates) < LOPSIDED * total:
+    if len(rates) < 2 or total < ENOUGH or max(rates) < LOPSIDED * total or meter.receiving() < SEVERAL * len(rates):
         return []
     busiest = queues[rates.index(max(rates))].index
     return [
@@ -124,7 +127,7 @@ def queue_block(queue: QueueView, old: QueueView | None, meter: Meter, width: in
             (f"{words.metric(packets):>5} pkt/s ", "text"),
             (f"{words.rate(bits):>10} ", "text"),
             (f"{words.count(total):>18} packets  ", "dim"),
-            (words.sparkline(history, bars), f"{role}bar"),
+            (words.sparkline(history, bars, SPARK_LEAST), f"{role}bar"),
         ]
 
     dropped = dict(old.drops) if old else {}

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 
-from engine.api import Details, SessionView
+from engine.api import Details, Event, Fact, SessionView
 from souppp_tui import words
 from souppp_tui.actions import bindings
+from souppp_tui.model import Model
 from souppp_tui.paint import Span, rule
 from souppp_tui.screens.listing import ListPage
-from souppp_tui.traffic import Meter
+from souppp_tui.screens.sessions import EVENT_ROLES
+from souppp_tui.traffic import GRAPH_STEP, GRAPH_STEPS, Meter
 from souppp_tui.widgets.lines import Lines, Row, Rows
 
 SIDE = 0.55
 """The share of the width for the left part where both parts stand side by side."""
 SIDE_MOST = 88
-NAME = 19
-"""The width of a fact's name."""
+NAME = 14
+"""The width of a fact's name, where its section has no longer one."""
+NAME_MOST = 26
+GAP = 2
+GRAPH_NOTE = 21
+"""The width of what stands before a graph; it has a line for each of the graph's."""
 GRAPH_HEIGHT = 3
+GRAPH_LEAST = 10_000.0
+"""Bits per second that fill the graph's height at least."""
+LATEST = 3
+"""Events of the session that are shown."""
+
+Line = list[Span]
 
 
 class DetailsPage(ListPage):
@@ -77,7 +90,7 @@ class DetailsPage(ListPage):
         side = min(SIDE_MOST, round(self.size.width * SIDE)) if wide else self.size.width
         self._lines = [
             [(app.mask_text(text, self.session), role) for text, role in line]
-            for line in fact_lines(shown, details, self.model.meter, side - 3)
+            for line in self._sections(shown, details, side - 3)
         ]
         if wide:
             self.facts.styles.width, self.facts.styles.height = side, "1fr"
@@ -94,6 +107,41 @@ class DetailsPage(ListPage):
         if at_end:
             self.cursor = len(details.ladder) - 1
         self.look_at_list()
+
+    def _sections(self, view: SessionView, details: Details, width: int) -> list[Line]:
+        """The left part, from what matters most while it is up or while it is not."""
+        model, up = self.model, view.up_since is not None
+        latest = self.console_app.log_of_events.latest(self.session, LATEST)
+        minutes = graph_bars(width) * GRAPH_STEP / 60
+        zero = ", since zero" if model.baseline is not None else ""
+        zeroed = ", since zero" if self.session in model.baseline_counters else ""
+        parts = (
+            ("session", session_lines(view, model.meter)),
+            ("latest events", event_lines(latest, width)),
+            (f"traffic, {minutes:.0f} minutes{zero}", traffic_lines(view, model, width) if up else []),
+            ("negotiated  (= as agreed)", fact_lines(details.facts, width)),
+            ("steps", table([(s.name, words.milliseconds(s.took_ms)) for s in details.steps], right=True)),
+            ("use it  (y copies)", usage_lines(details.usage, width)),
+            ("timers", table([(name, words.wait(left)) for name, left in details.timers], right=True)),
+            (f"counters{zeroed}", table(self._counters(details), right=True)),
+        )
+        lines: list[Line] = []
+        for title, part in parts:
+            if part:
+                lines += [[], [(f" {title}", "accent")], *part]
+        return lines[1:]
+
+    def _counters(self, details: Details) -> list[tuple[str, str]]:
+        """Since they were set to zero here, if they were."""
+        before = self.model.baseline_counters.get(self.session, {})
+        return [(name, words.count(value - before.get(name, 0))) for name, value in details.counters]
+
+    def do_zero(self) -> None:
+        """The session's own counters too."""
+        super().do_zero()
+        if self.model.baseline is not None and self._details is not None:
+            self.model.baseline_counters[self.session] = dict(self._details.counters)
+            self.look()
 
     def _title(self, view: SessionView) -> list[Span]:
         spans: list[Span] = [
@@ -182,78 +230,109 @@ class DetailsPage(ListPage):
             self.copy(text)
 
 
-def fact_lines(view: SessionView, details: Details, meter: Meter, width: int) -> list[list[Span]]:
-    """The left part, section by section."""
-    lines: list[list[Span]] = []
+def table(rows: Sequence[tuple[str, str | None]], right: bool = False) -> list[Line]:
+    """Names and values, values below each other; rows without a value are left out. `right` is for numbers."""
+    known = [(name, value) for name, value in rows if value]
+    wide = min(NAME_MOST, max([NAME, *(len(name) for name, _ in known)]))
+    most = max((len(value) for _, value in known), default=0) if right else 0
+    return [[(f" {words.fit(name, wide)}  ", "dim"), (value.rjust(most), "text")] for name, value in known]
 
-    def section(title: str) -> None:
-        if lines:
-            lines.append([])
-        lines.append([(f" {title}", "accent")])
 
-    section("negotiated")
-    lines.pop()
-    wide = max(10, (width - NAME - 2) // 3 - 2)
-    names = ("asked", "offered", "agreed")
-    lines.append(
-        [(" " + words.fit("negotiated", NAME) + " ", "accent"), *((words.fit(n, wide) + "  ", "dim") for n in names)]
-    )
-    for fact in details.facts:
-        cells = (fact.asked, fact.offered, fact.agreed)
-        spans: list[Span] = [(" " + words.fit(fact.name, NAME) + " ", "dim")]
-        roles = ("dim", "dim", "strong")
-        spans += [
-            (words.fit(c or words.DASH, wide) + "  ", r if c else "dim") for c, r in zip(cells, roles, strict=True)
-        ]
-        lines.append(spans)
-        if fact.refused:
-            lines.append([(" " * (NAME + 2), "dim"), (f"refused: {fact.refused}", "warning")])
-
-    section("session")
-    up = words.DASH if view.up_since is None else words.duration(meter.now - view.up_since)
+def session_lines(view: SessionView, meter: Meter) -> list[Line]:
+    """What the session has now."""
     vlan = f", VLAN {'.'.join(map(str, view.vlans))}" if view.vlans else ""
-    known = (
-        ("user", view.user),
-        ("address", view.ipv4 and (view.ipv4 + (f" (far end {view.ipv4_peer})" if view.ipv4_peer else ""))),
-        ("name servers", " ".join(view.dns)),
-        ("IPv6", " ".join(part for part in (view.ipv6, view.ipv6_prefix) if part)),
-        ("device", view.device and f"{view.device}, MTU {view.mtu}"),
-        ("concentrator", view.ac_name and f"{view.ac_name} ({view.ac_mac}){vlan}"),
-        ("own MAC", view.local_mac),
-        ("session id", None if view.session_id is None else f"{view.session_id:04x}"),
-        ("up for", up),
-        ("echo", None if view.rtt_ms is None else words.milliseconds(view.rtt_ms)),
-        ("flaps", str(view.flaps) if view.flaps else ""),
-    )
-    lines += [[(" " + words.fit(name, NAME) + " ", "dim"), (value, "text")] for name, value in known if value]
-
-    if details.usage:
-        section("use it (y copies)")
-        for name, line in details.usage:
-            lines += [[(f" {name}", "dim")], [(f"   {line}", "strong")]]
-
-    section("steps")
-    for step in details.steps:
-        role = "busy" if step.took_ms is None else "text"
-        lines.append(
-            [(" " + words.fit(step.name, NAME) + " ", "dim"), (f"{words.milliseconds(step.took_ms):>8}", role)]
+    mac = f" ({view.ac_mac})" if view.ac_mac else ""
+    return table(
+        (
+            ("user", view.user),
+            ("address", view.ipv4 and (view.ipv4 + (f" (far end {view.ipv4_peer})" if view.ipv4_peer else ""))),
+            ("name servers", " ".join(view.dns)),
+            ("IPv6", " ".join(part for part in (view.ipv6, view.ipv6_prefix) if part)),
+            ("device", view.device and f"{view.device}, MTU {view.mtu}"),
+            ("concentrator", view.ac_name and f"{view.ac_name}{mac}{vlan}"),
+            ("own MAC", view.local_mac),
+            ("session id", None if view.session_id is None else f"{view.session_id:04x}"),
+            ("up for", (view.up_since is not None and words.duration(meter.now - view.up_since)) or None),
+            ("echo", None if view.rtt_ms is None else words.milliseconds(view.rtt_ms)),
+            ("flaps", str(view.flaps) if view.flaps else None),
         )
+    )
 
-    received, sent = meter.graph(view.id)
-    section("traffic, the last 5 minutes")
-    rates = meter.rates(view.id)
-    bars = max(10, min(60, width - 18))
-    for sign, role, bits, history in (("▼", "rx", rates.rx_bits, received), ("▲", "tx", rates.tx_bits, sent)):
-        *above, last = words.graph(history, bars, GRAPH_HEIGHT)
-        lines += [[(" " * 17, "dim"), (part, f"{role}bar")] for part in above]
-        lines.append([(f" {sign} ", role), (f"{words.rate(bits):>11}   ", "text"), (last, f"{role}bar")])
 
-    if details.timers:
-        section("timers")
-        lines += [[(" " + words.fit(n, 26), "dim"), (f"{words.wait(left):>8}", "text")] for n, left in details.timers]
-    if details.counters:
-        section("counters")
-        lines += [
-            [(" " + words.fit(n, 26), "dim"), (f"{words.count(value):>8}", "text")] for n, value in details.counters
-        ]
+def event_lines(events: Sequence[Event], width: int) -> list[Line]:
+    """Events in full, oldest first."""
+    lines: list[Line] = []
+    for event in events:
+        first, *more = words.wrap(event.text, width - 11)
+        lines.append([(f" {words.clock(event.at)}  ", "dim"), (first, EVENT_ROLES[event.severity])])
+        lines += [[(" " * 11, "dim"), (line, EVENT_ROLES[event.severity])] for line in more]
+    return lines
+
+
+def graph_bars(width: int) -> int:
+    """How many steps of the history fit."""
+    return max(12, min(GRAPH_STEPS, width - GRAPH_NOTE))
+
+
+def traffic_lines(view: SessionView, model: Model, width: int) -> list[Line]:
+    """For each direction the rate now, the highest on the graph and the octets in all, beside the graph."""
+    bars, rates = graph_bars(width), model.meter.rates(view.id)
+    received, sent = model.octets(view.id)
+    histories = model.meter.graph(view.id)
+    lines: list[Line] = []
+    for sign, role, bits, octets, history in (
+        ("▼", "rx", rates.rx_bits, received, histories[0]),
+        ("▲", "tx", rates.tx_bits, sent, histories[1]),
+    ):
+        peak = max([bits, *history[-bars:]])
+        notes = (words.rate(bits), "now"), (words.rate(peak), "peak"), (words.rate(octets, "B"), "in all")
+        graph = words.graph(history, bars, GRAPH_HEIGHT, GRAPH_LEAST)
+        for place, ((value, word), bar) in enumerate(zip(notes, graph, strict=True)):
+            lines.append(
+                [
+                    (f" {'' if place else sign:1} ", role),
+                    (f"{value:>9} ", "text" if place == 0 else "dim"),
+                    (f"{word:{GRAPH_NOTE - 13}}", "dim"),
+                    (bar, f"{role}bar"),
+                ]
+            )
+    return lines
+
+
+def fact_lines(facts: Sequence[Fact], width: int) -> list[Line]:
+    """A line for each fact: what was asked, offered and agreed, and what was refused; `=` is as agreed."""
+    if not facts:
+        return []
+
+    def short(text: str, agreed: str) -> str:
+        return "=" if text and text == agreed else text or words.DASH
+
+    rows = [("", "asked", "offered", "agreed")]
+    rows += [(f.name, short(f.asked, f.agreed), short(f.offered, f.agreed), f.agreed or words.DASH) for f in facts]
+    name, *columns = shares([max(len(row[place]) for row in rows) for place in range(4)], width - 1 - 3 * GAP)
+    lines: list[Line] = []
+    for row, fact in zip(rows, [None, *facts], strict=True):
+        roles = ("dim", "dim", "dim", "strong" if fact and fact.agreed else "dim")
+        gap = " " * GAP
+        cells = [words.fit(text, wide) + gap for text, wide in zip(row, [name, *columns], strict=True)]
+        lines.append([(" ", "dim"), *zip(cells, roles, strict=True)])
+        if fact and fact.refused:
+            lines.append([(" " * (1 + name + GAP), "dim"), (f"refused: {fact.refused}", "warning")])
+    return lines
+
+
+def shares(needs: Sequence[int], room: int) -> list[int]:
+    """Widths that fit into `room`: as needed, the widest made narrower until they do."""
+    widths = list(needs)
+    while sum(widths) > room and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def usage_lines(usage: Sequence[tuple[str, str]], width: int) -> list[Line]:
+    """What for, and the command line for it in full."""
+    lines: list[Line] = []
+    for name, command in usage:
+        lines.append([(f" {name}", "dim")])
+        lines += [[(f"   {line}", "strong")] for line in words.wrap(command, width - 3)]
     return lines

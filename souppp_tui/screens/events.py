@@ -1,4 +1,4 @@
-"""All events that are kept: filter, follow or stay, jump to the session, write to a file."""
+"""All events that are kept, and the one under the cursor in full: filter, follow or stay, jump, write to a file."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from souppp_tui.screens.sessions import event_line
 from souppp_tui.widgets.filter import FilterLine
 from souppp_tui.widgets.lines import Lines, Row
 
+DETAIL_LINES = 4
+"""The height of the part that shows one event in full, its rule included."""
+ROOM = 18
+"""On a screen lower than this the list needs that part's lines itself."""
+
 
 class EventsPage(ListPage):
     """The log."""
@@ -29,6 +34,7 @@ class EventsPage(ListPage):
     def __init__(self) -> None:
         super().__init__()
         self.status = Lines()
+        self.detail = Lines()
         self.following = True
         self.severity = Severity.DEBUG
         self.text = ""
@@ -40,6 +46,7 @@ class EventsPage(ListPage):
         yield self.overview
         yield self.status
         yield self.list
+        yield self.detail
         yield self.footer
 
     def look(self) -> None:
@@ -50,11 +57,28 @@ class EventsPage(ListPage):
         if seen != self._seen and (self.following or self._seen is None or seen[1:] != self._seen[1:]):
             here = self._events[self.cursor].seq if self._events and not self.following else None
             self._events = log.matching(self.severity, self.text)
-            rows = {event.seq: row for row, event in enumerate(self._events)}
-            self.cursor = rows.get(here, len(self._events) - 1) if here is not None else len(self._events) - 1
+            last = len(self._events) - 1
+            self.cursor = next((row for row, event in enumerate(self._events) if event.seq == here), last)
             self._seen = seen
         self.status.show([self._status()])
+        self.detail.styles.height = DETAIL_LINES if self.size.height >= ROOM else 0
         self.look_at_list()
+
+    def look_at_list(self) -> None:
+        """Show the list, and the event under the cursor in full."""
+        super().look_at_list()
+        self.detail.show(self._detail())
+
+    def _detail(self) -> list[list[Span]]:
+        if not self._events:
+            return [rule([], [], self.size.width)]
+        event, app = self._events[self.cursor], self.console_app
+        _, (name, _), (text, role) = event_line(event, app)
+        title: list[Span] = [(words.date_clock(event.at), "dim"), (f"  {event.severity.name.lower()}", role)]
+        if name.strip():
+            title.append((f"  {name.strip()}", "strong"))
+        lines = words.wrap(text, self.size.width - 2)
+        return [rule(title, [(event.kind, "dim")], self.size.width), *([(f" {line}", role)] for line in lines)]
 
     def _status(self) -> list[Span]:
         log = self.console_app.log_of_events

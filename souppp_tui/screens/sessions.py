@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -19,10 +20,18 @@ from souppp_tui.widgets.lines import Lines, Row, Rows
 if TYPE_CHECKING:
     from souppp_tui.app import Console
 
+EDGE = 2
+"""The scroll bar, and a space before it."""
 MARGIN = 4
 """Cursor, mark, glyph and a space."""
 CELL_ROLES = {"name": "strong", "rx": "rx", "tx": "tx", "rxp": "rx", "txp": "tx", "address": "text"}
 EVENT_ROLES = {Severity.DEBUG: "dim", Severity.INFO: "text", Severity.WARNING: "warning", Severity.ERROR: "failed"}
+EVENT_NAME = 12
+"""The width of a session's name before an event."""
+EVENT_TEXT = 1 + 8 + 2 + EVENT_NAME + 2
+"""The column where an event's text begins."""
+SPARK_LEAST = 100.0
+"""Packets per second that fill a sparkline's height at least."""
 QUEUE_LINES = 8
 """More queues than this share lines."""
 
@@ -69,7 +78,7 @@ class SessionsPage(Page):
         self._set_height(self.queues, len(lines))
         self.queues.show(lines)
         self._set_height(self.events, event_lines(height))
-        self._places = layout(self.console_app.columns or USUAL, max(1, width - 1 - MARGIN))
+        self._places = layout(self.console_app.columns or USUAL, max(1, width - EDGE - MARGIN))
         self.header.show([self._header()])
         self.look_at_table()
         self.look_at_events()
@@ -84,10 +93,10 @@ class SessionsPage(Page):
     def look_at_events(self) -> None:
         """Show the latest events, newest last."""
         room = event_lines(self.size.height)
-        events = list(self.console_app.log_of_events.events)[-room:] if room else []
+        events = self.console_app.log_of_events.notable
         self._set_height(self.divider, 1 if room else 0)
         self.divider.show([self._divider()])
-        self.events.show([[(" ", "text"), *event_line(event, self.console_app)] for event in events])
+        self.events.show(event_pane(list(events), self.console_app, self.size.width, room))
 
     def _divider(self) -> list[Span]:
         """In the lab, with a command line that uses a session."""
@@ -292,12 +301,26 @@ def event_lines(height: int) -> int:
 
 def event_line(event: Event, app: Console) -> list[Span]:
     """One event on one line."""
-    spans: list[Span] = [(f"{words.clock(event.at)}  ", "dim")]
-    if event.name:
-        hidden = "•••" if event.session is None else f"session {event.session + 1}"
-        spans.append((words.fit(hidden if app.masked else event.name, 12) + "  ", "strong"))
-    spans.append((app.mask_text(event.text, event.session), EVENT_ROLES[event.severity]))
-    return spans
+    hidden = "" if not event.name else "•••" if event.session is None else f"session {event.session + 1}"
+    return [
+        (f"{words.clock(event.at)}  ", "dim"),
+        (words.fit(hidden if app.masked else event.name, EVENT_NAME) + "  ", "strong"),
+        (app.mask_text(event.text, event.session), EVENT_ROLES[event.severity]),
+    ]
+
+
+def event_pane(events: Sequence[Event], app: Console, width: int, room: int) -> list[list[Span]]:
+    """The latest events in `room` lines, newest last, each in full; the newest is there even if it is too long."""
+    lines: list[list[Span]] = []
+    for event in reversed(events):
+        clock, name, (text, role) = event_line(event, app)
+        first, *more = words.wrap(text, width - EVENT_TEXT)
+        block: list[list[Span]] = [[(" ", "text"), clock, name, (first, role)]]
+        block += [[(" " * EVENT_TEXT, "text"), (line, role)] for line in more]
+        if lines and len(lines) + len(block) > room:
+            break
+        lines = block + lines
+    return lines[:room]
 
 
 def queue_lines(queues: tuple[QueueView, ...], meter: Meter, width: int, each: bool) -> list[list[Span]]:
@@ -339,10 +362,10 @@ def _narrow(queue: QueueView, meter: Meter, bars: int) -> list[Span]:
         (f" q{queue.index} ", "dim"),
         ("▼", "rx"),
         (f"{words.metric(rates.rx_packets):>5} ", "text"),
-        (words.sparkline([r.rx_packets for r in spark], bars) if bars else "", "rxbar"),
+        (words.sparkline([r.rx_packets for r in spark], bars, SPARK_LEAST) if bars else "", "rxbar"),
         (" ▲", "tx"),
         (f"{words.metric(rates.tx_packets):>5} ", "text"),
-        (words.sparkline([r.tx_packets for r in spark], bars) + " " if bars else "", "txbar"),
+        (words.sparkline([r.tx_packets for r in spark], bars, SPARK_LEAST) + " " if bars else "", "txbar"),
     ]
 
 
@@ -355,10 +378,10 @@ def _wide(queue: QueueView, meter: Meter, width: int) -> list[Span]:
         ("▼ ", "rx"),
         (f"{words.metric(rates.rx_packets):>5} pkt/s ", "text"),
         (f"{words.rate(rates.rx_bits):>9}  ", "dim"),
-        (words.sparkline([r.rx_packets for r in spark], bars), "rxbar"),
+        (words.sparkline([r.rx_packets for r in spark], bars, SPARK_LEAST), "rxbar"),
         ("   ▲ ", "tx"),
         (f"{words.metric(rates.tx_packets):>5} pkt/s ", "text"),
         (f"{words.rate(rates.tx_bits):>9}  ", "dim"),
-        (words.sparkline([r.tx_packets for r in spark], bars), "txbar"),
+        (words.sparkline([r.tx_packets for r in spark], bars, SPARK_LEAST), "txbar"),
         (f"   drops {words.count(drops)}", "failed" if drops else "dim"),
     ]

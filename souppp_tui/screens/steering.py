@@ -230,7 +230,7 @@ class Steering(Screen[None]):
             model.zero()
             self.console_app.say("Counters start from zero now; press z again to count from the start.")
         else:
-            model.baseline, model.baseline_flaps = None, 0
+            model.unzero()
             self.console_app.say("Counters count from the engine's start.")
         self.console_app.look()
 

@@ -50,7 +50,7 @@ HOSTILE_AC = "bras\x1b[2J-[red]3\u202e"
 
 
 class ScriptedEngine:
-    """See the module. `busy` sessions carry traffic; every `failing`-th session has a wrong password."""
+    """See the module. `busy` sessions carry traffic, over `spread` queues; every `failing`-th has a wrong password."""
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class ScriptedEngine:
         *,
         queues: int = 2,
         busy: int = 50,
+        spread: int | None = None,
         failing: int = 0,
         up: bool = True,
         at: float = 100_000.0,
@@ -67,6 +68,7 @@ class ScriptedEngine:
         self.now = at
         self.epoch = epoch
         self.busy, self.failing = busy, failing
+        self.spread = spread or queues
         self.commands: list[tuple[str, object]] = []
         """What the console asked for, oldest first."""
         self.command_times: list[float] = []
@@ -141,7 +143,7 @@ class ScriptedEngine:
             facts,
             steps,
             ladder,
-            (("Echo-Requests sent", 412), ("Echo-Replies received", 412), ("frames discarded", 3)),
+            (("Echo-Requests sent", 412 + self._ticks), ("Echo-Replies received", 412), ("frames discarded", 3)),
             (("next Echo-Request", 7.5),) if view.up_since is not None else (),
             usage if view.device else (),
         )
@@ -340,7 +342,7 @@ class ScriptedEngine:
             packets = int(seconds * (1000 + 37 * session % 900 + 400 * ((self._ticks + session) % 5)))
             for field, amount in enumerate((packets, packets * 1200, packets // 3, packets // 3 * 240)):
                 traffic[session * 4 + field] += amount
-                self._queues[session % len(self._queues)][field] += amount
+                self._queues[session % self.spread][field] += amount
         self._traffic = traffic
 
     def _publish(self) -> None:

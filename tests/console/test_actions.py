@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -285,7 +286,7 @@ async def test_columns_are_chosen_and_ordered(start: Start) -> None:
         await stage.press("o", "j", "space", "j", "j", "K", "enter")
         header = stage.line("NAME")
         assert "STATE" not in header
-        assert header.index("IPv6 PREFIX") < header.index("ADDRESS")
+        assert header.index("DEVICE") < header.index("ADDRESS")
 
 
 async def test_details_and_back(start: Start) -> None:
@@ -294,16 +295,15 @@ async def test_details_and_back(start: Start) -> None:
         assert isinstance(stage.app.screen, DetailsPage)
         for part in (
             "home-0003  ● up",
+            "address         100.64.0.2",
             "refused: VJ",
-            "PADR → PADS",
-            "10.3 ms",
-            "curl --interface soup2",
             "CHAP Challenge",
         ):
             assert part in stage.text()
         assert "frames discarded" not in stage.text()
         await stage.press("tab", "G")
-        assert "frames discarded" in stage.text()
+        for part in ("PADR → PADS", "10.3 ms", "curl --interface soup2", "frames discarded"):
+            assert part in stage.text()
         await stage.press("tab", "g", "enter")
         assert "Host-Uniq" in stage.text()
         await stage.press("escape", "escape")
@@ -360,6 +360,40 @@ async def test_events_follow_stay_filter_and_jump(start: Start) -> None:
         assert stage.app.model.cursor == 11
 
 
+async def test_the_main_screen_shows_what_matters_and_in_full(start: Start) -> None:
+    async with start(3, up=False, size=(80, 24)) as stage:
+        stage.engine.emit("No answer to 4 PADIs in 14 s. Is the modem in bridge mode? Trying again in 30 s.", session=1)
+        stage.engine.emit("Looking for a concentrator.", Severity.DEBUG, 1)
+        await stage.tick()
+        assert "Looking" not in stage.text()
+        assert stage.line("14 s. Is the").index("No answer") == stage.line("again in 30 s.").index("mode?")
+        await stage.press("e")
+        assert "Looking" in stage.text()
+
+
+async def test_the_event_under_the_cursor_is_shown_in_full(start: Start) -> None:
+    async with start(3, up=False, size=(80, 24)) as stage:
+        stage.engine.emit("No answer to 4 PADIs in 14 s. Is the modem in bridge mode? Trying again in 30 s.", session=1)
+        stage.engine.emit("Later.", Severity.ERROR)
+        await stage.tick()
+        await stage.press("e")
+        assert "error" in stage.line("2023-")
+        assert "Trying again" not in stage.text()
+        await stage.press("k")
+        assert "info  home-0002" in stage.line("2023-")
+        assert "Trying again in 30" in stage.text()
+
+
+async def test_details_say_what_happened_to_the_session(start: Start) -> None:
+    async with start(3, up=False, size=(80, 24)) as stage:
+        stage.engine.emit("Another session's.", session=2)
+        stage.engine.emit("No answer to 4 PADIs in 14 s. Is the modem in bridge mode? Trying again in 30 s.", session=0)
+        await stage.tick()
+        await stage.press("enter")
+        assert "again in 30 s." in stage.text()
+        assert "Another" not in stage.text()
+
+
 async def test_events_are_written_to_a_file(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "log"
@@ -383,7 +417,7 @@ async def test_an_event_file_that_cannot_be_written_is_told_once(start: Start, t
 
 async def test_the_card_warns_when_one_queue_does_it_all(start: Start) -> None:
     card = CardView("eth0", "02:00:00:00:00:01", 1500, True, "generic", notice="The driver has no native XDP.")
-    async with start(3, queues=4, busy=1, card=card) as stage:
+    async with start(16, queues=4, busy=16, spread=1, card=card) as stage:
         await stage.tick(4)
         await stage.press("i")
         for part in (
@@ -393,6 +427,14 @@ async def test_the_card_warns_when_one_queue_does_it_all(start: Start) -> None:
             "CPU  10%",
         ):
             assert part in stage.text()
+
+
+async def test_one_busy_session_alone_says_nothing_about_the_queues(start: Start) -> None:
+    async with start(16, queues=4, busy=1) as stage:
+        await stage.tick(4)
+        await stage.press("i")
+        assert "k pkt/s" in stage.text()
+        assert "of all frames" not in stage.text()
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
@@ -450,6 +492,25 @@ async def test_zero_sets_counters_back_and_forth(start: Start) -> None:
         assert "since zero" in stage.text()
         await stage.press("z")
         assert "since zero" not in stage.text()
+
+
+async def test_zero_in_details_is_for_the_session_s_own_counters_too(start: Start) -> None:
+    async with start(3, busy=3, size=(160, 70)) as stage:
+        await stage.tick(4)
+        await stage.press("enter")
+        assert "▼" in stage.line("Mb/s now")
+        assert "0 B in all" not in stage.text()
+        assert re.search(r"Echo-Requests sent +41\d", stage.text())
+        await stage.press("z")
+        assert "0 B in all" in stage.text()
+        assert "counters, since zero" in stage.text()
+        assert re.search(r"Echo-Requests sent +0", stage.text())
+        await stage.tick(3)
+        assert "0 B in all" not in stage.text()
+        assert re.search(r"Echo-Requests sent +3", stage.text())
+        await stage.press("z")
+        assert "since zero" not in stage.text()
+        assert re.search(r"Echo-Requests sent +4\d\d", stage.text())
 
 
 async def test_mask_hides_names_and_addresses_everywhere(start: Start) -> None:

@@ -89,11 +89,11 @@ def test_dial_hang_up_and_quit(tmux: Tmux) -> None:
 
 def test_resize(tmux: Tmux) -> None:
     tmux.start("--sessions 50", 120, 40)
-    tmux.wait_for("IPv6 PREFIX", "● home-0027")
+    tmux.wait_for("DEVICE", "● home-0027")
     tmux("resize-window", "-x", "80", "-y", "24")
     screen = tmux.wait_for("q quit")
     end = time.monotonic() + 10
-    while "PREFIX" in screen or not screen.rstrip().endswith("q quit"):
+    while "DEVICE" in screen or not screen.rstrip().endswith("q quit"):
         assert time.monotonic() < end, screen
         time.sleep(0.1)
         screen = tmux.screen()

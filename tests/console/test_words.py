@@ -50,12 +50,19 @@ def test_a_failed_session_says_why_and_when_next() -> None:
     assert words.state(view, 100.0) == "failed · wrong password (retry in 42 s)"
 
 
+def test_what_takes_long_says_how_long() -> None:
+    view = SessionView(0, "a", "u", "", True, SessionState.DIALLING, 100.0)
+    assert words.state(view, 104.0) == "dialling"
+    assert words.state(view, 114.0) == "dialling · 14 s"
+
+
 def test_a_long_wait_is_told_in_minutes() -> None:
     assert words.wait(600) == "10 min"
 
 
 def test_sparkline_shows_every_trickle_and_the_newest_last() -> None:
     assert words.sparkline([0, 1, 800, 400], 6) == "  ▁▁█▄"
+    assert words.sparkline([0, 1, 8, 4], 6, 800) == "  ▁▁▁▁", "a trickle is no flood"
     assert words.graph([0, 1, 800, 400], 6, 2) == ["    █ ", "  ▁▁██"]
 
 
