@@ -38,7 +38,7 @@ from engine.ppp.link import (
     ProtocolMissing,
 )
 from engine.ppp.negotiator import Timing
-from engine.pppoe.client import KEY_SIZE, Discovery, DiscoverySettings, Found, Stage, refusal
+from engine.pppoe.client import KEY_SIZE, Discovery, DiscoverySettings, Found, Stage, dismissal
 from engine.settings import AuthMethod, SessionSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.errors import WireError
@@ -394,8 +394,7 @@ class Session:
             return
         text = pppoe.error_text(pppoe.decode_tags(packet.payload))
         self._record(SeenFrame(now, False, frame))
-        end = refusal(text, "PADT") if text else End(EndKind.PEER_ENDED, "The concentrator ended the session (PADT).")
-        self.lose(now, end)
+        self.lose(now, dismissal(text))
 
     def _give_back(self, outer: EthernetFrame, packet: PppoePacket) -> None:
         """A session opened for a PADR of ours that we didn't take, or don't want any more, would stay as a ghost."""

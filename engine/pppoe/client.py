@@ -92,11 +92,22 @@ class Found:
     """The largest PPP payload both sides agreed to carry: 1492, or more with RFC 4638."""
 
 
+def speaks_of_limit(text: str) -> bool:
+    """Whether an error tag's text is about too many sessions; there is no other way to tell that from other errors."""
+    return any(word in text.lower() for word in _LIMIT_WORDS)
+
+
 def refusal(text: str, where: str) -> End:
-    """The end of an attempt that an error tag refused; a limit is told from other errors by its words."""
-    limited = any(word in text.lower() for word in _LIMIT_WORDS)
-    kind = EndKind.TOO_MANY if limited else EndKind.REFUSED
+    """The end of an attempt that an error tag in a PADO or PADS refused."""
+    kind = EndKind.TOO_MANY if speaks_of_limit(text) else EndKind.REFUSED
     return End(kind, f'The concentrator refused the session in its {where}: "{text}".')
+
+
+def dismissal(text: str | None) -> End:
+    """The end of a session by a PADT, with the text of its error tag if it has one."""
+    kind = EndKind.TOO_MANY if text and speaks_of_limit(text) else EndKind.PEER_ENDED
+    said = f': "{text}"' if text else ""
+    return End(kind, f"The concentrator ended the session (PADT){said}.")
 
 
 class Discovery:

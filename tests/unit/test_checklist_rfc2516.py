@@ -352,8 +352,15 @@ def test_06_a_padt_that_says_why() -> None:
     peer = Peer()
     peer.up()
     peer.padt(Tag(TagType.GENERIC_ERROR, b"maintenance"))
-    assert [end.kind for end in peer.ends] == [EndKind.REFUSED]
+    assert [end.kind for end in peer.ends] == [EndKind.PEER_ENDED]
     assert "maintenance" in peer.ends[0].text
+
+
+def test_06_a_padt_that_speaks_of_a_limit_slows_the_account() -> None:
+    peer = Peer()
+    peer.up()
+    peer.padt(Tag(TagType.GENERIC_ERROR, b"Session limit exceeded"))
+    assert [end.kind for end in peer.ends] == [EndKind.TOO_MANY]
 
 
 def test_06_a_pads_with_an_error_and_a_session_id_is_refused_and_given_back() -> None:
