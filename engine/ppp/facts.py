@@ -25,11 +25,12 @@ class Facts:
         self.by_name: dict[str, NegotiatedFact] = {}
 
     def note(self, name: str, column: Column, value: object) -> None:
-        """Write one cell; a later value replaces an earlier one."""
+        """Write one cell; a later value replaces an earlier one, but what was asked for at first stays."""
         fact = self.by_name.get(name)
         if fact is None:
             fact = self.by_name[name] = NegotiatedFact()
-        setattr(fact, column, str(value))
+        if column != "asked" or not fact.asked:
+            setattr(fact, column, str(value))
 
     def clear(self) -> None:
         """Forget everything, before a new dial."""

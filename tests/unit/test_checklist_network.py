@@ -247,3 +247,12 @@ def test_ipv6cp_off_is_rejected_as_a_protocol() -> None:
     peer.up()
     peer.request(IPV6CP, Option(Ipv6cpOption.INTERFACE_IDENTIFIER, b"\2ac\0\0ac1"))
     assert [packet.code for packet in peer.heard_of(Protocol.LCP)] == [Code.PROTOCOL_REJECT]
+
+
+def test_the_facts_keep_what_was_asked_for_at_first() -> None:
+    """Later requests ask for what the peer's Nak said: that is the peer's wish, not ours."""
+    facts = Facts()
+    facts.note("address", "asked", "0.0.0.0")
+    facts.note("address", "offered", "192.0.2.7")
+    facts.note("address", "asked", "192.0.2.7")
+    assert facts.by_name["address"].asked == "0.0.0.0"
