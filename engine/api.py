@@ -238,6 +238,10 @@ class EngineApi(Protocol):
         """Hang up where needed, then dial."""
         ...
 
+    def rotate(self, sessions: Iterable[int]) -> None:
+        """Hang up and dial for another IPv4 address, a few times if need be; an event tells what came of it."""
+        ...
+
     def add(self, settings: SessionSettings) -> None:
         """Add a session; a duplicate name becomes an event of severity ERROR."""
         ...

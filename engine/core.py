@@ -45,6 +45,8 @@ FAREWELL = 3.0
 """Seconds that sessions get for an orderly end when the engine stops; then they get a PADT only."""
 MAX_ROTATIONS = 10
 """How often in a row an unwanted address is given back."""
+MAX_SAME = 3
+"""How often in a row the address that is to be exchanged is given back."""
 PPPOE_OVERHEAD = 8
 """Octets of PPPoE's header and PPP's protocol number."""
 VLAN_TAG = 4
@@ -59,7 +61,9 @@ class _Record:
     """What the core itself knows of a session."""
 
     rotations: int = 0
-    """How often in a row it was given an unwanted address."""
+    """How often in a row it gave its address back."""
+    leaving: IPv4Address | None = None
+    """The address that is to be exchanged for another."""
     rx_packets: int = 0
     """As last seen."""
     keys: FourKeys | None = None
@@ -361,8 +365,10 @@ class Core:
         story = tell(event, member.session.ac_name, redial_in)
         if story is not None:
             self.tell(story.severity, story.kind, story.text, number)
+        if not member.wanted:
+            self._records[number].leaving = None
         if isinstance(event, Ipv4Opened):
-            if self._is_unwanted(number, event.agreed.address):
+            if self._is_unwanted(number, event.agreed.address) or self._is_the_same(number, event.agreed.address):
                 return
             self._records[number].rotations = 0
         try:
@@ -388,7 +394,28 @@ class Core:
             self.fleet.end(number, End(EndKind.UNWANTED_ADDRESS, text), now)
         return True
 
+    def _is_the_same(self, number: int, address: IPv4Address) -> bool:
+        """Whether this is the address that is to be exchanged, and so is given back, within limits; tells the end."""
+        record = self._records[number]
+        if address == record.leaving and record.rotations < MAX_SAME:
+            record.rotations += 1
+            end = End(EndKind.HUNG_UP, f"Got {address} again ({record.rotations} of {MAX_SAME}).")
+            self.fleet.redial(number, time.monotonic(), end)
+            return True
+        if address == record.leaving:
+            self.tell(Severity.WARNING, "rotated", f"Still {address}: no other was given.", number)
+        elif record.leaving is not None:
+            self.tell(Severity.INFO, "rotated", f"New address {address}, was {record.leaving}.", number)
+        record.leaving = None
+        return False
+
     # Commands
+
+    def rotate(self, number: int, now: float) -> None:
+        """Exchange a session's IPv4 address for another; a session without one is just dialled again."""
+        ipv4 = self.fleet.members[number].session.ipv4
+        self._records[number].leaving = ipv4.address if ipv4 is not None else None
+        self.fleet.redial(number, now, End(EndKind.HUNG_UP, "Hung up for another address."))
 
     def each(self, action: Callable[[int, float], None], numbers: Iterable[int]) -> None:
         """Let the fleet do the same to several sessions."""

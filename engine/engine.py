@@ -157,6 +157,10 @@ class Engine:
         """See `EngineApi.redial`."""
         self._post(self._core.each, self._core.fleet.redial, list(sessions))
 
+    def rotate(self, sessions: Iterable[int]) -> None:
+        """See `EngineApi.rotate`."""
+        self._post(self._core.each, self._core.rotate, list(sessions))
+
     def add(self, settings: SessionSettings) -> None:
         """See `EngineApi.add`."""
         self._post(self._core.add, settings)

@@ -38,6 +38,7 @@ ACTIONS = (
     Action("dial", "d", "dial", "dial the sessions that are down or failed", EITHER, True, 1, "sessions"),
     Action("hang_up", "h", "hang up", "hang up and stay down; asks first", EITHER, True, 1, "sessions"),
     Action("redial", "r", "redial", "hang up and dial again; asks first", EITHER, True, 3, "sessions"),
+    Action("rotate", "R", "rotate", "hang up and dial for another address; asks first", EITHER, True, 0, "sessions"),
     Action("mark", "space", "mark", "mark the session, or take the mark away", TABLE, False, 3, "marks"),
     Action("mark_range", "ctrl+@,ctrl+space", "range", "mark from the last mark to here", TABLE, False, 0, "marks"),
     Action("mark_shown", "asterisk", "all", "mark all sessions that are shown", TABLE, False, 0, "marks"),

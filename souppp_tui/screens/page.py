@@ -134,6 +134,7 @@ _WHY_NOT: dict[str, Callable[[Page], str]] = {
     "dial": _dial,
     "hang_up": _hang_up,
     "redial": lambda page: _none(page, frozenset(SessionState), ""),
+    "rotate": lambda page: _none(page, frozenset(SessionState), ""),
     "capture": lambda page: _none(page, frozenset(SessionState), ""),
     "edit": lambda page: _one(page),
     "remove": lambda page: _none(page, frozenset(SessionState), ""),

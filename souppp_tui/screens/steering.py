@@ -52,6 +52,11 @@ class Steering(Screen[None]):
         """Hang up and dial again; asks if that ends something."""
         self._ask_and("redial", "Redial", self.console_app.engine.redial, "Redialling", self.targets())
 
+    def do_rotate(self) -> None:
+        """Hang up and dial for another address; asks if that ends something."""
+        rotate = self.console_app.engine.rotate
+        self._ask_and("rotate", "Get another address for", rotate, "Getting another address for", self.targets())
+
     def do_remove(self) -> None:
         """Hang up and forget; always asks."""
         targets = self.targets()

@@ -166,6 +166,10 @@ class ScriptedEngine:
         """Both."""
         self._command("redial", sessions, self._redial)
 
+    def rotate(self, sessions: Iterable[int]) -> None:
+        """As redial: the same address comes again."""
+        self._command("rotate", sessions, self._redial)
+
     def add(self, settings: SessionSettings) -> None:
         """A new session, at rest."""
         with self._lock:

@@ -70,6 +70,19 @@ async def test_redial(start: Start) -> None:
         assert stage.last == ("redial", [0])
 
 
+async def test_rotate(start: Start) -> None:
+    async with start(5) as stage:
+        await stage.press("R")
+        assert "Get another address for home-0001?" in stage.text()
+        await stage.press("y")
+        assert stage.last == ("rotate", [0])
+        assert "Getting another address for home-0001." in stage.text()
+        await stage.press("space", "space", "R")
+        assert "Get another address for 2 sessions, such as home-0001?" in stage.text()
+        await stage.press("y")
+        assert stage.last == ("rotate", [0, 1])
+
+
 async def test_remove_always_asks(start: Start) -> None:
     saved: list[object] = []
     options = ConsoleOptions(theme="dark", save=lambda name, new: saved.append((name, new)))

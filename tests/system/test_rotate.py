@@ -1,0 +1,52 @@
+"""Another address for a session, where the concentrator has one and where it has none."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.api import SessionState
+from tests.program import until
+from tests.provider import provider
+from tests.system.engines import dialling, events, fetch, session, story, view, wait_state, wait_up
+
+pytestmark = pytest.mark.usefixtures("own_net")
+
+
+def test_rotate_gets_another_address() -> None:
+    with provider(), dialling([session("one")]) as engine:
+        wait_up(engine)
+        one = view(engine, "one")
+        engine.rotate([one.id])
+        (told,) = until(lambda: events(engine, "rotated"), "what came of it")
+        wait_up(engine)
+        another = view(engine, "one")
+        assert told.text == f"New address {another.ipv4}, was {one.ipv4}."
+        assert another.flaps == 0
+        assert another.device is not None
+        assert fetch(another.device) == another.ipv4 != one.ipv4
+
+
+def test_rotate_gives_up_where_there_is_no_other_address() -> None:
+    """A network of two hosts: the concentrator's own address and one more."""
+    with provider(network="100.64.0.0/30"), dialling([session("one")]) as engine:
+        wait_up(engine)
+        one = view(engine, "one")
+        engine.rotate([one.id])
+        (told,) = until(lambda: events(engine, "rotated"), "what came of it")
+        assert told.text == f"Still {one.ipv4}: no other was given."
+        assert story(engine).count(f"Got {one.ipv4} again") == 3
+        wait_up(engine)
+        assert view(engine, "one").ipv4 == one.ipv4
+
+
+def test_an_address_is_not_exchanged_any_more_after_a_hang_up() -> None:
+    with provider(network="100.64.0.0/30"), dialling([session("one")]) as engine:
+        wait_up(engine)
+        one = view(engine, "one")
+        engine.rotate([one.id])
+        engine.hang_up([one.id])
+        wait_state(engine, SessionState.DOWN)
+        engine.dial([one.id])
+        wait_up(engine)
+        assert not events(engine, "rotated")
+        assert "again" not in story(engine)
