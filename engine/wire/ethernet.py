@@ -80,8 +80,11 @@ def encode(frame: EthernetFrame) -> bytes:
 
 
 def vlan_ids(vlans: tuple[VlanTag, ...]) -> tuple[int, ...]:
-    """The VLAN ids, outer first: what tells one VLAN from another, whatever the priority."""
-    return tuple(tag.vid for tag in vlans) if vlans else ()
+    """The VLAN ids, outer first: what tells one VLAN from another, whatever the priority.
+
+    A tag with id 0 carries a priority and names no VLAN (IEEE 802.1Q section 6.9): it is left out.
+    """
+    return tuple([tag.vid for tag in vlans if tag.vid]) if vlans else ()
 
 
 def is_multicast(mac: bytes) -> bool:

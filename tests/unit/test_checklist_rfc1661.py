@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -280,6 +281,16 @@ def test_06_the_captured_echo_request_is_answered() -> None:
         assert (reply.code, reply.identifier, reply.data[4:]) == (Code.ECHO_REPLY, asked.identifier, asked.data[4:])
 
 
+@pytest.mark.parametrize("code", [Code.DISCARD_REQUEST, Code.IDENTIFICATION, Code.TIME_REMAINING])
+def test_06_what_needs_no_answer_gets_none(code: Code) -> None:
+    peer = Peer()
+    peer.up()
+    peer.lcp(code, 1, MAGIC + b"BNG 7 \x1b[2Jready")
+    peer.lcp(code, 1)
+    assert (peer.heard(), peer.session.state) == ([], SessionState.UP)
+    assert all("\x1b" not in fact.offered for fact in peer.session.facts.by_name.values())
+
+
 def test_07_the_peers_magic_equals_ours_gets_a_nak_with_a_new_one() -> None:
     peer = Peer()
     peer.open_pppoe()
@@ -501,7 +512,7 @@ def test_14_the_first_restart_is_short_and_grows_to_the_rfcs_three_seconds() -> 
     peer.sleep(120)
     said: list[Heard] = [heard for heard in peer.heard() if heard.in_session]
     requests = [heard for heard in said if heard.control.code == Code.CONFIGURE_REQUEST]
-    gaps = [later.at - earlier.at for earlier, later in zip(requests, requests[1:], strict=False)]
+    gaps = [later.at - earlier.at for earlier, later in pairwise(requests)]
     assert gaps == pytest.approx([0.25, 0.5, 1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0])
     assert len({heard.control.identifier for heard in requests}) == 1
     assert [end.kind for end in peer.ends] == [EndKind.NO_ANSWER]

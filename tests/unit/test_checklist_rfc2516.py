@@ -599,6 +599,13 @@ def test_10_priority_and_tpid_of_a_vlan_tag_are_no_key() -> None:
     assert peer.session.state is SessionState.UP
 
 
+def test_10_a_priority_tag_names_no_vlan() -> None:
+    peer = Peer()
+    peer.vlans = (VlanTag(0, priority=6),)
+    peer.up()
+    assert peer.session.state is SessionState.UP
+
+
 def test_10_a_late_pads_is_given_back() -> None:
     """Hung up between PADR and PADS: the concentrator must not be left with a ghost."""
     peer = Peer()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -189,7 +190,7 @@ def test_a_session_without_a_concentrator_is_retried_for_ever() -> None:
     field.dial_all()
     field.run(4 * 3600)
     dials = field.dials()
-    gaps = [later - earlier for earlier, later in zip(dials, dials[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(dials)]
     assert len(dials) > 150
     assert max(gaps) < 15 + 60 * 1.25 + 0.1
 
@@ -248,7 +249,7 @@ def test_unless_that_happens_over_and_over() -> None:
             field.acs[0].cut(field.sid(0), field.now)
             losses += 1
     dials = field.dials()
-    gaps = [later - earlier for earlier, later in zip(dials, dials[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(dials)]
     assert all(gap < 0.6 for gap in gaps[:3])
     assert gaps[3] > 0.75
     assert gaps[-1] > 10

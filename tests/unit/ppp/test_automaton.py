@@ -19,7 +19,8 @@ from engine.wire.ppp import Protocol
 
 from ..shared import shared
 
-EVENTS = "Up Down Open Close TO+ TO- RCR+ RCR- RCA RCN RTR RTA RUC RXJ+ RXJ- RXR".split()
+ORDER = "Up Down Open Close TO+ TO- RCR+ RCR- RCA RCN RTR RTA RUC RXJ+ RXJ- RXR"
+EVENTS = ORDER.split()
 
 CELLS = {
     State.INITIAL: "2 - tls/1 0 - - - - - - - - - - - -",
