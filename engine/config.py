@@ -14,6 +14,7 @@ import ipaddress
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from engine.config_kinds import (
     text,
     whole,
 )
+from engine.console_settings import ACTIONS, COLUMNS, THEMES, ConsoleSettings
 from engine.settings import (
     AcFilter,
     AuthMethod,
@@ -156,6 +158,16 @@ def _read_device(node: Node, problems: list[Problem]) -> str:
     return name
 
 
+_KEY = r"[!-~]|((ctrl|alt|shift)-)*([a-z0-9]|f[1-9][0-9]?|[a-z]{2,9})"
+
+
+def _read_keys(node: Node, _: list[Problem]) -> str:
+    words = scalar(node, "keys", "str").split()
+    if not words or not all(re.fullmatch(_KEY, word) for word in words):
+        raise Problem(node, "must be one or more keys with blanks between, such as x, f5, ctrl-x, space")
+    return " ".join(words)
+
+
 # --- the tables ---
 
 _VID = whole(1, 4094)
@@ -241,6 +253,23 @@ DIAL: Keys = {
     "pado_window": Key("pado_window", number(0, 10), "Seconds to collect offers in; 0 takes the first that fits."),
 }
 
+_KEYS = Kind(_read_keys, quote, {"type": "string", "pattern": rf"^\s*({_KEY})(\s+({_KEY}))*\s*$"})
+_ACTIONS: Keys = {name: Key(name, _KEYS, "Other keys, with blanks between.") for name in ACTIONS}
+
+CONSOLE: Keys = {
+    "theme": Key("theme", choice(*THEMES), "The colours; auto is dark, but ansi on a terminal with 16 colours."),
+    "columns": Key(
+        "columns", list_of(choice(*COLUMNS), 0, len(COLUMNS)), "The columns in order; empty: the usual ones."
+    ),
+    "keys": Key(
+        "keys",
+        Kind(lambda node, problems: read_mapping(node, _ACTIONS, problems), str, mapping_schema(_ACTIONS)),
+        "Other keys for actions, as in {dial: f5}.",
+    ),
+    "mouse": Key("mouse", boolean, "Whether the console takes the mouse; without it the terminal can select text."),
+    "event_file": Key("event_file", optional(text(4096)), "Every event is appended here; relative to this file."),
+}
+
 _ENTRY_SCHEMA = {**mapping_schema(SESSION, "name"), "not": {"required": ["password", "password_file"]}}
 _ENTRIES = Kind(lambda node, _: node, str, {"type": "array", "items": _ENTRY_SCHEMA})
 _DEFAULTS = Kind(lambda node, _: node, str, mapping_schema(DEFAULTS))
@@ -255,6 +284,7 @@ TOP: Keys = {
         _NETWORKS,
         "An IPv4 address in one of these networks is given back and the session dialled again.",
     ),
+    "console": Key("console", record(ConsoleSettings, CONSOLE), "How the console looks and is used."),
 }
 
 
@@ -350,6 +380,8 @@ def _read_settings(root: Node, base: Path, problems: list[Problem]) -> Settings:
     dial = given.get("dial", DialSettings())
     if dial.retry_max < dial.retry_min:
         problems.append(Problem(nodes_of(root)["dial"], "dial: retry_max must not be less than retry_min"))
+    if "console" in given and given["console"].event_file is not None:
+        given["console"] = replace(given["console"], event_file=base / given["console"].event_file)
     values = {} if defaults is None else read_values(defaults, DEFAULTS, base, problems)
     return Settings(sessions=() if entries is None else _read_sessions(entries, values, base, problems), **given)
 

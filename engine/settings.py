@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from engine.console_settings import ConsoleSettings
 from engine.wire.ethernet import VlanTag as VlanTag
 
 DEFAULT_MRU = 1492
@@ -118,3 +119,4 @@ class Settings:
     dial: DialSettings = DialSettings()
     unwanted_networks: tuple[str, ...] = ()
     """IPv4 networks in CIDR form; an address in one of them is given back and the session redialled."""
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)

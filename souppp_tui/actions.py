@@ -7,6 +7,7 @@ The one table that key bindings, footer, help and command palette are made from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from textual.binding import Binding, BindingType
@@ -117,6 +118,27 @@ def bindings(page: str) -> list[BindingType]:
         for action in on_page(page)
         if action.keys
     ]
+
+
+def key_names(keys: Mapping[str, str]) -> dict[str, str]:
+    """Textual's names for keys as the operator writes them: `ctrl-x f5` is `ctrl+x,f5`; by the actions' names."""
+    names = {",": "comma", **{sign: key for key, sign in _SIGNS.items() if sign}}
+
+    def name(sign: str) -> str:
+        return names.get(sign) or (sign if len(sign) == 1 else sign.replace("-", "+"))
+
+    return {action: ",".join(map(name, written.split())) for action, written in keys.items()}
+
+
+def clash(keys: Mapping[str, str]) -> str:
+    """What is wrong if actions get these other keys: two on one key of one screen. Empty if nothing is."""
+    for page in ANY:
+        taken: dict[str, str] = {}
+        for action in on_page(page):
+            for key in signs(keys.get(action.name, action.keys)).split():
+                if taken.setdefault(key, action.name) != action.name:
+                    return f"{key} would be both {taken[key]} and {action.name}; give one of them another key"
+    return ""
 
 
 def signs(keys: str) -> str:

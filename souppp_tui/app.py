@@ -24,7 +24,7 @@ from textual.screen import Screen
 from engine.api import EngineApi, Event, SessionView
 from engine.settings import SessionSettings
 from souppp_tui import themes, words
-from souppp_tui.actions import BY_NAME, Action, signs
+from souppp_tui.actions import BY_NAME, Action, clash, signs
 from souppp_tui.columns import COLUMNS
 from souppp_tui.model import EventLog, Model
 from souppp_tui.options import ConsoleOptions
@@ -280,6 +280,8 @@ def _check(options: ConsoleOptions) -> None:
     for name in options.keys:
         if name not in BY_NAME:
             raise ConsoleError(f"There is no action `{name}` to give a key to; there are {', '.join(BY_NAME)}.")
+    if wrong := clash(options.keys):
+        raise ConsoleError(f"{wrong}.")
 
 
 def run(engine: EngineApi, options: ConsoleOptions = USUAL) -> None:

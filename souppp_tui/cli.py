@@ -10,10 +10,11 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.config import ConfigError, load
+from engine.console_settings import THEMES
 from engine.settings import Settings
 from engine.xdp import Loading, XdpError
 from souppp_tui import __version__
@@ -23,8 +24,6 @@ EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 
 STATE_FOLDER = Path("/var/lib/souppp")
-THEMES = ("auto", "dark", "light", "contrast", "ansi")
-"""As in `souppp_tui.themes`, whose import is left until there is a screen."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 EPILOG = """\
@@ -58,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     )
     console = it.add_argument_group("console")
     console.add_argument("--read-only", action="store_true", help="show everything, change nothing")
-    console.add_argument("--theme", choices=THEMES, default=THEMES[0], help=f"{', '.join(THEMES)} ({THEMES[0]})")
+    console.add_argument("--theme", choices=THEMES, help=f"{', '.join(THEMES)} ({THEMES[0]})")
     console.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     console.add_argument("--event-log", type=Path, metavar="FILE", help="append every event to this file")
     silent = it.add_argument_group("without a screen")
@@ -82,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in error.errors:
             print(line, file=sys.stderr)
         return EXIT_USAGE
+    if settings.console.keys and (wrong := _clash(settings.console.keys)):
+        print(f"{options.config}: console: keys: {wrong}", file=sys.stderr)
+        return EXIT_USAGE
     leaving = threading.Event()
     for number in SIGNALS:
         signal.signal(number, lambda _number, _frame: leaving.set())
@@ -90,6 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CannotRunError as error:
         print(f"souppp-tui: {error}", file=sys.stderr)
         return EXIT_ENVIRONMENT
+
+
+def _clash(keys: Mapping[str, str]) -> str:
+    from souppp_tui.actions import clash, key_names
+
+    return clash(key_names(keys))
 
 
 def _run(options: argparse.Namespace, settings: Settings, leaving: threading.Event) -> int:

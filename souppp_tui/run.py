@@ -8,6 +8,7 @@ import sys
 import threading
 
 from engine import host
+from engine.console_settings import ConsoleSettings
 from engine.engine import Engine, EngineError, EngineOptions
 from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
 from engine.settings import Settings
@@ -51,7 +52,7 @@ def _run_lab(options: argparse.Namespace, settings: Settings, leaving: threading
             try_url=URL,
         )
         lab.wait_ready()
-        return _run_engine(Engine(CARD, settings, engine_options, loading), options, leaving)
+        return _run_engine(Engine(CARD, settings, engine_options, loading), options, settings.console, leaving)
     finally:
         lab.close()
 
@@ -63,14 +64,14 @@ def _run_card(options: argparse.Namespace, settings: Settings, leaving: threadin
         state_folder=options.state_dir,
         capture=options.capture,
     )
-    return _run_engine(Engine(options.card, settings, engine_options, loading), options, leaving)
+    return _run_engine(Engine(options.card, settings, engine_options, loading), options, settings.console, leaving)
 
 
-def _run_engine(engine: Engine, options: argparse.Namespace, leaving: threading.Event) -> int:
+def _run_engine(engine: Engine, options: argparse.Namespace, console: ConsoleSettings, leaving: threading.Event) -> int:
     engine.start()
     try:
         if not options.headless:
-            return _run_console(engine, options)
+            return _run_console(engine, options, console)
         engine.wait_ready()
         return headless.run(engine, HeadlessOptions(options.until_up, options.timeout, options.hold), leaving)
     except BrokenPipeError:
@@ -81,8 +82,9 @@ def _run_engine(engine: Engine, options: argparse.Namespace, leaving: threading.
         engine.stop()
 
 
-def _run_console(engine: Engine, options: argparse.Namespace) -> int:
+def _run_console(engine: Engine, options: argparse.Namespace, settings: ConsoleSettings) -> int:
     # Textual takes long to import: the engine takes the card meanwhile.
+    from souppp_tui.actions import key_names
     from souppp_tui.app import ConsoleError
     from souppp_tui.app import run as run_console
     from souppp_tui.files import loader, saver
@@ -91,9 +93,11 @@ def _run_console(engine: Engine, options: argparse.Namespace) -> int:
     engine.wait_ready()
     console = ConsoleOptions(
         read_only=options.read_only,
-        theme=options.theme,
-        mouse=not options.no_mouse,
-        event_file=options.event_log,
+        theme=options.theme or settings.theme,
+        mouse=settings.mouse and not options.no_mouse,
+        event_file=options.event_log or settings.event_file,
+        columns=settings.columns,
+        keys=key_names(settings.keys),
         save=saver(options.config) if options.config is not None else None,
         load=loader(options.config) if options.config is not None else None,
     )

@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 from textual.events import MouseScrollDown
 
+from engine import console_settings
 from engine.api import CardView, SessionState, Severity
 from engine.settings import SessionSettings
-from souppp_tui.actions import ACTIONS, BY_NAME
+from souppp_tui.actions import ACTIONS, BY_NAME, clash, key_names
 from souppp_tui.app import Console, ConsoleError, run
+from souppp_tui.columns import COLUMNS
 from souppp_tui.options import ConsoleOptions
 from souppp_tui.screens.confirm import Confirm
 from souppp_tui.screens.details import DetailsPage
 from souppp_tui.screens.events import EventsPage
 from souppp_tui.screens.sessions import SessionsPage
+from souppp_tui.themes import NAMES
 from souppp_tui.widgets.lines import Rows
 from tests.console.conftest import Start
 from tests.console.scripted import HOSTILE_AC, ScriptedEngine
@@ -692,11 +695,27 @@ def test_every_action_exists() -> None:
         (ConsoleOptions(theme="pink"), "no theme `pink`"),
         (ConsoleOptions(columns=("name", "shoe")), "no column `shoe`"),
         (ConsoleOptions(keys={"fly": "f"}), "no action `fly`"),
+        (ConsoleOptions(keys={"dial": "h"}), "h would be both dial and hang_up"),
     ],
 )
 def test_options_that_make_no_sense(options: ConsoleOptions, says: str) -> None:
     with pytest.raises(ConsoleError, match=says):
         Console(ScriptedEngine(1), options)
+
+
+def test_keys_are_named_as_they_are_written() -> None:
+    assert key_names({"dial": "f5 ctrl-x", "quit": "Q , ?", "mark": "ctrl-space esc PgUp"}) == {
+        "dial": "f5,ctrl+x",
+        "quit": "Q,comma,question_mark",
+        "mark": "ctrl+@,escape,pageup",
+    }
+    assert clash({"dial": "h", "hang_up": "H"}) == ""
+
+
+def test_the_configuration_knows_the_console_s_names() -> None:
+    assert ("auto", *NAMES) == console_settings.THEMES
+    assert set(console_settings.COLUMNS) == set(COLUMNS)
+    assert set(console_settings.ACTIONS) == set(BY_NAME)
 
 
 def test_a_dumb_terminal_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from engine import config
 from engine.config import ConfigError, load, parse, schema
 from engine.config_edit import replace_session, rewrite, with_session, without_session
+from engine.console_settings import ConsoleSettings
 from engine.settings import (
     AcFilter,
     AuthMethod,
@@ -121,6 +122,17 @@ def test_braces_mean_nothing_without_count() -> None:
     assert session("user: 'u{n}'").user == "u{n}"
 
 
+def test_console() -> None:
+    made = read(
+        "sessions: []\nconsole: {theme: light, columns: [name, rx], keys: {dial: f5, quit: 'Q  ctrl-x'}, mouse: off,"
+        " event_file: log/events}"
+    ).console
+    assert made == ConsoleSettings("light", ("name", "rx"), {"dial": "f5", "quit": "Q ctrl-x"}, False, made.event_file)
+    assert made.event_file is not None
+    assert made.event_file.parts[-2:] == ("log", "events")
+    assert read("sessions: []\nconsole: {}").console == ConsoleSettings()
+
+
 def test_dial_and_unwanted_networks() -> None:
     made = read("sessions: []\ndial: {rate: 5, retry_max: 300, jitter: 0}\nunwanted_networks: [10.0.0.0/8]")
     assert made.dial == DialSettings(rate=5, retry_max=300, jitter=0)
@@ -195,6 +207,12 @@ def test_every_field_can_be_set() -> None:
         ("sessions: []\ndial: {retry_min: 61}", "2:7: dial: retry_max must not be less than retry_min"),
         ("sessions: []\nunwanted_networks: [10.0.0.1/8]", "2:21: unwanted_networks: must be an IPv4 network"),
         ("sessions: []\nunwanted_networks: [10]", "2:21: unwanted_networks: must be an IPv4 network"),
+        ("sessions: []\nconsole: {theme: pink}", "2:18: console: theme: must be auto or dark or light"),
+        ("sessions: []\nconsole: {columns: [name, shoe]}", "2:27: console: columns: must be name or state or"),
+        ("sessions: []\nconsole: {keys: {fly: f}}", "2:18: console: keys: unknown key fly; there are dial, hang_up"),
+        ("sessions: []\nconsole: {keys: {dial: 'ctrl+x'}}", "2:24: console: keys: dial: must be one or more keys"),
+        ("sessions: []\nconsole: {keys: {dial: ''}}", "2:24: console: keys: dial: must be one or more keys"),
+        ("sessions: []\nconsole: {mouse: never}", "2:18: console: mouse: must be true or false"),
         ("sessions: []\ndefaults: {name: a}", "2:12: unknown key name"),
         ("sessions: []\n---\nsessions: []", "2:1: a second document starts here"),
         ("sessions: &a []", "1:11: anchors (&, *) are not supported"),
@@ -316,7 +334,8 @@ def test_example_is_read_and_means_the_defaults() -> None:
     assert office == SessionSettings("office", "0021345@isp.example", "blue, not green", device="office")
     assert example.dial == DialSettings()
     named = {str(key) for key in re.findall(r"\b([a-z_0-9]+):", text)}
-    assert named >= {*config.TOP, *config.SESSION, *config.DIAL}
+    assert named >= {*config.TOP, *config.SESSION, *config.DIAL, *config.CONSOLE}
+    assert example.console == ConsoleSettings()
     jsonschema.validate(yaml.safe_load(text), schema())
 
 
