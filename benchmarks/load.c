@@ -1,4 +1,4 @@
-/* Traffic for benchmarks/datapath.py, each kind a subcommand; results go to standard output as "COUNT SECONDS".
+/* Traffic for benchmarks/datapath.py, each kind a subcommand; results go to standard output as "COUNT SECONDS CPU-SECONDS".
  *
  *   serve PORT                              TCP: send or receive, as the client's first octet says
  *   tcp up|down SERVER PORT SECONDS N       octets over N connections, bound to the devices soup0 … soupN-1
@@ -48,7 +48,7 @@ static void must(int condition, const char *what)
 
 static void result(uint64_t count, double seconds)
 {
-    printf("%llu %.6f\n", (unsigned long long)count, seconds);
+    printf("%llu %.6f %.6f\n", (unsigned long long)count, seconds, (double)clock() / CLOCKS_PER_SEC);
     exit(0);
 }
 
@@ -204,8 +204,9 @@ static void frames(const char *device, double seconds, const char *hex, int flow
         uint8_t *udp = copies[i] + 22 + 20;
         int flow = i % flows;
 
-        udp[1] = (uint8_t)(udp[1] + flow); /* the checksum stays right: what one port gains the other loses */
-        udp[3] = (uint8_t)(udp[3] - flow);
+        udp[1] = (uint8_t)(udp[1] + flow); /* the checksum stays right: what the port gains the data lose */
+        udp[8] = 0xff;
+        udp[9] = (uint8_t)~flow;
         vectors[i] = (struct iovec){copies[i], length};
         messages[i].msg_hdr = (struct msghdr){.msg_iov = &vectors[i], .msg_iovlen = 1};
     }

@@ -111,7 +111,7 @@ static int open_queue(struct datapath *dp, const char *ifname, uint32_t queue, c
     dp->queues = queue + 1;
     code = worker_open(worker, &dp->shared, dp->max_sessions);
     if (!code)
-        code = worker_start(worker);
+        code = worker_start(worker, queue);
     if (code)
         explain(error, size, "cannot start the worker of queue %u of %s: %s", queue, ifname, strerror(-code));
     else if (bpf_map_update_elem(options->xsk_map, &queue, &worker->port.fd, BPF_ANY)) {

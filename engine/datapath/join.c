@@ -181,20 +181,19 @@ static void finish_super_packet(const struct join *join, const struct train *tra
     };
 }
 
-uint32_t join_write(struct join *join, uint32_t number, vnet_header *header, struct iovec *vector)
+uint32_t join_write(struct join *join, uint32_t number, struct iovec *vector)
 {
     const struct train *train = &join->trains[number];
     const struct piece *piece = &join->pieces[train->first];
-    uint32_t parts = 2;
+    vnet_header header = {.flags = train->verified ? VIRTIO_NET_HDR_F_DATA_VALID : 0};
+    uint32_t parts = 0, length = train->length;
 
-    vector[0] = (struct iovec){header, sizeof *header};
-    if (train->count == 1) {
-        *header = (vnet_header){.flags = train->verified ? VIRTIO_NET_HDR_F_DATA_VALID : 0};
-        vector[1] = (struct iovec){piece->packet, train->length};
-        return parts;
+    if (train->count > 1) {
+        finish_super_packet(join, train, &header);
+        length = piece->transport.end;
     }
-    finish_super_packet(join, train, header);
-    vector[1] = (struct iovec){piece->packet, piece->transport.end};
+    memcpy(piece->packet - sizeof header, &header, sizeof header);
+    vector[parts++] = (struct iovec){piece->packet - sizeof header, sizeof header + length};
     for (uint32_t i = 1; i < train->count; i++) {
         piece = &join->pieces[piece->next];
         vector[parts++] = (struct iovec){piece->packet + piece->transport.data,

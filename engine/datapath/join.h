@@ -44,9 +44,10 @@ static inline void join_begin(struct join *join)
     join->piece_count = join->train_count = 0;
 }
 
-/* At most JOIN_MAX packets; `packet` stays there until the batch is done. */
+/* At most JOIN_MAX packets; `packet` stays there until the batch is done, and the octets of a vnet_header in front of it
+ * are free to be written to. */
 void join_add(struct join *join, uint32_t slot, uint8_t *packet, uint32_t length, bool udp);
 
-/* What to write for a train: fills in the header and the vector, which has room for JOIN_MAX + 1 parts, the header the
- * first of them. Returns how many parts. Once for each train. */
-uint32_t join_write(struct join *join, uint32_t train, vnet_header *header, struct iovec *vector);
+/* What to write for a train: its header and packet, in parts. `vector` has room for JOIN_MAX of them. Returns how many
+ * there are. Once for each train. */
+uint32_t join_write(struct join *join, uint32_t train, struct iovec *vector);

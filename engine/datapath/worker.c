@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -78,19 +79,19 @@ static void to_egress(struct worker *worker, uint32_t slot, uint8_t *packet, uin
         count_delivery(worker, slot, write(session->egress->fd, packet, length), 1, length);
 }
 
-/* Writes what has been joined. */
+/* Writes what has been joined; the offload header goes where the frame's own headers were. */
 static void deliver(struct worker *worker)
 {
     struct join *join = &worker->join;
-    struct iovec vector[JOIN_MAX + 1];
-    vnet_header header;
+    struct iovec vector[JOIN_MAX];
 
     for (uint32_t i = 0; i < join->train_count; i++) {
         const struct train *train = &join->trains[i];
         int fd = worker->shared->sessions[train->slot].egress->fd;
-        int parts = (int)join_write(join, i, &header, vector);
+        int parts = (int)join_write(join, i, vector);
+        ssize_t written = parts == 1 ? write(fd, vector->iov_base, vector->iov_len) : writev(fd, vector, parts);
 
-        count_delivery(worker, train->slot, writev(fd, vector, parts), train->count, train->octets);
+        count_delivery(worker, train->slot, written, train->count, train->octets);
     }
 }
 
@@ -424,8 +425,9 @@ int worker_open(struct worker *worker, struct shared *shared, uint32_t max_sessi
     return error ? error : watch(worker, worker->port.fd, NULL);
 }
 
-int worker_start(struct worker *worker)
+int worker_start(struct worker *worker, uint32_t queue)
 {
+    char name[16]; /* as `top -H` shows it */
     sigset_t all, before;
     int error;
 
@@ -433,9 +435,13 @@ int worker_start(struct worker *worker)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     error = pthread_create(&worker->thread, NULL, run, worker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error)
+    if (error) {
         worker->thread = 0;
-    return -error;
+        return -error;
+    }
+    snprintf(name, sizeof name, "souppp-q%u", queue);
+    pthread_setname_np(worker->thread, name);
+    return 0;
 }
 
 void worker_wake(struct worker *worker)

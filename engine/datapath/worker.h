@@ -48,7 +48,7 @@ struct worker {
 
 /* 0 or -errno. The thread runs in the caller's network namespace. */
 int worker_open(struct worker *worker, struct shared *shared, uint32_t max_sessions);
-int worker_start(struct worker *worker);
+int worker_start(struct worker *worker, uint32_t queue);
 void worker_wake(struct worker *worker);
 /* Ends the thread, if it runs, and frees everything but the port. */
 void worker_close(struct worker *worker);

@@ -9,7 +9,7 @@
 #include "join.h"
 #include "segment.h"
 
-enum { LONGEST = 65536 + 64 };
+enum { LONGEST = 65536 + 64, HEADER = sizeof(vnet_header) };
 
 struct sample {
     uint32_t slot, length;
@@ -19,7 +19,9 @@ struct sample {
 
 static inline struct sample sample_new(uint32_t slot, const uint8_t *packet, uint32_t length)
 {
-    struct sample sample = {slot, length, malloc(length ? length : 1), malloc(length ? length : 1)};
+    struct sample sample = {slot, length, malloc(HEADER + length), malloc(length ? length : 1)};
+
+    sample.packet += HEADER;
 
     memcpy(sample.packet, packet, length);
     memcpy(sample.before, packet, length);
@@ -28,7 +30,7 @@ static inline struct sample sample_new(uint32_t slot, const uint8_t *packet, uin
 
 static inline void sample_free(struct sample *sample)
 {
-    free(sample->packet);
+    free(sample->packet - HEADER);
     free(sample->before);
 }
 
@@ -92,7 +94,7 @@ static inline uint32_t check_round_trip(struct sample *samples, uint32_t count, 
     static struct join join;
     static uint8_t super[LONGEST], out[LONGEST];
     uint32_t order[JOIN_MAX], done = 0, super_packets = 0;
-    struct iovec vector[JOIN_MAX + 1];
+    struct iovec vector[JOIN_MAX];
     vnet_header header;
 
     join_begin(&join);
@@ -100,10 +102,12 @@ static inline uint32_t check_round_trip(struct sample *samples, uint32_t count, 
         join_add(&join, samples[i].slot, samples[i].packet, samples[i].length, udp);
     for (uint32_t t = 0; t < join.train_count; t++) {
         struct train train = join.trains[t];
-        uint32_t parts = join_write(&join, t, &header, vector), length = 0, piece = train.first, octets = 0;
+        uint32_t parts = join_write(&join, t, vector), length = 0, piece = train.first, octets = 0;
         struct segments segments;
 
-        for (uint32_t i = 1; i < parts; i++) {
+        memcpy(&header, vector[0].iov_base, HEADER);
+        vector[0] = (struct iovec){(uint8_t *)vector[0].iov_base + HEADER, vector[0].iov_len - HEADER};
+        for (uint32_t i = 0; i < parts; i++) {
             memcpy(super + length, vector[i].iov_base, vector[i].iov_len);
             length += (uint32_t)vector[i].iov_len;
         }
