@@ -7,7 +7,7 @@ another one's answer: a dead one only holds its place among the outstanding dial
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -71,7 +71,9 @@ class Fleet:
         self._by_key: dict[bytes, int] = {}
         """By how a session's Host-Uniq begins."""
         self._alarms = Alarms(self._due)
-        self._queue: deque[int] = deque()
+        self._queue: OrderedDict[int, None] = OrderedDict()
+        self._retries: OrderedDict[int, None] = OrderedDict()
+        """Those whose last dial failed. A quarter of the places is not for them, so that they never delay others."""
         self._outstanding: set[int] = set()
         self._next_dial = 0.0
         self._talking: dict[int, None] = {}
@@ -91,7 +93,7 @@ class Fleet:
         """End a session at once and forget it."""
         member = self.members[number]
         member.wanted = False
-        self._unqueue(member)
+        self._unqueue(number, member)
         member.session.stop(now, End(EndKind.HUNG_UP, "Removed."))
         self._after(number, member, now)
         self._out += member.session.frames_to_send(now)
@@ -105,7 +107,7 @@ class Fleet:
         member = self.members[number]
         member.wanted = True
         if member.session.state in (SessionState.DOWN, SessionState.FAILED):
-            self._enqueue(number, member, now)
+            self._enqueue(number, member, self._queue, now)
         elif member.session.state is SessionState.HANGING_UP:
             member.redial_now = True
 
@@ -120,7 +122,7 @@ class Fleet:
         member = self.members[number]
         member.wanted = True
         if member.session.state in (SessionState.DOWN, SessionState.FAILED):
-            self._enqueue(number, member, now)
+            self._enqueue(number, member, self._queue, now)
         else:
             self._end(number, member, end or End(EndKind.HUNG_UP, "Redialled by you."), now, redial=True)
 
@@ -132,43 +134,45 @@ class Fleet:
     def stop(self, number: int, end: End, now: float) -> None:
         """End a session at once, with a PADT only."""
         member = self.members[number]
-        self._unqueue(member)
+        self._unqueue(number, member)
         member.session.stop(now, end)
         self._after(number, member, now)
 
     def _end(self, number: int, member: Member, end: End, now: float, redial: bool = False) -> None:
-        self._unqueue(member)
+        self._unqueue(number, member)
         member.redial_now = redial
         member.failures = member.losses = 0
         member.session.hang_up(now, end)
         self._after(number, member, now)
 
-    def _enqueue(self, number: int, member: Member, now: float) -> None:
-        member.redial_at = None
-        member.redial_now = False
-        if not member.queued:
-            member.queued = True
-            self._queue.append(number)
+    def _enqueue(self, number: int, member: Member, queue: OrderedDict[int, None], now: float) -> None:
+        self._unqueue(number, member)
+        member.queued = True
+        queue[number] = None
         self._start_dials(now)
 
-    @staticmethod
-    def _unqueue(member: Member) -> None:
-        """The entry in the queue stays and is passed over."""
+    def _unqueue(self, number: int, member: Member) -> None:
+        self._queue.pop(number, None)
+        self._retries.pop(number, None)
         member.queued = member.redial_now = False
         member.redial_at = None
 
     def _start_dials(self, now: float) -> None:
-        """Dial from the queue as far as rate and bound allow."""
-        while self._queue and len(self._outstanding) < self._dial.max_outstanding and now >= self._next_dial:
-            number = self._queue.popleft()
-            member = self.members.get(number)
-            if member is None or not member.queued:
-                continue
+        """Dial from the queues as far as rate and bound allow."""
+        while self._may_dial() and now >= self._next_dial:
+            number, _ = (self._queue or self._retries).popitem(last=False)
+            member = self.members[number]
             member.queued = False
             # Up to a tenth of a second's worth may go out together: timers are no finer than that under load.
             self._next_dial = max(self._next_dial, now - 0.1) + 1.0 / self._dial.rate
             member.session.dial(now)
             self._after(number, member, now)
+
+    def _may_dial(self) -> bool:
+        places = self._dial.max_outstanding
+        if not self._queue:
+            places -= places // 4
+        return bool(self._queue or self._retries) and len(self._outstanding) < places
 
     # Frames and time
 
@@ -202,7 +206,7 @@ class Fleet:
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
         at_alarm = self._alarms.next()
-        if self._queue and len(self._outstanding) < self._dial.max_outstanding:
+        if self._may_dial():
             return self._next_dial if at_alarm is None else min(at_alarm, self._next_dial)
         return at_alarm
 
@@ -211,7 +215,7 @@ class Fleet:
         for number in self._alarms.expired(now):
             member = self.members[number]
             if member.redial_at is not None and member.redial_at <= now:
-                self._enqueue(number, member, now)
+                self._enqueue(number, member, self._retries if member.failures else self._queue, now)
             member.session.handle_timer(now)
             self._after(number, member, now)
         self._start_dials(now)
@@ -279,7 +283,7 @@ class Fleet:
             member.losses += 1
         else:
             member.failures += 1
-        member.flaps += end.was_up and end.kind is not EndKind.HUNG_UP
+        member.flaps += end.was_up and end.kind not in (EndKind.HUNG_UP, EndKind.UNWANTED_ADDRESS)
         member.up_since = None
         if member.redial_now:
             member.redial_now = False

@@ -153,6 +153,20 @@ def test_a_queue_full_of_dead_sessions_moves_on() -> None:
     assert {field.fleet.members[number].session.state for number in (6, 7)} == {UP}
 
 
+def test_many_dead_sessions_do_not_hold_up_a_live_one_that_is_dialled_again() -> None:
+    field = Field(300, DialSettings(rate=10_000, max_outstanding=16))
+    for number in range(295):
+        session = field.fleet.members[number].session
+        session.reconfigure(replace(session.settings, ac=AcFilter(name="nowhere")), session.own_mac)
+    field.dial_all()
+    field.run(600)
+    assert {field.fleet.members[number].session.state for number in range(295, 300)} == {UP}
+    for number in range(295, 300):
+        field.acs[0].cut(field.sid(number), field.now)
+        field.run(0.5)
+        assert field.fleet.members[number].session.state is UP
+
+
 # Back-off
 
 
