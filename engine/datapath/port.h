@@ -12,8 +12,8 @@
 enum {
     FRAME_SIZE = 2048,
     FRAME_MASK = FRAME_SIZE - 1,
-    RX_FRAMES = 4096, /* the size of the fill ring */
-    TX_FRAMES = 4096,
+    RX_FRAMES = 2048, /* the size of the fill ring */
+    TX_FRAMES = 2048,
     RING_SIZE = 2048, /* RX, TX and completion */
     BATCH = 64,
     HEADROOM = 32, /* in a transmit frame, the packet's place: the header is put in front of it */

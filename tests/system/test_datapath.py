@@ -284,7 +284,7 @@ def test_routed_sessions_share_a_device(rig: Rig) -> None:
 
 def test_sessions_come_and_go_under_load_and_no_packet_goes_astray(rig: Rig) -> None:
     """Session n says n in every packet; slots and descriptors are used again at once by other sessions."""
-    sessions, cycles = 8, 400
+    sessions, cycles = 8, 10_000
     pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
     stop = threading.Event()
 
@@ -311,7 +311,8 @@ def test_sessions_come_and_go_under_load_and_no_packet_goes_astray(rig: Rig) -> 
             session_id = 1 + cycle % sessions
             outside, egress = pairs[cycle % len(pairs)]
             rig.datapath.add_session(cycle % 3, SessionKey(OWN, PEER, session_id), egress.fileno(), MTU)
-            select([outside], [], [], 0.05)
+            if cycle % 25 == 0:
+                select([outside], [], [], 0.05)
             outside.send(ipv4(struct.pack("!H", session_id)))
             rig.datapath.remove_session(cycle % 3)
             while True:
@@ -324,7 +325,7 @@ def test_sessions_come_and_go_under_load_and_no_packet_goes_astray(rig: Rig) -> 
     finally:
         stop.set()
         sender.join()
-    assert delivered > cycles / 2
+    assert delivered > cycles / 50
 
 
 def test_a_device_that_vanishes_harms_nobody_else(rig: Rig) -> None:

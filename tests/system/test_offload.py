@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -243,3 +244,58 @@ def test_a_frame_too_long_for_the_card_is_counted(rig: Rig) -> None:
     rig.datapath.add_session(0, SessionKey(OWN, PEER, 1, VLANS["QinQ"]), fd, 1492)
     inner.send(ipv4(bytes(1492 - 28)))
     assert rig.wire.wait_for(lambda seen: len(seen) == 14 + 8 + 8 + 1492)
+
+
+def accounted(rig: Rig) -> bool:
+    """Every frame that the XDP program handed over was counted by somebody."""
+    counters = rig.counters()
+    kernel = counters.drops["rx_ring_full"] + counters.drops["rx_dropped"]
+    return sum(queue.redirected for queue in rig.program.counters()) == counters.rx_packets + kernel
+
+
+def test_more_than_the_rings_hold_is_accounted_for(rig: Rig) -> None:
+    inside = open_inside(rig)
+    frames = [padded(pppoe(ppp(tcp(bytes(MSS), sequence=1 + at * MSS)))) for at in range(1000)]
+    for _ in range(20):
+        rig.wire.send_burst(frames)
+    assert until(lambda: accounted(rig))
+    after = rig.counters()
+    lost = sum(after.drops[reason] for reason in ("egress_full", "egress_refused"))
+    assert after.rx_packets == after.rx_data + lost
+    assert rig.datapath.traffic(1)[0] == after.rx_data
+
+    packet = super_packet(bytes(60 * MSS), six=False)
+    for _ in range(100):
+        inside.send(packet)
+    assert until(lambda: rig.counters().tx_data + rig.counters().drops["tx_full"] == 100 * 60)
+    assert rig.counters().tx_packets == rig.counters().tx_data == rig.datapath.traffic(1)[2]
+
+
+def test_a_device_removed_under_traffic_harms_nobody_else(rig: Rig) -> None:
+    inside = open_inside(rig)
+    other, other_inside = rig.tun("soup1")
+    rig.datapath.add_session(2, SessionKey(OWN, PEER, 2), other, MTU)
+    frames = [padded(pppoe(ppp(tcp(bytes(MSS), sequence=1 + at * MSS)))) for at in range(1000)]
+    packet = super_packet(bytes(60 * MSS), six=False)
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            rig.wire.send_burst(frames)
+            with suppress(OSError):  # the device goes
+                inside.send(packet)
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    try:
+        assert until(lambda: rig.counters().rx_data > 2000)
+        run("ip", "-n", rig.line.near, "link", "del", "soup0")
+        assert until(lambda: rig.counters().drops["egress_refused"] > 2000)
+        rig.datapath.remove_session(0)
+        assert until(lambda: rig.counters().drops["unknown_session"] > 2000)
+    finally:
+        stop.set()
+        loader.join()
+    rig.wire.send(padded(pppoe(ppp(ipv4()), session_id=2)))
+    assert other_inside.wait_for(lambda seen: True) == ipv4()
+    assert until(lambda: accounted(rig))
