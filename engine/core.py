@@ -124,12 +124,9 @@ class Core:
         for settings in self._settings.sessions:
             self._add(settings)
         self.clear_ghosts()
-        now = time.monotonic()
-        for number, member in self.fleet:
-            if member.session.settings.autodial:
-                self.fleet.dial(number, now)
-        self._pump()
-        self._loop.call_later(TICK, self._tick)
+        autodial = [number for number, member in self.fleet if member.session.settings.autodial]
+        self.guarded(self.each, self.fleet.dial, autodial)
+        self._loop.call_later(TICK, self.guarded, self._tick)
 
     async def say_goodbye(self) -> None:
         """Terminate-Request, then PADT, for every session; those that don't answer in time get the PADT alone."""
@@ -167,9 +164,12 @@ class Core:
 
     def guarded(self, work: Callable[..., None], *arguments: object) -> None:
         """Do some work and what it makes necessary. A bug in one session's handling must not stop the others."""
+        self._attempt(work, *arguments)
+        self._attempt(self._pump)
+
+    def _attempt(self, work: Callable[..., None], *arguments: object) -> None:
         try:
             work(*arguments)
-            self._pump()
         except Exception as error:
             place = f"{type(error).__name__} in {work.__name__}: {error}"
             self.tell(Severity.ERROR, "internal-error", f"Internal error, please report it: {place}")
@@ -178,15 +178,15 @@ class Core:
         if self._port is not None:
             now = time.monotonic()
             for frame in self._port.datapath.receive_control():
-                self.fleet.receive_frame(frame, now)
+                self._attempt(self.fleet.receive_frame, frame, now)
 
     def _timer_expired(self) -> None:
         self._timer = None
         self.fleet.handle_timer(time.monotonic())
 
     def _tick(self) -> None:
-        """Note which sessions had traffic, and how long their echoes took."""
-        self._loop.call_later(TICK, self._tick)
+        """Note which sessions had traffic, and how long their echoes took; see whether the card's queues changed."""
+        self._loop.call_later(TICK, self.guarded, self._tick)
         traffic = self.traffic()
         width = len(TRAFFIC_FIELDS)
         for number, member in self.fleet:
@@ -197,7 +197,7 @@ class Core:
                 member.session.note_traffic()
             if member.session.rtt is not None:
                 self._dirty.add(number)
-        self._refresh_views()
+        self._card_changed()  # ethtool changes the number of queues without a word on rtnetlink
 
     # The card
 
@@ -208,11 +208,11 @@ class Core:
         port = Port(card, generic=self._options.generic, busy_poll=self._options.busy_poll, loading=loading)
         with self._port_lock:
             self._port = self._wiring.port = port
+        self._show_card(card)
         for _, member in self.fleet:
             # A card that was away may have come back with another address.
             settings = member.session.settings
             member.session.reconfigure(settings, self._own_mac(settings))
-        self._show_card(card)
         self._loop.add_reader(port.datapath.control_fd, self.guarded, self._control_frames)
         how = f"{port.mode} mode, {'zero-copy' if port.datapath.zero_copy else 'copy'}, {card.queues} queues"
         self.tell(Severity.INFO, "card-ready", f"{self._ifname} is ready: {how}.")
@@ -240,15 +240,19 @@ class Core:
         try:
             card = host.card(self._ifname)
         except HostError:
-            self._lose_card(f"{self._ifname} is gone.", now)
-            self._detach()
+            if self._port is not None:
+                self._lose_card(f"{self._ifname} is gone.", now)
+                self._detach()
             return
         usable = card.up and card.carrier
         was_usable = self.card is not None and self.card.up
-        if self._port is not None and (card.index, card.queues) != (self._port.card.index, self._port.card.queues):
-            self._lose_card(f"{self._ifname} has changed, it now has {card.queues} queues.", now)
+        if self._port is not None and _identity(card) != _identity(self._port.card):
+            what = f"it now has {card.queues} queues and the address {card.mac.hex(':')}"
+            self._lose_card(f"{self._ifname} has changed: {what}.", now)
             self._detach()
             was_usable = False
+        if self.card is not None and card.mtu != self.card.mtu:
+            self._tell_mtu(card.mtu)
         if was_usable and not usable:
             self._lose_card(f"{self._ifname} {'lost its carrier' if card.up else 'is down'}.", now)
         self._show_card(card, up=usable)
@@ -269,7 +273,8 @@ class Core:
         for number, member in self.fleet:
             if member.session.keys is not None:
                 self._unfinished.append(member.session.keys)
-            if member.session.state not in (SessionState.DOWN, SessionState.FAILED) or member.wanted:
+            on_the_line = member.session.state not in (SessionState.DOWN, SessionState.FAILED)
+            if on_the_line or (member.wanted and member.reason != EndKind.CARD_DOWN):
                 self.fleet.stop(number, End(EndKind.CARD_DOWN, why), now)
 
     def _regain_card(self, now: float) -> None:
@@ -304,7 +309,7 @@ class Core:
         while (item := self.fleet.next_event()) is not None:
             number, event = item
             self._note_keys(self._records[number], event, open_now)
-            self._session_event(number, event)
+            self._attempt(self._session_event, number, event)
         if self._journal is not None:
             # On disk before LCP's first packet, so that a crash leaves no ghost unknown. Closed ones go first:
             # a concentrator may hand the same session id out again at once.
@@ -422,8 +427,8 @@ class Core:
         now = time.monotonic()
         for number in numbers:
             if number in self.fleet.members:
-                action(number, now)
                 self._dirty.add(number)
+                self._attempt(action, number, now)
 
     def add(self, settings: SessionSettings) -> None:
         """Add a session, and dial it if it is to be dialled at the start."""
@@ -456,7 +461,7 @@ class Core:
             self.tell(Severity.ERROR, "duplicate-name", f"There is already a session called {settings.name}.")
             return
         session = self.fleet.members[number].session
-        session.reconfigure(settings, self._own_mac(settings) if self._port is not None else session.own_mac)
+        session.reconfigure(settings, self._own_mac(settings))
         self._dirty.add(number)
 
     def remove(self, number: int) -> None:
@@ -499,20 +504,31 @@ class Core:
 
     def _own_mac(self, settings: SessionSettings) -> bytes:
         """The session's MAC address, which the card will listen to from now on."""
-        assert self._port is not None
-        card_mac = self._port.card.mac
+        assert self.card is not None
+        card_mac = bytes.fromhex(self.card.mac.replace(":", ""))
         mac = own_mac(settings, card_mac)
-        if mac != card_mac:
-            self._port.hear_other_macs()
+        if mac != card_mac and self._port is not None and self._port.hear_other_macs():
+            self.card = replace(self.card, notice=self._port.notice)
+            text = f"{self._ifname} is in promiscuous mode now, for sessions with MAC addresses of their own."
+            self.tell(Severity.INFO, "promiscuous", text)
         return mac
 
     def _check_size(self, settings: SessionSettings) -> None:
         """Warn where the card's MTU is too small for the session's packets, which would vanish without a trace."""
         assert self.card is not None
-        needed = settings.mru + PPPOE_OVERHEAD + VLAN_TAG * max(len(settings.vlans) - 1, 0)
+        needed = _mtu_needed(settings)
         if self.card.mtu < needed:
             text = f"{self._ifname} has an MTU of {self.card.mtu}, but {settings.name} needs {needed}: lower its mru,"
             self.tell(Severity.WARNING, "card-mtu", f"{text} or `ip link set {self._ifname} mtu {needed}`.")
+
+    def _tell_mtu(self, mtu: int) -> None:
+        """The card's MTU was changed."""
+        text = f"{self._ifname} has an MTU of {mtu} now."
+        needed = [need for _, m in self.fleet if (need := _mtu_needed(m.session.settings)) > mtu]
+        if needed:
+            remedy = f"`ip link set {self._ifname} mtu {max(needed)}`"
+            text += f" That is too small for {len(needed)} sessions, whose largest packets are lost: {remedy}."
+        self.tell(Severity.WARNING if needed else Severity.INFO, "card-mtu", text)
 
     # What others see
 
@@ -549,3 +565,13 @@ class Core:
         """As in `Snapshot.queues`."""
         with self._port_lock:
             return self._port.queues() if self._port is not None else ()
+
+
+def _identity(card: Card) -> tuple[int, int, bytes]:
+    """What can't change under our feet."""
+    return card.index, card.queues, card.mac
+
+
+def _mtu_needed(settings: SessionSettings) -> int:
+    """The card's MTU that a session needs for its largest packets."""
+    return settings.mru + PPPOE_OVERHEAD + VLAN_TAG * max(len(settings.vlans) - 1, 0)

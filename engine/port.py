@@ -49,12 +49,14 @@ class Port:
             self._plugged.discard(number)
             self.datapath.remove_session(number)
 
-    def hear_other_macs(self) -> None:
-        """Make the card take frames for MAC addresses that are not its own."""
-        if self._promiscuous is None:
-            self._promiscuous = Promiscuous(self.card.index)
-            because = f"{self.card.name} is in promiscuous mode: sessions have MAC addresses of their own."
-            self.notice = self.notice or because
+    def hear_other_macs(self) -> bool:
+        """Make the card take frames for MAC addresses that are not its own; whether that is new. Raises HostError."""
+        if self._promiscuous is not None:
+            return False
+        self._promiscuous = Promiscuous(self.card.index)
+        because = f"{self.card.name} is in promiscuous mode: sessions have MAC addresses of their own."
+        self.notice = self.notice or because
+        return True
 
     def traffic(self, sessions: int) -> array[int]:
         """See `Datapath.traffic`."""

@@ -1,0 +1,302 @@
+"""The engine on a cable to the lab's concentrator: tags, addresses, limits, and what can be done at run time."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from engine.api import SessionState
+from engine.macs import derived
+from engine.session import Session
+from engine.settings import DialSettings, MacPolicy
+from engine.wire.ethernet import VlanTag
+from tests.conftest import run
+from tests.program import until
+from tests.provider import CARD, provider
+from tests.system.engines import dialling, events, fetch, pings, session, story, view, views, wait_state, wait_up
+
+pytestmark = pytest.mark.usefixtures("own_net")
+
+TAGS = {
+    "untagged": (),
+    "dot1q": (VlanTag(100),),
+    "priority": (VlanTag(101, priority=5),),
+    "dot1ad": (VlanTag(100, tpid=0x88A8),),
+    "qinq": (VlanTag(100, tpid=0x88A8), VlanTag(200)),
+    "qinq-8100": (VlanTag(101), VlanTag(200)),
+}
+FULL = 1492 - 28
+"""Data octets of the largest ping through a session."""
+
+
+def promiscuity() -> int:
+    (card,) = json.loads(run("ip", "-j", "-d", "link", "show", CARD))
+    return int(card["promiscuity"])
+
+
+def test_sessions_behind_all_kinds_of_tags_at_once() -> None:
+    with provider(mtu=1508), dialling([session(name, vlans=tags) for name, tags in TAGS.items()]) as engine:
+        wait_up(engine)
+        for name, found in views(engine).items():
+            assert found.vlans == tuple(tag.vid for tag in TAGS[name])
+            assert found.device is not None
+            assert fetch(found.device) == found.ipv4
+            assert pings(found.device, FULL), name
+            assert not pings(found.device, FULL + 1, count=1), name
+        assert promiscuity() == 0, "all use the card's own address"
+
+
+def test_two_tags_on_a_card_without_room_for_them_are_told_of() -> None:
+    """The card's MTU of 1500 covers one tag more at the most; what is lost must not be lost in silence."""
+    with provider(mtu=1500), dialling([session("qinq", vlans=TAGS["qinq"])]) as engine:
+        wait_up(engine)
+        device = view(engine, "qinq").device
+        assert device is not None
+        assert pings(device, FULL) or any("MTU" in event.text for event in engine.events_since(0)[0]), story(engine)
+
+
+def test_addresses_of_their_own_and_promiscuous_mode_restored() -> None:
+    fixed = bytes.fromhex("020000001234")
+    sessions = [
+        session("card"),
+        session("fixed", mac_policy=MacPolicy.FIXED, mac=fixed),
+        *(session(f"derived-{n}", mac_policy=MacPolicy.DERIVED) for n in range(4)),
+    ]
+    with provider():
+        with dialling(sessions) as engine:
+            wait_up(engine)
+            card_mac = bytes.fromhex(engine.snapshot().card.mac.replace(":", ""))
+            for name, found in views(engine).items():
+                own = {"card": card_mac, "fixed": fixed}.get(name, derived(card_mac, name))
+                assert found.local_mac == own.hex(":")
+                assert found.device is not None
+                assert fetch(found.device) == found.ipv4
+            assert len({found.local_mac for found in views(engine).values()}) == 6
+            assert promiscuity() == 1
+            assert "promiscuous" in " ".join([engine.snapshot().card.notice, story(engine)])
+        assert promiscuity() == 0
+
+
+def test_fifteen_hundred_octets_where_both_sides_can() -> None:
+    with provider(mtu=1508, max_payload=1500), dialling([session("big", mru=1500), session("usual")]) as engine:
+        wait_up(engine)
+        until(lambda: view(engine, "big").mtu == 1500, "an MTU of 1500")
+        big, usual = view(engine, "big").device, view(engine, "usual").device
+        assert big is not None
+        assert usual is not None
+        assert pings(big, 1500 - 28)
+        assert pings(usual, FULL)
+        assert not pings(usual, FULL + 1, count=1)
+
+
+def test_fifteen_hundred_octets_where_the_path_cannot() -> None:
+    """The concentrator agrees to RFC 4638, but frames that long are lost between here and there."""
+    with provider(mtu=1508, max_payload=1500) as far:
+        far.run("ip", "link", "set", "vb", "mtu", "1496")
+        with dialling([session("big", mru=1500)]) as engine:
+            wait_up(engine)
+            until(lambda: events(engine, "mtu"), "what the path carries")
+            until(lambda: view(engine, "big").mtu == 1492, "an MTU of 1492")
+            device = view(engine, "big").device
+            assert device is not None
+            assert "mtu 1492 " in run("ip", "link", "show", device)
+
+
+def test_unwanted_addresses_are_given_back() -> None:
+    unwanted = "100.64.0.0/30"
+    with provider(), dialling([session("one"), session("two")], unwanted_networks=(unwanted,)) as engine:
+        wait_up(engine)
+        for found in views(engine).values():
+            assert found.ipv4 is not None
+            assert IPv4Address(found.ipv4) not in IPv4Network(unwanted)
+            assert fetch(found.ipv4) == found.ipv4
+            assert found.flaps == 0
+        given_back = events(engine, "session-down") + events(engine, "dial-failed")
+        assert sorted(re.findall(r"100\.64\.0\.\d+", " ".join(event.text for event in given_back))) == [
+            "100.64.0.2",
+            "100.64.0.3",
+        ]
+
+
+def test_only_unwanted_addresses_end_in_rest() -> None:
+    dial = DialSettings(retry_min=0.1, retry_max=0.1)
+    with provider(), dialling([session("one")], dial, unwanted_networks=("100.64.0.0/10",)) as engine:
+        until(lambda: events(engine, "unwanted-address"), "the last try")
+        wait_state(engine, SessionState.DOWN)
+        assert view(engine, "one").retry_at is None
+
+
+def test_add_edit_and_remove_at_run_time() -> None:
+    with provider(), dialling([session("first")]) as engine:
+        wait_up(engine)
+        engine.add(session("second"))
+        until(lambda: "second" in views(engine), "the new session")
+        wait_up(engine)
+        first, second = view(engine, "first"), view(engine, "second")
+        assert second.device is not None
+        assert fetch(second.device) == second.ipv4
+
+        engine.add(session("first"))
+        until(lambda: events(engine, "duplicate-name"), "the refusal")
+        assert list(views(engine)) == ["first", "second"]
+
+        engine.edit(second.id, session("renamed", mac_policy=MacPolicy.DERIVED, autodial=False))
+        settings = engine.settings(second.id)
+        assert settings is not None
+        assert view(engine, "second").state is SessionState.UP, "an edit is in force at the next dial"
+        engine.redial([second.id])
+        until(lambda: "renamed" in views(engine), "the new name")
+        wait_up(engine)
+        renamed = view(engine, "renamed")
+        assert (renamed.id, renamed.local_mac) != (second.id, second.local_mac)
+        assert renamed.id == second.id
+        assert promiscuity() == 1
+
+        engine.remove([second.id])
+        until(lambda: "renamed" not in views(engine), "it gone")
+        assert renamed.device is not None
+        until(lambda: renamed.device not in run("ip", "-br", "link"), "its device gone")
+        assert engine.settings(second.id) is None
+        assert engine.details(second.id) is None
+        assert view(engine, "first") == first, "the other one took no notice"
+        assert first.device is not None
+        assert fetch(first.device) == first.ipv4
+
+
+def test_dial_hang_up_and_redial() -> None:
+    with provider(), dialling([session("one", autodial=False), session("two")]) as engine:
+        wait_up(engine, "two")
+        one, two = view(engine, "one"), view(engine, "two")
+        assert one.state is SessionState.DOWN
+        engine.dial([one.id, two.id, 12345])
+        wait_up(engine)
+        assert view(engine, "two").session_id == two.session_id, "dialling what is up does nothing"
+        engine.redial([two.id])
+        until(lambda: view(engine, "two").session_id not in (None, two.session_id), "another session")
+        wait_up(engine)
+        engine.hang_up([one.id])
+        wait_state(engine, SessionState.DOWN, "one")
+        assert view(engine, "one").reason == "hung up by you"
+        assert "two" in views(engine)
+        assert view(engine, "one").device is None
+        assert run("ip", "-br", "link").count("soup") == 1
+
+
+def test_capture_holds_both_directions_and_opens_in_tcpdump(tmp_path: Path) -> None:
+    everything, only_two = tmp_path / "everything", tmp_path / "two"
+    with provider(), dialling([session("one"), session("two")], capture=everything) as engine:
+        wait_up(engine)
+        two = view(engine, "two")
+        engine.capture([two.id], str(only_two))
+        until(lambda: view(engine, "two").capturing and only_two.exists(), "the capture")
+        engine.redial([two.id])
+        until(lambda: view(engine, "two").session_id not in (None, two.session_id), "another session")
+        wait_up(engine)
+        engine.capture([two.id], None)
+        until(lambda: not view(engine, "two").capturing, "its end")
+    shown = run("tcpdump", "-nr", everything)
+    for word in (
+        "PADI",
+        "PADO",
+        "PADR",
+        "PADS",
+        "PADT",
+        "Conf-Request",
+        "Conf-Ack",
+        "Challenge",
+        "Success",
+        "Term-Ack",
+    ):
+        assert word in shown, word
+    assert stat_mode(everything) == stat_mode(only_two) == 0o600, "secrets may be in it"
+    mine = run("tcpdump", "-nr", only_two)
+    assert re.findall(r"PAD[IORST]", mine) == ["PADT", "PADI", "PADO", "PADR", "PADS"]
+    assert f"[ses {view_session(two.session_id)}]" in mine
+
+
+def stat_mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def view_session(session_id: int | None) -> str:
+    """As tcpdump writes it."""
+    assert session_id is not None
+    return f"0x{session_id:x}"
+
+
+@pytest.mark.parametrize("place", ["dial", "receive", "handle_timer"])
+def test_a_fault_in_one_session_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    proper = getattr(Session, place)
+
+    def faulty(self: Session, *arguments: object) -> object:
+        if self.settings.name == "faulty" and (place == "dial" or self.state is not SessionState.DOWN):
+            raise RuntimeError("made for this test")
+        return proper(self, *arguments)
+
+    monkeypatch.setattr(Session, place, faulty)
+    dial = DialSettings(rate=1000, retry_min=0.2, retry_max=1.0)
+    sound = [f"sound-{n}" for n in range(20)]
+    sessions = [session(name) for name in sound]
+    sessions.insert(10, session("faulty", service="silence" if place == "handle_timer" else ""))
+    with provider(services=("internet",)), dialling(sessions, dial) as engine:
+        wait_up(engine, *sound)
+        until(lambda: events(engine, "internal-error"), "the fault")
+        engine.redial([view(engine, "sound-3").id])
+        until(lambda: events(engine, "session-down", "sound-3"), "its end")
+        wait_up(engine, *sound)
+    assert not [name for name in run("ip", "-br", "link").split() if name.startswith("soup")]
+
+
+def test_the_concentrator_dies_and_comes_back() -> None:
+    with provider() as far, dialling([session(f"s{n}") for n in range(5)]) as engine:
+        wait_up(engine)
+        far.process.send_signal(19)
+        try:
+            until(lambda: events(engine, "session-down"), "that it is noticed")
+        finally:
+            far.process.send_signal(18)
+        wait_up(engine)
+        assert {event.name for event in events(engine, "session-down")} <= {f"s{n}" for n in range(5)}
+        assert "echo" in events(engine, "session-down")[0].text.lower()
+        found = view(engine, "s0")
+        assert found.device is not None
+        assert fetch(found.device) == found.ipv4
+
+
+def test_leaving_while_the_concentrator_is_silent_still_says_goodbye(tmp_path: Path) -> None:
+    """The Terminate-Requests stay without an answer; then the PADTs go out and the engine ends."""
+    with provider() as far, dialling([session("one"), session("two")], capture=tmp_path / "capture") as engine:
+        wait_up(engine)
+        far.process.send_signal(19)
+        try:
+            engine.stop()
+        finally:
+            far.process.send_signal(18)
+    shown = run("tcpdump", "-nr", tmp_path / "capture")
+    assert shown.count("PADT") == 2
+    assert shown.rindex("Term-Request") < shown.index("PADT")
+
+
+def test_traffic_is_counted() -> None:
+    with provider(), dialling([session("one"), session("two")]) as engine:
+        wait_up(engine)
+        before = engine.snapshot()
+        found = view(engine, "one")
+        assert found.device is not None
+        size = 300_000
+        curl = ["curl", "-sS", "-o", "/dev/null", "--max-time", "20", "--interface", found.device]
+        subprocess.run([*curl, f"http://100.64.0.1/{size}"], check=True, timeout=30)
+        after = engine.snapshot()
+        grown = [b - a for a, b in zip(before.traffic, after.traffic, strict=True)]
+        mine, others = grown[found.id * 4 :][:4], grown[(1 - found.id) * 4 :][:4]
+        assert others == [0, 0, 0, 0] or sum(others) < 1000, "IPv6 chatter at most"
+        assert size < mine[1] < 1.2 * size
+        assert mine[0] >= size // 1492
+        assert 0 < mine[3] < size / 5
+        assert sum(queue.rx_packets for queue in after.queues) >= size // 1492
+        assert sum(queue.redirected for queue in after.queues) == sum(queue.rx_packets for queue in after.queues)
