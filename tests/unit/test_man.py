@@ -1,0 +1,54 @@
+"""The man page: complete, and without a mistake that its formatter would find."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from engine.console_settings import COLUMNS
+from souppp_tui.actions import ACTIONS, Action, signs
+from souppp_tui.cli import parser
+from tests.conftest import ROOT
+
+PAGE = ROOT / "man" / "souppp-tui.8"
+GLYPHS = {"\\-": "-", "\\e": "\\", "\\(ga": "`"}
+
+
+def plain() -> str:
+    """The page's source with its characters as they are read."""
+    text = re.sub(r"\\\[u([0-9A-F]{4})\]", lambda found: chr(int(found[1], 16)), PAGE.read_text(encoding="ascii"))
+    return re.sub(r"\\-|\\e|\\\(ga", lambda found: GLYPHS[found[0]], text)
+
+
+def test_every_option_is_named() -> None:
+    options = {option for action in parser()._actions for option in action.option_strings}
+    assert "--lab" in options
+    named = set(re.findall(r"--?[a-z][a-z-]*", plain()))
+    assert options <= named
+    assert {option for option in named if option.startswith("--")} - options <= {"--interface", "--show-rxfh"}
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+def test_every_action_is_named_with_its_keys(action: Action) -> None:
+    (line,) = re.findall(rf"^\.B?RI? .*\( ?{action.name} ?\).*$", plain(), re.MULTILINE)
+    assert signs(action.keys) in line
+
+
+def test_every_column_is_named() -> None:
+    assert f"The columns are {', '.join(COLUMNS)}." in plain()
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
+def test_the_formatter_finds_nothing_wrong() -> None:
+    done = subprocess.run(["groff", "-ww", "-mandoc", "-Tutf8", PAGE], capture_output=True, check=True, timeout=30)
+    assert done.stderr == b""
+    assert b"SOUPPP-TUI(8)" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("mandoc") is None, reason="needs mandoc")
+def test_mandoc_finds_nothing_wrong() -> None:
+    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", PAGE], capture_output=True, check=False, timeout=30)
+    assert done.stdout == b""
