@@ -178,6 +178,18 @@ def read(
     return settings, errors
 
 
+def differences(old: SessionSettings, new: SessionSettings) -> list[str]:
+    """What changes from one to the other, a line each; never the password itself."""
+    before, after = write(old), write(new)
+    told = [
+        f"{field.label} {before[field.key] or 'none'} → {after[field.key] or 'none'}"
+        for field in FIELDS
+        if before[field.key] != after[field.key]
+    ]
+    told += ["another password"] if old.password != new.password else []
+    return told or ["details that this form does not show"]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What reading the configuration again would change."""

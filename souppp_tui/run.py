@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import threading
+from importlib import import_module
 
 from engine import host
 from engine.console_settings import ConsoleSettings
@@ -51,6 +52,8 @@ def _run_lab(options: argparse.Namespace, settings: Settings, leaving: threading
             command_prefix=lab.command_prefix,
             try_url=URL,
         )
+        if not options.headless:
+            import_module("souppp_tui.app")  # takes long: meanwhile the concentrator starts
         lab.wait_ready()
         return _run_engine(Engine(CARD, settings, engine_options, loading), options, settings.console, leaving)
     finally:

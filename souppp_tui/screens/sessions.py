@@ -134,7 +134,7 @@ class SessionsPage(Page):
         if model.sort:
             right.append(
                 (
-                    ("  " if right else "") + f"sort: {COLUMNS[model.sort].title.strip('▼▲ ').lower() or model.sort}",
+                    ("  " if right else "") + f"sort: {model.sort}",
                     "dim",
                 )
             )

@@ -11,12 +11,15 @@ from textual.screen import Screen
 from engine.api import SessionView
 from engine.settings import SessionSettings
 from souppp_tui import words
-from souppp_tui.fields import plan
+from souppp_tui.fields import differences, plan
 from souppp_tui.model import LIVE, Model
 from souppp_tui.themes import NAMES
 
 if TYPE_CHECKING:
     from souppp_tui.app import Console
+
+TOLD_CHANGES = 4
+"""Sessions whose changes are listed one by one before a reload."""
 
 
 class Steering(Screen[None]):
@@ -135,7 +138,15 @@ class Steering(Screen[None]):
             "Change": [settings.name for _, settings in todo.edit],
             "Remove": [running[session].name for session in todo.remove],
         }
-        facts = [f"{word:7}{_some(those)}" for word, those in names.items() if those]
+        if app.masked:
+            facts = [f"{word:7}{words.count(len(those))}" for word, those in names.items() if those]
+        else:
+            facts = [f"{word:7}{_some(those)}" for word, those in names.items() if those]
+            facts += [
+                f"{new.name}: {difference}"
+                for session, new in todo.edit[:TOLD_CHANGES]
+                for difference in differences(running[session], new)
+            ]
         live = sum(1 for session in todo.remove if self.model.views[session].state in LIVE)
         if live:
             facts.append(f"Removing hangs up {words.plural(live, 'open session')}.")
@@ -294,7 +305,7 @@ class Steering(Screen[None]):
         from souppp_tui.screens.confirm import Confirm
 
         question = f"Quit and hang up {words.plural(len(live), 'session')}?"
-        self.app.push_screen(Confirm(question, [], "quit"), lambda yes: self.app.exit() if yes else None)
+        self.app.push_screen(Confirm(question, [], "quit", len(live)), lambda yes: self.app.exit() if yes else None)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import math
+import struct
 import sys
 import threading
 import time
@@ -391,6 +392,16 @@ _LADDER: tuple[tuple[bool, str, tuple[tuple[str, str], ...]], ...] = (
 )
 
 
+def note_wakeups(pipe: Path) -> None:
+    """Be woken as the engine's thread is by frames: by whoever writes the monotonic time; note how late it was."""
+    from engine.engine import SWITCH_INTERVAL
+
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    with pipe.open("rb", buffering=0) as wakeups, pipe.with_suffix(".late").open("w", encoding="ascii") as late:
+        while moment := wakeups.read(8):
+            late.write(f"{time.monotonic() - struct.unpack('d', moment)[0]!r}\n")
+
+
 def main() -> None:
     """The console on a scripted engine, in real time."""
     from souppp_tui.app import ConsoleError, run
@@ -405,6 +416,7 @@ def main() -> None:
     parser.add_argument("--theme", default="auto")
     parser.add_argument("--read-only", action="store_true")
     parser.add_argument("--commands", type=Path, help="write each command's monotonic time here at the end")
+    parser.add_argument("--wakeups", type=Path, metavar="PIPE", help="take times from here, and write back how late")
     parser.add_argument("--crash", metavar="SECRET", help="fail after two seconds, with this among the values at hand")
     parser.add_argument("--hz", type=float, default=2.0)
     args = parser.parse_args()
@@ -428,6 +440,8 @@ def main() -> None:
 
     thread = threading.Thread(target=play, name="scripted-engine", daemon=True)
     thread.start()
+    if args.wakeups:
+        threading.Thread(target=note_wakeups, args=(args.wakeups,), daemon=True).start()
     try:
         run(engine, ConsoleOptions(theme=args.theme, read_only=args.read_only))
     except ConsoleError as error:

@@ -622,6 +622,7 @@ async def test_reload_shows_what_changes(start: Start) -> None:
         for part in (
             "Add    1: new",
             "Change 1: home-0002",
+            "home-0002: user user2@example.net → other",
             "Remove 2: home-0001, home-0003",
             "hangs up 2 open sessions",
         ):
@@ -651,6 +652,15 @@ async def test_quit_asks_while_sessions_are_open(start: Start) -> None:
         await stage.press("enter")
         assert stage.app.is_running
         await stage.press("ctrl+c", "y")
+        assert not stage.app.is_running
+
+
+async def test_quitting_many_must_be_counted(start: Start) -> None:
+    async with start(21) as stage:
+        await stage.press("q", "y")
+        assert stage.app.is_running
+        assert "Type 21 and press enter to quit" in stage.text()
+        await stage.press("2", "1", "enter")
         assert not stage.app.is_running
 
 

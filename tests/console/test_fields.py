@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.settings import AcFilter, AuthMethod, LineId, MacPolicy, SessionSettings, VlanTag
-from souppp_tui.fields import FIELDS, plan, read, write
+from souppp_tui.fields import FIELDS, differences, plan, read, write
 
 FULL = SessionSettings(
     name="home-01",
@@ -73,6 +75,18 @@ def test_what_is_wrong_is_said(key: str, text: str, says: str) -> None:
 def test_any_texts_are_settings_or_errors(texts: dict[str, str]) -> None:
     settings, errors = read(texts, FULL, frozenset())
     assert errors or read(write(settings), settings, frozenset()) == (settings, {})
+
+
+def test_differences_are_told_without_the_password() -> None:
+    changed = replace(FULL, user="carol", ac=AcFilter(), password="another")
+    assert differences(FULL, changed) == [
+        f"user {FULL.user} → carol",
+        f"concentrator {FULL.ac.name} → none",
+        f"its MAC {write(FULL)['ac_mac']} → none",
+        "another password",
+    ]
+    priority = replace(FULL, vlans=(VlanTag(100, priority=1), VlanTag(200, priority=2)))
+    assert differences(FULL, priority)
 
 
 def test_the_plan_of_a_reload() -> None:
