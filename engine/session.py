@@ -41,6 +41,7 @@ from engine.ppp.negotiator import Timing
 from engine.pppoe.client import KEY_SIZE, Discovery, DiscoverySettings, Found, Stage, dismissal
 from engine.settings import AuthMethod, SessionSettings
 from engine.wire import ethernet, pppoe
+from engine.wire.control import Code as ControlCode
 from engine.wire.errors import WireError
 from engine.wire.ethernet import (
     ETH_PPPOE_DISCOVERY,
@@ -51,8 +52,10 @@ from engine.wire.ethernet import (
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket, TagType
 
-LADDER = 200
+LADDER = 100
 """Control frames kept for the details screen."""
+ECHOES = 10
+"""Echoes kept for it, apart from the rest: a session that has been up for long would show nothing else."""
 SETUP_LIMIT = 120.0
 """Seconds from the PADS to an address: each step has its timers, but a peer can answer for ever and never agree."""
 
@@ -182,7 +185,8 @@ class Session:
         self.ipv6: Ipv6Agreed | None = None
         self.facts = Facts()
         self.counters: Counter[str] = Counter()
-        self.ladder: deque[SeenFrame] = deque(maxlen=LADDER)
+        self._ladder: deque[SeenFrame] = deque(maxlen=LADDER)
+        self._echoes: deque[SeenFrame] = deque(maxlen=ECHOES)
         self.tap: Callable[[SeenFrame], None] | None = None
         """Called with each control frame as it passes; for captures."""
         self.steps: dict[str, tuple[float, float | None]] = {}
@@ -347,6 +351,10 @@ class Session:
     def discards(self) -> Counter[str]:
         """Control frames that were not heeded, by reason, over the session's whole life."""
         return self.counters + self._link.counters if self._link is not None else Counter(self.counters)
+
+    def ladder(self) -> list[SeenFrame]:
+        """The latest control frames, oldest first; may be called from any thread."""
+        return sorted([*self._ladder.copy(), *self._echoes.copy()], key=lambda seen: seen.at)
 
     # Frames in
 
@@ -530,7 +538,7 @@ class Session:
                 self.steps[name] = began, now
 
     def _record(self, seen: SeenFrame) -> None:
-        self.ladder.append(seen)
+        (self._echoes if _is_echo(seen.frame) else self._ladder).append(seen)
         if self.tap is not None:
             self.tap(seen)
 
@@ -543,3 +551,12 @@ class Session:
             self.settings.vlans,
         )
         self._out.append(ethernet.encode(frame))
+
+
+_ECHO_CODES = (bytes((ControlCode.ECHO_REQUEST,)), bytes((ControlCode.ECHO_REPLY,)))
+
+
+def _is_echo(frame: bytes) -> bool:
+    """Whether a session frame of our own kind holds an LCP echo; it has been decoded or encoded before."""
+    at = next((at for at in (12, 16, 20) if frame[at : at + 2] == b"\x88\x64"), None)
+    return at is not None and frame[at + 8 : at + 10] == b"\xc0\x21" and frame[at + 10 : at + 11] in _ECHO_CODES

@@ -94,7 +94,7 @@ class SessionSettings:
 
 @dataclass(frozen=True, slots=True)
 class DialSettings:
-    """How fast sessions are dialled, and dialled again (see `engine.supervisor`)."""
+    """How fast sessions are dialled, and dialled again (see `engine.redial`)."""
 
     rate: float = 100.0
     """Dials started per second, over all sessions."""

@@ -65,7 +65,7 @@ def details(
         for name, (began, ended) in list(session.steps.items())
     ]
     ladder = []
-    for seen in session.ladder.copy():
+    for seen in session.ladder():
         described = describe(seen.frame)
         ladder.append(LadderEntry(wall(seen.at), seen.sent, described.summary, described.fields))
     timers = session.timers(now)

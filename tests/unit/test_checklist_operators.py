@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from engine.api import SessionState
+from engine.describe import describe
 from engine.ending import EndKind
 from engine.redial import RULES
-from engine.session import PppoeOpened, Session
+from engine.session import ECHOES, PppoeOpened, Session
 from engine.settings import DialSettings, KeepaliveSettings
 from engine.wire.control import Code
 from engine.wire.ppp import Protocol
@@ -139,3 +140,13 @@ def test_a_session_can_be_dialled_again_and_again() -> None:
         peer.sleep(10)
         assert peer.session.keys is None
     assert isinstance(peer.session, Session)
+
+
+def test_a_long_life_of_echoes_leaves_the_set_up_in_the_ladder() -> None:
+    peer = Peer()
+    peer.up()
+    for _ in range(500):
+        peer.lcp(Code.ECHO_REQUEST, 7, b"\x11\x22\x33\x44")
+    summaries = [describe(seen.frame).summary for seen in peer.session.ladder()]
+    assert summaries[0].startswith("PADI")
+    assert 0 < sum("Echo" in summary for summary in summaries) <= ECHOES
