@@ -179,9 +179,10 @@ class Rig:
         number, seconds, cpu = run("ip", "netns", "exec", namespace, str(LOAD), *words, timeout=60, **more).split()
         return int(number), float(seconds), float(cpu)
 
-    def tcp(self, direction: str, seconds: float, sessions: int = 1) -> float:
+    def tcp(self, direction: str, seconds: float, connections: int = 1, sessions: int = 1) -> float:
         """Gbit/s."""
-        octets, took, _ = self.load(self.near, "tcp", direction, SERVER, PORT, str(seconds), str(sessions))
+        numbers = (str(seconds), str(connections), str(sessions))
+        octets, took, _ = self.load(self.near, "tcp", direction, SERVER, PORT, *numbers)
         return octets * 8 / took / 1e9
 
     def counted(self) -> dict[str, int]:
@@ -356,11 +357,11 @@ def small_rows(bench: Bench, rig: UserSpace, bare: Rig) -> None:
 
 
 def many_rows(bench: Bench, many: UserSpace, sessions: int) -> None:
+    """Many flows cost TCP itself something, so there is a row with as many in one session."""
     for direction in ("up", "down"):
-        for number in (1, sessions):
-            bench.note(
-                f"tcp {direction} {number} of {sessions} sessions Gbit/s", many.tcp(direction, bench.seconds, number)
-            )
+        for flows, used in ((1, 1), (sessions, 1), (sessions, sessions)):
+            rate = many.tcp(direction, bench.seconds, flows, used)
+            bench.note(f"tcp {direction} {flows} flows, {used} sessions Gbit/s", rate)
 
 
 def ratios(bench: Bench, sessions: int) -> dict[str, float]:
@@ -373,8 +374,11 @@ def ratios(bench: Bench, sessions: int) -> dict[str, float]:
         found[f"offload over single, {way}"] = over(rate.format("offload"), rate.format("single"))
         found[f"offload over in-kernel, {way}"] = over(rate.format("offload"), rate.format("in-kernel"))
         found[f"in-kernel over plain veth, {way}"] = over(rate.format("in-kernel"), rate.format("plain"))
-        many = f"tcp {way} {{}} of {sessions} sessions Gbit/s"
-        found[f"{sessions} sessions over 1, {way}"] = over(many.format(sessions), many.format(1))
+        many = f"tcp {way} {sessions} flows, {sessions} sessions Gbit/s"
+        found[f"{sessions} sessions over 1, one flow each, {way}"] = over(many, f"tcp {way} 1 flows, 1 sessions Gbit/s")
+        found[f"{sessions} sessions over 1, as many flows, {way}"] = over(
+            many, f"tcp {way} {sessions} flows, 1 sessions Gbit/s"
+        )
         for whose in ("worker", "machine"):
             cpu = f"cpu {whose} {way} {{}} s/GB"
             found[f"CPU per GB of the {whose}, offload over single, {way}"] = over(
@@ -447,9 +451,9 @@ def main() -> None:
             print(f"round {number + 1} of {bench.rounds}", file=sys.stderr)
             for row in options.rows:
                 work[row]()
-        print(f"{'':48}{'median':>12}{'min':>12}{'max':>12}")
+        print(f"{'':52}{'median':>12}{'min':>12}{'max':>12}")
         for name, values in bench.figures.items():
-            print(f"{name:48}{statistics.median(values):12.4g}{min(values):12.4g}{max(values):12.4g}")
+            print(f"{name:52}{statistics.median(values):12.4g}{min(values):12.4g}{max(values):12.4g}")
         for name, rig in {**rigs, "many": many}.items():
             if rig is not None:
                 seen = rig.counted()

@@ -1,7 +1,7 @@
 /* Traffic for benchmarks/datapath.py, each kind a subcommand; results go to standard output as "COUNT SECONDS CPU-SECONDS".
  *
  *   serve PORT                              TCP: send or receive, as the client's first octet says
- *   tcp up|down SERVER PORT SECONDS N       octets over N connections, bound to the devices soup0 … soupN-1
+ *   tcp up|down SERVER PORT SECONDS N D     octets over N connections, bound in turn to the devices soup0 … soupD-1
  *   udp SERVER PORT SECONDS SIZE SEGMENTS   datagrams sent, SEGMENTS of them a call (UDP_SEGMENT)
  *   frames DEVICE SECONDS FRAME FLOWS       a frame (in hex, an IPv4/UDP packet in PPPoE) sent on a packet socket
  *   tun FD SECONDS PACKET                   a packet (in hex) written to a TUN device: its bare rate
@@ -129,21 +129,23 @@ static uint64_t acknowledged(const int *fds, int n)
     return sum;
 }
 
-static void tcp(char direction, const char *host, const char *port, double seconds, int n)
+static void tcp(char direction, const char *host, const char *port, double seconds, int n, int devices)
 {
     struct sockaddr_in to = address(host, port);
     struct epoll_event events[MANY];
     int poll = epoll_create1(0), *fds = calloc((size_t)n, sizeof *fds);
     uint64_t octets = 0, before = 0;
     double start = 0, begin, end;
+    struct linger at_once = {.l_onoff = 1}; /* what is still to be sent must not disturb the next measurement */
 
     for (int i = 0; i < n; i++) {
         char device[IFNAMSIZ];
 
         fds[i] = socket(AF_INET, SOCK_STREAM, 0);
-        snprintf(device, sizeof device, "soup%d", i);
+        snprintf(device, sizeof device, "soup%d", i % devices);
         setsockopt(fds[i], SOL_SOCKET, SO_BINDTODEVICE, device, sizeof device);
         must(connect(fds[i], (struct sockaddr *)&to, sizeof to) == 0, device);
+        setsockopt(fds[i], SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
         must(write(fds[i], &direction, 1) == 1, "write");
         fcntl(fds[i], F_SETFL, O_NONBLOCK);
         watch(poll, fds[i], direction == 'u' ? EPOLLOUT : EPOLLIN);
@@ -257,8 +259,8 @@ int main(int count, char **words)
 {
     if (count == 3 && !strcmp(words[1], "serve"))
         serve(words[2]);
-    else if (count == 7 && !strcmp(words[1], "tcp"))
-        tcp(words[2][0], words[3], words[4], atof(words[5]), atoi(words[6]));
+    else if (count == 8 && !strcmp(words[1], "tcp"))
+        tcp(words[2][0], words[3], words[4], atof(words[5]), atoi(words[6]), atoi(words[7]));
     else if (count == 7 && !strcmp(words[1], "udp"))
         udp(words[2], words[3], atof(words[4]), (size_t)atoi(words[5]), atoi(words[6]));
     else if (count == 6 && !strcmp(words[1], "frames"))

@@ -85,7 +85,7 @@ static bool follows(const struct join *join, const struct train *train, const st
         train->length + size > MAX_IP_PACKET)
         return false;
     if (first->transport.protocol == IPPROTO_UDP)
-        return true;
+        return train->count < UDP_SEGMENTS;
     return get32(piece->packet + start + 4) == train->sequence && same_octets(first, piece, start + 8, start + 13) &&
            !((first->packet[start + 13] ^ piece->packet[start + 13]) & ~(TCP_FIN | TCP_PSH)) &&
            same_octets(first, piece, start + 14, start + 16) && same_octets(first, piece, start + 18, data);

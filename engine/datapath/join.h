@@ -12,7 +12,10 @@
 #include "transport.h"
 #include "vnet.h"
 
-enum { JOIN_MAX = 64 /* packets in a batch */ };
+enum {
+    JOIN_MAX = 256,   /* packets in a batch */
+    UDP_SEGMENTS = 64, /* more in a super-packet the kernel does not take: its UDP_MAX_SEGMENTS of old */
+};
 
 struct piece {
     uint8_t *packet;

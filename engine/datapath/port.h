@@ -15,7 +15,7 @@ enum {
     RX_FRAMES = 2048, /* the size of the fill ring */
     TX_FRAMES = 2048,
     RING_SIZE = 2048, /* RX, TX and completion */
-    BATCH = 64,
+    BATCH = 64, /* frames to send between two looks at what came in */
     HEADROOM = 32, /* in a transmit frame, the packet's place: the header is put in front of it */
     MAX_PACKET = FRAME_SIZE - HEADROOM,
 };

@@ -132,8 +132,8 @@ static void handle_frame(struct worker *worker, uint8_t *octets, uint32_t length
 static uint32_t receive(struct worker *worker)
 {
     struct port *port = &worker->port;
-    uint64_t addresses[BATCH];
-    uint32_t index, n = xsk_ring_cons__peek(&port->rx, BATCH, &index);
+    uint64_t addresses[JOIN_MAX];
+    uint32_t index, n = xsk_ring_cons__peek(&port->rx, JOIN_MAX, &index);
 
     join_begin(&worker->join);
     for (uint32_t i = 0; i < n; i++) {
