@@ -42,6 +42,7 @@ _LIMIT_WORDS = (
     "max session",
     "maximum",
     "no more session",
+    "no client slots",  # rp-pppoe
 )
 
 
