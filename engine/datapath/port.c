@@ -125,11 +125,13 @@ uint32_t port_room(struct port *port)
 
 void port_flush(struct port *port)
 {
+    uint32_t waiting;
+
     if (port->queued) {
         xsk_ring_prod__submit(&port->tx, port->queued);
         port->queued = 0;
     }
-    for (int i = 0; i < KICKS && ring_waiting(port->tx.producer, port->tx.consumer); i++) {
+    for (int i = 0; i < KICKS && (waiting = port_backlog(port)); i++) {
         if (!port->busy_poll && !xsk_ring_prod__needs_wakeup(&port->tx))
             return;
         if (sendto(port->fd, NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0) {
@@ -138,12 +140,14 @@ void port_flush(struct port *port)
         } else if (errno != EAGAIN && errno != EBUSY && errno != EINTR) {
             return;
         }
+        if (port_backlog(port) == waiting) /* the card is behind: asking again only takes time from it */
+            return;
     }
 }
 
-bool port_backlog(const struct port *port)
+uint32_t port_backlog(const struct port *port)
 {
-    return ring_waiting(port->tx.producer, port->tx.consumer) != 0;
+    return ring_waiting(port->tx.producer, port->tx.consumer);
 }
 
 void port_refill(struct port *port, const uint64_t *addresses, uint32_t count)

@@ -49,8 +49,8 @@ uint32_t port_room(struct port *port);
 /* Shows queued frames to the kernel and wakes it if it wants that. */
 void port_flush(struct port *port);
 
-/* True while frames wait for the card that no wake-up will tell about. */
-bool port_backlog(const struct port *port);
+/* How many frames wait for the card; no wake-up tells when they are gone. */
+uint32_t port_backlog(const struct port *port);
 
 /* Gives back the receive frames of a batch. */
 void port_refill(struct port *port, const uint64_t *addresses, uint32_t count);

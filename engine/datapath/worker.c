@@ -16,7 +16,8 @@ enum {
     EVENTS = 64,
     EGRESS_BATCH = 32,   /* reads from one egress before the next one's turn */
     SEGMENTS_ROOM = 256, /* free frames before a super-packet is read */
-    BACKLOG_WAIT_MS = 1, /* when the card is behind nothing tells when it isn't any more */
+    BACKLOG = 256,       /* frames waiting for the card from which on packets had better wait in their egress */
+    BACKLOG_WAIT_NS = 50000, /* when the card is behind nothing tells when it isn't any more */
     FAREWELL_MS = 50,
 };
 
@@ -318,20 +319,27 @@ static void flush(struct worker *worker)
     tell_engine(worker);
 }
 
-/* Waits until there is something to do. No egress is looked at while the card is behind: its packets wait in it. */
-static void sleep_until_work(struct worker *worker, bool backlog)
+/* True while no egress is to be looked at: its packets wait in it until the card has caught up. */
+static bool behind(struct worker *worker)
 {
+    return port_backlog(&worker->port) >= BACKLOG || port_room(&worker->port) < SEGMENTS_ROOM;
+}
+
+/* Waits until there is something to do. */
+static void sleep_until_work(struct worker *worker, bool without_egress)
+{
+    static const struct timespec a_moment = {.tv_nsec = BACKLOG_WAIT_NS};
     struct pollfd any[] = {{.fd = worker->poll, .events = POLLIN}};
     struct pollfd no_egress[] = {{.fd = worker->port.fd, .events = POLLIN}, {.fd = worker->wake, .events = POLLIN}};
 
     reader_turn(&worker->reader);
-    if (backlog) {
+    if (without_egress) {
         eventfd_t ignored;
 
-        poll(no_egress, 2, BACKLOG_WAIT_MS);
+        ppoll(no_egress, 2, &a_moment, NULL);
         eventfd_read(worker->wake, &ignored);
     } else {
-        poll(any, 1, -1);
+        ppoll(any, 1, port_backlog(&worker->port) ? &a_moment : NULL, NULL);
     }
     reader_turn(&worker->reader);
 }
@@ -355,14 +363,14 @@ static void *run(void *argument)
     reader_turn(&worker->reader);
     while (!atomic_load_explicit(&worker->stop, memory_order_relaxed)) {
         uint32_t done = receive(worker) + send_control(worker);
-        bool backlog;
+        bool without_egress;
         int ready;
 
         flush(worker);
-        backlog = port_backlog(&worker->port) || port_room(&worker->port) < SEGMENTS_ROOM;
+        without_egress = behind(worker);
         /* Events are fetched while holding, so that an egress taken out of the epoll can't be among those fetched
          * before and still be used after reader_wait. */
-        ready = backlog ? 0 : epoll_wait(worker->poll, events, EVENTS, 0);
+        ready = without_egress ? 0 : epoll_wait(worker->poll, events, EVENTS, 0);
         for (int i = 0; i < ready; i++) {
             if (events[i].data.ptr == worker) {
                 eventfd_t ignored;
@@ -378,7 +386,7 @@ static void *run(void *argument)
         }
         flush(worker);
         if (!done && ready <= 0)
-            sleep_until_work(worker, backlog);
+            sleep_until_work(worker, without_egress);
         else {
             reader_turn(&worker->reader);
             reader_turn(&worker->reader);
