@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,10 +65,14 @@ class NetnsPair:
         return ["ip", "netns", "exec", self.near, *command]
 
 
-@pytest.fixture
-def netns_pair(needs_root: None) -> Iterator[NetnsPair]:
+_pairs = itertools.count()
+
+
+@contextmanager
+def joined_namespaces() -> Iterator[NetnsPair]:
     """A veth pair with two queues at each end, its ends in namespaces of their own."""
-    pair = NetnsPair(f"soup-near-{os.getpid()}", f"soup-far-{os.getpid()}")
+    number = f"{os.getpid()}-{next(_pairs)}"
+    pair = NetnsPair(f"soup-near-{number}", f"soup-far-{number}")
     queues = ("numrxqueues", "2", "numtxqueues", "2")
     try:
         for namespace in (pair.near, pair.far):
@@ -80,6 +86,13 @@ def netns_pair(needs_root: None) -> Iterator[NetnsPair]:
     finally:
         for namespace in (pair.near, pair.far):
             subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
+
+
+@pytest.fixture
+def netns_pair(needs_root: None) -> Iterator[NetnsPair]:
+    """As `joined_namespaces`."""
+    with joined_namespaces() as pair:
+        yield pair
 
 
 @dataclass
@@ -120,9 +133,9 @@ class Aclab:
         run(ACLAB / "ac-stop", self._run)
 
 
-@pytest.fixture
-def aclab(netns_pair: NetnsPair, tmp_path: Path) -> Iterator[Callable[..., Aclab]]:
-    """Starts concentrators: `aclab(AUTH="chap", SESSIONS="8")`; the kit's README lists the words."""
+@contextmanager
+def concentrators(line: NetnsPair, folder: Path) -> Iterator[Callable[..., Aclab]]:
+    """Starts concentrators, which end with the block: `start(AUTH="chap", SESSIONS="8")`; see the kit's README."""
     if not (ACLAB / "ac-start").exists():
         pytest.skip(f"the aclab kit is not at {ACLAB} (SOUPPP_ACLAB names another place)")
     for program in ("linux.uml", "pppd", "pppoe-server", "busybox"):
@@ -131,12 +144,21 @@ def aclab(netns_pair: NetnsPair, tmp_path: Path) -> Iterator[Callable[..., Aclab
     started: list[Aclab] = []
 
     def start(**settings: str) -> Aclab:
-        concentrator = Aclab(netns_pair, tmp_path / f"aclab{len(started)}", settings)
+        concentrator = Aclab(line, folder / f"aclab{len(started)}", settings)
         concentrator.folder.mkdir()
         started.append(concentrator)
         concentrator.start()
         return concentrator
 
-    yield start
-    for concentrator in started:
-        concentrator.stop()
+    try:
+        yield start
+    finally:
+        for concentrator in started:
+            concentrator.stop()
+
+
+@pytest.fixture
+def aclab(netns_pair: NetnsPair, tmp_path: Path) -> Iterator[Callable[..., Aclab]]:
+    """As `concentrators`, on the far side of `netns_pair`."""
+    with concentrators(netns_pair, tmp_path) as start:
+        yield start

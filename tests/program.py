@@ -87,7 +87,10 @@ class Program:
 
     def sessions(self, count: int) -> dict[str, Said]:
         """The session objects that `--until-up` prints, by name."""
-        until(lambda: len(self._session_objects()) >= count or self.process.poll() is not None, f"{count} sessions")
+        try:
+            until(lambda: len(self._session_objects()) >= count or self.process.poll() is not None, f"{count} sessions")
+        except AssertionError:
+            raise AssertionError(f"never saw {count} session objects:\n{self._story()}") from None
         self._settle()
         found = {said["name"]: said for said in self._session_objects()}
         assert len(found) == count, self._story()

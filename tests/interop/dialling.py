@@ -1,0 +1,42 @@
+"""The program on the near side of a line to a real concentrator."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from tests.conftest import Aclab, NetnsPair
+from tests.program import Program, running, until
+
+SERVER = "10.67.0.1"
+QUICK = "keepalive: {interval: 0.5, failures: 3}"
+
+
+def dial(line: NetnsPair, folder: Path, sessions: str, *arguments: str) -> AbstractContextManager[Program]:
+    """A run of the program with these sessions, YAML flow mappings one a line, all dialled at the start."""
+    config = folder / "config.yaml"
+    entries = "".join(f"  - {entry}\n" for entry in sessions.strip().splitlines())
+    defaults = "{user: alice, password: wonderland, autodial: true}"
+    config.write_text(f"defaults: {defaults}\nsessions:\n{entries}dial: {{retry_min: 0.5, retry_max: 2}}\n")
+    words = (line.card, "--config", config, "--state-dir", folder / "state", "--headless", *arguments)
+    return running(*words, within=line.command())
+
+
+HOLD = ("--until-up", "--hold")
+
+
+def pings(line: NetnsPair, device: str, size: int = 56, target: str = SERVER) -> bool:
+    """Whether don't-fragment pings of that many octets of data are answered through a device."""
+    ping = ("ping", "-q", "-c", "3", "-i", "0.2", "-W", "5", "-M", "do", "-s", str(size), "-I", device, target)
+    return subprocess.run(line.command(*ping), capture_output=True, timeout=40, check=False).returncode == 0
+
+
+def pppds(concentrator: Aclab) -> set[str]:
+    """The process ids of the concentrator's pppds: one a session."""
+    return set(concentrator.exec("pidof pppd || true").split())
+
+
+def wait_pppds(concentrator: Aclab, count: int) -> None:
+    """Wait until the concentrator has so many sessions."""
+    until(lambda: len(pppds(concentrator)) == count, f"{count} sessions at the concentrator")

@@ -1,0 +1,74 @@
+"""Against the real concentrator: other authentication, none at all, and its limit of sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Aclab
+from tests.interop.dialling import HOLD, dial, pings, wait_pppds
+
+
+def test_pap_and_the_limit_of_sessions(aclab: Callable[..., Aclab], tmp_path: Path) -> None:
+    server = aclab(AUTH="pap", SESSIONS="2")
+    with dial(server.line, tmp_path, "{name: wrong, password: no-such-secret}") as program:
+        assert "refused" in program.event("dial-failed", "wrong")["text"]
+        assert program.end() == 0
+    wait_pppds(server, 0)
+    with dial(server.line, tmp_path, "{name: not-pap, auth: [chap, mschapv2]}") as program:
+        assert "insists on pap" in program.event("dial-failed", "not-pap")["text"]
+        assert program.end() == 0
+    wait_pppds(server, 0)
+    with dial(server.line, tmp_path, '{name: "s{n}", count: 3}') as program:
+        up = {program.event("ipv4-up")["session"]}
+        up.add(program.wait_for(lambda said: said.get("event") == "ipv4-up" and said["session"] not in up)["session"])
+        failed = program.event("dial-failed")
+        assert failed["session"] not in up
+        assert "No client slots available" in failed["text"]
+        assert program.event("authenticated")["text"].startswith("Authenticated by pap")
+        numbers = sorted(int(name[1]) - 1 for name in up)
+        assert all(pings(server.line, f"soup{n}") for n in numbers)
+        wait_pppds(server, 2)
+        assert program.end() == 0
+    wait_pppds(server, 0)
+
+
+def test_a_refusal_for_its_limit_is_recognised(aclab: Callable[..., Aclab], tmp_path: Path) -> None:
+    server = aclab(AUTH="chap", SESSIONS="1")
+    with dial(server.line, tmp_path, '{name: "s{n}", count: 2}', "--until-up", "--timeout", "12") as program:
+        assert program.ended() == 1
+        assert {said["error"] for said in program.sessions(2).values()} == {None, "too many sessions"}
+
+
+def test_mschapv2(aclab: Callable[..., Aclab], tmp_path: Path) -> None:
+    server = aclab(AUTH="mschapv2")
+    with dial(server.line, tmp_path, "{name: one}\n{name: wrong, password: no-such-secret}") as program:
+        program.event("ipv4-up", "one")
+        assert program.event("authenticated", "one")["text"].startswith("Authenticated by mschapv2")
+        assert "refused" in program.event("dial-failed", "wrong")["text"]
+        assert pings(server.line, "soup0")
+        assert program.end() == 0
+
+
+def test_no_authentication(aclab: Callable[..., Aclab], tmp_path: Path) -> None:
+    server = aclab(AUTH="none")
+    with dial(server.line, tmp_path, '{name: without, user: "", password: ""}\n{name: with}', *HOLD) as program:
+        for said in program.up(2).values():
+            assert pings(server.line, said["device"])
+        assert not [said for said in program.said if said.get("event") == "authenticated"]
+        assert program.end() == 0
+    wait_pppds(server, 0)
+
+
+@pytest.mark.parametrize("word", ["lcp-echo-interval 1;lcp-echo-failure 3"])
+def test_the_concentrators_own_keepalive_is_answered(aclab: Callable[..., Aclab], tmp_path: Path, word: str) -> None:
+    server = aclab(AUTH="chap", OPTS=word)
+    with dial(server.line, tmp_path, "{name: one, keepalive: {interval: 0}}", *HOLD) as program:
+        program.up(1)
+        wait_pppds(server, 1)
+        server.exec("sleep 5")
+        assert not [said for said in program.said if said.get("event") == "session-down"]
+        assert pings(server.line, "soup0")
+        assert program.end() == 0
