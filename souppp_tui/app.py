@@ -8,6 +8,7 @@ Thin on purpose: what is known is in `model`, what is drawn in `screens`, what r
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Sequence
@@ -90,6 +91,7 @@ class Console(App[None], inherit_bindings=False):
         if self.options.period:
             self.set_interval(self.options.period, self.tick)
         if not self.is_headless:
+            gc.freeze()  # what is there stays: looking through it again and again would hold up the engine's thread
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 loop.add_signal_handler(number, self.exit)

@@ -32,6 +32,7 @@ SCREENS: dict[str, Sequence[str]] = {
     "form-wrong": ("a", "tab", "tab", "tab", "tab", "tab", *"zz", "ctrl+s"),
     "columns": ("o",),
     "palette": ("colon", *"sort"),
+    "reload": ("L",),
     "help": ("question_mark",),
     "masked": ("x",),
     "frozen": ("p",),
