@@ -62,6 +62,8 @@ class Authentication(ABC):
         self.deadline: float | None = None
         self.result: Result | None = None
         """Set when it is decided; set anew when a later challenge is decided. Whoever reads it empties it."""
+        self.denied: str | None = None
+        """What the other side said when it last refused us but allowed another try; None if it has not."""
 
     @abstractmethod
     def start(self, now: float) -> None:
@@ -185,6 +187,7 @@ class ChapClient(Authentication):
 
     def _succeed(self, message: bytes) -> None:
         self._undecided = False
+        self.denied = None
         if self._method is AuthMethod.MSCHAPV2 and not mschapv2.success_is_genuine(message, self._expected_success):
             self._decide(False, "the concentrator could not prove that it knows the password")
         else:
@@ -197,13 +200,15 @@ class ChapClient(Authentication):
             self._decide(False, printable(packet.data))
             return
         fields = mschapv2.parse_failure(packet.data)
+        text = fields.get("M") or mschapv2.FAILURES.get(fields.get("E", "")) or packet.data.decode("utf-8", "replace")
+        message = printable(text.encode())
         challenge = _hex(fields.get("C", ""))
         if fields.get("R") == "1" and len(challenge) == mschapv2.CHALLENGE_SIZE and self._retries < MAX_RETRIES:
             self._retries += 1
+            self.denied = message
             self._answer((packet.identifier + 1) & 0xFF, challenge)
             return
-        text = fields.get("M") or mschapv2.FAILURES.get(fields.get("E", "")) or packet.data.decode("utf-8", "replace")
-        self._decide(False, printable(text.encode()))
+        self._decide(False, message)
 
 
 class PapAuthenticator(Authentication):

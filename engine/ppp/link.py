@@ -199,6 +199,8 @@ class Link:
         self._ipv6cp: Ipv6cpOptions | None = None
         self._auths: dict[int, tuple[AuthMethod, Authentication]] = {}
         self._unproven: set[int] = set()
+        self._denied: tuple[AuthMethod, str | None] | None = None
+        """What the peer last said of our proof, if that was no but try again."""
         self._peer_user = b""
         self._end: End | None = None
         self._echo_at: float | None = None
@@ -337,7 +339,9 @@ class Link:
         elif protocol in AUTH_PROTOCOLS:
             if protocol not in self._auths:
                 raise Discard("authentication that was not negotiated")
-            self._auths[protocol][1].receive(information, now)
+            method, auth = self._auths[protocol]
+            auth.receive(information, now)
+            self._denied = method, auth.denied
             self._echo_misses = 0
         elif protocol in NCPS and self.phase is not Phase.NETWORK:
             raise Discard("network protocol before authentication is finished")
@@ -638,9 +642,14 @@ class Link:
                 return End(EndKind.NOT_CONVERGING, f"LCP ended: {failure}.")
 
     def _explained(self, end: End) -> End:
-        """A concentrator that ends a link after it was refused its authentication does so for that reason."""
+        """A concentrator that ends a link after it refused our proof, or we its method, does so for that reason."""
+        if end.kind is not EndKind.PEER_ENDED or self._had_network:
+            return end
         wanted = self._options.refused_auth
-        if end.kind is not EndKind.PEER_ENDED or not wanted or self._had_network:
+        method, denied = self._denied or ("", None)
+        if denied is not None:
+            return End(EndKind.WRONG_PASSWORD, f'The password was refused ({method}): "{denied}".')
+        if not wanted:
             return end
         text = f"The concentrator insists on {wanted}, which is not allowed or not known."
         return End(EndKind.AUTH_METHOD, text)
