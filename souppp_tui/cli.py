@@ -11,10 +11,12 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from engine.config import ConfigError, load
 from engine.console_settings import THEMES
+from engine.lab.provider import Provider
 from engine.settings import Settings
 from engine.xdp import Loading, XdpError
 from souppp_tui import __version__
@@ -101,17 +103,19 @@ def _clash(keys: Mapping[str, str]) -> str:
 
 
 def _run(options: argparse.Namespace, settings: Settings, leaving: threading.Event) -> int:
-    """Let the XDP program be compiled while the engine is imported: each takes a third of a second."""
-    try:
-        loading = Loading()
-    except XdpError as error:
-        raise CannotRunError(str(error)) from None
-    try:
+    """Begin with what other processes do, and import the engine meanwhile: each takes a third of a second."""
+    with ExitStack() as started:
+        try:
+            loading = Loading()
+        except XdpError as error:
+            raise CannotRunError(str(error)) from None
+        started.callback(loading.close)
+        provider = Provider() if options.lab else None
+        if provider is not None:
+            started.callback(provider.close)
         from souppp_tui.run import run
 
-        return run(options, settings, leaving, loading)
-    finally:
-        loading.close()
+        return run(options, settings, leaving, loading, provider)
 
 
 def _check(it: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from engine import host
 from engine.console_settings import ConsoleSettings
 from engine.engine import Engine, EngineError, EngineOptions
 from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
+from engine.lab.provider import Provider
 from engine.settings import Settings
 from engine.xdp import Loading
 from souppp_tui import headless
@@ -23,41 +24,46 @@ EXIT_FAILED = 1
 LAB_SESSIONS = 8
 
 
-def run(options: argparse.Namespace, settings: Settings, leaving: threading.Event, loading: Loading) -> int:
+def run(
+    options: argparse.Namespace,
+    settings: Settings,
+    leaving: threading.Event,
+    loading: Loading,
+    provider: Provider | None,
+) -> int:
     """Run until the operator leaves, `leaving` is set or the work is done; returns the exit code.
 
-    `loading` is the XDP program on its way. Raises CannotRunError.
+    `loading` is the XDP program on its way, `provider` the lab's if there is to be a lab. Raises CannotRunError.
     """
     missing = host.missing_capabilities(namespaces=options.lab)
     if missing:
         raise CannotRunError(f"needs to run as root, or with {', '.join(missing)}.")
     try:
         host.check_tun()
-        work = _run_lab if options.lab else _run_card
-        return work(options, settings, leaving, loading)
+        if provider is not None:
+            return _run_lab(options, settings, leaving, loading, Lab(provider))
+        return _run_card(options, settings, leaving, loading)
     except (EngineError, LabError, host.HostError) as error:
         raise CannotRunError(str(error)) from None
 
 
-def _run_lab(options: argparse.Namespace, settings: Settings, leaving: threading.Event, loading: Loading) -> int:
-    lab = Lab()
-    try:
-        if options.config is None:
-            settings = Settings(sessions=lab_sessions(options.sessions or LAB_SESSIONS))
-        engine_options = EngineOptions(
-            generic=options.generic,
-            busy_poll=options.busy_poll,
-            lab=True,
-            capture=options.capture,
-            command_prefix=lab.command_prefix,
-            try_url=URL,
-        )
-        if not options.headless:
-            import_module("souppp_tui.app")  # takes long: meanwhile the concentrator starts
-        lab.wait_ready()
-        return _run_engine(Engine(CARD, settings, engine_options, loading), options, settings.console, leaving)
-    finally:
-        lab.close()
+def _run_lab(
+    options: argparse.Namespace, settings: Settings, leaving: threading.Event, loading: Loading, lab: Lab
+) -> int:
+    if options.config is None:
+        settings = Settings(sessions=lab_sessions(options.sessions or LAB_SESSIONS))
+    engine_options = EngineOptions(
+        generic=options.generic,
+        busy_poll=options.busy_poll,
+        lab=True,
+        capture=options.capture,
+        command_prefix=lab.command_prefix,
+        try_url=URL,
+    )
+    if not options.headless:
+        import_module("souppp_tui.app")  # takes long: meanwhile the concentrator starts
+    lab.wait_ready()
+    return _run_engine(Engine(CARD, settings, engine_options, loading), options, settings.console, leaving)
 
 
 def _run_card(options: argparse.Namespace, settings: Settings, leaving: threading.Event, loading: Loading) -> int:

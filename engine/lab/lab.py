@@ -6,13 +6,12 @@ Both namespaces are anonymous and held by processes alone, so that nothing is le
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from engine.lab.server import LabOrder
+from engine.lab.provider import LabError as LabError
+from engine.lab.provider import Provider
 from engine.netns import unshare_net
 from engine.settings import SessionSettings
 
@@ -21,32 +20,19 @@ QUEUES = 2
 URL = "http://100.64.0.1/"
 
 
-class LabError(Exception):
-    """The lab can't be set up: one line for the operator."""
-
-
 class Lab:
     """A running lab. Making one moves the calling thread, and all it starts from now on, into the lab's network."""
 
-    def __init__(self, order: LabOrder | None = None, queues: int = QUEUES) -> None:
+    def __init__(self, provider: Provider, queues: int = QUEUES) -> None:
         """Set everything up but don't wait for the concentrator. Raises LabError."""
-        order = order or LabOrder()
+        self._provider = provider
         try:
             unshare_net()
         except OSError as error:
             raise LabError(f"The lab needs a network namespace, which root may make: {error.strerror}.") from None
-        self._provider = subprocess.Popen(
-            [sys.executable, "-m", "engine.lab.server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            start_new_session=True,
-        )
-        self._say(order.to_json())
-        self._expect("unshared")
-        self._lay_cable(order.card, queues)
-        self._say("go")
+        provider.wait_unshared()
+        self._lay_cable(provider.order.card, queues)
+        provider.take_card()
 
     @property
     def command_prefix(self) -> str:
@@ -55,41 +41,22 @@ class Lab:
 
     def wait_ready(self) -> None:
         """Return when the concentrator answers; raises LabError if it can't be started."""
-        self._expect("ready")
-
-    def close(self) -> None:
-        """End the provider, and all it has."""
-        assert self._provider.stdin is not None
-        self._provider.stdin.close()
-        try:
-            self._provider.wait(5)
-        except subprocess.TimeoutExpired:
-            self._provider.kill()
-            self._provider.wait()
+        self._provider.wait_ready()
 
     def _lay_cable(self, far_end: str, queues: int) -> None:
+        namespace = f"/proc/{self._provider.pid}/ns/net"
         try:
             with IPRoute() as route:
                 ends = {"num_tx_queues": queues, "num_rx_queues": queues}
-                peer = {"ifname": far_end, "net_ns_fd": f"/proc/{self._provider.pid}/ns/net", **ends}
+                peer = {"ifname": far_end, "net_ns_fd": namespace, **ends}
                 route.link("add", ifname=CARD, kind="veth", peer=peer, **ends)
                 for name in (CARD, "lo"):
                     route.link("set", index=route.link_lookup(ifname=name)[0], state="up")
-            with IPRoute(netns=f"/proc/{self._provider.pid}/ns/net") as route:
+            with IPRoute(netns=namespace) as route:
                 for name in (far_end, "lo"):
                     route.link("set", index=route.link_lookup(ifname=name)[0], state="up")
         except NetlinkError as error:
             raise LabError(f"The lab's cable can't be laid: {error}.") from None
-
-    def _say(self, line: str) -> None:
-        assert self._provider.stdin is not None
-        self._provider.stdin.write(line + "\n")
-
-    def _expect(self, word: str) -> None:
-        assert self._provider.stdout is not None
-        line = self._provider.stdout.readline().strip()
-        if line != word:
-            raise LabError(line.removeprefix("error: ") or "The lab's concentrator ended unexpectedly.")
 
 
 def lab_sessions(count: int, password: str = "lab") -> tuple[SessionSettings, ...]:

@@ -1,21 +1,13 @@
-"""The lab's provider, a process of its own in a network namespace of its own.
-
-Run as `python -m engine.lab.server` with a `LabOrder` as JSON on its first line of standard input. It answers on
-standard output with `unshared` (its namespace is there, now give it the card), then `ready` or `error: …`. It ends when
-its standard input closes, and with it everything that it made.
-"""
+"""The lab's provider at work: the concentrator on its card, and a web server behind it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 from pyroute2 import IPRoute
 
@@ -23,43 +15,16 @@ from engine import host
 from engine.datapath import Datapath, DatapathError, SessionKey
 from engine.datapath.tun import open_tun
 from engine.lab.concentrator import Concentrator, LabSettings, SubscriberEvent
-from engine.netns import unshare_net
+from engine.lab.provider import LabOrder
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, LinkEnded
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.settings import AuthMethod
-from engine.xdp import XdpError, XdpProgram
+from engine.xdp import Loading, XdpError, XdpProgram
 
 DEVICE = "subscribers"
 """The provider's end of all sessions: one TUN device, its packets sorted to sessions by address."""
 TICK = 2.0
 CHUNK = bytes(1 << 16)
-
-
-@dataclass(frozen=True, slots=True)
-class LabOrder:
-    """What the lab's concentrator is to be; all of it JSON."""
-
-    card: str = "provider"
-    name: str = "souppp-lab"
-    password: str = "lab"
-    auth: tuple[str, ...] = ("chap", "pap", "mschapv2")
-    network: str = "100.64.0.0/16"
-    services: tuple[str, ...] = ()
-    max_sessions: int = 16384
-    max_payload: int = 1492
-
-    def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, line: str) -> LabOrder:
-        """The reverse."""
-        values: dict[str, Any] = json.loads(line)
-        for key, value in values.items():
-            if isinstance(value, list):
-                values[key] = tuple(value)
-        return cls(**values)
 
 
 def lab_settings(order: LabOrder) -> LabSettings:
@@ -81,12 +46,12 @@ def lab_settings(order: LabOrder) -> LabSettings:
 class Server:
     """The concentrator on its card."""
 
-    def __init__(self, order: LabOrder, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, order: LabOrder, loop: asyncio.AbstractEventLoop, loading: Loading) -> None:
         """Take the card. Raises HostError, XdpError or DatapathError."""
         card = host.card(order.card)
         self._loop = loop
         self._concentrator = Concentrator(lab_settings(order), card.mac, os.urandom)
-        self._program = XdpProgram.attach(order.card, card.queues)
+        self._program = XdpProgram.attach(order.card, card.queues, loading=loading)
         self._datapath = Datapath(order.card, card.queues, self._program.xsk_map_fd)
         self._tun = open_tun(DEVICE)
         self._datapath.open_routed_egress(self._tun)
@@ -203,20 +168,16 @@ class WebServer(ThreadingHTTPServer):
         """A caller that hangs up in the middle is no news."""
 
 
-def main() -> None:
-    """Run the provider until standard input closes."""
-    order = LabOrder.from_json(sys.stdin.readline())
-    unshare_net()
-    print("unshared", flush=True)
-    sys.stdin.readline()
+def serve(order: LabOrder, loading: Loading) -> int:
+    """Answer on the card until standard input closes; returns the process's exit code."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        server = Server(order, loop)
+        server = Server(order, loop, loading)
         web = WebServer((server.address, 80), Page)
     except (host.HostError, XdpError, DatapathError, OSError) as error:
         print(f"error: {error}", flush=True)
-        sys.exit(1)
+        return 1
     threading.Thread(target=web.serve_forever, daemon=True).start()
     loop.add_reader(sys.stdin, loop.stop)
     print("ready", flush=True)
@@ -224,7 +185,4 @@ def main() -> None:
         loop.run_forever()
     finally:
         server.close()
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -255,11 +257,11 @@ def test_a_fault_in_one_session_is_told_and_stops_no_other(monkeypatch: pytest.M
 def test_the_concentrator_dies_and_comes_back() -> None:
     with provider() as far, dialling([session(f"s{n}") for n in range(5)]) as engine:
         wait_up(engine)
-        far.process.send_signal(19)
+        os.kill(far.pid, signal.SIGSTOP)
         try:
             until(lambda: events(engine, "session-down"), "that it is noticed")
         finally:
-            far.process.send_signal(18)
+            os.kill(far.pid, signal.SIGCONT)
         wait_up(engine)
         assert {event.name for event in events(engine, "session-down")} <= {f"s{n}" for n in range(5)}
         assert "echo" in events(engine, "session-down")[0].text.lower()
@@ -272,11 +274,11 @@ def test_leaving_while_the_concentrator_is_silent_still_says_goodbye(tmp_path: P
     """The Terminate-Requests stay without an answer; then the PADTs go out and the engine ends."""
     with provider() as far, dialling([session("one"), session("two")], capture=tmp_path / "capture") as engine:
         wait_up(engine)
-        far.process.send_signal(19)
+        os.kill(far.pid, signal.SIGSTOP)
         try:
             engine.stop()
         finally:
-            far.process.send_signal(18)
+            os.kill(far.pid, signal.SIGCONT)
     shown = run("tcpdump", "-nr", tmp_path / "capture")
     assert shown.count("PADT") == 2
     assert shown.rindex("Term-Request") < shown.index("PADT")

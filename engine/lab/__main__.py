@@ -1,0 +1,30 @@
+"""The provider's process, run as `python -m engine.lab`; what it says and hears is in `engine.lab.provider`."""
+
+from __future__ import annotations
+
+import sys
+
+from engine.lab.provider import LabOrder
+from engine.netns import unshare_net
+from engine.xdp import Loading, XdpError
+
+
+def main() -> int:
+    """Run the provider until standard input closes."""
+    order = LabOrder.from_json(sys.stdin.readline())
+    try:
+        unshare_net()
+        print("unshared", flush=True)
+        loading = Loading()
+    except (OSError, XdpError) as error:
+        print(f"error: {error}", flush=True)
+        return 1
+    # Takes long to import: the XDP program is compiled meanwhile.
+    from engine.lab.server import serve
+
+    sys.stdin.readline()
+    return serve(order, loading)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
