@@ -30,8 +30,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from engine.datapath import Datapath, SessionKey  # noqa: E402
+from engine.datapath import Datapath  # noqa: E402
 from engine.datapath.tun import open_tun  # noqa: E402
+from engine.wire.keys import FourKeys  # noqa: E402
 from engine.xdp import HEADERS, XdpProgram  # noqa: E402
 
 LOAD = ROOT / "build" / "load"
@@ -221,7 +222,7 @@ class UserSpace(Rig):
                 self.stack.callback(os.close, fd)
                 lines.append(f"link set soup{number} mtu {MTU} up")
                 lines.append(f"addr add {session_address(number)} peer {SERVER} dev soup{number}")
-                self.datapath.add_session(number, SessionKey(own, peer, number + 1), fd, MTU)
+                self.datapath.add_session(number, FourKeys(own, peer, number + 1), fd, MTU)
         run("ip", "-n", self.near, "-batch", "-", input="\n".join(lines))
 
     def cpu(self) -> float:

@@ -34,8 +34,9 @@ from engine.pcapng import CaptureError
 from engine.port import Port
 from engine.ppp.link import Ipv4Opened
 from engine.roster import MAX_SESSIONS, Roster
-from engine.session import Ended, FourKeys, PppoeOpened, Session, SessionEvent
+from engine.session import Ended, PppoeOpened, Session, SessionEvent
 from engine.settings import SessionSettings, Settings
+from engine.wire.keys import FourKeys
 from engine.wiring import Wiring
 from engine.xdp import Loading, XdpError
 
@@ -218,6 +219,10 @@ class Core:
         self.tell(Severity.INFO, "card-ready", f"{self._ifname} is ready: {how}.")
         if port.notice:
             self.tell(Severity.WARNING, "card-notice", port.notice)
+        tagged = any(settings.vlans for settings in self._settings.sessions)
+        if tagged and card.strips_vlan_tags:
+            text = f"{self._ifname} may take VLAN tags off before they can be seen. If tagged sessions get no answer:"
+            self.tell(Severity.WARNING, "vlan-offload", f"{text} `ethtool -K {self._ifname} rxvlan off`.")
 
     def _detach(self) -> None:
         """Give the card back."""

@@ -16,11 +16,12 @@ from engine.api import SessionState
 from engine.ending import End, EndKind
 from engine.pppoe.client import KEY_SIZE
 from engine.redial import is_loss, pause
-from engine.session import Ended, FourKeys, PppoeOpened, Session, SessionEvent, StateChanged
+from engine.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.settings import DialSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.errors import WireError
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
+from engine.wire.keys import FourKeys
 from engine.wire.pppoe import Code, PppoePacket, TagType
 
 ON_THE_WAY = frozenset(

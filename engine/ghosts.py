@@ -20,9 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 from zlib import crc32
 
-from engine.session import FourKeys
 from engine.wire import ethernet, pppoe
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, EthernetFrame, VlanTag
+from engine.wire.keys import FourKeys
 from engine.wire.pppoe import PppoePacket
 
 SLACK = 4096

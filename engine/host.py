@@ -94,6 +94,8 @@ class Card:
     tx_queues: int
     driver: str
     """The kernel driver's name, or empty."""
+    strips_vlan_tags: bool
+    """Whether it may take VLAN tags off received frames, into notes of the driver that no XDP program can read."""
 
     @property
     def queues(self) -> int:
@@ -119,12 +121,16 @@ def card(name: str) -> Card:
     if len(link.mac) != 6 or not any(link.mac):
         raise HostError(f"{name} is no Ethernet card.")
     rx, tx = _channels(name) or (link.rx_queues, link.tx_queues)
-    return Card(name, link.index, link.mac, link.mtu, link.up, link.carrier, rx, tx, _driver(name))
+    return Card(
+        name, link.index, link.mac, link.mtu, link.up, link.carrier, rx, tx, _driver(name), _strips_vlan_tags(name)
+    )
 
 
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GDRVINFO = 0x03
 _ETHTOOL_GCHANNELS = 0x3C
+_ETHTOOL_GFLAGS = 0x25
+_ETH_FLAG_RXVLAN = 1 << 8
 
 
 def _ethtool(name: str, command: int, size: int) -> bytes | None:
@@ -146,6 +152,11 @@ def _channels(name: str) -> tuple[int, int] | None:
         return None
     *_, rx, tx, _, combined = struct.unpack("=9I", answer)
     return (rx + combined, tx + combined) if rx + combined and tx + combined else None
+
+
+def _strips_vlan_tags(name: str) -> bool:
+    answer = _ethtool(name, _ETHTOOL_GFLAGS, 8)
+    return answer is not None and bool(struct.unpack_from("=II", answer)[1] & _ETH_FLAG_RXVLAN)
 
 
 def _driver(name: str) -> str:

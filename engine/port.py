@@ -6,9 +6,9 @@ from array import array
 from contextlib import ExitStack
 
 from engine.api import QueueView
-from engine.datapath import Datapath, SessionKey
+from engine.datapath import Datapath
 from engine.host import Card, Promiscuous
-from engine.session import FourKeys
+from engine.wire.keys import FourKeys
 from engine.xdp import Loading, XdpProgram
 
 
@@ -39,8 +39,7 @@ class Port:
     def plug(self, number: int, keys: FourKeys, fd: int, mtu: int) -> None:
         """Let a session's packets flow to and from `fd`; with -1 only make it known. Replaces what was there."""
         self.unplug(number)
-        key = SessionKey(keys.own_mac, keys.peer_mac, keys.session_id, keys.vlans)
-        self.datapath.add_session(number, key, fd, mtu)
+        self.datapath.add_session(number, keys, fd, mtu)
         self._plugged.add(number)
 
     def unplug(self, number: int) -> None:

@@ -47,8 +47,8 @@ from engine.wire.ethernet import (
     ETH_PPPOE_DISCOVERY,
     ETH_PPPOE_SESSION,
     EthernetFrame,
-    VlanTag,
 )
+from engine.wire.keys import FourKeys
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket, TagType
 
@@ -58,16 +58,6 @@ ECHOES = 10
 """Echoes kept for it, apart from the rest: a session that has been up for long would show nothing else."""
 SETUP_LIMIT = 120.0
 """Seconds from the PADS to an address: each step has its timers, but a peer can answer for ever and never agree."""
-
-
-@dataclass(frozen=True, slots=True)
-class FourKeys:
-    """What tells one PPPoE session from every other: its place on the line and its number (RFC 2516 section 4)."""
-
-    own_mac: bytes
-    peer_mac: bytes
-    session_id: int
-    vlans: tuple[VlanTag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

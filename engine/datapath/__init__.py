@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 
-from engine.wire.ethernet import VlanTag
+from engine.wire.keys import FourKeys
 
 LIBRARY = Path(__file__).resolve().parents[2] / "build" / "libsouppp.so"
 
@@ -30,19 +30,6 @@ _EGRESS_NONE, _EGRESS_OWN, _EGRESS_ROUTED = range(3)
 
 class DatapathError(Exception):
     """One line for the operator: what could not be done and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionKey:
-    """What tells a session's frames from all others."""
-
-    own_mac: bytes
-    """6 octets."""
-    peer_mac: bytes
-    """6 octets."""
-    session_id: int
-    vlans: tuple[VlanTag, ...] = ()
-    """Outer tag first. Incoming frames match by TPID and VLAN id; outgoing ones bear the priority too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +187,7 @@ class Datapath:
         taken: int = self._library.souppp_send_control(self._handle, b"".join(frames), ends.buffer_info()[0], len(ends))
         return taken
 
-    def add_session(self, slot: int, key: SessionKey, egress_fd: int, mtu: int) -> None:
+    def add_session(self, slot: int, key: FourKeys, egress_fd: int, mtu: int) -> None:
         """Lets a session's IP packets, of up to `mtu` octets, flow to and from `egress_fd`, which is non-blocking.
 
         With -1 for the descriptor the session is only made known: its control frames come before strangers'.
@@ -209,7 +196,7 @@ class Datapath:
         self._add(slot, key, mtu, egress=_EGRESS_OWN if egress_fd >= 0 else _EGRESS_NONE, fd=egress_fd)
 
     def add_routed_session(
-        self, slot: int, key: SessionKey, mtu: int, *, ipv4: bytes = bytes(4), ipv6_prefix: bytes = bytes(8)
+        self, slot: int, key: FourKeys, mtu: int, *, ipv4: bytes = bytes(4), ipv6_prefix: bytes = bytes(8)
     ) -> None:
         """Like `add_session`, but through the descriptor of `open_routed_egress`.
 
@@ -223,7 +210,7 @@ class Datapath:
     def _add(
         self,
         slot: int,
-        key: SessionKey,
+        key: FourKeys,
         mtu: int,
         *,
         egress: int,

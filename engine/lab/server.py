@@ -12,13 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pyroute2 import IPRoute
 
 from engine import host
-from engine.datapath import Datapath, DatapathError, SessionKey
+from engine.datapath import Datapath, DatapathError
 from engine.datapath.tun import open_tun
 from engine.lab.concentrator import Concentrator, LabSettings, SubscriberEvent
 from engine.lab.provider import LabOrder
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, LinkEnded
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.settings import AuthMethod
+from engine.wire.keys import FourKeys
 from engine.xdp import Loading, XdpError, XdpProgram
 
 DEVICE = "subscribers"
@@ -118,7 +119,7 @@ class Server:
             case Ipv4Opened():
                 slot = self._free_slots.pop()
                 self._slots[event.session_id] = slot
-                key = SessionKey(self._concentrator.mac, event.peer.mac, event.session_id, event.peer.vlans)
+                key = FourKeys(self._concentrator.mac, event.peer.mac, event.session_id, event.peer.vlans)
                 self._datapath.add_routed_session(slot, key, event.mtu, ipv4=event.grant.client.packed)
             case Ipv4Closed() | LinkEnded() if event.session_id in self._slots:
                 slot = self._slots.pop(event.session_id)

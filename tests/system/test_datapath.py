@@ -14,8 +14,9 @@ from select import select
 
 import pytest
 
-from engine.datapath import BATCH_FRAMES, Datapath, DatapathError, SessionKey
+from engine.datapath import BATCH_FRAMES, Datapath, DatapathError
 from engine.wire.ethernet import VlanTag
+from engine.wire.keys import FourKeys
 
 from .line import NEAR, QUEUES, namespace, needs_root, open_descriptors, run, until
 from .rig import LCP_ECHO, MTU, OWN, PEER, STRANGER, VLANS, Rig, ipv4, ipv6, open_rig, padded, padi, ppp, pppoe, tags
@@ -83,7 +84,7 @@ def test_farewells_leave_before_the_queues_close(rig: Rig) -> None:
 @pytest.mark.parametrize("compressed", [False, True], ids=["two octets", "one octet"])
 def test_downlink(rig: Rig, vlans: tuple[VlanTag, ...], compressed: bool) -> None:
     fd, inside = rig.tun("soup0", mtu=1500)
-    rig.datapath.add_session(3, SessionKey(OWN, PEER, 1, vlans), fd, 1500)
+    rig.datapath.add_session(3, FourKeys(OWN, PEER, 1, vlans), fd, 1500)
     packets = [ipv4(b""), ipv4(), ipv4(bytes(1500 - 28)), ipv6(b""), ipv6()]
     for packet in packets:
         rig.wire.send(padded(pppoe(ppp(packet)[compressed:], vlans=vlans)) + b"trailer")
@@ -96,7 +97,7 @@ def test_downlink(rig: Rig, vlans: tuple[VlanTag, ...], compressed: bool) -> Non
 @over_vlans
 def test_uplink(rig: Rig, vlans: tuple[VlanTag, ...]) -> None:
     fd, inside = rig.tun("soup0", mtu=1500)
-    rig.datapath.add_session(1, SessionKey(OWN, PEER, 0xABCD, vlans), fd, 1500)
+    rig.datapath.add_session(1, FourKeys(OWN, PEER, 0xABCD, vlans), fd, 1500)
     packets = [ipv4(b""), ipv4(bytes(1500 - 28)), ipv6(b"")]
     for packet in packets:
         inside.send(packet)
@@ -109,7 +110,7 @@ def test_uplink(rig: Rig, vlans: tuple[VlanTag, ...]) -> None:
 
 def test_a_packet_longer_than_the_mtu_is_not_sent(rig: Rig) -> None:
     fd, inside = rig.tun("soup0", mtu=1500)
-    rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), fd, 1400)
+    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), fd, 1400)
     inside.send(ipv4(bytes(1373)))
     assert until(lambda: rig.counters().drops["too_long"] == 1)
     inside.send(ipv4(bytes(1372)))
@@ -122,7 +123,7 @@ def test_a_socket_pair_does_as_an_egress(rig: Rig) -> None:
     with ours, theirs:
         theirs.setblocking(False)
         ours.settimeout(5)
-        rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), theirs.fileno(), MTU)
+        rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), theirs.fileno(), MTU)
         rig.wire.send(padded(pppoe(ppp(ipv4()))))
         assert ours.recv(2000) == ipv4()
         ours.send(ipv6())
@@ -158,8 +159,8 @@ HOSTILE = {
 
 def test_hostile_frames_are_counted_and_reach_nobody(rig: Rig) -> None:
     fd, inside = rig.tun("soup0")
-    rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), fd, MTU)
-    rig.datapath.add_session(1, SessionKey(OWN, PEER, 9), -1, MTU)
+    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(1, FourKeys(OWN, PEER, 9), -1, MTU)
     for name, (frame, reason) in HOSTILE.items():
         before = rig.counters()
         rig.wire.send(frame)
@@ -175,7 +176,7 @@ def test_hostile_frames_are_counted_and_reach_nobody(rig: Rig) -> None:
 def test_every_frame_is_accounted_for(rig: Rig, seed: int) -> None:
     chance = random.Random(seed)
     fd, _ = rig.tun("soup0")
-    rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), fd, MTU)
     good = [padded(pppoe(ppp(ipv4(flow=flow)))) for flow in range(50)]
     bad = [frame for frame, _ in HOSTILE.values()]
     control = [padded(padi()), padded(pppoe(LCP_ECHO)), padded(pppoe(LCP_ECHO, session_id=77))]
@@ -207,7 +208,7 @@ def test_every_frame_is_accounted_for(rig: Rig, seed: int) -> None:
 
 
 def test_a_flood_of_strangers_cannot_take_the_keepalives(rig: Rig) -> None:
-    rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), -1, MTU)
+    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), -1, MTU)
     junk, sent = padi(text=struct.pack("!HH", 0x0101, 1400) + bytes(1400)), 0
     while rig.counters().drops["control_full"] == 0 and sent < 20000:
         rig.wire.send(junk)
@@ -225,7 +226,7 @@ def test_a_flood_of_strangers_cannot_take_the_keepalives(rig: Rig) -> None:
 def test_counters_of_a_slot_go_on_when_its_session_comes_back(rig: Rig) -> None:
     fd, inside = rig.tun("soup0")
     for round_number in (1, 2):
-        key = SessionKey(OWN, PEER, round_number)
+        key = FourKeys(OWN, PEER, round_number)
         rig.datapath.add_session(0, key, fd, MTU)
         rig.wire.send(padded(pppoe(ppp(ipv4()), session_id=round_number)))
         assert inside.wait_for(lambda seen: True) == ipv4()
@@ -234,14 +235,14 @@ def test_counters_of_a_slot_go_on_when_its_session_comes_back(rig: Rig) -> None:
 
 
 def test_what_cannot_be_added_or_removed(rig: Rig) -> None:
-    key = SessionKey(OWN, PEER, 1)
+    key = FourKeys(OWN, PEER, 1)
     rig.datapath.add_session(0, key, -1, MTU)
     for attempt in (
-        lambda: rig.datapath.add_session(0, SessionKey(OWN, PEER, 2), -1, MTU),
+        lambda: rig.datapath.add_session(0, FourKeys(OWN, PEER, 2), -1, MTU),
         lambda: rig.datapath.add_session(1, key, -1, MTU),
-        lambda: rig.datapath.add_session(256, SessionKey(OWN, PEER, 2), -1, MTU),
-        lambda: rig.datapath.add_session(1, SessionKey(OWN, PEER, 2), 9999, MTU),
-        lambda: rig.datapath.add_routed_session(1, SessionKey(OWN, PEER, 2), MTU, ipv4=b"\x0a\0\0\1"),
+        lambda: rig.datapath.add_session(256, FourKeys(OWN, PEER, 2), -1, MTU),
+        lambda: rig.datapath.add_session(1, FourKeys(OWN, PEER, 2), 9999, MTU),
+        lambda: rig.datapath.add_routed_session(1, FourKeys(OWN, PEER, 2), MTU, ipv4=b"\x0a\0\0\1"),
         lambda: rig.datapath.remove_session(1),
         lambda: rig.datapath.remove_session(256),
     ):
@@ -256,11 +257,11 @@ def test_routed_sessions_share_a_device(rig: Rig) -> None:
     rig.datapath.open_routed_egress(fd)
     vlans = VLANS["QinQ"]
     rig.datapath.add_routed_session(
-        0, SessionKey(OWN, PEER, 1), MTU, ipv4=bytes([10, 0, 0, 1]), ipv6_prefix=b"\x20\1\r\xb8" + bytes(4)
+        0, FourKeys(OWN, PEER, 1), MTU, ipv4=bytes([10, 0, 0, 1]), ipv6_prefix=b"\x20\1\r\xb8" + bytes(4)
     )
-    rig.datapath.add_routed_session(1, SessionKey(OWN, STRANGER, 2, vlans), MTU, ipv4=bytes([10, 0, 0, 2]))
+    rig.datapath.add_routed_session(1, FourKeys(OWN, STRANGER, 2, vlans), MTU, ipv4=bytes([10, 0, 0, 2]))
     with pytest.raises(DatapathError):
-        rig.datapath.add_routed_session(2, SessionKey(OWN, PEER, 3), MTU, ipv4=bytes([10, 0, 0, 2]))
+        rig.datapath.add_routed_session(2, FourKeys(OWN, PEER, 3), MTU, ipv4=bytes([10, 0, 0, 2]))
     wanted: list[tuple[bytes, Callable[[bytes], bytes]]] = [
         (ipv4(dst=bytes([10, 0, 0, 1])), lambda p: pppoe(ppp(p), dst=PEER, src=OWN)),
         (ipv4(dst=bytes([10, 0, 0, 2])), lambda p: pppoe(ppp(p), dst=STRANGER, src=OWN, session_id=2, vlans=vlans)),
@@ -276,7 +277,7 @@ def test_routed_sessions_share_a_device(rig: Rig) -> None:
         rig.wire.send(padded(pppoe(ppp(packet), src=src, session_id=session_id, vlans=tagged)))
         assert inside.wait_for(lambda seen: True) == packet
     rig.datapath.remove_session(0)
-    rig.datapath.add_routed_session(2, SessionKey(OWN, PEER, 3), MTU, ipv4=bytes([10, 0, 0, 1]))
+    rig.datapath.add_routed_session(2, FourKeys(OWN, PEER, 3), MTU, ipv4=bytes([10, 0, 0, 1]))
     inside.send(wanted[0][0])
     assert rig.wire.wait_for(lambda seen: True) == pppoe(ppp(wanted[0][0]), dst=PEER, src=OWN, session_id=3)
     assert list(rig.datapath.traffic(3)[2::4]) == [2, 1, 1]
@@ -310,7 +311,7 @@ def test_sessions_come_and_go_under_load_and_no_packet_goes_astray(rig: Rig) -> 
         for cycle in range(cycles):
             session_id = 1 + cycle % sessions
             outside, egress = pairs[cycle % len(pairs)]
-            rig.datapath.add_session(cycle % 3, SessionKey(OWN, PEER, session_id), egress.fileno(), MTU)
+            rig.datapath.add_session(cycle % 3, FourKeys(OWN, PEER, session_id), egress.fileno(), MTU)
             if cycle % 25 == 0:
                 select([outside], [], [], 0.05)
             outside.send(ipv4(struct.pack("!H", session_id)))
@@ -331,8 +332,8 @@ def test_sessions_come_and_go_under_load_and_no_packet_goes_astray(rig: Rig) -> 
 def test_a_device_that_vanishes_harms_nobody_else(rig: Rig) -> None:
     gone, _ = rig.tun("soup0")
     fd, inside = rig.tun("soup1")
-    rig.datapath.add_session(0, SessionKey(OWN, PEER, 1), gone, MTU)
-    rig.datapath.add_session(2, SessionKey(OWN, PEER, 2), fd, MTU)  # the same worker reads both
+    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), gone, MTU)
+    rig.datapath.add_session(2, FourKeys(OWN, PEER, 2), fd, MTU)  # the same worker reads both
     run("ip", "-n", rig.line.near, "link", "del", "soup0")
     rig.wire.send(padded(pppoe(ppp(ipv4()))))
     assert until(lambda: rig.counters().drops["egress_refused"] == 1)

@@ -47,6 +47,7 @@ def test_card(cable: None) -> None:
         rx_queues=4,
         tx_queues=2,
         driver="veth",
+        strips_vlan_tags=found.strips_vlan_tags,
     )
     assert found.queues == 2
     assert f"{found.index}: va" in ip("-o link")
@@ -54,6 +55,12 @@ def test_card(cable: None) -> None:
     assert (card("va").up, card("va").carrier) == (True, False)
     ip("link set vb up")
     assert card("va").carrier
+
+
+def test_a_card_that_takes_vlan_tags_off_is_known(cable: None) -> None:
+    for word, strips in (("on", True), ("off", False)):
+        run("ethtool", "-K", "va", "rxvlan", word)
+        assert card("va").strips_vlan_tags is strips
 
 
 def test_queues_in_use_can_be_fewer_than_the_driver_has_room_for(cable: None) -> None:

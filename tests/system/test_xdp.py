@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import vlan_offload, xdp, xdp_loader
+from engine import xdp, xdp_loader
 from engine.datapath import Datapath
 from engine.xdp import XdpCounters, XdpError, XdpProgram
 
@@ -213,14 +213,3 @@ def test_the_other_bcc_names_debians_package(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "bcc", types.ModuleType("bcc"))
     with pytest.raises(xdp_loader.LoadError, match=r"python3-bpfcc.*uninstall it"):
         xdp_loader.load(1, str(xdp.SOURCE), str(xdp.HEADERS))
-
-
-def test_a_card_that_takes_vlan_tags_off_is_told_of(line: Line) -> None:
-    with namespace(line.near):
-        run("ip", "netns", "exec", line.near, "ethtool", "-K", NEAR, "rxvlan", "on")
-        assert vlan_offload.notice(NEAR) == (
-            "va may take VLAN tags off before they can be seen: run `ethtool -K va rxvlan off`"
-        )
-        run("ip", "netns", "exec", line.near, "ethtool", "-K", NEAR, "rxvlan", "off")
-        assert vlan_offload.notice(NEAR) == ""
-        assert vlan_offload.notice("absent") == ""

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from engine import ghosts
 from engine.ghosts import GhostError, GhostJournal, padt_frame, replay
-from engine.session import FourKeys
 from engine.wire import ethernet, pppoe
 from engine.wire.ethernet import VlanTag
+from engine.wire.keys import FourKeys
 
 ROOT = Path(__file__).parents[2]
 
@@ -356,7 +356,7 @@ import os, random, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 from engine import ghosts
-from engine.session import FourKeys
+from engine.wire.keys import FourKeys
 ghosts.SLACK = 20
 chance = random.Random(int(sys.argv[2]))
 journal = ghosts.GhostJournal(Path(sys.argv[1]))
@@ -411,7 +411,7 @@ from contextlib import suppress
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 from engine.ghosts import GhostError, GhostJournal
-from engine.session import FourKeys
+from engine.wire.keys import FourKeys
 held = 0
 mark = Path(sys.argv[2])
 end = time.monotonic() + 20

@@ -1,0 +1,19 @@
+"""What tells one PPPoE session from every other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.wire.ethernet import VlanTag
+
+
+@dataclass(frozen=True, slots=True)
+class FourKeys:
+    """A session's place on the line and its number (RFC 2516 section 4): a session id alone is its concentrator's."""
+
+    own_mac: bytes
+    """6 octets, and so has the next."""
+    peer_mac: bytes
+    session_id: int
+    vlans: tuple[VlanTag, ...] = ()
+    """Outer tag first. Frames match by the VLAN ids; outgoing ones bear the priority too."""
