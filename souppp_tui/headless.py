@@ -77,7 +77,7 @@ def run(engine: EngineApi, options: HeadlessOptions, leaving: threading.Event) -
             seen = event.seq
             if event.kind in ("dial-failed", "session-down"):
                 troubles[event.session] = event.text
-        if waiting and (events or time.monotonic() >= deadline):
+        if waiting:
             wanted = [view for view in engine.snapshot().sessions if view.autodial]
             all_up = all(view.state is SessionState.UP for view in wanted)
             if all_up or time.monotonic() >= deadline:

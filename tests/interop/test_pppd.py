@@ -71,7 +71,7 @@ def test_pppd_comes_up_and_carries_traffic(dialled: Callable[..., tuple[Provider
     assert client.exec(f"busybox wget -qO- http://{SERVER}/").strip() == f"Your address is {mine}"
     assert "100.64.0.53" in client.exec("cat /etc/ppp/resolv.conf")
     until(lambda: "fe80::" in client.exec("ip -6 address show dev ppp0"), "pppd's IPv6 address")
-    provider.end()
+    provider.close()
     until(lambda: not client.exec("pidof pppd || true").strip(), "pppd's end after the Terminate-Request")
     assert "LCP terminated by peer" in client.exec("cat /run/messages")
 
