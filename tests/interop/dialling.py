@@ -40,3 +40,13 @@ def pppds(concentrator: Aclab) -> set[str]:
 def wait_pppds(concentrator: Aclab, count: int) -> None:
     """Wait until the concentrator has so many sessions."""
     until(lambda: len(pppds(concentrator)) == count, f"{count} sessions at the concentrator")
+
+
+def wait_refused(program: Program, name: str) -> None:
+    """Wait until a session says that its password was refused.
+
+    Not always at once: now and then rp-pppoe sends its PADT before pppd's refusal has got through.
+    """
+    program.wait_for(
+        lambda said: said.get("event") == "dial-failed" and said["session"] == name and "password" in said["text"]
+    )

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Aclab
-from tests.interop.dialling import HOLD, dial, pings, wait_pppds
+from tests.interop.dialling import HOLD, dial, pings, wait_pppds, wait_refused
 
 
 def test_pap_and_the_limit_of_sessions(aclab: Callable[..., Aclab], tmp_path: Path) -> None:
     server = aclab(AUTH="pap", SESSIONS="2")
     with dial(server.line, tmp_path, "{name: wrong, password: no-such-secret}") as program:
-        assert "refused" in program.event("dial-failed", "wrong")["text"]
+        wait_refused(program, "wrong")
         assert program.end() == 0
     wait_pppds(server, 0)
     with dial(server.line, tmp_path, "{name: not-pap, auth: [chap, mschapv2]}") as program:
@@ -47,7 +47,7 @@ def test_mschapv2(aclab: Callable[..., Aclab], tmp_path: Path) -> None:
     with dial(server.line, tmp_path, "{name: one}\n{name: wrong, password: no-such-secret}") as program:
         program.event("ipv4-up", "one")
         assert program.event("authenticated", "one")["text"].startswith("Authenticated by mschapv2")
-        assert "refused" in program.event("dial-failed", "wrong")["text"]
+        wait_refused(program, "wrong")
         assert pings(server.line, "soup0")
         assert program.end() == 0
 
