@@ -392,7 +392,7 @@ class Session:
             return
         text = pppoe.error_text(pppoe.decode_tags(packet.payload))
         self._record(SeenFrame(now, False, frame))
-        self.lose(now, dismissal(text))
+        self.lose(now, dismissal(text, self.state is SessionState.AUTHENTICATING))
 
     def _give_back(self, outer: EthernetFrame, packet: PppoePacket) -> None:
         """A session opened for a PADR of ours that we didn't take, or don't want any more, would stay as a ghost."""

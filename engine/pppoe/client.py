@@ -104,10 +104,16 @@ def refusal(text: str, where: str) -> End:
     return End(kind, f'The concentrator refused the session in its {where}: "{text}".')
 
 
-def dismissal(text: str | None) -> End:
-    """The end of a session by a PADT, with the text of its error tag if it has one."""
-    kind = EndKind.TOO_MANY if text and speaks_of_limit(text) else EndKind.PEER_ENDED
+def dismissal(text: str | None, authenticating: bool) -> End:
+    """The end of a session by a PADT, with the text of its error tag if it has one.
+
+    While it is `authenticating`, a PADT is a refusal: it may overtake the one in words, on another queue of the card.
+    """
     said = f': "{text}"' if text else ""
+    if authenticating:
+        asked = "The concentrator ended the session during authentication"
+        return End(EndKind.REFUSED, f"{asked} (PADT){said}. Are user name and password right?")
+    kind = EndKind.TOO_MANY if text and speaks_of_limit(text) else EndKind.PEER_ENDED
     return End(kind, f"The concentrator ended the session (PADT){said}.")
 
 

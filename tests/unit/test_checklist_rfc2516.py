@@ -9,10 +9,11 @@ import pytest
 from engine.api import SessionState
 from engine.ending import EndKind
 from engine.ppp.automaton import State
+from engine.ppp.lcp import AUTH_VALUES
 from engine.ppp.link import MtuVerified, Notice
 from engine.pppoe.client import MAX_OFFERS
 from engine.session import PppoeOpened
-from engine.settings import AcFilter, KeepaliveSettings, LineId, SessionSettings
+from engine.settings import AcFilter, AuthMethod, KeepaliveSettings, LineId, SessionSettings
 from engine.wire import control, ethernet, ppp, pppoe
 from engine.wire.control import Code as Lcp
 from engine.wire.control import ControlPacket, LcpOption, Option
@@ -354,6 +355,17 @@ def test_06_a_padt_that_says_why() -> None:
     peer.padt(Tag(TagType.GENERIC_ERROR, b"maintenance"))
     assert [end.kind for end in peer.ends] == [EndKind.PEER_ENDED]
     assert "maintenance" in peer.ends[0].text
+
+
+def test_06_a_padt_during_authentication_is_a_refusal() -> None:
+    """Concentrators send it right after a CHAP Failure, and it may arrive first."""
+    peer = Peer()
+    peer.open_pppoe()
+    peer.open_lcp(AUTH_VALUES[AuthMethod.CHAP])
+    peer.challenge()
+    peer.padt()
+    assert [end.kind for end in peer.ends] == [EndKind.REFUSED]
+    assert "password" in peer.ends[0].text
 
 
 def test_06_a_padt_that_speaks_of_a_limit_slows_the_account() -> None:
