@@ -36,6 +36,7 @@ from engine.ppp.link import Ipv4Opened
 from engine.roster import MAX_SESSIONS, Roster
 from engine.session import Ended, PppoeOpened, Session, SessionEvent
 from engine.settings import SessionSettings, Settings
+from engine.wire.ethernet import format_mac, parse_mac
 from engine.wire.keys import FourKeys
 from engine.wiring import Wiring
 from engine.xdp import Loading, XdpError
@@ -252,7 +253,7 @@ class Core:
         usable = card.up and card.carrier
         was_usable = self.card is not None and self.card.up
         if self._port is not None and _identity(card) != _identity(self._port.card):
-            what = f"it now has {card.queues} queues and the address {card.mac.hex(':')}"
+            what = f"it now has {card.queues} queues and the address {format_mac(card.mac)}"
             self._lose_card(f"{self._ifname} has changed: {what}.", now)
             self._detach()
             was_usable = False
@@ -296,7 +297,7 @@ class Core:
         port = self._port
         self.card = CardView(
             name=self._ifname,
-            mac=card.mac.hex(":"),
+            mac=format_mac(card.mac),
             mtu=card.mtu,
             up=card.up and card.carrier if up is None else up,
             mode=port.mode if port is not None else "",
@@ -510,7 +511,7 @@ class Core:
     def _own_mac(self, settings: SessionSettings) -> bytes:
         """The session's MAC address, which the card will listen to from now on."""
         assert self.card is not None
-        card_mac = bytes.fromhex(self.card.mac.replace(":", ""))
+        card_mac = parse_mac(self.card.mac)
         mac = own_mac(settings, card_mac)
         if mac != card_mac and self._port is not None and self._port.hear_other_macs():
             self.card = replace(self.card, notice=self._port.notice)

@@ -23,7 +23,6 @@ from engine.ppp.ipcp import IpcpClient, Ipv4Agreed
 from engine.ppp.ipv6cp import Ipv6Agreed
 from engine.ppp.lcp import LcpWishes
 from engine.ppp.link import (
-    Authenticated,
     Ipv4Closed,
     Ipv4Opened,
     Ipv6Closed,
@@ -31,8 +30,7 @@ from engine.ppp.link import (
     Link,
     LinkEnded,
     LinkEvent,
-    MtuVerified,
-    Notice,
+    LinkNews,
     Phase,
     PhaseChanged,
     ProtocolMissing,
@@ -82,19 +80,7 @@ class Ended:
     end: End
 
 
-SessionEvent = (
-    StateChanged
-    | PppoeOpened
-    | Authenticated
-    | Ipv4Opened
-    | Ipv4Closed
-    | Ipv6Opened
-    | Ipv6Closed
-    | MtuVerified
-    | ProtocolMissing
-    | Notice
-    | Ended
-)
+SessionEvent = LinkNews | StateChanged | PppoeOpened | Ended
 
 
 @dataclass(frozen=True, slots=True)

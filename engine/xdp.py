@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION
 from engine.xdp_loader import DESCRIPTORS, LOADED
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,7 @@ LOADER = _ROOT / "engine" / "xdp_loader.py"
 LOAD_TIMEOUT = 60.0
 MAX_QUEUES = 128
 
-ETHERTYPES = (0x8863, 0x8864)
+ETHERTYPES = (ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION)
 """What is handed over: PPPoE Discovery and Session (RFC 2516 section 4)."""
 
 # linux/bpf.h and linux/if_link.h

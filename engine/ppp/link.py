@@ -149,18 +149,10 @@ class LinkEnded:
     end: End
 
 
-LinkEvent = (
-    PhaseChanged
-    | Authenticated
-    | Ipv4Opened
-    | Ipv4Closed
-    | Ipv6Opened
-    | Ipv6Closed
-    | MtuVerified
-    | ProtocolMissing
-    | Notice
-    | LinkEnded
-)
+LinkNews = Authenticated | Ipv4Opened | Ipv4Closed | Ipv6Opened | Ipv6Closed | MtuVerified | ProtocolMissing | Notice
+"""What is of interest beyond the session that owns the link."""
+
+LinkEvent = LinkNews | PhaseChanged | LinkEnded
 
 
 class Link:

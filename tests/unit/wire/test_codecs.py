@@ -15,6 +15,7 @@ from engine.wire.errors import Malformed, WireError
 from engine.wire.ethernet import EthernetFrame, VlanTag
 from engine.wire.pppoe import PppoePacket, Tag, TagType
 from engine.wire.text import MAX_TEXT, printable
+from fuzz.targets import DECODERS
 
 octet = st.integers(0, 255)
 word = st.integers(0, 65535)
@@ -27,19 +28,6 @@ frames = st.builds(EthernetFrame, mac, mac, ethertype, junk, vlans)
 tags = st.lists(st.builds(Tag, word.filter(bool), junk), max_size=6).map(tuple)
 options = st.lists(st.builds(Option, octet, st.binary(max_size=253)), max_size=6).map(tuple)
 packets = st.builds(ControlPacket, octet, octet, junk)
-
-DECODERS: tuple[Callable[[bytes], object], ...] = (
-    ethernet.decode,
-    pppoe.decode,
-    pppoe.decode_tags,
-    ppp.decode,
-    control.decode,
-    control.decode_options,
-    auth.decode_pap_request,
-    auth.decode_pap_message,
-    auth.decode_chap_value,
-    printable,
-)
 
 
 @pytest.mark.parametrize("decode", DECODERS, ids=lambda decode: f"{decode.__module__}.{decode.__name__}")
