@@ -69,6 +69,8 @@ class Fleet:
         self._dial = dial
         self._chance = chance
         self._by_place: dict[Place, int] = {}
+        self._parting: dict[Place, int] = {}
+        """Members that have just left their place, and whose farewell has not gone out yet."""
         self._by_key: dict[bytes, int] = {}
         """By how a session's Host-Uniq begins."""
         self._alarms = Alarms(self._due)
@@ -99,6 +101,7 @@ class Fleet:
         self._after(number, member, now)
         self._out += member.session.frames_to_send(now)
         self._talking.pop(number, None)
+        self._parting = {place: who for place, who in self._parting.items() if who != number}
         del self._by_key[member.session.key]
         del self.members[number]
         self._alarms.arm(number)
@@ -199,9 +202,10 @@ class Fleet:
         if discovery and packet.code in (Code.PADO, Code.PADS):
             host_uniq = pppoe.find(pppoe.decode_tags(packet.payload), TagType.HOST_UNIQ)
             return None if host_uniq is None else self._by_key.get(host_uniq[:KEY_SIZE])
-        if outer.ethertype == ETH_PPPOE_SESSION or (discovery and packet.code == Code.PADT):
-            vids = ethernet.vlan_ids(outer.vlans)
-            return self._by_place.get((outer.dst, outer.src, vids, packet.session_id))
+        padt = discovery and packet.code == Code.PADT
+        if padt or outer.ethertype == ETH_PPPOE_SESSION:
+            place = outer.dst, outer.src, ethernet.vlan_ids(outer.vlans), packet.session_id
+            return self._by_place.get(place, self._parting.get(place) if padt else None)
         return None
 
     def next_timer(self) -> float | None:
@@ -227,6 +231,7 @@ class Fleet:
         for number in self._talking:
             out += self.members[number].session.frames_to_send(now)
         self._talking.clear()
+        self._parting.clear()
         return out
 
     def next_event(self) -> tuple[int, SessionEvent] | None:
@@ -260,7 +265,7 @@ class Fleet:
             case PppoeOpened(keys):
                 self._settle_in(number, member, keys, now)
             case Ended(end):
-                self._ended(member, end, now)
+                self._ended(number, member, end, now)
         self._events.append((number, event))
 
     def _settle_in(self, number: int, member: Member, keys: FourKeys, now: float) -> None:
@@ -273,10 +278,12 @@ class Fleet:
             self._after(former, self.members[former], now)
         member.place = place
         self._by_place[place] = number
+        self._parting.pop(place, None)
 
-    def _ended(self, member: Member, end: End, now: float) -> None:
+    def _ended(self, number: int, member: Member, end: End, now: float) -> None:
         if member.place is not None:
             del self._by_place[member.place]
+            self._parting[member.place] = number
             member.place = None
         if member.up_since is not None and now - member.up_since >= self._dial.retry_max:
             member.failures = member.losses = 0

@@ -375,10 +375,15 @@ class Session:
         """The session is over: not one more frame goes out, not even a Terminate-Ack (RFC 2516 section 5.5)."""
         if not self._matches(outer, packet):
             self.counters["discarded: PADT of another session"] += 1
+            self._take_back(outer.src, packet.session_id)
             return
         text = pppoe.error_text(pppoe.decode_tags(packet.payload))
         self._record(SeenFrame(now, False, frame))
         self.lose(now, dismissal(text, self.state is SessionState.AUTHENTICATING))
+
+    def _take_back(self, peer_mac: bytes, session_id: int) -> None:
+        """The end of a session crossed with its PADT: what hasn't gone out of it yet stays here."""
+        self._out = [frame for frame in self._out if _session_of(frame) != (peer_mac, session_id)]
 
     def _give_back(self, outer: EthernetFrame, packet: PppoePacket) -> None:
         """A session opened for a PADR of ours that we didn't take, or don't want any more, would stay as a ghost."""
@@ -527,6 +532,12 @@ class Session:
             self.settings.vlans,
         )
         self._out.append(ethernet.encode(frame))
+
+
+def _session_of(frame: bytes) -> tuple[bytes, int]:
+    """Concentrator and session id of a frame of our own making."""
+    outer = ethernet.decode(frame)
+    return outer.dst, pppoe.decode(outer.payload).session_id
 
 
 _ECHO_CODES = (bytes((ControlCode.ECHO_REQUEST,)), bytes((ControlCode.ECHO_REPLY,)))

@@ -18,8 +18,10 @@ from engine.pppoe.concentrator import ConcentratorSettings
 from engine.redial import RULES, pause
 from engine.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.settings import AcFilter, AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
-from engine.wire import ethernet, pppoe
+from engine.wire import control, ethernet, ppp, pppoe
+from engine.wire.control import ControlPacket
 from engine.wire.ethernet import BROADCAST, ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame, VlanTag
+from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
 AC1 = bytes.fromhex("02acacac0001")
@@ -313,6 +315,27 @@ def test_a_session_number_given_to_another_session_ends_the_former_one_without_a
     assert {field.sid(0), field.sid(1)} == {1, 2}
     packets = [pppoe.decode(ethernet.decode(frame).payload) for frame in sent]
     assert not any(packet.code == Code.PADT for packet in packets)
+
+
+# What crosses
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_padt_takes_back_a_farewell_that_has_not_gone_out_yet(removed: bool) -> None:
+    """RFC 2516 section 5.5: after a PADT no further PPP traffic is allowed, not even a Terminate-Request."""
+    field = Field(2)
+    field.dial_all()
+    field.run(5)
+    sid = field.sid(0)
+    reject = ppp.encode(Protocol.LCP, control.encode(ControlPacket(control.Code.CODE_REJECT, 1, b"\1\1\0\4")))
+    for _ in range(2):
+        field.inject(AC1, own_mac(0), PppoePacket(Code.SESSION, sid, reject))
+    assert field.fleet.members[0].session.state is FAILED
+    if removed:
+        field.fleet.remove(0, field.now)
+    field.inject(AC1, own_mac(0), PppoePacket(Code.PADT, sid, b""))
+    assert removed or field.fleet.frames_to_send(field.now) == []
+    assert field.fleet.members[1].session.state is UP
 
 
 # Commands that cross
