@@ -4,28 +4,31 @@
 
 #include "octets.h"
 
+enum { KEY_VLANS = 16 }; /* in a key, behind the MAC addresses and the session id */
+
 static uint8_t *put16(uint8_t *at, uint32_t value)
 {
     set16(at, value);
     return at + 2;
 }
 
-static void key_set_vlan(struct key *key, uint32_t place, uint16_t tpid, uint16_t tci)
+/* The VLANs of a key are ids one after another. Id 0 names none: such a tag only carries a priority (IEEE 802.1Q section
+ * 6.9), and the next one takes its place. */
+static uint8_t *key_add_vlan(uint8_t *at, uint16_t tci)
 {
-    uint8_t *at = key->octets + 16 + 4 * place;
-
-    put16(put16(at, tpid), tci & 0x0fff);
+    return tci & 0x0fff ? put16(at, tci & 0x0fff) : at;
 }
 
 struct key session_key(const struct session_address *address)
 {
     struct key key = {0};
+    uint8_t *vlan = key.octets + KEY_VLANS;
 
     memcpy(key.octets, address->own_mac, 6);
     memcpy(key.octets + 6, address->peer_mac, 6);
     put16(key.octets + 12, address->session_id);
     for (uint32_t i = 0; i < MAX_VLAN_TAGS && i < address->vlan_count; i++)
-        key_set_vlan(&key, i, address->vlans[i].tpid, address->vlans[i].tci);
+        vlan = key_add_vlan(vlan, address->vlans[i].tci);
     return key;
 }
 
@@ -41,6 +44,7 @@ uint16_t ip_protocol(const uint8_t *packet, uint32_t length)
 enum frame_kind frame_parse(const uint8_t *octets, uint32_t length, struct frame *out)
 {
     const uint8_t *at = octets + 12, *end = octets + length;
+    uint8_t *vlan = out->key.octets + KEY_VLANS;
     uint32_t tags = 0;
     uint16_t ethertype, session_id;
 
@@ -55,7 +59,8 @@ enum frame_kind frame_parse(const uint8_t *octets, uint32_t length, struct frame
             return FRAME_BAD_HEADER;
         if (end - at < 4)
             return FRAME_BAD_LENGTH;
-        key_set_vlan(&out->key, tags++, ethertype, get16(at));
+        vlan = key_add_vlan(vlan, get16(at));
+        tags++;
         ethertype = get16(at + 2);
         at += 4;
     }

@@ -72,6 +72,38 @@ static void round_trip(uint32_t tags)
     CHECK(parse_exact(frame, length, &parsed) == FRAME_BAD_HEADER);
 }
 
+/* A tag with id 0 is a priority and no VLAN, and a TPID tells no VLANs apart; yet tags of any kind are two at most. */
+static void vlan_ids_alone_are_the_key(void)
+{
+    const struct session_address plain = {.session_id = 1};
+    const struct session_address tagged = {.session_id = 1, .vlan_count = 1, .vlans = {{ETHERTYPE_VLAN, 7}}};
+    const struct session_address other = {.session_id = 1, .vlan_count = 2, .vlans = {{ETHERTYPE_VLAN, 7}, {0x8100, 8}}};
+    const struct {
+        const struct session_address *meant;
+        struct session_address seen;
+    } pairs[] = {
+        {&plain, {.session_id = 1, .vlan_count = 1, .vlans = {{ETHERTYPE_VLAN, 0xe000}}}},
+        {&plain, {.session_id = 1, .vlan_count = 2, .vlans = {{ETHERTYPE_SERVICE_VLAN, 0}, {ETHERTYPE_VLAN, 0xf000}}}},
+        {&tagged, {.session_id = 1, .vlan_count = 2, .vlans = {{ETHERTYPE_VLAN, 0xe000}, {ETHERTYPE_VLAN, 7}}}},
+        {&tagged, {.session_id = 1, .vlan_count = 2, .vlans = {{ETHERTYPE_VLAN, 7}, {ETHERTYPE_SERVICE_VLAN, 0x1000}}}},
+        {&tagged, {.session_id = 1, .vlan_count = 1, .vlans = {{ETHERTYPE_SERVICE_VLAN, 0xf007}}}},
+        {&other, {.session_id = 1, .vlan_count = 2, .vlans = {{ETHERTYPE_SERVICE_VLAN, 7}, {ETHERTYPE_VLAN, 0x2008}}}},
+    };
+    uint8_t frame[128];
+    struct frame parsed;
+
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        struct key meant = session_key(pairs[i].meant), key = session_key(&pairs[i].seen);
+        uint32_t length = build(&pairs[i].seen, frame);
+
+        CHECK(frame_parse(frame, length, &parsed) == FRAME_DATA);
+        CHECK(memcmp(&parsed.key, &meant, sizeof meant) == 0);
+        CHECK(memcmp(&key, &meant, sizeof meant) == 0);
+    }
+    memmove(frame + 16, frame + 12, sizeof frame - 16); /* one tag more */
+    CHECK(frame_parse(frame, sizeof frame, &parsed) == FRAME_BAD_HEADER);
+}
+
 static void random_frames(void)
 {
     static const uint8_t likely[] = {0x81, 0x00, 0x88, 0xa8, 0x88, 0x63, 0x88, 0x64, 0x11, 0x00, 0x21, 0x57, 0xc0};
@@ -102,6 +134,7 @@ int main(void)
 {
     for (uint32_t tags = 0; tags <= MAX_VLAN_TAGS; tags++)
         round_trip(tags);
+    vlan_ids_alone_are_the_key();
     random_frames();
     return 0;
 }

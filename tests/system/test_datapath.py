@@ -15,7 +15,7 @@ from select import select
 import pytest
 
 from engine.datapath import BATCH_FRAMES, Datapath, DatapathError
-from engine.wire.ethernet import VlanTag
+from engine.wire.ethernet import VlanTag, vlan_ids
 from engine.wire.keys import FourKeys
 
 from .line import NEAR, QUEUES, namespace, needs_root, open_descriptors, run, until
@@ -92,6 +92,36 @@ def test_downlink(rig: Rig, vlans: tuple[VlanTag, ...], compressed: bool) -> Non
     octets = sum(map(len, packets))
     assert rig.counters().rx_data == len(packets)
     assert list(rig.datapath.traffic(5)) == [0] * 12 + [len(packets), octets, 0, 0] + [0] * 4
+
+
+@pytest.mark.parametrize("way", [0, 1], ids=["data", "control"])
+@pytest.mark.parametrize(
+    ("session", "seen"),
+    [
+        ((), (VlanTag(0, priority=6),)),
+        ((), (VlanTag(0, tpid=0x88A8), VlanTag(0, priority=6))),
+        ((VlanTag(7),), (VlanTag(0, priority=6), VlanTag(7))),
+        ((VlanTag(7),), (VlanTag(7, priority=6), VlanTag(0))),
+        ((VlanTag(7),), (VlanTag(7, tpid=0x88A8, dei=True),)),
+        ((VlanTag(0),), ()),
+    ],
+)
+def test_vlan_ids_alone_tell_vlans_apart(
+    rig: Rig, session: tuple[VlanTag, ...], seen: tuple[VlanTag, ...], way: int
+) -> None:
+    """As for `engine.wire.ethernet.vlan_ids`: a tag with id 0 only carries a priority (IEEE 802.1Q section 6.9)."""
+    assert vlan_ids(session) == vlan_ids(seen)
+    fd, inside = rig.tun("soup0")
+    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1, session), fd, MTU)
+    if way == 0:
+        rig.wire.send(padded(pppoe(ppp(ipv4()), vlans=seen)))
+        assert inside.wait_for(lambda seen: True) == ipv4()
+    else:
+        known, stranger = pppoe(LCP_ECHO, vlans=seen), pppoe(LCP_ECHO, vlans=(VlanTag(9),))
+        rig.wire.send(padded(stranger))
+        rig.wire.send(padded(known))
+        rig.settled(2)
+        assert rig.control(2) == [padded(known), padded(stranger)], "known sessions' frames come first"
 
 
 @over_vlans
