@@ -19,7 +19,7 @@ from engine.options import EngineOptions as EngineOptions
 from engine.settings import SessionSettings, Settings
 from engine.xdp import Loading
 
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.0001
 """Seconds between Python's thread switches: the default of 5 ms would delay the engine beside a busy screen."""
 USUAL_URL = "http://example.com/"
 

@@ -12,30 +12,52 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from souppp_tui import themes
 from souppp_tui.themes import Palette
 from souppp_tui.words import clean
 
 Span = tuple[str, str]
 """A text and its role (`souppp_tui.themes.ROLES`)."""
 
-_NONE = Style()
-
 
 def width_of(spans: Iterable[Span]) -> int:
     """How many columns the spans take."""
-    return sum(cell_len(clean(text)) for text, _ in spans)
+    return sum([_columns(clean(text)) for text, _ in spans])
+
+
+def _columns(text: str) -> int:
+    return len(text) if text.isascii() else cell_len(text)
 
 
 def strip(spans: Iterable[Span], width: int, palette: Palette, over: str = "") -> Strip:
     """One line, exactly `width` wide, with `…` where it was cut; `over` is a role laid over the whole of it."""
-    above = themes.over(palette, over) if over else _NONE
-    line = Strip([Segment(clean(text), palette[role] + above) for text, role in spans if text])
-    if line.cell_length > width > 0:
-        rest = line.crop(width - 1).text
-        mark = "…" if rest.strip() else " "
-        line = Strip([*line.crop(0, width - 1), Segment(mark, palette["dim"] + above)])
-    return line.adjust_cell_length(width, palette["text"] + above).simplify()
+    segments: list[Segment] = []
+    taken = 0
+    for text, role in spans:
+        if text:
+            text = clean(text)
+            taken += _columns(text)
+            _append(segments, text, palette.laid(role, over))
+    if taken > width:
+        return _cut(Strip(segments, taken), width, palette.laid("dim", over))
+    if taken < width:
+        _append(segments, " " * (width - taken), palette.laid("text", over))
+    return Strip(segments, width)
+
+
+def _append(segments: list[Segment], text: str, style: Style) -> None:
+    if segments and segments[-1].style is style:
+        segments[-1] = Segment(segments[-1].text + text, style)
+    else:
+        segments.append(Segment(text, style))
+
+
+def _cut(line: Strip, width: int, style: Style) -> Strip:
+    if width <= 0:
+        return Strip([], 0)
+    rest = line.crop(width - 1).text
+    kept = [*line.crop(0, width - 1)]
+    _append(kept, "…" if rest.strip() else " ", style)
+    return Strip(kept, width)
 
 
 def ends(left: list[Span], right: list[Span], width: int) -> list[Span]:

@@ -11,8 +11,6 @@ from rich.color import Color
 from rich.style import Style
 from textual.theme import Theme
 
-Palette = dict[str, Style]
-
 ROLES = {
     # role: dark, light, high contrast, ansi
     "ground": ("#15171a", "#fbfaf7", "#000000", "default"),
@@ -39,18 +37,33 @@ ROLES = {
 NAMES = ("dark", "light", "contrast", "ansi")
 
 
+class Palette(dict[str, Style]):
+    """The styles of a theme by role."""
+
+    def __init__(self, styles: dict[str, Style]) -> None:
+        super().__init__(styles)
+        self._laid: dict[tuple[str, str], Style] = {}
+        self._same: dict[Style, Style] = {}
+
+    def laid(self, role: str, over: str) -> Style:
+        """A role's style on a line that has the role `over`; equal styles are one object.
+
+        Of `over` the background (or reverse) and weight count, not the colour; it may be empty.
+        """
+        style = self._laid.get((role, over))
+        if style is None:
+            above = self[over] if over else Style()
+            style = self[role] + Style(bgcolor=above.bgcolor, reverse=above.reverse, bold=above.bold)
+            style = self._laid[role, over] = self._same.setdefault(style, style)
+        return style
+
+
 @lru_cache
 def palette(name: str) -> Palette:
     """The styles of a theme by role. Raises KeyError for a name that is not in NAMES."""
     column = {theme: place for place, theme in enumerate(NAMES)}[name]
     ground = Style() if name == "ansi" else Style(bgcolor=ROLES["ground"][column])
-    return {role: ground + Style.parse(styles[column]) for role, styles in ROLES.items()}
-
-
-def over(palette: Palette, role: str) -> Style:
-    """What a role lays over a line: its background (or reverse) and weight, not its colour."""
-    style = palette[role]
-    return Style(bgcolor=style.bgcolor, reverse=style.reverse, bold=style.bold)
+    return Palette({role: ground + Style.parse(styles[column]) for role, styles in ROLES.items()})
 
 
 def theme(name: str) -> Theme:

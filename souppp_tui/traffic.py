@@ -16,6 +16,8 @@ GRAPH_STEP = 5.0
 GRAPH_STEPS = 60
 """The history of all sessions: one snapshot's numbers every 5 s, for 5 minutes."""
 SPARK_STEPS = 120
+BLOCK = 4096
+"""So many numbers of a snapshot are worked on in one go: meanwhile the engine's thread waits for the interpreter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,10 @@ class Meter:
         self.now = 0.0
         """The time of the latest snapshot (`Snapshot.at`)."""
         self._recent: deque[Snapshot] = deque()
+        self._rates: dict[int, Rates] = {}
+        """Those asked for since the latest snapshot."""
+        self._sums: deque[list[int]] = deque()
+        """The numbers of each of them added up over all sessions."""
         self._history: deque[tuple[float, array[int]]] = deque(maxlen=GRAPH_STEPS + 1)
         self.sparks: dict[int, deque[Rates]] = {}
         """The rates of each queue, by queue number, about two a second."""
@@ -46,8 +52,11 @@ class Meter:
         """Add the next snapshot."""
         recent = self._recent
         recent.append(snapshot)
+        self._sums.append(_sums(snapshot.traffic))
+        self._rates.clear()
         while len(recent) > 2 and recent[1].at <= snapshot.at - WINDOW + 0.01:
             recent.popleft()
+            self._sums.popleft()
         self.now = snapshot.at
         if not self._history or snapshot.at - self._history[-1][0] >= GRAPH_STEP - 0.01:
             self._history.append((snapshot.at, snapshot.traffic))
@@ -60,6 +69,12 @@ class Meter:
 
     def rates(self, session: int) -> Rates:
         """The rates of one session; zeros while it is too new to tell."""
+        rates = self._rates.get(session)
+        if rates is None:
+            rates = self._rates[session] = self._work_out(session)
+        return rates
+
+    def _work_out(self, session: int) -> Rates:
         span, first = self._span, session * 4
         if span <= 0:
             return IDLE
@@ -77,15 +92,18 @@ class Meter:
         """How many sessions received anything lately."""
         if self._span <= 0:
             return 0
-        return sum(map(ne, self._recent[0].traffic[::4], self._recent[-1].traffic[::4]))
+        old, new = self._recent[0].traffic, self._recent[-1].traffic
+        return sum(
+            sum(map(ne, old[start : start + BLOCK : 4], new[start : start + BLOCK : 4]))
+            for start in range(0, len(old), BLOCK)
+        )
 
     def total(self) -> Rates:
         """The rates of all sessions together."""
         span = self._span
         if span <= 0:
             return IDLE
-        old, new = self._recent[0].traffic, self._recent[-1].traffic
-        grown = [sum(new[field::4]) - sum(old[field::4]) for field in range(4)]
+        grown = [new - old for old, new in zip(self._sums[0], self._sums[-1], strict=True)]
         return Rates(grown[0] / span, grown[1] * 8 / span, grown[2] / span, grown[3] * 8 / span)
 
     def queue(self, queue: QueueView) -> Rates:
@@ -117,3 +135,12 @@ class Meter:
             received.append((new[first + 1] - old[first + 1]) * 8 / (at - old_at) if known else 0.0)
             sent.append((new[first + 3] - old[first + 3]) * 8 / (at - old_at) if known else 0.0)
         return received, sent
+
+
+def _sums(traffic: array[int]) -> list[int]:
+    sums = [0, 0, 0, 0]
+    for start in range(0, len(traffic), BLOCK):
+        block = traffic[start : start + BLOCK]
+        for field in range(4):
+            sums[field] += sum(block[field::4])
+    return sums

@@ -84,10 +84,14 @@ class _Session(ctypes.Structure):
     ]
 
 
+_BRIEF = ("souppp_receive_control", "souppp_send_control")
+"""They take microseconds and never wait, so the interpreter is kept: to get it back beside a busy screen takes longer."""
+
+
 @cache
 def _library() -> ctypes.CDLL:
     try:
-        library = ctypes.CDLL(str(LIBRARY), use_errno=True)
+        library, holding = ctypes.CDLL(str(LIBRARY), use_errno=True), ctypes.PyDLL(str(LIBRARY))
     except OSError as error:
         raise DatapathError(f"cannot load the C helper ({error}): run `make setup`") from None
     handle, u32 = ctypes.c_void_p, ctypes.c_uint32
@@ -106,8 +110,9 @@ def _library() -> ctypes.CDLL:
         "souppp_queue": (None, [handle, u32, handle]),
     }
     for name, (result, arguments) in signatures.items():
-        function = getattr(library, name)
+        function = getattr(holding if name in _BRIEF else library, name)
         function.restype, function.argtypes = result, arguments
+        setattr(library, name, function)
     return library
 
 

@@ -49,9 +49,11 @@ class Lines(Widget):
         palette = cast(HasPalette, self.app).palette
         strips = [strip(spans, width, palette, self.over) for spans in self._spans]
         before, self._strips = self._strips, strips
-        for y in range(max(len(before), len(strips))):
-            if y >= len(before) or y >= len(strips) or before[y] != strips[y]:
-                self.refresh(Region(0, y, width, 1))
+        rows = range(max(len(before), len(strips)))
+        if changed := [
+            Region(0, y, width, 1) for y in rows if y >= len(before) or y >= len(strips) or before[y] != strips[y]
+        ]:
+            self.refresh(*changed)
 
     def redraw(self) -> None:
         """Draw all of it again: another width, another theme."""
@@ -125,25 +127,24 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
     def repaint(self) -> None:
         """Draw the visible rows and repaint those that differ."""
-        if not self.width:
+        width = self.width
+        if not width:
             return
-        top, before = self.top, self._strips
-        self._strips = {}
-        for y in range(self.height):
-            self._strips[y] = line = self._draw(top + y)
-            if before.get(y) != line:
-                self.refresh(Region(0, y, self.width, 1))
-
-    def _draw(self, row: int) -> Strip:
         palette = cast(HasPalette, self.app).palette
-        spans, over = self._source(row, self.width) if 0 <= row < self.count else ([], "")
-        return strip(spans, self.width, palette, over or self.over)
+        top, before = self.top, self._strips
+        self._strips = {y: self._draw(top + y, width, palette) for y in range(self.height)}
+        if changed := [Region(0, y, width, 1) for y, line in self._strips.items() if before.get(y) != line]:
+            self.refresh(*changed)
+
+    def _draw(self, row: int, width: int, palette: Palette) -> Strip:
+        spans, over = self._source(row, width) if 0 <= row < self.count else ([], "")
+        return strip(spans, width, palette, over or self.over)
 
     def render_line(self, y: int) -> Strip:
         """The row that is at line y of the widget."""
         line = self._strips.get(y)
         if line is None:
-            line = self._strips[y] = self._draw(self.top + y)
+            line = self._strips[y] = self._draw(self.top + y, self.width, cast(HasPalette, self.app).palette)
         return line
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
