@@ -24,7 +24,7 @@ from textual.screen import Screen
 
 from engine.api import EngineApi, Event, SessionView
 from engine.settings import SessionSettings
-from souppp_tui import themes, words
+from souppp_tui import eventlines, masking, themes
 from souppp_tui.actions import BY_NAME, Action, clash, signs
 from souppp_tui.columns import COLUMNS
 from souppp_tui.model import EventLog, Model
@@ -127,7 +127,7 @@ class Console(App[None], inherit_bindings=False):
             return
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.writelines(f"{event_text(event)}\n" for event in events)
+                file.writelines(f"{eventlines.text(event)}\n" for event in events)
         except OSError as error:
             self.options = replace(self.options, event_file=None)
             self.say(f"Events are no longer written to {path}: {error.strerror}.", "failed")
@@ -192,33 +192,17 @@ class Console(App[None], inherit_bindings=False):
 
     def mask(self, view: SessionView) -> SessionView:
         """The session as it may be shown."""
-        if not self.masked:
-            return view
-        hide = words.mask_addresses
-        return replace(
-            view,
-            name=f"session {view.id + 1}",
-            user="•••",
-            reason=self.mask_text(view.reason, view.id),
-            ipv4=view.ipv4 and hide(view.ipv4),
-            ipv4_peer=view.ipv4_peer and hide(view.ipv4_peer),
-            dns=tuple(map(hide, view.dns)),
-            ipv6=view.ipv6 and hide(view.ipv6),
-            ipv6_prefix=view.ipv6_prefix and hide(view.ipv6_prefix),
-            ac_mac=view.ac_mac and hide(view.ac_mac),
-            local_mac=view.local_mac and hide(view.local_mac),
-        )
+        return masking.view(view) if self.masked else view
+
+    def mask_event(self, event: Event) -> Event:
+        """The event as it may be shown."""
+        return masking.event(event, self.model.views) if self.masked else event
 
     def mask_text(self, text: str, session: int | None) -> str:
         """A text about a session as it may be shown."""
-        if not self.masked:
-            return text
-        view = self.model.views.get(session) if session is not None else None
-        if view is not None:
-            text = text.replace(view.name, f"session {view.id + 1}")
-            if view.user:
-                text = text.replace(view.user, "•••")
-        return words.mask_addresses(text)
+        return (
+            masking.text(text, self.model.views.get(session) if session is not None else None) if self.masked else text
+        )
 
     def save(self, changes: Sequence[tuple[str | None, SessionSettings | None]]) -> None:
         """Write changes to the configuration file, if there is one."""
@@ -265,12 +249,6 @@ class Console(App[None], inherit_bindings=False):
             self._end_update()
             self._driver.flush()
         self.post_display_hook()
-
-
-def event_text(event: Event) -> str:
-    """One event as a line of a file."""
-    name = f"{words.clean(event.name)}  " if event.name else ""
-    return f"{words.date_clock(event.at)}  {event.severity.name:7}  {name}{words.clean(event.text)}"
 
 
 def _check(options: ConsoleOptions) -> None:

@@ -11,8 +11,8 @@ from engine.api import CardView, QueueView
 from souppp_tui import words
 from souppp_tui.actions import bindings
 from souppp_tui.paint import Span, rule
+from souppp_tui.queuelines import SPARK_LEAST
 from souppp_tui.screens.listing import ListPage
-from souppp_tui.screens.sessions import SPARK_LEAST
 from souppp_tui.traffic import Meter
 from souppp_tui.widgets.lines import Lines, Row
 

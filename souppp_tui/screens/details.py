@@ -10,12 +10,11 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 
 from engine.api import Details, Event, Fact, SessionView
-from souppp_tui import words
+from souppp_tui import eventlines, words
 from souppp_tui.actions import bindings
 from souppp_tui.model import Model
 from souppp_tui.paint import Span, rule
 from souppp_tui.screens.listing import ListPage
-from souppp_tui.screens.sessions import EVENT_ROLES
 from souppp_tui.traffic import GRAPH_STEP, GRAPH_STEPS, Meter
 from souppp_tui.widgets.lines import Lines, Row, Rows
 
@@ -264,8 +263,8 @@ def event_lines(events: Sequence[Event], width: int) -> list[Line]:
     lines: list[Line] = []
     for event in events:
         first, *more = words.wrap(event.text, width - 11)
-        lines.append([(f" {words.clock(event.at)}  ", "dim"), (first, EVENT_ROLES[event.severity])])
-        lines += [[(" " * 11, "dim"), (line, EVENT_ROLES[event.severity])] for line in more]
+        lines.append([(f" {words.clock(event.at)}  ", "dim"), (first, eventlines.ROLES[event.severity])])
+        lines += [[(" " * 11, "dim"), (line, eventlines.ROLES[event.severity])] for line in more]
     return lines
 
 

@@ -10,11 +10,10 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from engine.api import Event, Severity
-from souppp_tui import words
+from souppp_tui import eventlines, words
 from souppp_tui.actions import Action, bindings
 from souppp_tui.paint import Span, rule
 from souppp_tui.screens.listing import ListPage
-from souppp_tui.screens.sessions import event_line
 from souppp_tui.widgets.filter import FilterLine
 from souppp_tui.widgets.lines import Lines, Row
 
@@ -72,12 +71,12 @@ class EventsPage(ListPage):
     def _detail(self) -> list[list[Span]]:
         if not self._events:
             return [rule([], [], self.size.width)]
-        event, app = self._events[self.cursor], self.console_app
-        _, (name, _), (text, role) = event_line(event, app)
+        event = self.console_app.mask_event(self._events[self.cursor])
+        role = eventlines.ROLES[event.severity]
         title: list[Span] = [(words.date_clock(event.at), "dim"), (f"  {event.severity.name.lower()}", role)]
-        if name.strip():
-            title.append((f"  {name.strip()}", "strong"))
-        lines = words.wrap(text, self.size.width - 2)
+        if event.name:
+            title.append((f"  {event.name}", "strong"))
+        lines = words.wrap(event.text, self.size.width - 2)
         return [rule(title, [(event.kind, "dim")], self.size.width), *([(f" {line}", role)] for line in lines)]
 
     def _status(self) -> list[Span]:
@@ -104,7 +103,7 @@ class EventsPage(ListPage):
 
     def row(self, row: int, width: int) -> Row:
         """One event."""
-        return event_line(self._events[row], self.console_app), ""
+        return eventlines.line(self.console_app.mask_event(self._events[row])), ""
 
     def word(self, action: Action) -> str:
         """`stay` while following."""
@@ -155,11 +154,9 @@ class EventsPage(ListPage):
 
     def do_write(self) -> None:
         """Write the events shown to a file in the current folder."""
-        from souppp_tui.app import event_text
-
         path = Path(f"souppp-events-{time.strftime('%Y%m%d-%H%M%S')}.txt").absolute()
         try:
-            path.write_text("".join(f"{event_text(event)}\n" for event in self._events), encoding="utf-8")
+            path.write_text("".join(f"{eventlines.text(event)}\n" for event in self._events), encoding="utf-8")
         except OSError as error:
             self.console_app.say(f"Cannot write {path}: {error.strerror}.", "failed")
         else:
@@ -168,11 +165,7 @@ class EventsPage(ListPage):
     def do_copy(self) -> None:
         """Copy the event."""
         if self._events:
-            self.copy(
-                self.console_app.mask_text(
-                    words.clean(self._events[self.cursor].text), self._events[self.cursor].session
-                )
-            )
+            self.copy(words.clean(self.console_app.mask_event(self._events[self.cursor]).text))
 
     def do_back(self) -> None:
         """Out of the filter, then back."""

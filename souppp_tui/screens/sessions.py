@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from engine.api import Event, QueueView, Severity
-from souppp_tui import words
+from souppp_tui import eventlines, words
 from souppp_tui.actions import Action, bindings
 from souppp_tui.columns import COLUMNS, GAP, USUAL, Place, cells, layout
 from souppp_tui.paint import Span, rule, width_of
+from souppp_tui.queuelines import queue_lines
 from souppp_tui.screens.page import Page
-from souppp_tui.traffic import Meter
 from souppp_tui.widgets.lines import Lines, Row, Rows
-
-if TYPE_CHECKING:
-    from souppp_tui.app import Console
 
 EDGE = 2
 """The scroll bar, and a space before it."""
 MARGIN = 4
 """Cursor, mark, glyph and a space."""
 CELL_ROLES = {"name": "strong", "rx": "rx", "tx": "tx", "rxp": "rx", "txp": "tx", "address": "text"}
-EVENT_ROLES = {Severity.DEBUG: "dim", Severity.INFO: "text", Severity.WARNING: "warning", Severity.ERROR: "failed"}
-EVENT_NAME = 12
-"""The width of a session's name before an event."""
-EVENT_TEXT = 1 + 8 + 2 + EVENT_NAME + 2
-"""The column where an event's text begins."""
-SPARK_LEAST = 100.0
-"""Packets per second that fill a sparkline's height at least."""
-QUEUE_LINES = 8
-"""More queues than this share lines."""
 
 
 class SessionsPage(Page):
@@ -96,7 +82,8 @@ class SessionsPage(Page):
         events = self.console_app.log_of_events.notable
         self._set_height(self.divider, 1 if room else 0)
         self.divider.show([self._divider()])
-        self.events.show(event_pane(list(events), self.console_app, self.size.width, room))
+        shown = [self.console_app.mask_event(event) for event in events]
+        self.events.show(eventlines.pane(shown, self.size.width, room))
 
     def _divider(self) -> list[Span]:
         """In the lab, with a command line that uses a session."""
@@ -297,91 +284,3 @@ class SessionsPage(Page):
 def event_lines(height: int) -> int:
     """How many events fit under the table of a screen this high."""
     return 0 if height < 14 else 4 if height < 30 else 6 if height < 45 else 8
-
-
-def event_line(event: Event, app: Console) -> list[Span]:
-    """One event on one line."""
-    hidden = "" if not event.name else "•••" if event.session is None else f"session {event.session + 1}"
-    return [
-        (f"{words.clock(event.at)}  ", "dim"),
-        (words.fit(hidden if app.masked else event.name, EVENT_NAME) + "  ", "strong"),
-        (app.mask_text(event.text, event.session), EVENT_ROLES[event.severity]),
-    ]
-
-
-def event_pane(events: Sequence[Event], app: Console, width: int, room: int) -> list[list[Span]]:
-    """The latest events in `room` lines, newest last, each in full; the newest is there even if it is too long."""
-    lines: list[list[Span]] = []
-    for event in reversed(events):
-        clock, name, (text, role) = event_line(event, app)
-        first, *more = words.wrap(text, width - EVENT_TEXT)
-        block: list[list[Span]] = [[(" ", "text"), clock, name, (first, role)]]
-        block += [[(" " * EVENT_TEXT, "text"), (line, role)] for line in more]
-        if lines and len(lines) + len(block) > room:
-            break
-        lines = block + lines
-    return lines[:room]
-
-
-def queue_lines(queues: tuple[QueueView, ...], meter: Meter, width: int, each: bool) -> list[list[Span]]:
-    """The queues in lines of this width: one line each where there is room, all in one line otherwise."""
-    if not queues:
-        return [[(" no queues yet", "dim")]]
-    drops = sum(number for queue in queues for _, number in queue.drops)
-    tail: list[Span] = [(f"  drops {words.count(drops)}", "failed" if drops else "dim")]
-    if each and len(queues) <= QUEUE_LINES:
-        return [_wide(queue, meter, width) for queue in queues]
-    for bars in (8, 4, 0):
-        spans: list[Span] = []
-        for queue in queues:
-            spans += _narrow(queue, meter, bars)
-        if width_of(spans) + width_of(tail) <= width:
-            return [
-                [*spans, *tail, ("  pkt/s", "dim")]
-                if width_of(spans) + width_of(tail) + 7 <= width
-                else [*spans, *tail]
-            ]
-    received = sum(meter.queue(queue).rx_packets for queue in queues)
-    sent = sum(meter.queue(queue).tx_packets for queue in queues)
-    return [
-        [
-            (f" {len(queues)} queues  ", "dim"),
-            ("▼ ", "rx"),
-            (f"{words.metric(received):>5}", "text"),
-            ("  ▲ ", "tx"),
-            (f"{words.metric(sent):>5}", "text"),
-            (" pkt/s", "dim"),
-            *tail,
-        ]
-    ]
-
-
-def _narrow(queue: QueueView, meter: Meter, bars: int) -> list[Span]:
-    rates, spark = meter.queue(queue), list(meter.sparks.get(queue.index, ()))
-    return [
-        (f" q{queue.index} ", "dim"),
-        ("▼", "rx"),
-        (f"{words.metric(rates.rx_packets):>5} ", "text"),
-        (words.sparkline([r.rx_packets for r in spark], bars, SPARK_LEAST) if bars else "", "rxbar"),
-        (" ▲", "tx"),
-        (f"{words.metric(rates.tx_packets):>5} ", "text"),
-        (words.sparkline([r.tx_packets for r in spark], bars, SPARK_LEAST) + " " if bars else "", "txbar"),
-    ]
-
-
-def _wide(queue: QueueView, meter: Meter, width: int) -> list[Span]:
-    rates, spark = meter.queue(queue), list(meter.sparks.get(queue.index, ()))
-    drops = sum(number for _, number in queue.drops)
-    bars = max(8, min(32, (width - 76) // 2))
-    return [
-        (f" q{queue.index:<3}", "dim"),
-        ("▼ ", "rx"),
-        (f"{words.metric(rates.rx_packets):>5} pkt/s ", "text"),
-        (f"{words.rate(rates.rx_bits):>9}  ", "dim"),
-        (words.sparkline([r.rx_packets for r in spark], bars, SPARK_LEAST), "rxbar"),
-        ("   ▲ ", "tx"),
-        (f"{words.metric(rates.tx_packets):>5} pkt/s ", "text"),
-        (f"{words.rate(rates.tx_bits):>9}  ", "dim"),
-        (words.sparkline([r.tx_packets for r in spark], bars, SPARK_LEAST), "txbar"),
-        (f"   drops {words.count(drops)}", "failed" if drops else "dim"),
-    ]
