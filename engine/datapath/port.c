@@ -111,7 +111,7 @@ void port_close(struct port *port)
 
 uint32_t port_room(struct port *port)
 {
-    uint32_t index, sent = xsk_ring_cons__peek(&port->completion, RING_SIZE, &index), room;
+    uint32_t index = 0, sent = xsk_ring_cons__peek(&port->completion, RING_SIZE, &index), room;
 
     for (uint32_t i = 0; i < sent; i++)
         port->free[port->free_count++] =

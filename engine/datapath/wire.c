@@ -12,8 +12,8 @@ static uint8_t *put16(uint8_t *at, uint32_t value)
     return at + 2;
 }
 
-/* The VLANs of a key are ids one after another. Id 0 names none: such a tag only carries a priority (IEEE 802.1Q section
- * 6.9), and the next one takes its place. */
+/* The VLANs of a key are ids one after another. Id 0 names none: such a tag only carries a priority (IEEE 802.1Q
+ * section 6.9), and the next one takes its place. */
 static uint8_t *key_add_vlan(uint8_t *at, uint16_t tci)
 {
     return tci & 0x0fff ? put16(at, tci & 0x0fff) : at;

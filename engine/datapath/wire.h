@@ -49,8 +49,8 @@ struct frame {
 /* Never reads past `length` octets; `out` is filled as far as the kind says. RFC 2516 section 4, RFC 1661 section 2. */
 enum frame_kind frame_parse(const uint8_t *octets, uint32_t length, struct frame *out);
 
-/* The key under which the frames that arrive from this peer are looked up. Of a VLAN tag it holds the id, which alone tells
- * one VLAN from another; a tag with id 0 is as none. */
+/* The key under which the frames that arrive from this peer are looked up. Of a VLAN tag it holds the id, which alone
+ * tells one VLAN from another; a tag with id 0 is as none. */
 struct key session_key(const struct session_address *address);
 
 /* Writes the header of a session's data frames, at most MAX_HEADER octets, and returns its length; LENGTH and the

@@ -134,7 +134,7 @@ static uint32_t receive(struct worker *worker)
 {
     struct port *port = &worker->port;
     uint64_t addresses[JOIN_MAX];
-    uint32_t index, n = xsk_ring_cons__peek(&port->rx, JOIN_MAX, &index);
+    uint32_t index = 0, n = xsk_ring_cons__peek(&port->rx, JOIN_MAX, &index);
 
     join_begin(&worker->join);
     for (uint32_t i = 0; i < n; i++) {

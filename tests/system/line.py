@@ -75,6 +75,9 @@ class Wire:
             self._socket.bind((device, ETH_P_ALL))
         self._socket.settimeout(0.0)
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def send(self, frame: bytes) -> None:
         while True:
             try:

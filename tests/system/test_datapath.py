@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from select import select
 
@@ -311,52 +310,6 @@ def test_routed_sessions_share_a_device(rig: Rig) -> None:
     inside.send(wanted[0][0])
     assert rig.wire.wait_for(lambda seen: True) == pppoe(ppp(wanted[0][0]), dst=PEER, src=OWN, session_id=3)
     assert list(rig.datapath.traffic(3)[2::4]) == [2, 1, 1]
-
-
-def test_sessions_come_and_go_under_load_and_no_packet_goes_astray(rig: Rig) -> None:
-    """Session n says n in every packet; slots and descriptors are used again at once by other sessions."""
-    sessions, cycles = 8, 10_000
-    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
-    stop = threading.Event()
-
-    def load() -> None:
-        frames = [
-            padded(pppoe(ppp(ipv4(struct.pack("!H", session_id), flow=flow)), session_id=session_id))
-            for session_id in range(1, sessions + 1)
-            for flow in range(4)
-        ]
-        while not stop.is_set():
-            for frame in frames:
-                rig.wire.send(frame)
-
-    for pair in pairs:
-        rig.stack.enter_context(pair[0])
-        rig.stack.enter_context(pair[1])
-        for end in pair:
-            end.setblocking(False)
-    sender = threading.Thread(target=load)
-    sender.start()
-    delivered = 0
-    try:
-        for cycle in range(cycles):
-            session_id = 1 + cycle % sessions
-            outside, egress = pairs[cycle % len(pairs)]
-            rig.datapath.add_session(cycle % 3, FourKeys(OWN, PEER, session_id), egress.fileno(), MTU)
-            if cycle % 25 == 0:
-                select([outside], [], [], 0.05)
-            outside.send(ipv4(struct.pack("!H", session_id)))
-            rig.datapath.remove_session(cycle % 3)
-            while True:
-                try:
-                    packet = outside.recv(2000)
-                except BlockingIOError:
-                    break
-                assert packet[28:30] == struct.pack("!H", session_id)
-                delivered += 1
-    finally:
-        stop.set()
-        sender.join()
-    assert delivered > cycles / 50
 
 
 def test_a_device_that_vanishes_harms_nobody_else(rig: Rig) -> None:
