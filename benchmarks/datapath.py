@@ -2,6 +2,7 @@
 
     make bench-datapath           all rows, 5 rounds of 3 seconds: some 15 minutes
     benchmarks/datapath.py --quick
+    benchmarks/datapath.py --order 10000000     looks for reordering instead: some 5 minutes
 
 Both ends are namespaces joined by a veth pair. The far end is the same for all variants: XDP programs that strip and
 push PPPoE (`peer.bpf.c`), with the kernel's TCP behind them, so it is neutral. Rounds are interleaved: each measures
@@ -40,6 +41,9 @@ QUEUES = 2
 MTU = 1492
 SERVER = "10.255.0.1"
 PORT = "5001"
+NUMBERED_PORT = "5002"
+PACE = 150_000_000
+"""Octets a second of paced TCP (`load.c` has the same)."""
 NEEDS = {"cc": "gcc", "ip": "iproute2", "ethtool": "ethtool", "ping": "iputils-ping"}
 
 
@@ -171,13 +175,13 @@ class Rig:
         self.stack.callback(process.wait)
         self.stack.callback(process.kill)
         assert process.stdout
-        if words[0] == "serve":
+        if words[0] in ("serve", "late"):
             process.stdout.readline()
         return process
 
-    def load(self, namespace: str, *words: str, **more: Any) -> tuple[int, float, float]:
+    def load(self, namespace: str, *words: str, timeout: float = 60, **more: Any) -> tuple[int, float, float]:
         """Count, seconds and CPU seconds."""
-        number, seconds, cpu = run("ip", "netns", "exec", namespace, str(LOAD), *words, timeout=60, **more).split()
+        number, seconds, cpu = run("ip", "netns", "exec", namespace, str(LOAD), *words, timeout=timeout, **more).split()
         return int(number), float(seconds), float(cpu)
 
     def tcp(self, direction: str, seconds: float, connections: int = 1, sessions: int = 1) -> float:
@@ -369,6 +373,29 @@ def many_rows(bench: Bench, many: UserSpace, sessions: int) -> None:
             bench.note(f"tcp {direction} {flows} flows, {used} sessions Gbit/s", rate)
 
 
+def order_rows(rig: UserSpace, segments: int) -> None:
+    """Counts what arrives after something sent later: numbered datagrams, and TCP slow enough that nothing is lost.
+
+    Prints a line each; TCP's out-of-order queue tells of reordering only where nothing was sent again.
+    """
+    for way, near, far, target in (
+        ("up", rig.near, rig.far, SERVER),
+        ("down", rig.far, rig.near, session_address(0)),
+    ):
+        for flows, size in ((1, 1), (1, 32), (64, 32)):
+            count = str(max(segments // 3, 1))
+            receiver = rig.start(far, "late", NUMBERED_PORT)
+            rig.load(near, "number", target, NUMBERED_PORT, count, str(flows), str(size), "150000", timeout=600)
+            received, late, lost = map(int, receiver.communicate(timeout=30)[0].split())
+            print(f"order {way}, {flows} flows, {size} a call: {received} received, {late} late, {lost} lost")
+        before = rig.counted()
+        took = segments * (MTU - 52) / PACE
+        rig.load(rig.near, "tcp", way.upper(), SERVER, PORT, str(took), "1", "1", timeout=60 + 2 * took)
+        grown = {name: value - before[name] for name, value in rig.counted().items()}
+        told = ", ".join(f"{name} {grown[name]}" for name in ("TCPOFOQueue", "TCPSACKReorder", "RetransSegs"))
+        print(f"order {way}, TCP at {PACE * 8 / 1e9:.1f} Gbit/s for {took:.0f} s: {told}")
+
+
 def ratios(bench: Bench, sessions: int) -> dict[str, float]:
     def over(one: str, other: str) -> float:
         return round(bench.median(one) / bench.median(other), 3)
@@ -415,6 +442,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--sessions", type=int, default=1000)
     parser.add_argument("--rows", nargs="*", default=["tcp", "ping", "small", "many"])
+    parser.add_argument("--order", type=int, metavar="SEGMENTS", help="only look for reordering in so many, each way")
     options = parser.parse_args()
     check_needs()
     bench = Bench(options.seconds or (1.0 if options.quick else 3.0), options.rounds or (2 if options.quick else 5))
@@ -452,6 +480,9 @@ def main() -> None:
             "small": lambda: small_rows(bench, offload, bare),
             "many": lambda: many_rows(bench, many, options.sessions),
         }
+        if options.order:
+            order_rows(offload, options.order)
+            return
         for number in range(bench.rounds):
             print(f"round {number + 1} of {bench.rounds}", file=sys.stderr)
             for row in options.rows:

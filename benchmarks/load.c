@@ -1,8 +1,11 @@
 /* Traffic for benchmarks/datapath.py, each kind a subcommand; results go to standard output as "COUNT SECONDS CPU-SECONDS".
  *
  *   serve PORT                              TCP: send or receive, as the client's first octet says
- *   tcp up|down SERVER PORT SECONDS N D     octets over N connections, bound in turn to the devices soup0 … soupD-1
+ *   tcp up|down SERVER PORT SECONDS N D     octets over N connections, bound in turn to the devices soup0 … soupD-1;
+ *                                           as UP or DOWN no faster than PACE, so that the line loses nothing
  *   udp SERVER PORT SECONDS SIZE SEGMENTS   datagrams sent, SEGMENTS of them a call (UDP_SEGMENT)
+ *   number SERVER PORT COUNT FLOWS SEGMENTS RATE   COUNT datagrams over FLOWS flows, numbered, RATE a second
+ *   late PORT                               takes those: "RECEIVED LATE LOST"; late is one after a higher number of its flow
  *   frames DEVICE SECONDS FRAME FLOWS       a frame (in hex, an IPv4/UDP packet in PPPoE) sent on a packet socket
  *   tun FD SECONDS PACKET                   a packet (in hex) written to a TUN device: its bare rate
  *   xsk DEVICE SECONDS FRAME                a frame sent on queue 0 by AF_XDP: its bare rate
@@ -26,7 +29,7 @@
 
 #include "port.h"
 
-enum { CHUNK = 1 << 18, MANY = 64, WARM_UP_MS = 500 };
+enum { CHUNK = 1 << 18, MANY = 64, WARM_UP_MS = 500, NUMBERED = 64, PACE = 150000000, PORTS = 65536 };
 
 static char chunk[CHUNK];
 
@@ -76,6 +79,19 @@ static void watch(int poll, int fd, uint32_t events)
     must(epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
 }
 
+static void pace(int fd, char direction)
+{
+    uint64_t rate = PACE;
+
+    if (direction == 'U' || direction == 'D')
+        must(setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate) == 0, "SO_MAX_PACING_RATE");
+}
+
+static int is_up(char direction)
+{
+    return direction == 'u' || direction == 'U';
+}
+
 static void serve(const char *port)
 {
     struct sockaddr_in here = address("0.0.0.0", port);
@@ -104,7 +120,8 @@ static void serve(const char *port)
                     continue;
                 }
                 fcntl(fd, F_SETFL, O_NONBLOCK);
-                watch(poll, fd, direction == 'u' ? EPOLLIN : EPOLLOUT);
+                pace(fd, direction);
+                watch(poll, fd, is_up(direction) ? EPOLLIN : EPOLLOUT);
             } else {
                 ssize_t done = events[i].events & EPOLLOUT ? send(fd, chunk, CHUNK, MSG_NOSIGNAL)
                                                            : recv(fd, chunk, CHUNK, MSG_TRUNC);
@@ -148,7 +165,8 @@ static void tcp(char direction, const char *host, const char *port, double secon
         setsockopt(fds[i], SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
         must(write(fds[i], &direction, 1) == 1, "write");
         fcntl(fds[i], F_SETFL, O_NONBLOCK);
-        watch(poll, fds[i], direction == 'u' ? EPOLLOUT : EPOLLIN);
+        pace(fds[i], direction);
+        watch(poll, fds[i], is_up(direction) ? EPOLLOUT : EPOLLIN);
     }
     begin = now() + WARM_UP_MS / 1e3;
     end = begin + seconds;
@@ -157,16 +175,16 @@ static void tcp(char direction, const char *host, const char *port, double secon
 
         if (!start && t >= begin) {
             start = t;
-            before = direction == 'u' ? acknowledged(fds, n) : octets;
+            before = is_up(direction) ? acknowledged(fds, n) : octets;
         }
         for (int i = 0; i < ready; i++) {
-            ssize_t done = direction == 'u' ? send(events[i].data.fd, chunk, CHUNK, MSG_NOSIGNAL)
+            ssize_t done = is_up(direction) ? send(events[i].data.fd, chunk, CHUNK, MSG_NOSIGNAL)
                                             : recv(events[i].data.fd, chunk, CHUNK, MSG_TRUNC);
             if (done > 0)
                 octets += (uint64_t)done;
         }
     }
-    if (direction == 'u')
+    if (is_up(direction))
         octets = acknowledged(fds, n);
     result(octets - before, now() - start);
 }
@@ -187,6 +205,72 @@ static void udp(const char *host, const char *port, double seconds, size_t size,
             if (send(fd, chunk, size * (size_t)segments, 0) > 0)
                 sent += (uint64_t)segments;
     result(sent, now() - start);
+}
+
+static void number(const char *host, const char *port, uint64_t count, int flows, int segments, double rate)
+{
+    struct sockaddr_in to = address(host, port);
+    int *fds = calloc((size_t)flows, sizeof *fds), segment = NUMBERED;
+    uint64_t *next = calloc((size_t)flows, sizeof *next), sent = 0;
+    double start = now();
+
+    for (int i = 0; i < flows; i++) {
+        fds[i] = socket(AF_INET, SOCK_DGRAM, 0);
+        must(connect(fds[i], (struct sockaddr *)&to, sizeof to) == 0, "connect");
+        if (segments > 1)
+            must(setsockopt(fds[i], SOL_UDP, UDP_SEGMENT, &segment, sizeof segment) == 0, "UDP_SEGMENT");
+    }
+    while (sent < count) {
+        for (int i = 0; i < flows; i++) {
+            for (int j = 0; j < segments; j++)
+                memcpy(chunk + j * NUMBERED, &(uint64_t){next[i] + (uint64_t)j}, sizeof *next);
+            if (send(fds[i], chunk, (size_t)(segments * NUMBERED), 0) > 0) {
+                next[i] += (uint64_t)segments;
+                sent += (uint64_t)segments;
+            }
+        }
+        while ((double)sent > rate * (now() - start))
+            usleep(50);
+    }
+    result(sent, now() - start);
+}
+
+static void late(const char *port)
+{
+    struct sockaddr_in here = address("0.0.0.0", port), from[MANY];
+    static uint64_t next[PORTS], octets[MANY];
+    struct mmsghdr messages[MANY] = {0};
+    struct iovec vectors[MANY];
+    int fd = socket(AF_INET, SOCK_DGRAM, 0), room = 1 << 26;
+    struct timeval patience = {.tv_sec = 2};
+    uint64_t received = 0, behind = 0, expected = 0;
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
+    must(bind(fd, (struct sockaddr *)&here, sizeof here) == 0, "bind");
+    puts("ready");
+    fflush(stdout);
+    for (int n = 0; n >= 0; n = recvmmsg(fd, messages, MANY, MSG_WAITFORONE, NULL)) {
+        for (int i = 0; i < n; i++) {
+            uint64_t *after = &next[ntohs(from[i].sin_port)];
+
+            received++;
+            behind += octets[i] < *after;
+            if (octets[i] >= *after)
+                *after = octets[i] + 1;
+        }
+        for (int i = 0; i < MANY; i++) {
+            vectors[i] = (struct iovec){&octets[i], sizeof octets[i]};
+            messages[i].msg_hdr = (struct msghdr){
+                .msg_name = &from[i], .msg_namelen = sizeof from[i], .msg_iov = &vectors[i], .msg_iovlen = 1};
+        }
+        if (received) /* then a pause is the end */
+            setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    }
+    for (int i = 0; i < PORTS; i++)
+        expected += next[i];
+    printf("%llu %llu %llu\n", (unsigned long long)received, (unsigned long long)behind,
+           (unsigned long long)(expected - received));
+    exit(0);
 }
 
 static void frames(const char *device, double seconds, const char *hex, int flows)
@@ -263,6 +347,10 @@ int main(int count, char **words)
         tcp(words[2][0], words[3], words[4], atof(words[5]), atoi(words[6]), atoi(words[7]));
     else if (count == 7 && !strcmp(words[1], "udp"))
         udp(words[2], words[3], atof(words[4]), (size_t)atoi(words[5]), atoi(words[6]));
+    else if (count == 8 && !strcmp(words[1], "number"))
+        number(words[2], words[3], strtoull(words[4], NULL, 10), atoi(words[5]), atoi(words[6]), atof(words[7]));
+    else if (count == 3 && !strcmp(words[1], "late"))
+        late(words[2]);
     else if (count == 6 && !strcmp(words[1], "frames"))
         frames(words[2], atof(words[3]), words[4], atoi(words[5]));
     else if (count == 5 && !strcmp(words[1], "tun"))
