@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from engine.settings import KeepaliveSettings
-from tests.conftest import run
 from tests.program import until
 from tests.provider import FAR_CARD, Provider, provider
 from tests.system.engines import dialling, events, fetch, session, story, views, wait_up
@@ -64,13 +63,6 @@ def junk(own: bytes, concentrator: bytes, session_ids: list[int]) -> dict[str, l
             )
         ],
     }
-
-
-@pytest.fixture(scope="module")
-def flood(needs_root: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("flood") / "flood"
-    run("cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, Path(__file__).with_name("flood.c"))
-    return program
 
 
 def send(far: Provider, flood: Path, frames: list[bytes], folder: Path) -> int:
