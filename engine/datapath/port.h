@@ -52,6 +52,9 @@ void port_flush(struct port *port);
 /* How many frames wait for the card; no wake-up tells when they are gone. */
 uint32_t port_backlog(const struct port *port);
 
+/* How many the card has taken since the start, modulo 2^32. */
+uint32_t port_taken(const struct port *port);
+
 /* Gives back the receive frames of a batch. */
 void port_refill(struct port *port, const uint64_t *addresses, uint32_t count);
 

@@ -18,6 +18,7 @@ enum {
     SEGMENTS_ROOM = 256, /* free frames before a super-packet is read */
     BACKLOG = 256,       /* frames waiting for the card from which on packets had better wait in their egress */
     BACKLOG_WAIT_NS = 50000, /* when the card is behind nothing tells when it isn't any more */
+    BACKLOG_MOST_NS = BACKLOG_WAIT_NS << 11, /* reached by doubling while it takes nothing: it may be down */
     FAREWELL_MS = 50,
 };
 
@@ -325,10 +326,24 @@ static bool behind(struct worker *worker)
     return port_backlog(&worker->port) >= BACKLOG || port_room(&worker->port) < SEGMENTS_ROOM;
 }
 
+/* How long to leave a card alone that is behind. */
+static const struct timespec *patience(struct worker *worker)
+{
+    uint32_t taken = port_taken(&worker->port);
+    long *wait = &worker->patience.tv_nsec;
+
+    if (!*wait || taken != worker->taken)
+        *wait = BACKLOG_WAIT_NS;
+    else if (*wait < BACKLOG_MOST_NS)
+        *wait *= 2;
+    worker->taken = taken;
+    return &worker->patience;
+}
+
 /* Waits until there is something to do. */
 static void sleep_until_work(struct worker *worker, bool without_egress)
 {
-    static const struct timespec a_moment = {.tv_nsec = BACKLOG_WAIT_NS};
+    const struct timespec *most = without_egress || port_backlog(&worker->port) ? patience(worker) : NULL;
     struct pollfd any[] = {{.fd = worker->poll, .events = POLLIN}};
     struct pollfd no_egress[] = {{.fd = worker->port.fd, .events = POLLIN}, {.fd = worker->wake, .events = POLLIN}};
 
@@ -336,10 +351,10 @@ static void sleep_until_work(struct worker *worker, bool without_egress)
     if (without_egress) {
         eventfd_t ignored;
 
-        ppoll(no_egress, 2, &a_moment, NULL);
+        ppoll(no_egress, 2, most, NULL);
         eventfd_read(worker->wake, &ignored);
     } else {
-        ppoll(any, 1, port_backlog(&worker->port) ? &a_moment : NULL, NULL);
+        ppoll(any, 1, most, NULL);
     }
     reader_turn(&worker->reader);
 }

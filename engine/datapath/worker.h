@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "counters.h"
 #include "egress.h"
@@ -41,6 +42,8 @@ struct worker {
     struct ring outgoing;
     struct join join; /* what came in one batch */
     uint8_t super_packet[SUPER_PACKET]; /* read from an egress */
+    struct timespec patience; /* with a card that is behind */
+    uint32_t taken; /* what the card had taken when it was last looked at */
     bool told; /* frames were put into a ring in this pass */
     struct counters counters;
     struct session_counters *sessions; /* by slot */

@@ -27,6 +27,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespace
 ETH_P_ALL = 3
 SOL_PACKET = 263
 PACKET_IGNORE_OUTGOING = 23
+SO_RCVBUFFORCE = 33
 PACKET_AUXDATA = 8
 AUXDATA = struct.Struct("=IIIHHHH")
 TP_STATUS_VLAN_VALID = 1 << 4
@@ -70,7 +71,7 @@ class Wire:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
         self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 23)
         with namespace(namespace_name):
             self._socket.bind((device, ETH_P_ALL))
         self._socket.settimeout(0.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from select import select
 
@@ -21,6 +22,9 @@ from .line import NEAR, QUEUES, namespace, needs_root, open_descriptors, run, un
 from .rig import LCP_ECHO, MTU, OWN, PEER, STRANGER, VLANS, Rig, ipv4, ipv6, open_rig, padded, padi, ppp, pppoe, tags
 
 pytestmark = needs_root
+
+RX_FRAMES = TX_FRAMES = 2048
+"""Of a queue: as in port.h."""
 
 over_vlans = pytest.mark.parametrize("vlans", VLANS.values(), ids=VLANS)
 
@@ -325,6 +329,77 @@ def test_a_device_that_vanishes_harms_nobody_else(rig: Rig) -> None:
     inside.send(ipv6())
     assert rig.wire.wait_for(lambda seen: True) == pppoe(ppp(ipv6()), dst=PEER, src=OWN, session_id=2)
     rig.datapath.remove_session(0)
+
+
+def idle(rig: Rig, seconds: float = 0.3) -> bool:
+    """Whether the workers sleep: no CPU time passes, however long one looks."""
+    before = [queue.cpu for queue in rig.datapath.queue_counters()]
+    time.sleep(seconds)
+    return before == [queue.cpu for queue in rig.datapath.queue_counters()]
+
+
+def test_idle_workers_sleep(rig: Rig) -> None:
+    fd, inside = rig.tun("soup0")
+    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), fd, MTU)
+    assert until(lambda: idle(rig))
+    rig.wire.send(padded(pppoe(ppp(ipv4()))))
+    assert inside.wait_for(lambda seen: True) == ipv4()
+    inside.send(ipv6())
+    assert rig.wire.wait_for(lambda seen: True)
+    assert until(lambda: idle(rig))
+    run("ip", "-n", rig.line.near, "link", "del", "soup0")
+    assert until(lambda: idle(rig)), "a descriptor whose device is gone is always readable"
+
+
+def test_receive_frames_run_out_and_come_back(rig: Rig) -> None:
+    """A worker is held up by a blocking egress: what doesn't fit its rings and UMEM is lost and counted, no more."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), theirs.fileno(), MTU)
+        sent = 5000
+        for number in range(sent):
+            rig.wire.send(padded(pppoe(ppp(ipv4(struct.pack("!I", number))))))
+
+        def settled() -> int:
+            counters = rig.counters()
+            kernel = counters.drops["rx_ring_full"] + counters.drops["rx_dropped"]
+            return kernel and sum(c.redirected for c in rig.program.counters()) == sent and kernel
+
+        lost = until(settled)
+        assert 0 < lost <= sent - RX_FRAMES
+        ours.settimeout(5)
+        came = [struct.unpack_from("!I", ours.recv(2000), 28)[0] for _ in range(sent - lost)]
+        assert came == list(range(sent - lost)), "those that came first, in order"
+        assert until(lambda: rig.counters().rx_packets + lost == sent)
+        for number in range(3 * RX_FRAMES):  # every frame has come back and is used again
+            rig.wire.send(padded(pppoe(ppp(ipv4(struct.pack("!I", number))))))
+            assert struct.unpack_from("!I", ours.recv(2000), 28) == (number,)
+        assert rig.datapath.traffic(1)[0] == rig.counters().rx_data == sent - lost + 3 * RX_FRAMES
+        rig.datapath.remove_session(0)
+
+
+def test_transmit_frames_run_out_and_come_back(rig: Rig) -> None:
+    """A card that is down takes nothing: frames wait, in order, until it is up; then all go."""
+    fd, inside = rig.tun("soup0")
+    rig.datapath.add_session(1, FourKeys(OWN, PEER, 1), fd, MTU)
+    frames = [padded(pppoe(LCP_ECHO, dst=PEER, src=OWN, session_id=number)) for number in range(2 * TX_FRAMES)]
+    for _ in range(3):
+        run("ip", "-n", rig.line.near, "link", "set", NEAR, "down")
+        before = rig.counters()
+        assert rig.datapath.send_control(frames) == len(frames)
+        for _ in range(2 * TX_FRAMES):
+            inside.send(ipv6())
+        assert until(lambda: min(q.tx_ring_fill for q in rig.datapath.queue_counters()) > 0)
+        assert until(lambda: rig.datapath.queue_counters()[0].tx_ring_fill == 1)
+        assert until(lambda: idle(rig, 0.05)), "nobody asks a card that is down again and again"
+        run("ip", "-n", rig.line.near, "link", "set", NEAR, "up")
+        for frame in frames:
+            assert rig.wire.wait_for(lambda seen: seen[20:22] == LCP_ECHO[:2]) == frame
+        assert until(lambda: rig.counters().tx_control == before.tx_control + len(frames))
+        assert until(lambda: max(q.tx_ring_fill for q in rig.datapath.queue_counters()) == 0)
+        after = rig.counters()
+        assert after.tx_packets == after.tx_control + after.tx_data
+        assert after.tx_data == rig.datapath.traffic(2)[6]
 
 
 def test_queues_can_be_opened_again_at_once_and_nothing_leaks(rig: Rig) -> None:

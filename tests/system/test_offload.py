@@ -64,12 +64,12 @@ def is_correct(packet: bytes) -> bool:
     return head_is and checksum(pseudo(packet, len(packet) - start) + packet[start:]) == 0
 
 
-def super_packet(data: bytes, *, six: bool) -> bytes:
+def super_packet(data: bytes, *, six: bool, mss: int = MSS) -> bytes:
     """With the header that says: cut me, and finish my checksums."""
     packet, start = tcp(data, six=six, flags=ACK | PSH), 40 if six else 20
     partial = 0xFFFF & ~checksum(pseudo(packet, len(packet) - start))
     packet = packet[: start + 16] + struct.pack("!H", partial) + packet[start + 18 :]
-    return struct.pack("=BBHHHH", NEEDS_CSUM, GSO_TCPV6 if six else GSO_TCPV4, start + 20, MSS, start, 16) + packet
+    return struct.pack("=BBHHHH", NEEDS_CSUM, GSO_TCPV6 if six else GSO_TCPV4, start + 20, mss, start, 16) + packet
 
 
 class Inside:
@@ -269,6 +269,21 @@ def test_more_than_the_rings_hold_is_accounted_for(rig: Rig) -> None:
         inside.send(packet)
     assert until(lambda: rig.counters().tx_data + rig.counters().drops["tx_full"] == 100 * 60)
     assert rig.counters().tx_packets == rig.counters().tx_data == rig.datapath.traffic(1)[2]
+
+
+def test_a_super_packet_of_more_segments_than_there_are_frames(rig: Rig) -> None:
+    """On a card that is down: as many go as find room, the others are counted, and those that wait arrive later."""
+    inside = open_inside(rig)
+    run("ip", "-n", rig.line.near, "link", "set", NEAR, "down")
+    inside.send(super_packet(bytes(60000), six=False, mss=10))
+    assert until(lambda: rig.counters().drops["tx_full"])
+    after = rig.counters()
+    assert 0 < after.tx_data < 6000
+    assert after.tx_data + after.drops["tx_full"] == 6000
+    run("ip", "-n", rig.line.near, "link", "set", NEAR, "up")
+    for _ in range(after.tx_data):
+        assert rig.wire.wait_for(lambda seen: True)
+    assert rig.counters().tx_data == rig.datapath.traffic(1)[2] == after.tx_data
 
 
 def test_a_device_removed_under_traffic_harms_nobody_else(rig: Rig) -> None:
