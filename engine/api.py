@@ -54,6 +54,8 @@ class SessionView:
     """The link-local address agreed by IPv6CP."""
     ipv6_prefix: str | None = None
     device: str | None = None
+    datapath: str | None = None
+    """What carries its packets: `afxdp` or `kernel`."""
     session_id: int | None = None
     ac_name: str | None = None
     ac_mac: str | None = None

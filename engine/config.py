@@ -45,6 +45,7 @@ from engine.console_settings import ACTIONS, COLUMNS, THEMES, ConsoleSettings
 from engine.settings import (
     AcFilter,
     AuthMethod,
+    DatapathChoice,
     DialSettings,
     KeepaliveSettings,
     LineId,
@@ -231,10 +232,15 @@ SESSION: Keys = {
     "remote_id": Key("remote_id", _LINE, "The TR-101 Agent Remote ID to send in discovery."),
     "keepalive": Key("keepalive", _KEEPALIVE, "LCP Echo-Requests that watch over the open session."),
     "autodial": Key("autodial", boolean, "Whether the session is dialled at start."),
+    "datapath": Key(
+        "datapath",
+        choice(*DatapathChoice),
+        "What carries the packets: AF_XDP and a TUN device, XDP programs and a veth device, or what suits the card.",
+    ),
     "device": Key(
         "device",
         optional(Kind(_read_device, quote, _LINE.schema)),
-        "The TUN device's name, at most 15 octets. With `count`, it needs {n} too.",
+        "The device's name, at most 15 octets. With `count`, it needs {n} too.",
     ),
     "count": Key("", whole(1, MAX_SESSIONS), "How many sessions this entry makes, numbered from 1."),
 }

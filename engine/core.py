@@ -207,7 +207,13 @@ class Core:
         """Take the card: XDP program, sockets, queue threads. Raises XdpError, DatapathError or HostError."""
         assert self._wiring is not None
         loading, self._loading = self._loading, None
-        port = Port(card, generic=self._options.generic, busy_poll=self._options.busy_poll, loading=loading)
+        port = Port(
+            card,
+            self._wiring.hidden,
+            generic=self._options.generic,
+            busy_poll=self._options.busy_poll,
+            loading=loading,
+        )
         with self._port_lock:
             self._port = self._wiring.port = port
         self._show_card(card)
@@ -384,7 +390,7 @@ class Core:
             self._records[number].rotations = 0
         try:
             self._wiring.follow(number, member.session, event)
-        except (HostError, DatapathError) as error:
+        except (HostError, DatapathError, XdpError) as error:
             self.tell(Severity.ERROR, "device", str(error), number)
             self.fleet.end(number, End(EndKind.LOCAL_ERROR, str(error)), now)
 
@@ -551,7 +557,9 @@ class Core:
     def _view(self, number: int, member: Member) -> SessionView:
         assert self._wiring is not None
         assert self._captures is not None
-        return views.session_view(number, member, self._wiring.device(number), number in self._captures)
+        return views.session_view(
+            number, member, self._wiring.device(number), self._wiring.path(number), number in self._captures
+        )
 
     def _refresh_views(self) -> None:
         for number in self._dirty:

@@ -1,4 +1,4 @@
-"""The TUN devices of the sessions, with their addresses, routes and rules.
+"""The devices of the sessions, with their addresses, routes and rules.
 
 A session's device gets its address without a route in the main table: the host's own routing stays as it is. A table of
 the session's own has a default route into the device, and a rule sends what comes from the session's address there.
@@ -17,6 +17,7 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -61,7 +62,7 @@ class Device:
 
     name: str
     fd: int
-    """Carries whole IP packets."""
+    """Of a TUN device, it carries whole IP packets; else it is something that the device hangs on."""
     index: bytes
     """Its interface index and its table's number, as netlink writes them."""
     table: bytes
@@ -95,12 +96,15 @@ class Devices:
         """The device's descriptor."""
         return self._devices[number].fd
 
-    def create(self, number: int, name: str) -> None:
-        """Make a session's device, down and without an address; raises DatapathError or HostError."""
+    def create(self, number: int, name: str, make: Callable[[str], int] = open_tun) -> None:
+        """Have a session's device made, down and without an address; raises DatapathError or HostError.
+
+        `make` makes one of that name and returns its descriptor, which is closed when the device has been deleted.
+        """
         self._undertaker.wait_for(name)
         if any(device.name == name for device in self._devices.values()):
             raise HostError(f"The device {name} belongs to another session.")
-        fd = open_tun(name)
+        fd = make(name)
         self._devices[number] = Device(name, fd, _uint32(socket.if_nametoindex(name)), _uint32(self._tables + number))
 
     def set_ipv4(self, number: int, address: IPv4Address, peer: IPv4Address | None, mtu: int) -> None:

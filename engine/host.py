@@ -17,7 +17,7 @@ from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTMGRP_LINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from engine.rtnl import Rtnl, RtnlError, attributes, request
+from engine.rtnl import Rtnl, RtnlError, attributes, messages, request
 
 TUN = Path("/dev/net/tun")
 
@@ -162,6 +162,39 @@ def _strips_vlan_tags(name: str) -> bool:
 def _driver(name: str) -> str:
     answer = _ethtool(name, _ETHTOOL_GDRVINFO, 196)
     return answer[4:36].split(b"\0")[0].decode(errors="replace") if answer else ""
+
+
+_SEND_XDP_FRAMES = 1 << 2
+"""NETDEV_XDP_ACT_NDO_XMIT of linux/netdev.h."""
+_CTRL_CMD_GETFAMILY, _CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 3, 1, 2
+_NETDEV_CMD_DEV_GET, _NETDEV_A_DEV_IFINDEX, _NETDEV_A_DEV_XDP_FEATURES = 1, 1, 3
+
+
+def takes_xdp_frames(index: int) -> bool:
+    """Whether a card sends what XDP programs of other devices redirect to it (its driver's `ndo_xdp_xmit`).
+
+    Kernels tell since Linux 6.3; before, a card is taken to do so.
+    """
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 16) as asker:  # NETLINK_GENERIC
+            asker.bind((0, 0))
+            family = _generic(asker, 16, _CTRL_CMD_GETFAMILY, _CTRL_ATTR_FAMILY_NAME, b"netdev\0\0")
+            number = int.from_bytes(family[_CTRL_ATTR_FAMILY_ID], "little")
+            card = _generic(asker, number, _NETDEV_CMD_DEV_GET, _NETDEV_A_DEV_IFINDEX, struct.pack("=I", index))
+    except OSError:
+        return True
+    return bool(int.from_bytes(card[_NETDEV_A_DEV_XDP_FEATURES], "little") & _SEND_XDP_FRAMES)
+
+
+def _generic(asker: socket.socket, family: int, command: int, attribute: int, value: bytes) -> dict[int, bytes]:
+    """The attributes of the answer to a generic netlink question with one attribute; raises OSError."""
+    body = struct.pack("=BBHHH", command, 1, 0, 4 + len(value), attribute) + value
+    asker.send(struct.pack("=IHHII", 16 + len(body), family, 1, 1, 0) + body)  # NLM_F_REQUEST
+    for type_, answer in messages(asker.recv(1 << 16)):
+        if type_ == family:
+            return attributes(answer, 4)
+        raise OSError(-struct.unpack_from("=i", answer)[0], "generic netlink")
+    raise OSError(errno.EPROTO, "generic netlink")
 
 
 class Promiscuous:

@@ -59,6 +59,14 @@ def inside(target: int | str | Path) -> Iterator[None]:
 
 
 @contextmanager
+def visiting(descriptor: int) -> Iterator[None]:
+    """Run a block in the namespace that a descriptor stands for."""
+    with _restored():
+        set_net(descriptor)
+        yield
+
+
+@contextmanager
 def _restored() -> Iterator[None]:
     before = open_net()
     try:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from contextlib import ExitStack
+from operator import add
 
 from engine.api import QueueView
 from engine.datapath import Datapath
+from engine.datapath.tun import open_tun
 from engine.host import Card, Promiscuous
+from engine.kernel_path import HiddenNet, KernelPath
+from engine.settings import DatapathChoice
 from engine.wire.keys import FourKeys
 from engine.xdp import Loading, XdpProgram
 
@@ -16,15 +21,23 @@ class Port:
     """Owns the XDP program and the data path of one card, from construction to `close`."""
 
     def __init__(
-        self, card: Card, *, generic: bool = False, busy_poll: bool = False, loading: Loading | None = None
+        self,
+        card: Card,
+        hidden: HiddenNet,
+        *,
+        generic: bool = False,
+        busy_poll: bool = False,
+        loading: Loading | None = None,
     ) -> None:
-        """Take the card; `loading` is an XDP program being loaded already. Raises XdpError or DatapathError."""
+        """Take the card; `loading` are the XDP programs being loaded already. Raises XdpError or DatapathError."""
         self.card = card
         self._plugged: set[int] = set()
         self._promiscuous: Promiscuous | None = None
         with ExitStack() as undo:
             self._program = XdpProgram.attach(card.name, card.queues, generic=generic, loading=loading)
             undo.callback(self._program.close)
+            self._kernel = KernelPath(card, self._program, hidden)
+            undo.callback(self._kernel.close)
             self.datapath = Datapath(
                 card.name,
                 card.queues,
@@ -36,8 +49,29 @@ class Port:
         self.mode = self._program.mode
         self.notice = self._program.notice
 
-    def plug(self, number: int, keys: FourKeys, fd: int, mtu: int) -> None:
-        """Let a session's packets flow to and from `fd`; with -1 only make it known. Replaces what was there."""
+    def choose(self, wanted: DatapathChoice) -> DatapathChoice:
+        """What `auto` means on this card."""
+        if wanted is DatapathChoice.AUTO:
+            return DatapathChoice.AFXDP if self._kernel.obstacle() else DatapathChoice.KERNEL
+        return wanted
+
+    def open_device(self, number: int, path: DatapathChoice, name: str) -> int:
+        """Make a session's device for a data path; returns its descriptor. Raises DatapathError."""
+        return self._kernel.open_device(number, name) if path is DatapathChoice.KERNEL else open_tun(name)
+
+    def make_known(self, number: int, keys: FourKeys, mru: int) -> None:
+        """Let a session's control frames come before strangers'."""
+        self._plug(number, keys, -1, mru)
+
+    def plug(self, number: int, path: DatapathChoice, keys: FourKeys, fd: int, mtu: int) -> None:
+        """Let a session's packets flow to and from its device. Replaces what was there."""
+        if path is DatapathChoice.KERNEL:
+            self._plug(number, keys, -1, mtu)
+            self._kernel.add_session(number, keys, mtu)
+        else:
+            self._plug(number, keys, fd, mtu)
+
+    def _plug(self, number: int, keys: FourKeys, fd: int, mtu: int) -> None:
         self.unplug(number)
         self.datapath.add_session(number, keys, fd, mtu)
         self._plugged.add(number)
@@ -46,6 +80,7 @@ class Port:
         """After this nothing touches the session's descriptor any more."""
         if number in self._plugged:
             self._plugged.discard(number)
+            self._kernel.remove_session(number)
             self.datapath.remove_session(number)
 
     def hear_other_macs(self) -> bool:
@@ -59,19 +94,24 @@ class Port:
 
     def traffic(self, sessions: int) -> array[int]:
         """See `Datapath.traffic`."""
-        return self.datapath.traffic(sessions)
+        return array("Q", map(add, self.datapath.traffic(sessions), self._kernel.traffic(sessions)))
 
     def queues(self) -> tuple[QueueView, ...]:
         """Every queue as it stands."""
-        counts = zip(self.datapath.queue_counters(), self._program.counters(), strict=True)
+        counts = zip(
+            self.datapath.queue_counters(),
+            self._kernel.queue_counters(self.card.queues),
+            self._program.counters(),
+            strict=True,
+        )
         return tuple(
             QueueView(
                 index=index,
-                rx_packets=queue.rx_packets,
-                rx_bytes=queue.rx_bytes,
-                tx_packets=queue.tx_packets,
-                tx_bytes=queue.tx_bytes,
-                drops=tuple((reason, n) for reason, n in queue.drops.items() if n),
+                rx_packets=queue.rx_packets + kernel.rx_packets,
+                rx_bytes=queue.rx_bytes + kernel.rx_bytes,
+                tx_packets=queue.tx_packets + kernel.tx_packets,
+                tx_bytes=queue.tx_bytes + kernel.tx_bytes,
+                drops=tuple((kernel.drops + Counter(queue.drops)).items()),
                 redirected=xdp.redirected,
                 passed=xdp.passed,
                 failed=xdp.failed,
@@ -79,12 +119,13 @@ class Port:
                 tx_ring_fill=queue.tx_ring_fill,
                 cpu=queue.cpu,
             )
-            for index, (queue, xdp) in enumerate(counts)
+            for index, (queue, kernel, xdp) in enumerate(counts)
         )
 
     def close(self) -> None:
         """Give the card back as it was. What was handed to the data path for sending still goes out."""
         self.datapath.close()
+        self._kernel.close()
         self._program.close()
         if self._promiscuous is not None:
             self._promiscuous.close()

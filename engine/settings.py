@@ -34,6 +34,17 @@ class MacPolicy(StrEnum):
     """As written in the configuration."""
 
 
+class DatapathChoice(StrEnum):
+    """What carries a session's IP packets."""
+
+    AFXDP = "afxdp"
+    """AF_XDP sockets and a TUN device."""
+    KERNEL = "kernel"
+    """XDP programs and a veth device; control frames still go by AF_XDP."""
+    AUTO = "auto"
+    """Whichever is better on this card (see ARCHITECTURE.md)."""
+
+
 @dataclass(frozen=True, slots=True)
 class AcFilter:
     """Which concentrators a session may choose; an empty filter takes the first that answers."""
@@ -88,8 +99,9 @@ class SessionSettings:
     line_id: LineId = LineId()
     keepalive: KeepaliveSettings = KeepaliveSettings()
     autodial: bool = False
+    datapath: DatapathChoice = DatapathChoice.AFXDP
     device: str | None = None
-    """The TUN device's name, at most 15 octets; without one, `soup` and the session's number."""
+    """The device's name, at most 15 octets; without one, `soup` and the session's number."""
 
 
 @dataclass(frozen=True, slots=True)

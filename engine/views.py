@@ -11,7 +11,7 @@ from engine.session import Session
 from engine.wire.ethernet import format_mac
 
 
-def session_view(number: int, member: Member, device: str | None, capturing: bool) -> SessionView:
+def session_view(number: int, member: Member, device: str | None, datapath: str | None, capturing: bool) -> SessionView:
     """One session as it stands."""
     session = member.session
     settings = session.settings
@@ -32,6 +32,7 @@ def session_view(number: int, member: Member, device: str | None, capturing: boo
         dns=tuple(map(str, ipv4.dns)) if ipv4 is not None else (),
         ipv6=str(session.ipv6.address) if session.ipv6 is not None else None,
         device=device,
+        datapath=datapath,
         session_id=keys.session_id if keys is not None else None,
         ac_name=session.ac_name,
         ac_mac=format_mac(keys.peer_mac) if keys is not None else None,

@@ -1,11 +1,15 @@
-"""Keeps the data path and the TUN devices in step with the sessions."""
+"""Keeps the data paths and the devices in step with the sessions."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from engine.devices import Devices
+from engine.kernel_path import HiddenNet
 from engine.port import Port
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, MtuVerified
 from engine.session import Ended, PppoeOpened, Session, SessionEvent
+from engine.settings import DatapathChoice
 
 
 class Wiring:
@@ -14,23 +18,29 @@ class Wiring:
     def __init__(self) -> None:
         """Raises HostError."""
         self.port: Port | None = None
+        self.hidden = HiddenNet()
         self._devices = Devices()
+        self._paths: dict[int, DatapathChoice] = {}
 
     def device(self, number: int) -> str | None:
         """The name of a session's device, None while it has none."""
         return self._devices.name(number) if number in self._devices else None
 
+    def path(self, number: int) -> DatapathChoice | None:
+        """What carries a session's packets, None while nothing does."""
+        return self._paths.get(number)
+
     def follow(self, number: int, session: Session, event: SessionEvent) -> None:
         """Do what an event of a session asks for; raises HostError or DatapathError."""
         match event:
             case PppoeOpened(keys) if self.port is not None:
-                self.port.plug(number, keys, -1, session.settings.mru)
-            case Ipv4Opened(agreed):
+                self.port.make_known(number, keys, session.settings.mru)
+            case Ipv4Opened(agreed) if self.port is not None:
                 self._need_device(number, session)
                 self._devices.set_ipv4(number, agreed.address, agreed.peer, _mtu(session))
             case Ipv4Closed():
                 self._devices.clear_ipv4(number)
-            case Ipv6Opened(agreed):
+            case Ipv6Opened(agreed) if self.port is not None:
                 self._need_device(number, session)
                 self._devices.set_ipv6(number, agreed.address, _mtu(session))
             case Ipv6Closed():
@@ -45,20 +55,26 @@ class Wiring:
         """Take a session's device away, if it has one. Its descriptor must leave the data path first."""
         if self.port is not None:
             self.port.unplug(number)
+        self._paths.pop(number, None)
         self._devices.remove(number)
 
     def close(self) -> None:
         """Remove all devices; the port must be closed."""
         self._devices.close()
+        self.hidden.close()
 
     def _need_device(self, number: int, session: Session) -> None:
+        assert self.port is not None
         if number not in self._devices:
-            self._devices.create(number, session.settings.device or f"soup{number}")
+            path = self.port.choose(session.settings.datapath)
+            make = partial(self.port.open_device, number, path)
+            self._devices.create(number, session.settings.device or f"soup{number}", make)
+            self._paths[number] = path
             self._connect(number, session)
 
     def _connect(self, number: int, session: Session) -> None:
         if self.port is not None and session.keys is not None:
-            self.port.plug(number, session.keys, self._devices.fd(number), _mtu(session))
+            self.port.plug(number, self._paths[number], session.keys, self._devices.fd(number), _mtu(session))
 
 
 def _mtu(session: Session) -> int:

@@ -1,4 +1,4 @@
-"""The XDP program on the card: load it, attach it, read its counters.
+"""The XDP program on the card, and those of the in-kernel data path with it: load them, attach them, read counters.
 
 It is attached by a `bpf_link`, which the kernel takes off the card when the last descriptor of it is closed, however
 the process ends. Everything works on the network namespace of the calling thread.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import socket
 import struct
@@ -17,16 +18,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION
-from engine.xdp_loader import DESCRIPTORS, LOADED
+from engine.xdp_loader import LOADED
 
 _ROOT = Path(__file__).resolve().parents[1]
 SOURCE = _ROOT / "bpf" / "souppp.bpf.c"
+KERNEL_PATH_SOURCE = _ROOT / "bpf" / "kernel_path.bpf.c"
 HEADERS = _ROOT / "build" / "bcc-headers"
 LOADER = _ROOT / "engine" / "xdp_loader.py"
 LOAD_TIMEOUT = 60.0
 MAX_QUEUES = 128
+MAX_SESSIONS = 16384
+"""Of the in-kernel data path; a power of two."""
+DEVICE_MAC = b"\2soupp"
+"""Of every session's veth device: it is no Ethernet to anyone, and must not pass for the card."""
+PROGRAMS, MAPS = ("souppp",), ("ethertypes", "xsks", "counters")
+"""Descriptors go by these names, and those of the in-kernel data path."""
+KERNEL_PATH_PROGRAMS, KERNEL_PATH_MAPS = ("push",), ("numbers", "sessions", "traffic", "devices", "received", "sent")
 
 ETHERTYPES = (ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION)
 """What is handed over: PPPoE Discovery and Session (RFC 2516 section 4)."""
@@ -85,6 +95,7 @@ def _libbpf() -> ctypes.CDLL:
     library.libbpf_set_print.argtypes = [ctypes.c_void_p]
     library.libbpf_set_print(None)  # errors are told by us; nothing else may write on the operator's screen
     library.bpf_map_update_elem.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint64]
+    library.bpf_map_delete_elem.argtypes = [ctypes.c_int, ctypes.c_char_p]
     library.bpf_map_lookup_elem.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p]
     library.bpf_link_create.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.POINTER(_LinkOptions)]
     library.bpf_xdp_query.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.POINTER(_QueryOptions)]
@@ -92,16 +103,18 @@ def _libbpf() -> ctypes.CDLL:
 
 
 class Loading:
-    """The XDP program on its way: compiled and loaded by a child process while the caller does something else."""
+    """The XDP programs on their way: compiled and loaded by a child process while the caller does something else."""
 
-    def __init__(self) -> None:
-        """Start the child. Raises XdpError."""
+    def __init__(self, *, kernel_path: bool = True) -> None:
+        """Start the child; without `kernel_path` there is only the program on the card. Raises XdpError."""
         if not HEADERS.is_dir():
             raise XdpError(f"the header tree for bcc is missing ({HEADERS}): run `make setup`")
+        order = _order(kernel_path)
+        self._names = (*order["programs"], *order["maps"])
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-I", str(LOADER), str(theirs.fileno()), str(MAX_QUEUES), str(SOURCE), str(HEADERS)],
+                [sys.executable, "-I", str(LOADER), str(theirs.fileno()), json.dumps(order)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -109,17 +122,17 @@ class Loading:
             )
 
     def finish(self) -> dict[str, int]:
-        """Descriptors of the loaded program and its maps, by the names in `DESCRIPTORS`. Raises XdpError."""
+        """Descriptors of the loaded programs and their maps, by name. Raises XdpError."""
         self._ours.settimeout(LOAD_TIMEOUT)
         answer = b""
         descriptors: list[int] = []
         try:
             with suppress(TimeoutError, ConnectionError):
-                answer, descriptors, _, _ = socket.recv_fds(self._ours, 1024, len(DESCRIPTORS))
+                answer, descriptors, _, _ = socket.recv_fds(self._ours, 1024, len(self._names))
         finally:
             complaint = self.close()
-        if answer == LOADED and len(descriptors) == len(DESCRIPTORS):
-            return dict(zip(DESCRIPTORS, descriptors, strict=True))
+        if answer == LOADED and len(descriptors) == len(self._names):
+            return dict(zip(self._names, descriptors, strict=True))
         for fd in descriptors:
             os.close(fd)
         raise XdpError(_load_failure(answer.decode(errors="replace"), complaint))
@@ -133,6 +146,24 @@ class Loading:
         return self._child.communicate()[1].decode(errors="replace").strip()
 
 
+def _order(kernel_path: bool) -> dict[str, Any]:
+    """What `engine.xdp_loader` is to do."""
+    order: dict[str, Any] = {
+        "headers": str(HEADERS),
+        "sources": [str(SOURCE)],
+        "flags": [f"-DQUEUES={MAX_QUEUES}"],
+        "programs": PROGRAMS,
+        "maps": MAPS,
+    }
+    if kernel_path:
+        order["sources"] += [str(KERNEL_PATH_SOURCE)]
+        octets = ", ".join(map(str, DEVICE_MAC))
+        order["flags"] += ["-DKERNEL_PATH", f"-DSESSIONS={MAX_SESSIONS}", f"-DDEVICE_MAC={{{octets}}}"]
+        order["programs"] += KERNEL_PATH_PROGRAMS
+        order["maps"] += KERNEL_PATH_MAPS
+    return order
+
+
 def _load_failure(answer: str, complaint: str) -> str:
     """One line out of what the child says and what bcc's compiler writes."""
     if "Operation not permitted" in complaint or (answer and os.geteuid() != 0):
@@ -140,6 +171,38 @@ def _load_failure(answer: str, complaint: str) -> str:
     errors = [line for line in complaint.splitlines() if "error" in line]
     detail = (errors or complaint.splitlines()[-1:] or [""])[0]
     return ": ".join(filter(None, (answer or "cannot load the XDP program: its loader died", detail)))
+
+
+def set_entry(map_fd: int, key: bytes, value: bytes) -> None:
+    """Set one entry of a map. Raises XdpError."""
+    if _libbpf().bpf_map_update_elem(map_fd, key, value, 0):
+        raise XdpError(f"cannot fill the XDP program's map: {os.strerror(ctypes.get_errno())}")
+
+
+def delete_entry(map_fd: int, key: bytes) -> None:
+    """Take an entry out of a map, if it is there."""
+    _libbpf().bpf_map_delete_elem(map_fd, key)
+
+
+def sum_over_cpus(map_fd: int, index: int, layout: struct.Struct) -> tuple[int, ...]:
+    """An entry of a per-CPU array whose values are numbers. Raises XdpError."""
+    return tuple(map(sum, zip(*by_cpu(map_fd, index, layout), strict=True)))
+
+
+def by_cpu(map_fd: int, index: int, layout: struct.Struct) -> list[tuple[int, ...]]:
+    """The same without adding up. Raises XdpError."""
+    values = ctypes.create_string_buffer(layout.size * int(_libbpf().libbpf_num_possible_cpus()))
+    if _libbpf().bpf_map_lookup_elem(map_fd, struct.pack("=I", index), values):
+        raise XdpError(f"cannot read the XDP program's counters: {os.strerror(ctypes.get_errno())}")
+    return list(layout.iter_unpack(values.raw))
+
+
+def link_native(program: int, ifindex: int) -> int:
+    """Attach a program in native mode; returns the link's descriptor. Raises XdpError."""
+    link = _link(program, ifindex, _XDP_FLAGS_DRV_MODE)
+    if link < 0:
+        raise XdpError(f"cannot attach the XDP program: {os.strerror(-link)}")
+    return link
 
 
 def _link(program: int, ifindex: int, flags: int) -> int:
@@ -212,10 +275,10 @@ class XdpProgram:
     """Our program on one card, from `attach` to `close` or the end of the process."""
 
     def __init__(self, descriptors: dict[str, int], queues: int, link: int, mode: str, notice: str) -> None:
-        self._descriptors = descriptors
+        self.descriptors = descriptors
+        """Of the programs and maps, by name."""
         self._queues = queues
         self._link = link
-        self._cpus: int = _libbpf().libbpf_num_possible_cpus()
         self.mode = mode
         """`native` or `generic`: where it runs."""
         self.notice = notice
@@ -239,13 +302,11 @@ class XdpProgram:
         except OSError:
             loading.close()
             raise XdpError(f"there is no network card {ifname}: `ip link` lists them") from None
-        libbpf = _libbpf()
         descriptors = loading.finish()
         try:
             for ethertype in ETHERTYPES:
-                if libbpf.bpf_map_update_elem(descriptors["ethertypes"], struct.pack("!H", ethertype), b"\1", 0):
-                    raise XdpError(f"cannot fill the XDP program's map: {os.strerror(ctypes.get_errno())}")
-            link, mode, notice = _attach(descriptors["program"], ifname, ifindex, generic)
+                set_entry(descriptors["ethertypes"], struct.pack("!H", ethertype), b"\1")
+            link, mode, notice = _attach(descriptors["souppp"], ifname, ifindex, generic)
         except XdpError:
             for fd in descriptors.values():
                 os.close(fd)
@@ -254,17 +315,12 @@ class XdpProgram:
 
     def counters(self) -> list[XdpCounters]:
         """One per queue."""
-        return [self._queue_counters(queue) for queue in range(self._queues)]
-
-    def _queue_counters(self, queue: int) -> XdpCounters:
-        values = ctypes.create_string_buffer(_COUNTS.size * self._cpus)
-        if _libbpf().bpf_map_lookup_elem(self._descriptors["counters"], struct.pack("=I", queue), values):
-            raise XdpError(f"cannot read the XDP program's counters: {os.strerror(ctypes.get_errno())}")
-        return XdpCounters(*map(sum, zip(*_COUNTS.iter_unpack(values.raw), strict=True)))
+        counters = self.descriptors["counters"]
+        return [XdpCounters(*sum_over_cpus(counters, queue, _COUNTS)) for queue in range(self._queues)]
 
     def close(self) -> None:
         """Takes the program off the card. A second call does nothing."""
-        for fd in (self._link, *self._descriptors.values()):
+        for fd in (self._link, *self.descriptors.values()):
             if fd >= 0:
                 os.close(fd)
-        self._link, self._descriptors = -1, {}
+        self._link, self.descriptors = -1, {}

@@ -10,7 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.settings import AcFilter, AuthMethod, KeepaliveSettings, LineId, MacPolicy, SessionSettings, VlanTag
+from engine.settings import (
+    AcFilter,
+    AuthMethod,
+    DatapathChoice,
+    KeepaliveSettings,
+    LineId,
+    MacPolicy,
+    SessionSettings,
+    VlanTag,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,13 @@ def _remote(text: str, base: SessionSettings) -> Mapping[str, Any]:
     return {"line_id": LineId(base.line_id.circuit_id, _text("id", 63)(text, base)["id"] or None)}
 
 
+def _datapath(text: str, base: SessionSettings) -> Mapping[str, Any]:
+    try:
+        return {"datapath": DatapathChoice(text)}
+    except ValueError:
+        raise ValueError(f"is {', '.join(DatapathChoice)}") from None
+
+
 def _device(text: str, base: SessionSettings) -> Mapping[str, Any]:
     if len(text.encode()) > 15 or re.search(r"[\s/:%]", text) or text in (".", "..") or not text.isprintable():
         raise ValueError("is at most 15 octets, none of them a blank, /, : or %")
@@ -153,6 +169,7 @@ FIELDS = (
     Field("circuit", "circuit id", "TR-101; empty: none", lambda s: s.line_id.circuit_id or "", _circuit),
     Field("remote", "remote id", "TR-101; empty: none", lambda s: s.line_id.remote_id or "", _remote),
     Field("autodial", "autodial", "yes or no", lambda s: "yes" if s.autodial else "no", _yes("autodial")),
+    Field("datapath", "data path", "afxdp, kernel or auto", lambda s: s.datapath.value, _datapath),
     Field("device", "device", "empty: soup and a number", lambda s: s.device or "", _device),
 )
 

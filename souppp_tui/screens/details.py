@@ -247,7 +247,11 @@ def session_lines(view: SessionView, meter: Meter) -> list[Line]:
             ("address", view.ipv4 and (view.ipv4 + (f" (far end {view.ipv4_peer})" if view.ipv4_peer else ""))),
             ("name servers", " ".join(view.dns)),
             ("IPv6", " ".join(part for part in (view.ipv6, view.ipv6_prefix) if part)),
-            ("device", view.device and f"{view.device}, MTU {view.mtu}"),
+            (
+                "device",
+                view.device
+                and f"{view.device}, MTU {view.mtu}{', in the kernel' if view.datapath == 'kernel' else ''}",
+            ),
             ("concentrator", view.ac_name and f"{view.ac_name}{mac}{vlan}"),
             ("own MAC", view.local_mac),
             ("session id", None if view.session_id is None else f"{view.session_id:04x}"),

@@ -202,7 +202,7 @@ def test_missing_bcc_names_debians_package() -> None:
     with ours, theirs:
         # -S: without any installed package
         subprocess.run(
-            [sys.executable, "-I", "-S", xdp.LOADER, str(theirs.fileno()), "1", xdp.SOURCE, xdp.HEADERS],
+            [sys.executable, "-I", "-S", xdp.LOADER, str(theirs.fileno()), '{"headers": "nowhere"}'],
             pass_fds=[theirs.fileno()],
             check=True,
         )
@@ -212,4 +212,4 @@ def test_missing_bcc_names_debians_package() -> None:
 def test_the_other_bcc_names_debians_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bcc", types.ModuleType("bcc"))
     with pytest.raises(xdp_loader.LoadError, match=r"python3-bpfcc.*uninstall it"):
-        xdp_loader.load(1, str(xdp.SOURCE), str(xdp.HEADERS))
+        xdp_loader.load({"headers": str(xdp.HEADERS)})

@@ -1,0 +1,282 @@
+/* The in-kernel data path: IP packets of the sessions in the maps below go between the card and the sessions' devices
+ * without leaving the kernel. bcc's dialect of C, compiled behind souppp.bpf.c. SESSIONS, a power of two, and DEVICE_MAC come from the command line.
+ *
+ * A session's device is one end of a veth pair. What is redirected to the other, hidden end arrives on the device, and
+ * what the device sends arrives on the hidden end, where `push` makes a PPPoE frame of it. Whatever isn't an IP packet
+ * of a known session, or is malformed, is left to `souppp`, and so to the engine, which knows what is wrong with it.
+ */
+#include <linux/if_ether.h>
+#include <linux/in.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define PPP_IPV4 0x21
+#define PPP_IPV6 0x57
+#define VERSION_AND_TYPE 0x11
+#define IPV4_HEADER 20
+#define IPV6_HEADER 40
+#define IPV4_FRAGMENT 0x3fff
+#define TCP_HEADER 20
+#define TCP_SYN 2
+#define TCP_OPTIONS_MOST 40
+#define OPTION_END 0
+#define OPTION_NOP 1
+#define OPTION_MSS 2
+
+struct pppoe {
+    u8 version_and_type;
+    u8 code;
+    __be16 session_id;
+    __be16 length;
+} __attribute__((packed));
+
+struct session {
+    u8 macs[12]; /* as an outgoing frame has them: the concentrator's first */
+    struct vlan_tag tags[MAX_VLAN_TAGS]; /* TPID, then TCI */
+    __be16 session_id;
+    u16 tag_count;
+    u16 mtu;     /* the longest IP packet, octets */
+    u16 clamp;   /* the MTU to keep TCP's segments in, or 0 */
+    u16 longest; /* the longest IP packet that fits into a frame of the card's */
+    u16 unused;
+    u32 index; /* of the hidden end; its low bits are the session's number */
+};
+
+/* Octets are those of Ethernet frames. Every packet is counted once more if it is a drop. */
+struct received {
+    u64 packets, bytes;
+    u64 bad_ip, too_long, egress_refused;
+};
+
+struct sent {
+    u64 packets, bytes;
+    u64 not_ip, not_open, too_long, too_long_for_card, no_room, no_card;
+};
+
+struct traffic {
+    u64 rx_packets, rx_bytes, tx_packets, tx_bytes; /* bytes of IP packets */
+};
+
+BPF_F_TABLE("hash", struct session_key, u32, numbers, SESSIONS, BPF_F_NO_PREALLOC);
+BPF_ARRAY(sessions, struct session, SESSIONS);
+BPF_F_TABLE("array", u32, struct traffic, traffic, SESSIONS, BPF_F_MMAPABLE);
+BPF_DEVMAP(devices, SESSIONS + 1); /* the card, then the hidden end of each session */
+BPF_PERCPU_ARRAY(received, struct received, QUEUES);
+BPF_PERCPU_ARRAY(sent, struct sent, 1);
+
+/* RFC 1624, equation 3. */
+INLINE u16 checksum_change(u16 checksum, u16 before, u16 after)
+{
+    u32 sum = (u16)~checksum + (u16)~before + after;
+
+    sum = (sum & 0xffff) + (sum >> 16);
+    return ~(sum + (sum >> 16));
+}
+
+INLINE u16 swapped(u16 word, bool odd)
+{
+    return odd ? (u16)(word << 8 | word >> 8) : word;
+}
+
+/* The TCP header of the IP packet at `ip`, 0 if it has none. */
+INLINE u8 *tcp_header(u8 *ip, void *end)
+{
+
+    if ((void *)ip + IPV4_HEADER > end)
+        return 0;
+    if (ip[0] >> 4 == 4) {
+        if (ip[9] != IPPROTO_TCP || *(__be16 *)(ip + 6) & bpf_htons(IPV4_FRAGMENT) || (ip[0] & 15) < 5)
+            return 0;
+        return ip + (ip[0] & 15) * 4;
+    }
+    if ((void *)ip + IPV6_HEADER > end)
+        return 0;
+    return ip[6] == IPPROTO_TCP ? ip + IPV6_HEADER : 0;
+}
+
+/* Lowers the Maximum Segment Size of a SYN to what fits into `mtu` (RFC 4459 section 3.2). */
+INLINE void clamp_mss(u8 *ip, void *end, u32 mtu)
+{
+    u8 *tcp = tcp_header(ip, end);
+    u32 at = TCP_HEADER, last;
+    u16 most;
+
+    if (!tcp || (void *)tcp + TCP_HEADER > end || !(tcp[13] & TCP_SYN))
+        return;
+    most = mtu - TCP_HEADER - (ip[0] >> 4 == 4 ? IPV4_HEADER : IPV6_HEADER);
+    last = (tcp[12] >> 4) * 4;
+#pragma clang loop unroll(disable)
+    for (int i = 0; i < TCP_OPTIONS_MOST; i++) {
+        u8 *option = tcp + at;
+        u32 is_nop;
+
+        if ((void *)option + 4 > end || at + 4 > last || *option == OPTION_END)
+            return;
+        if (option[0] == OPTION_MSS && option[1] == 4) {
+            u16 before = *(__be16 *)(option + 2), after = bpf_htons(most), *checksum = (u16 *)(tcp + 16);
+
+            if (bpf_ntohs(before) <= most)
+                return;
+            *(__be16 *)(option + 2) = after;
+            *checksum = checksum_change(*checksum, swapped(before, at & 1), swapped(after, at & 1));
+            return;
+        }
+        /* Without a branch, so that the verifier has one way through the loop to follow and not two to the power of 40. */
+        is_nop = (((u32)option[0] ^ OPTION_NOP) - 1) >> 31;
+        asm volatile("" : "+r"(is_nop));
+        at += is_nop + (1 - is_nop) * option[1];
+        if (at > TCP_HEADER + TCP_OPTIONS_MOST)
+            return;
+    }
+}
+
+/* The EtherType of an IP packet of so many octets that begins with `first`, or 0 if it is none. */
+INLINE __be16 ip_ethertype(u8 first, u32 length)
+{
+    if (first >> 4 == 4 && length >= IPV4_HEADER)
+        return bpf_htons(ETH_P_IP);
+    if (first >> 4 == 6 && length >= IPV6_HEADER)
+        return bpf_htons(ETH_P_IPV6);
+    return 0;
+}
+
+/* From the card to a session's device. */
+INLINE int strip(struct xdp_md *ctx, struct session_key *key, u8 *at)
+{
+    void *end = (void *)(long)ctx->data_end;
+    struct pppoe *pppoe = (void *)at;
+    struct session *session;
+    struct traffic *traffic_of;
+    struct ethhdr *ethernet;
+    u32 *number, slot, length, frame = ctx->data_end - ctx->data, queue = ctx->rx_queue_index;
+    struct received *count = received.lookup(&queue);
+    long rest;
+    __be16 ethertype;
+
+    if ((void *)(pppoe + 1) + 3 > end || pppoe->version_and_type != VERSION_AND_TYPE || pppoe->code)
+        return NOT_TAKEN;
+    length = bpf_ntohs(pppoe->length);
+    rest = end - (void *)(pppoe + 1) - length;
+    at = (void *)(pppoe + 1);
+    if (rest < 0 || length < 3)
+        return NOT_TAKEN;
+    if (*at == 0) {
+        at++;
+        length--;
+    }
+    if (*at != PPP_IPV4 && *at != PPP_IPV6)
+        return NOT_TAKEN;
+    at++;
+    length--;
+    key->session_id = pppoe->session_id;
+    number = numbers.lookup(key);
+    if (!number)
+        return NOT_TAKEN;
+    slot = *number;
+    session = sessions.lookup(&slot);
+    traffic_of = traffic.lookup(&slot);
+    if (!session || !traffic_of || !count)
+        return NOT_TAKEN;
+
+    count->packets++;
+    count->bytes += frame;
+    ethertype = ip_ethertype(*at, length);
+    if (!ethertype) {
+        count->bad_ip++;
+        return XDP_DROP;
+    }
+    if (length > session->mtu) {
+        count->too_long++;
+        return XDP_DROP;
+    }
+    if ((rest && bpf_xdp_adjust_tail(ctx, -(int)rest)) ||
+        bpf_xdp_adjust_head(ctx, (int)(frame - rest - length) - ETH_HLEN))
+        return XDP_DROP;
+    ethernet = (void *)(long)ctx->data;
+    end = (void *)(long)ctx->data_end;
+    if ((void *)(ethernet + 1) > end)
+        return XDP_DROP;
+    __builtin_memcpy(ethernet->h_dest, (u8[])DEVICE_MAC, ETH_ALEN);
+    __builtin_memcpy(ethernet->h_source, (u8[])DEVICE_MAC, ETH_ALEN);
+    ethernet->h_proto = ethertype;
+    if (session->clamp)
+        clamp_mss((void *)(ethernet + 1), end, session->clamp);
+    slot++;
+    if (devices.redirect_map(slot, XDP_DROP) != XDP_REDIRECT) {
+        count->egress_refused++;
+        return XDP_DROP;
+    }
+    __sync_fetch_and_add(&traffic_of->rx_packets, 1);
+    __sync_fetch_and_add(&traffic_of->rx_bytes, length);
+    return XDP_REDIRECT;
+}
+
+/* On a hidden end: an IP packet that the session's device sends, to the card. */
+int push(struct xdp_md *ctx)
+{
+    u32 first = 0, slot = ctx->ingress_ifindex & (SESSIONS - 1), length = ctx->data_end - ctx->data - ETH_HLEN, header;
+    void *end = (void *)(long)ctx->data_end;
+    u8 *at = (void *)(long)ctx->data;
+    struct session *session = sessions.lookup(&slot);
+    struct traffic *traffic_of = traffic.lookup(&slot);
+    struct sent *count = sent.lookup(&first);
+    struct pppoe *pppoe;
+    __be16 ethertype;
+
+    if (!session || !traffic_of || !count)
+        return XDP_DROP;
+    if (session->index != ctx->ingress_ifindex) {
+        count->not_open++;
+        return XDP_DROP;
+    }
+    if ((void *)at + ETH_HLEN + 1 > end || !(ethertype = ip_ethertype(at[ETH_HLEN], length))) {
+        count->not_ip++;
+        return XDP_DROP;
+    }
+    if (length > session->mtu) {
+        count->too_long++;
+        return XDP_DROP;
+    }
+    if (length > session->longest) {
+        count->too_long_for_card++;
+        return XDP_DROP;
+    }
+    if (session->clamp)
+        clamp_mss(at + ETH_HLEN, end, session->clamp);
+    header = sizeof *pppoe + 2 + sizeof(struct vlan_tag) * (session->tag_count & 3);
+    if (bpf_xdp_adjust_head(ctx, -(int)header)) {
+        count->no_room++;
+        return XDP_DROP;
+    }
+    at = (void *)(long)ctx->data;
+    end = (void *)(long)ctx->data_end;
+    if ((void *)at + ETH_HLEN + MAX_VLAN_TAGS * sizeof(struct vlan_tag) + sizeof *pppoe + 2 > end)
+        return XDP_DROP;
+    __builtin_memcpy(at, session->macs, sizeof session->macs);
+    at += sizeof session->macs;
+#pragma unroll
+    for (int i = 0; i < MAX_VLAN_TAGS; i++) {
+        if (i < session->tag_count) {
+            __builtin_memcpy(at, &session->tags[i], sizeof session->tags[i]);
+            at += sizeof session->tags[i];
+        }
+    }
+    *(__be16 *)at = bpf_htons(ETH_P_PPP_SES);
+    pppoe = (void *)at + 2;
+    pppoe->version_and_type = VERSION_AND_TYPE;
+    pppoe->code = 0;
+    pppoe->session_id = session->session_id;
+    pppoe->length = bpf_htons(length + 2);
+    *(__be16 *)(pppoe + 1) = bpf_htons(ethertype == bpf_htons(ETH_P_IP) ? PPP_IPV4 : PPP_IPV6);
+    length += ETH_HLEN + header;
+    if (length < ETH_ZLEN && bpf_xdp_adjust_tail(ctx, ETH_ZLEN - length))
+        return XDP_DROP;
+    if (devices.redirect_map(0, XDP_DROP) != XDP_REDIRECT) {
+        count->no_card++;
+        return XDP_DROP;
+    }
+    count->packets++;
+    count->bytes += length < ETH_ZLEN ? ETH_ZLEN : length;
+    __sync_fetch_and_add(&traffic_of->tx_packets, 1);
+    __sync_fetch_and_add(&traffic_of->tx_bytes, length - ETH_HLEN - header);
+    return XDP_REDIRECT;
+}

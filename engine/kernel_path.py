@@ -1,0 +1,266 @@
+"""The in-kernel data path: XDP programs carry a session's IP packets between the card and a veth pair.
+
+The operator sees one end, the session's device. The other is in a network namespace without a name, which lives as
+long as this process has a descriptor of it; with it go all pairs, and with them the devices. See bpf/kernel_path.bpf.c.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import socket
+import struct
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
+from pyroute2.netlink.rtnl import RTM_NEWLINK
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
+
+from engine import netns
+from engine.datapath import DatapathError
+from engine.host import Card, takes_xdp_frames
+from engine.rtnl import Rtnl, RtnlError, Template, request
+from engine.wire.ethernet import vlan_ids
+from engine.wire.keys import FourKeys
+from engine.xdp import (
+    DEVICE_MAC,
+    MAX_SESSIONS,
+    XdpError,
+    XdpProgram,
+    by_cpu,
+    delete_entry,
+    link_native,
+    set_entry,
+    sum_over_cpus,
+)
+
+ETHERNET_MTU = 1500
+ETHERNET_HEADER, VLAN_TAG, PPPOE_HEADER = 14, 4, 8
+GENERATIONS = 1 << 16
+"""Hidden ends get an index of their own each, until there have been that many."""
+
+# As in bpf/kernel_path.bpf.c.
+_KEY = struct.Struct("=12s2s4s2x")
+_SESSION = struct.Struct("=12s8s2s5HI")
+_RECEIVED = struct.Struct("=5Q")
+_RECEIVED_DROPS = ("bad_ip", "too_long", "egress_refused")
+_SENT = struct.Struct("=8Q")
+_SENT_DROPS = ("not_ip", "not_open", "too_long", "too_long_for_card", "no_room", "no_card")
+_TRAFFIC = 32
+"""Octets of `engine.api.TRAFFIC_FIELDS`."""
+
+
+@dataclass(slots=True)
+class PathCounters:
+    """What the in-kernel path did on one queue; octets are those of Ethernet frames, drops are not among `packets`."""
+
+    rx_packets: int = 0
+    rx_bytes: int = 0
+    tx_packets: int = 0
+    tx_bytes: int = 0
+    drops: Counter[str] = field(default_factory=Counter)
+
+
+class HiddenNet:
+    """Makes veth pairs between the calling thread's namespace and one without a name, which is made when needed."""
+
+    def __init__(self) -> None:
+        self.descriptor = -1
+        self._rtnl: Rtnl | None = None
+        self._visible = -1
+        self._made = count()
+
+    def open(self) -> None:
+        """Raises DatapathError."""
+        if self._rtnl is not None:
+            return
+        try:
+            self._visible, self.descriptor = netns.open_net(), netns.new_net()
+            with netns.visiting(self.descriptor):
+                self._rtnl = Rtnl()
+                ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+                if ipv6.exists():
+                    ipv6.write_text("1")
+        except OSError as error:
+            self.close()
+            raise DatapathError(f"cannot make a network namespace for the in-kernel path: {error.strerror}") from None
+
+    def pair(self, number: int, name: str) -> int:
+        """Make the device `name`, down, for a session; returns the index of its hidden end. Raises DatapathError."""
+        self.open()
+        assert self._rtnl is not None
+        index = (1 + next(self._made) % GENERATIONS) * MAX_SESSIONS + number
+        octets = name.encode().ljust(len(_NAME), b"\0")
+        try:
+            self._rtnl.do([_pair(_uint32(index), b"%010d\0" % index, octets, _uint32(self._visible))])
+            _set_offloads(name)
+        except OSError as error:
+            raise DatapathError(f"cannot make the device {name}: {error.strerror}") from None
+        return index
+
+    def up(self, index: int) -> None:
+        """Set a hidden end up. Raises DatapathError."""
+        assert self._rtnl is not None
+        try:
+            self._rtnl.do([_up(_uint32(index))])
+        except RtnlError as error:
+            raise DatapathError(f"cannot set up a veth pair: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Let the namespace go, and all pairs with it."""
+        if self._rtnl is not None:
+            self._rtnl.close()
+        for fd in (self._visible, self.descriptor):
+            if fd >= 0:
+                os.close(fd)
+        self._rtnl, self._visible, self.descriptor = None, -1, -1
+
+
+class KernelPath:
+    """The sessions that the XDP programs of one card carry, from construction to `close`."""
+
+    def __init__(self, card: Card, program: XdpProgram, hidden: HiddenNet) -> None:
+        """Raises XdpError."""
+        self._card = card
+        self._native = program.mode == "native"
+        self._maps = program.descriptors
+        self._hidden = hidden
+        self._indexes: dict[int, int] = {}
+        self._keys: dict[int, bytes] = {}
+        self._traffic = mmap.mmap(self._maps["traffic"], _TRAFFIC * MAX_SESSIONS, prot=mmap.PROT_READ)
+        set_entry(self._maps["devices"], _uint32(0), _uint32(card.index))
+
+    def obstacle(self) -> str:
+        """Why this card can't do it, in one line; empty if it can."""
+        if not self._native:
+            return f"{self._card.name} runs XDP in generic mode, which can't carry the in-kernel path"
+        if not takes_xdp_frames(self._card.index):
+            return f"the driver of {self._card.name} doesn't send what XDP redirects to it (no ndo_xdp_xmit)"
+        return ""
+
+    def open_device(self, number: int, name: str) -> int:
+        """Make a session's device in the calling thread's namespace, down and without an address.
+
+        Returns the descriptor that its hidden end's program hangs on; the device must be deleted first.
+        Raises DatapathError.
+        """
+        if obstacle := self.obstacle():
+            raise DatapathError(f"{obstacle}: use `datapath: afxdp` or `auto`")
+        index = self._hidden.pair(number, name)
+        try:
+            with netns.visiting(self._hidden.descriptor):
+                link = link_native(self._maps["push"], index)
+                set_entry(self._maps["devices"], _uint32(1 + number), _uint32(index))
+        except XdpError as error:
+            raise DatapathError(str(error)) from None
+        self._hidden.up(index)
+        self._indexes[number] = index
+        return link
+
+    def add_session(self, number: int, keys: FourKeys, mtu: int) -> None:
+        """Let packets of up to `mtu` octets flow between the card and the session's device. Raises XdpError."""
+        key = _KEY.pack(keys.own_mac + keys.peer_mac, _big(keys.session_id), b"".join(map(_big, vlan_ids(keys.vlans))))
+        overhead = VLAN_TAG * len(keys.vlans) + PPPOE_HEADER
+        session = _SESSION.pack(
+            keys.peer_mac + keys.own_mac,
+            b"".join(_big(tag.tpid) + _big(tag.tci) for tag in keys.vlans),
+            _big(keys.session_id),
+            len(keys.vlans),
+            mtu,
+            mtu if mtu < ETHERNET_MTU else 0,
+            self._card.mtu + VLAN_TAG - overhead,  # the kernel lets a device forward one tag more than its MTU
+            0,
+            self._indexes[number],
+        )
+        set_entry(self._maps["sessions"], _uint32(number), session)
+        set_entry(self._maps["numbers"], key, _uint32(number))
+        self._keys[number] = key
+
+    def remove_session(self, number: int) -> None:
+        """Stop its packets, if they flow."""
+        key = self._keys.pop(number, None)
+        if key is not None:
+            delete_entry(self._maps["numbers"], key)
+            set_entry(self._maps["sessions"], _uint32(number), bytes(_SESSION.size))
+
+    def traffic(self, sessions: int) -> array[int]:
+        """As `Datapath.traffic`."""
+        return array("Q", self._traffic[: _TRAFFIC * sessions])
+
+    def queue_counters(self, queues: int) -> list[PathCounters]:
+        """One per queue. Cards send a redirected frame on the queue that belongs to the CPU: it is counted there."""
+        found = []
+        for queue in range(queues):
+            packets, octets, *drops = sum_over_cpus(self._maps["received"], queue, _RECEIVED)
+            lost = Counter(dict(zip(_RECEIVED_DROPS, drops, strict=True)))
+            found.append(PathCounters(rx_packets=packets, rx_bytes=octets, drops=lost))
+        for cpu, (packets, octets, *drops) in enumerate(by_cpu(self._maps["sent"], 0, _SENT)):
+            of = found[cpu % queues]
+            of.tx_packets += packets
+            of.tx_bytes += octets
+            of.drops.update(dict(zip(_SENT_DROPS, drops, strict=True)))
+        return found
+
+    def close(self) -> None:
+        """The program must be closed by its owner."""
+        self._traffic.close()
+
+
+# --- requests ---
+
+
+def _uint32(value: int) -> bytes:
+    return struct.pack("=I", value)
+
+
+def _big(value: int) -> bytes:
+    return value.to_bytes(2, "big")
+
+
+_INDEX, _NETNS = 0x7E570001, 0x7E570002
+_HIDDEN, _NAME = b"7E57000003\0", b"7E5700000000004\0"
+"""What stands in the templates for what is filled in."""
+
+_ONE_QUEUE = [("IFLA_NUM_TX_QUEUES", 1), ("IFLA_NUM_RX_QUEUES", 1)]
+_device = {
+    "flags": IFF_NOARP,
+    "change": IFF_NOARP,
+    "attrs": [
+        ("IFLA_IFNAME", _NAME[:-1].decode()),
+        ("IFLA_NET_NS_FD", _NETNS),
+        ("IFLA_ADDRESS", DEVICE_MAC.hex(":")),
+        *_ONE_QUEUE,
+    ],
+}
+_veth = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", _device)]})]}
+_pair = Template(
+    request(
+        ifinfmsg,
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        [("IFLA_IFNAME", _HIDDEN[:-1].decode()), *_ONE_QUEUE, ("IFLA_LINKINFO", _veth)],
+        index=_INDEX,
+    ),
+    _uint32(_INDEX),
+    _HIDDEN,
+    _NAME,
+    _uint32(_NETNS),
+)
+_up = Template(request(ifinfmsg, RTM_NEWLINK, 0, index=_INDEX, flags=IFF_UP, change=IFF_UP), _uint32(_INDEX))
+
+_SIOCETHTOOL = 0x8946
+_OFFLOADS = ((0x2C, 1), (0x17, 0))
+"""ETHTOOL_SGRO: the device takes redirected packets, many at once; ETHTOOL_STXCSUM: what it sends is complete."""
+
+
+def _set_offloads(name: str) -> None:
+    """Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for command, value in _OFFLOADS:
+            setting = array("I", (command, value))
+            fcntl.ioctl(any_socket, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), setting.buffer_info()[0]))
