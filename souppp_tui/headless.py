@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,25 +65,52 @@ def _too_late(view: SessionView, trouble: str | None) -> str:
     return still if trouble is None else f"{still}; before that: {trouble}"
 
 
-def run(engine: EngineApi, options: HeadlessOptions, leaving: threading.Event) -> int:
-    """Print until there is nothing more to wait for or `leaving` is set; returns the exit code."""
-    seen = 0
-    troubles: dict[int | None, str] = {}
+def run(engine: EngineApi, options: HeadlessOptions, leaving: threading.Event, stop: Callable[[], None]) -> int:
+    """Print until there is nothing more to wait for or `leaving` is set, then what happens while `stop` ends it all.
+
+    Returns the exit code.
+    """
+    told = _Telling(engine)
+    code = _watch(engine, told, options, leaving)
+    stopping = threading.Thread(target=stop, name="stop")
+    stopping.start()
+    while stopping.is_alive():
+        told.go_on()
+        stopping.join(LOOK)
+    told.go_on()
+    return code
+
+
+class _Telling:
+    """Prints the engine's events, each of them once."""
+
+    def __init__(self, engine: EngineApi) -> None:
+        self.troubles: dict[int | None, str] = {}
+        """The latest failure of each session."""
+        self._engine = engine
+        self._seen = 0
+
+    def go_on(self) -> None:
+        """Print what happened since the last call."""
+        events, _ = self._engine.events_since(self._seen)
+        for event in events:
+            _print(event_object(event))
+            self._seen = event.seq
+            if event.kind in ("dial-failed", "session-down"):
+                self.troubles[event.session] = event.text
+
+
+def _watch(engine: EngineApi, told: _Telling, options: HeadlessOptions, leaving: threading.Event) -> int:
     waiting = options.until_up
     deadline = time.monotonic() + options.timeout
     while True:
-        events, _ = engine.events_since(seen)
-        for event in events:
-            _print(event_object(event))
-            seen = event.seq
-            if event.kind in ("dial-failed", "session-down"):
-                troubles[event.session] = event.text
+        told.go_on()
         if waiting:
             wanted = [view for view in engine.snapshot().sessions if view.autodial]
             all_up = all(view.state is SessionState.UP for view in wanted)
             if all_up or time.monotonic() >= deadline:
                 for view in wanted:
-                    _print(session_object(view, troubles.get(view.id)))
+                    _print(session_object(view, told.troubles.get(view.id)))
                 if not (all_up and options.hold):
                     return EXIT_UP if all_up else EXIT_NOT_UP
                 waiting = False

@@ -82,7 +82,8 @@ def _run_engine(engine: Engine, options: argparse.Namespace, console: ConsoleSet
         if not options.headless:
             return _run_console(engine, options, console)
         engine.wait_ready()
-        return headless.run(engine, HeadlessOptions(options.until_up, options.timeout, options.hold), leaving)
+        wishes = HeadlessOptions(options.until_up, options.timeout, options.hold)
+        return headless.run(engine, wishes, leaving, engine.stop)
     except BrokenPipeError:
         # Whoever read our output has gone; a later flush must not complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

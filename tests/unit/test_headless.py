@@ -1,4 +1,7 @@
-"""`--until-up` ends when all are up, also where the engine's events can be read a moment before its views."""
+"""`--until-up` ends when all are up, also where the engine's events can be read a moment before its views.
+
+Whatever happens until the engine has stopped is printed.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,13 @@ class Engine:
 
     def __init__(self, looks: int) -> None:
         self._looks = looks
+        self._events = [Event(1, 0.0, Severity.INFO, "ipv4-up", "Up.", 0, "one")]
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
-        return ([Event(1, 0.0, Severity.INFO, "ipv4-up", "Up.", 0, "one")] if seq < 1 else []), 0
+        return self._events[seq:], 0
+
+    def stop(self) -> None:
+        self._events.append(Event(2, 1.0, Severity.INFO, "session-down", "Hung up by you.", 0, "one"))
 
     def snapshot(self) -> Snapshot:
         self._looks -= 1
@@ -31,9 +38,22 @@ class Engine:
         return Snapshot(0.0, CardView("va", "", 1500, True), (), (session,), array("Q"), 1)
 
 
+def printed(capsys: pytest.CaptureFixture[str], engine: Engine, options: HeadlessOptions) -> list[dict[str, object]]:
+    leaving = threading.Event()
+    if not options.until_up:
+        leaving.set()
+    assert headless.run(cast(EngineApi, engine), options, leaving, engine.stop) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
 @pytest.mark.parametrize("looks", [1, 2, 5])
 def test_views_that_come_after_their_events(looks: int, capsys: pytest.CaptureFixture[str]) -> None:
-    engine = cast(EngineApi, Engine(looks))
-    assert headless.run(engine, HeadlessOptions(until_up=True, timeout=20.0), threading.Event()) == 0
-    *_, last = capsys.readouterr().out.splitlines()
-    assert json.loads(last)["state"] == "up"
+    up, session, _ = printed(capsys, Engine(looks), HeadlessOptions(until_up=True, timeout=20.0))
+    assert up["event"] == "ipv4-up"
+    assert session["state"] == "up"
+
+
+@pytest.mark.parametrize("until_up", [False, True])
+def test_the_farewell_is_printed(until_up: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    *_, last = printed(capsys, Engine(1), HeadlessOptions(until_up=until_up))
+    assert (last["event"], last["session"]) == ("session-down", "one")
