@@ -11,6 +11,8 @@ class EndKind(StrEnum):
 
     HUNG_UP = "hung up by you"
     NO_CONCENTRATOR = "no concentrator answers"
+    NONE_WANTED = "no wanted concentrator"
+    """Concentrators answered, but none that the filter or the service lets pass."""
     NO_ANSWER = "concentrator stopped answering"
     """It answered at first, then no more: PADR, LCP or authentication ran out of tries."""
     REFUSED = "refused"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from engine.alarms import Alarms
 from engine.api import SessionState
 from engine.ending import End, EndKind
-from engine.pppoe.client import KEY_SIZE
+from engine.pppoe.client import KEY_SIZE, ROUND_SIZE
 from engine.redial import is_loss, pause
 from engine.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.settings import DialSettings
@@ -22,7 +22,7 @@ from engine.wire import ethernet, pppoe
 from engine.wire.errors import WireError
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
 from engine.wire.keys import FourKeys
-from engine.wire.pppoe import Code, PppoePacket, TagType
+from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
 ON_THE_WAY = frozenset(
     (
@@ -35,6 +35,10 @@ ON_THE_WAY = frozenset(
 
 Place = tuple[bytes, bytes, tuple[int, ...], int]
 """Own MAC, concentrator's MAC, VLAN ids, session id: what a session frame is matched by."""
+
+
+_HOST_UNIQ = pppoe.encode_tags([Tag(TagType.HOST_UNIQ, bytes(KEY_SIZE + ROUND_SIZE))])[: -(KEY_SIZE + ROUND_SIZE)]
+"""How the tag begins in every answer to one of ours: type and length."""
 
 
 @dataclass(slots=True)
@@ -200,12 +204,21 @@ class Fleet:
         """A frame in a session, or its PADT, goes by the four keys; an answer in discovery by its Host-Uniq."""
         discovery = outer.ethertype == ETH_PPPOE_DISCOVERY
         if discovery and packet.code in (Code.PADO, Code.PADS):
-            host_uniq = pppoe.find(pppoe.decode_tags(packet.payload), TagType.HOST_UNIQ)
-            return None if host_uniq is None else self._by_key.get(host_uniq[:KEY_SIZE])
+            return self._by_host_uniq(packet.payload)
         padt = discovery and packet.code == Code.PADT
         if padt or outer.ethertype == ETH_PPPOE_SESSION:
             place = outer.dst, outer.src, ethernet.vlan_ids(outer.vlans), packet.session_id
             return self._by_place.get(place, self._parting.get(place) if padt else None)
+        return None
+
+    def _by_host_uniq(self, tags: bytes) -> int | None:
+        """Found without taking the tags apart: a flood of frames full of them would cost too much. The session does."""
+        at = tags.find(_HOST_UNIQ)
+        while at >= 0:
+            key = tags[at + len(_HOST_UNIQ) : at + len(_HOST_UNIQ) + KEY_SIZE]
+            if key in self._by_key:
+                return self._by_key[key]
+            at = tags.find(_HOST_UNIQ, at + 1)
         return None
 
     def next_timer(self) -> float | None:

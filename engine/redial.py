@@ -27,6 +27,7 @@ RULES: dict[EndKind, RedialRule | None] = {
     EndKind.HUNG_UP: None,
     EndKind.CARD_DOWN: None,  # dialled again when the card is back
     EndKind.NO_CONCENTRATOR: RedialRule(first=2.0),
+    EndKind.NONE_WANTED: RedialRule(first=2.0),
     EndKind.NO_ANSWER: ORDINARY,
     EndKind.REFUSED: RedialRule(first=5.0),
     EndKind.TOO_MANY: SLOW,

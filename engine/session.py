@@ -240,9 +240,9 @@ class Session:
 
     def lose(self, now: float, end: End) -> None:
         """The concentrator has no such session any more: end at once, without another frame of this session."""
-        if self._link is not None:
+        if self._link is not None and self.keys is not None:
+            self._take_back(self.keys.peer_mac, self.keys.session_id)
             self.keys = None
-            self._out.clear()
             self._link.stop(now, end)
             self._settle(now)
 
@@ -382,7 +382,7 @@ class Session:
         self.lose(now, dismissal(text, self.state is SessionState.AUTHENTICATING))
 
     def _take_back(self, peer_mac: bytes, session_id: int) -> None:
-        """The end of a session crossed with its PADT: what hasn't gone out of it yet stays here."""
+        """A session is over at its concentrator: what hasn't gone out of it yet stays here."""
         self._out = [frame for frame in self._out if _session_of(frame) != (peer_mac, session_id)]
 
     def _give_back(self, outer: EthernetFrame, packet: PppoePacket) -> None:

@@ -161,8 +161,11 @@ class ChapClient(Authentication):
             raise Discard("unexpected CHAP packet")
 
     def handle_timer(self, now: float) -> None:
-        """The concentrator has been silent for too long."""
-        self._give_up(f"no verdict in {PATIENCE:.0f} s")
+        """The concentrator has been silent for too long; what it said last was its verdict, if it said anything."""
+        if self.denied is None:
+            self._give_up(f"no verdict in {PATIENCE:.0f} s")
+        else:
+            self._decide(False, self.denied)
 
     def _answer(self, identifier: int, challenge: bytes) -> None:
         if self._method is AuthMethod.MSCHAPV2 and len(challenge) != mschapv2.CHALLENGE_SIZE:

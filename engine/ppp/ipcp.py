@@ -118,11 +118,18 @@ class IpcpClient:
             self._facts.note(option_name(option.type), "agreed", value_text(option))
 
     def naked(self, options: Sequence[Option]) -> None:
-        """Take the values; what we never asked for is none of our business."""
+        """Take the values; what we never asked for is none of our business.
+
+        A Nak of a DNS server with what we asked for means that there is none: asking again would never end.
+        """
         for option in options:
-            if option.type in self._wanted and len(option.value) == 4:
+            if option.type not in self._wanted or len(option.value) != 4:
+                continue
+            self._facts.note(option_name(option.type), "offered", value_text(option))
+            if option.type != IpcpOption.IP_ADDRESS and option.value == self._wanted[option.type].packed:
+                del self._wanted[option.type]
+            else:
                 self._wanted[option.type] = IPv4Address(option.value)
-                self._facts.note(option_name(option.type), "offered", value_text(option))
 
     def rejected(self, options: Sequence[Option]) -> None:
         """Do without them, one by one."""
@@ -170,7 +177,7 @@ class IpcpConcentrator:
     def judge(self, option: Option) -> Judgement:
         """Each client gets exactly what stands in its grant."""
         given = self._given.get(option.type, NO_ADDRESS)
-        if given == NO_ADDRESS or len(option.value) != 4:
+        if given == NO_ADDRESS:
             return Verdict.REJECT, option
         if option.value == given.packed:
             return Verdict.ACK, option

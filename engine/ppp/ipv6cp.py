@@ -65,13 +65,13 @@ class Ipv6cpOptions:
         return [Option(Ipv6cpOption.INTERFACE_IDENTIFIER, self._wish)]
 
     def judge(self, option: Option) -> Judgement:
-        """Zero or equal to ours: suggest another; both zero: reject (RFC 5072 section 4.1)."""
-        if option.type != Ipv6cpOption.INTERFACE_IDENTIFIER or len(option.value) != 8:
+        """Zero, equal to ours or of a wrong length: suggest another; both zero: reject (RFC 5072 section 4.1)."""
+        if option.type != Ipv6cpOption.INTERFACE_IDENTIFIER:
             return Verdict.REJECT, option
-        self._facts.note("peer's IPv6 identifier", "offered", identifier_text(option.value))
+        self._facts.note("peer's IPv6 identifier", "offered", value_text(option))
         if not any(option.value) and not any(self._wish):
             return Verdict.REJECT, option
-        if not any(option.value) or option.value == self._wish:
+        if len(option.value) != 8 or not any(option.value) or option.value == self._wish:
             return Verdict.NAK, Option(option.type, self._new_identifier())
         return Verdict.ACK, option
 

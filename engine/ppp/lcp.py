@@ -82,8 +82,8 @@ class LcpWishes:
     """Options that make no sense, asked for to try a peer."""
 
     @property
-    def peer_mru(self) -> int:
-        """The most we believe a peer's MRU: what PPPoE carries, or more where RFC 4638 was agreed."""
+    def largest_mru(self) -> int:
+        """The largest MRU that makes sense either way: what PPPoE carries, or more where RFC 4638 was agreed."""
         return max(self.mru, DEFAULT_MRU)
 
 
@@ -100,7 +100,7 @@ class LcpOptions:
         """Ask for everything again, with a new magic number."""
         self.magic = self._new_magic()
         self.mru = self._wishes.mru
-        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.peer_mru)
+        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.largest_mru)
         self.authenticate_with: AuthMethod | None = None
         """What we have agreed to prove ourselves with."""
         self.demanded: AuthMethod | None = self._wishes.demand[0] if self._wishes.demand else None
@@ -134,18 +134,19 @@ class LcpOptions:
         return verdict, wish
 
     def _judge(self, option: Option) -> Judgement:
+        """A value of the wrong length is one more that we would rather have different (RFC 1661 section 6)."""
         value = option.value
         match option.type:
-            case LcpOption.MRU if len(value) == 2:
-                asked = int.from_bytes(value, "big")
-                fits = min(max(asked, MIN_MRU), self._wishes.peer_mru)
+            case LcpOption.MRU:
+                asked = int.from_bytes(value, "big") if len(value) == 2 else self._wishes.largest_mru
+                fits = min(max(asked, MIN_MRU), self._wishes.largest_mru)
                 return _ack_or_nak(option, fits.to_bytes(2, "big"))
-            case LcpOption.MAGIC if len(value) == 4:
+            case LcpOption.MAGIC:
                 if value == self.magic and LcpOption.MAGIC not in self._rejected:
                     self.looped_back += 1
                     return Verdict.NAK, Option(LcpOption.MAGIC, self._new_magic())
-                return _ack_or_nak(option, value if any(value) else self._new_magic())
-            case LcpOption.AUTHENTICATION if len(value) >= 2:
+                return _ack_or_nak(option, value if len(value) == 4 and any(value) else self._new_magic())
+            case LcpOption.AUTHENTICATION:
                 return self._judge_authentication(option)
             case _:
                 return Verdict.REJECT, option
@@ -166,7 +167,7 @@ class LcpOptions:
 
     def peer_agreed(self, options: Sequence[Option]) -> None:
         """Take over what we acknowledged."""
-        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.peer_mru)
+        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.largest_mru)
         self.authenticate_with = None
         self.looped_back = 0
         for option in options:
@@ -193,7 +194,7 @@ class LcpOptions:
             match option.type:
                 case LcpOption.MRU if len(option.value) == 2:
                     suggested = int.from_bytes(option.value, "big")
-                    if MIN_MRU <= suggested <= self._wishes.mru:
+                    if MIN_MRU <= suggested <= self._wishes.largest_mru:
                         self.mru = suggested
                 case LcpOption.MAGIC:
                     # The peer saw its own number in ours: a new one tells a coincidence from a loop.

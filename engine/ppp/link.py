@@ -45,6 +45,8 @@ PROBE_WAIT = 1.0
 ECHO_HEADER = 4
 """Octets of an echo packet before its magic number."""
 LOOPED_BACK = "We hear our own packets: the line is looped back."
+BY_THE_PEER = (EndKind.PEER_ENDED, EndKind.REFUSED, EndKind.TOO_MANY)
+"""Ends in which the other side has the last word, which is no news where there was a reason already."""
 
 
 class Phase(StrEnum):
@@ -234,7 +236,9 @@ class Link:
         """The PPPoE session is gone: end at once, without another frame."""
         if self.phase is Phase.DEAD:
             return
-        self._end = self._explained(end)
+        known = self._end is not None and self._end.kind is not EndKind.PEER_ENDED
+        if not (known and end.kind in BY_THE_PEER):
+            self._end = self._explained(end)
         self._finish()
         self._out.clear()
 
@@ -246,6 +250,7 @@ class Link:
         try:
             protocol, information = ppp.decode(packet)
             self._dispatch(protocol, information, now)
+            self._echo_misses = 0
         except (WireError, Discard) as error:
             self.counters[f"discarded: {error}"] += 1
         self._settle(now)
@@ -287,8 +292,7 @@ class Link:
     @property
     def mtu(self) -> int:
         """The longest IP packet the link carries either way; over 1492 only when a full-size echo has proven it."""
-        agreed = min(self._options.mru, self._options.peer_mru)
-        return min(agreed, self._path_mtu)
+        return min(self._side.lcp.mru, self._full_size(), self._path_mtu)
 
     @property
     def lcp_state(self) -> State:
@@ -325,7 +329,6 @@ class Link:
     def _dispatch(self, protocol: int, information: bytes, now: float) -> None:
         if protocol == Protocol.LCP:
             self._lcp.receive(information, now)
-            self._echo_misses = 0
             if self._options.looped_back >= self._timing.max_failure:
                 self._fail(EndKind.LOOPED_BACK, LOOPED_BACK, now)
         elif protocol in AUTH_PROTOCOLS:
@@ -334,20 +337,18 @@ class Link:
             method, auth = self._auths[protocol]
             auth.receive(information, now)
             self._denied = method, auth.denied
-            self._echo_misses = 0
         elif protocol in NCPS and self.phase is not Phase.NETWORK:
             raise Discard("network protocol before authentication is finished")
         elif protocol in self._ncps:
             self._ncps[protocol].receive(information, now)
-            self._echo_misses = 0
         elif protocol in (Protocol.IPV4, Protocol.IPV6):
             raise Discard("IP packet while its protocol is not open")
-        elif self._lcp.state is State.OPENED:
+        elif self.phase is Phase.NETWORK:
             self.counters["unknown protocol"] += 1
             room = max(self._options.peer_mru - 6, 0)
             self._send_lcp(Code.PROTOCOL_REJECT, protocol.to_bytes(2, "big") + information[:room])
         else:
-            raise Discard("unknown protocol before LCP is open")
+            raise Discard("unknown protocol before authentication is finished")
 
     # LCP's own codes
 
@@ -358,13 +359,21 @@ class Link:
         if rejected == Protocol.LCP:
             self._lcp.protocol_rejected(now)
         elif rejected in self._ncps:
-            self._ncps[rejected].protocol_rejected(now)
-        elif rejected in self._auths:
+            self._silence(self._ncps[rejected], now)
+        elif rejected in self._unproven:
             self._fail(
                 EndKind.AUTH_METHOD,
                 "The concentrator rejects the authentication protocol it asked for.",
                 now,
             )
+
+    @staticmethod
+    def _silence(ncp: Negotiator, now: float) -> None:
+        """Not one more packet of it (RFC 1661 section 5.7): its Terminate-Request counts as sent, and as rejected."""
+        ncp.protocol_rejected(now)
+        if ncp.state is State.STOPPING:
+            ncp.protocol_rejected(now)
+        ncp.out.clear()
 
     def _echo_request(self, packet: ControlPacket, now: float) -> None:
         if self._lcp.state is not State.OPENED:
@@ -505,7 +514,7 @@ class Link:
 
     def _lcp_down(self, now: float) -> None:
         self._echo_at = self._probe_at = None
-        self._path_mtu = DEFAULT_MRU
+        self._path_mtu = self._lcp.max_packet = DEFAULT_MRU
         self._drop_upper_layers()
         if self.phase is Phase.TERMINATE:
             return
@@ -635,13 +644,13 @@ class Link:
 
     def _explained(self, end: End) -> End:
         """A concentrator that ends a link after it refused our proof, or we its method, does so for that reason."""
-        if end.kind is not EndKind.PEER_ENDED or self._had_network:
+        if end.kind not in (EndKind.PEER_ENDED, EndKind.REFUSED):
             return end
-        wanted = self._options.refused_auth
         method, denied = self._denied or ("", None)
         if denied is not None:
             return End(EndKind.WRONG_PASSWORD, f'The password was refused ({method}): "{denied}".')
-        if not wanted:
+        wanted = self._options.refused_auth
+        if not wanted or self._had_network:
             return end
         text = f"The concentrator insists on {wanted}, which is not allowed or not known."
         return End(EndKind.AUTH_METHOD, text)

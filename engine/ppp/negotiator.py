@@ -14,6 +14,7 @@ from enum import Enum, StrEnum
 from typing import Protocol
 
 from engine.ppp.automaton import TABLE, TIMER_STATES, Action, Event, State
+from engine.settings import DEFAULT_MRU
 from engine.wire import control
 from engine.wire.control import Code, ControlPacket, Option
 
@@ -121,7 +122,7 @@ class Negotiator:
         """Packets to send, oldest first; whoever sends them empties it."""
         self.failure: Failure | None = None
         """With Signal.FINISHED: what went wrong, None after an orderly end."""
-        self.max_packet = 1500
+        self.max_packet = DEFAULT_MRU
         """The longest packet the peer takes; rejects are cut to it."""
         self._signals: list[Signal] = []
         self._identifier = 0

@@ -110,11 +110,12 @@ def dismissal(text: str | None, authenticating: bool) -> End:
     While it is `authenticating`, a PADT is a refusal: it may overtake the one in words, on another queue of the card.
     """
     said = f': "{text}"' if text else ""
+    if text and speaks_of_limit(text):
+        return End(EndKind.TOO_MANY, f"The concentrator ended the session (PADT){said}.")
     if authenticating:
         asked = "The concentrator ended the session during authentication"
         return End(EndKind.REFUSED, f"{asked} (PADT){said}. Are user name and password right?")
-    kind = EndKind.TOO_MANY if text and speaks_of_limit(text) else EndKind.PEER_ENDED
-    return End(kind, f"The concentrator ended the session (PADT){said}.")
+    return End(EndKind.PEER_ENDED, f"The concentrator ended the session (PADT){said}.")
 
 
 class Discovery:
@@ -234,10 +235,7 @@ class Discovery:
         ac = self._settings.ac
         unwanted_name = ac.name is not None and name is not None and name != ac.name.encode()
         if unwanted_name or (ac.mac is not None and source != ac.mac):
-            stranger = f"{printable(name or b'')} ({format_mac(source)})"
-            if stranger not in self._strangers:
-                self._strangers = [*self._strangers, stranger][-4:]
-            self._counters["discarded: PADO of another concentrator"] += 1
+            self._pass_over(source, name)
             return None
         error = pppoe.error_text(tags)
         if error is not None:
@@ -245,17 +243,29 @@ class Discovery:
             return None
         services = tuple(tag.value for tag in tags if tag.type == TagType.SERVICE_NAME)
         wanted = self._settings.service.encode()
-        if packet.session_id != 0 or name is None or not services or (wanted and wanted not in services):
+        if packet.session_id != 0 or name is None or not services:
             self._counters["discarded: incomplete PADO"] += 1
+            return None
+        if wanted and wanted not in services:
+            self._pass_over(source, name)
             return None
         echo = tuple(tag for tag in tags if tag.type in ECHOED)
         if len(pppoe.encode_tags((*self._own_tags(), *echo))) > MAX_DISCOVERY_PAYLOAD:
             self._counters["discarded: PADO too long to answer"] += 1
             return None
-        if len(self.offers) == MAX_OFFERS or any(offer.mac == source for offer in self.offers):
+        shown = printable(name)
+        known = any(offer.mac == source and offer.ac_name == shown for offer in self.offers)
+        if known or len(self.offers) == MAX_OFFERS:
             self._counters["discarded: surplus PADO"] += 1
             return None
-        return Offer(source, printable(name), wanted in services, echo, pppoe.max_payload(tags))
+        return Offer(source, shown, wanted in services, echo, pppoe.max_payload(tags))
+
+    def _pass_over(self, source: bytes, name: bytes | None) -> None:
+        """Remember a concentrator that is not wanted, or lacks the service: the operator may have misspelt it."""
+        stranger = f"{printable(name or b'')} ({format_mac(source)})"
+        if stranger not in self._strangers:
+            self._strangers = [*self._strangers, stranger][-4:]
+        self._counters["discarded: PADO of another concentrator"] += 1
 
     def _best_offer(self) -> Offer:
         """One that did not refuse us, exactly the service, then the payload asked for; of equals, the first."""
@@ -326,9 +336,10 @@ class Discovery:
         waited = f"{self._padis} PADIs in {now - self._started_at:.0f} s"
         if self._strangers:
             others = ", ".join(self._strangers)
+            service = f' with the service "{self._settings.service}"' if self._settings.service else ""
             return End(
-                EndKind.NO_CONCENTRATOR,
-                f"No wanted concentrator answered {waited}; others did: {others}.",
+                EndKind.NONE_WANTED,
+                f"No wanted concentrator{service} answered {waited}; others did: {others}.",
             )
         return End(
             EndKind.NO_CONCENTRATOR,

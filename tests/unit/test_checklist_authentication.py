@@ -17,6 +17,7 @@ from engine.wire import auth, control
 from engine.wire.auth import ChapCode, PapCode
 from engine.wire.control import Code, ControlPacket, LcpOption, Option
 from engine.wire.ppp import Protocol
+from engine.wire.pppoe import Tag, TagType
 
 from .peer import CHAP, EAP, MSCHAPV2, PAP, SETTINGS, Peer
 
@@ -366,6 +367,42 @@ def test_mschapv2_retry_uses_the_new_challenge() -> None:
     assert response == mschapv2.nt_response(b"\x0f" * 16, ours, USER, PASSWORD)
     peer.control(Protocol.CHAP, ChapCode.SUCCESS, 2, ms_proof(ours, response, b"\x0f" * 16))
     assert authenticated(peer) == [AuthMethod.MSCHAPV2]
+
+
+@pytest.mark.parametrize("goodbye", ["Terminate-Request", "PADT", "PADT with a text", "silence"])
+@pytest.mark.parametrize(("error", "retry"), [(691, 1), (691, 0), (648, 0), (648, 1), (649, 0), (649, 1)])
+def test_mschapv2_a_refused_password_is_the_reason_however_the_concentrator_leaves(
+    error: int, retry: int, goodbye: str
+) -> None:
+    peer = Peer()
+    peer.open_lcp(MSCHAPV2)
+    peer.challenge(1, CHALLENGE)
+    failure = b"E=%d R=%d C=%s V=3 M=Wrong, sorry" % (error, retry, b"0F" * 16)
+    peer.control(Protocol.CHAP, ChapCode.FAILURE, 1, failure)
+    match goodbye:
+        case "Terminate-Request":
+            peer.lcp(Code.TERMINATE_REQUEST, 77)
+        case "PADT":
+            peer.padt()
+        case "PADT with a text":
+            peer.padt(Tag(TagType.GENERIC_ERROR, b"pppd has ended"))
+    peer.sleep(60)
+    (end,) = peer.ends
+    assert (end.kind, end.text) == (EndKind.WRONG_PASSWORD, 'The password was refused (mschapv2): "Wrong, sorry".')
+
+
+@pytest.mark.parametrize("method", [PAP, CHAP])
+def test_a_padt_after_a_refusal_does_not_hide_it(method: bytes) -> None:
+    """It comes before our Terminate-Request can be acknowledged; the account must be slowed down all the same."""
+    peer = Peer()
+    peer.open_lcp(method)
+    if method == PAP:
+        peer.control(Protocol.PAP, PapCode.NAK, 1, b"\x02no")
+    else:
+        peer.challenge()
+        peer.control(Protocol.CHAP, ChapCode.FAILURE, 1, b"no")
+    peer.padt()
+    assert [end.kind for end in peer.ends] == [EndKind.WRONG_PASSWORD]
 
 
 def test_mschapv2_retries_are_bounded() -> None:

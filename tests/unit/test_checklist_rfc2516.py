@@ -177,7 +177,8 @@ def test_04_nobody_wanted_answers() -> None:
     peer.pado()
     peer.sleep(20)
     (end,) = peer.ends
-    assert end.kind is EndKind.NO_CONCENTRATOR
+    assert end.kind is EndKind.NONE_WANTED
+    assert peer.session.state is SessionState.FAILED
     assert "ac1 (02:ac:ac:ac:00:01)" in end.text
 
 
@@ -368,9 +369,16 @@ def test_06_a_padt_during_authentication_is_a_refusal() -> None:
     assert "password" in peer.ends[0].text
 
 
-def test_06_a_padt_that_speaks_of_a_limit_slows_the_account() -> None:
+@pytest.mark.parametrize("stage", ["up", "authentication", "Stopping"])
+def test_06_a_padt_that_speaks_of_a_limit_slows_the_account(stage: str) -> None:
     peer = Peer()
-    peer.up()
+    if stage == "authentication":
+        peer.open_lcp(AUTH_VALUES[AuthMethod.CHAP])
+        peer.challenge()
+    else:
+        peer.up()
+    if stage == "Stopping":
+        peer.lcp(Lcp.TERMINATE_REQUEST, 1)
     peer.padt(Tag(TagType.GENERIC_ERROR, b"Session limit exceeded"))
     assert [end.kind for end in peer.ends] == [EndKind.TOO_MANY]
 
@@ -413,6 +421,16 @@ def test_07_a_padt_in_any_state_ends_the_session_at_once_and_nothing_follows(sta
     peer.ppp(b"\xc0\x21\x05\x01\x00\x04")
     peer.sleep(60)
     assert peer.heard() == []
+
+
+def test_07_a_padt_in_answer_to_our_hang_up_is_no_loss() -> None:
+    """Some concentrators answer a Terminate-Request with it."""
+    peer = Peer()
+    peer.up()
+    peer.hang_up()
+    peer.padt()
+    assert [end.kind for end in peer.ends] == [EndKind.HUNG_UP]
+    assert peer.session.state is SessionState.DOWN
 
 
 def test_07_a_padt_takes_back_what_was_not_sent_yet() -> None:
