@@ -44,6 +44,13 @@ def own_net(needs_root: None) -> Iterator[None]:
         os.close(before)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests measured and kept with `record_property`."""
+    for report in [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]:
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid}: {name}: {value}")
+
+
 def run(*command: str | Path) -> str:
     """The output of a command that must succeed."""
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout

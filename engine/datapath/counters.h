@@ -26,6 +26,7 @@
     X(egress_full)     /* the TUN device's queue, or the socket's */ \
     X(egress_refused)  /* the TUN device is down or gone */ \
     X(control_full)    /* the engine is behind with control frames */ \
+    X(control_flood)   /* more control frames of one session than its share */ \
     /* on the way out */ \
     X(not_ip)          /* what an egress gave is no IP packet */ \
     X(too_long)        /* longer than the session's MTU */ \

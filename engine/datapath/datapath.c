@@ -213,6 +213,8 @@ uint32_t souppp_receive_control(struct datapath *dp, uint8_t *octets, uint32_t s
     atomic_store(&dp->shared.control_waiting, false); /* before looking, so that nothing put in later goes untold */
     for (uint32_t i = 0; i < dp->queues; i++)
         empty &= collect(&dp->workers[(first + i) % dp->queues].known, &batch);
+    if (empty)
+        atomic_fetch_add_explicit(&dp->shared.rounds, 1, memory_order_relaxed);
     for (uint32_t i = 0; i < dp->queues; i++)
         empty &= collect(&dp->workers[(first + i) % dp->queues].unknown, &batch);
     if (!empty && !atomic_exchange(&dp->shared.control_waiting, true))

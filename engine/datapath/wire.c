@@ -41,12 +41,29 @@ uint16_t ip_protocol(const uint8_t *packet, uint32_t length)
     return 0;
 }
 
+/* Whether a packet, of a protocol that the engine speaks, has room for its header and for what its Length says
+ * (RFC 1661 section 5). What follows it is padding. */
+static bool is_whole(uint16_t protocol, const uint8_t *packet, const uint8_t *end)
+{
+    switch (protocol) {
+    case PPP_LCP:
+    case PPP_PAP:
+    case PPP_CHAP:
+    case PPP_IPCP:
+    case PPP_IPV6CP:
+        return end - packet >= 4 && get16(packet + 2) >= 4 && get16(packet + 2) <= end - packet;
+    default:
+        return true;
+    }
+}
+
 enum frame_kind frame_parse(const uint8_t *octets, uint32_t length, struct frame *out)
 {
     const uint8_t *at = octets + 12, *end = octets + length;
     uint8_t *vlan = out->key.octets + KEY_VLANS;
     uint32_t tags = 0;
     uint16_t ethertype, session_id;
+    uint8_t code;
 
     if (length < 14)
         return FRAME_BAD_LENGTH;
@@ -71,15 +88,18 @@ enum frame_kind frame_parse(const uint8_t *octets, uint32_t length, struct frame
         return FRAME_BAD_LENGTH;
     if (at[0] != 0x11 || (ethertype == ETHERTYPE_PPPOE_SESSION && at[1] != 0))
         return FRAME_BAD_HEADER;
+    code = at[1];
     session_id = get16(at + 2);
     if (get16(at + 4) > end - at - 6)
         return FRAME_BAD_LENGTH;
     end = at + 6 + get16(at + 4);
     at += 6;
-    if (ethertype == ETHERTYPE_PPPOE_DISCOVERY)
+    if (ethertype == ETHERTYPE_PPPOE_DISCOVERY && code != PPPOE_PADT)
         return FRAME_DISCOVERY;
 
     put16(out->key.octets + 12, session_id);
+    if (ethertype == ETHERTYPE_PPPOE_DISCOVERY)
+        return FRAME_CONTROL;
     if (at == end)
         return FRAME_BAD_LENGTH;
     if (*at == PPP_IPV4 || *at == PPP_IPV6) { /* compressed to one octet: RFC 1661 section 6.5 */
@@ -90,7 +110,7 @@ enum frame_kind frame_parse(const uint8_t *octets, uint32_t length, struct frame
         if (end - at < 2)
             return FRAME_BAD_LENGTH;
         if (get16(at) != PPP_IPV4 && get16(at) != PPP_IPV6)
-            return FRAME_CONTROL;
+            return is_whole(get16(at), at + 2, end) ? FRAME_CONTROL : FRAME_BAD_LENGTH;
         at += 2;
     }
     out->packet = at;

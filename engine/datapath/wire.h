@@ -11,8 +11,14 @@ enum {
     ETHERTYPE_PPPOE_SESSION = 0x8864,
     ETHERTYPE_VLAN = 0x8100,         /* IEEE 802.1Q customer tag */
     ETHERTYPE_SERVICE_VLAN = 0x88a8, /* IEEE 802.1Q service tag */
+    PPPOE_PADT = 0xa7,
     PPP_IPV4 = 0x0021,
     PPP_IPV6 = 0x0057,
+    PPP_IPCP = 0x8021,
+    PPP_IPV6CP = 0x8057,
+    PPP_LCP = 0xc021,
+    PPP_PAP = 0xc023,
+    PPP_CHAP = 0xc223,
     MAX_VLAN_TAGS = 2,
     MIN_FRAME = 60,   /* an Ethernet frame without its FCS */
     MAX_HEADER = 30,  /* Ethernet 14, two tags 8, PPPoE 6, PPP 2 */
@@ -34,14 +40,14 @@ struct session_address {
 
 enum frame_kind {
     FRAME_BAD_HEADER, /* not PPPoE, more than two tags, or not version 1, type 1, code 0 */
-    FRAME_BAD_LENGTH, /* cut short, or LENGTH runs past its end */
-    FRAME_DISCOVERY,
-    FRAME_CONTROL,    /* a session frame with a PPP protocol other than IP */
+    FRAME_BAD_LENGTH, /* cut short, or LENGTH runs past its end, or that of LCP, PAP, CHAP, IPCP or IPv6CP within */
+    FRAME_DISCOVERY,  /* other than PADT */
+    FRAME_CONTROL,    /* a session frame with a PPP protocol other than IP, or a PADT */
     FRAME_DATA,       /* a session frame with an IP packet */
 };
 
 struct frame {
-    struct key key; /* of session frames */
+    struct key key; /* of session frames and PADTs */
     const uint8_t *packet;
     uint32_t length; /* of the IP packet, without the frame's padding */
 };

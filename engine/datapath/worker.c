@@ -43,6 +43,17 @@ static void to_engine(struct worker *worker, struct ring *ring, const uint8_t *f
     }
 }
 
+/* False for a session that floods the engine, whose frames would keep those of all others waiting. */
+static bool within_share(struct worker *worker, uint32_t slot)
+{
+    uint32_t round = atomic_load_explicit(&worker->shared->rounds, memory_order_relaxed);
+    struct share *share = &worker->shares[slot];
+
+    if (share->round != round)
+        *share = (struct share){.round = round};
+    return share->frames < CONTROL_SHARE && ++share->frames;
+}
+
 /* `packets` of a session that were given to its egress in one go, or not. */
 static void count_delivery(struct worker *worker, uint32_t slot, ssize_t written, uint32_t packets, uint32_t octets)
 {
@@ -119,7 +130,12 @@ static void handle_frame(struct worker *worker, uint8_t *octets, uint32_t length
         to_engine(worker, &worker->unknown, octets, length);
         break;
     case FRAME_CONTROL:
-        to_engine(worker, slot == TABLE_NONE ? &worker->unknown : &worker->known, octets, length);
+        if (slot == TABLE_NONE)
+            to_engine(worker, &worker->unknown, octets, length);
+        else if (within_share(worker, slot))
+            to_engine(worker, &worker->known, octets, length);
+        else
+            count(&counters->control_flood, 1);
         break;
     case FRAME_DATA:
         if (slot == TABLE_NONE)
@@ -437,12 +453,13 @@ int worker_open(struct worker *worker, struct shared *shared, uint32_t max_sessi
     worker->poll = epoll_create1(EPOLL_CLOEXEC);
     worker->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     worker->sessions = calloc(max_sessions, sizeof *worker->sessions);
+    worker->shares = calloc(max_sessions, sizeof *worker->shares);
     if (worker->poll < 0 || worker->wake < 0)
         return -errno;
     error |= ring_open(&worker->known, CONTROL_RING);
     error |= ring_open(&worker->unknown, CONTROL_RING);
     error |= ring_open(&worker->outgoing, CONTROL_RING);
-    if (error || !worker->sessions)
+    if (error || !worker->sessions || !worker->shares)
         return -ENOMEM;
     error = watch(worker, worker->wake, worker);
     return error ? error : watch(worker, worker->port.fd, NULL);
@@ -483,6 +500,7 @@ void worker_close(struct worker *worker)
     ring_close(&worker->unknown);
     ring_close(&worker->outgoing);
     free(worker->sessions);
+    free(worker->shares);
     close(worker->poll);
     close(worker->wake);
 }

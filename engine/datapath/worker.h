@@ -15,6 +15,7 @@
 
 enum {
     CONTROL_RING = 1 << 19, /* octets */
+    CONTROL_SHARE = 1024,   /* frames of one session while the engine catches up: more is a flood in its name */
     SUPER_PACKET = sizeof(vnet_header) + 65536,
 };
 
@@ -25,7 +26,14 @@ struct shared {
     struct session *sessions; /* by slot */
     int control_event;        /* an eventfd: control frames wait for the engine */
     atomic_bool control_waiting;
+    _Atomic uint32_t rounds; /* how often the engine has caught up with known sessions' control frames */
     bool join_udp; /* the kernel can cut UDP super-packets */
+};
+
+/* How many control frames a session has had in a round. */
+struct share {
+    uint32_t round;
+    uint32_t frames;
 };
 
 struct worker {
@@ -37,7 +45,7 @@ struct worker {
     pthread_t thread;
     _Alignas(64) struct reader reader;
     /* Two rings, so that a flood of strangers' frames can't take the keepalives of known sessions with it. */
-    struct ring known;   /* control frames of sessions in the table */
+    struct ring known;   /* control frames of sessions in the table, each within its share */
     struct ring unknown; /* discovery, and sessions not in the table */
     struct ring outgoing;
     struct join join; /* what came in one batch */
@@ -47,6 +55,7 @@ struct worker {
     bool told; /* frames were put into a ring in this pass */
     struct counters counters;
     struct session_counters *sessions; /* by slot */
+    struct share *shares;              /* by slot */
 };
 
 /* 0 or -errno. The thread runs in the caller's network namespace. */

@@ -2,6 +2,7 @@
 #include <stdint.h>
 
 #include "check.h"
+#include "octets.h"
 #include "wire.h"
 
 static const uint8_t octets_of_packet[40] = {0x60};
@@ -72,6 +73,46 @@ static void round_trip(uint32_t tags)
     CHECK(parse_exact(frame, length, &parsed) == FRAME_BAD_HEADER);
 }
 
+/* Cheaply dropped before they cost the engine anything; other protocols may have other headers. */
+static void control_packets_are_whole(void)
+{
+    static const uint16_t spoken[] = {PPP_LCP, PPP_PAP, PPP_CHAP, PPP_IPCP, PPP_IPV6CP};
+    uint8_t frame[] = {2, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0x88, 0x64, 0x11, 0, 0, 1, 0, 8, 0, 0, 9, 1, 0, 0, 1, 2};
+    struct frame parsed;
+
+    for (size_t i = 0; i < sizeof spoken / sizeof *spoken; i++) {
+        set16(frame + 20, spoken[i]);
+        for (uint32_t length = 0; length < 9; length++) {
+            set16(frame + 24, length);
+            CHECK(parse_exact(frame, sizeof frame, &parsed) ==
+                  (length >= 4 && length <= 6 ? FRAME_CONTROL : FRAME_BAD_LENGTH));
+        }
+        set16(frame + 24, 4);
+        set16(frame + 18, 5); /* LENGTH cuts the header */
+        CHECK(parse_exact(frame, sizeof frame, &parsed) == FRAME_BAD_LENGTH);
+        set16(frame + 18, 8);
+    }
+    set16(frame + 20, 0xc025); /* a Link-Quality-Report has no such header */
+    set16(frame + 24, 0);
+    CHECK(parse_exact(frame, sizeof frame, &parsed) == FRAME_CONTROL);
+}
+
+/* A PADT is looked up like what it ends; other discovery belongs to no session. */
+static void padt_is_its_sessions(void)
+{
+    const struct session_address address = {.own_mac = {2}, .peer_mac = {4}, .session_id = 0x1234};
+    struct key key = session_key(&address);
+    uint8_t frame[20] = {2, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0x88, 0x63, 0x11, PPPOE_PADT, 0x12, 0x34, 0, 0};
+    struct frame parsed;
+
+    CHECK(parse_exact(frame, sizeof frame, &parsed) == FRAME_CONTROL);
+    CHECK(memcmp(&parsed.key, &key, sizeof key) == 0);
+    for (uint32_t cut = 0; cut < sizeof frame; cut++)
+        CHECK(parse_exact(frame, cut, &parsed) == FRAME_BAD_LENGTH);
+    frame[15] = 0x65;
+    CHECK(parse_exact(frame, sizeof frame, &parsed) == FRAME_DISCOVERY);
+}
+
 /* A tag with id 0 is a priority and no VLAN, and a TPID tells no VLANs apart; yet tags of any kind are two at most. */
 static void vlan_ids_alone_are_the_key(void)
 {
@@ -134,6 +175,8 @@ int main(void)
 {
     for (uint32_t tags = 0; tags <= MAX_VLAN_TAGS; tags++)
         round_trip(tags);
+    control_packets_are_whole();
+    padt_is_its_sessions();
     vlan_ids_alone_are_the_key();
     random_frames();
     return 0;

@@ -228,7 +228,7 @@ def test_every_frame_is_accounted_for(rig: Rig, seed: int) -> None:
     assert sent * 0.9 < redirected <= sent
     after = rig.counters()
     way_in = ("bad_header", "bad_length", "bad_ip", "unknown_session", "not_open", "egress_full", "egress_refused")
-    lost = sum(after.drops[reason] for reason in (*way_in, "control_full"))
+    lost = sum(after.drops[reason] for reason in (*way_in, "control_full", "control_flood"))
     assert after.rx_packets == after.rx_data + after.rx_control + lost
     assert after.rx_data > sent / 4
     assert after.rx_control > sent / 10
@@ -254,6 +254,38 @@ def test_a_flood_of_strangers_cannot_take_the_keepalives(rig: Rig) -> None:
     frames = rig.datapath.receive_control()
     assert frames[:20] == [echo] * 20
     assert junk in frames[20:]
+
+
+def test_a_flood_in_one_sessions_name_cannot_take_the_keepalives_of_others(rig: Rig) -> None:
+    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), -1, MTU)
+    rig.datapath.add_session(1, FourKeys(OWN, PEER, 2), -1, MTU)
+    noise, echo = padded(pppoe(b"\xc0\x21\x0b\1\0\4", session_id=1)), padded(pppoe(LCP_ECHO, session_id=2))
+    for _ in range(4000):
+        rig.wire.send(noise)
+    rig.wire.send(echo)
+    rig.settled(4001)
+    assert rig.counters().drops["control_flood"] > 1000
+    frames = []
+    while batch := rig.datapath.receive_control():
+        frames += batch
+    assert frames.count(echo) == 1
+    assert 0 < frames.count(noise) < 3000
+    rig.wire.send(noise)
+    rig.settled(4002)
+    assert rig.datapath.receive_control() == [noise], "it has its share again"
+
+
+def test_a_padt_comes_before_strangers_discovery(rig: Rig) -> None:
+    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), -1, MTU)
+    goodbye = padded(OWN + PEER + b"\x88\x63" + struct.pack("!BBHH", 0x11, 0xA7, 1, 0))
+    stranger = padded(OWN + PEER + b"\x88\x63" + struct.pack("!BBHH", 0x11, 0xA7, 2, 0))
+    offer = padi()
+    for frame in (offer, stranger, goodbye):
+        rig.wire.send(frame)
+    rig.settled(3)
+    first, *others = rig.datapath.receive_control()
+    assert first == goodbye
+    assert sorted(others) == sorted([offer, stranger])
 
 
 def test_counters_of_a_slot_go_on_when_its_session_comes_back(rig: Rig) -> None:
