@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from operator import is_
 from typing import Any
 
 from engine.api import TRAFFIC_FIELDS, Event, SessionState, SessionView, Severity, Snapshot
@@ -64,33 +63,47 @@ class Model:
         self.snapshot = snapshot
         self.meter.take(snapshot)
         old, new = before.sessions if before else (), snapshot.sessions
-        changed = len(old) != len(new) or not all(map(is_, old, new))
-        if changed or before is None:
-            self._count(before, snapshot)
+        changed = [(was, view) for was, view in zip(old, new, strict=False) if was is not view]
+        anew = before is None or len(old) != len(new) or any(was.id != view.id for was, view in changed)
+        if anew:
+            self._count(snapshot, first=before is None)
+        else:
+            self._recount(changed, snapshot.at)
         column = COLUMNS.get(self.sort or "")
         live_sort = column is not None and column.live and column.key != "uptime"
         due = live_sort and snapshot.at - self._sorted_at >= CALM - 0.01
-        if changed or self.query.live or due or before is None:
-            self.arrange(resort=changed or due or not live_sort)
+        moved = bool(changed) and bool(self.query.tests or self.sort)
+        if anew or moved or self.query.live or due:
+            self.arrange(resort=anew or moved or due or not live_sort)
 
-    def _count(self, before: Snapshot | None, snapshot: Snapshot) -> None:
+    def _count(self, snapshot: Snapshot, first: bool) -> None:
+        """Count all sessions: there are others, or they stand in another order."""
         known = self.views
         self.views = {view.id: view for view in snapshot.sessions}
         self.states = Counter([view.state for view in snapshot.sessions])
         self.flaps = sum([view.flaps for view in snapshot.sessions])
-        if before is not None:
-            came_up = sum(
-                1
-                for view in snapshot.sessions
-                if view.up_since is not None
-                and ((was := known.get(view.id)) is None or (was is not view and was.up_since != view.up_since))
-            )
-            if came_up:
-                self._ups.append((snapshot.at, came_up))
+        if not first:
+            self._note_ups([(known.get(view.id), view) for view in snapshot.sessions], snapshot.at)
         if gone := known.keys() - self.views.keys():
             self.marks -= gone
             for session in gone:
                 self._matched.pop(session, None)
+
+    def _recount(self, changed: Sequence[tuple[SessionView, SessionView]], at: float) -> None:
+        """Count what changed only: most sessions just stay up."""
+        for was, view in changed:
+            self.views[view.id] = view
+            self.states[was.state] -= 1
+            self.states[view.state] += 1
+            self.flaps += view.flaps - was.flaps
+        self._note_ups(changed, at)
+
+    def _note_ups(self, changed: Iterable[tuple[SessionView | None, SessionView]], at: float) -> None:
+        came_up = sum(
+            view.up_since is not None and (was is None or was.up_since != view.up_since) for was, view in changed
+        )
+        if came_up:
+            self._ups.append((at, came_up))
 
     # -- what is shown
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -63,7 +64,7 @@ def test_the_cursor_survives_the_removal_of_its_session() -> None:
     assert model.targets() == []
 
 
-@given(st.lists(st.tuples(st.sampled_from(["move", "sort", "filter", "mark", "range", "all", "none", "step"]),
+@given(st.lists(st.tuples(st.sampled_from(["move", "sort", "filter", "mark", "range", "all", "none", "step", "remove"]),
                           st.integers(-40, 40)), max_size=25))  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_whatever_one_does_cursor_and_marks_are_sessions_that_exist(doings: list[tuple[str, int]]) -> None:
@@ -90,13 +91,26 @@ def test_whatever_one_does_cursor_and_marks_are_sessions_that_exist(doings: list
                 model.mark_shown()
             case "none":
                 model.unmark()
+            case "remove":
+                engine.remove([abs(number) % 30])
+                engine.advance(0.5)
+                model.take(engine.snapshot())
             case _:
-                engine.redial([abs(number) % 30])
+                engine.redial({abs(number) % 30} & model.views.keys())
                 engine.advance(0.5)
                 model.take(engine.snapshot())
         assert (model.cursor in model.position) == bool(model.shown)
         assert model.marks <= model.views.keys()
         assert [model.position[session] for session in model.shown] == list(range(len(model.shown)))
+        sessions = engine.snapshot().sessions
+        assert +model.states == Counter(view.state for view in sessions)
+        assert model.flaps == sum(view.flaps for view in sessions)
+        assert list(model.views.values()) == list(sessions)
+        if not model.query.text:
+            assert sorted(model.shown) == [view.id for view in sessions]
+        elif model.query.text in ("failed", "!up"):
+            wanted = {view.id for view in sessions if model.query.matches(view, model.meter, model.marks)}
+            assert set(model.shown) == wanted
 
 
 def test_a_range_goes_from_the_last_mark_to_the_cursor_in_the_order_shown() -> None:
