@@ -205,6 +205,7 @@ class Link:
         self._probes = 0
         self._probe_ids: set[int] = set()
         self._had_network = False
+        """Since LCP was last opened."""
         self._announced: set[int] = set()
         """Network protocols that were said to be open."""
         self._path_mtu = DEFAULT_MRU
@@ -519,6 +520,7 @@ class Link:
         if self.phase is Phase.TERMINATE:
             return
         if self._lcp.state is not State.STOPPING:
+            self._had_network = False
             self._enter(Phase.ESTABLISH)
             return
         if self._end is None and self._lcp.failure is None:

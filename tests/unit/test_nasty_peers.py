@@ -6,12 +6,15 @@ Each test names the rule that it holds the client to.
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
 from engine.api import SessionState
 from engine.ending import EndKind
+from engine.ppp.ipcp import IpcpConcentrator, Ipv4Grant
 from engine.ppp.link import Ipv4Opened, ProtocolMissing
+from engine.ppp.negotiator import Verdict
 from engine.session import Session
 from engine.settings import AcFilter, AuthMethod
 from engine.wire import control, ppp, pppoe
@@ -81,6 +84,14 @@ def test_an_address_of_a_wrong_length_is_rejected(value: bytes) -> None:
     peer = Peer()
     peer.open_network()
     assert answered(peer, IPCP, Option(IpcpOption.IP_ADDRESS, value)).code == Code.CONFIGURE_REJECT
+
+
+@pytest.mark.parametrize("value", [b"", b"\x64\x40\0", b"\x64\x40\0\1\0"])
+def test_our_concentrator_answers_an_address_of_a_wrong_length_with_the_clients(value: bytes) -> None:
+    client = IPv4Address("100.64.0.9")
+    handler = IpcpConcentrator(Ipv4Grant(IPv4Address("100.64.0.1"), client))
+    verdict, wish = handler.judge(Option(IpcpOption.IP_ADDRESS, value))
+    assert (verdict, wish.value) == (Verdict.NAK, client.packed)
 
 
 # RFC 1661 section 3.5: packets of other protocols during authentication are silently discarded
@@ -395,6 +406,15 @@ def test_a_renegotiation_may_change_the_authentication(first: bytes | None, then
     assert peer.session.ipv4 is not None
     assert str(peer.session.ipv4.address) == "100.64.0.10"
     assert peer.ends == []
+
+
+def test_a_renegotiation_with_a_method_that_is_not_allowed_says_so() -> None:
+    peer = Peer(replace(SETTINGS, auth=(AuthMethod.CHAP,)))
+    peer.up(AuthMethod.CHAP)
+    peer.now += 60
+    peer.request(LCP, *peer.lcp_options(PAP), identifier=0x71)
+    peer.padt()
+    assert [end.kind for end in peer.ends] == [EndKind.AUTH_METHOD]
 
 
 @pytest.mark.parametrize("stage", ["Req-Sent", "Ack-Rcvd", "Ack-Sent", "authenticating", "addressing", "up", "closing"])
