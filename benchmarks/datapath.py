@@ -31,8 +31,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from engine import host  # noqa: E402
 from engine.datapath import Datapath  # noqa: E402
 from engine.datapath.tun import open_tun  # noqa: E402
+from engine.kernel_path import HiddenNet, KernelPath  # noqa: E402
 from engine.wire.keys import FourKeys  # noqa: E402
 from engine.xdp import HEADERS, XdpProgram  # noqa: E402
 
@@ -263,6 +265,26 @@ class Kernel(Rig):
         return super().tcp(direction, seconds, connections, sessions)
 
 
+class InKernel(Rig):
+    """Sessions of this program: its in-kernel data path."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        keys = FourKeys(self.mac(self.near, "va"), self.mac(self.far, "vb"), 1)
+        with inside(self.near):
+            program = XdpProgram.attach("va", QUEUES)
+            self.stack.callback(program.close)
+            hidden = HiddenNet()
+            self.stack.callback(hidden.close)
+            path = KernelPath(host.card("va"), program, hidden)
+            self.stack.callback(path.close)
+            link = path.open_device(0, "soup0")
+            self.stack.callback(os.close, link)
+            path.add_session(0, keys, MTU)
+        self.ip(self.near, "link", "set", "soup0", "mtu", str(MTU), "up")
+        self.ip(self.near, "addr", "add", session_address(0), "peer", SERVER, "dev", "soup0")
+
+
 class Plain(Rig):
     """The same wire without PPPoE."""
 
@@ -469,7 +491,8 @@ def main() -> None:
         rigs: dict[str, Rig] = {
             "offload": offload,
             "single": made(UserSpace("single", offload=False)),
-            "in-kernel": made(Kernel("kernel")),
+            "prototype": made(Kernel("proto")),
+            "in-kernel": made(InKernel("kernel")),
             "plain": made(Plain("plain")),
         }
         bare = made(Rig("bare"))

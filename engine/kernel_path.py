@@ -11,6 +11,7 @@ import mmap
 import os
 import socket
 import struct
+import sys
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
 from engine import netns
 from engine.datapath import DatapathError
 from engine.host import Card, takes_xdp_frames
-from engine.rtnl import Rtnl, RtnlError, Template, request
+from engine.rtnl import Rtnl, RtnlError, Template, attributes, request
 from engine.wire.ethernet import vlan_ids
 from engine.wire.keys import FourKeys
 from engine.xdp import (
@@ -74,6 +75,9 @@ class HiddenNet:
         self._rtnl: Rtnl | None = None
         self._visible = -1
         self._made = count()
+        self._statistics: Rtnl | None = None
+        self._lost: dict[bytes, int] = {}
+        self._lost_before = 0
 
     def open(self) -> None:
         """Raises DatapathError."""
@@ -82,7 +86,7 @@ class HiddenNet:
         try:
             self._visible, self.descriptor = netns.open_net(), netns.new_net()
             with netns.visiting(self.descriptor):
-                self._rtnl = Rtnl()
+                self._rtnl, self._statistics = Rtnl(), Rtnl()
                 ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
                 if ipv6.exists():
                     ipv6.write_text("1")
@@ -111,14 +115,27 @@ class HiddenNet:
         except RtnlError as error:
             raise DatapathError(f"cannot set up a veth pair: {error.strerror}") from None
 
+    def lost(self) -> int:
+        """Packets for devices that were behind, which the kernel dropped; for one thread at a time."""
+        if self._statistics is None:
+            return 0
+        seen = {}
+        for body in self._statistics.ask(_all_statistics):
+            counted = attributes(body, _STATS_HEADER).get(_STATS_LINK_64, b"")
+            seen[body[4:8]] = int.from_bytes(counted[_TX_DROPPED : _TX_DROPPED + 8], sys.byteorder)
+        self._lost_before += sum(lost for index, lost in self._lost.items() if index not in seen)
+        self._lost = seen
+        return self._lost_before + sum(seen.values())
+
     def close(self) -> None:
         """Let the namespace go, and all pairs with it."""
-        if self._rtnl is not None:
-            self._rtnl.close()
+        for rtnl in (self._rtnl, self._statistics):
+            if rtnl is not None:
+                rtnl.close()
         for fd in (self._visible, self.descriptor):
             if fd >= 0:
                 os.close(fd)
-        self._rtnl, self._visible, self.descriptor = None, -1, -1
+        self._rtnl, self._statistics, self._visible, self.descriptor = None, None, -1, -1
 
 
 class KernelPath:
@@ -204,6 +221,7 @@ class KernelPath:
             of.tx_packets += packets
             of.tx_bytes += octets
             of.drops.update(dict(zip(_SENT_DROPS, drops, strict=True)))
+        found[0].drops["egress_full"] += self._hidden.lost()
         return found
 
     def close(self) -> None:
@@ -252,6 +270,10 @@ _pair = Template(
     _uint32(_NETNS),
 )
 _up = Template(request(ifinfmsg, RTM_NEWLINK, 0, index=_INDEX, flags=IFF_UP, change=IFF_UP), _uint32(_INDEX))
+
+# linux/if_link.h
+_STATS_HEADER, _STATS_LINK_64, _TX_DROPPED = 12, 1, 7 * 8
+_all_statistics = struct.pack("=IHHIIBxxxII", 28, 94, 0x301, 1, 0, 0, 0, 1)  # RTM_GETSTATS, NLM_F_REQUEST | NLM_F_DUMP
 
 _SIOCETHTOOL = 0x8946
 _OFFLOADS = ((0x2C, 1), (0x17, 0))

@@ -1,0 +1,604 @@
+"""The in-kernel data path: what the XDP programs do to frames on a wire, and whole sessions on the lab."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from engine import host
+from engine.api import SessionState
+from engine.datapath import Datapath, DatapathError
+from engine.engine import Engine
+from engine.kernel_path import HiddenNet, KernelPath
+from engine.settings import DatapathChoice
+from engine.wire.ethernet import VlanTag
+from engine.wire.keys import FourKeys
+from engine.xdp import XdpProgram
+from tests.conftest import run
+from tests.program import Traces, running, until
+from tests.provider import Provider, provider
+
+from .engines import dialling, events, fetch, pings, session, story, view, views, wait_state, wait_up
+from .line import FAR, NEAR, QUEUES, Line, Wire, namespace, veth_line
+from .line import until as soon
+from .rig import LCP_ECHO, MTU, OWN, PEER, STRANGER, VLANS, ipv4, ipv6, padded, ppp, pppoe
+from .test_offload import SYN, tcp
+
+KERNEL, AFXDP, AUTO = DatapathChoice.KERNEL, DatapathChoice.AFXDP, DatapathChoice.AUTO
+over_vlans = pytest.mark.parametrize("vlans", VLANS.values(), ids=VLANS)
+over_versions = pytest.mark.parametrize("packet", [ipv4(), ipv6()], ids=["IPv4", "IPv6"])
+
+pytestmark = pytest.mark.usefixtures("needs_root")
+
+
+# On a wire
+
+
+class Rig:
+    """The programs and the helper on the near end of a line, and one session, number 5."""
+
+    NUMBER = 5
+
+    def __init__(self, line: Line, vlans: tuple[VlanTag, ...] = (), mtu: int = MTU) -> None:
+        self.line, self.wire, self.vlans = line, line.wire, vlans
+        run("ip", "netns", "exec", line.far, "ethtool", "-K", FAR, "gro", "on")
+        self.hidden = HiddenNet()
+        with namespace(line.near):
+            self.program = XdpProgram.attach(NEAR, QUEUES)
+            self.path = KernelPath(host.card(NEAR), self.program, self.hidden)
+            self.datapath = Datapath(NEAR, QUEUES, self.program.xsk_map_fd)
+            self.link = self.path.open_device(self.NUMBER, "soup5")
+        run("ip", "-n", line.near, "link", "set", "soup5", "mtu", str(mtu), "up")
+        self.open(vlans, mtu)
+        self.device = Wire(line.near, "soup5")
+
+    def open(self, vlans: tuple[VlanTag, ...], mtu: int) -> None:
+        keys = FourKeys(OWN, PEER, 1, vlans)
+        self.datapath.add_session(self.NUMBER, keys, -1, mtu)
+        self.path.add_session(self.NUMBER, keys, mtu)
+
+    def drops(self) -> dict[str, int]:
+        """By reason, of both the programs and the helper; only those that occurred."""
+        found: dict[str, int] = {}
+        for queue in [*self.path.queue_counters(QUEUES), *self.datapath.queue_counters()]:
+            for reason, lost in queue.drops.items():
+                found[reason] = found.get(reason, 0) + lost
+        return {reason: lost for reason, lost in found.items() if lost}
+
+    def traffic(self) -> list[int]:
+        return list(self.path.traffic(self.NUMBER + 1)[4 * self.NUMBER :])
+
+    def arrived(self, packet: bytes) -> bool:
+        """Whether this packet, and not an octet more, arrives on the device."""
+        return self.device.wait_for(lambda frame: frame[14:] == packet) is not None
+
+    def leaves(self, frame: bytes) -> bool:
+        """Whether this frame, and not an octet more, leaves on the line."""
+        return self.wire.wait_for(lambda seen: seen == frame) is not None
+
+    def send(self, packet: bytes) -> None:
+        """Send a packet by the device."""
+        ethertype = b"\x08\0" if packet[0] >> 4 == 4 else b"\x86\xdd"
+        self.device.send(bytes(12) + ethertype + packet)
+
+    def close(self) -> None:
+        self.device.close()
+        self.datapath.close()
+        self.path.close()
+        self.program.close()
+        os.close(self.link)
+        self.hidden.close()
+
+
+def outgoing(packet: bytes, vlans: tuple[VlanTag, ...] = ()) -> bytes:
+    """The frame that a packet leaves in."""
+    return padded(pppoe(ppp(packet), dst=PEER, src=OWN, vlans=vlans))
+
+
+@contextmanager
+def rig(vlans: tuple[VlanTag, ...] = (), mtu: int = MTU, name: str = "kp") -> Iterator[Rig]:
+    with veth_line(name) as line:
+        it = Rig(line, vlans, mtu)
+        try:
+            yield it
+        finally:
+            it.close()
+
+
+@over_vlans
+@over_versions
+def test_packets_go_both_ways(vlans: tuple[VlanTag, ...], packet: bytes) -> None:
+    with rig(vlans) as it:
+        it.wire.send(pppoe(ppp(packet), vlans=vlans))
+        assert it.arrived(packet)
+        it.send(packet)
+        assert it.leaves(outgoing(packet, vlans))
+        assert it.traffic() == [1, len(packet)] * 2
+        assert it.drops() == {}
+
+
+def test_lengths_and_short_forms() -> None:
+    """Padding is taken off and put on, and protocol numbers of one octet are known (RFC 1661 section 6.5)."""
+    with rig() as it:
+        short, full, six = ipv4(b""), ipv4(b"x" * (MTU - 28)), ipv6(b"")
+        for packet in (short, full, six):
+            it.wire.send(padded(pppoe(ppp(packet))) + b"trailing")
+            assert it.arrived(packet)
+            it.wire.send(padded(pppoe(ppp(packet)[1:])))
+            assert it.arrived(packet)
+            it.send(packet)
+            assert it.leaves(outgoing(packet))
+        octets = len(short) + len(full) + len(six)
+        assert it.traffic() == [6, 2 * octets, 3, octets]
+
+
+def test_every_length_up_to_fifteen_hundred() -> None:
+    with rig(VLANS["QinQ"], 1500) as it:
+        for size in [*range(28, 120, 7), *range(1480, 1501)]:
+            packet = ipv4(bytes(size - 28))
+            it.wire.send(padded(pppoe(ppp(packet), vlans=it.vlans)))
+            assert it.arrived(packet), size
+            it.send(packet)
+            assert it.leaves(outgoing(packet, it.vlans)), size
+
+
+def test_priorities_name_no_vlan() -> None:
+    with rig((VlanTag(7),)) as it:
+        for vlans in [
+            (VlanTag(7, 5),),
+            (VlanTag(7, tpid=0x88A8),),
+            (VlanTag(0, 3), VlanTag(7)),
+            (VlanTag(7), VlanTag(0)),
+        ]:
+            it.wire.send(pppoe(ppp(ipv4()), vlans=vlans))
+            assert it.arrived(ipv4()), vlans
+
+
+GOOD = ppp(ipv4())
+HEADER = 20
+"""Octets before the PPP frame."""
+
+
+def changed(at: int, octet: int) -> bytes:
+    frame = pppoe(GOOD)
+    return frame[:at] + bytes([octet]) + frame[at + 1 :]
+
+
+HOSTILE = {
+    "LENGTH past the end": (pppoe(GOOD, length=len(GOOD) + 1), "bad_length"),
+    "LENGTH 0xffff": (pppoe(GOOD, length=0xFFFF), "bad_length"),
+    "LENGTH 0": (pppoe(GOOD, length=0), "bad_length"),
+    "LENGTH 1": (pppoe(b"\0" + GOOD[1:], length=1), "bad_length"),
+    "nothing but a protocol": (pppoe(GOOD, length=2), "not_open"),
+    "an IPv4 header cut short": (pppoe(GOOD, length=21), "bad_ip"),
+    "an IPv6 header cut short": (pppoe(ppp(ipv6()), length=41), "bad_ip"),
+    "neither IPv4 nor IPv6": (pppoe(GOOD[:2] + b"\x55" + GOOD[3:]), "bad_ip"),
+    "longer than the MTU": (pppoe(ppp(ipv4(b"x" * (MTU - 27)))), "too_long"),
+    "version 2": (changed(14, 0x21), "bad_header"),
+    "type 2": (changed(14, 0x12), "bad_header"),
+    "a code": (changed(15, 0xA7), "bad_header"),
+    "another session id": (pppoe(GOOD, session_id=2), "unknown_session"),
+    "session id 0": (pppoe(GOOD, session_id=0), "unknown_session"),
+    "another concentrator": (pppoe(GOOD, src=STRANGER), "unknown_session"),
+    "another own MAC": (pppoe(GOOD, dst=STRANGER), "unknown_session"),
+    "another VLAN": (pppoe(GOOD, vlans=(VlanTag(8),)), "unknown_session"),
+    "three tags": (pppoe(GOOD, vlans=(VlanTag(1), VlanTag(2), VlanTag(3))), "passed"),
+    **{f"cut after {n} octets": (pppoe(GOOD)[:n], "bad_length") for n in (HEADER, HEADER + 1, HEADER + 2, 60, 147)},
+    **{f"cut after {n} octets": (pppoe(GOOD)[:n], "bad_length") for n in range(14, HEADER)},
+}
+
+
+@pytest.fixture(scope="module")
+def hostile_rig() -> Iterator[Rig]:
+    with rig(name="kp-hostile") as it:
+        yield it
+
+
+@pytest.mark.parametrize(("frame", "reason"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_frames_reach_no_device_and_are_counted(hostile_rig: Rig, frame: bytes, reason: str) -> None:
+    it = hostile_rig
+    before, passed, received = it.drops(), sum(c.passed for c in it.program.counters()), it.traffic()
+    it.wire.send(frame)
+
+    def counted() -> bool:
+        if reason == "passed":
+            return sum(c.passed for c in it.program.counters()) > passed
+        return it.drops().get(reason, 0) > before.get(reason, 0)
+
+    assert soon(counted), (before, it.drops())
+    after = it.drops()
+    assert sum(after.values()) - sum(before.values()) == (reason != "passed")
+    assert it.traffic() == received
+    it.wire.send(pppoe(ppp(ipv4(b"the next one"))))
+    seen = it.device.wait_for(lambda _: True)
+    assert seen is not None
+    assert seen[14:] == ipv4(b"the next one"), "nothing else has arrived"
+
+
+def test_control_frames_go_to_the_engine_as_ever() -> None:
+    with rig() as it:
+        it.wire.send(padded(pppoe(LCP_ECHO)))
+        frames: list[bytes] = []
+        assert soon(lambda: frames.extend(it.datapath.receive_control()) or frames)
+        assert frames == [padded(pppoe(LCP_ECHO))]
+        assert it.traffic() == [0, 0, 0, 0]
+
+
+def test_what_a_device_may_not_send_is_counted() -> None:
+    with rig() as it:
+        run("ip", "-n", it.line.near, "link", "set", "soup5", "mtu", "1500")
+        before = it.drops()
+        assert before == {}
+        it.send(ipv4(b"x" * (MTU - 27)))
+        it.device.send(bytes(12) + b"\x08\x06" + bytes(28))
+        it.device.send(bytes(12) + b"\x08\0" + b"\x45" + bytes(10))
+        assert soon(lambda: it.drops() == {"too_long": 1, "not_ip": 2}), it.drops()
+        it.path.remove_session(it.NUMBER)
+        it.send(ipv4())
+        assert soon(lambda: it.drops() == {"too_long": 1, "not_ip": 2, "not_open": 1}), it.drops()
+        assert it.wire.wait_for(lambda frame: frame[12:14] == b"\x88\x64", seconds=0.2) is None
+
+
+def test_frames_too_long_for_the_card_are_counted() -> None:
+    with rig(VLANS["QinQ"], 1500) as it:
+        run("ip", "-n", it.line.near, "link", "set", NEAR, "mtu", "1500")
+        with namespace(it.line.near):
+            path = KernelPath(host.card(NEAR), it.program, it.hidden)
+        path._indexes = it.path._indexes
+        path.add_session(it.NUMBER, FourKeys(OWN, PEER, 1, it.vlans), 1500)
+        it.send(ipv4(b"x" * (1500 + 4 - 16 - 28)))
+        assert it.leaves(outgoing(ipv4(b"x" * (1500 + 4 - 16 - 28)), it.vlans))
+        it.send(ipv4(b"x" * (1500 + 5 - 16 - 28)))
+        assert soon(lambda: it.drops() == {"too_long_for_card": 1}), it.drops()
+        path.close()
+
+
+def test_counters_equal_what_was_sent() -> None:
+    with rig() as it:
+        packets = [ipv4(bytes(size), flow=size) for size in range(100, 1100, 5)]
+        for packet in packets:
+            it.wire.send(pppoe(ppp(packet)))
+            it.send(packet)
+        octets = sum(map(len, packets))
+        wanted = [len(packets), octets] * 2
+        assert soon(lambda: it.traffic() == wanted), (it.traffic(), it.drops())
+        queues = it.path.queue_counters(QUEUES)
+        frames = (len(packets), octets + len(packets) * (HEADER + 2))
+        assert (sum(q.rx_packets for q in queues), sum(q.rx_bytes for q in queues)) == frames
+        assert (sum(q.tx_packets for q in queues), sum(q.tx_bytes for q in queues)) == frames
+        assert it.drops() == {}
+
+
+def test_a_device_that_is_behind_or_gone_is_counted() -> None:
+    with rig() as it:
+        run("ip", "-n", it.line.near, "link", "set", "soup5", "down")
+        it.wire.send(pppoe(GOOD))
+        assert soon(lambda: it.drops().get("egress_full") == 1), it.drops()
+        run("ip", "-n", it.line.near, "link", "del", "soup5")
+        it.wire.send(pppoe(GOOD))
+        assert soon(lambda: it.drops().get("egress_refused") == 1), it.drops()
+        assert it.drops()["egress_full"] == 1, "it isn't forgotten"
+
+
+def mss_of(packet: bytes) -> int:
+    """The MSS of a SYN; its checksum must be right."""
+    six = packet[0] >> 4 == 6
+    segment = packet[40 if six else 20 :]
+    places = packet[8:40] if six else packet[12:20]
+    words = places + struct.pack("!HH", 6, len(segment)) + segment
+    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    assert total == 0xFFFF, "the checksum"
+    options = segment[20:]
+    while options[0] != 2:
+        options = options[1 if options[0] == 1 else options[1] :]
+    return int.from_bytes(options[2:4], "big")
+
+
+OPTIONS = {
+    "alone": b"\2\4\5\xb4",
+    "behind others": b"\4\2\1\3\3\7\1\2\4\5\xb4\0",
+    "at an odd place": b"\1\2\4\5\xb4\1\1\1",
+    "after many": b"\1" * 36 + b"\2\4\5\xb4",
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
+def test_mss_is_clamped_both_ways(options: bytes, six: bool) -> None:
+    packet, most = tcp(b"", six=six, flags=SYN, options=options), MTU - (60 if six else 40)
+    with rig() as it:
+        it.wire.send(pppoe(ppp(packet)))
+        seen = it.device.wait_for(lambda frame: len(frame) == 14 + len(packet))
+        assert seen is not None
+        assert mss_of(seen[14:]) == most
+        it.send(packet)
+        left = it.wire.wait_for(lambda frame: frame[12:14] == b"\x88\x64")
+        assert left is not None
+        assert mss_of(left[HEADER + 2 :]) == most
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        tcp(b"", flags=SYN, options=b"\2\4\5\x00"),
+        tcp(b"", options=OPTIONS["alone"]),
+        tcp(b"", flags=SYN, options=b"\2\2\5\xb4"),
+        tcp(b"", flags=SYN, options=b"\3\0\2\4\5\xb4\0\0"),
+        tcp(b"", flags=SYN, options=b"\0\0\0\0\2\4\5\xb4"),
+        tcp(b"", flags=SYN, options=b"\3\xff\2\4\5\xb4\0\0"),
+        tcp(b"", flags=SYN, options=b"\1\1\2\4"),
+        tcp(b"", flags=SYN)[:33],
+    ],
+    ids=["small enough", "no SYN", "size 2", "size 0", "behind the end", "size 255", "cut off", "no whole header"],
+)
+def test_what_is_no_mss_to_clamp_is_left_alone(packet: bytes) -> None:
+    with rig() as it:
+        it.wire.send(padded(pppoe(ppp(packet))))
+        assert it.arrived(packet)
+
+
+def test_no_clamp_with_an_mtu_of_fifteen_hundred() -> None:
+    with rig(mtu=1500) as it:
+        packet = tcp(b"", flags=SYN, options=OPTIONS["alone"])
+        it.wire.send(pppoe(ppp(packet)))
+        assert it.arrived(packet)
+
+
+def test_a_card_that_sends_no_redirected_frames_is_said_in_a_line() -> None:
+    with veth_line("kp") as line, namespace(line.near):  # the far end has no NAPI: its veth can't
+        program = XdpProgram.attach(NEAR, QUEUES)
+        path = KernelPath(host.card(NEAR), program, HiddenNet())
+        with pytest.raises(DatapathError, match=r"no ndo_xdp_xmit.*`datapath: afxdp` or `auto`"):
+            path.open_device(1, "soup1")
+        path.close()
+        program.close()
+
+
+# Whole sessions
+
+SINK = """
+import hashlib, socket
+listener = socket.create_server(("", 7000))
+print(flush=True)
+while True:
+    peer, _ = listener.accept()
+    digest = hashlib.sha256()
+    while octets := peer.recv(1 << 16):
+        digest.update(octets)
+    peer.sendall(digest.hexdigest().encode())
+    peer.close()
+"""
+
+
+@contextmanager
+def sink(far: Provider) -> Iterator[None]:
+    """On the provider's side: answers each connection with the digest of what came."""
+    process = subprocess.Popen(far.command(sys.executable, "-c", SINK), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def upload(device: str, octets: bytes) -> str:
+    """The digest of what has arrived of this."""
+    with socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        peer.settimeout(60)
+        peer.connect(("100.64.0.1", 7000))
+        peer.sendall(octets)
+        peer.shutdown(socket.SHUT_WR)
+        return peer.recv(100).decode()
+
+
+def download(device: str, size: int) -> bytes:
+    command = ["curl", "-sS", "--fail", "--max-time", "60", "--interface", device, f"http://100.64.0.1/{size}"]
+    return subprocess.run(command, check=True, capture_output=True, timeout=70).stdout
+
+
+CASES = {
+    "untagged": {},
+    "tagged": {"vlans": (VlanTag(7),)},
+    "QinQ": {"vlans": (VlanTag(100, tpid=0x88A8), VlanTag(200))},
+    "own MAC": {"mac_policy": "derived"},
+}
+
+
+@pytest.mark.usefixtures("own_net")
+def test_sessions_of_both_kinds_at_once_carry_the_same() -> None:
+    sessions = [session(f"{path}-{n}", datapath=path, **more) for n, more in CASES.items() for path in (KERNEL, AFXDP)]
+    size = 3_000_000
+    octets = os.urandom(size)
+    digest = hashlib.sha256(octets).hexdigest()
+    with provider(mtu=1528) as far, sink(far), dialling(sessions) as engine:
+        wait_up(engine)
+        found = list(views(engine).values())
+        assert [each.datapath for each in found] == [each.datapath for each in sessions]
+        wrong: list[str] = []
+
+        def use(name: str, device: str, address: str) -> None:
+            if not (
+                fetch(device) == fetch(address) == address
+                and pings(device, MTU - 28)
+                and not pings(device, MTU - 27, count=1)
+                and upload(device, octets) == digest
+                and download(device, size) == bytes(size)
+            ):
+                wrong.append(name)
+
+        threads = [threading.Thread(target=use, args=(v.name, v.device, v.ipv4)) for v in found]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == [], story(engine)
+        snapshot = engine.snapshot()
+        for each in found:
+            rx_packets, rx_bytes, tx_packets, tx_bytes = snapshot.traffic[4 * each.id : 4 * each.id + 4]
+            assert min(rx_bytes, tx_bytes) > size, each.name
+            assert min(rx_packets, tx_packets) > size // 1492, each.name
+
+
+@pytest.mark.usefixtures("own_net")
+def test_fifteen_hundred_octets() -> None:
+    with provider(mtu=1508, max_payload=1500), dialling([session("big", mru=1500, datapath=KERNEL)]) as engine:
+        wait_up(engine)
+        until(lambda: view(engine, "big").mtu == 1500, "an MTU of 1500")
+        assert pings("soup0", 1500 - 28)
+
+
+@pytest.mark.usefixtures("own_net")
+def test_pings_are_counted_and_nothing_else() -> None:
+    with provider(), dialling([session("one", datapath=KERNEL, ipv6=False)]) as engine:
+        wait_up(engine)
+        before = engine.snapshot()
+        assert pings("soup0", 100, count=10)
+        after = engine.snapshot()
+        assert [b - a for a, b in zip(before.traffic[:4], after.traffic[:4], strict=True)] == [10, 1280] * 2
+        assert not any(queue.drops for queue in after.queues)
+
+
+@pytest.mark.usefixtures("own_net")
+def test_the_device_comes_and_goes_with_the_session() -> None:
+    with provider(), dialling([session("one", datapath=KERNEL, device="wan")]) as engine:
+        wait_up(engine)
+        first = socket.if_nametoindex("wan")
+        engine.hang_up([0])
+        wait_state(engine, SessionState.DOWN)
+        until(lambda: "wan" not in dict(map(reversed, socket.if_nameindex())), "the device go")  # type: ignore[arg-type]
+        assert view(engine, "one").datapath is None
+        engine.dial([0])
+        wait_up(engine)
+        engine.redial([0])
+        until(lambda: len(events(engine, "ipv4-up")) == 3, "a third time")
+        wait_up(engine)
+        assert socket.if_nametoindex("wan") != first
+        assert pings("wan")
+        assert not events(engine, "internal-error")
+    assert {name for _, name in socket.if_nameindex()} <= {"lo", "va"}
+
+
+@pytest.mark.usefixtures("own_net")
+def test_another_data_path_from_the_next_dial_on() -> None:
+    with provider(), dialling([session("one")]) as engine:
+        wait_up(engine)
+        engine.edit(0, session("one", datapath=KERNEL))
+        assert view(engine, "one").datapath == AFXDP
+        engine.redial([0])
+        until(lambda: view(engine, "one").datapath == KERNEL, "the other path")
+        wait_up(engine)
+        assert pings("soup0")
+
+
+@pytest.mark.usefixtures("own_net")
+def test_the_card_comes_back() -> None:
+    sessions = [session(path, datapath=path) for path in (KERNEL, AFXDP)]
+    with provider() as far:
+        run("ethtool", "-L", "va", "tx", "1")
+        with dialling(sessions) as engine:
+            come_back(far, engine)
+
+
+def come_back(far: Provider, engine: Engine) -> None:
+    """The card loses its carrier and gets it back, then it gets another queue."""
+    wait_up(engine)
+    far.run("ip", "link", "set", "vb", "down")
+    wait_state(engine, SessionState.FAILED)
+    far.run("ip", "link", "set", "vb", "up")
+    wait_up(engine)
+    assert pings("soup0")
+    assert pings("soup1")
+    run("ethtool", "-L", "va", "tx", "2")
+    until(lambda: len(events(engine, "ipv4-up")) == 6, "all come up once more")
+    wait_up(engine)
+    assert pings("soup0")
+    assert not events(engine, "internal-error"), story(engine)
+
+
+@pytest.mark.usefixtures("own_net")
+def test_generic_mode_can_not_and_auto_does_without() -> None:
+    sessions = [session("never", datapath=KERNEL), session("auto", datapath=AUTO)]
+    with provider(), dialling(sessions, generic=True) as engine:
+        wait_up(engine, "auto")
+        assert view(engine, "auto").datapath == AFXDP
+        until(lambda: events(engine, "device", "never"), "why")
+        text = events(engine, "device", "never")[0].text
+        assert "generic mode" in text
+        assert "datapath: afxdp" in text
+        assert "\n" not in text
+
+
+@pytest.mark.usefixtures("own_net")
+def test_auto_takes_the_kernel_where_it_can() -> None:
+    with provider(), dialling([session("auto", datapath=AUTO)]) as engine:
+        wait_up(engine)
+        assert view(engine, "auto").datapath == KERNEL
+        assert pings("soup0")
+
+
+@pytest.mark.usefixtures("own_net")
+def test_a_device_name_that_is_taken() -> None:
+    run("ip", "link", "add", "wan", "type", "veth", "peer", "nothing")
+    with provider(), dialling([session("one", datapath=KERNEL, device="wan")]) as engine:
+        until(lambda: events(engine, "device"), "the complaint")
+        assert "cannot make the device wan: File exists" in events(engine, "device")[0].text
+
+
+KILLED = """
+from tests.system.engines import *
+from engine.settings import DatapathChoice
+import time
+with dialling([session(f"s{n}", datapath=DatapathChoice.KERNEL) for n in range(8)]) as engine:
+    wait_up(engine)
+    print("up", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.usefixtures("own_net")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_program_leaves_no_device_and_no_program(number: int) -> None:
+    with provider():
+        child = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"up\n"
+        assert len(socket.if_nameindex()) == 10
+        assert "xdp" in run("ip", "link", "show", "va")
+        child.send_signal(number)
+        child.wait()
+        until(lambda: {name for _, name in socket.if_nameindex()} == {"lo", "va"}, "the devices go")
+        until(lambda: "xdp" not in run("ip", "link", "show", "va"), "the program go")
+
+
+@pytest.mark.usefixtures("own_net")
+def test_the_lab_in_the_kernel(tmp_path: object) -> None:
+    config = f"{tmp_path}/config.yaml"
+    with open(config, "w") as file:
+        file.write(
+            "defaults: {user: anyone, password: lab, autodial: true}\n"
+            'sessions: [{name: "k{n}", count: 3, datapath: kernel}, {name: a}]\n'
+        )
+    with running("--lab", "--headless", "--until-up", "--hold", "--config", config) as program:
+        for said in program.up(4).values():
+            command = ("nsenter", "-t", str(program.pid), "-n", "curl", "-sS", "--max-time", "30", "--interface")
+            assert run(*command, said["device"], "http://100.64.0.1/").split()[-1] == said["ipv4"]
+        assert "veth" in run("nsenter", "-t", str(program.pid), "-n", "ip", "-d", "link", "show", "soup0")
+        traces = Traces(program.pid)
+        program.process.kill()
+        program.process.wait()
+        until(lambda: not traces.left(), "everything gone", 10)
