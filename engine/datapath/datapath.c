@@ -278,7 +278,10 @@ int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp
     key = session_key(&address);
     if (slot->used || table_find(&dp->shared.keys, &key) != TABLE_NONE)
         return -EEXIST;
-    *slot = (struct slot){.egress = {.fd = -1, .slot = number, .owner = number % dp->queues}};
+    slot->egress.fd = -1; /* field by field: a worker may be looking whether it is watched */
+    slot->egress.offload = false;
+    slot->egress.slot = number;
+    slot->egress.owner = number % dp->queues;
     slot->route_count = session_routes(what, number, slot->routes);
     for (uint32_t i = 0; i < slot->route_count; i++)
         if (table_find(&dp->shared.routes, &slot->routes[i].key) != TABLE_NONE)

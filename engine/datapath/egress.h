@@ -4,6 +4,8 @@
  * Any worker may write to it; one worker, its owner, reads from it.
  */
 #pragma once
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "table.h"
@@ -16,6 +18,7 @@ struct egress {
     bool offload; /* a TUN device with IFF_VNET_HDR */
     uint32_t slot; /* of its only session, or EGRESS_ROUTED */
     uint32_t owner; /* the worker that reads */
+    atomic_bool watched; /* the owner may read; an event of its epoll can be older than that */
 };
 
 struct session {

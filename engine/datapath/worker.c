@@ -318,9 +318,13 @@ static bool forward_super_packet(struct worker *worker, const struct egress *egr
 /* Egress to card. */
 static void drain_egress(struct worker *worker, struct egress *egress)
 {
-    bool (*forward)(struct worker *, const struct egress *) = egress->offload ? forward_super_packet : forward_packet;
-    uint32_t room = egress->offload ? SEGMENTS_ROOM : 1;
+    bool (*forward)(struct worker *, const struct egress *);
+    uint32_t room;
 
+    if (!atomic_load_explicit(&egress->watched, memory_order_acquire)) /* taken out since the event was fetched */
+        return;
+    forward = egress->offload ? forward_super_packet : forward_packet;
+    room = egress->offload ? SEGMENTS_ROOM : 1;
     for (int i = 0; i < EGRESS_BATCH && worker->port.queued < BATCH && port_room(&worker->port) >= room; i++) {
         if (!forward(worker, egress)) {
             if (errno != EAGAIN && errno != EINTR) /* the device is gone: don't be told so for ever */
@@ -356,12 +360,14 @@ static const struct timespec *patience(struct worker *worker)
     return &worker->patience;
 }
 
-/* Waits until there is something to do. */
-static void sleep_until_work(struct worker *worker, bool without_egress)
+/* Waits until there is something to do, or just looks; returns how many egresses or wake-ups have something to read. */
+static int wait_for_work(struct worker *worker, struct epoll_event *events, bool just_look)
 {
-    const struct timespec *most = without_egress || port_backlog(&worker->port) ? patience(worker) : NULL;
+    bool backlog = port_backlog(&worker->port), without_egress = behind(worker);
+    const struct timespec *most = backlog || without_egress ? patience(worker) : NULL;
     struct pollfd any[] = {{.fd = worker->poll, .events = POLLIN}};
     struct pollfd no_egress[] = {{.fd = worker->port.fd, .events = POLLIN}, {.fd = worker->wake, .events = POLLIN}};
+    int ready = 0;
 
     reader_turn(&worker->reader);
     if (without_egress) {
@@ -370,9 +376,12 @@ static void sleep_until_work(struct worker *worker, bool without_egress)
         ppoll(no_egress, 2, most, NULL);
         eventfd_read(worker->wake, &ignored);
     } else {
-        ppoll(any, 1, most, NULL);
+        if (backlog && !just_look)
+            ppoll(any, 1, most, NULL);
+        ready = epoll_wait(worker->poll, events, EVENTS, backlog || just_look ? 0 : -1);
     }
     reader_turn(&worker->reader);
+    return ready;
 }
 
 /* Sends what the engine has handed in, its farewells mostly, as far as the card takes it at once. */
@@ -393,15 +402,12 @@ static void *run(void *argument)
 
     reader_turn(&worker->reader);
     while (!atomic_load_explicit(&worker->stop, memory_order_relaxed)) {
-        uint32_t done = receive(worker) + send_control(worker);
-        bool without_egress;
+        bool full = receive(worker) == JOIN_MAX; /* then there may be more */
         int ready;
 
+        full |= send_control(worker) == BATCH;
         flush(worker);
-        without_egress = behind(worker);
-        /* Events are fetched while holding, so that an egress taken out of the epoll can't be among those fetched
-         * before and still be used after reader_wait. */
-        ready = without_egress ? 0 : epoll_wait(worker->poll, events, EVENTS, 0);
+        ready = wait_for_work(worker, events, full);
         for (int i = 0; i < ready; i++) {
             if (events[i].data.ptr == worker) {
                 eventfd_t ignored;
@@ -416,12 +422,6 @@ static void *run(void *argument)
             }
         }
         flush(worker);
-        if (!done && ready <= 0)
-            sleep_until_work(worker, without_egress);
-        else {
-            reader_turn(&worker->reader);
-            reader_turn(&worker->reader);
-        }
     }
     finish(worker);
     reader_turn(&worker->reader);
@@ -437,12 +437,19 @@ static int watch(struct worker *worker, int fd, void *what)
 
 int worker_watch(struct worker *worker, struct egress *egress)
 {
-    return watch(worker, egress->fd, egress);
+    int error;
+
+    atomic_store_explicit(&egress->watched, true, memory_order_release);
+    error = watch(worker, egress->fd, egress);
+    if (error)
+        atomic_store_explicit(&egress->watched, false, memory_order_relaxed);
+    return error;
 }
 
 void worker_unwatch(struct worker *worker, struct egress *egress)
 {
     epoll_ctl(worker->poll, EPOLL_CTL_DEL, egress->fd, NULL);
+    atomic_store_explicit(&egress->watched, false, memory_order_relaxed);
 }
 
 int worker_open(struct worker *worker, struct shared *shared, uint32_t max_sessions)
