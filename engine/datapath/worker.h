@@ -15,7 +15,7 @@
 
 enum {
     CONTROL_RING = 1 << 19, /* octets */
-    CONTROL_SHARE = 1024,   /* frames of one session while the engine catches up: more is a flood in its name */
+    CONTROL_SHARE = 256,    /* frames of one session while the engine catches up: more is a flood in its name */
     SUPER_PACKET = sizeof(vnet_header) + 65536,
 };
 

@@ -65,6 +65,16 @@ def junk(own: bytes, concentrator: bytes, session_ids: list[int]) -> dict[str, l
                 b"\0",
             )
         ],
+        "well-formed, in the session's name": [
+            own + concentrator + b"\x88\x64" + pppoe(0, session_ids[0], payload)
+            for payload in (
+                echo,
+                b"\xc0\x21\x0a\x63\x00\x08\x00\x00\x00\x01",  # Echo-Reply
+                b"\xc0\x21\x0b\x01\x00\x08\x00\x00\x00\x01",  # Discard-Request
+                b"\xc2\x23\x03\x63\x00\x04",  # CHAP Success
+                b"\x80\xfd\x01\x01\x00\x04",  # a protocol that we don't speak
+            )
+        ],
     }
 
 
@@ -124,8 +134,9 @@ def echo_replies(engine: Engine, name: str, since: float) -> int:
         ["PADO and PADS of strangers", "PADT of strangers", "PADT of other sessions"],
         ["session frames of strangers", "session frames of other sessions"],
         ["malformed", "malformed, in the session's name"],
+        ["well-formed, in the session's name"],
     ],
-    ids=["discovery", "session", "malformed"],
+    ids=["discovery", "session", "malformed", "well-formed"],
 )
 def test_sessions_live_on(flood: Path, tmp_path: Path, record_property: Record, kinds: list[str]) -> None:
     sessions = [session(f"s{n}", keepalive=KeepaliveSettings(0.5, 4)) for n in range(8)]
@@ -143,7 +154,8 @@ def test_sessions_live_on(flood: Path, tmp_path: Path, record_property: Record, 
             flooding.outcome(engine, seen_before, record_property)
         finally:
             flooding.stop()
-        replies = {name: echo_replies(engine, name, began) for name in before}
+        # Those of s0 are pushed out by the echoes that come in its name: only the latest are kept.
+        replies = {name: echo_replies(engine, name, began) for name in before if name != "s0"}
         record_property("Echo-Replies meanwhile", f"{min(replies.values())} to {max(replies.values())} a session")
         assert not events(engine, "session-down"), story(engine)[-4000:]
         assert not events(engine, "internal-error"), story(engine)[-4000:]
