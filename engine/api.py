@@ -101,6 +101,16 @@ class QueueView:
     """CPU seconds used by the queue's thread."""
 
 
+class ReceiveRules(StrEnum):
+    """Whether a card can be told which frames go to which queue (`ethtool -N`)."""
+
+    NONE = "none"
+    """Its driver takes no rules."""
+    OFF = "off"
+    """It does, once they are switched on (`ethtool -K … ntuple on`)."""
+    ON = "on"
+
+
 @dataclass(frozen=True, slots=True)
 class CardView:
     """The card the engine works on."""
@@ -114,6 +124,7 @@ class CardView:
     zero_copy: bool = False
     driver: str = ""
     lab: bool = False
+    receive_rules: ReceiveRules = ReceiveRules.NONE
     notice: str = ""
     """One line about the card that the operator should know, or empty."""
 

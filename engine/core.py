@@ -310,6 +310,7 @@ class Core:
             zero_copy=port.datapath.zero_copy if port is not None else False,
             driver=card.driver,
             lab=self._options.lab,
+            receive_rules=card.receive_rules,
             notice=port.notice if port is not None else "",
         )
 

@@ -17,6 +17,7 @@ from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTMGRP_LINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from engine.api import ReceiveRules
 from engine.rtnl import Rtnl, RtnlError, attributes, messages, request
 
 TUN = Path("/dev/net/tun")
@@ -96,6 +97,7 @@ class Card:
     """The kernel driver's name, or empty."""
     strips_vlan_tags: bool
     """Whether it may take VLAN tags off received frames, into notes of the driver that no XDP program can read."""
+    receive_rules: ReceiveRules
 
     @property
     def queues(self) -> int:
@@ -122,7 +124,17 @@ def card(name: str) -> Card:
         raise HostError(f"{name} is no Ethernet card.")
     rx, tx = _channels(name) or (link.rx_queues, link.tx_queues)
     return Card(
-        name, link.index, link.mac, link.mtu, link.up, link.carrier, rx, tx, _driver(name), _strips_vlan_tags(name)
+        name,
+        link.index,
+        link.mac,
+        link.mtu,
+        link.up,
+        link.carrier,
+        rx,
+        tx,
+        _driver(name),
+        _strips_vlan_tags(name),
+        _receive_rules(name),
     )
 
 
@@ -130,7 +142,9 @@ _SIOCETHTOOL = 0x8946
 _ETHTOOL_GDRVINFO = 0x03
 _ETHTOOL_GCHANNELS = 0x3C
 _ETHTOOL_GFLAGS = 0x25
+_ETHTOOL_GRXCLSRLCNT = 0x2E
 _ETH_FLAG_RXVLAN = 1 << 8
+_ETH_FLAG_NTUPLE = 1 << 27
 
 
 def _ethtool(name: str, command: int, size: int) -> bytes | None:
@@ -154,9 +168,20 @@ def _channels(name: str) -> tuple[int, int] | None:
     return (rx + combined, tx + combined) if rx + combined and tx + combined else None
 
 
-def _strips_vlan_tags(name: str) -> bool:
+def _flags(name: str) -> int:
     answer = _ethtool(name, _ETHTOOL_GFLAGS, 8)
-    return answer is not None and bool(struct.unpack_from("=II", answer)[1] & _ETH_FLAG_RXVLAN)
+    return int(struct.unpack_from("=II", answer)[1]) if answer is not None else 0
+
+
+def _strips_vlan_tags(name: str) -> bool:
+    return bool(_flags(name) & _ETH_FLAG_RXVLAN)
+
+
+def _receive_rules(name: str) -> ReceiveRules:
+    """A driver that takes rules can say how many it has."""
+    if _ethtool(name, _ETHTOOL_GRXCLSRLCNT, 192) is None:
+        return ReceiveRules.NONE
+    return ReceiveRules.ON if _flags(name) & _ETH_FLAG_NTUPLE else ReceiveRules.OFF
 
 
 def _driver(name: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from engine.api import CardView, QueueView
-from souppp_tui import words
+from engine.api import QueueView, Snapshot
+from souppp_tui import spread, words
 from souppp_tui.actions import bindings
 from souppp_tui.paint import Span, rule
 from souppp_tui.queuelines import SPARK_LEAST
@@ -16,12 +17,8 @@ from souppp_tui.screens.listing import ListPage
 from souppp_tui.traffic import Meter
 from souppp_tui.widgets.lines import Lines, Row
 
-LOPSIDED = 0.95
-"""One queue with more than this share of all frames, where there are several, is worth a word."""
-SEVERAL = 4
-"""Fewer sessions than this for each queue may share one by chance."""
-ENOUGH = 1000.0
-"""Packets per second below which nothing is said about it."""
+NARROW = 76
+"""Columns that every screen has room for."""
 
 
 class CardPage(ListPage):
@@ -51,7 +48,7 @@ class CardPage(ListPage):
             return
         baseline = self.model.baseline
         old = {queue.index: queue for queue in baseline.queues} if baseline else {}
-        self._lines = card_lines(snapshot.card, snapshot.queues, self.model.meter)
+        self._lines = card_lines(snapshot, self.model.meter)
         for queue in snapshot.queues:
             self._lines += queue_block(queue, old.get(queue.index), self.model.meter, self.size.width)
         since: list[Span] = [("since zero", "dim")] if baseline else []
@@ -80,8 +77,9 @@ class CardPage(ListPage):
         return self.row(row, width)
 
 
-def card_lines(card: CardView, queues: tuple[QueueView, ...], meter: Meter) -> list[list[Span]]:
+def card_lines(snapshot: Snapshot, meter: Meter) -> list[list[Span]]:
     """What is known of the card, and what the operator should do about it."""
+    card = snapshot.card
     mode = " · ".join(part for part in (card.mode, "zero-copy" if card.zero_copy else "copy") if part)
     facts = (
         ("address", card.mac),
@@ -89,27 +87,28 @@ def card_lines(card: CardView, queues: tuple[QueueView, ...], meter: Meter) -> l
         ("MTU", str(card.mtu)),
         ("driver", card.driver or words.DASH),
         ("XDP", mode),
-        ("queues", str(len(queues))),
+        ("queues", str(len(snapshot.queues))),
     )
     lines: list[list[Span]] = [[(f"  {words.fit(name, 10)}", "dim"), (value, "text")] for name, value in facts]
     if card.notice:
         lines += [[], [(f"  {card.notice}", "warning")]]
-    if warning := lopsided(queues, meter):
+    if warning := lopsided(snapshot, meter):
         lines += [[], *([(f"  {line}", "warning")] for line in warning)]
     return lines
 
 
-def lopsided(queues: tuple[QueueView, ...], meter: Meter) -> list[str]:
+def lopsided(snapshot: Snapshot, meter: Meter) -> list[str]:
     """What to do when all PPPoE arrives on one queue; nothing if it does not."""
-    rates = [meter.queue(queue).rx_packets for queue in queues]
-    total = sum(rates)
-    if len(rates) < 2 or total < ENOUGH or max(rates) < LOPSIDED * total or meter.receiving() < SEVERAL * len(rates):
+    rates = [meter.queue(queue).rx_packets for queue in snapshot.queues]
+    busiest = spread.busiest(rates, meter.receiving())
+    if busiest is None:
         return []
-    busiest = queues[rates.index(max(rates))].index
+    macs = (session.local_mac for session in snapshot.sessions)
+    own = next((mac for mac in macs if mac and mac != snapshot.card.mac), None)
+    other = snapshot.queues[(busiest + 1) % len(rates)].index
     return [
-        f"Queue {busiest} receives {max(rates) / total:.0%} of all frames: the card does not spread PPPoE.",
-        "One core does all the work. Give sessions other MAC addresses or VLANs,",
-        "or use a card that hashes PPPoE (see `ethtool --show-rxfh`).",
+        f"Queue {snapshot.queues[busiest].index} receives {rates[busiest] / sum(rates):.0%} of all frames.",
+        *wrap(spread.advice(snapshot.card, other, own), NARROW, break_on_hyphens=False),
     ]
 
 

@@ -440,6 +440,7 @@ async def test_the_card_warns_when_one_queue_does_it_all(start: Start) -> None:
             "generic · copy",
             "The driver has no native XDP.",
             "Queue 0 receives 100% of all frames",
+            "One core receives for all: its driver takes no receive rules",
             "CPU  10%",
         ):
             assert part in stage.text()

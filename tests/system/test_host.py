@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from engine import host, netns
+from engine.api import ReceiveRules
 from engine.host import HostError, LinkChange, LinkWatch, Promiscuous, card
 from tests.conftest import NetnsPair, run
 
@@ -48,6 +49,7 @@ def test_card(cable: None) -> None:
         tx_queues=2,
         driver="veth",
         strips_vlan_tags=found.strips_vlan_tags,
+        receive_rules=ReceiveRules.NONE,
     )
     assert found.queues == 2
     assert f"{found.index}: va" in ip("-o link")
