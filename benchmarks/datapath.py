@@ -36,7 +36,7 @@ from engine.datapath import Datapath  # noqa: E402
 from engine.datapath.tun import open_tun  # noqa: E402
 from engine.kernel_path import HiddenNet, KernelPath  # noqa: E402
 from engine.wire.keys import FourKeys  # noqa: E402
-from engine.xdp import HEADERS, XdpProgram  # noqa: E402
+from engine.xdp import HEADERS, Loading, XdpProgram  # noqa: E402
 
 LOAD = ROOT / "build" / "load"
 QUEUES = 2
@@ -113,7 +113,6 @@ class Rig:
                 to=self.mac(self.near, "va"),
                 source=self.mac(self.far, "vb"),
                 device="vb",
-                address=16,
             )
         self.threaded(self.far, "vb")
         self.server = self.start(self.far, "serve", PORT)
@@ -138,10 +137,10 @@ class Rig:
         for number, pid in enumerate(sorted(set(napi_threads("pd")) - before)):
             os.sched_setaffinity(pid, {number % (os.cpu_count() or 1)})
 
-    def threaded(self, namespace: str, *devices: str, on: bool = True) -> None:
+    def threaded(self, namespace: str, *devices: str) -> None:
         """Polls the devices in threads of their own, which see batches, rather than right after each frame sent."""
         for device in devices:
-            run("ip", "netns", "exec", namespace, "sh", "-c", f"echo {on:d} >/sys/class/net/{device}/threaded")
+            run("ip", "netns", "exec", namespace, "sh", "-c", f"echo 1 >/sys/class/net/{device}/threaded")
 
     def no_offload(self, namespace: str, device: str) -> None:
         """What leaves here is as on a wire: segments with finished checksums."""
@@ -155,14 +154,11 @@ class Rig:
                 .replace(":", "")
             )
 
-    def program(
-        self, namespace: str, on: str, function: str, *, to: bytes, source: bytes, device: str = "", address: int = 16
-    ) -> None:
+    def program(self, namespace: str, on: str, function: str, *, to: bytes, source: bytes, device: str = "") -> None:
         from bcc import BPF
 
         os.environ["BCC_KERNEL_SOURCE"] = str(HEADERS)
-        flags = [f"-DADDRESS={address}"] + (["-DTO_DEVICE"] if device else [])
-        bpf = BPF(src_file=str(ROOT / "benchmarks" / "peer.bpf.c"), cflags=flags)
+        bpf = BPF(src_file=str(ROOT / "benchmarks" / "peer.bpf.c"))
         bpf["addresses"][ctypes.c_int(0)] = (ctypes.c_ubyte * 12)(*(to + source))
         with inside(namespace):
             if device:
@@ -246,25 +242,6 @@ class UserSpace(Rig):
         return dict(sums)
 
 
-class Kernel(Rig):
-    """The in-kernel path as it could be: XDP between the card and a session's veth pair, soup0 and `sb`."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        own, peer = self.mac(self.near, "va"), self.mac(self.far, "vb")
-        self.pair(self.near, "soup0", self.near, "sb")
-        self.ip(self.near, "link", "set", "soup0", "arp", "off", "mtu", str(MTU))
-        self.no_offload(self.near, "soup0")
-        self.ip(self.near, "addr", "add", session_address(0), "peer", SERVER, "dev", "soup0")
-        self.program(self.near, "va", "strip", to=self.mac(self.near, "soup0"), source=own, device="sb")
-        self.program(self.near, "sb", "push", to=peer, source=own, device="va", address=12)
-
-    def tcp(self, direction: str, seconds: float, connections: int = 1, sessions: int = 1) -> float:
-        """With the polling that was found best for the direction: in threads of their own up, at once down."""
-        self.threaded(self.near, "va", "sb", "soup0", on=direction == "up")
-        return super().tcp(direction, seconds, connections, sessions)
-
-
 class InKernel(Rig):
     """Sessions of this program: its in-kernel data path."""
 
@@ -272,7 +249,7 @@ class InKernel(Rig):
         super().__init__(name)
         keys = FourKeys(self.mac(self.near, "va"), self.mac(self.far, "vb"), 1)
         with inside(self.near):
-            program = XdpProgram.attach("va", QUEUES)
+            program = XdpProgram.attach("va", QUEUES, loading=Loading(kernel_path=True))
             self.stack.callback(program.close)
             hidden = HiddenNet()
             self.stack.callback(hidden.close)
@@ -491,7 +468,6 @@ def main() -> None:
         rigs: dict[str, Rig] = {
             "offload": offload,
             "single": made(UserSpace("single", offload=False)),
-            "prototype": made(Kernel("proto")),
             "in-kernel": made(InKernel("kernel")),
             "plain": made(Plain("plain")),
         }

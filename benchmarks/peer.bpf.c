@@ -1,6 +1,6 @@
-/* PPPoE in the kernel, bcc's dialect: the neutral peer of the benchmark, and the in-kernel path it compares with.
+/* PPPoE in the kernel, bcc's dialect: the neutral peer of the benchmark.
  *
- * The session id is the low 16 bits of the session's IPv4 address, which is at ADDRESS in an IP packet going out.
+ * The session id is the low 16 bits of the session's IPv4 address, the destination of a packet going out.
  */
 #include <linux/if_ether.h>
 
@@ -22,9 +22,10 @@ struct pppoe {
 BPF_ARRAY(addresses, struct macs, 1);
 BPF_DEVMAP(devices, 1);
 
+#define IPV4_DESTINATION 16
 #define GROWTH ((int)(sizeof(struct pppoe) - sizeof(struct ethhdr)))
 
-/* From the line: an IP packet to the stack, or to a device. */
+/* From the line: an IP packet to the stack. */
 int strip(struct xdp_md *ctx)
 {
     struct pppoe *pppoe = (void *)(long)ctx->data;
@@ -42,11 +43,7 @@ int strip(struct xdp_md *ctx)
         return XDP_DROP;
     __builtin_memcpy(ethernet, macs, sizeof *macs);
     ethernet->h_proto = bpf_htons(ETH_P_IP);
-#ifdef TO_DEVICE
-    return devices.redirect_map(0, 0);
-#else
     return XDP_PASS;
-#endif
 }
 
 /* From a device of the stack: to the line. */
@@ -60,7 +57,7 @@ int push(struct xdp_md *ctx)
 
     if ((void *)(ethernet + 1) + 20 > (void *)(long)ctx->data_end || ethernet->h_proto != bpf_htons(ETH_P_IP))
         return XDP_DROP;
-    session_id = *(__be16 *)((void *)(ethernet + 1) + ADDRESS + 2);
+    session_id = *(__be16 *)((void *)(ethernet + 1) + IPV4_DESTINATION + 2);
     macs = addresses.lookup(&first);
     if (!macs || bpf_xdp_adjust_head(ctx, -GROWTH))
         return XDP_DROP;

@@ -221,6 +221,7 @@ class Core:
             # A card that was away may have come back with another address.
             settings = member.session.settings
             member.session.reconfigure(settings, self._own_mac(settings))
+            port.expect(settings.datapath)
         self._loop.add_reader(port.datapath.control_fd, self.guarded, self._control_frames)
         how = f"{port.mode} mode, {'zero-copy' if port.datapath.zero_copy else 'copy'}, {card.queues} queues"
         self.tell(Severity.INFO, "card-ready", f"{self._ifname} is ready: {how}.")
@@ -458,6 +459,7 @@ class Core:
             self.tell(Severity.ERROR, "too-many", f"No room for another session: {MAX_SESSIONS} is the limit.")
             return None
         assert self._captures is not None
+        self._expect(settings)
         session = Session(settings, self._own_mac(settings), os.urandom, pado_window=self._settings.dial.pado_window)
         self._records[number] = _Record()
         self.fleet.add(number, session, time.monotonic())
@@ -473,6 +475,7 @@ class Core:
         if self.roster.number_of(settings.name) not in (None, number):
             self.tell(Severity.ERROR, "duplicate-name", f"There is already a session called {settings.name}.")
             return
+        self._expect(settings)
         session = self.fleet.members[number].session
         session.reconfigure(settings, self._own_mac(settings))
         self._dirty.add(number)
@@ -514,6 +517,10 @@ class Core:
             self.tell(Severity.INFO, "capture", f"Control frames of {len(sessions)} sessions go to {path}.")
         except CaptureError as error:
             self.tell(Severity.ERROR, "capture", str(error))
+
+    def _expect(self, settings: SessionSettings) -> None:
+        if self._port is not None:
+            self._port.expect(settings.datapath)
 
     def _own_mac(self, settings: SessionSettings) -> bytes:
         """The session's MAC address, which the card will listen to from now on."""

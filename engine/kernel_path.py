@@ -67,6 +67,15 @@ class PathCounters:
     drops: Counter[str] = field(default_factory=Counter)
 
 
+def obstacle(card: Card, mode: str) -> str:
+    """Why a card with its XDP program in this mode can't do it, in one line; empty if it can."""
+    if mode != "native":
+        return f"{card.name} runs XDP in generic mode, which can't carry the in-kernel path"
+    if not takes_xdp_frames(card.index):
+        return f"the driver of {card.name} doesn't send what XDP redirects to it (no ndo_xdp_xmit)"
+    return ""
+
+
 class HiddenNet:
     """Makes veth pairs between the calling thread's namespace and one without a name, which is made when needed."""
 
@@ -144,7 +153,6 @@ class KernelPath:
     def __init__(self, card: Card, program: XdpProgram, hidden: HiddenNet) -> None:
         """Raises XdpError."""
         self._card = card
-        self._native = program.mode == "native"
         self._maps = program.descriptors
         self._hidden = hidden
         self._indexes: dict[int, int] = {}
@@ -152,22 +160,12 @@ class KernelPath:
         self._traffic = mmap.mmap(self._maps["traffic"], _TRAFFIC * MAX_SESSIONS, prot=mmap.PROT_READ)
         set_entry(self._maps["devices"], _uint32(0), _uint32(card.index))
 
-    def obstacle(self) -> str:
-        """Why this card can't do it, in one line; empty if it can."""
-        if not self._native:
-            return f"{self._card.name} runs XDP in generic mode, which can't carry the in-kernel path"
-        if not takes_xdp_frames(self._card.index):
-            return f"the driver of {self._card.name} doesn't send what XDP redirects to it (no ndo_xdp_xmit)"
-        return ""
-
     def open_device(self, number: int, name: str) -> int:
         """Make a session's device in the calling thread's namespace, down and without an address.
 
         Returns the descriptor that its hidden end's program hangs on; the device must be deleted first.
         Raises DatapathError.
         """
-        if obstacle := self.obstacle():
-            raise DatapathError(f"{obstacle}: use `datapath: afxdp` or `auto`")
         index = self._hidden.pair(number, name)
         try:
             with netns.visiting(self._hidden.descriptor):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from contextlib import ExitStack
+from itertools import repeat
 from operator import add
 
 from engine.api import QueueView
-from engine.datapath import Datapath
+from engine.datapath import Datapath, DatapathError
 from engine.datapath.tun import open_tun
 from engine.host import Card, Promiscuous
-from engine.kernel_path import HiddenNet, KernelPath
+from engine.kernel_path import HiddenNet, KernelPath, PathCounters, obstacle
 from engine.settings import DatapathChoice
 from engine.wire.keys import FourKeys
 from engine.xdp import Loading, XdpProgram
@@ -31,13 +32,13 @@ class Port:
     ) -> None:
         """Take the card; `loading` are the XDP programs being loaded already. Raises XdpError or DatapathError."""
         self.card = card
+        self._hidden = hidden
+        self._kernel: KernelPath | None = None
         self._plugged: set[int] = set()
         self._promiscuous: Promiscuous | None = None
         with ExitStack() as undo:
             self._program = XdpProgram.attach(card.name, card.queues, generic=generic, loading=loading)
             undo.callback(self._program.close)
-            self._kernel = KernelPath(card, self._program, hidden)
-            undo.callback(self._kernel.close)
             self.datapath = Datapath(
                 card.name,
                 card.queues,
@@ -52,12 +53,24 @@ class Port:
     def choose(self, wanted: DatapathChoice) -> DatapathChoice:
         """What `auto` means on this card."""
         if wanted is DatapathChoice.AUTO:
-            return DatapathChoice.AFXDP if self._kernel.obstacle() else DatapathChoice.KERNEL
+            return DatapathChoice.AFXDP if obstacle(self.card, self.mode) else DatapathChoice.KERNEL
         return wanted
 
+    def expect(self, wanted: DatapathChoice) -> None:
+        """Make ready for a session with this data path. Raises XdpError."""
+        if self.choose(wanted) is DatapathChoice.KERNEL and self.mode == "native":
+            self._program.load_kernel_path()
+
     def open_device(self, number: int, path: DatapathChoice, name: str) -> int:
-        """Make a session's device for a data path; returns its descriptor. Raises DatapathError."""
-        return self._kernel.open_device(number, name) if path is DatapathChoice.KERNEL else open_tun(name)
+        """Make a session's device for a data path; returns its descriptor. Raises DatapathError or XdpError."""
+        if path is DatapathChoice.AFXDP:
+            return open_tun(name)
+        if reason := obstacle(self.card, self.mode):
+            raise DatapathError(f"{reason}: use `datapath: afxdp` or `auto`")
+        if self._kernel is None:
+            self._program.add_kernel_path()
+            self._kernel = KernelPath(self.card, self._program, self._hidden)
+        return self._kernel.open_device(number, name)
 
     def make_known(self, number: int, keys: FourKeys, mru: int) -> None:
         """Let a session's control frames come before strangers'."""
@@ -65,11 +78,11 @@ class Port:
 
     def plug(self, number: int, path: DatapathChoice, keys: FourKeys, fd: int, mtu: int) -> None:
         """Let a session's packets flow to and from its device. Replaces what was there."""
-        if path is DatapathChoice.KERNEL:
+        if path is DatapathChoice.AFXDP:
+            self._plug(number, keys, fd, mtu)
+        elif self._kernel is not None:
             self._plug(number, keys, -1, mtu)
             self._kernel.add_session(number, keys, mtu)
-        else:
-            self._plug(number, keys, fd, mtu)
 
     def _plug(self, number: int, keys: FourKeys, fd: int, mtu: int) -> None:
         self.unplug(number)
@@ -80,7 +93,8 @@ class Port:
         """After this nothing touches the session's descriptor any more."""
         if number in self._plugged:
             self._plugged.discard(number)
-            self._kernel.remove_session(number)
+            if self._kernel is not None:
+                self._kernel.remove_session(number)
             self.datapath.remove_session(number)
 
     def hear_other_macs(self) -> bool:
@@ -94,13 +108,14 @@ class Port:
 
     def traffic(self, sessions: int) -> array[int]:
         """See `Datapath.traffic`."""
-        return array("Q", map(add, self.datapath.traffic(sessions), self._kernel.traffic(sessions)))
+        traffic = self.datapath.traffic(sessions)
+        return traffic if self._kernel is None else array("Q", map(add, traffic, self._kernel.traffic(sessions)))
 
     def queues(self) -> tuple[QueueView, ...]:
         """Every queue as it stands."""
         counts = zip(
             self.datapath.queue_counters(),
-            self._kernel.queue_counters(self.card.queues),
+            self._kernel.queue_counters(self.card.queues) if self._kernel else repeat(PathCounters(), self.card.queues),
             self._program.counters(),
             strict=True,
         )
@@ -125,7 +140,8 @@ class Port:
     def close(self) -> None:
         """Give the card back as it was. What was handed to the data path for sending still goes out."""
         self.datapath.close()
-        self._kernel.close()
+        if self._kernel is not None:
+            self._kernel.close()
         self._program.close()
         if self._promiscuous is not None:
             self._promiscuous.close()

@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -105,17 +106,21 @@ def _libbpf() -> ctypes.CDLL:
 class Loading:
     """The XDP programs on their way: compiled and loaded by a child process while the caller does something else."""
 
-    def __init__(self, *, kernel_path: bool = True) -> None:
-        """Start the child; without `kernel_path` there is only the program on the card. Raises XdpError."""
+    def __init__(self, *, kernel_path: bool = False, shared: Mapping[str, int] | None = None) -> None:
+        """Start the child. Raises XdpError.
+
+        With `kernel_path` the in-kernel data path comes with the program on the card; it takes 0.2 s longer. `shared`
+        are maps of an earlier program to go on with.
+        """
         if not HEADERS.is_dir():
             raise XdpError(f"the header tree for bcc is missing ({HEADERS}): run `make setup`")
-        order = _order(kernel_path)
+        order = _order(kernel_path, shared or {})
         self._names = (*order["programs"], *order["maps"])
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._child = subprocess.Popen(
                 [sys.executable, "-I", str(LOADER), str(theirs.fileno()), json.dumps(order)],
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *order["shared"].values()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -146,7 +151,7 @@ class Loading:
         return self._child.communicate()[1].decode(errors="replace").strip()
 
 
-def _order(kernel_path: bool) -> dict[str, Any]:
+def _order(kernel_path: bool, shared: Mapping[str, int]) -> dict[str, Any]:
     """What `engine.xdp_loader` is to do."""
     order: dict[str, Any] = {
         "headers": str(HEADERS),
@@ -154,6 +159,7 @@ def _order(kernel_path: bool) -> dict[str, Any]:
         "flags": [f"-DQUEUES={MAX_QUEUES}"],
         "programs": PROGRAMS,
         "maps": MAPS,
+        "shared": dict(shared),
     }
     if kernel_path:
         order["sources"] += [str(KERNEL_PATH_SOURCE)]
@@ -279,6 +285,7 @@ class XdpProgram:
         """Of the programs and maps, by name."""
         self._queues = queues
         self._link = link
+        self._more: Loading | None = None
         self.mode = mode
         """`native` or `generic`: where it runs."""
         self.notice = notice
@@ -313,6 +320,35 @@ class XdpProgram:
             raise
         return cls(descriptors, queues, link, mode, notice)
 
+    @property
+    def has_kernel_path(self) -> bool:
+        """Whether the in-kernel data path is loaded."""
+        return not set(KERNEL_PATH_MAPS) - set(self.descriptors)
+
+    def load_kernel_path(self) -> None:
+        """Begin to load the in-kernel data path, if that hasn't begun. Raises XdpError."""
+        if not self.has_kernel_path and self._more is None:
+            self._more = Loading(kernel_path=True, shared={name: self.descriptors[name] for name in MAPS})
+
+    def add_kernel_path(self) -> None:
+        """Put a program with the in-kernel data path in the place of that on the card; waits for it. Raises XdpError.
+
+        No frame is lost by that.
+        """
+        self.load_kernel_path()
+        more, self._more = self._more, None
+        if more is None:
+            return
+        descriptors = more.finish()
+        if error := _libbpf().bpf_link_update(self._link, descriptors["souppp"], None):
+            for fd in descriptors.values():
+                os.close(fd)
+            raise XdpError(f"cannot put the in-kernel data path on the card: {os.strerror(-error)}")
+        for name in (*PROGRAMS, *MAPS):
+            os.close(self.descriptors[name])
+        self.descriptors = descriptors
+        self.xsk_map_fd = descriptors["xsks"]
+
     def counters(self) -> list[XdpCounters]:
         """One per queue."""
         counters = self.descriptors["counters"]
@@ -320,6 +356,8 @@ class XdpProgram:
 
     def close(self) -> None:
         """Takes the program off the card. A second call does nothing."""
+        if self._more is not None:
+            self._more.close()
         for fd in (self._link, *self.descriptors.values()):
             if fd >= 0:
                 os.close(fd)

@@ -1,8 +1,9 @@
 """The child of `engine.xdp`: compiles and loads XDP programs with bcc and hands their descriptors to the parent.
 
 Run as a script: `xdp_loader.py SOCKET_FD ORDER`, the order in JSON: `headers`, `sources` (compiled as one text, one
-behind the other), `flags`, `programs` and `maps`. It answers with one message on the socket: the descriptors of the
-programs and the maps in that order, or a line that says what is wrong.
+behind the other), `flags`, `programs`, `maps`, and `shared`: descriptors by name of maps to use instead of new ones.
+It answers with one message on the socket: the descriptors of the programs and the maps in that order, or a line that
+says what is wrong.
 It is a process of its own because bcc's compiler never gives back the 129 MB it takes.
 """
 
@@ -37,6 +38,8 @@ def load(order: dict[str, Any]) -> list[int]:
     try:
         text = "".join(Path(source).read_text() for source in order["sources"])
         bpf = BPF(text=text, cflags=order["flags"])
+        for name, fd in order["shared"].items():
+            os.dup2(fd, bpf[name].map_fd)  # the program, not loaded yet, knows its maps by the numbers of descriptors
         programs = [bpf.load_func(name, BPF.XDP).fd for name in order["programs"]]
     except Exception as error:
         line = str(error).strip().splitlines()[-1:]

@@ -15,7 +15,7 @@ def main() -> int:
     try:
         unshare_net()
         print("unshared", flush=True)
-        loading = Loading(kernel_path=False)
+        loading = Loading()
     except (OSError, XdpError) as error:
         print(f"error: {error}", flush=True)
         return 1
