@@ -483,6 +483,26 @@ def test_sessions_that_share_a_mac_find_their_own_answers() -> None:
 # Strangers
 
 
+@pytest.mark.parametrize("lure", [b"", b"\x01\x03\x00\x0c", b"\x01\x03\x00\x0c" + bytes(12), b"\x01\x03" * 40])
+def test_an_answer_is_found_by_its_host_uniq_whatever_else_looks_like_one(lure: bytes) -> None:
+    fleet = Fleet(DialSettings(), lambda: 0.5)
+    fleet.add(0, Session(SessionSettings("s"), own_mac(0), random.Random(1).randbytes), 0.0)
+    fleet.dial(0, 0.0)
+    (padi,) = fleet.frames_to_send(0.0)
+    own = next(t for t in pppoe.decode_tags(pppoe.decode(padi[14:]).payload) if t.type == TagType.HOST_UNIQ)
+    name, service = Tag(TagType.AC_NAME, b"ac"), Tag(TagType.SERVICE_NAME)
+    hidden = Tag(TagType.AC_COOKIE, lure + pppoe.encode_tags([own]))
+
+    def hear(*tags: Tag) -> list[int]:
+        packet = PppoePacket(Code.PADO, 0, pppoe.encode_tags([name, service, *tags]))
+        outer = EthernetFrame(own_mac(0), AC1, ETH_PPPOE_DISCOVERY, pppoe.encode(packet))
+        fleet.receive_frame(ethernet.encode(outer), 0.1)
+        return [pppoe.decode(frame[14:]).code for frame in fleet.frames_to_send(0.1)]
+
+    assert hear(hidden) == [], "in a cookie it is none"
+    assert hear(Tag(TagType.AC_COOKIE, lure), own) == [Code.PADR]
+
+
 def test_floods_from_strangers_change_nothing() -> None:
     field = Field(3)
     field.dial_all()
