@@ -85,7 +85,7 @@ class _Session(ctypes.Structure):
 
 
 _BRIEF = ("souppp_receive_control", "souppp_send_control")
-"""They take microseconds and never wait, so the interpreter is kept: getting it back beside a busy screen takes longer."""
+"""They take microseconds and never wait, so the interpreter is kept: getting it back beside a busy screen takes long."""
 
 
 @cache
