@@ -85,7 +85,7 @@ class _Session(ctypes.Structure):
 
 
 _BRIEF = ("souppp_receive_control", "souppp_send_control")
-"""They take microseconds and never wait, so the interpreter is kept: getting it back beside a busy screen takes long."""
+"""They take microseconds and never wait, so the interpreter is kept: to get it back beside a busy screen takes long."""
 
 
 @cache
