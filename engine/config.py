@@ -235,7 +235,7 @@ SESSION: Keys = {
     "datapath": Key(
         "datapath",
         choice(*DatapathChoice),
-        "What carries the packets: AF_XDP and a TUN device, XDP programs and a veth device, or what suits the card.",
+        "What carries the packets: AF_XDP and a TUN device, XDP programs and a veth device, or the better one here.",
     ),
     "device": Key(
         "device",

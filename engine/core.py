@@ -116,7 +116,7 @@ class Core:
         card = host.card(self._ifname)
         if not card.up:
             raise EngineError(f"{self._ifname} is down: bring it up with `ip link set {self._ifname} up`.")
-        self._wiring = Wiring()
+        self._wiring = Wiring(lambda: len(self.fleet.members))
         if self._options.state_folder is not None:
             self._journal = GhostJournal(self._options.state_folder / f"{self._ifname}.ghosts")
         self._captures = Captures(self._options.capture, self.wall, self.tell)

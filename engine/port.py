@@ -17,6 +17,9 @@ from engine.settings import DatapathChoice
 from engine.wire.keys import FourKeys
 from engine.xdp import Loading, XdpProgram
 
+MANY_SESSIONS = 4
+"""From so many on, the in-kernel data path is the better one."""
+
 
 class Port:
     """Owns the XDP program and the data path of one card, from construction to `close`."""
@@ -50,15 +53,16 @@ class Port:
         self.mode = self._program.mode
         self.notice = self._program.notice
 
-    def choose(self, wanted: DatapathChoice) -> DatapathChoice:
-        """What `auto` means on this card."""
-        if wanted is DatapathChoice.AUTO:
-            return DatapathChoice.AFXDP if obstacle(self.card, self.mode) else DatapathChoice.KERNEL
-        return wanted
+    def choose(self, wanted: DatapathChoice, sessions: int) -> DatapathChoice:
+        """What `auto` means on this card with so many sessions: as measured, see ARCHITECTURE.md."""
+        if wanted is not DatapathChoice.AUTO:
+            return wanted
+        able = sessions >= MANY_SESSIONS and not obstacle(self.card, self.mode)
+        return DatapathChoice.KERNEL if able else DatapathChoice.AFXDP
 
     def expect(self, wanted: DatapathChoice) -> None:
         """Make ready for a session with this data path. Raises XdpError."""
-        if self.choose(wanted) is DatapathChoice.KERNEL and self.mode == "native":
+        if wanted is not DatapathChoice.AFXDP and not obstacle(self.card, self.mode):
             self._program.load_kernel_path()
 
     def open_device(self, number: int, path: DatapathChoice, name: str) -> int:

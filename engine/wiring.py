@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from engine.devices import Devices
@@ -15,10 +16,11 @@ from engine.settings import DatapathChoice
 class Wiring:
     """The devices of one engine and their connections to its card, while it has one."""
 
-    def __init__(self) -> None:
-        """Raises HostError."""
+    def __init__(self, sessions: Callable[[], int]) -> None:
+        """`sessions` says how many there are, up or not. Raises HostError."""
         self.port: Port | None = None
         self.hidden = HiddenNet()
+        self._sessions = sessions
         self._devices = Devices()
         self._paths: dict[int, DatapathChoice] = {}
 
@@ -66,7 +68,7 @@ class Wiring:
     def _need_device(self, number: int, session: Session) -> None:
         assert self.port is not None
         if number not in self._devices:
-            path = self.port.choose(session.settings.datapath)
+            path = self.port.choose(session.settings.datapath, self._sessions())
             make = partial(self.port.open_device, number, path)
             self._devices.create(number, session.settings.device or f"soup{number}", make)
             self._paths[number] = path

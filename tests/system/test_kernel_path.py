@@ -534,10 +534,10 @@ def come_back(far: Provider, engine: Engine) -> None:
 
 @pytest.mark.usefixtures("own_net")
 def test_generic_mode_can_not_and_auto_does_without() -> None:
-    sessions = [session("never", datapath=KERNEL), session("auto", datapath=AUTO)]
+    sessions = [session("never", datapath=KERNEL), *(session(f"auto-{n}", datapath=AUTO) for n in range(4))]
     with provider(), dialling(sessions, generic=True) as engine:
-        wait_up(engine, "auto")
-        assert view(engine, "auto").datapath == AFXDP
+        wait_up(engine, "auto-3")
+        assert view(engine, "auto-3").datapath == AFXDP
         until(lambda: events(engine, "device", "never"), "why")
         text = events(engine, "device", "never")[0].text
         assert "generic mode" in text
@@ -546,11 +546,18 @@ def test_generic_mode_can_not_and_auto_does_without() -> None:
 
 
 @pytest.mark.usefixtures("own_net")
-def test_auto_takes_the_kernel_where_it_can() -> None:
-    with provider(), dialling([session("auto", datapath=AUTO)]) as engine:
+def test_auto_takes_the_kernel_for_many() -> None:
+    with provider(), dialling([session(f"auto-{n}", datapath=AUTO) for n in range(3)]) as engine:
         wait_up(engine)
-        assert view(engine, "auto").datapath == KERNEL
-        assert pings("soup0")
+        assert {found.datapath for found in views(engine).values()} == {AFXDP}
+        engine.add(session("auto-3", datapath=AUTO))
+        until(lambda: "auto-3" in views(engine), "the fourth")
+        wait_up(engine)
+        assert view(engine, "auto-3").datapath == KERNEL
+        engine.redial([0, 1, 2])
+        until(lambda: {found.datapath for found in views(engine).values()} == {KERNEL}, "the kernel for all")
+        wait_up(engine)
+        assert all(pings(f"soup{n}") for n in range(4))
 
 
 @pytest.mark.usefixtures("own_net")
