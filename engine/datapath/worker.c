@@ -248,6 +248,14 @@ static void send_packet(struct worker *worker, const struct session *session, ui
     count(&worker->sessions[slot].tx_bytes, length);
 }
 
+/* False, with errno; a socket whose other end was closed has no error of its own. */
+static bool nothing_read(ssize_t length)
+{
+    if (length >= 0)
+        errno = EPIPE;
+    return false;
+}
+
 /* Reads one packet straight into a transmit frame and sends it. False if there was none. */
 static bool forward_packet(struct worker *worker, const struct egress *egress)
 {
@@ -257,8 +265,8 @@ static bool forward_packet(struct worker *worker, const struct egress *egress)
     uint16_t protocol;
     uint32_t slot;
 
-    if (length < 0)
-        return false;
+    if (length <= 0)
+        return nothing_read(length);
     session = session_of(worker, egress, packet, (uint32_t)length, &protocol, &slot);
     if (!session)
         return true;
@@ -285,7 +293,7 @@ static bool forward_super_packet(struct worker *worker, const struct egress *egr
     uint16_t protocol;
 
     if (n < (ssize_t)sizeof header)
-        return false;
+        return nothing_read(n);
     memcpy(&header, worker->super_packet, sizeof header);
     length = (uint32_t)n - sizeof header;
     session = session_of(worker, egress, packet, length, &protocol, &slot);

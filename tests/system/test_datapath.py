@@ -163,6 +163,9 @@ def test_a_socket_pair_does_as_an_egress(rig: Rig) -> None:
         assert rig.wire.wait_for(lambda seen: True) == pppoe(ppp(ipv6()), dst=PEER, src=OWN)
         ours.send(b"\x99 no IP packet")
         assert until(lambda: rig.counters().drops["not_ip"] == 1)
+        ours.close()
+        assert until(lambda: idle(rig)), "a closed socket is always readable"
+        assert rig.counters().drops["not_ip"] == 1
         rig.datapath.remove_session(0)
 
 

@@ -85,7 +85,7 @@ def rules() -> set[str]:
 def test_the_card_is_clean_and_the_next_start_comes_up(flood: Path, tmp_path: Path, patience: str) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
-        "defaults: {user: anyone, password: lab, autodial: true}\n"
+        "defaults: {user: anyone, password: lab, autodial: true, datapath: afxdp}\n"
         'sessions: [{name: "card{n}", count: 2}, {name: "own{n}", mac: derived, count: 2}]\n'
     )
     arguments = (CARD, "--config", config, "--state-dir", tmp_path / "state", "--headless", "--until-up", "--hold")
