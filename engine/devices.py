@@ -66,6 +66,8 @@ class Device:
     index: bytes
     """Its interface index and its table's number, as netlink writes them."""
     table: bytes
+    close: Callable[[int], None]
+    """Gives the descriptor back when the device has been deleted."""
     mtu: int | None = None
     ipv4: tuple[IPv4Address, IPv4Address | None] | None = None
     """Our address and the peer's."""
@@ -96,16 +98,24 @@ class Devices:
         """The device's descriptor."""
         return self._devices[number].fd
 
-    def create(self, number: int, name: str, make: Callable[[str], int] = open_tun) -> None:
+    def create(
+        self,
+        number: int,
+        name: str,
+        make: Callable[[str], int] = open_tun,
+        close: Callable[[int], None] = os.close,
+    ) -> None:
         """Have a session's device made, down and without an address; raises DatapathError or HostError.
 
-        `make` makes one of that name and returns its descriptor, which is closed when the device has been deleted.
+        `make` makes one of that name and returns its descriptor; `close` closes it when the device has been deleted,
+        in another thread. If the device is in another namespace by then, that must take it away.
         """
         self._undertaker.wait_for(name)
         if any(device.name == name for device in self._devices.values()):
             raise HostError(f"The device {name} belongs to another session.")
         fd = make(name)
-        self._devices[number] = Device(name, fd, _uint32(socket.if_nametoindex(name)), _uint32(self._tables + number))
+        index, table = _uint32(socket.if_nametoindex(name)), _uint32(self._tables + number)
+        self._devices[number] = Device(name, fd, index, table, close)
 
     def set_ipv4(self, number: int, address: IPv4Address, peer: IPv4Address | None, mtu: int) -> None:
         """Set the device up with this address in place of any other; `mtu` in octets of IP packet. Raises HostError."""
@@ -233,7 +243,7 @@ class _Undertaker:
             self._rtnl.do([*(_doom(device.index) for device in devices), _delete_doomed], (errno.ENODEV,))
         finally:
             for device in devices:
-                os.close(device.fd)
+                device.close(device.fd)
 
 
 # --- requests ---

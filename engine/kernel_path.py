@@ -6,6 +6,7 @@ long as this process has a descriptor of it; with it go all pairs, and with them
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -14,17 +15,18 @@ import struct
 import sys
 from array import array
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
-from pyroute2.netlink.rtnl import RTM_NEWLINK
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
 
 from engine import netns
 from engine.datapath import DatapathError
-from engine.host import Card, takes_xdp_frames
+from engine.host import Card, card, takes_xdp_frames
 from engine.rtnl import Rtnl, RtnlError, Template, attributes, request
 from engine.wire.ethernet import vlan_ids
 from engine.wire.keys import FourKeys
@@ -41,7 +43,7 @@ from engine.xdp import (
 )
 
 ETHERNET_MTU = 1500
-ETHERNET_HEADER, VLAN_TAG, PPPOE_HEADER = 14, 4, 8
+VLAN_TAG, PPPOE_HEADER = 4, 8
 GENERATIONS = 1 << 16
 """Hidden ends get an index of their own each, until there have been that many."""
 
@@ -67,12 +69,12 @@ class PathCounters:
     drops: Counter[str] = field(default_factory=Counter)
 
 
-def obstacle(card: Card, mode: str) -> str:
+def obstacle(which: Card, mode: str) -> str:
     """Why a card with its XDP program in this mode can't do it, in one line; empty if it can."""
     if mode != "native":
-        return f"{card.name} runs XDP in generic mode, which can't carry the in-kernel path"
-    if not takes_xdp_frames(card.index):
-        return f"the driver of {card.name} doesn't send what XDP redirects to it (no ndo_xdp_xmit)"
+        return f"{which.name} runs XDP in generic mode, which can't carry the in-kernel path"
+    if not takes_xdp_frames(which.index):
+        return f"the driver of {which.name} doesn't send what XDP redirects to it (no ndo_xdp_xmit)"
     return ""
 
 
@@ -85,6 +87,9 @@ class HiddenNet:
         self._visible = -1
         self._made = count()
         self._statistics: Rtnl | None = None
+        self._removals: Rtnl | None = None
+        self._indexes: dict[int, int] = {}
+        """Of the hidden ends, by the descriptors of their links."""
         self._lost: dict[bytes, int] = {}
         self._lost_before = 0
 
@@ -95,7 +100,7 @@ class HiddenNet:
         try:
             self._visible, self.descriptor = netns.open_net(), netns.new_net()
             with netns.visiting(self.descriptor):
-                self._rtnl, self._statistics = Rtnl(), Rtnl()
+                self._rtnl, self._statistics, self._removals = Rtnl(), Rtnl(), Rtnl()
                 ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
                 if ipv6.exists():
                     ipv6.write_text("1")
@@ -111,18 +116,29 @@ class HiddenNet:
         octets = name.encode().ljust(len(_NAME), b"\0")
         try:
             self._rtnl.do([_pair(_uint32(index), b"%010d\0" % index, octets, _uint32(self._visible))])
-            _set_offloads(name)
-        except OSError as error:
+        except RtnlError as error:
             raise DatapathError(f"cannot make the device {name}: {error.strerror}") from None
         return index
 
     def up(self, index: int) -> None:
-        """Set a hidden end up. Raises DatapathError."""
+        """Set a hidden end up. Raises RtnlError."""
         assert self._rtnl is not None
-        try:
-            self._rtnl.do([_up(_uint32(index))])
-        except RtnlError as error:
-            raise DatapathError(f"cannot set up a veth pair: {error.strerror}") from None
+        self._rtnl.do([_up(_uint32(index))])
+
+    def delete(self, index: int) -> None:
+        """Delete a pair that isn't in use yet."""
+        assert self._rtnl is not None
+        self._rtnl.do([_delete(_uint32(index))])
+
+    def keep(self, link: int, index: int) -> None:
+        """Note which pair a link belongs to, for `remove`."""
+        self._indexes[link] = index
+
+    def remove(self, link: int) -> None:
+        """Close a link, and delete the pair if its device has been moved elsewhere; for one thread at a time."""
+        assert self._removals is not None
+        self._removals.do([_delete(_uint32(self._indexes.pop(link)))], (errno.ENODEV,))
+        os.close(link)
 
     def lost(self) -> int:
         """Packets for devices that were behind, which the kernel dropped; for one thread at a time."""
@@ -138,49 +154,57 @@ class HiddenNet:
 
     def close(self) -> None:
         """Let the namespace go, and all pairs with it."""
-        for rtnl in (self._rtnl, self._statistics):
+        for rtnl in (self._rtnl, self._statistics, self._removals):
             if rtnl is not None:
                 rtnl.close()
         for fd in (self._visible, self.descriptor):
             if fd >= 0:
                 os.close(fd)
-        self._rtnl, self._statistics, self._visible, self.descriptor = None, None, -1, -1
+        self._rtnl = self._statistics = self._removals = None
+        self._visible = self.descriptor = -1
 
 
 class KernelPath:
     """The sessions that the XDP programs of one card carry, from construction to `close`."""
 
-    def __init__(self, card: Card, program: XdpProgram, hidden: HiddenNet) -> None:
+    def __init__(self, which: Card, program: XdpProgram, hidden: HiddenNet) -> None:
         """Raises XdpError."""
-        self._card = card
+        self._card = which
         self._maps = program.descriptors
         self._hidden = hidden
         self._indexes: dict[int, int] = {}
         self._keys: dict[int, bytes] = {}
         self._traffic = mmap.mmap(self._maps["traffic"], _TRAFFIC * MAX_SESSIONS, prot=mmap.PROT_READ)
-        set_entry(self._maps["devices"], _uint32(0), _uint32(card.index))
+        set_entry(self._maps["devices"], _uint32(0), _uint32(which.index))
 
     def open_device(self, number: int, name: str) -> int:
         """Make a session's device in the calling thread's namespace, down and without an address.
 
-        Returns the descriptor that its hidden end's program hangs on; the device must be deleted first.
+        Returns the descriptor that its hidden end's program hangs on, for `HiddenNet.remove`.
         Raises DatapathError.
         """
         index = self._hidden.pair(number, name)
-        try:
-            with netns.visiting(self._hidden.descriptor):
-                link = link_native(self._maps["push"], index)
-                set_entry(self._maps["devices"], _uint32(1 + number), _uint32(index))
-        except XdpError as error:
-            raise DatapathError(str(error)) from None
-        self._hidden.up(index)
+        with ExitStack() as undo:
+            undo.callback(self._hidden.delete, index)
+            try:
+                _set_offloads(name)
+                with netns.visiting(self._hidden.descriptor):
+                    link = link_native(self._maps["push"], index)
+                    undo.callback(os.close, link)
+                    set_entry(self._maps["devices"], _uint32(1 + number), _uint32(index))
+                self._hidden.up(index)
+            except (XdpError, OSError) as error:
+                raise DatapathError(f"cannot set up the device {name}: {error}") from None
+            undo.pop_all()
+        self._hidden.keep(link, index)
         self._indexes[number] = index
         return link
 
     def add_session(self, number: int, keys: FourKeys, mtu: int) -> None:
-        """Let packets of up to `mtu` octets flow between the card and the session's device. Raises XdpError."""
+        """Let packets of up to `mtu` octets flow between card and device. Raises XdpError or HostError."""
+        # A device forwards frames of one VLAN tag more than its MTU.
+        longest = card(self._card.name).mtu + VLAN_TAG - VLAN_TAG * len(keys.vlans) - PPPOE_HEADER
         key = _KEY.pack(keys.own_mac + keys.peer_mac, _big(keys.session_id), b"".join(map(_big, vlan_ids(keys.vlans))))
-        overhead = VLAN_TAG * len(keys.vlans) + PPPOE_HEADER
         session = _SESSION.pack(
             keys.peer_mac + keys.own_mac,
             b"".join(_big(tag.tpid) + _big(tag.tci) for tag in keys.vlans),
@@ -188,7 +212,7 @@ class KernelPath:
             len(keys.vlans),
             mtu,
             mtu if mtu < ETHERNET_MTU else 0,
-            self._card.mtu + VLAN_TAG - overhead,  # the kernel lets a device forward one tag more than its MTU
+            longest,
             0,
             self._indexes[number],
         )
@@ -268,6 +292,8 @@ _pair = Template(
     _uint32(_NETNS),
 )
 _up = Template(request(ifinfmsg, RTM_NEWLINK, 0, index=_INDEX, flags=IFF_UP, change=IFF_UP), _uint32(_INDEX))
+
+_delete = Template(request(ifinfmsg, RTM_DELLINK, 0, index=_INDEX), _uint32(_INDEX))
 
 # linux/if_link.h
 _STATS_HEADER, _STATS_LINK_64, _TX_DROPPED = 12, 1, 7 * 8

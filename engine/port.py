@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from itertools import repeat
 from operator import add
 
@@ -15,7 +17,7 @@ from engine.host import Card, Promiscuous
 from engine.kernel_path import HiddenNet, KernelPath, PathCounters, obstacle
 from engine.settings import DatapathChoice
 from engine.wire.keys import FourKeys
-from engine.xdp import Loading, XdpProgram
+from engine.xdp import Loading, XdpError, XdpProgram
 
 MANY_SESSIONS = 4
 """From so many on, the in-kernel data path is the better one."""
@@ -37,6 +39,8 @@ class Port:
         self.card = card
         self._hidden = hidden
         self._kernel: KernelPath | None = None
+        self._no_kernel = ""
+        """Why it can't be loaded, if that was tried in vain."""
         self._plugged: set[int] = set()
         self._promiscuous: Promiscuous | None = None
         with ExitStack() as undo:
@@ -57,24 +61,38 @@ class Port:
         """What `auto` means on this card with so many sessions: as measured, see ARCHITECTURE.md."""
         if wanted is not DatapathChoice.AUTO:
             return wanted
-        able = sessions >= MANY_SESSIONS and not obstacle(self.card, self.mode)
-        return DatapathChoice.KERNEL if able else DatapathChoice.AFXDP
+        if sessions >= MANY_SESSIONS:
+            with suppress(DatapathError):
+                self._need_kernel()
+                return DatapathChoice.KERNEL
+        return DatapathChoice.AFXDP
 
     def expect(self, wanted: DatapathChoice) -> None:
-        """Make ready for a session with this data path. Raises XdpError."""
-        if wanted is not DatapathChoice.AFXDP and not obstacle(self.card, self.mode):
-            self._program.load_kernel_path()
+        """Begin to load what a session with this data path needs."""
+        if wanted is not DatapathChoice.AFXDP and self.mode == "native":
+            with suppress(XdpError):
+                self._program.load_kernel_path()
 
     def open_device(self, number: int, path: DatapathChoice, name: str) -> int:
-        """Make a session's device for a data path; returns its descriptor. Raises DatapathError or XdpError."""
-        if path is DatapathChoice.AFXDP:
-            return open_tun(name)
-        if reason := obstacle(self.card, self.mode):
-            raise DatapathError(f"{reason}: use `datapath: afxdp` or `auto`")
+        """Make a session's device for a data path; returns its descriptor. Raises DatapathError."""
+        return open_tun(name) if path is DatapathChoice.AFXDP else self._need_kernel().open_device(number, name)
+
+    def _need_kernel(self) -> KernelPath:
+        """The in-kernel path; waits until it is loaded. Raises DatapathError, also later if it did once."""
+        reason = self._no_kernel or obstacle(self.card, self.mode)
+        if self._kernel is None and not reason:
+            try:
+                self._program.add_kernel_path()
+                self._kernel = KernelPath(self.card, self._program, self._hidden)
+            except XdpError as error:
+                reason = self._no_kernel = str(error)
         if self._kernel is None:
-            self._program.add_kernel_path()
-            self._kernel = KernelPath(self.card, self._program, self._hidden)
-        return self._kernel.open_device(number, name)
+            raise DatapathError(f"{reason}: use `datapath: afxdp` or `auto`")
+        return self._kernel
+
+    def closer(self, path: DatapathChoice) -> Callable[[int], None]:
+        """What closes such a device's descriptor, also after this port is closed."""
+        return os.close if path is DatapathChoice.AFXDP else self._hidden.remove
 
     def make_known(self, number: int, keys: FourKeys, mru: int) -> None:
         """Let a session's control frames come before strangers'."""

@@ -70,7 +70,7 @@ class Wiring:
         if number not in self._devices:
             path = self.port.choose(session.settings.datapath, self._sessions())
             make = partial(self.port.open_device, number, path)
-            self._devices.create(number, session.settings.device or f"soup{number}", make)
+            self._devices.create(number, session.settings.device or f"soup{number}", make, self.port.closer(path))
             self._paths[number] = path
             self._connect(number, session)
 

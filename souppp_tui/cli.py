@@ -17,7 +17,7 @@ from pathlib import Path
 from engine.config import ConfigError, load
 from engine.console_settings import THEMES
 from engine.lab.provider import Provider
-from engine.settings import DatapathChoice, Settings
+from engine.settings import Settings
 from engine.xdp import Loading, XdpError
 from souppp_tui import __version__
 from souppp_tui.errors import CannotRunError
@@ -106,7 +106,7 @@ def _run(options: argparse.Namespace, settings: Settings, leaving: threading.Eve
     """Begin with what other processes do, and import the engine meanwhile: each takes a third of a second."""
     with ExitStack() as started:
         try:
-            loading = Loading(kernel_path=any(it.datapath != DatapathChoice.AFXDP for it in settings.sessions))
+            loading = Loading()
         except XdpError as error:
             raise CannotRunError(str(error)) from None
         started.callback(loading.close)

@@ -12,12 +12,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from engine import host
+from engine import host, netns, xdp
 from engine.api import SessionState
-from engine.datapath import Datapath
+from engine.datapath import Datapath, DatapathError
 from engine.engine import Engine
 from engine.kernel_path import HiddenNet, KernelPath, obstacle
 from engine.settings import DatapathChoice
@@ -29,7 +30,7 @@ from tests.program import Traces, running, until
 from tests.provider import Provider, provider
 
 from .engines import dialling, events, fetch, pings, session, story, view, views, wait_state, wait_up
-from .line import FAR, NEAR, QUEUES, Line, Wire, namespace, veth_line
+from .line import FAR, NEAR, QUEUES, Line, Wire, namespace, open_descriptors, veth_line
 from .line import until as soon
 from .rig import LCP_ECHO, MTU, OWN, PEER, STRANGER, VLANS, ipv4, ipv6, padded, ppp, pppoe
 from .test_offload import SYN, tcp
@@ -58,8 +59,8 @@ class Rig:
             self.path = KernelPath(host.card(NEAR), self.program, self.hidden)
             self.datapath = Datapath(NEAR, QUEUES, self.program.xsk_map_fd)
             self.link = self.path.open_device(self.NUMBER, "soup5")
+            self.open(vlans, mtu)
         run("ip", "-n", line.near, "link", "set", "soup5", "mtu", str(mtu), "up")
-        self.open(vlans, mtu)
         self.device = Wire(line.near, "soup5")
 
     def open(self, vlans: tuple[VlanTag, ...], mtu: int) -> None:
@@ -96,7 +97,7 @@ class Rig:
         self.datapath.close()
         self.path.close()
         self.program.close()
-        os.close(self.link)
+        self.hidden.remove(self.link)
         self.hidden.close()
 
 
@@ -253,14 +254,11 @@ def test_frames_too_long_for_the_card_are_counted() -> None:
     with rig(VLANS["QinQ"], 1500) as it:
         run("ip", "-n", it.line.near, "link", "set", NEAR, "mtu", "1500")
         with namespace(it.line.near):
-            path = KernelPath(host.card(NEAR), it.program, it.hidden)
-        path._indexes = it.path._indexes
-        path.add_session(it.NUMBER, FourKeys(OWN, PEER, 1, it.vlans), 1500)
+            it.path.add_session(it.NUMBER, FourKeys(OWN, PEER, 1, it.vlans), 1500)
         it.send(ipv4(b"x" * (1500 + 4 - 16 - 28)))
         assert it.leaves(outgoing(ipv4(b"x" * (1500 + 4 - 16 - 28)), it.vlans))
         it.send(ipv4(b"x" * (1500 + 5 - 16 - 28)))
         assert soon(lambda: it.drops() == {"too_long_for_card": 1}), it.drops()
-        path.close()
 
 
 def test_counters_equal_what_was_sent() -> None:
@@ -288,6 +286,41 @@ def test_a_device_that_is_behind_or_gone_is_counted() -> None:
         it.wire.send(pppoe(GOOD))
         assert soon(lambda: it.drops().get("egress_refused") == 1), it.drops()
         assert it.drops()["egress_full"] == 1, "it isn't forgotten"
+
+
+def test_sockets_by_ipv6() -> None:
+    with rig() as it:
+        run("ip", "netns", "exec", it.line.near, "sysctl", "-qw", "net.ipv6.conf.soup5.disable_ipv6=0")
+        run("ip", "-n", it.line.near, "addr", "add", "fe80::1/64", "dev", "soup5", "nodad")
+        with namespace(it.line.near), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as near:
+            scope = socket.if_nametoindex("soup5")
+            near.bind(("fe80::1", 5000, 0, scope))
+            near.settimeout(5)
+            near.sendto(b"there", ("fe80::2", 5001, 0, scope))
+            frame = it.wire.wait_for(lambda frame: frame[-5:] == b"there")
+            assert frame is not None
+            packet = frame[HEADER + 2 :]
+            assert frame == outgoing(packet)
+            back = packet[:8] + packet[24:40] + packet[8:24] + packet[42:44] + packet[40:42] + packet[44:]
+            it.wire.send(pppoe(ppp(back)))  # addresses and ports change places: the checksum stays
+            assert near.recv(100) == b"there"
+
+
+def test_super_packets_are_cut_before_they_leave() -> None:
+    with rig() as it:
+        run("ip", "-n", it.line.near, "addr", "add", "192.0.2.1", "peer", "192.0.2.2", "dev", "soup5")
+        with namespace(it.line.near), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near:
+            near.setsockopt(socket.IPPROTO_UDP, 103, 1000)  # UDP_SEGMENT
+            near.sendto(b"".join(bytes([n]) * 1000 for n in range(20)), ("192.0.2.2", 9))
+        for n in range(20):
+            frame = it.wire.wait_for(lambda frame: frame[12:14] == b"\x88\x64")
+            assert frame is not None
+            packet = frame[HEADER + 2 :]
+            assert packet[28:] == bytes([n]) * 1000
+            udp = packet[12:20] + struct.pack("!HH", 17, 1008) + packet[20:]
+            total = sum(struct.unpack(f"!{len(udp) // 2}H", udp))
+            assert total % 0xFFFF == 0, "the checksum"
+        assert it.drops() == {}
 
 
 def mss_of(packet: bytes) -> int:
@@ -347,6 +380,16 @@ def test_what_is_no_mss_to_clamp_is_left_alone(packet: bytes) -> None:
     with rig() as it:
         it.wire.send(padded(pppoe(ppp(packet))))
         assert it.arrived(packet)
+
+
+def test_a_pair_that_can_not_be_set_up_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with rig() as it:
+        monkeypatch.setitem(it.path._maps, "push", -1)
+        with namespace(it.line.near):
+            before = open_descriptors(), socket.if_nameindex()
+            with pytest.raises(DatapathError, match=r"cannot set up the device soup6: .*Bad file descriptor"):
+                it.path.open_device(6, "soup6")
+            assert (open_descriptors(), socket.if_nameindex()) == before
 
 
 def test_no_clamp_with_an_mtu_of_fifteen_hundred() -> None:
@@ -492,6 +535,28 @@ def test_the_device_comes_and_goes_with_the_session() -> None:
 
 
 @pytest.mark.usefixtures("own_net")
+def test_a_device_moved_to_another_namespace_goes_with_the_session_too() -> None:
+    elsewhere = netns.new_net()
+    try:
+        with provider(), dialling([session("one", datapath=KERNEL)]) as engine:
+            wait_up(engine)
+            run("ip", "link", "set", "soup0", "netns", f"/proc/{os.getpid()}/fd/{elsewhere}")
+
+            def there() -> set[str]:
+                with netns.visiting(elsewhere):
+                    return {name for _, name in socket.if_nameindex()}
+
+            assert there() == {"lo", "soup0"}
+            engine.hang_up([0])
+            until(lambda: there() == {"lo"}, "the device go")
+            engine.dial([0])
+            wait_up(engine)
+            assert pings("soup0")
+    finally:
+        os.close(elsewhere)
+
+
+@pytest.mark.usefixtures("own_net")
 def test_another_data_path_from_the_next_dial_on() -> None:
     """The programs for it are loaded while others are in use."""
     with provider(), dialling([session("one"), session("other")]) as engine:
@@ -546,6 +611,24 @@ def test_generic_mode_can_not_and_auto_does_without() -> None:
 
 
 @pytest.mark.usefixtures("own_net")
+def test_a_kernel_that_refuses_the_program_is_said_and_auto_does_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = tmp_path / "broken.c"
+    source.write_text("int push(struct xdp_md *ctx) { return nonsense; }\n")
+    monkeypatch.setattr(xdp, "KERNEL_PATH_SOURCE", source)
+    sessions = [session("never", datapath=KERNEL), *(session(f"auto-{n}", datapath=AUTO) for n in range(3))]
+    with provider(), dialling(sessions) as engine:
+        wait_up(engine, "auto-2")
+        assert view(engine, "auto-2").datapath == AFXDP
+        until(lambda: events(engine, "device", "never"), "why")
+        text = events(engine, "device", "never")[0].text
+        assert "nonsense" in text
+        assert "datapath: afxdp" in text
+        assert "\n" not in text
+
+
+@pytest.mark.usefixtures("own_net")
 def test_auto_takes_the_kernel_for_many() -> None:
     with provider(), dialling([session(f"auto-{n}", datapath=AUTO) for n in range(3)]) as engine:
         wait_up(engine)
@@ -595,13 +678,12 @@ def test_a_killed_program_leaves_no_device_and_no_program(number: int) -> None:
 
 
 @pytest.mark.usefixtures("own_net")
-def test_the_lab_in_the_kernel(tmp_path: object) -> None:
-    config = f"{tmp_path}/config.yaml"
-    with open(config, "w") as file:
-        file.write(
-            "defaults: {user: anyone, password: lab, autodial: true}\n"
-            'sessions: [{name: "k{n}", count: 3, datapath: kernel}, {name: a}]\n'
-        )
+def test_the_lab_in_the_kernel(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "defaults: {user: anyone, password: lab, autodial: true}\n"
+        'sessions: [{name: "k{n}", count: 3, datapath: kernel}, {name: a}]\n'
+    )
     with running("--lab", "--headless", "--until-up", "--hold", "--config", config) as program:
         for said in program.up(4).values():
             command = ("nsenter", "-t", str(program.pid), "-n", "curl", "-sS", "--max-time", "30", "--interface")
