@@ -1,5 +1,6 @@
 /* The in-kernel data path: IP packets of the sessions in the maps below go between the card and the sessions' devices
- * without leaving the kernel. bcc's dialect of C, compiled behind souppp.bpf.c. SESSIONS, a power of two, and DEVICE_MAC come from the command line.
+ * without leaving the kernel. bcc's dialect of C, compiled as one text behind souppp.bpf.c; SESSIONS, a power of two, and
+ * DEVICE_MAC come from the command line.
  *
  * A session's device is one end of a veth pair. What is redirected to the other, hidden end arrives on the device, and
  * what the device sends arrives on the hidden end, where `push` makes a PPPoE frame of it. Whatever isn't an IP packet
@@ -31,7 +32,7 @@ struct pppoe {
 
 struct session {
     u8 macs[12]; /* as an outgoing frame has them: the concentrator's first */
-    struct vlan_tag tags[MAX_VLAN_TAGS]; /* TPID, then TCI */
+    u32 tags[MAX_VLAN_TAGS]; /* TPID and TCI as they are in a frame, outer tag first */
     __be16 session_id;
     u16 tag_count;
     u16 mtu;     /* the longest IP packet, octets */
@@ -41,12 +42,13 @@ struct session {
     u32 index; /* of the hidden end; its low bits are the session's number */
 };
 
-/* Octets are those of Ethernet frames. Every packet is counted once more if it is a drop. */
+/* Frames taken off the card, those that were then dropped too; bytes are those of Ethernet frames. */
 struct received {
     u64 packets, bytes;
-    u64 bad_ip, too_long, egress_refused;
+    u64 bad_ip, too_long, no_room, egress_refused;
 };
 
+/* Frames given to the card; what was dropped is not among them. */
 struct sent {
     u64 packets, bytes;
     u64 not_ip, not_open, too_long, too_long_for_card, no_room, no_card;
@@ -189,8 +191,10 @@ INLINE int strip(struct xdp_md *ctx, struct session_key *key, u8 *at)
         return XDP_DROP;
     }
     if ((rest && bpf_xdp_adjust_tail(ctx, -(int)rest)) ||
-        bpf_xdp_adjust_head(ctx, (int)(frame - rest - length) - ETH_HLEN))
+        bpf_xdp_adjust_head(ctx, (int)(frame - rest - length) - ETH_HLEN)) {
+        count->no_room++;
         return XDP_DROP;
+    }
     ethernet = (void *)(long)ctx->data;
     end = (void *)(long)ctx->data_end;
     if ((void *)(ethernet + 1) > end)
@@ -242,14 +246,14 @@ int push(struct xdp_md *ctx)
     }
     if (session->clamp)
         clamp_mss(at + ETH_HLEN, end, session->clamp);
-    header = sizeof *pppoe + 2 + sizeof(struct vlan_tag) * (session->tag_count & 3);
+    header = sizeof *pppoe + 2 + sizeof session->tags[0] * (session->tag_count & 3);
     if (bpf_xdp_adjust_head(ctx, -(int)header)) {
         count->no_room++;
         return XDP_DROP;
     }
     at = (void *)(long)ctx->data;
     end = (void *)(long)ctx->data_end;
-    if ((void *)at + ETH_HLEN + MAX_VLAN_TAGS * sizeof(struct vlan_tag) + sizeof *pppoe + 2 > end)
+    if ((void *)at + ETH_HLEN + MAX_VLAN_TAGS * sizeof session->tags[0] + sizeof *pppoe + 2 > end)
         return XDP_DROP;
     __builtin_memcpy(at, session->macs, sizeof session->macs);
     at += sizeof session->macs;
@@ -268,8 +272,10 @@ int push(struct xdp_md *ctx)
     pppoe->length = bpf_htons(length + 2);
     *(__be16 *)(pppoe + 1) = bpf_htons(ethertype == bpf_htons(ETH_P_IP) ? PPP_IPV4 : PPP_IPV6);
     length += ETH_HLEN + header;
-    if (length < ETH_ZLEN && bpf_xdp_adjust_tail(ctx, ETH_ZLEN - length))
+    if (length < ETH_ZLEN && bpf_xdp_adjust_tail(ctx, ETH_ZLEN - length)) {
+        count->no_room++;
         return XDP_DROP;
+    }
     if (devices.redirect_map(0, XDP_DROP) != XDP_REDIRECT) {
         count->no_card++;
         return XDP_DROP;

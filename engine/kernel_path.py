@@ -50,8 +50,8 @@ GENERATIONS = 1 << 16
 # As in bpf/kernel_path.bpf.c.
 _KEY = struct.Struct("=12s2s4s2x")
 _SESSION = struct.Struct("=12s8s2s5HI")
-_RECEIVED = struct.Struct("=5Q")
-_RECEIVED_DROPS = ("bad_ip", "too_long", "egress_refused")
+_RECEIVED = struct.Struct("=6Q")
+_RECEIVED_DROPS = ("bad_ip", "too_long", "no_room", "egress_refused")
 _SENT = struct.Struct("=8Q")
 _SENT_DROPS = ("not_ip", "not_open", "too_long", "too_long_for_card", "no_room", "no_card")
 _TRAFFIC = 32
@@ -60,7 +60,7 @@ _TRAFFIC = 32
 
 @dataclass(slots=True)
 class PathCounters:
-    """What the in-kernel path did on one queue; octets are those of Ethernet frames, drops are not among `packets`."""
+    """What the in-kernel path did on one queue; as in `engine.datapath.QueueCounters`."""
 
     rx_packets: int = 0
     rx_bytes: int = 0
