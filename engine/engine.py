@@ -6,7 +6,6 @@ Other threads read immutable values and post commands; the engine never waits fo
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,11 +15,10 @@ from engine.api import Details, Event, SessionState, SessionView, Snapshot
 from engine.core import ENVIRONMENT_ERRORS, Core
 from engine.options import EngineError as EngineError
 from engine.options import EngineOptions as EngineOptions
+from engine.promptness import prompt_interpreter, prompt_thread
 from engine.settings import SessionSettings, Settings
 from engine.xdp import Loading
 
-SWITCH_INTERVAL = 0.0001
-"""Seconds between Python's thread switches: the default of 5 ms would delay the engine beside a busy screen."""
 USUAL_URL = "http://example.com/"
 
 
@@ -47,7 +45,7 @@ class Engine:
 
     def start(self) -> None:
         """Start the thread; it takes the card while the caller does something else."""
-        sys.setswitchinterval(SWITCH_INTERVAL)
+        prompt_interpreter()
         self._thread.start()
 
     def wait_ready(self) -> None:
@@ -64,6 +62,7 @@ class Engine:
             self._thread.join()
 
     def _run(self) -> None:
+        prompt_thread()
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._main())

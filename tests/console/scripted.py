@@ -32,6 +32,7 @@ from engine.api import (
     Snapshot,
     Step,
 )
+from engine.promptness import prompt_interpreter, prompt_thread
 from engine.settings import SessionSettings
 
 EPOCH = 1_700_000_000.0
@@ -394,9 +395,8 @@ _LADDER: tuple[tuple[bool, str, tuple[tuple[str, str], ...]], ...] = (
 
 def note_wakeups(pipe: Path) -> None:
     """Be woken as the engine's thread is by frames: by whoever writes the monotonic time; note how late it was."""
-    from engine.engine import SWITCH_INTERVAL
-
-    sys.setswitchinterval(SWITCH_INTERVAL)
+    prompt_interpreter()
+    prompt_thread()
     with pipe.open("rb", buffering=0) as wakeups, pipe.with_suffix(".late").open("w", encoding="ascii") as late:
         while moment := wakeups.read(8):
             late.write(f"{time.monotonic() - struct.unpack('d', moment)[0]!r}\n")
