@@ -397,7 +397,7 @@ def note_wakeups(pipe: Path) -> None:
     """Be woken as the engine's thread is by frames: by whoever writes the monotonic time; note how late it was."""
     prompt_interpreter()
     prompt_thread()
-    with pipe.open("rb", buffering=0) as wakeups, pipe.with_suffix(".late").open("w", encoding="ascii") as late:
+    with pipe.open("rb", buffering=0) as wakeups, Path(f"{pipe}.late").open("w", encoding="ascii") as late:
         while moment := wakeups.read(8):
             late.write(f"{time.monotonic() - struct.unpack('d', moment)[0]!r}\n")
 
