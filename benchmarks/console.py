@@ -119,7 +119,7 @@ with open(sys.argv[1], "rb", buffering=0) as pipe, open(sys.argv[1] + ".late", "
 def wake_up_jitter() -> tuple[list[float], list[float]]:
     """How late a thread wakes, in seconds, that waits for frames while the screen changes and keys are pressed.
 
-    Then the same for a process that does nothing else, woken in turn with it: what the machine itself adds. The scripted
+    Then the same for a process that does nothing else, woken in turn with it: what the machine adds. The scripted
     engine's own work is kept small, because the thread it would hold up stands for the engine.
     """
     with tempfile.TemporaryDirectory() as folder:
