@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
 from souppp_tui.themes import Palette
-from souppp_tui.words import clean
+from souppp_tui.words import clean, columns
 
 Span = tuple[str, str]
 """A text and its role (`souppp_tui.themes.ROLES`)."""
@@ -21,11 +20,7 @@ Span = tuple[str, str]
 
 def width_of(spans: Iterable[Span]) -> int:
     """How many columns the spans take."""
-    return sum([_columns(clean(text)) for text, _ in spans])
-
-
-def _columns(text: str) -> int:
-    return len(text) if text.isascii() else cell_len(text)
+    return sum([columns(clean(text)) for text, _ in spans])
 
 
 def strip(spans: Iterable[Span], width: int, palette: Palette, over: str = "") -> Strip:
@@ -35,7 +30,7 @@ def strip(spans: Iterable[Span], width: int, palette: Palette, over: str = "") -
     for text, role in spans:
         if text:
             text = clean(text)
-            taken += _columns(text)
+            taken += columns(text)
             _append(segments, text, palette.laid(role, over))
     if taken > width:
         return _cut(Strip(segments, taken), width, palette.laid("dim", over))

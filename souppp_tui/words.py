@@ -184,10 +184,15 @@ def mask_addresses(text: str) -> str:
     return _ADDRESS.sub(lambda match: re.sub(r"[0-9A-Fa-f]", "•", match[0]), text)
 
 
+def columns(text: str) -> int:
+    """How many columns of a terminal a clean text takes."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
 def fit(text: str, width: int, right: bool = False) -> str:
     """Text in exactly `width` columns of a terminal: cleaned, cut with `…` where it is too long, else padded."""
     text = clean(text)
-    taken = len(text) if text.isascii() else cell_len(text)
+    taken = columns(text)
     if taken > width:
         return set_cell_size(text, max(0, width - 1)) + "…" if width > 0 else ""
     return " " * (width - taken) + text if right else text + " " * (width - taken)

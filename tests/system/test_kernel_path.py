@@ -597,17 +597,22 @@ def come_back(far: Provider, engine: Engine) -> None:
     assert not events(engine, "internal-error"), story(engine)
 
 
+def why_not(engine: Engine, name: str) -> str:
+    """What a session is told that can't have the in-kernel path: one line, with what to do instead."""
+    until(lambda: events(engine, "device", name), "why")
+    text = events(engine, "device", name)[0].text
+    assert "datapath: afxdp" in text
+    assert "\n" not in text
+    return text
+
+
 @pytest.mark.usefixtures("own_net")
 def test_generic_mode_can_not_and_auto_does_without() -> None:
     sessions = [session("never", datapath=KERNEL), *(session(f"auto-{n}", datapath=AUTO) for n in range(4))]
     with provider(), dialling(sessions, generic=True) as engine:
         wait_up(engine, "auto-3")
         assert view(engine, "auto-3").datapath == AFXDP
-        until(lambda: events(engine, "device", "never"), "why")
-        text = events(engine, "device", "never")[0].text
-        assert "generic mode" in text
-        assert "datapath: afxdp" in text
-        assert "\n" not in text
+        assert "generic mode" in why_not(engine, "never")
 
 
 @pytest.mark.usefixtures("own_net")
@@ -621,11 +626,7 @@ def test_a_kernel_that_refuses_the_program_is_said_and_auto_does_without(
     with provider(), dialling(sessions) as engine:
         wait_up(engine, "auto-2")
         assert view(engine, "auto-2").datapath == AFXDP
-        until(lambda: events(engine, "device", "never"), "why")
-        text = events(engine, "device", "never")[0].text
-        assert "nonsense" in text
-        assert "datapath: afxdp" in text
-        assert "\n" not in text
+        assert "nonsense" in why_not(engine, "never")
 
 
 @pytest.mark.usefixtures("own_net")
