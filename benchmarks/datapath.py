@@ -45,7 +45,7 @@ SERVER = "10.255.0.1"
 PORT = "5001"
 NUMBERED_PORT = "5002"
 PACE = 150_000_000
-"""Octets a second of paced TCP (`load.c` has the same)."""
+"""Octets a second of paced TCP, so that the line loses nothing."""
 NEEDS = {"cc": "gcc", "ip": "iproute2", "ethtool": "ethtool", "ping": "iputils-ping"}
 
 
@@ -450,6 +450,7 @@ def main() -> None:
         "-O2",
         "-std=c11",
         "-D_GNU_SOURCE",
+        f"-DPACE={PACE}",
         f"-I{ROOT}/engine/datapath",
         "-o",
         str(LOAD),

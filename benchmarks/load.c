@@ -2,7 +2,7 @@
  *
  *   serve PORT                              TCP: send or receive, as the client's first octet says
  *   tcp up|down SERVER PORT SECONDS N D     octets over N connections, bound in turn to the devices soup0 … soupD-1;
- *                                           as UP or DOWN no faster than PACE, so that the line loses nothing
+ *                                           as UP or DOWN no faster than PACE octets a second (given when compiling)
  *   udp SERVER PORT SECONDS SIZE SEGMENTS   datagrams sent, SEGMENTS of them a call (UDP_SEGMENT)
  *   number SERVER PORT COUNT FLOWS SEGMENTS RATE   COUNT datagrams over FLOWS flows, numbered, RATE a second
  *   late PORT                               takes those: "RECEIVED LATE LOST"; late is one after a higher number of its flow
@@ -29,7 +29,7 @@
 
 #include "port.h"
 
-enum { CHUNK = 1 << 18, MANY = 64, WARM_UP_MS = 500, NUMBERED = 64, PACE = 150000000, PORTS = 65536 };
+enum { CHUNK = 1 << 18, MANY = 64, WARM_UP_MS = 500, NUMBERED = 64, PORTS = 65536 };
 
 static char chunk[CHUNK];
 

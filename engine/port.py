@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from itertools import repeat
-from operator import add
 
 from engine.api import QueueView
 from engine.datapath import Datapath, DatapathError
@@ -130,8 +129,11 @@ class Port:
 
     def traffic(self, sessions: int) -> array[int]:
         """See `Datapath.traffic`."""
-        traffic = self.datapath.traffic(sessions)
-        return traffic if self._kernel is None else array("Q", map(add, traffic, self._kernel.traffic(sessions)))
+        if self._kernel is None:
+            return self.datapath.traffic(sessions)
+        traffic = self._kernel.traffic(sessions)
+        self.datapath.add_traffic(traffic)
+        return traffic
 
     def queues(self) -> tuple[QueueView, ...]:
         """Every queue as it stands."""

@@ -105,7 +105,7 @@ def _library() -> ctypes.CDLL:
         "souppp_add_session": (ctypes.c_int, [handle, u32, handle]),
         "souppp_remove_session": (ctypes.c_int, [handle, u32]),
         "souppp_routed_egress": (ctypes.c_int, [handle, ctypes.c_int]),
-        "souppp_traffic": (None, [handle, handle, u32]),
+        "souppp_add_traffic": (None, [handle, handle, u32]),
         "souppp_queue_names": (ctypes.POINTER(ctypes.c_char_p), []),
         "souppp_queue": (None, [handle, u32, handle]),
     }
@@ -251,11 +251,16 @@ class Datapath:
 
     def traffic(self, sessions: int) -> array[int]:
         """`engine.api.TRAFFIC_FIELDS` of the slots 0 … sessions-1, one after another, as type `Q`."""
-        if not 0 <= sessions <= self._max_sessions:
-            raise ValueError(f"{sessions} sessions of {self._max_sessions}")
         numbers = array("Q", bytes(32 * sessions))
-        self._library.souppp_traffic(self._handle, numbers.buffer_info()[0], sessions)
+        self.add_traffic(numbers)
         return numbers
+
+    def add_traffic(self, numbers: array[int]) -> None:
+        """Add what `traffic` gives to such numbers, with the interpreter free meanwhile."""
+        sessions = len(numbers) // 4
+        if sessions > self._max_sessions:
+            raise ValueError(f"{sessions} sessions of {self._max_sessions}")
+        self._library.souppp_add_traffic(self._handle, numbers.buffer_info()[0], sessions)
 
     def queue_counters(self) -> list[QueueCounters]:
         """One per queue."""

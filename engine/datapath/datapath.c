@@ -348,9 +348,8 @@ static uint64_t load(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-void souppp_traffic(const struct datapath *dp, uint64_t *numbers, uint32_t count)
+void souppp_add_traffic(const struct datapath *dp, uint64_t *numbers, uint32_t count)
 {
-    memset(numbers, 0, count * 4 * sizeof *numbers);
     for (uint32_t queue = 0; queue < dp->queues; queue++) {
         const struct session_counters *sessions = dp->workers[queue].sessions;
 

@@ -37,9 +37,10 @@ static bool same_flow(const struct piece *a, const struct piece *b)
 /* The latest train of the piece's flow. */
 static struct train *find_train(struct join *join, uint32_t slot, uint32_t flow, const struct piece *piece)
 {
-    for (uint32_t i = join->train_count; i-- > 0;) {
-        struct train *train = &join->trains[i];
+    struct train *train;
 
+    for (uint32_t link = join->latest[join_bucket(flow)]; link; link = train->before) {
+        train = &join->trains[link - 1];
         if (train->flow == flow && train->slot == slot && same_flow(&join->pieces[train->first], piece))
             return train;
     }
@@ -108,12 +109,20 @@ static void append(struct join *join, struct train *train, uint32_t number)
         train->open = false;
 }
 
-static struct train *new_train(struct join *join, uint32_t slot, uint32_t number, uint32_t length)
+static struct train *new_train(struct join *join, uint32_t slot, uint32_t flow, uint32_t number, uint32_t length)
 {
     struct train *train = &join->trains[join->train_count++];
+    uint16_t *latest = &join->latest[join_bucket(flow)];
 
-    *train = (struct train){
-        .slot = slot, .first = number, .last = number, .count = 1, .length = length, .octets = length};
+    *train = (struct train){.slot = slot,
+                            .flow = flow,
+                            .before = *latest,
+                            .first = number,
+                            .last = number,
+                            .count = 1,
+                            .length = length,
+                            .octets = length};
+    *latest = (uint16_t)join->train_count;
     return train;
 }
 
@@ -130,7 +139,7 @@ void join_add(struct join *join, uint32_t slot, uint8_t *packet, uint32_t length
         for (uint32_t i = 0; i < join->train_count; i++)
             if (join->trains[i].slot == slot)
                 join->trains[i].open = false;
-        new_train(join, slot, number, length);
+        new_train(join, slot, 0, number, length);
         return;
     }
     flow = flow_hash(slot, piece);
@@ -143,8 +152,7 @@ void join_add(struct join *join, uint32_t slot, uint8_t *packet, uint32_t length
         }
         train->open = false;
     }
-    train = new_train(join, slot, number, transport->end);
-    train->flow = flow;
+    train = new_train(join, slot, flow, number, transport->end);
     train->verified = verified;
     if (!verified || !joinable(piece, udp))
         return;

@@ -13,7 +13,8 @@
 #include "vnet.h"
 
 enum {
-    JOIN_MAX = 256,   /* packets in a batch */
+    JOIN_MAX = 1024,  /* packets in a batch */
+    JOIN_BUCKETS = 1024, /* a power of two */
     UDP_SEGMENTS = 64, /* more in a super-packet the kernel does not take: its UDP_MAX_SEGMENTS of old */
 };
 
@@ -26,6 +27,7 @@ struct piece {
 struct train {
     uint32_t slot;     /* the session */
     uint32_t flow;     /* a hash of the flow; 0 if it has none */
+    uint32_t before;   /* an older train whose flow has the same bucket: number + 1, or 0 */
     uint32_t first, last;
     uint32_t count;    /* pieces */
     uint32_t size;     /* data octets in each piece but the last */
@@ -36,14 +38,23 @@ struct train {
     bool verified;     /* the checksum is right */
 };
 
+/* Zeroed before first use. */
 struct join {
     uint32_t piece_count, train_count;
+    uint16_t latest[JOIN_BUCKETS]; /* train of a flow with this hash: number + 1, or 0 */
     struct piece pieces[JOIN_MAX];
     struct train trains[JOIN_MAX];
 };
 
+static inline uint32_t join_bucket(uint32_t flow)
+{
+    return (flow >> 1) % JOIN_BUCKETS; /* all flows' hashes are odd */
+}
+
 static inline void join_begin(struct join *join)
 {
+    for (uint32_t i = 0; i < join->train_count; i++)
+        join->latest[join_bucket(join->trains[i].flow)] = 0;
     join->piece_count = join->train_count = 0;
 }
 

@@ -1,5 +1,5 @@
 /* The data path as one object, for the engine. All calls come from one thread at a time, but souppp_queue and
- * souppp_traffic, which any thread may make. Calls return 0 or -errno where nothing else is said. */
+ * souppp_add_traffic, which any thread may make. Calls return 0 or -errno where nothing else is said. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -54,8 +54,8 @@ int souppp_remove_session(struct datapath *datapath, uint32_t slot);
 /* The descriptor that all routed sessions share; once, and it stays until souppp_close. */
 int souppp_routed_egress(struct datapath *datapath, int fd);
 
-/* Four numbers for each of the first `count` slots: packets and IP bytes in, packets and IP bytes out. */
-void souppp_traffic(const struct datapath *datapath, uint64_t *numbers, uint32_t count);
+/* Adds to four numbers for each of the first `count` slots: packets and IP bytes in, packets and IP bytes out. */
+void souppp_add_traffic(const struct datapath *datapath, uint64_t *numbers, uint32_t count);
 
 /* The names of what souppp_queue gives, in its order, ended by NULL; drops begin with "drop_". */
 const char *const *souppp_queue_names(void);
