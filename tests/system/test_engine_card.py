@@ -42,6 +42,7 @@ def lost(engine: Engine) -> None:
 
 def back(engine: Engine) -> None:
     """Wait until all are up again, and use them."""
+    until(lambda: all(views(engine)[name].flaps for name in NAMES), "them lost")
     wait_up(engine, *NAMES)
     assert engine.snapshot().card.up
     assert views(engine)["idle"].state is SessionState.DOWN, "what nobody wanted is left alone"
