@@ -100,7 +100,9 @@ class Rig:
         self.pair(self.near, "va", self.far, "vb")
         if pppoe:
             self.pair(self.far, "pc", self.far, "pd")
-            self.ip(self.far, "link", "set", "pc", "arp", "off", "mtu", str(MTU))
+            self.ip(self.far, "link", "set", "pc", "arp", "off", "mtu", str(MTU), "txqueuelen", "10000")
+            # What veth's ring has no room for waits, as before a card; without a queue it would be lost.
+            run("tc", "-n", self.far, "qdisc", "replace", "dev", "pc", "root", "mq")
             self.no_offload(self.far, "pc")
             self.ip(self.far, "addr", "add", f"{SERVER}/32", "dev", "pc")
             self.ip(self.far, "route", "add", "10.0.0.0/16", "dev", "pc", "src", SERVER)

@@ -21,8 +21,9 @@ from itertools import count
 from pathlib import Path
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
-from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTM_NEWQDISC
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from engine import netns
 from engine.datapath import DatapathError
@@ -84,6 +85,7 @@ class HiddenNet:
     def __init__(self) -> None:
         self.descriptor = -1
         self._rtnl: Rtnl | None = None
+        self._visible_rtnl: Rtnl | None = None
         self._visible = -1
         self._made = count()
         self._statistics: Rtnl | None = None
@@ -99,6 +101,7 @@ class HiddenNet:
             return
         try:
             self._visible, self.descriptor = netns.open_net(), netns.new_net()
+            self._visible_rtnl = Rtnl()
             with netns.visiting(self.descriptor):
                 self._rtnl, self._statistics, self._removals = Rtnl(), Rtnl(), Rtnl()
                 ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
@@ -119,6 +122,14 @@ class HiddenNet:
         except RtnlError as error:
             raise DatapathError(f"cannot make the device {name}: {error.strerror}") from None
         return index
+
+    def add_queue(self, name: str) -> None:
+        """Let packets wait before a pair's device while its other end is behind (Linux 6.16), not be lost.
+
+        Raises RtnlError.
+        """
+        assert self._visible_rtnl is not None
+        self._visible_rtnl.do([_queue(_uint32(socket.if_nametoindex(name)))])
 
     def up(self, index: int) -> None:
         """Set a hidden end up. Raises RtnlError."""
@@ -154,13 +165,13 @@ class HiddenNet:
 
     def close(self) -> None:
         """Let the namespace go, and all pairs with it."""
-        for rtnl in (self._rtnl, self._statistics, self._removals):
+        for rtnl in (self._rtnl, self._visible_rtnl, self._statistics, self._removals):
             if rtnl is not None:
                 rtnl.close()
         for fd in (self._visible, self.descriptor):
             if fd >= 0:
                 os.close(fd)
-        self._rtnl = self._statistics = self._removals = None
+        self._rtnl = self._visible_rtnl = self._statistics = self._removals = None
         self._visible = self.descriptor = -1
 
 
@@ -188,6 +199,7 @@ class KernelPath:
             undo.callback(self._hidden.delete, index)
             try:
                 _set_offloads(name)
+                self._hidden.add_queue(name)
                 with netns.visiting(self._hidden.descriptor):
                     link = link_native(self._maps["push"], index)
                     undo.callback(os.close, link)
@@ -294,6 +306,12 @@ _pair = Template(
 _up = Template(request(ifinfmsg, RTM_NEWLINK, 0, index=_INDEX, flags=IFF_UP, change=IFF_UP), _uint32(_INDEX))
 
 _delete = Template(request(ifinfmsg, RTM_DELLINK, 0, index=_INDEX), _uint32(_INDEX))
+
+_TC_H_ROOT = 0xFFFFFFFF
+_queue = Template(
+    request(tcmsg, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, [("TCA_KIND", "pfifo")], index=_INDEX, parent=_TC_H_ROOT),
+    _uint32(_INDEX),
+)
 
 # linux/if_link.h
 _STATS_HEADER, _STATS_LINK_64, _TX_DROPPED = 12, 1, 7 * 8

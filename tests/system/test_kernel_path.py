@@ -128,6 +128,11 @@ def test_packets_go_both_ways(vlans: tuple[VlanTag, ...], packet: bytes) -> None
         assert it.drops() == {}
 
 
+def test_packets_wait_before_a_device_that_is_behind() -> None:
+    with rig() as it:
+        assert "qdisc pfifo " in run("tc", "-n", it.line.near, "qdisc", "show", "dev", "soup5")
+
+
 def test_lengths_and_short_forms() -> None:
     """Padding is taken off and put on, and protocol numbers of one octet are known (RFC 1661 section 6.5)."""
     with rig() as it:
