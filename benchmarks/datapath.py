@@ -2,7 +2,7 @@
 
     make bench-datapath           all rows, 5 rounds of 3 seconds: some 15 minutes
     benchmarks/datapath.py --quick
-    benchmarks/datapath.py --order 10000000     looks for reordering instead: some 5 minutes
+    benchmarks/datapath.py --order 10000000     looks for reordering instead: some 10 minutes
 
 Both ends are namespaces joined by a veth pair. The far end is the same for all variants: XDP programs that strip and
 push PPPoE (`peer.bpf.c`), with the kernel's TCP behind them, so it is neutral. Rounds are interleaved: each measures
@@ -84,6 +84,9 @@ def napi_threads(device: str) -> list[int]:
 class Rig:
     """Two namespaces and the wire between them, `va` here and `vb` there; the peer's stack sends by way of `pc`."""
 
+    waits = True
+    """What veth has no room for waits in `pc`, as before a card, and isn't lost; but some may then pass others."""
+
     def __init__(self, name: str, *, pppoe: bool = True) -> None:
         self.stack = ExitStack()
         self.near, self.far = f"bench-{name}-near-{os.getpid()}", f"bench-{name}-far-{os.getpid()}"
@@ -101,8 +104,8 @@ class Rig:
         if pppoe:
             self.pair(self.far, "pc", self.far, "pd")
             self.ip(self.far, "link", "set", "pc", "arp", "off", "mtu", str(MTU), "txqueuelen", "10000")
-            # What veth's ring has no room for waits, as before a card; without a queue it would be lost.
-            run("tc", "-n", self.far, "qdisc", "replace", "dev", "pc", "root", "mq")
+            if self.waits:
+                run("tc", "-n", self.far, "qdisc", "replace", "dev", "pc", "root", "mq")
             self.no_offload(self.far, "pc")
             self.ip(self.far, "addr", "add", f"{SERVER}/32", "dev", "pc")
             self.ip(self.far, "route", "add", "10.0.0.0/16", "dev", "pc", "src", SERVER)
@@ -138,6 +141,14 @@ class Rig:
         self.threaded(self.far, "pd")
         for number, pid in enumerate(sorted(set(napi_threads("pd")) - before)):
             os.sched_setaffinity(pid, {number % (os.cpu_count() or 1)})
+
+    def start_devices(self, sessions: int) -> None:
+        """Sets the sessions' devices up, with their addresses."""
+        lines = []
+        for number in range(sessions):
+            lines.append(f"link set soup{number} mtu {MTU} up")
+            lines.append(f"addr add {session_address(number)} peer {SERVER} dev soup{number}")
+        run("ip", "-n", self.near, "-batch", "-", input="\n".join(lines))
 
     def threaded(self, namespace: str, *devices: str) -> None:
         """Polls the devices in threads of their own, which see batches, rather than right after each frame sent."""
@@ -220,14 +231,11 @@ class UserSpace(Rig):
             self.stack.callback(program.close)
             self.datapath = Datapath("va", QUEUES, program.xsk_map_fd)
             self.stack.callback(self.datapath.close)
-            lines = []
             for number in range(sessions):
                 fd = open_tun(f"soup{number}", offload=offload)
                 self.stack.callback(os.close, fd)
-                lines.append(f"link set soup{number} mtu {MTU} up")
-                lines.append(f"addr add {session_address(number)} peer {SERVER} dev soup{number}")
                 self.datapath.add_session(number, FourKeys(own, peer, number + 1), fd, MTU)
-        run("ip", "-n", self.near, "-batch", "-", input="\n".join(lines))
+        self.start_devices(sessions)
 
     def cpu(self) -> float:
         return sum(queue.cpu for queue in self.datapath.queue_counters())
@@ -247,9 +255,9 @@ class UserSpace(Rig):
 class InKernel(Rig):
     """Sessions of this program: its in-kernel data path."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, sessions: int = 1) -> None:
         super().__init__(name)
-        keys = FourKeys(self.mac(self.near, "va"), self.mac(self.far, "vb"), 1)
+        own, peer = self.mac(self.near, "va"), self.mac(self.far, "vb")
         with inside(self.near):
             program = XdpProgram.attach("va", QUEUES, loading=Loading(kernel_path=True))
             self.stack.callback(program.close)
@@ -257,11 +265,10 @@ class InKernel(Rig):
             self.stack.callback(hidden.close)
             path = KernelPath(host.card("va"), program, hidden)
             self.stack.callback(path.close)
-            link = path.open_device(0, "soup0")
-            self.stack.callback(os.close, link)
-            path.add_session(0, keys, MTU)
-        self.ip(self.near, "link", "set", "soup0", "mtu", str(MTU), "up")
-        self.ip(self.near, "addr", "add", session_address(0), "peer", SERVER, "dev", "soup0")
+            for number in range(sessions):
+                self.stack.callback(os.close, path.open_device(number, f"soup{number}"))
+                path.add_session(number, FourKeys(own, peer, number + 1), MTU)
+        self.start_devices(sessions)
 
 
 class Plain(Rig):
@@ -374,7 +381,7 @@ def many_rows(bench: Bench, many: UserSpace, sessions: int) -> None:
             bench.note(f"tcp {direction} {flows} flows, {used} sessions Gbit/s", rate)
 
 
-def order_rows(rig: UserSpace, segments: int) -> None:
+def order_rows(name: str, rig: Rig, segments: int) -> None:
     """Counts what arrives after something sent later: numbered datagrams, and TCP slow enough that nothing is lost.
 
     Prints a line each; TCP's out-of-order queue tells of reordering only where nothing was sent again.
@@ -388,13 +395,13 @@ def order_rows(rig: UserSpace, segments: int) -> None:
             receiver = rig.start(far, "late", NUMBERED_PORT)
             rig.load(near, "number", target, NUMBERED_PORT, count, str(flows), str(size), "150000", timeout=600)
             received, late, lost = map(int, receiver.communicate(timeout=30)[0].split())
-            print(f"order {way}, {flows} flows, {size} a call: {received} received, {late} late, {lost} lost")
+            print(f"order {way} {name}, {flows} flows, {size} a call: {received} received, {late} late, {lost} lost")
         before = rig.counted()
         took = segments * (MTU - 52) / PACE
         rig.load(rig.near, "tcp", way.upper(), SERVER, PORT, str(took), "1", "1", timeout=60 + 2 * took)
         grown = {name: value - before[name] for name, value in rig.counted().items()}
         told = ", ".join(f"{name} {grown[name]}" for name in ("TCPOFOQueue", "TCPSACKReorder", "RetransSegs"))
-        print(f"order {way}, TCP at {PACE * 8 / 1e9:.1f} Gbit/s for {took:.0f} s: {told}")
+        print(f"order {way} {name}, TCP at {PACE * 8 / 1e9:.1f} Gbit/s for {took:.0f} s: {told}")
 
 
 def ratios(bench: Bench, sessions: int) -> dict[str, float]:
@@ -446,6 +453,7 @@ def main() -> None:
     parser.add_argument("--order", type=int, metavar="SEGMENTS", help="only look for reordering in so many, each way")
     options = parser.parse_args()
     check_needs()
+    Rig.waits = not options.order
     bench = Bench(options.seconds or (1.0 if options.quick else 3.0), options.rounds or (2 if options.quick else 5))
     run(
         "cc",
@@ -483,7 +491,8 @@ def main() -> None:
             "many": lambda: many_rows(bench, many, options.sessions),
         }
         if options.order:
-            order_rows(offload, options.order)
+            for name in ("offload", "in-kernel"):
+                order_rows(name, rigs[name], options.order)
             return
         for number in range(bench.rounds):
             print(f"round {number + 1} of {bench.rounds}", file=sys.stderr)

@@ -15,7 +15,7 @@ import struct
 import sys
 from array import array
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -47,6 +47,10 @@ ETHERNET_MTU = 1500
 VLAN_TAG, PPPOE_HEADER = 4, 8
 GENERATIONS = 1 << 16
 """Hidden ends get an index of their own each, until there have been that many."""
+COMM = 15
+"""Octets of a thread's name that every kernel tells."""
+THREADS = 256
+"""So many sessions have a kernel thread of their own, which costs 25 KB each."""
 
 # As in bpf/kernel_path.bpf.c.
 _KEY = struct.Struct("=12s2s4s2x")
@@ -86,7 +90,7 @@ class HiddenNet:
         self.descriptor = -1
         self._rtnl: Rtnl | None = None
         self._visible_rtnl: Rtnl | None = None
-        self._visible = -1
+        self._visible = self._sysfs = -1
         self._made = count()
         self._statistics: Rtnl | None = None
         self._removals: Rtnl | None = None
@@ -107,6 +111,8 @@ class HiddenNet:
                 ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
                 if ipv6.exists():
                     ipv6.write_text("1")
+                with suppress(OSError):
+                    self._sysfs = netns.open_sysfs()
         except OSError as error:
             self.close()
             raise DatapathError(f"cannot make a network namespace for the in-kernel path: {error.strerror}") from None
@@ -130,6 +136,22 @@ class HiddenNet:
         """
         assert self._visible_rtnl is not None
         self._visible_rtnl.do([_queue(_uint32(socket.if_nametoindex(name)))])
+
+    def give_thread(self, index: int, cpu: int) -> None:
+        """Let a kernel thread of its own serve a hidden end, always on the same CPU, where that can be had.
+
+        Otherwise its packets are sent by whichever CPU their sender is on, and pass each other when it moves.
+        """
+        if self._sysfs < 0:
+            return
+        with suppress(OSError):
+            with open(f"class/net/{index:010d}/threaded", "wb", 0, opener=self._in_sysfs) as threaded:
+                threaded.write(b"1")
+            if thread := _newest_process(f"napi/{index:010d}"[:COMM]):
+                os.sched_setaffinity(thread, {cpu})
+
+    def _in_sysfs(self, path: str, flags: int) -> int:
+        return os.open(path, flags, dir_fd=self._sysfs)
 
     def up(self, index: int) -> None:
         """Set a hidden end up. Raises RtnlError."""
@@ -168,11 +190,11 @@ class HiddenNet:
         for rtnl in (self._rtnl, self._visible_rtnl, self._statistics, self._removals):
             if rtnl is not None:
                 rtnl.close()
-        for fd in (self._visible, self.descriptor):
+        for fd in (self._visible, self._sysfs, self.descriptor):
             if fd >= 0:
                 os.close(fd)
         self._rtnl = self._visible_rtnl = self._statistics = self._removals = None
-        self._visible = self.descriptor = -1
+        self._visible = self._sysfs = self.descriptor = -1
 
 
 class KernelPath:
@@ -185,6 +207,7 @@ class KernelPath:
         self._hidden = hidden
         self._indexes: dict[int, int] = {}
         self._keys: dict[int, bytes] = {}
+        self._cpus = sorted(os.sched_getaffinity(0))
         self._traffic = mmap.mmap(self._maps["traffic"], _TRAFFIC * MAX_SESSIONS, prot=mmap.PROT_READ)
         set_entry(self._maps["devices"], _uint32(0), _uint32(which.index))
 
@@ -205,6 +228,8 @@ class KernelPath:
                     undo.callback(os.close, link)
                     set_entry(self._maps["devices"], _uint32(1 + number), _uint32(index))
                 self._hidden.up(index)
+                if number < THREADS:
+                    self._hidden.give_thread(index, self._cpus[number % len(self._cpus)])
             except (XdpError, OSError) as error:
                 raise DatapathError(f"cannot set up the device {name}: {error}") from None
             undo.pop_all()
@@ -261,6 +286,16 @@ class KernelPath:
     def close(self) -> None:
         """The program must be closed by its owner."""
         self._traffic.close()
+
+
+def _newest_process(name: str) -> int:
+    """The id of a process whose name begins so and that was started a moment ago; 0 if it can't be seen."""
+    newest = int(Path("/proc/loadavg").read_text().split()[4])
+    for process in range(newest, max(newest - 64, 0), -1):
+        with suppress(OSError):
+            if Path(f"/proc/{process}/comm").read_text().startswith(name):
+                return process
+    return 0
 
 
 # --- requests ---

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # system calls, the same on all processors
+_CLOEXEC, _CMD_CREATE = 1, 6  # linux/mount.h
 _OWN = "/proc/thread-self/ns/net"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -50,6 +52,16 @@ def new_net() -> int:
         return open_net()
 
 
+def open_sysfs() -> int:
+    """A descriptor of sysfs as the calling thread's namespace has it, mounted nowhere; raises OSError."""
+    context = _check(_libc.syscall(_FSOPEN, b"sysfs", _CLOEXEC))
+    try:
+        _check(_libc.syscall(_FSCONFIG, context, _CMD_CREATE, None, None, 0))
+        return _check(_libc.syscall(_FSMOUNT, context, _CLOEXEC, 0))
+    finally:
+        os.close(context)
+
+
 @contextmanager
 def inside(target: int | str | Path) -> Iterator[None]:
     """Run a block in another namespace, as `enter` names it."""
@@ -76,7 +88,8 @@ def _restored() -> Iterator[None]:
         os.close(before)
 
 
-def _check(result: int) -> None:
+def _check(result: int) -> int:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+    return result

@@ -133,6 +133,20 @@ def test_packets_wait_before_a_device_that_is_behind() -> None:
         assert "qdisc pfifo " in run("tc", "-n", it.line.near, "qdisc", "show", "dev", "soup5")
 
 
+def test_a_session_has_a_thread_that_keeps_its_packets_in_order() -> None:
+    with rig() as it:
+        with netns.visiting(it.hidden.descriptor):
+            sysfs = netns.open_sysfs()
+        try:
+            net = Path(f"/proc/self/fd/{sysfs}/class/net")
+            (device,) = {each.name for each in net.iterdir()} - {"lo"}
+            assert (net / device / "threaded").read_text() == "1\n"
+            (thread,) = run("pgrep", f"napi/{device[:10]}").split()
+            assert len(os.sched_getaffinity(int(thread))) == 1
+        finally:
+            os.close(sysfs)
+
+
 def test_lengths_and_short_forms() -> None:
     """Padding is taken off and put on, and protocol numbers of one octet are known (RFC 1661 section 6.5)."""
     with rig() as it:
