@@ -2,6 +2,7 @@
 
     make bench-datapath           all rows, 5 rounds of 3 seconds: some 15 minutes
     benchmarks/datapath.py --quick
+    benchmarks/datapath.py --rows paths         AF_XDP against the in-kernel path, by number of sessions
     benchmarks/datapath.py --order 10000000     looks for reordering instead: some 10 minutes
 
 Both ends are namespaces joined by a veth pair. The far end is the same for all variants: XDP programs that strip and
@@ -44,6 +45,7 @@ MTU = 1492
 SERVER = "10.255.0.1"
 PORT = "5001"
 NUMBERED_PORT = "5002"
+PATH_SESSIONS = (1, 2, 4, 16, 200)
 PACE = 150_000_000
 """Octets a second of paced TCP, so that the line loses nothing."""
 NEEDS = {"cc": "gcc", "ip": "iproute2", "ethtool": "ethtool", "ping": "iputils-ping"}
@@ -381,6 +383,15 @@ def many_rows(bench: Bench, many: UserSpace, sessions: int) -> None:
             bench.note(f"tcp {direction} {flows} flows, {used} sessions Gbit/s", rate)
 
 
+def path_rows(bench: Bench, rigs: dict[int, tuple[Rig, Rig]]) -> None:
+    """What `datapath: auto` goes by: both data paths with several numbers of sessions, one flow each."""
+    for sessions, pair in rigs.items():
+        for path, rig in zip(("AF_XDP", "in-kernel"), pair, strict=True):
+            for direction in ("up", "down"):
+                rate = rig.tcp(direction, bench.seconds, sessions, sessions)
+                bench.note(f"{sessions} sessions {direction}, {path} Gbit/s", rate)
+
+
 def order_rows(name: str, rig: Rig, segments: int) -> None:
     """Counts what arrives after something sent later: numbered datagrams, and TCP slow enough that nothing is lost.
 
@@ -484,11 +495,17 @@ def main() -> None:
         }
         bare = made(Rig("bare"))
         many = made(UserSpace("many", offload=True, sessions=options.sessions)) if "many" in options.rows else None
+        paths = {}
+        if "paths" in options.rows:
+            for number in PATH_SESSIONS:
+                user_space = made(UserSpace(f"us{number}", offload=True, sessions=number))
+                paths[number] = user_space, made(InKernel(f"ik{number}", sessions=number))
         work: dict[str, Callable[[], None]] = {
             "tcp": lambda: tcp_rows(bench, rigs),
             "ping": lambda: ping_rows(bench, rigs),
             "small": lambda: small_rows(bench, offload, bare),
             "many": lambda: many_rows(bench, many, options.sessions),
+            "paths": lambda: path_rows(bench, paths),
         }
         if options.order:
             for name in ("offload", "in-kernel"):
