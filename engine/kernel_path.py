@@ -132,10 +132,11 @@ class HiddenNet:
     def add_queue(self, name: str) -> None:
         """Let packets wait before a pair's device while its other end is behind (Linux 6.16), not be lost.
 
-        Raises RtnlError.
+        A kernel without queueing disciplines does without. Raises OSError.
         """
         assert self._visible_rtnl is not None
-        self._visible_rtnl.do([_queue(_uint32(socket.if_nametoindex(name)))])
+        queue = _queue(_uint32(socket.if_nametoindex(name)))
+        self._visible_rtnl.do([queue], (errno.ENOENT, errno.EOPNOTSUPP))
 
     def give_thread(self, index: int, cpu: int) -> None:
         """Let a kernel thread of its own serve a hidden end, always on the same CPU, where that can be had.
