@@ -167,7 +167,8 @@ static uint32_t join_batch(void)
     enum { FLOWS = 4 };
     static uint8_t headers[FLOWS][512];
     uint8_t packet[4096];
-    uint32_t data[FLOWS], start[FLOWS], sizes[FLOWS], slots[FLOWS], count = below(JOIN_MAX) + 1, super_packets;
+    uint32_t data[FLOWS], start[FLOWS], sizes[FLOWS], slots[FLOWS], super_packets;
+    uint32_t count = below(below(16) ? JOIN_MAX / 8 : JOIN_MAX) + 1; /* long ones take their time */
     uint8_t protocols[FLOWS];
     struct sample samples[JOIN_MAX];
     struct transport transport;
