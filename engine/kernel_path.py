@@ -47,8 +47,6 @@ ETHERNET_MTU = 1500
 VLAN_TAG, PPPOE_HEADER = 4, 8
 GENERATIONS = 1 << 16
 """Hidden ends get an index of their own each, until there have been that many."""
-COMM = 15
-"""Octets of a thread's name that every kernel tells."""
 THREADS = 256
 """So many sessions have a kernel thread of their own, which costs 25 KB each."""
 
@@ -148,7 +146,7 @@ class HiddenNet:
         with suppress(OSError):
             with open(f"class/net/{index:010d}/threaded", "wb", 0, opener=self._in_sysfs) as threaded:
                 threaded.write(b"1")
-            if thread := _newest_process(f"napi/{index:010d}"[:COMM]):
+            if thread := _newest_process(f"napi/{index:010d}"):
                 os.sched_setaffinity(thread, {cpu})
 
     def _in_sysfs(self, path: str, flags: int) -> int:

@@ -168,7 +168,7 @@ static uint32_t join_batch(void)
     static uint8_t headers[FLOWS][512];
     uint8_t packet[4096];
     uint32_t data[FLOWS], start[FLOWS], sizes[FLOWS], slots[FLOWS], super_packets;
-    uint32_t count = below(below(16) ? JOIN_MAX / 8 : JOIN_MAX) + 1; /* long ones take their time */
+    uint32_t count = below(below(16) ? JOIN_MAX / 4 : JOIN_MAX) + 1; /* long ones take their time */
     uint8_t protocols[FLOWS];
     struct sample samples[JOIN_MAX];
     struct transport transport;

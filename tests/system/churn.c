@@ -200,37 +200,6 @@ static void talk(void)
     souppp_send_control(datapath, echo, &end, 1);
 }
 
-/* Slots, ids and descriptors are used again at once, by other sessions. */
-static void churn(uint32_t cycles)
-{
-    uint32_t in_slot[SLOTS] = {0}, on_egress[MOST] = {0};
-    bool open[SESSIONS + 1] = {false};
-    uint64_t state = 3;
-
-    for (uint32_t added = 0, removed = 0; removed < cycles;) {
-        uint32_t slot = chance(&state) % SLOTS, session = in_slot[slot], to = session % egresses;
-
-        if (session) {
-            CHECK(souppp_remove_session(datapath, slot) == 0);
-            drain(to, session);
-            in_slot[slot] = on_egress[to] = 0;
-            open[session] = false;
-            removed++;
-        } else if (added < cycles) {
-            session = 1 + chance(&state) % SESSIONS;
-            to = session % egresses;
-            if (open[session] || (to && on_egress[to]))
-                continue;
-            add(slot, session);
-            in_slot[slot] = session;
-            on_egress[to] = 1;
-            open[session] = true;
-            added++;
-        }
-        talk();
-    }
-}
-
 static uint64_t sum(const char *wanted)
 {
     const char *const *names = souppp_queue_names();
@@ -243,6 +212,44 @@ static uint64_t sum(const char *wanted)
                 total += numbers[i];
     }
     return total;
+}
+
+/* Has there been load enough beside the coming and going? On a busy machine that may take longer. */
+static bool loaded(uint32_t cycles)
+{
+    return atomic_load(&came_up) > cycles && atomic_load(&came_down) > cycles / 10 &&
+           sum("rx_control") > cycles / 10 && sum("drop_unknown_session") > cycles / 10;
+}
+
+/* Slots, ids and descriptors are used again at once, by other sessions. */
+static void churn(uint32_t cycles)
+{
+    uint32_t in_slot[SLOTS] = {0}, on_egress[MOST] = {0};
+    bool open[SESSIONS + 1] = {false};
+    uint64_t state = 3;
+
+    for (uint32_t added = 0, removed = 0; added < cycles || removed < added || !loaded(cycles);) {
+        uint32_t slot = chance(&state) % SLOTS, session = in_slot[slot], to = session % egresses;
+
+        if (session) {
+            CHECK(souppp_remove_session(datapath, slot) == 0);
+            drain(to, session);
+            in_slot[slot] = on_egress[to] = 0;
+            open[session] = false;
+            removed++;
+        } else if (added < cycles || !loaded(cycles)) {
+            session = 1 + chance(&state) % SESSIONS;
+            to = session % egresses;
+            if (open[session] || (to && on_egress[to]))
+                continue;
+            add(slot, session);
+            in_slot[slot] = session;
+            on_egress[to] = 1;
+            open[session] = true;
+            added++;
+        }
+        talk();
+    }
 }
 
 int main(int count, char **words)

@@ -69,4 +69,7 @@ def test_sessions_come_and_go_under_load_and_no_packet_goes_astray(sanitizer: st
         )
         assert done.returncode == 0, done.stderr
         up, down, control, strangers = map(int, done.stdout.split())
-        assert min(up, down, control, strangers) > CYCLES / 100, done.stdout  # on a busy machine the load is less
+        assert up > CYCLES
+        assert down > CYCLES / 10
+        assert control > CYCLES / 10
+        assert strangers > CYCLES / 10
