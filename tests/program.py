@@ -176,12 +176,13 @@ class Traces:
 
     def left(self) -> list[str]:
         """What is still there."""
-        alive = [f"process {pid}" for pid in self.processes if _alive(pid)]
+        running = [f"process {pid}" for pid in self.processes if alive(pid)]
         inside = [f"process {pid} in {ns}" for pid, ns in _process_namespaces().items() if ns in self.namespaces]
-        return alive + inside
+        return running + inside
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process is there, and not only waiting to be buried."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
