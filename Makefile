@@ -25,7 +25,7 @@ setup: packages $(installed) helper build/bcc-headers
 dev: setup test-packages $(installed)-dev
 
 test: dev
-	$(bin)/python -m pytest
+	$(bin)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup $(installed)-dev
 	$(bin)/ruff check
