@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 import signal
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -20,6 +21,8 @@ from rich.console import RenderableType
 from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.events import Event as TextualEvent
+from textual.events import Key, Paste
 from textual.screen import Screen
 
 from engine.api import EngineApi, Event, SessionView
@@ -27,6 +30,7 @@ from engine.settings import SessionSettings
 from souppp_tui import eventlines, masking, themes
 from souppp_tui.actions import BY_NAME, Action, clash, signs
 from souppp_tui.columns import COLUMNS
+from souppp_tui.keyboard import worked_off
 from souppp_tui.model import EventLog, Model
 from souppp_tui.options import ConsoleOptions
 from souppp_tui.paint import Span
@@ -72,6 +76,8 @@ class Console(App[None], inherit_bindings=False):
         self.message: Span | None = None
         self.shadow = Shadow()
         self._message_looks = 0
+        self._typed: deque[Key | Paste] = deque()
+        self._typing: asyncio.Task[None] | None = None
         for name in themes.NAMES:
             self.register_theme(themes.theme(name))
         poor = self.console.color_system in (None, "standard") and not self.is_web
@@ -95,6 +101,21 @@ class Console(App[None], inherit_bindings=False):
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 loop.add_signal_handler(number, self.exit)
+
+    async def on_event(self, event: TextualEvent) -> None:
+        """Keys and pasted text wait until those before them are worked off; all else goes its way."""
+        if not isinstance(event, Key | Paste) or event.is_forwarded:
+            await super().on_event(event)
+            return
+        self._typed.append(event)
+        if self._typing is None or self._typing.done():
+            self._typing = asyncio.create_task(self._hand_on())
+
+    async def _hand_on(self) -> None:
+        while self._typed and self._running:
+            way = list((self.focused or self.screen).ancestors_with_self)
+            await super().on_event(self._typed.popleft())
+            await worked_off(self, way)
 
     def on_resize(self) -> None:
         """A terminal that changes its size may show anything."""

@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from textual.events import Key
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from souppp_tui.app import Console
@@ -46,6 +48,14 @@ class Stage:
         """Press keys and wait until they are worked off."""
         await self.pilot.press(*keys)
         await self.pilot.pause()
+
+    async def type_ahead(self, *keys: str) -> None:
+        """Press keys that arrive all at once, as over a slow line, and wait until they are worked off."""
+        for key in keys:
+            name = _character_to_key(key) if len(key) == 1 else key
+            self.app.post_message(Key(name, key if len(key) == 1 else None))
+        for _ in keys:
+            await self.pilot.pause()
 
     def text(self) -> str:
         """The screen as text."""

@@ -1,0 +1,40 @@
+"""One key after the other, however fast they come.
+
+Textual hands each key to what has the focus, and what a key opens gets the focus only when it stands. Where many keys
+arrive at once, as over a slow line, those behind `/`, `:` or tab would go to the wrong place: a password into the name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from textual.app import App, ScreenStackError
+from textual.message_pump import MessagePump
+
+PATIENCE = 1.0
+"""Seconds after which the next key is let through in any case."""
+
+
+async def worked_off(app: App[Any], pumps: Iterable[MessagePump]) -> None:
+    """Wait until a key has gone its way up through `pumps`, and what it opened stands."""
+    for pump in pumps:
+        await _emptied(pump)
+    with suppress(ScreenStackError):  # none is left when it was the key to quit
+        await _emptied(app.screen)
+        for widget in app.screen.walk_children():
+            await _emptied(widget)
+    await _emptied(app)
+
+
+async def _emptied(pump: MessagePump) -> None:
+    """Wait until a pump has worked off the messages it has now, or has ended."""
+    done = asyncio.Event()
+    if not pump.call_later(done.set):
+        return
+    end = asyncio.get_running_loop().time() + PATIENCE
+    while pump.is_running and not done.is_set() and asyncio.get_running_loop().time() < end:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), 0.02)

@@ -1,0 +1,44 @@
+"""Keys that arrive all at once, as over a slow line or from a quick hand, do what they would do one by one."""
+
+from __future__ import annotations
+
+from engine.settings import SessionSettings
+from souppp_tui.screens.confirm import Confirm
+from souppp_tui.screens.sessions import SessionsPage
+from tests.console.conftest import Start
+
+
+async def test_a_form_is_filled_line_by_line(start: Start) -> None:
+    """A password that lands in the line before is shown."""
+    async with start(3) as stage:
+        await stage.type_ahead("a", *"new", "tab", *"bob", "enter", *"secret", "down", *"isp", "up", *"s", "ctrl+s")
+        name, settings = stage.last
+        assert name == "add"
+        assert isinstance(settings, SessionSettings)
+        assert (settings.name, settings.user, settings.password) == ("new", "bob", "secrets")
+        assert settings.service == "isp"
+
+
+async def test_a_filter_is_typed_not_done(start: Start) -> None:
+    async with start(5, up=False) as stage:
+        await stage.type_ahead("slash", *"home-0004", "enter", "d")
+        assert "filter: home-0004" in stage.text()
+        assert stage.engine.commands == [("dial", [3])]
+        await stage.type_ahead("escape", "slash", *"dc", "escape", "G", "d")
+        assert "5 sessions" in stage.text()
+        assert stage.engine.commands == [("dial", [3]), ("dial", [4])]
+
+
+async def test_a_command_is_typed_not_done(start: Start) -> None:
+    async with start(5) as stage:
+        await stage.type_ahead("colon", *"theme light", "enter", "colon", *"hang", "enter")
+        assert stage.app.theme == "light"
+        assert isinstance(stage.app.screen, Confirm)
+        assert stage.engine.commands == []
+
+
+async def test_an_answer_is_to_the_question(start: Start) -> None:
+    async with start(5) as stage:
+        await stage.type_ahead("h", "y", "j", "r", "n", "e", "escape", "question_mark", "escape", "asterisk", "h", "y")
+        assert stage.engine.commands == [("hang_up", [0]), ("hang_up", [0, 1, 2, 3, 4])]
+        assert isinstance(stage.app.screen, SessionsPage)
