@@ -37,6 +37,10 @@ Place = tuple[bytes, bytes, tuple[int, ...], int]
 """Own MAC, concentrator's MAC, VLAN ids, session id: what a session frame is matched by."""
 
 
+def _place(outer: EthernetFrame, packet: PppoePacket) -> Place:
+    return outer.dst, outer.src, ethernet.vlan_ids(outer.vlans), packet.session_id
+
+
 _HOST_UNIQ = pppoe.encode_tags([Tag(TagType.HOST_UNIQ, bytes(KEY_SIZE + ROUND_SIZE))])[: -(KEY_SIZE + ROUND_SIZE)]
 """How the tag begins in every answer to one of ours: type and length."""
 
@@ -199,6 +203,9 @@ class Fleet:
             self.counters[f"discarded: {error}"] += 1
             return
         self._after(number, member, now)
+        if packet.code == Code.PADS and self._by_place.get(_place(outer, packet), number) != number:
+            # An old PADS once more: its session is another member's by now, who is not to lose it to a PADT.
+            member.session.take_back(outer.src, packet.session_id)
 
     def _addressee(self, outer: EthernetFrame, packet: PppoePacket) -> int | None:
         """A frame in a session, or its PADT, goes by the four keys; an answer in discovery by its Host-Uniq."""
@@ -207,7 +214,7 @@ class Fleet:
             return self._by_host_uniq(packet.payload)
         padt = discovery and packet.code == Code.PADT
         if padt or outer.ethertype == ETH_PPPOE_SESSION:
-            place = outer.dst, outer.src, ethernet.vlan_ids(outer.vlans), packet.session_id
+            place = _place(outer, packet)
             return self._by_place.get(place, self._parting.get(place) if padt else None)
         return None
 

@@ -241,10 +241,14 @@ class Session:
     def lose(self, now: float, end: End) -> None:
         """The concentrator has no such session any more: end at once, without another frame of this session."""
         if self._link is not None and self.keys is not None:
-            self._take_back(self.keys.peer_mac, self.keys.session_id)
+            self.take_back(self.keys.peer_mac, self.keys.session_id)
             self.keys = None
             self._link.stop(now, end)
             self._settle(now)
+
+    def take_back(self, peer_mac: bytes, session_id: int) -> None:
+        """A session is over at its concentrator, or another one's by now: what hasn't gone out of it yet stays here."""
+        self._out = [frame for frame in self._out if _session_of(frame) != (peer_mac, session_id)]
 
     def receive_frame(self, frame: bytes, now: float) -> None:
         """Handle one Ethernet frame; what is malformed or not for this session is counted and otherwise ignored."""
@@ -375,15 +379,11 @@ class Session:
         """The session is over: not one more frame goes out, not even a Terminate-Ack (RFC 2516 section 5.5)."""
         if not self._matches(outer, packet):
             self.counters["discarded: PADT of another session"] += 1
-            self._take_back(outer.src, packet.session_id)
+            self.take_back(outer.src, packet.session_id)
             return
         text = pppoe.error_text(pppoe.decode_tags(packet.payload))
         self._record(SeenFrame(now, False, frame))
         self.lose(now, dismissal(text, self.state is SessionState.AUTHENTICATING))
-
-    def _take_back(self, peer_mac: bytes, session_id: int) -> None:
-        """A session is over at its concentrator: what hasn't gone out of it yet stays here."""
-        self._out = [frame for frame in self._out if _session_of(frame) != (peer_mac, session_id)]
 
     def _give_back(self, outer: EthernetFrame, packet: PppoePacket) -> None:
         """A session opened for a PADR of ours that we didn't take, or don't want any more, would stay as a ghost."""

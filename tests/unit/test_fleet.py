@@ -317,6 +317,26 @@ def test_a_session_number_given_to_another_session_ends_the_former_one_without_a
     assert not any(packet.code == Code.PADT for packet in packets)
 
 
+def test_an_old_pads_once_more_does_not_give_back_a_session_that_is_another_ones_by_now() -> None:
+    """One MAC address for both, and a concentrator that gives out the number anew: four keys that are the same."""
+    field = Field(2, macs=1)
+    sent: list[bytes] = []
+    field.segment.on_sent = sent.append
+    field.fleet.dial(0, field.now)
+    field.run(5)
+    requests = [pppoe.decode(ethernet.decode(frame).payload) for frame in sent]
+    tags = next(packet.payload for packet in requests if packet.code == Code.PADR)
+    field.fleet.hang_up(0, field.now)
+    field.run(5)
+    field.acs[0].restart()
+    field.fleet.dial(1, field.now)
+    field.run(5)
+    assert field.sid(1) == 1
+    field.inject(AC1, own_mac(0), PppoePacket(Code.PADS, 1, tags))
+    assert field.fleet.frames_to_send(field.now) == []
+    assert field.fleet.members[1].session.state is UP
+
+
 # What crosses
 
 
