@@ -50,6 +50,8 @@ class Ipv6cpOptions:
         self._rejected = False
         self._own: bytes | None = None
         self._peer: bytes | None = None
+        self._suggested = b""
+        """What our last Nak wants the peer to use."""
 
     def agreed(self) -> Ipv6Agreed | None:
         """What was settled; None without an identifier of our own."""
@@ -72,7 +74,8 @@ class Ipv6cpOptions:
         if not any(option.value) and not any(self._wish):
             return Verdict.REJECT, option
         if len(option.value) != 8 or not any(option.value) or option.value == self._wish:
-            return Verdict.NAK, Option(option.type, self._new_identifier())
+            self._suggested = self._new_identifier()
+            return Verdict.NAK, Option(option.type, self._suggested)
         return Verdict.ACK, option
 
     def missing(self, options: Sequence[Option]) -> list[Option]:
@@ -91,10 +94,10 @@ class Ipv6cpOptions:
         self._facts.note("IPv6 identifier", "agreed", identifier_text(self._own))
 
     def naked(self, options: Sequence[Option]) -> None:
-        """Take the suggestion, unless it is zero or the peer's own."""
+        """Take the suggestion, unless it is zero, or the peer's own, or ours to the peer (RFC 5072 section 4.1)."""
         for option in options:
             if option.type == Ipv6cpOption.INTERFACE_IDENTIFIER and len(option.value) == 8:
-                usable = any(option.value) and option.value != self._peer
+                usable = any(option.value) and option.value not in (self._peer, self._suggested)
                 self._wish = option.value if usable else self._new_identifier()
 
     def rejected(self, options: Sequence[Option]) -> None:

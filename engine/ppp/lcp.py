@@ -109,6 +109,8 @@ class LcpOptions:
         """The last authentication protocol that the peer wanted and we wouldn't do."""
         self.looped_back = 0
         """How often in a row the peer's magic number was our own: more than once means we hear ourselves."""
+        self._suggestions = 0
+        """Naks of the peer's authentication protocol: each suggests the next of those we allow."""
         self._rejected: set[int] = set()
 
     def request(self) -> list[Option]:
@@ -159,7 +161,9 @@ class LcpOptions:
         if any(option.value == AUTH_VALUES[method] for method in allowed):
             return Verdict.ACK, option
         self.refused_auth = auth_name(option.value)
-        return Verdict.NAK, Option(LcpOption.AUTHENTICATION, AUTH_VALUES[allowed[0]])
+        suggested = allowed[self._suggestions % len(allowed)]
+        self._suggestions += 1
+        return Verdict.NAK, Option(LcpOption.AUTHENTICATION, AUTH_VALUES[suggested])
 
     def missing(self, options: Sequence[Option]) -> list[Option]:
         """Nothing: every LCP option has a default."""

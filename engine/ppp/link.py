@@ -386,8 +386,9 @@ class Link:
                 self._loop_noticed = True
                 self._events.append(Notice("An Echo-Request carries our own magic number: the line is looped back."))
             raise Discard("looped back")
-        reply = ControlPacket(Code.ECHO_REPLY, packet.identifier, self._options.magic + packet.data[4:])
-        self._emit(Protocol.LCP, reply)
+        data = self._options.magic + packet.data[4:]
+        room = self._options.peer_mru - ECHO_HEADER
+        self._emit(Protocol.LCP, ControlPacket(Code.ECHO_REPLY, packet.identifier, data[:room]))
 
     def _echo_reply(self, packet: ControlPacket, now: float) -> None:
         if self._lcp.state is not State.OPENED:

@@ -245,6 +245,19 @@ def test_a_method_that_is_not_allowed_gets_a_nak_with_one_that_is(
     assert control.decode_options(nak.data) == (Option(LcpOption.AUTHENTICATION, suggested),)
 
 
+def test_a_method_that_is_asked_for_again_gets_a_nak_with_the_next_one_that_is_allowed() -> None:
+    """A concentrator may know none but the last of them, and take nothing but what a Nak suggests."""
+    peer = Peer()
+    peer.open_pppoe()
+    suggested = []
+    for number in range(4):
+        peer.heard()
+        peer.request(Protocol.LCP, Option(LcpOption.AUTHENTICATION, EAP), identifier=number)
+        (nak,) = peer.heard_of(Protocol.LCP)
+        suggested += [option.value for option in control.decode_options(nak.data)]
+    assert suggested == [MSCHAPV2, CHAP, PAP, MSCHAPV2]
+
+
 def test_a_concentrator_that_insists_is_left_with_a_reason() -> None:
     peer = Peer(replace(SETTINGS, auth=(AuthMethod.CHAP,)))
     peer.open_pppoe()

@@ -222,6 +222,19 @@ def test_ipv6cp_takes_a_suggested_identifier_but_never_zero() -> None:
     assert ipv6_wish(peer) not in (bytes(8), b"suggests")
 
 
+def test_ipv6cp_a_suggestion_that_is_our_own_to_the_peer_is_not_taken() -> None:
+    """Both would have the same identifier once more (RFC 5072 section 4.1)."""
+    peer = Peer(WITH_IPV6)
+    peer.open_network()
+    ours = ipv6_wish(peer)
+    peer.heard()
+    peer.request(IPV6CP, Option(Ipv6cpOption.INTERFACE_IDENTIFIER, ours))
+    (nak,) = peer.heard_of(IPV6CP)
+    (suggested,) = control.decode_options(nak.data)
+    peer.answer(IPV6CP, Code.CONFIGURE_NAK, suggested)
+    assert ipv6_wish(peer) not in (bytes(8), ours, suggested.value)
+
+
 def test_ipv6cp_sessions_have_different_identifiers() -> None:
     wishes = set()
     for seed in range(20):

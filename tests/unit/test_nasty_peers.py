@@ -417,6 +417,17 @@ def test_a_renegotiation_with_a_method_that_is_not_allowed_says_so() -> None:
     assert [end.kind for end in peer.ends] == [EndKind.AUTH_METHOD]
 
 
+def test_an_echo_reply_is_cut_to_what_the_peer_takes() -> None:
+    """RFC 1661 section 6.1: its MRU holds for a reply to a longer request, too."""
+    peer = Peer()
+    peer.open_lcp(mru=200)
+    peer.heard()
+    peer.lcp(Code.ECHO_REQUEST, 1, MAGIC + bytes(range(256)) * 4)
+    (heard,) = peer.heard()
+    assert len(heard.information) == 200
+    assert heard.control.data[4:] == bytes(range(192))
+
+
 @pytest.mark.parametrize("stage", ["Req-Sent", "Ack-Rcvd", "Ack-Sent", "authenticating", "addressing", "up", "closing"])
 @pytest.mark.parametrize("code", [0, 12, 13, 14, 255])
 def test_identification_time_remaining_and_unknown_codes_change_nothing(stage: str, code: int) -> None:
