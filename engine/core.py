@@ -31,6 +31,7 @@ from engine.macs import own_mac
 from engine.narrate import tell
 from engine.options import EngineError, EngineOptions
 from engine.pcapng import CaptureError
+from engine.plural import plural
 from engine.port import Port
 from engine.ppp.link import Ipv4Opened
 from engine.roster import MAX_SESSIONS, Roster
@@ -223,7 +224,7 @@ class Core:
             member.session.reconfigure(settings, self._own_mac(settings))
             port.expect(settings.datapath)
         self._loop.add_reader(port.datapath.control_fd, self.guarded, self._control_frames)
-        how = f"{port.mode} mode, {'zero-copy' if port.datapath.zero_copy else 'copy'}, {card.queues} queues"
+        how = f"{port.mode} mode, {'zero-copy' if port.datapath.zero_copy else 'copy'}, {plural(card.queues, 'queue')}"
         self.tell(Severity.INFO, "card-ready", f"{self._ifname} is ready: {how}.")
         if port.notice:
             self.tell(Severity.WARNING, "card-notice", port.notice)
@@ -260,7 +261,7 @@ class Core:
         usable = card.up and card.carrier
         was_usable = self.card is not None and self.card.up
         if self._port is not None and _identity(card) != _identity(self._port.card):
-            what = f"it now has {card.queues} queues and the address {format_mac(card.mac)}"
+            what = f"it now has {plural(card.queues, 'queue')} and the address {format_mac(card.mac)}"
             self._lose_card(f"{self._ifname} has changed: {what}.", now)
             self._detach()
             was_usable = False
@@ -500,8 +501,9 @@ class Core:
         if self._journal is not None and ghosts:
             self._send([padt_frame(keys) for keys in ghosts])
             self._journal_step(self._journal.closed, ghosts)
-            sessions = "one session" if len(ghosts) == 1 else f"{len(ghosts)} sessions"
-            self.tell(Severity.WARNING, "ghosts", f"Ended {sessions} that an earlier run had left open.")
+            self.tell(
+                Severity.WARNING, "ghosts", f"Ended {plural(len(ghosts), 'session')} that an earlier run had left open."
+            )
 
     def capture(self, numbers: Iterable[int], path: str | None) -> None:
         """Write these sessions' control frames to a new file, or stop with None."""
@@ -514,7 +516,7 @@ class Core:
             return
         try:
             self._captures.start(sessions, Path(path))
-            self.tell(Severity.INFO, "capture", f"Control frames of {len(sessions)} sessions go to {path}.")
+            self.tell(Severity.INFO, "capture", f"Control frames of {plural(len(sessions), 'session')} go to {path}.")
         except CaptureError as error:
             self.tell(Severity.ERROR, "capture", str(error))
 
@@ -547,7 +549,9 @@ class Core:
         needed = [need for _, m in self.fleet if (need := _mtu_needed(m.session.settings)) > mtu]
         if needed:
             remedy = f"`ip link set {self._ifname} mtu {max(needed)}`"
-            text += f" That is too small for {len(needed)} sessions, whose largest packets are lost: {remedy}."
+            text += (
+                f" That is too small for {plural(len(needed), 'session')}, whose largest packets are lost: {remedy}."
+            )
         self.tell(Severity.WARNING if needed else Severity.INFO, "card-mtu", text)
 
     # What others see

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from engine.api import Event, Severity
+from engine.plural import plural
 from souppp_tui import eventlines, words
 from souppp_tui.actions import Action, bindings
 from souppp_tui.paint import Span, rule
@@ -160,7 +161,7 @@ class EventsPage(ListPage):
         except OSError as error:
             self.console_app.say(f"Cannot write {path}: {error.strerror}.", "failed")
         else:
-            self.console_app.say(f"Wrote {words.plural(len(self._events), 'event')} to {path}.")
+            self.console_app.say(f"Wrote {plural(len(self._events), 'event')} to {path}.")
 
     def do_copy(self) -> None:
         """Copy the event."""

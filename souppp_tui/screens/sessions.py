@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
+from engine.plural import plural
 from souppp_tui import eventlines, words
 from souppp_tui.actions import Action, bindings
 from souppp_tui.columns import COLUMNS, GAP, USUAL, Place, cells, layout
@@ -112,7 +113,7 @@ class SessionsPage(Page):
                 (f" {words.count(len(model.shown))} of {words.count(len(model.views))}", "text"),
             ]
         else:
-            left = [(words.plural(len(model.shown), "session"), "dim")]
+            left = [(plural(len(model.shown), "session"), "dim")]
         right: list[Span] = []
         if model.marks:
             hidden = sum(1 for session in model.marks if session not in model.position)

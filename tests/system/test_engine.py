@@ -196,6 +196,7 @@ def test_capture_holds_both_directions_and_opens_in_tcpdump(tmp_path: Path) -> N
         two = view(engine, "two")
         engine.capture([two.id], str(only_two))
         until(lambda: view(engine, "two").capturing and only_two.exists(), "the capture")
+        assert events(engine, "capture")[-1].text == f"Control frames of 1 session go to {only_two}."
         engine.redial([two.id])
         until(lambda: view(engine, "two").session_id not in (None, two.session_id), "another session")
         wait_up(engine)
