@@ -400,6 +400,7 @@ def _read_sessions(
     sessions: list[SessionSettings] = []
     taken: dict[tuple[str, str], Node] = {}
     for entry in entries.value:
+        before = len(problems)
         try:
             for session in read_entry(entry, defaults, base, problems):
                 _take("name", session.name, entry, taken)
@@ -407,9 +408,18 @@ def _read_sessions(
                 sessions.append(session)
                 if len(sessions) > MAX_SESSIONS:
                     raise Problem(entry, f"there are more than {MAX_SESSIONS} sessions")
+            if len(problems) > before:
+                _take_unread(entry, taken)
         except Problem as problem:
             problems.append(problem)
     return tuple(sessions)
+
+
+def _take_unread(entry: Node, taken: dict[tuple[str, str], Node]) -> None:
+    """The same for an entry with mistakes, so that a name taken twice is told together with them."""
+    for key, node in nodes_of(entry).items():
+        if key in ("name", "device") and isinstance(node, ScalarNode) and node.value and not _NUMBER.search(node.value):
+            _take(key, node.value, entry, taken)
 
 
 def _take(key: str, value: str | None, entry: Node, taken: dict[tuple[str, str], Node]) -> None:

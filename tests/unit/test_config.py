@@ -168,6 +168,7 @@ def test_every_field_can_be_set() -> None:
         ("sessions: []\nsesions: []", "2:1: unknown key sesions; did you mean sessions?"),
         ("sessions: [{name: a, mru: 1400, mru: 1400}]", "1:33: mru is set twice"),
         ("sessions:\n- {name: a}\n- {name: a}", "3:10: name: a is already taken, on line 2"),
+        ("sessions:\n- {name: a, mru: x}\n- {name: a, mru: y}", "3:10: name: a is already taken, on line 2"),
         ("sessions: [{name: a, device: x}, {name: b, device: x}]", "1:52: device: x is already taken, on line 1"),
         ("sessions: [{name: '{n}', count: 2}, {name: '2'}]", '1:44: name: "2" is already taken, on line 1'),
         ("sessions: [{name: a, count: 2}]", "1:19: name: needs a number to differ by"),
