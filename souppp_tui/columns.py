@@ -126,7 +126,7 @@ COLUMNS: dict[str, Column] = {
         _rate("txp", "▲ pkt", "tx_packets", "packets sent per second"),
         _plain("user", "USER", 16, lambda v: v.user, grow=8, help="the user name"),
         _plain("service", "SERVICE", 10, lambda v: v.service, help="the Service-Name asked for"),
-        _plain("device", "DEVICE", 10, lambda v: v.device, grow=5, help="the TUN device"),
+        _plain("device", "DEVICE", 10, lambda v: v.device, grow=5, help="the network device"),
         _plain("peer", "PEER", 15, lambda v: v.ipv4_peer, help="the far end's IPv4 address"),
         _plain("dns", "DNS", 15, lambda v: " ".join(v.dns), grow=16, help="the name servers"),
         _plain("ipv6", "IPv6", 25, lambda v: v.ipv6, help="the link-local IPv6 address"),

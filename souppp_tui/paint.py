@@ -49,9 +49,10 @@ def _append(segments: list[Segment], text: str, style: Style) -> None:
 def _cut(line: Strip, width: int, style: Style) -> Strip:
     if width <= 0:
         return Strip([], 0)
-    rest = line.crop(width - 1).text
+    if not line.crop(width).text.strip():
+        return line.crop(0, width)
     kept = [*line.crop(0, width - 1)]
-    _append(kept, "…" if rest.strip() else " ", style)
+    _append(kept, "…", style)
     return Strip(kept, width)
 
 

@@ -34,7 +34,7 @@ class ColumnChooser(ModalScreen[tuple[str, ...] | None]):
         self.list.border_subtitle = "space show · J K move · enter done · esc as before"
         yield self.list
 
-    def on_mount(self) -> None:
+    def on_resize(self) -> None:
         """As high as need be."""
         self.list.styles.height = min(len(self._order) + 2, self.app.size.height - 2)
         self.call_after_refresh(self._sync)

@@ -8,7 +8,7 @@ from textual.screen import ModalScreen
 
 from souppp_tui.paint import Span, width_of
 from souppp_tui.widgets.lines import Lines
-from souppp_tui.words import count
+from souppp_tui.words import count, wrap
 
 MANY = 20
 """More sessions than this and a `y` is not enough."""
@@ -34,26 +34,27 @@ class Confirm(ModalScreen[bool]):
         """One box."""
         yield self.box
 
-    def on_mount(self) -> None:
+    def on_resize(self) -> None:
         """Ask."""
         self._show()
 
-    def _lines(self) -> list[list[Span]]:
-        lines: list[list[Span]] = [[(self._question, "strong")]]
-        lines += [[(fact, "text")] for fact in self._facts]
+    def _lines(self, room: int) -> list[list[Span]]:
+        lines: list[list[Span]] = [[(line, "strong")] for line in wrap(self._question, room)]
+        lines += [[(line, "text")] for fact in self._facts for line in wrap(fact, room)]
         lines.append([])
         if self._number:
-            lines.append(
-                [(f"Type {self._number} and press enter to {self._yes}:  ", "text"), (self.typed + "▁", "key")]
-            )
+            digits = len(str(self._number))
+            *prompt, last = wrap(f"Type {self._number} and press enter to {self._yes}:", room - digits - 3)
+            lines += [[(line, "text")] for line in prompt]
+            lines.append([(f"{last}  ", "text"), (self.typed + "▁", "key")])
             lines.append([("esc", "key"), (" no", "dim")])
         else:
             lines.append([("y", "key"), (f" {self._yes}    ", "dim"), ("n  esc  enter", "key"), (" no", "dim")])
         return lines
 
     def _show(self) -> None:
-        lines = self._lines()
-        room = max(10, self.app.size.width - 10)
+        room = max(10, self.app.size.width - 8)
+        lines = self._lines(room)
         width = min(room, max(width_of(line) for line in lines) + len(str(self._number)))
         self.box.styles.width, self.box.styles.height = width + 8, len(lines) + 4
         self.box.show(lines)

@@ -222,11 +222,13 @@ class DetailsPage(ListPage):
             return
         from souppp_tui.screens.fields import Fields
 
-        self.app.push_screen(Fields("Copy which line?", usage, choose=True), self._copied)
+        shown = [(name, self.console_app.mask_text(line, self.session)) for name, line in usage]
 
-    def _copied(self, text: str | None) -> None:
-        if text:
-            self.copy(text)
+        def chosen(place: int | None) -> None:
+            if place is not None:
+                self.copy(usage[place][1])
+
+        self.app.push_screen(Fields("Copy which line?", shown, choose=True), chosen)
 
 
 def table(rows: Sequence[tuple[str, str | None]], right: bool = False) -> list[Line]:

@@ -12,8 +12,8 @@ from souppp_tui.widgets.lines import Row, Rows
 from souppp_tui.words import clean, fit
 
 
-class Fields(ModalScreen[str | None]):
-    """Ends with the value chosen, or None."""
+class Fields(ModalScreen[int | None]):
+    """Ends with the place of the line chosen, or None."""
 
     DEFAULT_CSS = """
     Fields { align: center middle; background: $background 60%; }
@@ -31,7 +31,7 @@ class Fields(ModalScreen[str | None]):
         """One box."""
         yield self.list
 
-    def on_mount(self) -> None:
+    def on_resize(self) -> None:
         """As high as need be."""
         self.list.styles.height = min(len(self._fields) + 4, max(6, self.app.size.height - 4))
         self.call_after_refresh(self._sync)
@@ -57,6 +57,6 @@ class Fields(ModalScreen[str | None]):
             self._cursor = max(0, min(self._cursor + steps[event.key], len(self._fields) - 1))
             self._sync()
         elif event.key == "enter" and self._choose and self._fields:
-            self.dismiss(self._fields[self._cursor][1])
+            self.dismiss(self._cursor)
         else:
             self.dismiss(None)

@@ -44,19 +44,24 @@ class Help(ModalScreen[None]):
     def on_mount(self) -> None:
         """Write it."""
         self.lines = self._write()
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        """As high as need be."""
         self.list.styles.height = min(len(self.lines) + 2, max(5, self.app.size.height - 2))
         self.call_after_refresh(self.list.sync, len(self.lines))
 
     def _write(self) -> list[list[Span]]:
         app = self._page.console_app
         lines: list[list[Span]] = []
+        wide = 2 + max(12, *(len(app.keys_of(action)) for action in on_page(self._page.PAGE)))
         for group, title in GROUPS.items():
             actions = [a for a in on_page(self._page.PAGE) if a.group == group and app.keys_of(a)]
             if actions:
                 lines += [[], [(title, "accent")]] if lines else [[(title, "accent")]]
             for action in actions:
                 why = self._page.why_not(action) if action.changes else ""
-                lines.append([(fit(app.keys_of(action), 14), "key"), (action.help, "dim" if why else "text")])
+                lines.append([(fit(app.keys_of(action), wide), "key"), (action.help, "dim" if why else "text")])
         if self._page.PAGE == "sessions":
             lines += [[], [("Filter", "accent")]]
             lines += [[(fit(what, 18), "key"), (means, "text")] for what, means in FILTER_HELP]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import BindingType
 from textual.screen import Screen
 
-from engine.api import SessionState, SessionView
+from engine.api import SessionState
 from engine.plural import plural
 from souppp_tui import words
 from souppp_tui.actions import BY_NAME, Action, on_page
@@ -119,16 +119,19 @@ def _hang_up(page: Page) -> str:
         return "There is no session here."
     if any(view.state in LIVE or view.retry_at is not None for view in targets):
         return ""
-    return f"Nothing to hang up: {_it(targets)} down."
+    return f"Nothing to hang up: {_it(page)} down."
 
 
-def _it(targets: Sequence[SessionView]) -> str:
-    return f"{targets[0].name} is" if len(targets) == 1 else f"all {words.count(len(targets))} sessions are"
+def _it(page: Page) -> str:
+    targets = page.targets()
+    if len(targets) == 1:
+        return f"{page.console_app.mask(targets[0]).name} is"
+    return f"all {words.count(len(targets))} sessions are"
 
 
 def _dial(page: Page) -> str:
     targets = page.targets()
-    return _none(page, _REST, f"Nothing to dial: {_it(targets)} not down." if targets else "")
+    return _none(page, _REST, f"Nothing to dial: {_it(page)} not down." if targets else "")
 
 
 _WHY_NOT: dict[str, Callable[[Page], str]] = {

@@ -94,6 +94,9 @@ class Palette(ModalScreen[Command | None]):
     def on_mount(self) -> None:
         """Show everything first."""
         self.input.focus()
+
+    def on_resize(self) -> None:
+        """As high as there is room."""
         self.list.styles.height = max(3, min(18, self.app.size.height - 8))
         self.call_after_refresh(self._sync)
 
@@ -111,7 +114,7 @@ class Palette(ModalScreen[Command | None]):
         return [
             mark,
             (fit(command.name, 20), name),
-            (fit(command.keys, 12), "key"),
+            (fit(command.keys.partition(" ")[0], 12), "key"),
             (text, role),
         ], "cursor" if here else ""
 

@@ -119,10 +119,10 @@ class SessionsPage(Page):
             hidden = sum(1 for session in model.marks if session not in model.position)
             text = f"{words.count(len(model.marks))} marked" + (f" ({words.count(hidden)} not shown)" if hidden else "")
             right.append((text, "marked"))
-        if model.sort:
+        if model.sort or model.reverse:
             right.append(
                 (
-                    ("  " if right else "") + f"sort: {model.sort}",
+                    ("  " if right else "") + f"sort: {model.sort or 'configuration'}",
                     "dim",
                 )
             )

@@ -297,6 +297,49 @@ async def test_sort_and_reverse(start: Start) -> None:
         assert "▸ ● home-0030" in stage.text()
 
 
+async def test_the_order_of_the_configuration_turned_round_is_said(start: Start) -> None:
+    async with start(3) as stage:
+        assert "sort:" not in stage.text()
+        await stage.press("S")
+        assert "sort: configuration ▼" in stage.text()
+
+
+async def test_boxes_follow_the_size_of_the_terminal(start: Start) -> None:
+    """What is opened in a small window can be read in a large one, and the other way round."""
+    async with start(30) as stage:
+        for keys, word in (
+            (("h",), "Hang up home-0001?"),
+            (("asterisk", "h", "3"), "hang up:  3"),
+            (("question_mark",), "esc closes"),
+            (("colon",), "hang up"),
+            (("o",), "PREFIX"),
+            (("enter", "y"), "ip route"),
+        ):
+            for small, large in (((26, 9), (100, 40)), ((100, 40), (26, 9))):
+                await stage.pilot.resize_terminal(*small)
+                await stage.press(*keys)
+                before = stage.text()
+                await stage.pilot.resize_terminal(*large)
+                await stage.pilot.pause()
+                after = stage.text()
+                await stage.press("escape", "escape", "escape")
+                await stage.press(*keys)
+                assert after == stage.text(), before
+                await stage.press("escape", "escape", "escape")
+            await stage.pilot.resize_terminal(100, 40)
+            await stage.press(*keys)
+            assert word in stage.text()
+            await stage.press("escape", "escape", "escape")
+
+
+async def test_a_question_is_read_in_full_in_a_narrow_terminal(start: Start) -> None:
+    async with start(30, size=(36, 20)) as stage:
+        await stage.press("asterisk", "h", "3", "0")
+        text = " ".join(re.sub("[│▸●✓]", " ", stage.text()).split())
+        for part in ("Hang up 30 sessions,", "such as home-0001?", "Type 30 and press", "to hang up: 30▁"):
+            assert part in text
+
+
 async def test_columns_are_chosen_and_ordered(start: Start) -> None:
     async with start(3) as stage:
         await stage.press("o", "j", "space", "j", "j", "K", "enter")
@@ -347,6 +390,8 @@ async def test_copy_a_line(start: Start, monkeypatch: pytest.MonkeyPatch) -> Non
     async with start(5) as stage:
         await stage.press("y", "enter", "y", "j", "enter")
         assert copied == ["100.64.0.0", "curl --interface soup0 http://example.net/"]
+        await stage.press("x", "y", "enter")
+        assert copied[2:] == ["100.64.0.0"], "what is hidden on the screen is copied as it is"
 
 
 # -- events, card, help, palette
@@ -536,7 +581,7 @@ async def test_mask_hides_names_and_addresses_everywhere(start: Start) -> None:
         stage.engine.emit("user1@example.net of home-0001 got 100.64.0.0.", session=0)
         await stage.tick(4)
         await stage.press("x")
-        for keys in ((), ("enter",), ("escape", "e"), ("escape", "h")):
+        for keys in ((), ("enter",), ("y",), ("escape", "escape", "e"), ("escape", "h"), ("escape", "d")):
             await stage.press(*keys)
             for secret in ("home-0001", "user1", "100.64", "02:00:00:00", "2001:db8"):
                 assert secret not in stage.text(), keys

@@ -9,6 +9,8 @@ from rich.cells import cell_len
 
 from engine.api import SessionState, SessionView
 from souppp_tui import words
+from souppp_tui.paint import strip
+from souppp_tui.themes import palette
 
 
 @pytest.mark.parametrize(
@@ -90,3 +92,11 @@ def test_fit_is_exact(text: str, width: int, right: bool) -> None:
 )
 def test_mask(text: str, masked: str) -> None:
     assert words.mask_addresses(text) == masked
+
+
+def test_a_line_is_cut_only_where_words_are_lost() -> None:
+    def drawn(text: str) -> str:
+        return strip([(text, "text")], 4, palette("dark")).text
+
+    assert [drawn(text) for text in ("quit", "quit  ", "it", "漢字  ")] == ["quit", "quit", "it  ", "漢字"]
+    assert drawn("quits") == "qui…"
