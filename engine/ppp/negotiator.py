@@ -361,7 +361,8 @@ class Negotiator:
             case Action.IRC:
                 closing = self.state in (State.CLOSING, State.STOPPING)
                 self._restart_count = self.timing.max_terminate if closing else self.timing.max_configure
-                self._sent_in_row = 0
+                if event is not Event.RCA:  # a peer that acknowledges and asks for nothing would be asked ever so fast
+                    self._sent_in_row = 0
             case Action.ZRC:
                 self._restart_count = 0
                 self.deadline = now + self.timing.restart

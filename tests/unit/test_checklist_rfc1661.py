@@ -518,6 +518,23 @@ def test_14_the_first_restart_is_short_and_grows_to_the_rfcs_three_seconds() -> 
     assert [end.kind for end in peer.ends] == [EndKind.NO_ANSWER]
 
 
+def test_14_the_timer_grows_also_towards_a_peer_that_acknowledges_and_asks_for_nothing() -> None:
+    """As a concentrator does that waits for its own back end before it asks."""
+    peer = Peer()
+    peer.session._timing = Timing()
+    peer.open_pppoe()
+    times = []
+    while peer.now < 120:
+        times += [heard.at for heard in peer.heard() if heard.in_session]
+        peer.answer(LCP, Code.CONFIGURE_ACK)
+        due = peer.session.next_timer()
+        assert due is not None
+        peer.sleep(due - peer.now)
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert gaps[:7] == pytest.approx([0.25, 0.5, 1.0, 2.0, 3.0, 3.0, 3.0])
+    assert peer.session.state is SessionState.NEGOTIATING
+
+
 def test_a_duplicated_frame_of_the_set_up_does_no_harm() -> None:
     """Every frame of the concentrator comes twice."""
     peer = Peer()
