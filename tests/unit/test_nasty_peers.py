@@ -417,6 +417,18 @@ def test_a_renegotiation_with_a_method_that_is_not_allowed_says_so() -> None:
     assert [end.kind for end in peer.ends] == [EndKind.AUTH_METHOD]
 
 
+def test_a_concentrator_that_rejects_echo_requests_is_alive() -> None:
+    peer = Peer()
+    peer.up()
+    for number in range(20):
+        peer.sleep(10)
+        for echo in peer.heard_of(LCP, Code.ECHO_REQUEST):
+            peer.lcp(Code.CODE_REJECT, number, control.encode(echo))
+    assert peer.session.state is SessionState.UP
+    peer.sleep(60)
+    assert [end.kind for end in peer.ends] == [EndKind.ECHO_TIMEOUT]
+
+
 def test_an_echo_reply_is_cut_to_what_the_peer_takes() -> None:
     """RFC 1661 section 6.1: its MRU holds for a reply to a longer request, too."""
     peer = Peer()
