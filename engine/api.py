@@ -236,7 +236,7 @@ class EngineApi(Protocol):
         ...
 
     def settings(self, session: int) -> SessionSettings | None:
-        """The session's settings as they are in force."""
+        """The session's settings as they are from its next dial on: an edit starts from the one before."""
         ...
 
     def dial(self, sessions: Iterable[int]) -> None:

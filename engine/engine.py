@@ -121,7 +121,7 @@ class Engine:
     def settings(self, session: int) -> SessionSettings | None:
         """See `EngineApi.settings`."""
         member = self._core.fleet.members.get(session)
-        return member.session.settings if member is not None else None
+        return member.session.next_settings if member is not None else None
 
     def _try_line(self, view: SessionView) -> str:
         return f"{self._options.command_prefix}curl --interface {view.device} {self._options.try_url or USUAL_URL}"

@@ -230,6 +230,11 @@ class Session:
         if self.state in (SessionState.DOWN, SessionState.FAILED):
             self._take_pending()
 
+    @property
+    def next_settings(self) -> SessionSettings:
+        """Those of the next dial: the latest given, whether they are in force yet or not."""
+        return self.settings if self._pending is None else self._pending[0]
+
     def stop(self, now: float, end: End) -> None:
         """End at once, with a PADT but without waiting for anyone: the card is gone, or the program has to leave."""
         if self._link is not None:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -148,15 +149,18 @@ def test_add_edit_and_remove_at_run_time() -> None:
         assert list(views(engine)) == ["first", "second"]
 
         engine.edit(second.id, session("renamed", mac_policy=MacPolicy.DERIVED, autodial=False))
-        settings = engine.settings(second.id)
-        assert settings is not None
+        until(lambda: engine.settings(second.id) != session("second"), "the settings that a next change starts from")
+        changed = engine.settings(second.id)
+        assert changed is not None
         assert view(engine, "second").state is SessionState.UP, "an edit is in force at the next dial"
+        engine.edit(second.id, replace(changed, mru=1400))
         engine.redial([second.id])
         until(lambda: "renamed" in views(engine), "the new name")
         wait_up(engine)
         renamed = view(engine, "renamed")
         assert (renamed.id, renamed.local_mac) != (second.id, second.local_mac)
         assert renamed.id == second.id
+        assert renamed.mtu == 1400, "a second change before the next dial adds to the first"
         assert promiscuity() == 1
 
         engine.remove([second.id])
