@@ -169,13 +169,14 @@ _ADDRESS = re.compile(
     r"\b\d{1,3}(?:\.\d{1,3}){3}\b"
     r"|\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b"
     r"|\b(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}\b"
-    rf"|(?<![\w:])(?:{_GROUPS})?::(?:{_GROUPS})?(?![\w:])",
+    rf"|(?<![\w:])(?:{_GROUPS})?::(?:{_GROUPS})?(?![\w:])"
+    r"|(?<![\w:])(?:[0-9a-f]{1,4}:){3}[0-9a-f]{1,4}(?![\w:])",
     re.IGNORECASE,
 )
 
 
 def mask_addresses(text: str) -> str:
-    """Every IPv4, IPv6 and MAC address in a text, with its letters and digits hidden."""
+    """Every IPv4, IPv6 and MAC address and IPv6 identifier in a text, with its letters and digits hidden."""
     return _ADDRESS.sub(lambda match: re.sub(r"[0-9A-Fa-f]", "•", match[0]), text)
 
 

@@ -86,6 +86,7 @@ def test_fit_is_exact(text: str, width: int, right: bool) -> None:
         ("at 14:02:09 from 100.64.3.12", "at 14:02:09 from •••.••.•.••"),
         ("2001:db8:4c::/56", "••••:•••:••::/56"),
         ("fe80::1", "••••::•"),
+        ("identifier c0a8:0cfc:204a:a4df", "identifier ••••:••••:••••:••••"),
         ("bras-1 (02:ac:00:00:00:01)", "bras-1 (••:••:••:••:••:••)"),
         ("LCP id 1, MRU 1492", "LCP id 1, MRU 1492"),
     ],
