@@ -112,10 +112,13 @@ class Console(App[None], inherit_bindings=False):
             self._typing = asyncio.create_task(self._hand_on())
 
     async def _hand_on(self) -> None:
-        while self._typed and self._running:
-            way = list((self.focused or self.screen).ancestors_with_self)
-            await super().on_event(self._typed.popleft())
-            await worked_off(self, way)
+        try:
+            while self._typed and self._running:
+                way = list((self.focused or self.screen).ancestors_with_self)
+                await super().on_event(self._typed.popleft())
+                await worked_off(self, way)
+        except Exception as error:  # a fault in a task of our own would never be heard of
+            self._handle_exception(error)
 
     def on_resize(self) -> None:
         """A terminal that changes its size may show anything."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from engine.settings import SessionSettings
 from souppp_tui.screens.confirm import Confirm
 from souppp_tui.screens.sessions import SessionsPage
@@ -42,3 +44,24 @@ async def test_an_answer_is_to_the_question(start: Start) -> None:
         await stage.type_ahead("h", "y", "j", "r", "n", "e", "escape", "question_mark", "escape", "asterisk", "h", "y")
         assert stage.engine.commands == [("hang_up", [0]), ("hang_up", [0, 1, 2, 3, 4])]
         assert isinstance(stage.app.screen, SessionsPage)
+
+
+async def test_a_fault_while_keys_are_worked_off_is_not_kept_quiet(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The console must end and say so, rather than be deaf."""
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("souppp_tui.app.worked_off", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        async with start(3) as stage:
+            await stage.press("j")
+
+
+async def test_keys_behind_the_last_one_do_no_harm(start: Start) -> None:
+    async with start(3) as stage:
+        await stage.type_ahead("q", "y", *"jjjhy")
+        assert stage.engine.commands == []
+    assert stage.app.return_code == 0
