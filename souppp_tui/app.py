@@ -12,7 +12,8 @@ import gc
 import os
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -27,9 +28,10 @@ from textual.screen import Screen
 
 from engine.api import EngineApi, Event, SessionView
 from engine.settings import SessionSettings
-from souppp_tui import eventlines, masking, themes
+from souppp_tui import masking, themes
 from souppp_tui.actions import BY_NAME, Action, clash, signs
 from souppp_tui.columns import COLUMNS
+from souppp_tui.eventlines import append
 from souppp_tui.keyboard import worked_off
 from souppp_tui.model import EventLog, Model
 from souppp_tui.options import ConsoleOptions
@@ -150,8 +152,7 @@ class Console(App[None], inherit_bindings=False):
         if path is None or not events:
             return
         try:
-            with path.open("a", encoding="utf-8") as file:
-                file.writelines(f"{eventlines.text(event)}\n" for event in events)
+            append(path, events)
         except OSError as error:
             self.options = replace(self.options, event_file=None)
             self.say(f"Events are no longer written to {path}: {error.strerror}.", "failed")
@@ -288,13 +289,20 @@ def _check(options: ConsoleOptions) -> None:
         raise ConsoleError(f"{wrong}.")
 
 
-def run(engine: EngineApi, options: ConsoleOptions = USUAL) -> None:
-    """Show the console until the operator leaves, or SIGTERM, SIGHUP or SIGINT comes. Raises ConsoleError."""
+def run(engine: EngineApi, options: ConsoleOptions = USUAL, stop: Callable[[], None] = lambda: None) -> None:
+    """Show the console until the operator leaves, or SIGTERM, SIGHUP or SIGINT comes; then `stop` the engine.
+
+    Raises ConsoleError.
+    """
     if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
         raise ConsoleError("This terminal cannot place text on its screen (TERM is dumb). Set TERM, or use --headless.")
     for name in ("COLUMNS", "LINES"):  # where they are exported they are believed, and no resize is ever seen
         os.environ.pop(name, None)
     app = Console(engine, options)
     app.run(mouse=options.mouse)
+    stop()
+    if app.options.event_file is not None:
+        with suppress(OSError):  # nobody is there to be told
+            append(app.options.event_file, engine.events_since(app.log_of_events.seq)[0])
     if app.return_code:
         raise ConsoleError("The console stopped because of a fault of its own, which stands above.")

@@ -112,7 +112,7 @@ def _run_console(engine: Engine, options: argparse.Namespace, settings: ConsoleS
         load=loader(options.config) if options.config is not None else None,
     )
     try:
-        run_console(engine, console)
+        run_console(engine, console, engine.stop)
     except ConsoleError as error:
         raise CannotRunError(str(error)) from None
     return EXIT_OK

@@ -137,3 +137,18 @@ def test_it_stays_responsive_while_a_hundred_sessions_dial(terminal: Terminal, c
     terminal.type("g")
     terminal.shows("lab-001")
     terminal.shows("100 up")
+
+
+def test_the_event_file_tells_how_it_ended(terminal: Terminal, capture: Path, tmp_path: Path) -> None:
+    """Also what happens when the screen has gone, and what happened while it stood still."""
+    log = tmp_path / "events"
+    terminal.start(f"{console(capture, 3)} --event-log {log}")
+    terminal.shows("3 up")
+    terminal.type("p")
+    terminal.shows("display frozen")
+    terminal.type("h", "y", "q", "y")
+    assert terminal.ended() == 0
+    lines = log.read_text().splitlines()
+    ended = sorted(line.split()[3] for line in lines if line.endswith("Hung up by you."))
+    assert ended == ["lab-01", "lab-02", "lab-03"]
+    assert len(set(lines)) == len(lines), "none is written twice"
