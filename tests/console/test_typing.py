@@ -46,9 +46,7 @@ async def test_an_answer_is_to_the_question(start: Start) -> None:
         assert isinstance(stage.app.screen, SessionsPage)
 
 
-async def test_a_fault_while_keys_are_worked_off_is_not_kept_quiet(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_fault_while_keys_are_worked_off_is_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """The console must end and say so, rather than be deaf."""
 
     async def broken(*_: object) -> None:
