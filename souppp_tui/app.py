@@ -13,8 +13,6 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import textual
@@ -31,7 +29,7 @@ from engine.settings import SessionSettings
 from souppp_tui import masking, themes
 from souppp_tui.actions import BY_NAME, Action, clash, signs
 from souppp_tui.columns import COLUMNS
-from souppp_tui.eventlines import append
+from souppp_tui.eventfile import EventFile
 from souppp_tui.keyboard import worked_off
 from souppp_tui.model import EventLog, Model
 from souppp_tui.options import ConsoleOptions
@@ -74,6 +72,7 @@ class Console(App[None], inherit_bindings=False):
         self.log_of_events = EventLog()
         self.masked = False
         self.frozen = False
+        self._event_file = EventFile(options.event_file, engine) if options.event_file else None
         self.filter_error = ""
         self.message: Span | None = None
         self.shadow = Shadow()
@@ -133,6 +132,7 @@ class Console(App[None], inherit_bindings=False):
             self._message_looks -= 1
             if self._message_looks <= 0:
                 self.message = None
+        self.write_events()
         self.pull()
         self.look()
 
@@ -145,17 +145,16 @@ class Console(App[None], inherit_bindings=False):
         if snapshot.events > self.log_of_events.seq:
             events, lost = self.engine.events_since(self.log_of_events.seq)
             self.log_of_events.take(events, lost)
-            self._keep(events)
 
-    def _keep(self, events: Sequence[Event]) -> None:
-        path = self.options.event_file
-        if path is None or not events:
+    def write_events(self) -> None:
+        """Bring the event file up to date, if there is one."""
+        if self._event_file is None:
             return
         try:
-            append(path, events)
+            self._event_file.write()
         except OSError as error:
-            self.options = replace(self.options, event_file=None)
-            self.say(f"Events are no longer written to {path}: {error.strerror}.", "failed")
+            self.say(f"Events are no longer written to {self._event_file.path}: {error.strerror}.", "failed")
+            self._event_file = None
 
     @property
     def page(self) -> Page | None:
@@ -301,8 +300,6 @@ def run(engine: EngineApi, options: ConsoleOptions = USUAL, stop: Callable[[], N
     app = Console(engine, options)
     app.run(mouse=options.mouse)
     stop()
-    if app.options.event_file is not None:
-        with suppress(OSError):  # nobody is there to be told
-            append(app.options.event_file, engine.events_since(app.log_of_events.seq)[0])
+    app.write_events()
     if app.return_code:
         raise ConsoleError("The console stopped because of a fault of its own, which stands above.")

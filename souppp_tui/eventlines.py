@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from engine.api import Event, Severity
 from souppp_tui import words
@@ -20,12 +19,6 @@ def text(event: Event) -> str:
     """One event as a line of a file."""
     name = f"{words.clean(event.name)}  " if event.name else ""
     return f"{words.date_clock(event.at)}  {event.severity.name:7}  {name}{words.clean(event.text)}"
-
-
-def append(path: Path, events: Iterable[Event]) -> None:
-    """Add events to a file, a line each. Raises OSError."""
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(f"{text(event)}\n" for event in events)
 
 
 def line(event: Event) -> list[Span]:

@@ -468,12 +468,27 @@ async def test_events_are_written_to_a_file(start: Start, tmp_path: Path, monkey
     assert "WARNING  home-0002  Not·[2Jclean.\n" in log.read_text()
 
 
+async def test_the_event_file_goes_on_while_the_display_is_frozen(start: Start, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with start(3, options=ConsoleOptions(theme="dark", event_file=log)) as stage:
+        await stage.press("p")
+        stage.engine.emit("Meanwhile.")
+        await stage.tick()
+        assert "Meanwhile." in log.read_text()
+        await stage.press("p")
+        await stage.tick()
+        assert log.read_text().count("Meanwhile.") == 1
+
+
 async def test_an_event_file_that_cannot_be_written_is_told_once(start: Start, tmp_path: Path) -> None:
     async with start(3, options=ConsoleOptions(theme="dark", event_file=tmp_path / "no" / "log")) as stage:
         stage.engine.emit("Hello.")
         await stage.tick()
         assert "Events are no longer written to" in stage.text()
-        assert stage.app.options.event_file is None
+        await stage.press("j")
+        stage.engine.emit("Hello again.")
+        await stage.tick()
+        assert "no longer written" not in stage.text()
 
 
 async def test_the_card_warns_when_one_queue_does_it_all(start: Start) -> None:
@@ -784,3 +799,12 @@ def test_no_two_actions_of_a_page_share_a_key() -> None:
     for page in ("sessions", "details", "card", "events"):
         keys = [key for action in BY_NAME.values() if page in action.pages for key in action.keys.split(",") if key]
         assert len(keys) == len(set(keys)), page
+
+
+async def test_an_event_file_that_fails_at_the_very_end_is_no_reason_to_fail(start: Start, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with start(3, options=ConsoleOptions(theme="dark", event_file=log)) as stage:
+        log.unlink(missing_ok=True)
+        log.mkdir()
+    stage.engine.emit("Hung up.")
+    stage.app.write_events()
