@@ -10,6 +10,9 @@
 #include <linux/in.h>
 
 #define INLINE static inline __attribute__((always_inline))
+/* The compiler must not know what is in `variable` from here on: it would leave out, or work with a copy, where the
+ * kernel's verifier has to see the very register that is bounded. */
+#define KEEP(variable) asm volatile("" : "+r"(variable))
 #define PPP_IPV4 0x21
 #define PPP_IPV6 0x57
 #define VERSION_AND_TYPE 0x11
@@ -99,7 +102,7 @@ INLINE u8 *tcp_header(u8 *ip, void *end)
 INLINE void clamp_mss(u8 *ip, void *end, u32 mtu)
 {
     u8 *tcp = tcp_header(ip, end);
-    u32 at = TCP_HEADER, last;
+    u64 at = TCP_HEADER, last; /* of the register's own width: a copy cut to 32 bits has bounds of its own on Linux 6.1 */
     u16 most;
 
     if (!tcp || (void *)tcp + TCP_HEADER > end || !(tcp[13] & TCP_SYN))
@@ -109,7 +112,7 @@ INLINE void clamp_mss(u8 *ip, void *end, u32 mtu)
 #pragma clang loop unroll(disable)
     for (int i = 0; i < TCP_OPTIONS_MOST; i++) {
         u8 *option = tcp + at;
-        u32 is_nop;
+        u64 is_nop;
 
         if ((void *)option + 4 > end || at + 4 > last || *option == OPTION_END)
             return;
@@ -124,8 +127,9 @@ INLINE void clamp_mss(u8 *ip, void *end, u32 mtu)
         }
         /* Without a branch, so that the verifier has one way through the loop to follow and not two to the power of 40. */
         is_nop = (((u32)option[0] ^ OPTION_NOP) - 1) >> 31;
-        asm volatile("" : "+r"(is_nop));
+        KEEP(is_nop);
         at += is_nop + (1 - is_nop) * option[1];
+        KEEP(at); /* what is compared with the bound must be what is added to the pointer */
         if (at > TCP_HEADER + TCP_OPTIONS_MOST)
             return;
     }
@@ -157,6 +161,8 @@ INLINE int strip(struct xdp_md *ctx, struct session_key *key, u8 *at)
     if ((void *)(pppoe + 1) + 3 > end || pppoe->version_and_type != VERSION_AND_TYPE || pppoe->code)
         return NOT_TAKEN;
     length = bpf_ntohs(pppoe->length);
+    KEEP(length);
+    length &= 0xffff; /* before Linux 6.18 or so the verifier loses all bounds at a byte swap */
     rest = end - (void *)(pppoe + 1) - length;
     at = (void *)(pppoe + 1);
     if (rest < 0 || length < 3)
