@@ -16,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.api import SessionState
-from engine.fleet import Fleet
+from engine.api.values import SessionState
 from engine.lab.concentrator import Concentrator, LabSettings
-from engine.session import Session
-from engine.settings import AuthMethod, DialSettings, SessionSettings
+from engine.sessions.fleet import Fleet
+from engine.sessions.session import Session
+from engine.settings.values import AuthMethod, DialSettings, SessionSettings
 from engine.wire import control, ethernet, ppp, pppoe
 from engine.wire.control import Code, ControlPacket
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame

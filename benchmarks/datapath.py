@@ -32,12 +32,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from engine import host  # noqa: E402
+from engine.card.facts import read_card  # noqa: E402
+from engine.card.xdp import HEADERS, Loading, XdpProgram  # noqa: E402
 from engine.datapath import Datapath  # noqa: E402
-from engine.datapath.tun import open_tun  # noqa: E402
-from engine.kernel_path import HiddenNet, KernelPath  # noqa: E402
+from engine.egress.tun import open_tun  # noqa: E402
+from engine.egress.veth import HiddenNet, KernelPath  # noqa: E402
 from engine.wire.keys import FourKeys  # noqa: E402
-from engine.xdp import HEADERS, Loading, XdpProgram  # noqa: E402
 
 LOAD = ROOT / "build" / "load"
 QUEUES = 2
@@ -265,7 +265,7 @@ class InKernel(Rig):
             self.stack.callback(program.close)
             hidden = HiddenNet()
             self.stack.callback(hidden.close)
-            path = KernelPath(host.card("va"), program, hidden)
+            path = KernelPath(read_card("va"), program, hidden)
             self.stack.callback(path.close)
             for number in range(sessions):
                 self.stack.callback(os.close, path.open_device(number, f"soup{number}"))

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from engine.settings import AuthMethod  # noqa: E402
+from engine.settings.values import AuthMethod  # noqa: E402
 from fuzz.targets import join, segment  # noqa: E402
 
 CORPUS = ROOT / "fuzz" / "corpus"

@@ -10,12 +10,12 @@ import contextlib
 import random
 from collections.abc import Callable, Iterator
 
-from engine.fleet import Fleet
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.line import Segment
 from engine.ppp import mschapv2
-from engine.session import Session
-from engine.settings import AuthMethod, DialSettings, SessionSettings
+from engine.sessions.fleet import Fleet
+from engine.sessions.session import Session
+from engine.settings.values import AuthMethod, DialSettings, SessionSettings
 from engine.wire import auth, control, ethernet, ppp, pppoe
 from engine.wire.errors import WireError
 from engine.wire.text import printable

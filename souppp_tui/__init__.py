@@ -1,3 +1,3 @@
-"""The console. It knows `engine.api` and `engine.settings` and nothing else of the engine."""
+"""The console. It knows `engine.api.values` and `engine.settings.values` and nothing else of the engine."""
 
 __version__ = "0.1.0"

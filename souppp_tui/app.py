@@ -24,8 +24,8 @@ from textual.events import Event as TextualEvent
 from textual.events import Key, Paste
 from textual.screen import Screen
 
-from engine.api import EngineApi, Event, SessionView
-from engine.settings import SessionSettings
+from engine.api.values import EngineApi, Event, SessionView
+from engine.settings.values import SessionSettings
 from souppp_tui import masking, themes
 from souppp_tui.actions import BY_NAME, Action, clash, signs
 from souppp_tui.columns import COLUMNS

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from engine.config import ConfigError, load
-from engine.console_settings import THEMES
+from engine.card.xdp import Loading, XdpError
 from engine.lab.provider import Provider
-from engine.settings import Settings
-from engine.xdp import Loading, XdpError
+from engine.settings.console import THEMES
+from engine.settings.reading import ConfigError, load
+from engine.settings.values import Settings
 from souppp_tui import __version__
 from souppp_tui.errors import CannotRunError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from engine.api import SessionState, SessionView
+from engine.api.values import SessionState, SessionView
 from souppp_tui import words
 from souppp_tui.traffic import Meter
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.api import EngineApi
+from engine.api.values import EngineApi
 from souppp_tui import eventlines
 
 

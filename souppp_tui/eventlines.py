@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.api import Event, Severity
+from engine.api.values import Event, Severity
 from souppp_tui import words
 from souppp_tui.paint import Span
 

@@ -1,6 +1,6 @@
 """A session's settings as lines of text to edit, and back. Pure.
 
-The limits are those of the configuration file (`engine.config`).
+The limits are those of the configuration file (`engine.settings.reading`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.settings import (
+from engine.settings.values import (
     AcFilter,
     AuthMethod,
     DatapathChoice,

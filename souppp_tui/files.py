@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.config import ConfigError, load
-from engine.config_edit import replace_session, rewrite, with_session, without_session
-from engine.settings import SessionSettings
+from engine.settings.editing import replace_session, rewrite, with_session, without_session
+from engine.settings.reading import ConfigError, load
+from engine.settings.values import SessionSettings
 from souppp_tui.options import Load, Save
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.api import EngineApi, Event, SessionState, SessionView
+from engine.api.values import EngineApi, Event, SessionState, SessionView
 
 LOOK = 0.02
 """Seconds between looks at the engine's events."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from engine.api import Event, SessionView
+from engine.api.values import Event, SessionView
 from souppp_tui.words import mask_addresses as hide
 
 SOMEONE = "•••"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from engine.api import TRAFFIC_FIELDS, Event, SessionState, SessionView, Severity, Snapshot
+from engine.api.values import TRAFFIC_FIELDS, Event, SessionState, SessionView, Severity, Snapshot
 from souppp_tui.columns import COLUMNS
 from souppp_tui.query import Query, QueryError, parse
 from souppp_tui.traffic import Meter

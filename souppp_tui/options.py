@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.settings import SessionSettings
+from engine.settings.values import SessionSettings
 
 Save = Callable[[str | None, SessionSettings | None], None]
 """Writes one change to the configuration file: (None, new) adds, (name, new) edits, (name, None) removes.

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
-from engine.api import SessionState, SessionView
+from engine.api.values import SessionState, SessionView
 from souppp_tui.columns import COLUMNS, Column
 from souppp_tui.traffic import Meter
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.api import QueueView
+from engine.api.values import QueueView
 from souppp_tui import words
 from souppp_tui.paint import Span, width_of
 from souppp_tui.traffic import Meter

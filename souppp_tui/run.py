@@ -8,13 +8,14 @@ import sys
 import threading
 from importlib import import_module
 
-from engine import host
-from engine.console_settings import ConsoleSettings
-from engine.engine import Engine, EngineError, EngineOptions
+from engine.card.xdp import Loading
+from engine.host.errors import HostError
+from engine.host.privileges import check_tun, missing_capabilities
 from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
 from engine.lab.provider import Provider
-from engine.settings import Settings
-from engine.xdp import Loading
+from engine.run.thread import Engine, EngineError, EngineOptions
+from engine.settings.console import ConsoleSettings
+from engine.settings.values import Settings
 from souppp_tui import headless
 from souppp_tui.errors import CannotRunError
 from souppp_tui.headless import HeadlessOptions
@@ -35,15 +36,15 @@ def run(
 
     `loading` is the XDP program on its way, `provider` the lab's if there is to be a lab. Raises CannotRunError.
     """
-    missing = host.missing_capabilities(namespaces=options.lab)
+    missing = missing_capabilities(namespaces=options.lab)
     if missing:
         raise CannotRunError(f"needs to run as root, or with {', '.join(missing)}.")
     try:
-        host.check_tun()
+        check_tun()
         if provider is not None:
             return _run_lab(options, settings, leaving, loading, Lab(provider))
         return _run_card(options, settings, leaving, loading)
-    except (EngineError, LabError, host.HostError) as error:
+    except (EngineError, LabError, HostError) as error:
         raise CannotRunError(str(error)) from None
 
 

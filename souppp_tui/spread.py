@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.api import CardView, ReceiveRules
+from engine.api.values import CardView, ReceiveRules
 
 LOPSIDED = 0.95
 """One queue with more than this share of all frames, where there are several, is worth a word."""

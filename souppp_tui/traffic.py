@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from operator import ne
 
-from engine.api import QueueView, Snapshot
+from engine.api.values import QueueView, Snapshot
 
 WINDOW = 1.0
 """Seconds over which a rate is taken: long enough to be calm, short enough to be now."""

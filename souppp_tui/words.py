@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-from engine.api import SessionState, SessionView
+from engine.api.values import SessionState, SessionView
 
 DASH = "–"
 BARS = " ▁▂▃▄▅▆▇█"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from engine import netns
+from engine.host import netns
 
 ROOT = Path(__file__).resolve().parents[1]
 ACLAB = Path(os.environ.get("SOUPPP_ACLAB", ROOT.parent / "shared" / "aclab"))

@@ -250,7 +250,7 @@ class Datapath:
             raise DatapathError(f"cannot {verb} session {slot} in the data path: {os.strerror(-error)}")
 
     def traffic(self, sessions: int) -> array[int]:
-        """`engine.api.TRAFFIC_FIELDS` of the slots 0 … sessions-1, one after another, as type `Q`."""
+        """`engine.api.values.TRAFFIC_FIELDS` of the slots 0 … sessions-1, one after another, as type `Q`."""
         numbers = array("Q", bytes(32 * sessions))
         self.add_traffic(numbers)
         return numbers

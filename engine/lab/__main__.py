@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from engine.card.xdp import Loading, XdpError
+from engine.host.netns import unshare_net
 from engine.lab.provider import LabOrder
-from engine.netns import unshare_net
-from engine.xdp import Loading, XdpError
 
 
 def main() -> int:

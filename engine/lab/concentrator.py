@@ -1,6 +1,6 @@
 """A PPPoE access concentrator without I/O: discovery for all clients and one PPP link per session.
 
-It is the peer of `engine.fleet`: what that sends, this answers. `engine.lab.server` puts it on a real card.
+It is the peer of `engine.sessions.fleet`: what that sends, this answers. `engine.lab.server` puts it on a real card.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from engine.alarms import Alarms
-from engine.ending import End, EndKind
+from engine.api.ending import End, EndKind
 from engine.ppp.authentication import Authentication, authenticator_for
 from engine.ppp.facts import Facts
 from engine.ppp.ipcp import IpcpConcentrator, Ipv4Grant
@@ -24,7 +23,8 @@ from engine.pppoe.concentrator import (
     Granted,
     Peer,
 )
-from engine.settings import AuthMethod, KeepaliveSettings
+from engine.sessions.alarms import Alarms
+from engine.settings.values import AuthMethod, KeepaliveSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.control import Option
 from engine.wire.errors import WireError

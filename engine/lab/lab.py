@@ -10,10 +10,10 @@ import os
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from engine.host.netns import unshare_net
 from engine.lab.provider import LabError as LabError
 from engine.lab.provider import Provider
-from engine.netns import unshare_net
-from engine.settings import SessionSettings
+from engine.settings.values import SessionSettings
 
 CARD = "lab0"
 QUEUES = 2

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
 
-from engine.fleet import Fleet
 from engine.lab.concentrator import Concentrator
+from engine.sessions.fleet import Fleet
 
 REPLAY_MEMORY = 64
 """Frames that a line remembers, to send one of them again."""

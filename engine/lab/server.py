@@ -11,16 +11,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from pyroute2 import IPRoute
 
-from engine import host
+from engine.card.facts import read_card
+from engine.card.xdp import Loading, XdpError, XdpProgram
 from engine.datapath import Datapath, DatapathError
-from engine.datapath.tun import open_tun
+from engine.egress.tun import open_tun
+from engine.host.errors import HostError
 from engine.lab.concentrator import Concentrator, LabSettings, SubscriberEvent
 from engine.lab.provider import LabOrder
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, LinkEnded
 from engine.pppoe.concentrator import ConcentratorSettings
-from engine.settings import AuthMethod
+from engine.settings.values import AuthMethod
 from engine.wire.keys import FourKeys
-from engine.xdp import Loading, XdpError, XdpProgram
 
 DEVICE = "subscribers"
 """The provider's end of all sessions: one TUN device, its packets sorted to sessions by address."""
@@ -49,7 +50,7 @@ class Server:
 
     def __init__(self, order: LabOrder, loop: asyncio.AbstractEventLoop, loading: Loading) -> None:
         """Take the card. Raises HostError, XdpError or DatapathError."""
-        card = host.card(order.card)
+        card = read_card(order.card)
         self._loop = loop
         self._concentrator = Concentrator(lab_settings(order), card.mac, os.urandom)
         self._program = XdpProgram.attach(order.card, card.queues, loading=loading)
@@ -176,7 +177,7 @@ def serve(order: LabOrder, loading: Loading) -> int:
     try:
         server = Server(order, loop, loading)
         web = WebServer((server.address, 80), Page)
-    except (host.HostError, XdpError, DatapathError, OSError) as error:
+    except (HostError, XdpError, DatapathError, OSError) as error:
         print(f"error: {error}", flush=True)
         return 1
     threading.Thread(target=web.serve_forever, daemon=True).start()

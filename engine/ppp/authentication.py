@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from engine.ppp import mschapv2
 from engine.ppp.negotiator import Discard
-from engine.settings import AuthMethod
+from engine.settings.values import AuthMethod
 from engine.wire import auth, control
 from engine.wire.auth import ChapAlgorithm, ChapCode, PapCode
 from engine.wire.control import ControlPacket

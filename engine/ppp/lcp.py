@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from engine.ppp.facts import Facts
 from engine.ppp.negotiator import Judgement, Verdict
-from engine.settings import DEFAULT_MRU, AuthMethod
+from engine.settings.values import DEFAULT_MRU, AuthMethod
 from engine.wire.auth import ChapAlgorithm
 from engine.wire.control import LcpOption, Option
 from engine.wire.ppp import Protocol

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol as Interface
 
-from engine.ending import End, EndKind
+from engine.api.ending import End, EndKind
 from engine.ppp.authentication import Authentication
 from engine.ppp.automaton import State
 from engine.ppp.facts import Facts
@@ -30,7 +30,7 @@ from engine.ppp.negotiator import (
     Signal,
     Timing,
 )
-from engine.settings import DEFAULT_MRU, AuthMethod, KeepaliveSettings
+from engine.settings.values import DEFAULT_MRU, AuthMethod, KeepaliveSettings
 from engine.wire import control, ppp
 from engine.wire.control import Code, ControlPacket
 from engine.wire.errors import WireError

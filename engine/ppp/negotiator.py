@@ -14,7 +14,7 @@ from enum import Enum, StrEnum
 from typing import Protocol
 
 from engine.ppp.automaton import TABLE, TIMER_STATES, Action, Event, State
-from engine.settings import DEFAULT_MRU
+from engine.settings.values import DEFAULT_MRU
 from engine.wire import control
 from engine.wire.control import Code, ControlPacket, Option
 

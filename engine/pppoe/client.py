@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from engine.ending import End, EndKind
-from engine.settings import DEFAULT_MRU, AcFilter, LineId
+from engine.api.ending import End, EndKind
+from engine.settings.values import DEFAULT_MRU, AcFilter, LineId
 from engine.wire import pppoe
 from engine.wire.ethernet import BROADCAST, format_mac
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.settings import DEFAULT_MRU
+from engine.settings.values import DEFAULT_MRU
 from engine.wire import pppoe
 from engine.wire.ethernet import VlanTag, vlan_ids
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType

@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from engine.api import QueueView, Snapshot
+from engine.api.values import QueueView, Snapshot
 from souppp_tui import spread, words
 from souppp_tui.actions import bindings
 from souppp_tui.paint import Span, rule

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 
-from engine.api import Details, Event, Fact, SessionView
+from engine.api.values import Details, Event, Fact, SessionView
 from souppp_tui import eventlines, words
 from souppp_tui.actions import bindings
 from souppp_tui.model import Model

@@ -9,8 +9,8 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from engine.api import Event, Severity
-from engine.plural import plural
+from engine.api.values import Event, Severity
+from engine.record.plural import plural
 from souppp_tui import eventlines, words
 from souppp_tui.actions import Action, bindings
 from souppp_tui.paint import Span, rule

@@ -8,7 +8,7 @@ from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from engine.settings import SessionSettings
+from engine.settings.values import SessionSettings
 from souppp_tui.fields import FIELDS, read, write
 from souppp_tui.widgets.lines import Lines
 from souppp_tui.words import fit

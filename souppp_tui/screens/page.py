@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import BindingType
 from textual.screen import Screen
 
-from engine.api import SessionState
-from engine.plural import plural
+from engine.api.values import SessionState
+from engine.record.plural import plural
 from souppp_tui import words
 from souppp_tui.actions import BY_NAME, Action, on_page
 from souppp_tui.model import LIVE

@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from engine.plural import plural
+from engine.record.plural import plural
 from souppp_tui import eventlines, words
 from souppp_tui.actions import Action, bindings
 from souppp_tui.columns import COLUMNS, GAP, USUAL, Place, cells, layout

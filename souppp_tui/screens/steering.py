@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 from textual.screen import Screen
 
-from engine.api import SessionView
-from engine.plural import plural
-from engine.settings import SessionSettings
+from engine.api.values import SessionView
+from engine.record.plural import plural
+from engine.settings.values import SessionSettings
 from souppp_tui import words
 from souppp_tui.fields import differences, plan
 from souppp_tui.model import LIVE, Model

@@ -1,6 +1,6 @@
 """An engine that acts: any number of made-up sessions with traffic, events and walks from dial to address.
 
-It implements `engine.api.EngineApi`. All it does follows from its arguments and from the times given to `step`, so a
+It implements `EngineApi`. All it does follows from its arguments and from the times given to `step`, so a
 test sees the same each time. `python -m tests.console.scripted --sessions 2000` runs the console on it in real time;
 that is also the load of the console's benchmark.
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from engine.api import (
+from engine.api.values import (
     CardView,
     Details,
     Event,
@@ -32,8 +32,8 @@ from engine.api import (
     Snapshot,
     Step,
 )
-from engine.promptness import prompt_interpreter, prompt_thread
-from engine.settings import SessionSettings
+from engine.host.promptness import prompt_interpreter, prompt_thread
+from engine.settings.values import SessionSettings
 
 EPOCH = 1_700_000_000.0
 """The wall clock when the engine's own clock shows 0."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from textual.events import MouseScrollDown
 
-from engine import console_settings
-from engine.api import CardView, SessionState, Severity
-from engine.settings import SessionSettings
+from engine.api.values import CardView, SessionState, Severity
+from engine.settings import console as console_settings
+from engine.settings.values import SessionSettings
 from souppp_tui.actions import ACTIONS, BY_NAME, clash, key_names
 from souppp_tui.app import Console, ConsoleError, run
 from souppp_tui.columns import COLUMNS

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.settings import AcFilter, AuthMethod, LineId, MacPolicy, SessionSettings, VlanTag
+from engine.settings.values import AcFilter, AuthMethod, LineId, MacPolicy, SessionSettings, VlanTag
 from souppp_tui.fields import FIELDS, differences, plan, read, write
 
 FULL = SessionSettings(

@@ -9,8 +9,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.api import SessionState, Severity
-from engine.settings import SessionSettings
+from engine.api.values import SessionState, Severity
+from engine.settings.values import SessionSettings
 from souppp_tui.columns import COLUMNS, GAP, USUAL, cells, layout, natural
 from souppp_tui.model import KEPT_EVENTS, EventLog, Model
 from souppp_tui.traffic import Meter

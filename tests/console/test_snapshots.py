@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.api import SessionState, Severity
+from engine.api.values import SessionState, Severity
 from souppp_tui.options import ConsoleOptions
 from tests.console.conftest import Start
 from tests.console.scripted import ScriptedEngine

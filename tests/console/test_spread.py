@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.api import CardView, ReceiveRules
+from engine.api.values import CardView, ReceiveRules
 from souppp_tui import spread
 
 MAC = "02:00:00:00:00:07"

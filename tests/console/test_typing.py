@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.settings import SessionSettings
+from engine.settings.values import SessionSettings
 from souppp_tui.screens.confirm import Confirm
 from souppp_tui.screens.sessions import SessionsPage
 from tests.console.conftest import Start

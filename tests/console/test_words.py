@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from engine.api import SessionState, SessionView
+from engine.api.values import SessionState, SessionView
 from souppp_tui import words
 from souppp_tui.paint import strip
 from souppp_tui.themes import palette

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import netns
+from engine.host import netns
 from tests.conftest import Aclab, joined_namespaces
 from tests.program import until
 from tests.provider import CARD, Provider

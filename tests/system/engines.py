@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from engine.api import Event, SessionState, SessionView
-from engine.engine import Engine, EngineOptions
-from engine.settings import DialSettings, KeepaliveSettings, SessionSettings, Settings
+from engine.api.values import Event, SessionState, SessionView
+from engine.run.thread import Engine, EngineOptions
+from engine.settings.values import DialSettings, KeepaliveSettings, SessionSettings, Settings
 from tests.program import until
 from tests.provider import CARD
 

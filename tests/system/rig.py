@@ -7,10 +7,10 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from engine.card.xdp import XdpProgram
 from engine.datapath import Datapath, QueueCounters
-from engine.datapath.tun import open_tun
+from engine.egress.tun import open_tun
 from engine.wire.ethernet import VlanTag
-from engine.xdp import XdpProgram
 
 from .line import NEAR, QUEUES, Line, Wire, namespace, run, until, veth_line
 

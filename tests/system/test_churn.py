@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.datapath.tun import open_tun
-from engine.xdp import XdpProgram
+from engine.card.xdp import XdpProgram
+from engine.egress.tun import open_tun
 from tests.unit.test_c import FLAGS, HELPER, SANITIZERS
 
 from .line import NEAR, QUEUES, Wire, namespace, needs_root, run, veth_line

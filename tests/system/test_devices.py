@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from engine import netns
 from engine.datapath import DatapathError
-from engine.datapath.tun import VNET_HEADER
-from engine.devices import Devices
-from engine.host import HostError
+from engine.egress.addresses import Devices
+from engine.egress.tun import VNET_HEADER
+from engine.host import netns
+from engine.host.errors import HostError
 from tests.conftest import run
 
 pytestmark = pytest.mark.usefixtures("own_net")
@@ -263,7 +263,7 @@ def test_many_come_and_go(devices: Devices) -> None:
 
 OTHER_INSTANCE = """
 from ipaddress import IPv4Address
-from engine.devices import Devices
+from engine.egress.addresses import Devices
 devices = Devices()
 devices.create(3, "other")
 devices.set_ipv4(3, IPv4Address("100.64.9.9"), None, 1492)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.api import SessionState
-from engine.macs import derived
-from engine.session import Session
-from engine.settings import DialSettings, MacPolicy
+from engine.api.values import SessionState
+from engine.sessions.macs import derived
+from engine.sessions.session import Session
+from engine.settings.values import DialSettings, MacPolicy
 from engine.wire.ethernet import VlanTag
 from tests.conftest import run
 from tests.program import until

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.api import SessionState
-from engine.engine import Engine
+from engine.api.values import SessionState
+from engine.run.thread import Engine
 from tests.conftest import run
 from tests.program import until
 from tests.provider import CARD, FAR_CARD, Provider, provider

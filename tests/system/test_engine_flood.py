@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
-from engine.settings import KeepaliveSettings
+from engine.run.thread import Engine
+from engine.settings.values import KeepaliveSettings
 from tests.program import PATIENCE, until
 from tests.provider import FAR_CARD, Provider, provider
 from tests.system.engines import dialling, events, fetch, session, story, views, wait_up

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from engine import host, netns
-from engine.api import ReceiveRules
-from engine.host import HostError, LinkChange, LinkWatch, Promiscuous, card
+from engine.api.values import ReceiveRules
+from engine.card.changes import LinkChange, LinkWatch
+from engine.card.facts import Card, Promiscuous, read_card
+from engine.host import netns, privileges
+from engine.host.errors import HostError
+from engine.host.privileges import check_tun, missing_capabilities
 from tests.conftest import NetnsPair, run
 
 pytestmark = pytest.mark.usefixtures("own_net")
@@ -37,8 +40,8 @@ def cable() -> None:
 
 
 def test_card(cable: None) -> None:
-    found = card("va")
-    assert found == host.Card(
+    found = read_card("va")
+    assert found == Card(
         name="va",
         index=found.index,
         mac=bytes.fromhex("02000000000a"),
@@ -54,20 +57,20 @@ def test_card(cable: None) -> None:
     assert found.queues == 2
     assert f"{found.index}: va" in ip("-o link")
     ip("link set va up")
-    assert (card("va").up, card("va").carrier) == (True, False)
+    assert (read_card("va").up, read_card("va").carrier) == (True, False)
     ip("link set vb up")
-    assert card("va").carrier
+    assert read_card("va").carrier
 
 
 def test_a_card_that_takes_vlan_tags_off_is_known(cable: None) -> None:
     for word, strips in (("on", True), ("off", False)):
         run("ethtool", "-K", "va", "rxvlan", word)
-        assert card("va").strips_vlan_tags is strips
+        assert read_card("va").strips_vlan_tags is strips
 
 
 def test_queues_in_use_can_be_fewer_than_the_driver_has_room_for(cable: None) -> None:
     run("ethtool", "-L", "va", "rx", "1")
-    assert card("va").rx_queues == 1
+    assert read_card("va").rx_queues == 1
 
 
 @pytest.mark.parametrize(
@@ -80,13 +83,13 @@ def test_queues_in_use_can_be_fewer_than_the_driver_has_room_for(cable: None) ->
 )
 def test_no_such_card(cable: None, name: str, text: str) -> None:
     with pytest.raises(HostError) as caught:
-        card(name)
+        read_card(name)
     assert str(caught.value).replace("vb, va", "va, vb").startswith(text)
 
 
 def test_no_card_at_all() -> None:
     with pytest.raises(HostError, match="there is none at all"):
-        card("eth0")
+        read_card("eth0")
 
 
 # --- changes of links ---
@@ -157,14 +160,14 @@ def promiscuity(name: str) -> str:
 
 
 def test_promiscuous_mode_ends_when_closed(cable: None) -> None:
-    held = Promiscuous(card("va").index)
+    held = Promiscuous(read_card("va").index)
     assert promiscuity("va") == "1"
     held.close()
     assert promiscuity("va") == "0"
 
 
 def test_promiscuous_mode_ends_when_the_process_is_killed(cable: None) -> None:
-    program = "from engine.host import *; held = Promiscuous(card('va').index); print(flush=True); input()"
+    program = "from engine.card.facts import *; held = Promiscuous(read_card('va').index); print(flush=True); input()"
     child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()
@@ -183,15 +186,15 @@ def test_promiscuous_mode_of_a_card_that_is_gone() -> None:
 
 
 def test_root_lacks_nothing() -> None:
-    assert host.missing_capabilities(namespaces=True) == []
-    host.check_tun()
+    assert missing_capabilities(namespaces=True) == []
+    check_tun()
 
 
 def test_missing_capabilities_are_named() -> None:
     """In a child that gave them up: capset(2) with the 64 bits of CAP_NET_RAW and CAP_BPF."""
     program = """
 import ctypes, struct
-from engine.host import missing_capabilities
+from engine.host.privileges import missing_capabilities
 keep = 1 << 13 | 1 << 39
 low, high = keep & 0xFFFFFFFF, keep >> 32
 header, data = struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", low, low, 0, high, high, 0)
@@ -202,9 +205,9 @@ print(missing_capabilities(), missing_capabilities(namespaces=True))
 
 
 def test_missing_tun_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(host, "TUN", tmp_path / "tun")
+    monkeypatch.setattr(privileges, "TUN", tmp_path / "tun")
     with pytest.raises(HostError, match="modprobe tun"):
-        host.check_tun()
+        check_tun()
 
 
 # --- namespaces ---

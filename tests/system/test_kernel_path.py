@@ -16,15 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from engine import host, netns, xdp
-from engine.api import SessionState
+from engine.api.values import SessionState
+from engine.card import xdp
+from engine.card.facts import read_card
+from engine.card.xdp import Loading, XdpProgram
 from engine.datapath import Datapath, DatapathError
-from engine.engine import Engine
-from engine.kernel_path import HiddenNet, KernelPath, obstacle
-from engine.settings import DatapathChoice
+from engine.egress.veth import HiddenNet, KernelPath, obstacle
+from engine.host import netns
+from engine.run.thread import Engine
+from engine.settings.values import DatapathChoice
 from engine.wire.ethernet import VlanTag
 from engine.wire.keys import FourKeys
-from engine.xdp import Loading, XdpProgram
 from tests.conftest import run
 from tests.program import Traces, running, until
 from tests.provider import Provider, provider
@@ -56,7 +58,7 @@ class Rig:
         self.hidden = HiddenNet()
         with namespace(line.near):
             self.program = XdpProgram.attach(NEAR, QUEUES, loading=Loading(kernel_path=True))
-            self.path = KernelPath(host.card(NEAR), self.program, self.hidden)
+            self.path = KernelPath(read_card(NEAR), self.program, self.hidden)
             self.datapath = Datapath(NEAR, QUEUES, self.program.xsk_map_fd)
             self.link = self.path.open_device(self.NUMBER, "soup5")
             self.open(vlans, mtu)
@@ -420,10 +422,10 @@ def test_no_clamp_with_an_mtu_of_fifteen_hundred() -> None:
 
 def test_a_card_that_sends_no_redirected_frames_is_said_in_a_line() -> None:
     with veth_line("kp") as line, namespace(line.near):
-        assert "no ndo_xdp_xmit" in obstacle(host.card(NEAR), "native"), "the far end of the veth pair has no NAPI"
+        assert "no ndo_xdp_xmit" in obstacle(read_card(NEAR), "native"), "the far end of the veth pair has no NAPI"
         run("ip", "netns", "exec", line.far, "ethtool", "-K", FAR, "gro", "on")
-        assert obstacle(host.card(NEAR), "native") == ""
-        assert "generic mode" in obstacle(host.card(NEAR), "generic")
+        assert obstacle(read_card(NEAR), "native") == ""
+        assert "generic mode" in obstacle(read_card(NEAR), "generic")
 
 
 # Whole sessions
@@ -673,7 +675,7 @@ def test_a_device_name_that_is_taken() -> None:
 
 KILLED = """
 from tests.system.engines import *
-from engine.settings import DatapathChoice
+from engine.settings.values import DatapathChoice
 import time
 with dialling([session(f"s{n}", datapath=DatapathChoice.KERNEL) for n in range(8)]) as engine:
     wait_up(engine)

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from engine.datapath.tun import open_tun
+from engine.egress.tun import open_tun
 from engine.wire.keys import FourKeys
 
 from .line import CARD_MTU, ETH_P_ALL, NEAR, PACKET_IGNORE_OUTGOING, SOL_PACKET, namespace, needs_root, run, until

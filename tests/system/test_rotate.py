@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.api import SessionState
+from engine.api.values import SessionState
 from tests.program import until
 from tests.provider import provider
 from tests.system.engines import dialling, events, fetch, session, story, view, wait_state, wait_up

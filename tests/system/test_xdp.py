@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import xdp, xdp_loader
+from engine.card import xdp, xdp_loader
+from engine.card.xdp import XdpCounters, XdpError, XdpProgram
 from engine.datapath import Datapath
-from engine.xdp import XdpCounters, XdpError, XdpProgram
 
 from .line import FAR, NEAR, QUEUES, Line, namespace, needs_root, open_descriptors, run, until, veth_line
 
@@ -111,7 +111,7 @@ def test_nothing_stays_after_close(line: Line, generic: bool) -> None:
 
 HOLDER = f"""
 import time
-from engine.xdp import XdpProgram
+from engine.card.xdp import XdpProgram
 program = XdpProgram.attach({NEAR!r}, {QUEUES})
 print("attached", flush=True)
 time.sleep(60)

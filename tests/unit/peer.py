@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from engine.ending import End
+from engine.api.ending import End
 from engine.ppp.automaton import State
 from engine.ppp.link import Link
 from engine.ppp.negotiator import Timing
-from engine.session import Ended, Session, SessionEvent
-from engine.settings import AuthMethod, SessionSettings
+from engine.sessions.session import Ended, Session, SessionEvent
+from engine.settings.values import AuthMethod, SessionSettings
 from engine.wire import auth, control, ethernet, ppp, pppoe
 from engine.wire.control import Code, ControlPacket, IpcpOption, Ipv6cpOption, LcpOption, Option
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame, VlanTag

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.alarms import Alarms
+from engine.sessions.alarms import Alarms
 
 moves = st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), st.integers(0, 50).map(float))), max_size=60)
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from engine.api import SessionState
-from engine.ending import EndKind
+from engine.api.ending import EndKind
+from engine.api.values import SessionState
 from engine.ppp import mschapv2
 from engine.ppp.automaton import State
 from engine.ppp.link import Authenticated, Phase
-from engine.settings import AuthMethod
+from engine.settings.values import AuthMethod
 from engine.wire import auth, control
 from engine.wire.auth import ChapCode, PapCode
 from engine.wire.control import Code, ControlPacket, LcpOption, Option

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from engine.api import SessionState
-from engine.ending import EndKind
+from engine.api.ending import EndKind
+from engine.api.values import SessionState
 from engine.ppp.facts import Facts
 from engine.ppp.ipv6cp import Ipv6cpOptions
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, ProtocolMissing

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from engine.api import SessionState
-from engine.describe import describe
-from engine.ending import EndKind
-from engine.redial import RULES
-from engine.session import ECHOES, PppoeOpened, Session
-from engine.settings import DialSettings, KeepaliveSettings
+from engine.api.ending import EndKind
+from engine.api.values import SessionState
+from engine.record.describe import describe
+from engine.sessions.redial import RULES
+from engine.sessions.session import ECHOES, PppoeOpened, Session
+from engine.settings.values import DialSettings, KeepaliveSettings
 from engine.wire.control import Code
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Tag, TagType

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import pytest
 
-from engine.api import SessionState
-from engine.ending import EndKind
+from engine.api.ending import EndKind
+from engine.api.values import SessionState
 from engine.ppp.automaton import State
 from engine.ppp.link import Authenticated, Ipv4Closed, Ipv4Opened, Notice, Phase, ProtocolMissing
 from engine.ppp.negotiator import Timing
-from engine.settings import AuthMethod, KeepaliveSettings
+from engine.settings.values import AuthMethod, KeepaliveSettings
 from engine.wire import control, ethernet, ppp, pppoe
 from engine.wire.control import Code, ControlPacket, LcpOption, Option
 from engine.wire.ethernet import ETH_PPPOE_SESSION

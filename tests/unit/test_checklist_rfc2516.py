@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from engine.api import SessionState
-from engine.ending import EndKind
+from engine.api.ending import EndKind
+from engine.api.values import SessionState
 from engine.ppp.automaton import State
 from engine.ppp.lcp import AUTH_VALUES
 from engine.ppp.link import MtuVerified, Notice
 from engine.pppoe.client import MAX_OFFERS
-from engine.session import PppoeOpened
-from engine.settings import AcFilter, AuthMethod, KeepaliveSettings, LineId, SessionSettings
+from engine.sessions.session import PppoeOpened
+from engine.settings.values import AcFilter, AuthMethod, KeepaliveSettings, LineId, SessionSettings
 from engine.wire import control, ethernet, ppp, pppoe
 from engine.wire.control import Code as Lcp
 from engine.wire.control import ControlPacket, LcpOption, Option

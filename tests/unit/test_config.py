@@ -13,11 +13,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import config
-from engine.config import ConfigError, load, parse, schema
-from engine.config_edit import replace_session, rewrite, with_session, without_session
-from engine.console_settings import ConsoleSettings
-from engine.settings import (
+from engine.settings import reading as config
+from engine.settings.console import ConsoleSettings
+from engine.settings.editing import replace_session, rewrite, with_session, without_session
+from engine.settings.reading import ConfigError, load, parse, schema
+from engine.settings.values import (
     AcFilter,
     AuthMethod,
     DialSettings,
@@ -341,7 +341,7 @@ def test_example_is_read_and_means_the_defaults() -> None:
 
 
 def test_schema_file_is_current() -> None:
-    """To write it anew:  python -m engine.config > docs/config.schema.json"""
+    """To write it anew:  python -m engine.settings.reading > docs/config.schema.json"""
     assert json.loads((ROOT / "docs" / "config.schema.json").read_text()) == schema()
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.describe import describe
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.pppoe.concentrator import ConcentratorSettings
-from engine.session import Session
-from engine.settings import AuthMethod, LineId, SessionSettings
+from engine.record.describe import describe
+from engine.sessions.session import Session
+from engine.settings.values import AuthMethod, LineId, SessionSettings
 from engine.wire import auth, control, ethernet, ppp, pppoe
 from engine.wire.control import ControlPacket
 from engine.wire.ethernet import BROADCAST, ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame, VlanTag

@@ -8,16 +8,16 @@ from itertools import pairwise
 
 import pytest
 
-from engine.api import SessionState
-from engine.ending import End, EndKind
-from engine.fleet import ON_THE_WAY, Fleet
+from engine.api.ending import End, EndKind
+from engine.api.values import SessionState
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.faults import REFUSALS
 from engine.lab.line import Segment
 from engine.pppoe.concentrator import ConcentratorSettings
-from engine.redial import RULES, pause
-from engine.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
-from engine.settings import AcFilter, AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
+from engine.sessions.fleet import ON_THE_WAY, Fleet
+from engine.sessions.redial import RULES, pause
+from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
+from engine.settings.values import AcFilter, AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
 from engine.wire import control, ethernet, ppp, pppoe
 from engine.wire.control import ControlPacket
 from engine.wire.ethernet import BROADCAST, ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame, VlanTag

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import ghosts
-from engine.ghosts import GhostError, GhostJournal, padt_frame, replay
+from engine.record import journal as ghosts
+from engine.record.journal import GhostError, GhostJournal, padt_frame, replay
 from engine.wire import ethernet, pppoe
 from engine.wire.ethernet import VlanTag
 from engine.wire.keys import FourKeys
@@ -355,7 +355,7 @@ WRITER = f"""
 import os, random, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from engine import ghosts
+from engine.record import journal as ghosts
 from engine.wire.keys import FourKeys
 ghosts.SLACK = 20
 chance = random.Random(int(sys.argv[2]))
@@ -410,7 +410,7 @@ import os, sys, time
 from contextlib import suppress
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from engine.ghosts import GhostError, GhostJournal
+from engine.record.journal import GhostError, GhostJournal
 from engine.wire.keys import FourKeys
 held = 0
 mark = Path(sys.argv[2])

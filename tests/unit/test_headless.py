@@ -13,7 +13,7 @@ from typing import cast
 
 import pytest
 
-from engine.api import CardView, EngineApi, Event, SessionState, SessionView, Severity, Snapshot
+from engine.api.values import CardView, EngineApi, Event, SessionState, SessionView, Severity, Snapshot
 from souppp_tui import headless
 from souppp_tui.headless import HeadlessOptions
 

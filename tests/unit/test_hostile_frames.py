@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from engine.api import SessionState
-from engine.fleet import Fleet
+from engine.api.values import SessionState
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.line import Segment
-from engine.session import Session
-from engine.settings import AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
+from engine.sessions.fleet import Fleet
+from engine.sessions.session import Session
+from engine.settings.values import AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.errors import WireError
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame, VlanTag

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from engine.console_settings import COLUMNS
+from engine.settings.console import COLUMNS
 from souppp_tui.actions import ACTIONS, Action, signs
 from souppp_tui.cli import parser
 from tests.conftest import ROOT

@@ -10,13 +10,13 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from engine.api import SessionState
-from engine.ending import EndKind
+from engine.api.ending import EndKind
+from engine.api.values import SessionState
 from engine.ppp.ipcp import IpcpConcentrator, Ipv4Grant
 from engine.ppp.link import Ipv4Opened, ProtocolMissing
 from engine.ppp.negotiator import Verdict
-from engine.session import Session
-from engine.settings import AcFilter, AuthMethod
+from engine.sessions.session import Session
+from engine.settings.values import AcFilter, AuthMethod
 from engine.wire import control, ppp, pppoe
 from engine.wire.auth import ChapCode, PapCode
 from engine.wire.control import Code, ControlPacket, IpcpOption, Ipv6cpOption, LcpOption, Option

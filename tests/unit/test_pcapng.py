@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.pcapng import COMMENT, CaptureError, CaptureFile
+from engine.record.pcapng import COMMENT, CaptureError, CaptureFile
 
 ECHO = bytes.fromhex("02acacac00010211223344aa886411000001000ac02109070008aafc326c").ljust(60, b"\0")
 REPLY = bytes.fromhex("0211223344aa02acacac0001886411000001000ac0210a070008975f5133").ljust(60, b"\0")
@@ -232,7 +232,7 @@ FULL_DISK = f"""
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from engine.pcapng import CaptureFile, CaptureError
+from engine.record.pcapng import CaptureFile, CaptureError
 folder = Path(sys.argv[1])
 capture = CaptureFile(folder / "a.pcapng")
 errors = []

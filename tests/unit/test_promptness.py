@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.promptness import SLICE, prompt_thread
+from engine.host.promptness import SLICE, prompt_thread
 
 
 def asked_for() -> int | None:

@@ -13,15 +13,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.api import SessionState
-from engine.ending import EndKind
-from engine.fleet import ON_THE_WAY, Fleet, Place
+from engine.api.ending import EndKind
+from engine.api.values import SessionState
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.faults import FAULTS, REFUSALS
 from engine.lab.line import PERFECT, LineQuality, Segment
 from engine.pppoe.concentrator import ConcentratorSettings
-from engine.session import SETUP_LIMIT, Ended, PppoeOpened, Session, SessionEvent, StateChanged
-from engine.settings import AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
+from engine.sessions.fleet import ON_THE_WAY, Fleet, Place
+from engine.sessions.session import SETUP_LIMIT, Ended, PppoeOpened, Session, SessionEvent, StateChanged
+from engine.settings.values import AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.control import Option
 from engine.wire.errors import WireError

@@ -1,0 +1,1 @@
+"""What a console may know and ask: values."""

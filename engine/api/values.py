@@ -1,0 +1,276 @@
+"""The one interface between a console and an engine.
+
+Reads give immutable values and may be called from any thread; commands return at once and are carried out by the
+engine. Nothing here knows how the engine works, so that a console could as well talk to one in another process.
+
+Times called `*_at` and `since` are seconds of `time.monotonic()`; `Event.at` and `LadderEntry.at` are Unix times.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Protocol
+
+from engine.settings.values import SessionSettings
+
+
+class SessionState(StrEnum):
+    """What a session is doing, in the words the operator sees."""
+
+    DOWN = "down"
+    DIALLING = "dialling"
+    NEGOTIATING = "negotiating"
+    AUTHENTICATING = "authenticating"
+    GETTING_ADDRESS = "getting address"
+    UP = "up"
+    HANGING_UP = "hanging up"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One session as it stands. A new object is made only when something in it changes; traffic is in `Snapshot`."""
+
+    id: int
+    """Stays with the session as long as the engine lives; also its index into `Snapshot.traffic`."""
+    name: str
+    user: str
+    service: str
+    autodial: bool
+    state: SessionState
+    since: float
+    """When this state was entered."""
+    reason: str = ""
+    """Why the session is down or failed: a few words, no full stop."""
+    retry_at: float | None = None
+    """When it is dialled again, if it is."""
+    ipv4: str | None = None
+    ipv4_peer: str | None = None
+    dns: tuple[str, ...] = ()
+    ipv6: str | None = None
+    """The link-local address agreed by IPv6CP."""
+    ipv6_prefix: str | None = None
+    device: str | None = None
+    datapath: str | None = None
+    """What carries its packets: `afxdp` or `kernel`."""
+    session_id: int | None = None
+    ac_name: str | None = None
+    ac_mac: str | None = None
+    local_mac: str | None = None
+    vlans: tuple[int, ...] = ()
+    """VLAN ids, outer first."""
+    mtu: int | None = None
+    setup_ms: float | None = None
+    """From the first PADI to the address."""
+    up_since: float | None = None
+    rtt_ms: float | None = None
+    """Of the latest Echo-Reply."""
+    flaps: int = 0
+    """How often an open session was lost, hang-ups by the operator not counted."""
+    capturing: bool = False
+
+
+TRAFFIC_FIELDS = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
+"""The numbers `Snapshot.traffic` holds for each session, in this order; bytes are IP bytes, rx is towards this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """One queue of the card; all numbers count from the engine's start."""
+
+    index: int
+    rx_packets: int
+    rx_bytes: int
+    tx_packets: int
+    tx_bytes: int
+    drops: tuple[tuple[str, int], ...] = ()
+    """Frames lost, by reason; only the reasons that occurred."""
+    redirected: int = 0
+    """Frames the XDP program handed to the engine."""
+    passed: int = 0
+    """Frames it left to the kernel."""
+    failed: int = 0
+    """Frames it wanted to hand over but could not."""
+    rx_ring_fill: float = 0.0
+    """0.0 to 1.0."""
+    tx_ring_fill: float = 0.0
+    cpu: float = 0.0
+    """CPU seconds used by the queue's thread."""
+
+
+class ReceiveRules(StrEnum):
+    """Whether a card can be told which frames go to which queue (`ethtool -N`)."""
+
+    NONE = "none"
+    """Its driver takes no rules."""
+    OFF = "off"
+    """It does, once they are switched on (`ethtool -K … ntuple on`)."""
+    ON = "on"
+
+
+@dataclass(frozen=True, slots=True)
+class CardView:
+    """The card the engine works on."""
+
+    name: str
+    mac: str
+    mtu: int
+    up: bool
+    mode: str = ""
+    """`native` or `generic`: where the XDP program runs."""
+    zero_copy: bool = False
+    driver: str = ""
+    lab: bool = False
+    receive_rules: ReceiveRules = ReceiveRules.NONE
+    notice: str = ""
+    """One line about the card that the operator should know, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything at one moment."""
+
+    at: float
+    card: CardView
+    queues: tuple[QueueView, ...]
+    sessions: tuple[SessionView, ...]
+    """In the order they were added."""
+    traffic: array[int]
+    """Type `Q`: for the session with id n, `TRAFFIC_FIELDS` stand at n*4 … n*4+3; they never go back."""
+    events: int
+    """The sequence number of the latest event."""
+    try_line: str = ""
+    """A command line that uses a session, ready to paste; empty when no session is up."""
+
+
+class Severity(IntEnum):
+    """How much an event matters."""
+
+    DEBUG = 0
+    INFO = 1
+    WARNING = 2
+    ERROR = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, in an operator's words."""
+
+    seq: int
+    """1, 2, 3 …"""
+    at: float
+    severity: Severity
+    kind: str
+    """A machine's word for it, as in `session-up`."""
+    text: str
+    """One line, full sentences."""
+    session: int | None = None
+    name: str = ""
+    """The session's name, where it is about one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LadderEntry:
+    """One control frame of a session."""
+
+    at: float
+    sent: bool
+    summary: str
+    """One line, as in `LCP Configure-Request  id 1  MRU 1492, magic 0xaafc326c`."""
+    fields: tuple[tuple[str, str], ...]
+    """All fields, by name; secrets are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One negotiated value: what we asked for, what the peer offered, what both agreed to, what was refused."""
+
+    name: str
+    asked: str = ""
+    offered: str = ""
+    agreed: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a session's set-up; `took_ms` is None while it is under way."""
+
+    name: str
+    took_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """One session at full length."""
+
+    id: int
+    facts: tuple[Fact, ...]
+    steps: tuple[Step, ...]
+    ladder: tuple[LadderEntry, ...]
+    """Oldest first; only the latest ones are kept."""
+    counters: tuple[tuple[str, int], ...]
+    """Control frames and discards, by name."""
+    timers: tuple[tuple[str, float], ...]
+    """Running timers: name and the seconds left."""
+    usage: tuple[tuple[str, str], ...]
+    """What for, and the command line for it."""
+
+
+class EngineApi(Protocol):
+    """What a console can ask of an engine."""
+
+    def snapshot(self) -> Snapshot:
+        """The state of things now; costs about as much as copying a list of the sessions."""
+        ...
+
+    def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
+        """The events after number `seq` that are still kept, oldest first, and how many in between were lost."""
+        ...
+
+    def details(self, session: int) -> Details | None:
+        """One session at full length, or None if there is no such session."""
+        ...
+
+    def settings(self, session: int) -> SessionSettings | None:
+        """The session's settings as they are from its next dial on: an edit starts from the one before."""
+        ...
+
+    def dial(self, sessions: Iterable[int]) -> None:
+        """Dial those that are down or failed."""
+        ...
+
+    def hang_up(self, sessions: Iterable[int]) -> None:
+        """End sessions and leave them down; also stops a pending retry."""
+        ...
+
+    def redial(self, sessions: Iterable[int]) -> None:
+        """Hang up where needed, then dial."""
+        ...
+
+    def rotate(self, sessions: Iterable[int]) -> None:
+        """Hang up and dial for another IPv4 address, a few times if need be; an event tells what came of it."""
+        ...
+
+    def add(self, settings: SessionSettings) -> None:
+        """Add a session; a duplicate name becomes an event of severity ERROR."""
+        ...
+
+    def edit(self, session: int, settings: SessionSettings) -> None:
+        """Replace a session's settings; in force at its next dial."""
+        ...
+
+    def remove(self, sessions: Iterable[int]) -> None:
+        """Hang up and forget."""
+        ...
+
+    def clear_ghosts(self) -> None:
+        """Send a PADT for every session noted on disk that is not ours any more."""
+        ...
+
+    def capture(self, sessions: Iterable[int], path: str | None) -> None:
+        """Write these sessions' control frames to a pcapng file, or stop with None."""
+        ...

@@ -1,0 +1,103 @@
+"""What happens to links while the program runs: set down, unplugged, renamed, gone."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTMGRP_LINK
+
+from engine.host.links import Link, all_links, parse_link
+from engine.host.rtnl import Rtnl
+
+
+class LinkChange(StrEnum):
+    """What can happen to a link."""
+
+    APPEARED = "appeared"
+    GONE = "gone"
+    RENAMED = "renamed"
+    DOWN = "down"
+    UP = "up"
+    CARRIER_LOST = "carrier lost"
+    CARRIER_BACK = "carrier back"
+    MTU = "MTU changed"
+    MAC = "MAC changed"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEvent:
+    """Something happened to a link."""
+
+    name: str
+    """Its name before that."""
+    index: int
+    change: LinkChange
+    text: str
+    """One line, full sentences."""
+
+
+def changes(before: Link | None, after: Link | None) -> Iterator[LinkEvent]:
+    """What happened between two looks at the same link; None where it isn't there."""
+    if before is None or after is None:
+        link = before or after
+        if link is not None:
+            change = LinkChange.APPEARED if before is None else LinkChange.GONE
+            yield LinkEvent(
+                link.name, link.index, change, f"{link.name} {'is there' if before is None else 'is gone'}."
+            )
+        return
+    name = before.name
+    table = (
+        (before.name != after.name, LinkChange.RENAMED, f"{name} is now called {after.name}."),
+        (before.up and not after.up, LinkChange.DOWN, f"{name} was set down."),
+        (before.carrier and not after.carrier, LinkChange.CARRIER_LOST, f"{name} lost its carrier: is the cable in?"),
+        (before.mtu != after.mtu, LinkChange.MTU, f"The MTU of {name} is now {after.mtu} (before: {before.mtu})."),
+        (before.mac != after.mac, LinkChange.MAC, f"The MAC address of {name} is now {after.mac.hex(':')}."),
+        (after.up and not before.up, LinkChange.UP, f"{name} was set up."),
+        (after.carrier and not before.carrier, LinkChange.CARRIER_BACK, f"{name} has a carrier again."),
+    )
+    for happened, change, text in table:
+        if happened:
+            yield LinkEvent(name, before.index, change, text)
+
+
+class LinkWatch:
+    """Tells what happens to the links of the calling thread's namespace from now on."""
+
+    def __init__(self) -> None:
+        self._news = Rtnl(RTMGRP_LINK)
+        self._questions = Rtnl()
+        self._known = all_links(self._questions)
+
+    def fileno(self) -> int:
+        """Readable when there may be events."""
+        return self._news.fileno()
+
+    def events(self) -> list[LinkEvent]:
+        """What happened since the last call, in order; never blocks for news."""
+        news = self._news.news()
+        if news is None:
+            return self._look_again()
+        events: list[LinkEvent] = []
+        for type_, body in news:
+            # Bridges send messages of their own family about their ports.
+            if type_ in (RTM_NEWLINK, RTM_DELLINK) and body[0] == socket.AF_UNSPEC:
+                link = parse_link(body)
+                before = self._known.pop(link.index, None)
+                if type_ == RTM_NEWLINK:
+                    self._known[link.index] = link
+                events += changes(before, link if type_ == RTM_NEWLINK else None)
+        return events
+
+    def _look_again(self) -> list[LinkEvent]:
+        """After lost news: compare everything."""
+        before, self._known = self._known, all_links(self._questions)
+        return [event for index in before | self._known for event in changes(before.get(index), self._known.get(index))]
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._news.close()
+        self._questions.close()

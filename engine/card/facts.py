@@ -1,0 +1,179 @@
+"""What a card is like: its queues, its driver, what the driver can do."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import socket
+import struct
+from dataclasses import dataclass
+
+from pyroute2.netlink.rtnl import RTM_GETLINK
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+from engine.api.values import ReceiveRules
+from engine.host.errors import HostError
+from engine.host.links import SKIP_STATISTICS, parse_link
+from engine.host.rtnl import Rtnl, RtnlError, attributes, messages, request
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A card as it stands."""
+
+    name: str
+    index: int
+    mac: bytes
+    """6 octets."""
+    mtu: int
+    up: bool
+    carrier: bool
+    rx_queues: int
+    """Queues in use."""
+    tx_queues: int
+    driver: str
+    """The kernel driver's name, or empty."""
+    strips_vlan_tags: bool
+    """Whether it may take VLAN tags off received frames, into notes of the driver that no XDP program can read."""
+    receive_rules: ReceiveRules
+
+    @property
+    def queues(self) -> int:
+        """Queues that both receive and send."""
+        return min(self.rx_queues, self.tx_queues)
+
+
+def read_card(name: str) -> Card:
+    """The card with this name in the calling thread's namespace; raises HostError."""
+    rtnl = Rtnl()
+    try:
+        (body,) = rtnl.ask(request(ifinfmsg, RTM_GETLINK, 0, [("IFLA_IFNAME", name[:15]), SKIP_STATISTICS]))
+    except RtnlError as error:
+        if error.errno != errno.ENODEV:
+            raise HostError(f"{name} can't be looked at: {error.strerror}.") from None
+        others = ", ".join(other for _, other in socket.if_nameindex() if other != "lo")
+        raise HostError(f"There is no card {name} here; there is {others or 'none at all'}.") from None
+    finally:
+        rtnl.close()
+    link = parse_link(body)
+    if link.name != name:
+        raise HostError(f"There is no card {name} here: a name has at most 15 octets.")
+    if len(link.mac) != 6 or not any(link.mac):
+        raise HostError(f"{name} is no Ethernet card.")
+    rx, tx = _channels(name) or (link.rx_queues, link.tx_queues)
+    return Card(
+        name,
+        link.index,
+        link.mac,
+        link.mtu,
+        link.up,
+        link.carrier,
+        rx,
+        tx,
+        _driver(name),
+        _strips_vlan_tags(name),
+        _receive_rules(name),
+    )
+
+
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GDRVINFO = 0x03
+_ETHTOOL_GCHANNELS = 0x3C
+_ETHTOOL_GFLAGS = 0x25
+_ETHTOOL_GRXCLSRLCNT = 0x2E
+_ETH_FLAG_RXVLAN = 1 << 8
+_ETH_FLAG_NTUPLE = 1 << 27
+
+
+def _ethtool(name: str, command: int, size: int) -> bytes | None:
+    """What the driver answers to an ethtool command that only reads; None if it knows no answer."""
+    answer = ctypes.create_string_buffer(struct.pack("=I", command), size)
+    question = struct.pack("16sP16x", name.encode(), ctypes.addressof(answer))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            fcntl.ioctl(any_socket, _SIOCETHTOOL, question)
+        except OSError:
+            return None
+    return answer.raw
+
+
+def _channels(name: str) -> tuple[int, int] | None:
+    """Receive and transmit queues in use, which can be fewer than the driver made room for."""
+    answer = _ethtool(name, _ETHTOOL_GCHANNELS, 36)
+    if answer is None:
+        return None
+    *_, rx, tx, _, combined = struct.unpack("=9I", answer)
+    return (rx + combined, tx + combined) if rx + combined and tx + combined else None
+
+
+def _flags(name: str) -> int:
+    answer = _ethtool(name, _ETHTOOL_GFLAGS, 8)
+    return int(struct.unpack_from("=II", answer)[1]) if answer is not None else 0
+
+
+def _strips_vlan_tags(name: str) -> bool:
+    return bool(_flags(name) & _ETH_FLAG_RXVLAN)
+
+
+def _receive_rules(name: str) -> ReceiveRules:
+    """A driver that takes rules can say how many it has."""
+    if _ethtool(name, _ETHTOOL_GRXCLSRLCNT, 192) is None:
+        return ReceiveRules.NONE
+    return ReceiveRules.ON if _flags(name) & _ETH_FLAG_NTUPLE else ReceiveRules.OFF
+
+
+def _driver(name: str) -> str:
+    answer = _ethtool(name, _ETHTOOL_GDRVINFO, 196)
+    return answer[4:36].split(b"\0")[0].decode(errors="replace") if answer else ""
+
+
+_SEND_XDP_FRAMES = 1 << 2
+"""NETDEV_XDP_ACT_NDO_XMIT of linux/netdev.h."""
+_CTRL_CMD_GETFAMILY, _CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 3, 1, 2
+_NETDEV_CMD_DEV_GET, _NETDEV_A_DEV_IFINDEX, _NETDEV_A_DEV_XDP_FEATURES = 1, 1, 3
+
+
+def takes_xdp_frames(index: int) -> bool:
+    """Whether a card sends what XDP programs of other devices redirect to it (its driver's `ndo_xdp_xmit`).
+
+    Kernels tell since Linux 6.3; before, a card is taken to do so.
+    """
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 16) as asker:  # NETLINK_GENERIC
+            asker.bind((0, 0))
+            family = _generic(asker, 16, _CTRL_CMD_GETFAMILY, _CTRL_ATTR_FAMILY_NAME, b"netdev\0\0")
+            number = int.from_bytes(family[_CTRL_ATTR_FAMILY_ID], "little")
+            card = _generic(asker, number, _NETDEV_CMD_DEV_GET, _NETDEV_A_DEV_IFINDEX, struct.pack("=I", index))
+    except OSError:
+        return True
+    return bool(int.from_bytes(card[_NETDEV_A_DEV_XDP_FEATURES], "little") & _SEND_XDP_FRAMES)
+
+
+def _generic(asker: socket.socket, family: int, command: int, attribute: int, value: bytes) -> dict[int, bytes]:
+    """The attributes of the answer to a generic netlink question with one attribute; raises OSError."""
+    body = struct.pack("=BBHHH", command, 1, 0, 4 + len(value), attribute) + value
+    asker.send(struct.pack("=IHHII", 16 + len(body), family, 1, 1, 0) + body)  # NLM_F_REQUEST
+    for type_, answer in messages(asker.recv(1 << 16)):
+        if type_ == family:
+            return attributes(answer, 4)
+        raise OSError(-struct.unpack_from("=i", answer)[0], "generic netlink")
+    raise OSError(errno.EPROTO, "generic netlink")
+
+
+class Promiscuous:
+    """Makes a card take frames for any MAC address, until closed; the kernel ends it when the process dies."""
+
+    def __init__(self, index: int) -> None:
+        """`index` is the card's; raises HostError."""
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        membership = struct.pack("=iHH8s", index, 1, 0, b"")  # PACKET_MR_PROMISC
+        try:
+            self._socket.setsockopt(263, 1, membership)  # SOL_PACKET, PACKET_ADD_MEMBERSHIP
+        except OSError as error:
+            self._socket.close()
+            raise HostError(f"The card can't be made promiscuous: {error.strerror}.") from None
+
+    def close(self) -> None:
+        """Put the card back as it was."""
+        self._socket.close()

@@ -1,0 +1,171 @@
+"""The card as the engine uses it: the XDP program on it, and the queues behind that."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from itertools import repeat
+
+from engine.api.values import QueueView
+from engine.card.facts import Card, Promiscuous
+from engine.card.xdp import Loading, XdpError, XdpProgram
+from engine.datapath import Datapath, DatapathError
+from engine.egress.tun import open_tun
+from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle
+from engine.settings.values import DatapathChoice
+from engine.wire.keys import FourKeys
+
+MANY_SESSIONS = 4
+"""From so many on, the in-kernel data path is the better one."""
+
+
+class Port:
+    """Owns the XDP program and the data path of one card, from construction to `close`."""
+
+    def __init__(
+        self,
+        card: Card,
+        hidden: HiddenNet,
+        *,
+        generic: bool = False,
+        busy_poll: bool = False,
+        loading: Loading | None = None,
+    ) -> None:
+        """Take the card; `loading` are the XDP programs being loaded already. Raises XdpError or DatapathError."""
+        self.card = card
+        self._hidden = hidden
+        self._kernel: KernelPath | None = None
+        self._no_kernel = ""
+        """Why it can't be loaded, if that was tried in vain."""
+        self._plugged: set[int] = set()
+        self._promiscuous: Promiscuous | None = None
+        with ExitStack() as undo:
+            self._program = XdpProgram.attach(card.name, card.queues, generic=generic, loading=loading)
+            undo.callback(self._program.close)
+            self.datapath = Datapath(
+                card.name,
+                card.queues,
+                self._program.xsk_map_fd,
+                busy_poll=busy_poll,
+                copy=self._program.mode == "generic",
+            )
+            undo.pop_all()
+        self.mode = self._program.mode
+        self.notice = self._program.notice
+
+    def choose(self, wanted: DatapathChoice, sessions: int) -> DatapathChoice:
+        """What `auto` means on this card with so many sessions: as measured, see ARCHITECTURE.md."""
+        if wanted is not DatapathChoice.AUTO:
+            return wanted
+        if sessions >= MANY_SESSIONS:
+            with suppress(DatapathError):
+                self._need_kernel()
+                return DatapathChoice.KERNEL
+        return DatapathChoice.AFXDP
+
+    def expect(self, wanted: DatapathChoice) -> None:
+        """Begin to load what a session with this data path needs."""
+        if wanted is not DatapathChoice.AFXDP and self.mode == "native":
+            with suppress(XdpError):
+                self._program.load_kernel_path()
+
+    def open_device(self, number: int, path: DatapathChoice, name: str) -> int:
+        """Make a session's device for a data path; returns its descriptor. Raises DatapathError."""
+        return open_tun(name) if path is DatapathChoice.AFXDP else self._need_kernel().open_device(number, name)
+
+    def _need_kernel(self) -> KernelPath:
+        """The in-kernel path; waits until it is loaded. Raises DatapathError, also later if it did once."""
+        reason = self._no_kernel or obstacle(self.card, self.mode)
+        if self._kernel is None and not reason:
+            try:
+                self._program.add_kernel_path()
+                self._kernel = KernelPath(self.card, self._program, self._hidden)
+            except XdpError as error:
+                reason = self._no_kernel = str(error)
+        if self._kernel is None:
+            raise DatapathError(f"{reason}: use `datapath: afxdp` or `auto`")
+        return self._kernel
+
+    def closer(self, path: DatapathChoice) -> Callable[[int], None]:
+        """What closes such a device's descriptor, also after this port is closed."""
+        return os.close if path is DatapathChoice.AFXDP else self._hidden.remove
+
+    def make_known(self, number: int, keys: FourKeys, mru: int) -> None:
+        """Let a session's control frames come before strangers'."""
+        self._plug(number, keys, -1, mru)
+
+    def plug(self, number: int, path: DatapathChoice, keys: FourKeys, fd: int, mtu: int) -> None:
+        """Let a session's packets flow to and from its device. Replaces what was there."""
+        if path is DatapathChoice.AFXDP:
+            self._plug(number, keys, fd, mtu)
+        elif self._kernel is not None:
+            self._plug(number, keys, -1, mtu)
+            self._kernel.add_session(number, keys, mtu)
+
+    def _plug(self, number: int, keys: FourKeys, fd: int, mtu: int) -> None:
+        self.unplug(number)
+        self.datapath.add_session(number, keys, fd, mtu)
+        self._plugged.add(number)
+
+    def unplug(self, number: int) -> None:
+        """After this nothing touches the session's descriptor any more."""
+        if number in self._plugged:
+            self._plugged.discard(number)
+            if self._kernel is not None:
+                self._kernel.remove_session(number)
+            self.datapath.remove_session(number)
+
+    def hear_other_macs(self) -> bool:
+        """Make the card take frames for MAC addresses that are not its own; whether that is new. Raises HostError."""
+        if self._promiscuous is not None:
+            return False
+        self._promiscuous = Promiscuous(self.card.index)
+        because = f"{self.card.name} is in promiscuous mode: sessions have MAC addresses of their own."
+        self.notice = self.notice or because
+        return True
+
+    def traffic(self, sessions: int) -> array[int]:
+        """See `Datapath.traffic`."""
+        if self._kernel is None:
+            return self.datapath.traffic(sessions)
+        traffic = self._kernel.traffic(sessions)
+        self.datapath.add_traffic(traffic)
+        return traffic
+
+    def queues(self) -> tuple[QueueView, ...]:
+        """Every queue as it stands."""
+        counts = zip(
+            self.datapath.queue_counters(),
+            self._kernel.queue_counters(self.card.queues) if self._kernel else repeat(PathCounters(), self.card.queues),
+            self._program.counters(),
+            strict=True,
+        )
+        return tuple(
+            QueueView(
+                index=index,
+                rx_packets=queue.rx_packets + kernel.rx_packets,
+                rx_bytes=queue.rx_bytes + kernel.rx_bytes,
+                tx_packets=queue.tx_packets + kernel.tx_packets,
+                tx_bytes=queue.tx_bytes + kernel.tx_bytes,
+                drops=tuple((kernel.drops + Counter(queue.drops)).items()),
+                redirected=xdp.redirected,
+                passed=xdp.passed,
+                failed=xdp.failed,
+                rx_ring_fill=queue.rx_ring_fill,
+                tx_ring_fill=queue.tx_ring_fill,
+                cpu=queue.cpu,
+            )
+            for index, (queue, kernel, xdp) in enumerate(counts)
+        )
+
+    def close(self) -> None:
+        """Give the card back as it was. What was handed to the data path for sending still goes out."""
+        self.datapath.close()
+        if self._kernel is not None:
+            self._kernel.close()
+        self._program.close()
+        if self._promiscuous is not None:
+            self._promiscuous.close()

@@ -1,0 +1,364 @@
+"""The XDP program on the card, and those of the in-kernel data path with it: load them, attach them, read counters.
+
+It is attached by a `bpf_link`, which the kernel takes off the card when the last descriptor of it is closed, however
+the process ends. Everything works on the network namespace of the calling thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from engine.card.xdp_loader import LOADED
+from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION
+
+_ROOT = Path(__file__).resolve().parents[2]
+SOURCE = _ROOT / "bpf" / "souppp.bpf.c"
+KERNEL_PATH_SOURCE = _ROOT / "bpf" / "kernel_path.bpf.c"
+HEADERS = _ROOT / "build" / "bcc-headers"
+LOADER = Path(__file__).with_name("xdp_loader.py")
+LOAD_TIMEOUT = 60.0
+MAX_QUEUES = 128
+MAX_SESSIONS = 16384
+"""Of the in-kernel data path; a power of two."""
+DEVICE_MAC = b"\2soupp"
+"""Of every session's veth device: it is no Ethernet to anyone, and must not pass for the card."""
+PROGRAMS, MAPS = ("souppp",), ("ethertypes", "xsks", "counters")
+"""Descriptors go by these names, and those of the in-kernel data path."""
+KERNEL_PATH_PROGRAMS, KERNEL_PATH_MAPS = ("push",), ("numbers", "sessions", "traffic", "devices", "received", "sent")
+
+ETHERTYPES = (ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION)
+"""What is handed over: PPPoE Discovery and Session (RFC 2516 section 4)."""
+
+# linux/bpf.h and linux/if_link.h
+_BPF_XDP = 37
+_XDP_FLAGS_SKB_MODE = 1 << 1
+_XDP_FLAGS_DRV_MODE = 1 << 2
+_XDP_ATTACHED_SKB = 2
+_PROG_INFO = struct.Struct("=64x16s")
+_LINK_INFO = struct.Struct("=III")
+_COUNTS = struct.Struct("=QQQ")
+
+
+class XdpError(Exception):
+    """One line for the operator: what could not be done and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class XdpCounters:
+    """Frames that the program saw on one queue."""
+
+    redirected: int
+    """Handed to the engine."""
+    passed: int
+    """Not ours: left to the kernel."""
+    failed: int
+    """Ours, but no socket took them: left to the kernel."""
+
+
+class _LinkOptions(ctypes.Structure):
+    """`struct bpf_link_create_opts`, as far as XDP needs it."""
+
+    _fields_ = [("size", ctypes.c_size_t), ("flags", ctypes.c_uint32), ("rest", ctypes.c_uint8 * 52)]
+
+
+class _QueryOptions(ctypes.Structure):
+    """`struct bpf_xdp_query_opts`."""
+
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("program", ctypes.c_uint32),
+        ("driver_program", ctypes.c_uint32),
+        ("hardware_program", ctypes.c_uint32),
+        ("skb_program", ctypes.c_uint32),
+        ("mode", ctypes.c_uint8),
+    ]
+
+
+@cache
+def _libbpf() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    except OSError:
+        raise XdpError("libbpf is missing: run `apt-get install libbpf1`") from None
+    library.libbpf_set_print.argtypes = [ctypes.c_void_p]
+    library.libbpf_set_print(None)  # errors are told by us; nothing else may write on the operator's screen
+    library.bpf_map_update_elem.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint64]
+    library.bpf_map_delete_elem.argtypes = [ctypes.c_int, ctypes.c_char_p]
+    library.bpf_map_lookup_elem.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p]
+    library.bpf_link_create.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.POINTER(_LinkOptions)]
+    library.bpf_xdp_query.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.POINTER(_QueryOptions)]
+    return library
+
+
+class Loading:
+    """The XDP programs on their way: compiled and loaded by a child process while the caller does something else."""
+
+    def __init__(self, *, kernel_path: bool = False, shared: Mapping[str, int] | None = None) -> None:
+        """Start the child. Raises XdpError.
+
+        With `kernel_path` the in-kernel data path comes with the program on the card; it takes 0.2 s longer. `shared`
+        are maps of an earlier program to go on with.
+        """
+        if not HEADERS.is_dir():
+            raise XdpError(f"the header tree for bcc is missing ({HEADERS}): run `make setup`")
+        order = _order(kernel_path, shared or {})
+        self._names = (*order["programs"], *order["maps"])
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", str(LOADER), str(theirs.fileno()), json.dumps(order)],
+                pass_fds=[theirs.fileno(), *order["shared"].values()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+
+    def finish(self) -> dict[str, int]:
+        """Descriptors of the loaded programs and their maps, by name. Raises XdpError."""
+        self._ours.settimeout(LOAD_TIMEOUT)
+        answer = b""
+        descriptors: list[int] = []
+        try:
+            with suppress(TimeoutError, ConnectionError):
+                answer, descriptors, _, _ = socket.recv_fds(self._ours, 1024, len(self._names))
+        finally:
+            complaint = self.close()
+        if answer == LOADED and len(descriptors) == len(self._names):
+            return dict(zip(self._names, descriptors, strict=True))
+        for fd in descriptors:
+            os.close(fd)
+        raise XdpError(_load_failure(answer.decode(errors="replace"), complaint))
+
+    def close(self) -> str:
+        """End the child, if it hasn't ended; returns what it complained about."""
+        if self._child.returncode is not None:
+            return ""
+        self._ours.close()
+        self._child.kill()
+        return self._child.communicate()[1].decode(errors="replace").strip()
+
+
+def _order(kernel_path: bool, shared: Mapping[str, int]) -> dict[str, Any]:
+    """What `engine.card.xdp_loader` is to do."""
+    order: dict[str, Any] = {
+        "headers": str(HEADERS),
+        "sources": [str(SOURCE)],
+        "flags": [f"-DQUEUES={MAX_QUEUES}"],
+        "programs": PROGRAMS,
+        "maps": MAPS,
+        "shared": dict(shared),
+    }
+    if kernel_path:
+        order["sources"] += [str(KERNEL_PATH_SOURCE)]
+        octets = ", ".join(map(str, DEVICE_MAC))
+        order["flags"] += ["-DKERNEL_PATH", f"-DSESSIONS={MAX_SESSIONS}", f"-DDEVICE_MAC={{{octets}}}"]
+        order["programs"] += KERNEL_PATH_PROGRAMS
+        order["maps"] += KERNEL_PATH_MAPS
+    return order
+
+
+def _load_failure(answer: str, complaint: str) -> str:
+    """One line out of what the child says and what bcc's compiler writes."""
+    if "Operation not permitted" in complaint or (answer and os.geteuid() != 0):
+        return "cannot load the XDP program: root rights are needed (CAP_BPF, CAP_NET_ADMIN): run it with sudo"
+    errors = [line for line in complaint.splitlines() if "error" in line]
+    detail = (errors or complaint.splitlines()[-1:] or [""])[0]
+    return ": ".join(filter(None, (answer or "cannot load the XDP program: its loader died", detail)))
+
+
+def set_entry(map_fd: int, key: bytes, value: bytes) -> None:
+    """Set one entry of a map. Raises XdpError."""
+    if _libbpf().bpf_map_update_elem(map_fd, key, value, 0):
+        raise XdpError(f"cannot fill the XDP program's map: {os.strerror(ctypes.get_errno())}")
+
+
+def delete_entry(map_fd: int, key: bytes) -> None:
+    """Take an entry out of a map, if it is there."""
+    _libbpf().bpf_map_delete_elem(map_fd, key)
+
+
+def sum_over_cpus(map_fd: int, index: int, layout: struct.Struct) -> tuple[int, ...]:
+    """An entry of a per-CPU array whose values are numbers. Raises XdpError."""
+    return tuple(map(sum, zip(*by_cpu(map_fd, index, layout), strict=True)))
+
+
+def by_cpu(map_fd: int, index: int, layout: struct.Struct) -> list[tuple[int, ...]]:
+    """The same without adding up. Raises XdpError."""
+    values = ctypes.create_string_buffer(layout.size * int(_libbpf().libbpf_num_possible_cpus()))
+    if _libbpf().bpf_map_lookup_elem(map_fd, struct.pack("=I", index), values):
+        raise XdpError(f"cannot read the XDP program's counters: {os.strerror(ctypes.get_errno())}")
+    return list(layout.iter_unpack(values.raw))
+
+
+def link_native(program: int, ifindex: int) -> int:
+    """Attach a program in native mode; returns the link's descriptor. Raises XdpError."""
+    link = _link(program, ifindex, _XDP_FLAGS_DRV_MODE)
+    if link < 0:
+        raise XdpError(f"cannot attach the XDP program: {os.strerror(-link)}")
+    return link
+
+
+def _link(program: int, ifindex: int, flags: int) -> int:
+    """Attaches and returns the link's descriptor, or -errno."""
+    options = _LinkOptions(size=ctypes.sizeof(_LinkOptions), flags=flags)
+    return int(_libbpf().bpf_link_create(program, ifindex, _BPF_XDP, ctypes.byref(options)))
+
+
+def _object_info(fd: int, layout: struct.Struct) -> tuple[int | bytes, ...]:
+    info = ctypes.create_string_buffer(256)
+    length = ctypes.c_uint32(len(info))
+    _libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(length))
+    os.close(fd)
+    return layout.unpack_from(info)
+
+
+def _link_of(program_id: int) -> int | None:
+    """The id of the link that holds a program, if one does."""
+    libbpf, link_id = _libbpf(), ctypes.c_uint32(0)
+    while libbpf.bpf_link_get_next_id(link_id, ctypes.byref(link_id)) == 0:
+        fd = libbpf.bpf_link_get_fd_by_id(link_id)
+        if fd >= 0 and _object_info(fd, _LINK_INFO)[2] == program_id:
+            return link_id.value
+    return None
+
+
+def _process_with_link(link_id: int) -> str | None:
+    """`process 123 (name)` of one that has a link's descriptor."""
+    for fdinfo in Path("/proc").glob("[0-9]*/fdinfo"):
+        with suppress(OSError):
+            for entry in fdinfo.iterdir():
+                if f"link_id:\t{link_id}\n" in entry.read_text():
+                    return f"process {fdinfo.parent.name} ({(fdinfo.parent / 'comm').read_text().strip()})"
+    return None
+
+
+def _occupied(ifname: str, ifindex: int) -> str:
+    """Whose program is on the card, and what to do."""
+    libbpf, query = _libbpf(), _QueryOptions(size=ctypes.sizeof(_QueryOptions))
+    if libbpf.bpf_xdp_query(ifindex, 0, ctypes.byref(query)) or not query.program:
+        return f"another XDP program is on {ifname}: stop what attached it"
+    fd = libbpf.bpf_prog_get_fd_by_id(query.program)
+    name = bytes(_object_info(fd, _PROG_INFO)[0]).rstrip(b"\0").decode() if fd >= 0 else ""
+    what = f"another XDP program is on {ifname}: {name or 'without a name'}, id {query.program}"
+    link_id = _link_of(query.program)
+    if link_id is None:
+        mode = "xdpgeneric" if query.mode == _XDP_ATTACHED_SKB else "xdpdrv"
+        return f"{what}; if nobody needs it, run `ip link set dev {ifname} {mode} off`"
+    return f"{what}, held by {_process_with_link(link_id) or 'a process'}; stop that first"
+
+
+def _attach(program: int, ifname: str, ifindex: int, generic: bool) -> tuple[int, str, str]:
+    """The link's descriptor, the mode and a notice. Raises XdpError."""
+    notice = ""
+    for mode, flags in (("native", _XDP_FLAGS_DRV_MODE), ("generic", _XDP_FLAGS_SKB_MODE)):
+        if generic and mode == "native":
+            continue
+        link = _link(program, ifindex, flags)
+        if link >= 0:
+            return link, mode, notice
+        if link in (-errno.EBUSY, -errno.EEXIST):
+            raise XdpError(_occupied(ifname, ifindex))
+        if link == -errno.EPERM:
+            raise XdpError("cannot attach the XDP program: root rights are needed (CAP_NET_ADMIN): run it with sudo")
+        notice = f"{ifname} cannot run XDP in its driver ({os.strerror(-link)}): generic mode is used, which is slower"
+    raise XdpError(f"cannot attach the XDP program to {ifname}: {os.strerror(-link)}")
+
+
+class XdpProgram:
+    """Our program on one card, from `attach` to `close` or the end of the process."""
+
+    def __init__(self, descriptors: dict[str, int], queues: int, link: int, mode: str, notice: str) -> None:
+        self.descriptors = descriptors
+        """Of the programs and maps, by name."""
+        self._queues = queues
+        self._link = link
+        self._more: Loading | None = None
+        self.mode = mode
+        """`native` or `generic`: where it runs."""
+        self.notice = notice
+        """One line for the operator if that is not as good as could be, or empty."""
+        self.xsk_map_fd = descriptors["xsks"]
+        """The map of AF_XDP sockets by queue."""
+
+    @classmethod
+    def attach(cls, ifname: str, queues: int, *, generic: bool = False, loading: Loading | None = None) -> XdpProgram:
+        """Loads the program and attaches it for the queues 0 … queues-1, natively if that works and is not unwanted.
+
+        `loading` is a program that is being loaded already. Frames are handed over as soon as a queue has a socket in
+        `xsk_map_fd`. Raises XdpError.
+        """
+        loading = loading or Loading()
+        if queues > MAX_QUEUES:
+            loading.close()
+            raise XdpError(f"{ifname} has {queues} queues, of which {MAX_QUEUES} can be used: `ethtool -L` sets fewer")
+        try:
+            ifindex = socket.if_nametoindex(ifname)
+        except OSError:
+            loading.close()
+            raise XdpError(f"there is no network card {ifname}: `ip link` lists them") from None
+        descriptors = loading.finish()
+        try:
+            for ethertype in ETHERTYPES:
+                set_entry(descriptors["ethertypes"], struct.pack("!H", ethertype), b"\1")
+            link, mode, notice = _attach(descriptors["souppp"], ifname, ifindex, generic)
+        except XdpError:
+            for fd in descriptors.values():
+                os.close(fd)
+            raise
+        return cls(descriptors, queues, link, mode, notice)
+
+    @property
+    def has_kernel_path(self) -> bool:
+        """Whether the in-kernel data path is loaded."""
+        return not set(KERNEL_PATH_MAPS) - set(self.descriptors)
+
+    def load_kernel_path(self) -> None:
+        """Begin to load the in-kernel data path, if that hasn't begun. Raises XdpError."""
+        if not self.has_kernel_path and self._more is None:
+            self._more = Loading(kernel_path=True, shared={name: self.descriptors[name] for name in MAPS})
+
+    def add_kernel_path(self) -> None:
+        """Put a program with the in-kernel data path in the place of that on the card; waits for it. Raises XdpError.
+
+        No frame is lost by that.
+        """
+        self.load_kernel_path()
+        more, self._more = self._more, None
+        if more is None:
+            return
+        descriptors = more.finish()
+        if error := _libbpf().bpf_link_update(self._link, descriptors["souppp"], None):
+            for fd in descriptors.values():
+                os.close(fd)
+            raise XdpError(f"cannot put the in-kernel data path on the card: {os.strerror(-error)}")
+        for name in (*PROGRAMS, *MAPS):
+            os.close(self.descriptors[name])
+        self.descriptors = descriptors
+        self.xsk_map_fd = descriptors["xsks"]
+
+    def counters(self) -> list[XdpCounters]:
+        """One per queue."""
+        counters = self.descriptors["counters"]
+        return [XdpCounters(*sum_over_cpus(counters, queue, _COUNTS)) for queue in range(self._queues)]
+
+    def close(self) -> None:
+        """Takes the program off the card. A second call does nothing."""
+        if self._more is not None:
+            self._more.close()
+        for fd in (self._link, *self.descriptors.values()):
+            if fd >= 0:
+                os.close(fd)
+        self._link, self.descriptors = -1, {}

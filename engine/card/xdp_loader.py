@@ -1,0 +1,63 @@
+"""The child of `engine.card.xdp`: compiles and loads XDP programs with bcc and hands their descriptors to the parent.
+
+Run as a script: `xdp_loader.py SOCKET_FD ORDER`, the order in JSON: `headers`, `sources` (compiled as one text, one
+behind the other), `flags`, `programs`, `maps`, and `shared`: descriptors by name of maps to use instead of new ones.
+It answers with one message on the socket: the descriptors of the programs and the maps in that order, or a line that
+says what is wrong.
+It is a process of its own because bcc's compiler never gives back the 129 MB it takes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+LOADED = b"loaded"
+NO_BCC = (
+    "bcc is missing: run `apt-get install python3-bpfcc` (PyPI's package `bcc` is something else; "
+    "if it is installed, uninstall it)"
+)
+
+
+class LoadError(Exception):
+    """One line that says why there is no program."""
+
+
+def load(order: dict[str, Any]) -> list[int]:
+    """The descriptors of the programs and the maps, in that order. Raises LoadError."""
+    os.environ["BCC_KERNEL_SOURCE"] = order["headers"]
+    try:
+        from bcc import BPF
+    except ImportError as error:
+        reason = "" if isinstance(error, ModuleNotFoundError) and error.name == "bcc" else f" ({error})"
+        raise LoadError(NO_BCC + reason) from None
+    try:
+        text = "".join(Path(source).read_text() for source in order["sources"])
+        bpf = BPF(text=text, cflags=order["flags"])
+        for name, fd in order["shared"].items():
+            os.dup2(fd, bpf[name].map_fd)  # the program, not loaded yet, knows its maps by the numbers of descriptors
+        programs = [bpf.load_func(name, BPF.XDP).fd for name in order["programs"]]
+    except Exception as error:
+        line = str(error).strip().splitlines()[-1:]
+        raise LoadError(f"bcc cannot load the XDP program: {' '.join(line) or type(error).__name__}") from error
+    return [*programs, *(bpf[name].map_fd for name in order["maps"])]
+
+
+def main() -> None:
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        descriptors = load(json.loads(sys.argv[2]))
+    except LoadError as error:
+        channel.send(str(error).encode()[:1000])
+    else:
+        socket.send_fds(channel, [LOADED], descriptors)
+    sys.stdout.flush()
+    os._exit(0)  # taking bcc down in good order takes time and helps nobody
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What takes a session's IP packets on this host."""

@@ -1,0 +1,364 @@
+"""The in-kernel data path: XDP programs carry a session's IP packets between the card and a veth pair.
+
+The operator sees one end, the session's device. The other is in a network namespace without a name, which lives as
+long as this process has a descriptor of it; with it go all pairs, and with them the devices. See bpf/kernel_path.bpf.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import socket
+import struct
+import sys
+from array import array
+from collections import Counter
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTM_NEWQDISC
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
+
+from engine.card.facts import Card, read_card, takes_xdp_frames
+from engine.card.xdp import (
+    DEVICE_MAC,
+    MAX_SESSIONS,
+    XdpError,
+    XdpProgram,
+    by_cpu,
+    delete_entry,
+    link_native,
+    set_entry,
+    sum_over_cpus,
+)
+from engine.datapath import DatapathError
+from engine.host import netns
+from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
+from engine.wire.ethernet import vlan_ids
+from engine.wire.keys import FourKeys
+
+ETHERNET_MTU = 1500
+VLAN_TAG, PPPOE_HEADER = 4, 8
+GENERATIONS = 1 << 16
+"""Hidden ends get an index of their own each, until there have been that many."""
+THREADS = 256
+"""So many sessions have a kernel thread of their own, which costs 25 KB each."""
+
+# As in bpf/kernel_path.bpf.c.
+_KEY = struct.Struct("=12s2s4s2x")
+_SESSION = struct.Struct("=12s8s2s5HI")
+_RECEIVED = struct.Struct("=6Q")
+_RECEIVED_DROPS = ("bad_ip", "too_long", "no_room", "egress_refused")
+_SENT = struct.Struct("=8Q")
+_SENT_DROPS = ("not_ip", "not_open", "too_long", "too_long_for_card", "no_room", "no_card")
+_TRAFFIC = 32
+"""Octets of `engine.api.values.TRAFFIC_FIELDS`."""
+
+
+@dataclass(slots=True)
+class PathCounters:
+    """What the in-kernel path did on one queue; as in `engine.datapath.QueueCounters`."""
+
+    rx_packets: int = 0
+    rx_bytes: int = 0
+    tx_packets: int = 0
+    tx_bytes: int = 0
+    drops: Counter[str] = field(default_factory=Counter)
+
+
+def obstacle(which: Card, mode: str) -> str:
+    """Why a card with its XDP program in this mode can't do it, in one line; empty if it can."""
+    if mode != "native":
+        return f"{which.name} runs XDP in generic mode, which can't carry the in-kernel path"
+    if not takes_xdp_frames(which.index):
+        return f"the driver of {which.name} doesn't send what XDP redirects to it (no ndo_xdp_xmit)"
+    return ""
+
+
+class HiddenNet:
+    """Makes veth pairs between the calling thread's namespace and one without a name, which is made when needed."""
+
+    def __init__(self) -> None:
+        self.descriptor = -1
+        self._rtnl: Rtnl | None = None
+        self._visible_rtnl: Rtnl | None = None
+        self._visible = self._sysfs = -1
+        self._made = count()
+        self._statistics: Rtnl | None = None
+        self._removals: Rtnl | None = None
+        self._indexes: dict[int, int] = {}
+        """Of the hidden ends, by the descriptors of their links."""
+        self._lost: dict[bytes, int] = {}
+        self._lost_before = 0
+
+    def open(self) -> None:
+        """Raises DatapathError."""
+        if self._rtnl is not None:
+            return
+        try:
+            self._visible, self.descriptor = netns.open_net(), netns.new_net()
+            self._visible_rtnl = Rtnl()
+            with netns.visiting(self.descriptor):
+                self._rtnl, self._statistics, self._removals = Rtnl(), Rtnl(), Rtnl()
+                ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+                if ipv6.exists():
+                    ipv6.write_text("1")
+                with suppress(OSError):
+                    self._sysfs = netns.open_sysfs()
+        except OSError as error:
+            self.close()
+            raise DatapathError(f"cannot make a network namespace for the in-kernel path: {error.strerror}") from None
+
+    def pair(self, number: int, name: str) -> int:
+        """Make the device `name`, down, for a session; returns the index of its hidden end. Raises DatapathError."""
+        self.open()
+        assert self._rtnl is not None
+        index = (1 + next(self._made) % GENERATIONS) * MAX_SESSIONS + number
+        octets = name.encode().ljust(len(_NAME), b"\0")
+        try:
+            self._rtnl.do([_pair(_uint32(index), b"%010d\0" % index, octets, _uint32(self._visible))])
+        except RtnlError as error:
+            raise DatapathError(f"cannot make the device {name}: {error.strerror}") from None
+        return index
+
+    def add_queue(self, name: str) -> None:
+        """Let packets wait before a pair's device while its other end is behind (Linux 6.16), not be lost.
+
+        A kernel without queueing disciplines does without. Raises OSError.
+        """
+        assert self._visible_rtnl is not None
+        queue = _queue(_uint32(socket.if_nametoindex(name)))
+        self._visible_rtnl.do([queue], (errno.ENOENT, errno.EOPNOTSUPP))
+
+    def give_thread(self, index: int, cpu: int) -> None:
+        """Let a kernel thread of its own serve a hidden end, always on the same CPU, where that can be had.
+
+        Otherwise its packets are sent by whichever CPU their sender is on, and pass each other when it moves.
+        """
+        if self._sysfs < 0:
+            return
+        with suppress(OSError):
+            with open(f"class/net/{index:010d}/threaded", "wb", 0, opener=self._in_sysfs) as threaded:
+                threaded.write(b"1")
+            if thread := _newest_process(f"napi/{index:010d}"):
+                os.sched_setaffinity(thread, {cpu})
+
+    def _in_sysfs(self, path: str, flags: int) -> int:
+        return os.open(path, flags, dir_fd=self._sysfs)
+
+    def up(self, index: int) -> None:
+        """Set a hidden end up. Raises RtnlError."""
+        assert self._rtnl is not None
+        self._rtnl.do([_up(_uint32(index))])
+
+    def delete(self, index: int) -> None:
+        """Delete a pair that isn't in use yet."""
+        assert self._rtnl is not None
+        self._rtnl.do([_delete(_uint32(index))])
+
+    def keep(self, link: int, index: int) -> None:
+        """Note which pair a link belongs to, for `remove`."""
+        self._indexes[link] = index
+
+    def remove(self, link: int) -> None:
+        """Close a link, and delete the pair if its device has been moved elsewhere; for one thread at a time."""
+        assert self._removals is not None
+        self._removals.do([_delete(_uint32(self._indexes.pop(link)))], (errno.ENODEV,))
+        os.close(link)
+
+    def lost(self) -> int:
+        """Packets for devices that were behind, which the kernel dropped; for one thread at a time."""
+        if self._statistics is None:
+            return 0
+        seen = {}
+        for body in self._statistics.ask(_all_statistics):
+            counted = attributes(body, _STATS_HEADER).get(_STATS_LINK_64, b"")
+            seen[body[4:8]] = int.from_bytes(counted[_TX_DROPPED : _TX_DROPPED + 8], sys.byteorder)
+        self._lost_before += sum(lost for index, lost in self._lost.items() if index not in seen)
+        self._lost = seen
+        return self._lost_before + sum(seen.values())
+
+    def close(self) -> None:
+        """Let the namespace go, and all pairs with it."""
+        for rtnl in (self._rtnl, self._visible_rtnl, self._statistics, self._removals):
+            if rtnl is not None:
+                rtnl.close()
+        for fd in (self._visible, self._sysfs, self.descriptor):
+            if fd >= 0:
+                os.close(fd)
+        self._rtnl = self._visible_rtnl = self._statistics = self._removals = None
+        self._visible = self._sysfs = self.descriptor = -1
+
+
+class KernelPath:
+    """The sessions that the XDP programs of one card carry, from construction to `close`."""
+
+    def __init__(self, which: Card, program: XdpProgram, hidden: HiddenNet) -> None:
+        """Raises XdpError."""
+        self._card = which
+        self._maps = program.descriptors
+        self._hidden = hidden
+        self._indexes: dict[int, int] = {}
+        self._keys: dict[int, bytes] = {}
+        self._cpus = sorted(os.sched_getaffinity(0))
+        self._traffic = mmap.mmap(self._maps["traffic"], _TRAFFIC * MAX_SESSIONS, prot=mmap.PROT_READ)
+        set_entry(self._maps["devices"], _uint32(0), _uint32(which.index))
+
+    def open_device(self, number: int, name: str) -> int:
+        """Make a session's device in the calling thread's namespace, down and without an address.
+
+        Returns the descriptor that its hidden end's program hangs on, for `HiddenNet.remove`.
+        Raises DatapathError.
+        """
+        index = self._hidden.pair(number, name)
+        with ExitStack() as undo:
+            undo.callback(self._hidden.delete, index)
+            try:
+                _set_offloads(name)
+                self._hidden.add_queue(name)
+                with netns.visiting(self._hidden.descriptor):
+                    link = link_native(self._maps["push"], index)
+                    undo.callback(os.close, link)
+                    set_entry(self._maps["devices"], _uint32(1 + number), _uint32(index))
+                self._hidden.up(index)
+                if number < THREADS:
+                    self._hidden.give_thread(index, self._cpus[number % len(self._cpus)])
+            except (XdpError, OSError) as error:
+                raise DatapathError(f"cannot set up the device {name}: {error}") from None
+            undo.pop_all()
+        self._hidden.keep(link, index)
+        self._indexes[number] = index
+        return link
+
+    def add_session(self, number: int, keys: FourKeys, mtu: int) -> None:
+        """Let packets of up to `mtu` octets flow between card and device. Raises XdpError or HostError."""
+        # A device forwards frames of one VLAN tag more than its MTU.
+        longest = read_card(self._card.name).mtu + VLAN_TAG - VLAN_TAG * len(keys.vlans) - PPPOE_HEADER
+        key = _KEY.pack(keys.own_mac + keys.peer_mac, _big(keys.session_id), b"".join(map(_big, vlan_ids(keys.vlans))))
+        session = _SESSION.pack(
+            keys.peer_mac + keys.own_mac,
+            b"".join(_big(tag.tpid) + _big(tag.tci) for tag in keys.vlans),
+            _big(keys.session_id),
+            len(keys.vlans),
+            mtu,
+            mtu if mtu < ETHERNET_MTU else 0,
+            longest,
+            0,
+            self._indexes[number],
+        )
+        set_entry(self._maps["sessions"], _uint32(number), session)
+        set_entry(self._maps["numbers"], key, _uint32(number))
+        self._keys[number] = key
+
+    def remove_session(self, number: int) -> None:
+        """Stop its packets, if they flow."""
+        key = self._keys.pop(number, None)
+        if key is not None:
+            delete_entry(self._maps["numbers"], key)
+            set_entry(self._maps["sessions"], _uint32(number), bytes(_SESSION.size))
+
+    def traffic(self, sessions: int) -> array[int]:
+        """As `Datapath.traffic`."""
+        return array("Q", self._traffic[: _TRAFFIC * sessions])
+
+    def queue_counters(self, queues: int) -> list[PathCounters]:
+        """One per queue. Cards send a redirected frame on the queue that belongs to the CPU: it is counted there."""
+        found = []
+        for queue in range(queues):
+            packets, octets, *drops = sum_over_cpus(self._maps["received"], queue, _RECEIVED)
+            lost = Counter(dict(zip(_RECEIVED_DROPS, drops, strict=True)))
+            found.append(PathCounters(rx_packets=packets, rx_bytes=octets, drops=lost))
+        for cpu, (packets, octets, *drops) in enumerate(by_cpu(self._maps["sent"], 0, _SENT)):
+            of = found[cpu % queues]
+            of.tx_packets += packets
+            of.tx_bytes += octets
+            of.drops.update(dict(zip(_SENT_DROPS, drops, strict=True)))
+        found[0].drops["egress_full"] += self._hidden.lost()
+        return found
+
+    def close(self) -> None:
+        """The program must be closed by its owner."""
+        self._traffic.close()
+
+
+def _newest_process(name: str) -> int:
+    """The id of a process whose name begins so and that was started a moment ago; 0 if it can't be seen."""
+    newest = int(Path("/proc/loadavg").read_text().split()[4])
+    for process in range(newest, max(newest - 64, 0), -1):
+        with suppress(OSError):
+            if Path(f"/proc/{process}/comm").read_text().startswith(name):
+                return process
+    return 0
+
+
+# --- requests ---
+
+
+def _uint32(value: int) -> bytes:
+    return struct.pack("=I", value)
+
+
+def _big(value: int) -> bytes:
+    return value.to_bytes(2, "big")
+
+
+_INDEX, _NETNS = 0x7E570001, 0x7E570002
+_HIDDEN, _NAME = b"7E57000003\0", b"7E5700000000004\0"
+"""What stands in the templates for what is filled in."""
+
+_ONE_QUEUE = [("IFLA_NUM_TX_QUEUES", 1), ("IFLA_NUM_RX_QUEUES", 1)]
+_device = {
+    "flags": IFF_NOARP,
+    "change": IFF_NOARP,
+    "attrs": [
+        ("IFLA_IFNAME", _NAME[:-1].decode()),
+        ("IFLA_NET_NS_FD", _NETNS),
+        ("IFLA_ADDRESS", DEVICE_MAC.hex(":")),
+        *_ONE_QUEUE,
+    ],
+}
+_veth = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", _device)]})]}
+_pair = Template(
+    request(
+        ifinfmsg,
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        [("IFLA_IFNAME", _HIDDEN[:-1].decode()), *_ONE_QUEUE, ("IFLA_LINKINFO", _veth)],
+        index=_INDEX,
+    ),
+    _uint32(_INDEX),
+    _HIDDEN,
+    _NAME,
+    _uint32(_NETNS),
+)
+_up = Template(request(ifinfmsg, RTM_NEWLINK, 0, index=_INDEX, flags=IFF_UP, change=IFF_UP), _uint32(_INDEX))
+
+_delete = Template(request(ifinfmsg, RTM_DELLINK, 0, index=_INDEX), _uint32(_INDEX))
+
+_TC_H_ROOT = 0xFFFFFFFF
+_queue = Template(
+    request(tcmsg, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, [("TCA_KIND", "pfifo")], index=_INDEX, parent=_TC_H_ROOT),
+    _uint32(_INDEX),
+)
+
+# linux/if_link.h
+_STATS_HEADER, _STATS_LINK_64, _TX_DROPPED = 12, 1, 7 * 8
+_all_statistics = struct.pack("=IHHIIBxxxII", 28, 94, 0x301, 1, 0, 0, 0, 1)  # RTM_GETSTATS, NLM_F_REQUEST | NLM_F_DUMP
+
+_SIOCETHTOOL = 0x8946
+_OFFLOADS = ((0x2C, 1), (0x17, 0))
+"""ETHTOOL_SGRO: the device takes redirected packets, many at once; ETHTOOL_STXCSUM: what it sends is complete."""
+
+
+def _set_offloads(name: str) -> None:
+    """Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for command, value in _OFFLOADS:
+            setting = array("I", (command, value))
+            fcntl.ioctl(any_socket, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), setting.buffer_info()[0]))

@@ -1,0 +1,83 @@
+"""Keeps the data paths and the devices in step with the sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from engine.card.port import Port
+from engine.egress.addresses import Devices
+from engine.egress.veth import HiddenNet
+from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, MtuVerified
+from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent
+from engine.settings.values import DatapathChoice
+
+
+class Wiring:
+    """The devices of one engine and their connections to its card, while it has one."""
+
+    def __init__(self, sessions: Callable[[], int]) -> None:
+        """`sessions` says how many there are, up or not. Raises HostError."""
+        self.port: Port | None = None
+        self.hidden = HiddenNet()
+        self._sessions = sessions
+        self._devices = Devices()
+        self._paths: dict[int, DatapathChoice] = {}
+
+    def device(self, number: int) -> str | None:
+        """The name of a session's device, None while it has none."""
+        return self._devices.name(number) if number in self._devices else None
+
+    def path(self, number: int) -> DatapathChoice | None:
+        """What carries a session's packets, None while nothing does."""
+        return self._paths.get(number)
+
+    def follow(self, number: int, session: Session, event: SessionEvent) -> None:
+        """Do what an event of a session asks for; raises HostError or DatapathError."""
+        match event:
+            case PppoeOpened(keys) if self.port is not None:
+                self.port.make_known(number, keys, session.settings.mru)
+            case Ipv4Opened(agreed) if self.port is not None:
+                self._need_device(number, session)
+                self._devices.set_ipv4(number, agreed.address, agreed.peer, _mtu(session))
+            case Ipv4Closed():
+                self._devices.clear_ipv4(number)
+            case Ipv6Opened(agreed) if self.port is not None:
+                self._need_device(number, session)
+                self._devices.set_ipv6(number, agreed.address, _mtu(session))
+            case Ipv6Closed():
+                self._devices.clear_ipv6(number)
+            case MtuVerified(mtu) if number in self._devices:
+                self._devices.set_mtu(number, mtu)
+                self._connect(number, session)
+            case Ended():
+                self.remove(number)
+
+    def remove(self, number: int) -> None:
+        """Take a session's device away, if it has one. Its descriptor must leave the data path first."""
+        if self.port is not None:
+            self.port.unplug(number)
+        self._paths.pop(number, None)
+        self._devices.remove(number)
+
+    def close(self) -> None:
+        """Remove all devices; the port must be closed."""
+        self._devices.close()
+        self.hidden.close()
+
+    def _need_device(self, number: int, session: Session) -> None:
+        assert self.port is not None
+        if number not in self._devices:
+            path = self.port.choose(session.settings.datapath, self._sessions())
+            make = partial(self.port.open_device, number, path)
+            self._devices.create(number, session.settings.device or f"soup{number}", make, self.port.closer(path))
+            self._paths[number] = path
+            self._connect(number, session)
+
+    def _connect(self, number: int, session: Session) -> None:
+        if self.port is not None and session.keys is not None:
+            self.port.plug(number, self._paths[number], session.keys, self._devices.fd(number), _mtu(session))
+
+
+def _mtu(session: Session) -> int:
+    return session.mtu or session.settings.mru

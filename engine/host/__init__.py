@@ -1,0 +1,1 @@
+"""What touches the host and knows nothing of sessions."""

@@ -1,0 +1,1 @@
+"""What is remembered: the journal, events, captures, and words for them."""

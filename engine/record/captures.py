@@ -1,0 +1,79 @@
+"""Which sessions' control frames go to which capture file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from engine.api.values import Severity
+from engine.record.pcapng import CaptureError, CaptureFile
+from engine.sessions.session import SeenFrame, Session
+
+Tell = Callable[[Severity, str, str], None]
+"""Reports an event: how much it matters, its kind, its text."""
+
+
+class Captures:
+    """All captures of one engine; a session is in one at most."""
+
+    def __init__(self, everything: Path | None, wall: Callable[[float], float], tell: Tell) -> None:
+        """`everything` is a file for the frames of all sessions; `wall` turns the engine's time into Unix time.
+
+        Raises CaptureError.
+        """
+        self._everything = CaptureFile(everything) if everything is not None else None
+        self._wall = wall
+        self._tell = tell
+        self._files: dict[int, CaptureFile] = {}
+        self._open: set[CaptureFile] = set()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._files
+
+    def joined(self, number: int, session: Session) -> None:
+        """A new session is there: its frames belong into the capture of everything, if there is one."""
+        if self._everything is not None:
+            self._tap(number, session, self._everything)
+
+    def start(self, sessions: Iterable[tuple[int, Session]], path: Path) -> None:
+        """Write these sessions' frames to a new file, instead of where they went before; raises CaptureError."""
+        file = CaptureFile(path)
+        for number, session in sessions:
+            self._tap(number, session, file)
+        self._open.add(file)
+        self._close_unused()
+
+    def stop(self, sessions: Iterable[tuple[int, Session]]) -> None:
+        """Write these sessions' frames no more."""
+        for number, session in sessions:
+            session.tap = None
+            self._files.pop(number, None)
+        self._close_unused()
+
+    def close(self) -> None:
+        """Finish all files."""
+        self._files.clear()
+        self._close_unused()
+        if self._everything is not None:
+            self._everything.close()
+
+    def _tap(self, number: int, session: Session, file: CaptureFile) -> None:
+        self._files[number] = file
+        name = session.settings.name
+
+        def tap(seen: SeenFrame) -> None:
+            if file.full:
+                return
+            try:
+                file.write(seen.frame, self._wall(seen.at), seen.sent, name)
+            except CaptureError as error:
+                self._tell(Severity.ERROR, "capture", str(error))
+            if file.full:
+                self._tell(Severity.WARNING, "capture", f"{file.path} has reached its limit: nothing more is written.")
+
+        session.tap = tap
+
+    def _close_unused(self) -> None:
+        for file in self._open.difference(self._files.values()):
+            file.close()
+            self._open.discard(file)

@@ -1,0 +1,61 @@
+"""What happened to a session, in an operator's words."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from engine.api.ending import EndKind
+from engine.api.values import SessionState, Severity
+from engine.ppp.link import Authenticated, Ipv4Opened, Ipv6Opened, MtuVerified, Notice, ProtocolMissing
+from engine.sessions.session import Ended, PppoeOpened, SessionEvent, StateChanged
+from engine.settings.values import DEFAULT_MRU
+from engine.wire.ethernet import format_mac
+from engine.wire.ppp import Protocol
+
+
+class Story(NamedTuple):
+    """An event before it gets its number."""
+
+    severity: Severity
+    kind: str
+    text: str
+
+
+_CALM_ENDS = (EndKind.HUNG_UP, EndKind.CARD_DOWN, EndKind.UNWANTED_ADDRESS)
+
+
+def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> Story | None:
+    """The story of one event, None for those that say nothing new; `redial_in` is the pause before the next dial."""
+    match event:
+        case StateChanged(SessionState.DIALLING):
+            return Story(Severity.DEBUG, "dialling", "Looking for a concentrator.")
+        case PppoeOpened(keys):
+            where = f"{ac_name} ({format_mac(keys.peer_mac)})"
+            return Story(Severity.INFO, "pppoe-open", f"Session {keys.session_id:04x} opened with {where}.")
+        case Authenticated(method, message):
+            said = f': "{message}"' if message else ""
+            return Story(Severity.DEBUG, "authenticated", f"Authenticated by {method}{said}.")
+        case Ipv4Opened(agreed):
+            dns = ", ".join(map(str, agreed.dns)) or "none"
+            return Story(Severity.INFO, "ipv4-up", f"Up with address {agreed.address}, DNS {dns}.")
+        case Ipv6Opened(agreed):
+            return Story(Severity.DEBUG, "ipv6-up", f"IPv6 is open with link-local address {agreed.address}.")
+        case MtuVerified(mtu):
+            severity = Severity.INFO if mtu > DEFAULT_MRU else Severity.WARNING
+            return Story(severity, "mtu", f"The path carries packets of {mtu} octets.")
+        case ProtocolMissing(protocol, why):
+            family = "IPv4" if protocol is Protocol.IPCP else "IPv6"
+            return Story(Severity.DEBUG, "no-protocol", f"No {family} on this session: {why}.")
+        case Notice(text):
+            return Story(Severity.WARNING, "notice", text)
+        case Ended(end):
+            severity = Severity.INFO if end.kind in _CALM_ENDS else Severity.WARNING
+            return Story(severity, "session-down" if end.was_up else "dial-failed", end.text + _next(redial_in))
+        case _:
+            return None
+
+
+def _next(redial_in: float | None) -> str:
+    if redial_in is None:
+        return ""
+    return " Dialling again now." if redial_in < 0.5 else f" Trying again in {redial_in:.0f} s."

@@ -1,0 +1,1 @@
+"""The loop and the thread that the engine runs in."""

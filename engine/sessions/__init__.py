@@ -1,0 +1,1 @@
+"""Sessions and the fleet of them, without I/O."""

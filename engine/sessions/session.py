@@ -1,0 +1,554 @@
+"""One PPPoE session from dial to end: discovery, then a PPP link, in one sans-IO machine.
+
+    session.dial(now)                      and later hang_up(now)
+    session.receive_frame(frame, now)      every Ethernet frame that may be for this session
+    session.frames_to_send(now)            Ethernet frames to put on the line
+    session.next_timer(), handle_timer(now)
+    session.next_event()                   what happened; handle events before sending frames
+
+The machine can be dialled again after each `Ended`; when to do that is the supervisor's business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from engine.api.ending import End, EndKind
+from engine.api.values import SessionState
+from engine.ppp.authentication import Authentication, client_for
+from engine.ppp.facts import Facts
+from engine.ppp.ipcp import IpcpClient, Ipv4Agreed
+from engine.ppp.ipv6cp import Ipv6Agreed
+from engine.ppp.lcp import LcpWishes
+from engine.ppp.link import (
+    Ipv4Closed,
+    Ipv4Opened,
+    Ipv6Closed,
+    Ipv6Opened,
+    Link,
+    LinkEnded,
+    LinkEvent,
+    LinkNews,
+    Phase,
+    PhaseChanged,
+    ProtocolMissing,
+)
+from engine.ppp.negotiator import Timing
+from engine.pppoe.client import KEY_SIZE, Discovery, DiscoverySettings, Found, Stage, dismissal
+from engine.settings.values import AuthMethod, SessionSettings
+from engine.wire import ethernet, pppoe
+from engine.wire.control import Code as ControlCode
+from engine.wire.errors import WireError
+from engine.wire.ethernet import (
+    ETH_PPPOE_DISCOVERY,
+    ETH_PPPOE_SESSION,
+    EthernetFrame,
+)
+from engine.wire.keys import FourKeys
+from engine.wire.ppp import Protocol
+from engine.wire.pppoe import Code, PppoePacket, TagType
+
+LADDER = 100
+"""Control frames kept for the details screen."""
+ECHOES = 10
+"""Echoes kept for it, apart from the rest: a session that has been up for long would show nothing else."""
+SETUP_LIMIT = 120.0
+"""Seconds from the PADS to an address: each step has its timers, but a peer can answer for ever and never agree."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The session entered another state; `reason` says why it is down or failed."""
+
+    state: SessionState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PppoeOpened:
+    """A PADS opened the session. Whoever keeps a record of open sessions must write it before sending frames."""
+
+    keys: FourKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The attempt or session is over."""
+
+    end: End
+
+
+SessionEvent = LinkNews | StateChanged | PppoeOpened | Ended
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFrame:
+    """A control frame that was sent or received, kept as it was."""
+
+    at: float
+    sent: bool
+    frame: bytes
+
+
+class ClientSide:
+    """The client's `Side` of a link."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        max_payload: int,
+        entropy: Callable[[int], bytes],
+        facts: Facts,
+    ) -> None:
+        self.lcp = LcpWishes(min(settings.mru, max_payload), settings.auth if settings.user else ())
+        self.ipv6 = settings.ipv6
+        self._settings = settings
+        self._entropy = entropy
+        self._facts = facts
+
+    def prove(self, method: AuthMethod) -> Authentication:
+        """Prove ourselves with the user name and password of the settings."""
+        return client_for(method, self._settings.user, self._settings.password, self._entropy)
+
+    def check(self, method: AuthMethod) -> Authentication:
+        """A client demands no proof of a concentrator."""
+        raise LookupError(method)
+
+    def ipcp(self, user: bytes) -> IpcpClient:
+        """Ask for an address."""
+        return IpcpClient(self._facts)
+
+
+_PHASE_STATES = {
+    Phase.ESTABLISH: SessionState.NEGOTIATING,
+    Phase.AUTHENTICATE: SessionState.AUTHENTICATING,
+    Phase.NETWORK: SessionState.GETTING_ADDRESS,
+    Phase.TERMINATE: SessionState.HANGING_UP,
+}
+
+SETTING_UP = frozenset((SessionState.NEGOTIATING, SessionState.AUTHENTICATING, SessionState.GETTING_ADDRESS))
+
+_PHASE_STEPS = {
+    Phase.ESTABLISH: "LCP",
+    Phase.AUTHENTICATE: "authentication",
+    Phase.NETWORK: "IPCP",
+}
+
+
+class Session:
+    """One session of the operator's, dialled and hung up any number of times."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        own_mac: bytes,
+        entropy: Callable[[int], bytes],
+        *,
+        timing: Timing | None = None,
+        pado_window: float = 0.0,
+    ) -> None:
+        self.settings = settings
+        self.own_mac = own_mac
+        self.key = entropy(KEY_SIZE)
+        """The beginning of every Host-Uniq this session sends, by which PADO and PADS find it."""
+        self.state = SessionState.DOWN
+        self.keys: FourKeys | None = None
+        """Set from the PADS to the end."""
+        self.ac_name: str | None = None
+        self.ipv4: Ipv4Agreed | None = None
+        self.ipv6: Ipv6Agreed | None = None
+        self.facts = Facts()
+        self.counters: Counter[str] = Counter()
+        self._ladder: deque[SeenFrame] = deque(maxlen=LADDER)
+        self._echoes: deque[SeenFrame] = deque(maxlen=ECHOES)
+        self.tap: Callable[[SeenFrame], None] | None = None
+        """Called with each control frame as it passes; for captures."""
+        self.steps: dict[str, tuple[float, float | None]] = {}
+        """When each step of the set-up began and ended."""
+        self._entropy = entropy
+        self._timing = timing or Timing()
+        self._pado_window = pado_window
+        self._discovery: Discovery | None = None
+        self._link: Link | None = None
+        self._asked: deque[bytes] = deque(maxlen=8)
+        """MAC addresses of the concentrators that got a PADR lately."""
+        self._avoid: bytes | None = None
+        """The concentrator that kept the last dial from opening a session."""
+        self._was_up = False
+        self._ipv4_expected = True
+        self._give_up_at: float | None = None
+        self._pending: tuple[SessionSettings, bytes] | None = None
+        self._out: list[bytes] = []
+        self._events: deque[SessionEvent] = deque()
+
+    # What the owner does
+
+    def dial(self, now: float) -> None:
+        """Start discovery; does nothing unless the session is down or failed."""
+        if self.state not in (SessionState.DOWN, SessionState.FAILED):
+            return
+        settings = self.settings
+        self.facts.clear()
+        self.steps.clear()
+        self.ac_name = self.ipv4 = self.ipv6 = None
+        self._was_up = False
+        self._ipv4_expected = True
+        self._discovery = Discovery(
+            DiscoverySettings(
+                settings.service,
+                settings.ac,
+                settings.line_id,
+                settings.mru,
+                self._pado_window,
+            ),
+            self.key,
+            self._avoid,
+            self._entropy,
+            self.counters,
+        )
+        self._enter(SessionState.DIALLING, now)
+        self._begin_step("PADI → PADO", now)
+        self._discovery.start(now)
+        self._settle(now)
+
+    def hang_up(self, now: float, end: End | None = None) -> None:
+        """End the session: a Terminate-Request, then a PADT; a dial that is under way is given up."""
+        end = end or End(EndKind.HUNG_UP, "Hung up by you.")
+        if self._link is not None:
+            self._link.terminate(now, end)
+            self._settle(now)
+        elif self.state is SessionState.FAILED:
+            self._enter(SessionState.DOWN, now, str(end.kind))
+        elif self.state is not SessionState.DOWN:
+            self._finish(end, now)
+
+    def reconfigure(self, settings: SessionSettings, own_mac: bytes) -> None:
+        """Take other settings: at once while nothing is on the line, otherwise when the present attempt has ended."""
+        self._pending = settings, own_mac
+        if self.state in (SessionState.DOWN, SessionState.FAILED):
+            self._take_pending()
+
+    @property
+    def next_settings(self) -> SessionSettings:
+        """Those of the next dial: the latest given, whether they are in force yet or not."""
+        return self.settings if self._pending is None else self._pending[0]
+
+    def stop(self, now: float, end: End) -> None:
+        """End at once, with a PADT but without waiting for anyone: the card is gone, or the program has to leave."""
+        if self._link is not None:
+            self._link.stop(now, end)
+            self._settle(now)
+        else:
+            self.hang_up(now, end)
+
+    def lose(self, now: float, end: End) -> None:
+        """The concentrator has no such session any more: end at once, without another frame of this session."""
+        if self._link is not None and self.keys is not None:
+            self.take_back(self.keys.peer_mac, self.keys.session_id)
+            self.keys = None
+            self._link.stop(now, end)
+            self._settle(now)
+
+    def take_back(self, peer_mac: bytes, session_id: int) -> None:
+        """A session is over at its concentrator, or another one's by now: what hasn't gone out of it yet stays here."""
+        self._out = [frame for frame in self._out if _session_of(frame) != (peer_mac, session_id)]
+
+    def receive_frame(self, frame: bytes, now: float) -> None:
+        """Handle one Ethernet frame; what is malformed or not for this session is counted and otherwise ignored."""
+        try:
+            outer = ethernet.decode(frame)
+            self.receive(outer, pppoe.decode(outer.payload), frame, now)
+        except WireError as error:
+            self.counters[f"discarded: {error}"] += 1
+
+    def receive(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
+        """Handle one frame that was decoded already; raises WireError for bad tags."""
+        if not self._is_for_us(outer):
+            self.counters["discarded: not for this session"] += 1
+        elif outer.ethertype == ETH_PPPOE_SESSION:
+            self._session_packet(outer, packet, frame, now)
+        elif outer.ethertype != ETH_PPPOE_DISCOVERY:
+            self.counters["discarded: not PPPoE"] += 1
+        elif packet.code == Code.PADT:
+            self._padt(outer, packet, frame, now)
+        elif packet.code in (Code.PADO, Code.PADS):
+            self._offer_or_session(outer, packet, frame, now)
+        else:
+            self.counters["discarded: unexpected discovery code"] += 1
+
+    def frames_to_send(self, now: float) -> list[bytes]:
+        """Ethernet frames to put on the line, oldest first; shorter than 60 octets where there is little to say."""
+        out, self._out = self._out, []
+        for frame in out:
+            self._record(SeenFrame(now, True, frame))
+        return out
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is to be called next, None for not at all."""
+        if self._link is None:
+            return self._discovery.deadline if self._discovery is not None else None
+        timer = self._link.next_timer()
+        if timer is None or self._give_up_at is None:
+            return self._give_up_at if timer is None else timer
+        return min(timer, self._give_up_at)
+
+    def handle_timer(self, now: float) -> None:
+        """Do whatever is due by now; calling it early does nothing."""
+        if self._give_up_at is not None and now >= self._give_up_at:
+            self._give_up_at = None
+            text = f"Neither up nor refused after {SETUP_LIMIT:.0f} s."
+            self.hang_up(now, End(EndKind.NOT_CONVERGING, text))
+        if self._link is not None:
+            self._link.handle_timer(now)
+        elif self._discovery is not None:
+            self._discovery.handle_timer(now)
+        self._settle(now)
+
+    def next_event(self) -> SessionEvent | None:
+        """What happened, oldest first; None when there is nothing more."""
+        return self._events.popleft() if self._events else None
+
+    def note_traffic(self) -> None:
+        """Data arrived on the data path: the concentrator is alive."""
+        if self._link is not None:
+            self._link.note_traffic()
+
+    @property
+    def mtu(self) -> int | None:
+        """The longest IP packet the session carries, None while LCP is not open."""
+        return self._link.mtu if self._link is not None and self._link.phase is Phase.NETWORK else None
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds that the latest echo took."""
+        return self._link.rtt if self._link is not None else None
+
+    def timers(self, now: float) -> list[tuple[str, float]]:
+        """Running timers: name and the seconds left."""
+        if self._link is not None:
+            limit = [("set-up limit", self._give_up_at - now)] if self._give_up_at is not None else []
+            return self._link.timers(now) + limit
+        deadline = self._discovery.deadline if self._discovery is not None else None
+        return [("discovery", deadline - now)] if deadline is not None else []
+
+    def discards(self) -> Counter[str]:
+        """Control frames that were not heeded, by reason, over the session's whole life."""
+        return self.counters + self._link.counters if self._link is not None else Counter(self.counters)
+
+    def ladder(self) -> list[SeenFrame]:
+        """The latest control frames, oldest first; may be called from any thread."""
+        return sorted([*self._ladder.copy(), *self._echoes.copy()], key=lambda seen: seen.at)
+
+    # Frames in
+
+    def _is_for_us(self, outer: EthernetFrame) -> bool:
+        return (
+            outer.dst == self.own_mac
+            and not ethernet.is_multicast(outer.src)
+            and ethernet.vlan_ids(outer.vlans) == ethernet.vlan_ids(self.settings.vlans)
+        )
+
+    def _session_packet(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
+        if packet.code != Code.SESSION:
+            self.counters["discarded: wrong EtherType for its code"] += 1
+        elif self._link is None or not self._matches(outer, packet):
+            self.counters["discarded: unknown session id"] += 1
+        else:
+            self._record(SeenFrame(now, False, frame))
+            self._link.receive(packet.payload, now)
+            self._settle(now)
+
+    def _offer_or_session(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
+        """A PADO or PADS: Host-Uniq says whether it is ours, and whether it belongs to this round of discovery."""
+        tags = pppoe.decode_tags(packet.payload)
+        host_uniq = pppoe.find(tags, TagType.HOST_UNIQ) or b""
+        discovery = self._discovery
+        if not host_uniq.startswith(self.key):
+            self.counters["discarded: wrong Host-Uniq"] += 1
+            return
+        self._record(SeenFrame(now, False, frame))
+        if discovery is not None and discovery.stage is not Stage.DONE and host_uniq == discovery.host_uniq:
+            discovery.receive(outer.src, packet, tags, now)
+            self._settle(now)
+        else:
+            self.counters["discarded: late PADO or PADS"] += 1
+        if packet.code == Code.PADS and outer.src in self._asked:
+            self._give_back(outer, packet)
+
+    def _matches(self, outer: EthernetFrame, packet: PppoePacket) -> bool:
+        return self.keys is not None and outer.src == self.keys.peer_mac and packet.session_id == self.keys.session_id
+
+    def _padt(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
+        """The session is over: not one more frame goes out, not even a Terminate-Ack (RFC 2516 section 5.5)."""
+        if not self._matches(outer, packet):
+            self.counters["discarded: PADT of another session"] += 1
+            self.take_back(outer.src, packet.session_id)
+            return
+        text = pppoe.error_text(pppoe.decode_tags(packet.payload))
+        self._record(SeenFrame(now, False, frame))
+        self.lose(now, dismissal(text, self.state is SessionState.AUTHENTICATING))
+
+    def _give_back(self, outer: EthernetFrame, packet: PppoePacket) -> None:
+        """A session opened for a PADR of ours that we didn't take, or don't want any more, would stay as a ghost."""
+        if packet.session_id not in (0, pppoe.RESERVED_SESSION_ID) and not self._matches(outer, packet):
+            self._send(outer.src, ETH_PPPOE_DISCOVERY, PppoePacket(Code.PADT, packet.session_id, b""))
+
+    # Between the parts
+
+    def _settle(self, now: float) -> None:
+        """Move packets and results between discovery, link and owner until nothing is left to move."""
+        if self._discovery is not None:
+            self._settle_discovery(self._discovery, now)
+        if self._link is not None:
+            self._settle_link(self._link, now)
+
+    def _settle_discovery(self, discovery: Discovery, now: float) -> None:
+        for destination, packet in discovery.out:
+            self._send(destination, ETH_PPPOE_DISCOVERY, packet)
+        discovery.out.clear()
+        if discovery.chosen is not None and "PADR → PADS" not in self.steps:
+            self._begin_step("PADR → PADS", now)
+            self.ac_name = discovery.chosen.ac_name
+        if discovery.chosen is not None and discovery.chosen.mac not in self._asked:
+            self._asked.append(discovery.chosen.mac)
+        result, discovery.result = discovery.result, None
+        if isinstance(result, End):
+            self._avoid = discovery.chosen.mac if discovery.chosen is not None else None
+            self._finish(result, now)
+        elif result is not None:
+            self._open_link(result, now)
+
+    def _open_link(self, found: Found, now: float) -> None:
+        self.keys = FourKeys(self.own_mac, found.mac, found.session_id, self.settings.vlans)
+        self.ac_name = found.ac_name
+        self._events.append(PppoeOpened(self.keys))
+        self.facts.note("PPPoE payload", "asked", self.settings.mru)
+        self.facts.note("PPPoE payload", "agreed", found.max_payload)
+        side = ClientSide(self.settings, found.max_payload, self._entropy, self.facts)
+        self._link = Link(side, self._entropy, self.facts, self._timing, self.settings.keepalive)
+        self._link.start(now)
+
+    def _settle_link(self, link: Link, now: float) -> None:
+        self._send_packets(link)
+        while (event := link.next_event()) is not None:
+            self._link_event(event, now)
+            self._send_packets(link)
+
+    def _send_packets(self, link: Link) -> None:
+        for payload in link.packets_to_send():
+            if self.keys is not None:
+                packet = PppoePacket(Code.SESSION, self.keys.session_id, payload)
+                self._send(self.keys.peer_mac, ETH_PPPOE_SESSION, packet)
+
+    def _link_event(self, event: LinkEvent, now: float) -> None:
+        match event:
+            case PhaseChanged(phase):
+                self._ipv4_expected = True
+                if phase in _PHASE_STATES:
+                    self._enter(_PHASE_STATES[phase], now)
+                if phase in _PHASE_STEPS:
+                    self._begin_step(_PHASE_STEPS[phase], now)
+                return
+            case LinkEnded(end):
+                self._finish(end, now)
+                return
+            case Ipv4Opened(ipv4):
+                self.ipv4 = ipv4
+            case Ipv4Closed():
+                self.ipv4 = None
+            case Ipv6Opened(ipv6):
+                self.ipv6 = ipv6
+            case Ipv6Closed():
+                self.ipv6 = None
+            case ProtocolMissing(Protocol.IPCP):
+                self._ipv4_expected = False
+        self._events.append(event)
+        self._up_or_not(now)
+
+    def _up_or_not(self, now: float) -> None:
+        """A session is up with an IPv4 address, or with IPv6 alone where IPv4 will not come."""
+        usable = self.ipv4 is not None or (self.ipv6 is not None and not self._ipv4_expected)
+        if usable and self.state is SessionState.GETTING_ADDRESS:
+            self._was_up = True
+            self._end_step(now)
+            self._enter(SessionState.UP, now)
+        elif self.state is SessionState.UP and not usable:
+            self._enter(SessionState.GETTING_ADDRESS, now)
+
+    def _finish(self, end: End, now: float) -> None:
+        """Say goodbye on the line, where there is still someone to say it to, and report the end."""
+        if self.keys is not None:
+            self._send(
+                self.keys.peer_mac,
+                ETH_PPPOE_DISCOVERY,
+                PppoePacket(Code.PADT, self.keys.session_id, b""),
+            )
+        if self._link is not None:
+            self.counters += self._link.counters
+        self._end_step(now)
+        self.keys = self._link = None
+        self.ipv4 = self.ipv6 = None
+        if self._discovery is not None:
+            self._discovery.stop()
+        down = end.kind is EndKind.HUNG_UP
+        self._enter(SessionState.DOWN if down else SessionState.FAILED, now, str(end.kind))
+        self._events.append(Ended(replace(end, was_up=self._was_up)))
+        self._take_pending()
+
+    def _take_pending(self) -> None:
+        if self._pending is not None:
+            self.settings, self.own_mac = self._pending
+            self._pending = None
+
+    def _enter(self, state: SessionState, now: float, reason: str = "") -> None:
+        if state is self.state:
+            return
+        self.state = state
+        self._events.append(StateChanged(state, reason))
+        if state not in SETTING_UP:
+            self._give_up_at = None
+        elif self._give_up_at is None:
+            self._give_up_at = now + SETUP_LIMIT
+
+    def _begin_step(self, name: str, now: float) -> None:
+        self._end_step(now)
+        self.steps.pop(name, None)
+        self.steps[name] = now, None
+
+    def _end_step(self, now: float) -> None:
+        if self.steps:
+            name, (began, ended) = next(reversed(self.steps.items()))
+            if ended is None:
+                self.steps[name] = began, now
+
+    def _record(self, seen: SeenFrame) -> None:
+        (self._echoes if _is_echo(seen.frame) else self._ladder).append(seen)
+        if self.tap is not None:
+            self.tap(seen)
+
+    def _send(self, destination: bytes, ethertype: int, packet: PppoePacket) -> None:
+        frame = EthernetFrame(
+            destination,
+            self.own_mac,
+            ethertype,
+            pppoe.encode(packet),
+            self.settings.vlans,
+        )
+        self._out.append(ethernet.encode(frame))
+
+
+def _session_of(frame: bytes) -> tuple[bytes, int]:
+    """Concentrator and session id of a frame of our own making."""
+    outer = ethernet.decode(frame)
+    return outer.dst, pppoe.decode(outer.payload).session_id
+
+
+_ECHO_CODES = (bytes((ControlCode.ECHO_REQUEST,)), bytes((ControlCode.ECHO_REPLY,)))
+
+
+def _is_echo(frame: bytes) -> bool:
+    """Whether a session frame of our own kind holds an LCP echo; it has been decoded or encoded before."""
+    at = next((at for at in (12, 16, 20) if frame[at : at + 2] == b"\x88\x64"), None)
+    return at is not None and frame[at + 8 : at + 10] == b"\xc0\x21" and frame[at + 10 : at + 11] in _ECHO_CODES

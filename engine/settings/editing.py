@@ -1,0 +1,182 @@
+"""Changes a configuration's text: one session added, replaced or removed, the rest left as the operator wrote it.
+
+Only the text of what differs is exchanged, at the places that the YAML nodes name, so comments, order and layout stay.
+Every change is read back and compared before it is returned: a layout that can't be changed safely is refused instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
+
+from engine.settings.kinds import nodes_of, quote
+from engine.settings.reading import (
+    DEFAULTS,
+    SESSION,
+    ConfigError,
+    compose,
+    make_session,
+    parse,
+    read_entry,
+    read_values,
+    values_of,
+)
+from engine.settings.values import SessionSettings
+
+Splice = tuple[int, int, str]
+"""Where a piece of text starts and ends, and what to put there."""
+
+
+def rewrite(path: Path, change: Callable[[str], str]) -> None:
+    """Replace a configuration file by its changed text, whole or not at all; raises ConfigError or OSError."""
+    path = path.resolve()
+    octets = path.read_bytes()
+    mark = b"\xef\xbb\xbf" if octets.startswith(b"\xef\xbb\xbf") else b""
+    changed = mark + change(octets.removeprefix(mark).decode()).encode()
+    status = path.stat()
+    new = path.with_name(f".{path.name}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchown(descriptor, status.st_uid, status.st_gid)
+            os.fchmod(descriptor, status.st_mode & 0o7777)
+            file.write(changed)
+            file.flush()
+            os.fsync(descriptor)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def with_session(text: str, session: SessionSettings, path: Path) -> str:
+    """The text with one more session at the end of the list; `path` is the file it is from."""
+    before, root, entries = _read(text, path)
+    default, new = values_of(make_session({"name": "", **_defaults(root, path)})), values_of(session)
+    pairs = [f"{key}: {SESSION[key].kind.write(value)}" for key, value in new.items() if value != default[key]]
+    line = f"{{{', '.join(pairs)}}}"
+    start, end = entries.start_mark.index, entries.end_mark.index
+    if entries.flow_style and entries.value:
+        splice = _at(_end(text, entries.value[-1]), f", {line}")
+    elif entries.flow_style and (root.flow_style or "#" in text[start:end]):
+        splice = _at(start + 1, line)
+    elif entries.flow_style:
+        splice = (len(text[:start].rstrip(" ")), end, f"{_newline(text)}  - {line}")
+    else:
+        last, indent = entries.value[-1], _newline(text) + " " * entries.start_mark.column
+        item = line if last.flow_style else f"{indent}  ".join(pairs)
+        splice = _at(_line_end(text, _end(text, last)), f"{indent}- {item}")
+    return _apply(text, [splice], [*before, session], path)
+
+
+def replace_session(text: str, name: str, session: SessionSettings, path: Path) -> str:
+    """The text with the session called `name` replaced; of its keys only those that change are touched."""
+    before, root, entries = _read(text, path)
+    entry = _find(entries, name, path)
+    old = values_of(next(read_entry(entry, _defaults(root, path), path.parent, [])))
+    splices: list[Splice] = []
+    more: list[str] = []
+    for key, value in values_of(session).items():
+        if value != old[key]:
+            pair = f"{key}: {SESSION[key].kind.write(value)}"
+            names = ("password", "password_file") if key == "password" else (key,)
+            places = [(key_node, node) for key_node, node in entry.value if key_node.value in names]
+            splices += [(key_node.start_mark.index, _end(text, node), pair) for key_node, node in places]
+            more += [] if places else [pair]
+    if more:
+        splices.append(_more_pairs(text, entry, more))
+    return _apply(text, splices, [session if each.name == name else each for each in before], path)
+
+
+def without_session(text: str, name: str, path: Path) -> str:
+    """The text without the session called `name`."""
+    before, root, entries = _read(text, path)
+    entry = _find(entries, name, path)
+    start, end = entry.start_mark.index, _end(text, entry)
+    if entries.flow_style:
+        comma = re.compile(r"\s*,[ \t]*").match(text, end)
+        comma_before = None if comma else re.search(r",\s*\Z", text[:start])
+        splice = (comma_before.start() if comma_before else start, comma.end() if comma else end, "")
+    else:
+        line = text.rfind("\n", 0, text.rfind("-", 0, start)) + 1
+        only = len(entries.value) == 1
+        splice = (line, end, " " * (root.start_mark.column + 2) + "[]") if only else (line, _next_line(text, end), "")
+    return _apply(text, [splice], [each for each in before if each.name != name], path)
+
+
+def _read(text: str, path: Path) -> tuple[tuple[SessionSettings, ...], MappingNode, SequenceNode]:
+    """The sessions that the text makes, its root node and its list of sessions; raises ConfigError."""
+    before = parse(text, str(path), path.parent).sessions
+    root = compose(text, str(path))
+    entries = nodes_of(root)["sessions"]
+    assert isinstance(root, MappingNode)
+    assert isinstance(entries, SequenceNode)
+    return before, root, entries
+
+
+def _defaults(root: Node, path: Path) -> dict[str, Any]:
+    nodes = nodes_of(root)
+    return read_values(nodes["defaults"], DEFAULTS, path.parent, []) if "defaults" in nodes else {}
+
+
+def _find(entries: SequenceNode, name: str, path: Path) -> MappingNode:
+    for entry in entries.value:
+        nodes = nodes_of(entry)
+        if nodes["name"].value == name and "count" not in nodes and isinstance(entry, MappingNode):
+            return entry
+    raise ConfigError(f"{path}: {quote(name)} has no entry of its own; change the file by hand")
+
+
+def _more_pairs(text: str, entry: MappingNode, pairs: list[str]) -> Splice:
+    """Further pairs, behind the last one that stands on a single line: after that only a comment can follow."""
+    if entry.flow_style:
+        return _at(_end(text, entry.value[-1][1]), "".join(f", {pair}" for pair in pairs))
+    indent = _newline(text) + " " * entry.start_mark.column
+    ends = [_end(text, node) for key, node in entry.value if key.start_mark.line == node.end_mark.line]
+    return _at(_line_end(text, ends[-1] if ends else entry.start_mark.index), "".join(indent + pair for pair in pairs))
+
+
+def _end(text: str, node: Node) -> int:
+    """Where a node's own text ends; a block's end mark would be past the comments that follow it."""
+    if isinstance(node, CollectionNode) and not node.flow_style:
+        last = node.value[-1]
+        return _end(text, last[1] if isinstance(node, MappingNode) else last)
+    end: int = node.end_mark.index
+    return len(text[:end].rstrip()) if isinstance(node, ScalarNode) and node.style in ("|", ">") else end
+
+
+def _at(place: int, text: str) -> Splice:
+    return place, place, text
+
+
+def _line_end(text: str, place: int) -> int:
+    """Where the line ends, its newline not counted."""
+    end = text.find("\n", place)
+    return len(text) if end < 0 else end - (text[end - 1] == "\r")
+
+
+def _next_line(text: str, place: int) -> int:
+    return text.find("\n", place) + 1 or len(text)
+
+
+def _newline(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+def _apply(text: str, splices: Iterable[Splice], sessions: list[SessionSettings], path: Path) -> str:
+    """The text with all splices made, provided that it then makes exactly these sessions."""
+    changed = text
+    for start, end, new in sorted(splices, reverse=True):
+        changed = changed[:start] + new + changed[end:]
+    try:
+        same = parse(changed, str(path), path.parent).sessions == tuple(sessions)
+    except ConfigError:
+        same = False
+    if not same:
+        raise ConfigError(f"{path}: this can't be changed from here safely; change the file by hand")
+    return changed

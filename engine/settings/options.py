@@ -1,0 +1,28 @@
+"""How an engine runs; what it dials is in `engine.settings.values`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class EngineError(Exception):
+    """The engine can't run: one line for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What the command line says about one run."""
+
+    generic: bool = False
+    """Don't try the card's native XDP mode."""
+    busy_poll: bool = False
+    lab: bool = False
+    state_folder: Path | None = None
+    """Where open sessions are noted for the next start; None notes nothing."""
+    capture: Path | None = None
+    """Write every session's control frames to this pcapng file."""
+    command_prefix: str = ""
+    """What comes before a command line that is to use a session, as for another network namespace."""
+    try_url: str = ""
+    """Where a session can be tried out."""

@@ -1,0 +1,134 @@
+"""What an operator can set, as validated values.
+
+`engine.settings.reading` makes these from YAML; nothing here reads files. Times are in seconds, sizes in octets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from engine.settings.console import ConsoleSettings
+from engine.wire.ethernet import VlanTag as VlanTag
+
+DEFAULT_MRU = 1492
+"""The largest PPP packet in a PPPoE frame on Ethernet: 1500 less PPPoE's 6 and PPP's 2 (RFC 2516 section 7)."""
+
+
+class AuthMethod(StrEnum):
+    """Authentication protocols this program can do, by their configuration words."""
+
+    MSCHAPV2 = "mschapv2"
+    CHAP = "chap"
+    PAP = "pap"
+
+
+class MacPolicy(StrEnum):
+    """Where a session's own MAC address comes from."""
+
+    CARD = "card"
+    """The card's own address, shared by all sessions that say so."""
+    DERIVED = "derived"
+    """Locally administered, always the same for the same card and session name."""
+    FIXED = "fixed"
+    """As written in the configuration."""
+
+
+class DatapathChoice(StrEnum):
+    """What carries a session's IP packets."""
+
+    AFXDP = "afxdp"
+    """AF_XDP sockets and a TUN device."""
+    KERNEL = "kernel"
+    """XDP programs and a veth device; control frames still go by AF_XDP."""
+    AUTO = "auto"
+    """Whichever is better here: the kernel, from four sessions on, where the card can (see ARCHITECTURE.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcFilter:
+    """Which concentrators a session may choose; an empty filter takes the first that answers."""
+
+    name: str | None = None
+    """The AC-Name, exactly."""
+    mac: bytes | None = None
+    """The concentrator's MAC address, 6 octets."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineId:
+    """TR-101 line identification, added to discovery as a Vendor-Specific tag when set."""
+
+    circuit_id: str | None = None
+    remote_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepaliveSettings:
+    """LCP Echo-Requests (RFC 1661 section 5.8): one every `interval`; `failures` unanswered in a row end it."""
+
+    interval: float = 10.0
+    """Seconds from one to the next; 0 turns the keepalive off."""
+    failures: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """One PPPoE session as the operator wants it."""
+
+    name: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+    service: str = ""
+    """The Service-Name asked for; empty accepts any service (RFC 2516 section 5.1)."""
+    ac: AcFilter = AcFilter()
+    auth: tuple[AuthMethod, ...] = (
+        AuthMethod.MSCHAPV2,
+        AuthMethod.CHAP,
+        AuthMethod.PAP,
+    )
+    """The methods that may be used, best first; others are refused."""
+    mac_policy: MacPolicy = MacPolicy.CARD
+    mac: bytes | None = None
+    """6 octets, with MacPolicy.FIXED only."""
+    vlans: tuple[VlanTag, ...] = ()
+    """Outer tag first; none, one or two."""
+    mru: int = DEFAULT_MRU
+    """The largest packet wanted, both ways. More than 1492 asks for RFC 4638."""
+    ipv6: bool = True
+    line_id: LineId = LineId()
+    keepalive: KeepaliveSettings = KeepaliveSettings()
+    autodial: bool = False
+    datapath: DatapathChoice = DatapathChoice.AFXDP
+    device: str | None = None
+    """The device's name, at most 15 octets; without one, `soup` and the session's number."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialSettings:
+    """How fast sessions are dialled, and dialled again (see `engine.sessions.redial`)."""
+
+    rate: float = 100.0
+    """Dials started per second, over all sessions."""
+    max_outstanding: int = 64
+    """Sessions that may be on their way up at once."""
+    retry_min: float = 1.0
+    """The first pause after a failed dial; it doubles each time, with jitter."""
+    retry_max: float = 60.0
+    jitter: float = 0.25
+    """Each pause is made longer or shorter at random by up to this part of it, 0 to 1."""
+    max_flaps: int = 3
+    """How often in a row a lost session is dialled again at once; counted anew once one stays up for `retry_max`."""
+    pado_window: float = 0.0
+    """How long to collect PADOs before choosing; 0 takes the first that fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A whole configuration."""
+
+    sessions: tuple[SessionSettings, ...] = ()
+    dial: DialSettings = DialSettings()
+    unwanted_networks: tuple[str, ...] = ()
+    """IPv4 networks in CIDR form; an address in one of them is given back and the session redialled."""
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)

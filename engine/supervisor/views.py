@@ -1,0 +1,83 @@
+"""Sessions as the console sees them: pure functions from a fleet's member to the values of `engine.api.values`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.api.values import Details, Fact, LadderEntry, SessionState, SessionView, Step
+from engine.record.describe import describe
+from engine.sessions.fleet import Member
+from engine.sessions.session import Session
+from engine.wire.ethernet import format_mac
+
+
+def session_view(number: int, member: Member, device: str | None, datapath: str | None, capturing: bool) -> SessionView:
+    """One session as it stands."""
+    session = member.session
+    settings = session.settings
+    keys, ipv4 = session.keys, session.ipv4
+    up = session.state is SessionState.UP
+    return SessionView(
+        id=number,
+        name=settings.name,
+        user=settings.user,
+        service=settings.service,
+        autodial=settings.autodial,
+        state=session.state,
+        since=member.since,
+        reason=member.reason,
+        retry_at=member.redial_at,
+        ipv4=str(ipv4.address) if ipv4 is not None else None,
+        ipv4_peer=str(ipv4.peer) if ipv4 is not None and ipv4.peer is not None else None,
+        dns=tuple(map(str, ipv4.dns)) if ipv4 is not None else (),
+        ipv6=str(session.ipv6.address) if session.ipv6 is not None else None,
+        device=device,
+        datapath=datapath,
+        session_id=keys.session_id if keys is not None else None,
+        ac_name=session.ac_name,
+        ac_mac=format_mac(keys.peer_mac) if keys is not None else None,
+        local_mac=format_mac(session.own_mac),
+        vlans=tuple(tag.vid for tag in settings.vlans),
+        mtu=session.mtu,
+        setup_ms=setup_ms(session) if up else None,
+        up_since=member.up_since,
+        rtt_ms=session.rtt * 1000 if session.rtt is not None else None,
+        flaps=member.flaps,
+        capturing=capturing,
+    )
+
+
+def setup_ms(session: Session) -> float | None:
+    """Milliseconds from the first PADI to the address."""
+    times = list(session.steps.values())
+    if not times or times[-1][1] is None:
+        return None
+    return (times[-1][1] - times[0][0]) * 1000
+
+
+def details(
+    number: int, member: Member, now: float, wall: Callable[[float], float], usage: tuple[tuple[str, str], ...]
+) -> Details:
+    """One session at full length; `wall` turns the engine's time into Unix time."""
+    session = member.session
+    facts = [Fact(name, f.asked, f.offered, f.agreed, f.refused) for name, f in list(session.facts.by_name.items())]
+    steps = [
+        Step(name, None if ended is None else (ended - began) * 1000)
+        for name, (began, ended) in list(session.steps.items())
+    ]
+    ladder = []
+    for seen in session.ladder():
+        described = describe(seen.frame)
+        ladder.append(LadderEntry(wall(seen.at), seen.sent, described.summary, described.fields))
+    timers = session.timers(now)
+    if member.redial_at is not None:
+        timers.append(("next dial", member.redial_at - now))
+    return Details(
+        id=number,
+        facts=tuple(facts),
+        steps=tuple(steps),
+        ladder=tuple(ladder),
+        counters=tuple(sorted(session.discards().items())),
+        timers=tuple(timers),
+        usage=usage,
+    )
