@@ -1,15 +1,13 @@
-"""What all tests share: root and namespaces, and the real concentrator of the aclab kit."""
+"""What all tests share: root, namespaces, and cables between them."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import shutil
-import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from hypothesis import settings
 from engine.host import netns
 
 ROOT = Path(__file__).resolve().parents[1]
-ACLAB = Path(os.environ.get("SOUPPP_ACLAB", ROOT.parent / "shared" / "aclab"))
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build" / "hypothesis"))
 settings.register_profile("project", deadline=None)
@@ -52,8 +49,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def run(*command: str | Path) -> str:
-    """The output of a command that must succeed."""
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    """The output of a command that must succeed; the exception tells what it complained of."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    except subprocess.CalledProcessError as error:
+        error.add_note(error.stderr)
+        raise
 
 
 @dataclass(frozen=True)
@@ -100,72 +101,3 @@ def netns_pair(needs_root: None) -> Iterator[NetnsPair]:
     """As `joined_namespaces`."""
     with joined_namespaces() as pair:
         yield pair
-
-
-@dataclass
-class Aclab:
-    """A real concentrator, rp-pppoe's pppoe-server in a User Mode Linux guest, at the far end of a cable."""
-
-    line: NetnsPair
-    folder: Path
-    settings: dict[str, str]
-    _run: Path = field(init=False)
-    _starts: int = 0
-
-    def start(self) -> None:
-        """Boot the guest; it has its discovery socket when this returns, but PADIs should still be tried again."""
-        self._starts += 1
-        self._run = self.folder / f"run{self._starts}"
-        # The guest lays its modules over the host's /lib/modules, so that must be there, if only for the guest.
-        uml = {} if Path("/lib/modules").is_dir() else {"UML": ROOT / "tests" / "interop" / "uml"}
-        words = [f"{key}={value}" for key, value in {**uml, **self.settings}.items()]
-        run(ACLAB / "ac-start", self._run, self.line.far, self.line.far_card, *words)
-
-    def exec(self, command: str) -> str:
-        """The output of a root shell command in the guest."""
-        return run(ACLAB / "ac-exec", self._run, command)
-
-    def kill(self) -> None:
-        """End the guest without a goodbye, as when its power fails."""
-        os.killpg(int((self._run / "pid").read_text()), signal.SIGKILL)
-        self.stop()
-
-    def restart(self) -> None:
-        """Kill it and boot another."""
-        self.kill()
-        self.start()
-
-    def stop(self) -> None:
-        """End the guest, if it is running."""
-        run(ACLAB / "ac-stop", self._run)
-
-
-@contextmanager
-def concentrators(line: NetnsPair, folder: Path) -> Iterator[Callable[..., Aclab]]:
-    """Starts concentrators, which end with the block: `start(AUTH="chap", SESSIONS="8")`; see the kit's README."""
-    if not (ACLAB / "ac-start").exists():
-        pytest.skip(f"the aclab kit is not at {ACLAB} (SOUPPP_ACLAB names another place)")
-    for program in ("linux.uml", "pppd", "pppoe-server", "busybox"):
-        if shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
-            pytest.skip(f"{program} is not installed")
-    started: list[Aclab] = []
-
-    def start(**settings: str) -> Aclab:
-        concentrator = Aclab(line, folder / f"aclab{len(started)}", settings)
-        concentrator.folder.mkdir()
-        started.append(concentrator)
-        concentrator.start()
-        return concentrator
-
-    try:
-        yield start
-    finally:
-        for concentrator in started:
-            concentrator.stop()
-
-
-@pytest.fixture
-def aclab(netns_pair: NetnsPair, tmp_path: Path) -> Iterator[Callable[..., Aclab]]:
-    """As `concentrators`, on the far side of `netns_pair`."""
-    with concentrators(netns_pair, tmp_path) as start:
-        yield start

@@ -6,7 +6,8 @@ import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tests.conftest import Aclab, NetnsPair
+from tests.conftest import NetnsPair
+from tests.interop.kit import Aclab
 from tests.program import Program, running, until
 
 SERVER = "10.67.0.1"

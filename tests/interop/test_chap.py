@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Aclab, concentrators, joined_namespaces
+from tests.conftest import joined_namespaces
 from tests.interop.dialling import HOLD, QUICK, dial, pings, pppds, wait_pppds, wait_refused
+from tests.interop.kit import Aclab, concentrators
 from tests.program import until
 
 FULL = 1492 - 28
@@ -54,8 +55,14 @@ def test_addresses_of_their_own(server: Aclab, tmp_path: Path) -> None:
 
 
 def test_a_wrong_password(server: Aclab, tmp_path: Path) -> None:
-    with dial(server.line, tmp_path, "{name: wrong, password: no-such-secret}\n{name: right}") as program:
+    sessions = """
+        {name: wrong, password: no-such-secret}
+        {name: right}
+        {name: quoted, user: user@isp.example, password: 'p@ss w"ord'}
+    """
+    with dial(server.line, tmp_path, sessions) as program:
         program.event("ipv4-up", "right")
+        program.event("ipv4-up", "quoted")
         wait_refused(program, "wrong")
         assert program.end() == 0
         assert "no-such-secret" not in str(program.said)
@@ -128,7 +135,7 @@ def test_the_concentrator_is_killed_and_comes_back(server: Aclab, tmp_path: Path
     with dial(server.line, tmp_path, f'{{name: "s{{n}}", count: 3, {QUICK}}}', *HOLD) as program:
         program.up(3)
         seen = len(program.said)
-        server.kill()
+        server.stop()
         for name in ("s1", "s2", "s3"):
             assert "echo" in program.event("session-down", name, seen)["text"].lower()
         seen = len(program.said)

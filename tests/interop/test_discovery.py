@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tests.conftest import Aclab, NetnsPair, concentrators, run
+from tests.conftest import NetnsPair, run
 from tests.interop.dialling import HOLD, dial, pings, wait_pppds
+from tests.interop.kit import Aclab, concentrators
 from tests.program import until
 
 SECOND = "02:ac:ac:ac:00:02"
@@ -36,11 +37,10 @@ def test_a_concentrator_that_grants_neither_more_than_1492_nor_line_ids(
 
 
 def test_a_choice_of_two_concentrators(aclab: Callable[..., Aclab], tmp_path: Path) -> None:
-    server = aclab(AUTH="chap", AC="first")
+    server = aclab(AUTH="chap", AC="first", EXTRA_MODULES="macvlan")
     options = "-L 10.68.0.1 -R 10.68.1.1 -N 8 -O /etc/ppp/pppoe-server-options"
     server.exec(
-        "/bin/busybox modprobe macvlan;"
-        f" ip link add link vec0 name second address {SECOND} type macvlan mode bridge && ip link set second up &&"
+        f"ip link add link vec0 name second address {SECOND} type macvlan mode bridge && ip link set second up &&"
         f" (pppoe-server -F -I second -C second -S gold {options} >/dev/null 2>&1 &)"
     )
     until(lambda: server.exec("grep -c ' 8863 ' /proc/net/packet || true").strip() == "2", "the second concentrator")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Aclab
 from tests.interop.dialling import HOLD, dial, pings, wait_pppds, wait_refused
+from tests.interop.kit import Aclab
 
 
 def test_pap_and_the_limit_of_sessions(aclab: Callable[..., Aclab], tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.host import netns
-from tests.conftest import Aclab, joined_namespaces
+from tests.conftest import joined_namespaces
+from tests.interop.kit import Aclab, concentrators
 from tests.program import until
 from tests.provider import CARD, Provider
 
@@ -26,18 +26,12 @@ def dialled(needs_root: None, tmp_path: Path) -> Iterator[Callable[..., tuple[Pr
         def start(options: str = "", **order: object) -> tuple[Provider, Aclab]:
             with netns.inside(f"/run/netns/{line.far}"):
                 providers.append(Provider(**order))
-            client = Aclab(replace(line, far_card=CARD), tmp_path, {"KIND": "none", "PAYLOAD": pppd(options)})
-            guests.append(client)
-            client.start()
-            until(lambda: has_shell(client), "the guest's shell")
-            return providers[-1], client
+            return providers[-1], start_guest(KIND="none", PAYLOAD=pppd(options))
 
-        guests: list[Aclab] = []
         try:
-            yield start
+            with concentrators(replace(line, far_card=CARD), tmp_path) as start_guest:
+                yield start
         finally:
-            for guest in guests:
-                guest.stop()
             for provider in providers:
                 provider.kill()
 
@@ -45,14 +39,6 @@ def dialled(needs_root: None, tmp_path: Path) -> Iterator[Callable[..., tuple[Pr
 def pppd(options: str) -> str:
     common = "nodetach debug noauth usepeerdns +ipv6 noipdefault lcp-echo-interval 1 lcp-echo-failure 3"
     return f"exec pppd plugin pppoe.so nic-vec0 user alice {common} {options}"
-
-
-def has_shell(client: Aclab) -> bool:
-    """Whether the guest takes commands, which is a little after it was started."""
-    try:
-        return client.exec("echo here").strip() == "here"
-    except subprocess.CalledProcessError:
-        return False
 
 
 def address(client: Aclab) -> str | None:
