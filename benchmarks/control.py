@@ -55,25 +55,25 @@ class Bench:
             self.fleet.dial(number, now)
         now += 1.0
         self.fleet.handle_timer(now)
-        sent = self.fleet.frames_to_send(now)
+        sent = self.fleet.frames_to_send()
         self.fleet_seconds += time.process_time() - began
         while sent:
             self.sent += len(sent)
             began = time.process_time()
             for frame in sent:
-                self.concentrator.receive_frame(frame, now)
-            answers = self.concentrator.frames_to_send(now)
+                self.concentrator.receive(frame, now)
+            answers = self.concentrator.frames_to_send()
             while self.concentrator.next_event() is not None:
                 pass
             self.concentrator_seconds += time.process_time() - began
             self.received += len(answers)
             began = time.process_time()
             for frame in answers:
-                self.fleet.receive_frame(frame, now)
+                self.fleet.receive(frame, now)
             self.fleet.handle_timer(now)
             while self.fleet.next_event() is not None:
                 pass
-            sent = self.fleet.frames_to_send(now)
+            sent = self.fleet.frames_to_send()
             self.fleet_seconds += time.process_time() - began
         states = {member.session.state for _, member in self.fleet}
         assert states == {SessionState.UP}, states
@@ -125,8 +125,8 @@ def main() -> None:
 
     def echoes() -> None:
         for frame in requests:
-            fleet.receive_frame(frame, now)
-        fleet.frames_to_send(now)
+            fleet.receive(frame, now)
+        fleet.frames_to_send()
 
     requests = bench.frames(Code.ECHO_REQUEST, 1)
     print(f"Echo-Request answered     {best(echoes, sessions):7.1f} us")
@@ -135,10 +135,10 @@ def main() -> None:
         nonlocal now
         now += 10.0
         fleet.handle_timer(now)
-        assert len(fleet.frames_to_send(now)) == sessions
+        assert len(fleet.frames_to_send()) == sessions
         number = 2 + next(rounds)
         for frame in replies[number % 256]:
-            fleet.receive_frame(frame, now)
+            fleet.receive(frame, now)
 
     rounds = iter(range(1000))
     replies = {number: bench.frames(Code.ECHO_REPLY, number) for number in range(40)}
@@ -161,7 +161,7 @@ def main() -> None:
 
         def strangers(frame: bytes = frame) -> None:
             for _ in range(10_000):
-                fleet.receive_frame(frame, now)
+                fleet.receive(frame, now)
 
         print(f"a stranger's {name}         {best(strangers, 10_000):7.1f} us")
 

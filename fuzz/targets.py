@@ -88,9 +88,9 @@ def session(data: bytes) -> None:
             now += 1.0
             fleet.handle_timer(now)
         else:
-            fleet.receive_frame(frame, now)
-            one.receive_frame(frame, now)
-        fleet.frames_to_send(now)
+            fleet.receive(frame, now)
+            one.receive(frame, now)
+        fleet.frames_to_send()
     _must_come_to_rest(fleet, now)
 
 
@@ -103,7 +103,7 @@ def healthy(data: bytes) -> None:
         if frame is None:
             line.run(line.now + 1.0)
         else:
-            line.fleet.receive_frame(frame, line.now)
+            line.fleet.receive(frame, line.now)
     line.run(line.now + 1.0)
     _must_come_to_rest(line.fleet, line.now)
 
@@ -118,7 +118,7 @@ def concentrator(data: bytes) -> None:
         if frame is None:
             line.run(line.now + 1.0)
         else:
-            ac.receive_frame(frame, line.now)
+            ac.receive(frame, line.now)
     line.run(line.now + 1.0)
 
 
@@ -133,7 +133,7 @@ def _must_come_to_rest(fleet: Fleet, now: float) -> None:
     for _ in range(20):
         now += 1.0
         fleet.handle_timer(now)
-        fleet.frames_to_send(now)
+        fleet.frames_to_send()
     assert fleet.idle
     assert fleet.next_timer() is None
 

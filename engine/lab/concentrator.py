@@ -158,7 +158,7 @@ class Concentrator:
         self._alarms = Alarms(self._due)
         self._out: list[bytes] = []
 
-    def receive_frame(self, frame: bytes, now: float) -> None:
+    def receive(self, frame: bytes, now: float) -> None:
         """Handle one Ethernet frame from the line."""
         try:
             if frame[:6] not in (self.mac, ethernet.BROADCAST):
@@ -179,7 +179,7 @@ class Concentrator:
         except WireError as error:
             self.counters[f"discarded: {error}"] += 1
 
-    def frames_to_send(self, now: float) -> list[bytes]:
+    def frames_to_send(self) -> list[bytes]:
         """Ethernet frames to put on the line, oldest first."""
         out, self._out = self._out, []
         return out

@@ -129,19 +129,19 @@ class Segment:
         for frame in self.downstream.take(now):
             if self.on_received is not None:
                 self.on_received(frame)
-            self.fleet.receive_frame(frame, now)
+            self.fleet.receive(frame, now)
         self.fleet.handle_timer(now)
         arrived = self.upstream.take(now)
         for concentrator in self.concentrators:
             for frame in arrived:
-                concentrator.receive_frame(frame, now)
+                concentrator.receive(frame, now)
             concentrator.handle_timer(now)
             while concentrator.next_event() is not None:
                 pass
-            self.downstream.put(concentrator.frames_to_send(now), now)
+            self.downstream.put(concentrator.frames_to_send(), now)
         if self.after_step is not None:
             self.after_step()
-        sent = self.fleet.frames_to_send(now)
+        sent = self.fleet.frames_to_send()
         if self.on_sent is not None:
             for frame in sent:
                 self.on_sent(frame)

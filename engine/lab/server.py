@@ -84,7 +84,7 @@ class Server:
     def _control_frames(self) -> None:
         now = time.monotonic()
         for frame in self._datapath.receive_control():
-            self._concentrator.receive_frame(frame, now)
+            self._concentrator.receive(frame, now)
         self._pump()
 
     def _timer_expired(self) -> None:
@@ -105,7 +105,7 @@ class Server:
     def _pump(self) -> None:
         while (event := self._concentrator.next_event()) is not None:
             self._event(event)
-        frames = self._concentrator.frames_to_send(time.monotonic())
+        frames = self._concentrator.frames_to_send()
         while frames:
             frames = frames[self._datapath.send_control(frames) :]
             if frames:

@@ -58,10 +58,10 @@ class Authentication(ABC):
     protocol: int
 
     def __init__(self) -> None:
-        self.out: list[ControlPacket] = []
-        self.deadline: float | None = None
-        self.result: Result | None = None
-        """Set when it is decided; set anew when a later challenge is decided. Whoever reads it empties it."""
+        self._out: list[ControlPacket] = []
+        self._deadline: float | None = None
+        self._result: Result | None = None
+        """Set when it is decided, and anew when a later challenge is."""
         self.denied: str | None = None
         """What the other side said when it last refused us but allowed another try; None if it has not."""
 
@@ -73,17 +73,36 @@ class Authentication(ABC):
     def receive(self, data: bytes, now: float) -> None:
         """Handle one packet; raises WireError or Discard when it is to be ignored."""
 
-    @abstractmethod
     def handle_timer(self, now: float) -> None:
-        """To be called when `deadline` has passed."""
+        """Do whatever is due by now; calling it early does nothing."""
+        if self._deadline is not None and now >= self._deadline:
+            self._expired(now)
+
+    def packets_to_send(self) -> list[ControlPacket]:
+        """Packets for the peer, oldest first."""
+        out, self._out = self._out, []
+        return out
+
+    def next_event(self) -> Result | None:
+        """The latest decision, once."""
+        result, self._result = self._result, None
+        return result
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is to be called next, None for not at all."""
+        return self._deadline
+
+    @abstractmethod
+    def _expired(self, now: float) -> None:
+        """The timer has run out."""
 
     def _decide(self, ok: bool, message: str, user: bytes = b"") -> None:
-        self.result = Result(ok, message, user)
-        self.deadline = None
+        self._result = Result(ok, message, user)
+        self._deadline = None
 
     def _give_up(self, message: str) -> None:
-        self.result = Result(False, message, timed_out=True)
-        self.deadline = None
+        self._result = Result(False, message, timed_out=True)
+        self._deadline = None
 
 
 class PapClient(Authentication):
@@ -110,7 +129,7 @@ class PapClient(Authentication):
         self._answered = True
         self._decide(packet.code == PapCode.ACK, printable(auth.decode_pap_message(packet.data)))
 
-    def handle_timer(self, now: float) -> None:
+    def _expired(self, now: float) -> None:
         """Ask again, or give up."""
         if self._sent < ATTEMPTS:
             self._send(now)
@@ -119,8 +138,8 @@ class PapClient(Authentication):
 
     def _send(self, now: float) -> None:
         self._sent += 1
-        self.out.append(ControlPacket(PapCode.REQUEST, self._sent, self._credentials))
-        self.deadline = now + RESEND
+        self._out.append(ControlPacket(PapCode.REQUEST, self._sent, self._credentials))
+        self._deadline = now + RESEND
 
 
 class ChapClient(Authentication):
@@ -142,7 +161,7 @@ class ChapClient(Authentication):
 
     def start(self, now: float) -> None:
         """Wait for the first Challenge, but not for ever."""
-        self.deadline = now + PATIENCE
+        self._deadline = now + PATIENCE
 
     def receive(self, data: bytes, now: float) -> None:
         """Take a Challenge, Success or Failure."""
@@ -160,7 +179,7 @@ class ChapClient(Authentication):
         else:
             raise Discard("unexpected CHAP packet")
 
-    def handle_timer(self, now: float) -> None:
+    def _expired(self, now: float) -> None:
         """The concentrator has been silent for too long; what it said last was its verdict, if it said anything."""
         if self.denied is None:
             self._give_up(f"no verdict in {PATIENCE:.0f} s")
@@ -175,7 +194,7 @@ class ChapClient(Authentication):
             value = self._compute(identifier, challenge)
             self._response = auth.encode_chap_value(value, self._user)
             self._undecided = True
-        self.out.append(ControlPacket(ChapCode.RESPONSE, identifier, self._response))
+        self._out.append(ControlPacket(ChapCode.RESPONSE, identifier, self._response))
 
     def _compute(self, identifier: int, challenge: bytes) -> bytes:
         if self._method is AuthMethod.CHAP:
@@ -225,7 +244,7 @@ class PapAuthenticator(Authentication):
 
     def start(self, now: float) -> None:
         """Wait for the first request."""
-        self.deadline = now + PATIENCE
+        self._deadline = now + PATIENCE
 
     def receive(self, data: bytes, now: float) -> None:
         """Answer a request."""
@@ -237,10 +256,10 @@ class PapAuthenticator(Authentication):
         ok = secret is not None and hmac.compare_digest(secret.encode(), password)
         message = "Welcome" if ok else "Login incorrect"
         code = PapCode.ACK if ok else PapCode.NAK
-        self.out.append(ControlPacket(code, packet.identifier, auth.encode_pap_message(message.encode())))
+        self._out.append(ControlPacket(code, packet.identifier, auth.encode_pap_message(message.encode())))
         self._decide(ok, message, user)
 
-    def handle_timer(self, now: float) -> None:
+    def _expired(self, now: float) -> None:
         """The client has been silent for too long."""
         self._give_up(f"no PAP request in {PATIENCE:.0f} s")
 
@@ -275,16 +294,16 @@ class ChapAuthenticator(Authentication):
         if packet.code != ChapCode.RESPONSE or packet.identifier != self._identifier:
             raise Discard("unexpected CHAP packet")
         if self._verdict is not None:
-            self.out.append(self._verdict)
+            self._out.append(self._verdict)
             return
         value, user = auth.decode_chap_value(packet.data)
         ok, message = self._check(value, user)
         code = ChapCode.SUCCESS if ok else ChapCode.FAILURE
         self._verdict = ControlPacket(code, packet.identifier, message.encode())
-        self.out.append(self._verdict)
+        self._out.append(self._verdict)
         self._decide(ok, message, user)
 
-    def handle_timer(self, now: float) -> None:
+    def _expired(self, now: float) -> None:
         """Challenge again with the same value, or give up."""
         if self._sent < ATTEMPTS:
             self._send(now)
@@ -294,8 +313,8 @@ class ChapAuthenticator(Authentication):
     def _send(self, now: float) -> None:
         self._sent += 1
         data = auth.encode_chap_value(self._challenge, self._name)
-        self.out.append(ControlPacket(ChapCode.CHALLENGE, self._identifier, data))
-        self.deadline = now + RESEND
+        self._out.append(ControlPacket(ChapCode.CHALLENGE, self._identifier, data))
+        self._deadline = now + RESEND
 
     def _check(self, value: bytes, user: bytes) -> tuple[bool, str]:
         secret = self._secrets(user)

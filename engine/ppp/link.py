@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Protocol as Interface
 
 from engine.api.ending import End, EndKind
-from engine.ppp.authentication import Authentication
+from engine.ppp.authentication import Authentication, Result
 from engine.ppp.automaton import State
 from engine.ppp.facts import Facts
 from engine.ppp.ipcp import Ipv4Agreed
@@ -262,19 +262,22 @@ class Link:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
-        deadlines = [self._lcp.deadline, self._echo_at, self._probe_at]
-        deadlines += [ncp.deadline for ncp in self._ncps.values()]
-        deadlines += [auth.deadline for _, auth in self._auths.values()]
+        if self.phase is Phase.DEAD:
+            return None
+        deadlines = [self._lcp.next_timer(), self._echo_at, self._probe_at]
+        deadlines += [ncp.next_timer() for ncp in self._ncps.values()]
+        deadlines += [auth.next_timer() for _, auth in self._auths.values()]
         return min([deadline for deadline in deadlines if deadline is not None], default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
+        if self.phase is Phase.DEAD:
+            return
         self._lcp.handle_timer(now)
         for ncp in self._ncps.values():
             ncp.handle_timer(now)
         for _, auth in self._auths.values():
-            if auth.deadline is not None and now >= auth.deadline:
-                auth.handle_timer(now)
+            auth.handle_timer(now)
         if self._echo_at is not None and now >= self._echo_at:
             self._send_echo(now)
         if self._probe_at is not None and now >= self._probe_at:
@@ -317,12 +320,12 @@ class Link:
     def timers(self, now: float) -> list[tuple[str, float]]:
         """Running timers: name and the seconds left."""
         named = [
-            ("LCP restart", self._lcp.deadline),
+            ("LCP restart", self._lcp.next_timer()),
             ("next echo", self._echo_at),
             ("full-size echo", self._probe_at),
         ]
-        named += [(f"{Protocol(number).name} restart", ncp.deadline) for number, ncp in self._ncps.items()]
-        named += [(f"{Protocol(number).name} patience", auth.deadline) for number, (_, auth) in self._auths.items()]
+        named += [(f"{Protocol(number).name} restart", ncp.next_timer()) for number, ncp in self._ncps.items()]
+        named += [(f"{Protocol(number).name} patience", auth.next_timer()) for number, (_, auth) in self._auths.items()]
         return [(name, deadline - now) for name, deadline in named if deadline is not None]
 
     # Packets in
@@ -374,7 +377,7 @@ class Link:
         ncp.protocol_rejected(now)
         if ncp.state is State.STOPPING:
             ncp.protocol_rejected(now)
-        ncp.out.clear()
+        ncp.packets_to_send()
 
     def _echo_request(self, packet: ControlPacket, now: float) -> None:
         if self._lcp.state is not State.OPENED:
@@ -457,18 +460,18 @@ class Link:
         moved = True
         while moved:
             moved = False
-            self._flush(Protocol.LCP, self._lcp.out)
-            for signal in self._lcp.take_signals():
+            self._emit_all(Protocol.LCP, self._lcp.packets_to_send())
+            while (signal := self._lcp.next_event()) is not None:
                 moved = True
                 self._lcp_signal(signal, now)
             for number, (method, auth) in [*self._auths.items()]:
-                self._flush(number, auth.out)
-                if auth.result is not None:
+                self._emit_all(number, auth.packets_to_send())
+                if (result := auth.next_event()) is not None:
                     moved = True
-                    self._authentication_decided(number, method, auth, now)
+                    self._authentication_decided(number, method, result, now)
             for number, ncp in [*self._ncps.items()]:
-                self._flush(number, ncp.out)
-                for signal in ncp.take_signals():
+                self._emit_all(number, ncp.packets_to_send())
+                while (signal := ncp.next_event()) is not None:
                     moved = True
                     self._ncp_signal(number, ncp, signal, now)
 
@@ -534,14 +537,12 @@ class Link:
     def _drop_upper_layers(self) -> None:
         """Without LCP there is no authentication and no network protocol, and nothing more is said in their name."""
         for number, ncp in self._ncps.items():
-            ncp.out.clear()
+            ncp.packets_to_send()
             self._closed(number)
         self._ncps.clear()
         self._auths.clear()
 
-    def _authentication_decided(self, number: int, method: AuthMethod, auth: Authentication, now: float) -> None:
-        result, auth.result = auth.result, None
-        assert result is not None
+    def _authentication_decided(self, number: int, method: AuthMethod, result: Result, now: float) -> None:
         if not result.ok:
             if result.timed_out:
                 self._fail(
@@ -625,7 +626,7 @@ class Link:
 
     def _finish(self) -> None:
         if self.phase is not Phase.DEAD:
-            self._lcp.deadline = self._echo_at = self._probe_at = None
+            self._echo_at = self._probe_at = None
             self._drop_upper_layers()
             self._enter(Phase.DEAD)
             self._events.append(LinkEnded(self._end or self._why_finished()))
@@ -670,11 +671,9 @@ class Link:
         self._emit(Protocol.LCP, ControlPacket(code, identifier, data))
         return identifier
 
-    def _flush(self, protocol: int, packets: list[ControlPacket]) -> None:
-        if packets:
-            for packet in packets:
-                self._emit(protocol, packet)
-            packets.clear()
+    def _emit_all(self, protocol: int, packets: list[ControlPacket]) -> None:
+        for packet in packets:
+            self._emit(protocol, packet)
 
     def _emit(self, protocol: int, packet: ControlPacket) -> None:
         self._out.append(ppp.encode(protocol, control.encode(packet)))

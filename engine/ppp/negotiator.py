@@ -3,11 +3,12 @@
 One `Negotiator` is one control protocol (LCP, IPCP, IPv6CP) of one link. What its options mean is left to an
 `OptionHandler`; everything that is the same for all control protocols is here (RFC 1661 sections 4.3 to 5.7).
 
-    now -> up(), open(), receive(packet), handle_timer() -> packets in `out`, signals from take_signals()
+    up(now), open(now), receive(packet, now), handle_timer(now) -> packets_to_send(), next_event(), next_timer()
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -116,15 +117,14 @@ class Negotiator:
         self.timing = timing
         self.extensions = extensions or {}
         self.state = State.INITIAL
-        self.deadline: float | None = None
-        """When the Restart timer expires."""
-        self.out: list[ControlPacket] = []
-        """Packets to send, oldest first; whoever sends them empties it."""
         self.failure: Failure | None = None
         """With Signal.FINISHED: what went wrong, None after an orderly end."""
         self.max_packet = DEFAULT_MRU
         """The longest packet the peer takes; rejects are cut to it."""
-        self._signals: list[Signal] = []
+        self._deadline: float | None = None
+        """When the Restart timer expires."""
+        self._out: list[ControlPacket] = []
+        self._events: deque[Signal] = deque()
         self._identifier = 0
         self._identifier_of_request = 0
         self._restart_count = 0
@@ -155,12 +155,20 @@ class Negotiator:
         """The layer is to go down, with a Terminate-Request where one is due."""
         self._run(Event.CLOSE, now)
 
-    def take_signals(self) -> list[Signal]:
-        """What happened since the last call, oldest first."""
-        if not self._signals:
-            return self._signals
-        signals, self._signals = self._signals, []
-        return signals
+    def packets_to_send(self) -> list[ControlPacket]:
+        """Packets for the peer, oldest first."""
+        if not self._out:
+            return self._out
+        out, self._out = self._out, []
+        return out
+
+    def next_event(self) -> Signal | None:
+        """What happened, oldest first; None when there is nothing more."""
+        return self._events.popleft() if self._events else None
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is to be called next, None for not at all."""
+        return self._deadline
 
     def next_identifier(self) -> int:
         """A fresh identifier: requests, echoes and rejects of one protocol share the sequence."""
@@ -168,9 +176,9 @@ class Negotiator:
         return self._identifier
 
     def handle_timer(self, now: float) -> None:
-        """To be called when `deadline` has passed; calling it early does nothing."""
-        if self.deadline is not None and now >= self.deadline:
-            self.deadline = None
+        """Do whatever is due by now; calling it early does nothing."""
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
             if self._restart_count <= 0 and self.state not in (State.CLOSING, State.STOPPING):
                 self.failure = Failure.NO_ANSWER
             self._run(Event.TO_PLUS if self._restart_count > 0 else Event.TO_MINUS, now)
@@ -329,7 +337,7 @@ class Negotiator:
             return
         previous, self.state = self.state, transition.state
         if self.state not in TIMER_STATES:
-            self.deadline = None
+            self._deadline = None
         for action in transition.actions:
             self._act(action, event, previous, now, packet)
 
@@ -346,11 +354,11 @@ class Negotiator:
                 self._send_configure_request(event, previous, now)
             case Action.SCA | Action.SCN:
                 assert packet is not None
-                self.out.append(packet)
+                self._out.append(packet)
             case Action.STR:
                 self._send(Code.TERMINATE_REQUEST, self.next_identifier(), b"")
                 self._restart_count -= 1
-                self.deadline = now + self.timing.terminate
+                self._deadline = now + self.timing.terminate
             case Action.STA:
                 identifier = packet.identifier if packet is not None and event is Event.RTR else self.next_identifier()
                 self._send(Code.TERMINATE_ACK, identifier, b"")
@@ -365,15 +373,15 @@ class Negotiator:
                     self._sent_in_row = 0
             case Action.ZRC:
                 self._restart_count = 0
-                self.deadline = now + self.timing.restart
+                self._deadline = now + self.timing.restart
             case Action.TLU:
-                self._signals.append(Signal.UP)
+                self._events.append(Signal.UP)
             case Action.TLD:
-                self._signals.append(Signal.DOWN)
+                self._events.append(Signal.DOWN)
             case Action.TLS:
-                self._signals.append(Signal.STARTED)
+                self._events.append(Signal.STARTED)
             case Action.TLF:
-                self._signals.append(Signal.FINISHED)
+                self._events.append(Signal.FINISHED)
             case Action.SER:
                 pass  # LCP's extension has answered: only it knows the magic number
 
@@ -393,7 +401,7 @@ class Negotiator:
             control.encode_options(self._request),
         )
         self._restart_count -= 1
-        self.deadline = now + min(self.timing.first_restart * 2**self._sent_in_row, self.timing.restart)
+        self._deadline = now + min(self.timing.first_restart * 2**self._sent_in_row, self.timing.restart)
         self._sent_in_row += 1
 
     def _start_afresh(self) -> None:
@@ -406,7 +414,7 @@ class Negotiator:
         self._acked = None
 
     def _send(self, code: int, identifier: int, data: bytes) -> None:
-        self.out.append(ControlPacket(code, identifier, data))
+        self._out.append(ControlPacket(code, identifier, data))
 
 
 _RECEIVERS: dict[int, Callable[[Negotiator, ControlPacket, float], None]] = {

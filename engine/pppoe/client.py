@@ -132,14 +132,13 @@ class Discovery:
         self.stage = Stage.IDLE
         self.host_uniq = b""
         """The session's key, and what is new in each round."""
-        self.deadline: float | None = None
-        self.result: Found | End | None = None
-        self.out: list[tuple[bytes, PppoePacket]] = []
-        """(destination MAC, packet) to send, oldest first; whoever sends them empties it."""
         self.offers: list[Offer] = []
         self.chosen: Offer | None = None
         self.padi_at = self.pado_at = self.padr_at = self.pads_at = 0.0
         """When each step of the latest round happened, 0 for not yet."""
+        self._deadline: float | None = None
+        self._result: Found | End | None = None
+        self._out: list[tuple[bytes, PppoePacket]] = []
         self._settings = settings
         self._key = key
         self._avoid = avoid
@@ -167,9 +166,23 @@ class Discovery:
         else:
             self._counters[f"discarded: {Code(packet.code).name} out of state"] += 1
 
+    def packets_to_send(self) -> list[tuple[bytes, PppoePacket]]:
+        """Packets with the MAC address each is for, oldest first."""
+        out, self._out = self._out, []
+        return out
+
+    def next_event(self) -> Found | End | None:
+        """What came of the attempt, once."""
+        result, self._result = self._result, None
+        return result
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is to be called next, None for not at all."""
+        return self._deadline
+
     def handle_timer(self, now: float) -> None:
-        """Do what is due; calling it early does nothing."""
-        if self.deadline is None or now < self.deadline:
+        """Do whatever is due by now; calling it early does nothing."""
+        if self._deadline is None or now < self._deadline:
             return
         if self.stage is Stage.PADI_SENT:
             if self.offers:
@@ -196,7 +209,7 @@ class Discovery:
     def stop(self) -> None:
         """Give the attempt up without a result."""
         self.stage = Stage.DONE
-        self.deadline = None
+        self._deadline = None
 
     # Steps
 
@@ -214,10 +227,10 @@ class Discovery:
 
     def _send_padi(self, now: float) -> None:
         self.padi_at = now
-        self.deadline = now + PADI_TIMEOUTS[self._tries]
+        self._deadline = now + PADI_TIMEOUTS[self._tries]
         self._tries += 1
         self._padis += 1
-        self.out.append((BROADCAST, PppoePacket(Code.PADI, 0, pppoe.encode_tags(self._own_tags()))))
+        self._out.append((BROADCAST, PppoePacket(Code.PADI, 0, pppoe.encode_tags(self._own_tags()))))
 
     def _pado(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...], now: float) -> None:
         offer = self._read_offer(source, packet, tags)
@@ -227,7 +240,7 @@ class Discovery:
         if self._settings.pado_window <= 0 or self._settings.ac.mac is not None:
             self._request(offer, now)
         elif len(self.offers) == 1:
-            self.deadline = now + self._settings.pado_window
+            self._deadline = now + self._settings.pado_window
 
     def _read_offer(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...]) -> Offer | None:
         """The offer, if it is whole and one that we want."""
@@ -287,10 +300,10 @@ class Discovery:
     def _send_padr(self, now: float) -> None:
         assert self.chosen is not None
         self.padr_at = now
-        self.deadline = now + PADR_TIMEOUTS[self._tries]
+        self._deadline = now + PADR_TIMEOUTS[self._tries]
         self._tries += 1
         tags = [*self._own_tags(), *self.chosen.echo]
-        self.out.append((self.chosen.mac, PppoePacket(Code.PADR, 0, pppoe.encode_tags(tags))))
+        self._out.append((self.chosen.mac, PppoePacket(Code.PADR, 0, pppoe.encode_tags(tags))))
 
     def _pads(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...], now: float) -> None:
         assert self.chosen is not None
@@ -347,5 +360,5 @@ class Discovery:
         )
 
     def _finish(self, result: Found | End) -> None:
-        self.result = result
+        self._result = result
         self.stop()

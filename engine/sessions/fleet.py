@@ -107,7 +107,7 @@ class Fleet:
         self._unqueue(number, member)
         member.session.stop(now, End(EndKind.HUNG_UP, "Removed."))
         self._after(number, member, now)
-        self._out += member.session.frames_to_send(now)
+        self._out += member.session.frames_to_send()
         self._talking.pop(number, None)
         self._parting = {place: who for place, who in self._parting.items() if who != number}
         del self._by_key[member.session.key]
@@ -188,7 +188,7 @@ class Fleet:
 
     # Frames and time
 
-    def receive_frame(self, frame: bytes, now: float) -> None:
+    def receive(self, frame: bytes, now: float) -> None:
         """Give one Ethernet frame to the session it is for; what is for none is counted and otherwise ignored."""
         try:
             outer = ethernet.decode(frame)
@@ -198,7 +198,7 @@ class Fleet:
                 self.counters["discarded: for no session"] += 1
                 return
             member = self.members[number]
-            member.session.receive(outer, packet, frame, now)
+            member.session.receive_decoded(outer, packet, frame, now)
         except WireError as error:
             self.counters[f"discarded: {error}"] += 1
             return
@@ -245,11 +245,11 @@ class Fleet:
             self._after(number, member, now)
         self._start_dials(now)
 
-    def frames_to_send(self, now: float) -> list[bytes]:
+    def frames_to_send(self) -> list[bytes]:
         """Ethernet frames to put on the line, oldest first."""
         out, self._out = self._out, []
         for number in self._talking:
-            out += self.members[number].session.frames_to_send(now)
+            out += self.members[number].session.frames_to_send()
         self._talking.clear()
         self._parting.clear()
         return out

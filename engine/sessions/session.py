@@ -1,8 +1,8 @@
 """One PPPoE session from dial to end: discovery, then a PPP link, in one sans-IO machine.
 
     session.dial(now)                      and later hang_up(now)
-    session.receive_frame(frame, now)      every Ethernet frame that may be for this session
-    session.frames_to_send(now)            Ethernet frames to put on the line
+    session.receive(frame, now)            every Ethernet frame that may be for this session
+    session.frames_to_send()               Ethernet frames to put on the line
     session.next_timer(), handle_timer(now)
     session.next_event()                   what happened; handle events before sending frames
 
@@ -180,7 +180,7 @@ class Session:
         self._ipv4_expected = True
         self._give_up_at: float | None = None
         self._pending: tuple[SessionSettings, bytes] | None = None
-        self._out: list[bytes] = []
+        self._out: list[SeenFrame] = []
         self._events: deque[SessionEvent] = deque()
 
     # What the owner does
@@ -253,17 +253,17 @@ class Session:
 
     def take_back(self, peer_mac: bytes, session_id: int) -> None:
         """A session is over at its concentrator, or another one's by now: what hasn't gone out of it yet stays here."""
-        self._out = [frame for frame in self._out if _session_of(frame) != (peer_mac, session_id)]
+        self._out = [seen for seen in self._out if _session_of(seen.frame) != (peer_mac, session_id)]
 
-    def receive_frame(self, frame: bytes, now: float) -> None:
+    def receive(self, frame: bytes, now: float) -> None:
         """Handle one Ethernet frame; what is malformed or not for this session is counted and otherwise ignored."""
         try:
             outer = ethernet.decode(frame)
-            self.receive(outer, pppoe.decode(outer.payload), frame, now)
+            self.receive_decoded(outer, pppoe.decode(outer.payload), frame, now)
         except WireError as error:
             self.counters[f"discarded: {error}"] += 1
 
-    def receive(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
+    def receive_decoded(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
         """Handle one frame that was decoded already; raises WireError for bad tags."""
         if not self._is_for_us(outer):
             self.counters["discarded: not for this session"] += 1
@@ -278,17 +278,17 @@ class Session:
         else:
             self.counters["discarded: unexpected discovery code"] += 1
 
-    def frames_to_send(self, now: float) -> list[bytes]:
+    def frames_to_send(self) -> list[bytes]:
         """Ethernet frames to put on the line, oldest first; shorter than 60 octets where there is little to say."""
         out, self._out = self._out, []
-        for frame in out:
-            self._record(SeenFrame(now, True, frame))
-        return out
+        for seen in out:
+            self._record(seen)
+        return [seen.frame for seen in out]
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
         if self._link is None:
-            return self._discovery.deadline if self._discovery is not None else None
+            return self._discovery.next_timer() if self._discovery is not None else None
         timer = self._link.next_timer()
         if timer is None or self._give_up_at is None:
             return self._give_up_at if timer is None else timer
@@ -330,7 +330,7 @@ class Session:
         if self._link is not None:
             limit = [("set-up limit", self._give_up_at - now)] if self._give_up_at is not None else []
             return self._link.timers(now) + limit
-        deadline = self._discovery.deadline if self._discovery is not None else None
+        deadline = self._discovery.next_timer() if self._discovery is not None else None
         return [("discovery", deadline - now)] if deadline is not None else []
 
     def discards(self) -> Counter[str]:
@@ -375,7 +375,7 @@ class Session:
         else:
             self.counters["discarded: late PADO or PADS"] += 1
         if packet.code == Code.PADS and outer.src in self._asked:
-            self._give_back(outer, packet)
+            self._give_back(outer, packet, now)
 
     def _matches(self, outer: EthernetFrame, packet: PppoePacket) -> bool:
         return self.keys is not None and outer.src == self.keys.peer_mac and packet.session_id == self.keys.session_id
@@ -390,10 +390,10 @@ class Session:
         self._record(SeenFrame(now, False, frame))
         self.lose(now, dismissal(text, self.state is SessionState.AUTHENTICATING))
 
-    def _give_back(self, outer: EthernetFrame, packet: PppoePacket) -> None:
+    def _give_back(self, outer: EthernetFrame, packet: PppoePacket, now: float) -> None:
         """A session opened for a PADR of ours that we didn't take, or don't want any more, would stay as a ghost."""
         if packet.session_id not in (0, pppoe.RESERVED_SESSION_ID) and not self._matches(outer, packet):
-            self._send(outer.src, ETH_PPPOE_DISCOVERY, PppoePacket(Code.PADT, packet.session_id, b""))
+            self._send(outer.src, ETH_PPPOE_DISCOVERY, PppoePacket(Code.PADT, packet.session_id, b""), now)
 
     # Between the parts
 
@@ -405,15 +405,14 @@ class Session:
             self._settle_link(self._link, now)
 
     def _settle_discovery(self, discovery: Discovery, now: float) -> None:
-        for destination, packet in discovery.out:
-            self._send(destination, ETH_PPPOE_DISCOVERY, packet)
-        discovery.out.clear()
+        for destination, packet in discovery.packets_to_send():
+            self._send(destination, ETH_PPPOE_DISCOVERY, packet, now)
         if discovery.chosen is not None and "PADR → PADS" not in self.steps:
             self._begin_step("PADR → PADS", now)
             self.ac_name = discovery.chosen.ac_name
         if discovery.chosen is not None and discovery.chosen.mac not in self._asked:
             self._asked.append(discovery.chosen.mac)
-        result, discovery.result = discovery.result, None
+        result = discovery.next_event()
         if isinstance(result, End):
             self._avoid = discovery.chosen.mac if discovery.chosen is not None else None
             self._finish(result, now)
@@ -431,16 +430,16 @@ class Session:
         self._link.start(now)
 
     def _settle_link(self, link: Link, now: float) -> None:
-        self._send_packets(link)
+        self._send_packets(link, now)
         while (event := link.next_event()) is not None:
             self._link_event(event, now)
-            self._send_packets(link)
+            self._send_packets(link, now)
 
-    def _send_packets(self, link: Link) -> None:
+    def _send_packets(self, link: Link, now: float) -> None:
         for payload in link.packets_to_send():
             if self.keys is not None:
                 packet = PppoePacket(Code.SESSION, self.keys.session_id, payload)
-                self._send(self.keys.peer_mac, ETH_PPPOE_SESSION, packet)
+                self._send(self.keys.peer_mac, ETH_PPPOE_SESSION, packet, now)
 
     def _link_event(self, event: LinkEvent, now: float) -> None:
         match event:
@@ -484,6 +483,7 @@ class Session:
                 self.keys.peer_mac,
                 ETH_PPPOE_DISCOVERY,
                 PppoePacket(Code.PADT, self.keys.session_id, b""),
+                now,
             )
         if self._link is not None:
             self.counters += self._link.counters
@@ -528,7 +528,7 @@ class Session:
         if self.tap is not None:
             self.tap(seen)
 
-    def _send(self, destination: bytes, ethertype: int, packet: PppoePacket) -> None:
+    def _send(self, destination: bytes, ethertype: int, packet: PppoePacket, now: float) -> None:
         frame = EthernetFrame(
             destination,
             self.own_mac,
@@ -536,7 +536,7 @@ class Session:
             pppoe.encode(packet),
             self.settings.vlans,
         )
-        self._out.append(ethernet.encode(frame))
+        self._out.append(SeenFrame(now, True, ethernet.encode(frame)))
 
 
 def _session_of(frame: bytes) -> tuple[bytes, int]:

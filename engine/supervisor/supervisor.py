@@ -183,7 +183,7 @@ class Core:
         if self._port is not None:
             now = time.monotonic()
             for frame in self._port.datapath.receive_control():
-                self._attempt(self.fleet.receive_frame, frame, now)
+                self._attempt(self.fleet.receive, frame, now)
 
     def _timer_expired(self) -> None:
         self._timer = None
@@ -332,7 +332,7 @@ class Core:
             # a concentrator may hand the same session id out again at once.
             self._journal_step(self._journal.closed, [keys for keys, is_open in open_now.items() if not is_open])
             self._journal_step(self._journal.opened, [keys for keys, is_open in open_now.items() if is_open])
-        self._send(self.fleet.frames_to_send(time.monotonic()))
+        self._send(self.fleet.frames_to_send())
         self._refresh_views()
         self._arm()
 

@@ -117,7 +117,7 @@ class Peer:
     def _collect(self) -> None:
         while (event := self.session.next_event()) is not None:
             self.events.append(event)
-        for frame in self.session.frames_to_send(self.now):
+        for frame in self.session.frames_to_send():
             outer = ethernet.decode(frame)
             heard = Heard(self.now, outer, pppoe.decode(outer.payload))
             assert outer.src == OWN
@@ -165,7 +165,7 @@ class Peer:
 
     def frame(self, frame: bytes) -> None:
         """Any octets at all."""
-        self.session.receive_frame(frame, self.now)
+        self.session.receive(frame, self.now)
         self._collect()
 
     def say(

@@ -440,7 +440,7 @@ def test_07_a_padt_takes_back_what_was_not_sent_yet() -> None:
     peer.ppp(ECHO)
     peer.padt()
     peer._collect = collect  # type: ignore[method-assign]
-    assert peer.session.frames_to_send(peer.now) == []
+    assert peer.session.frames_to_send() == []
 
 
 def test_07_our_terminate_request_goes_before_our_padt() -> None:

@@ -43,8 +43,8 @@ class Client:
         """Send a packet, and hear what comes back."""
         ethertype = ETH_PPPOE_DISCOVERY if code else ETH_PPPOE_SESSION
         frame = EthernetFrame(dst, src, ethertype, pppoe.encode(PppoePacket(code, sid, payload)), vlans)
-        self.ac.receive_frame(ethernet.encode(frame), 0.0)
-        answers = [ethernet.decode(answer) for answer in self.ac.frames_to_send(0.0)]
+        self.ac.receive(ethernet.encode(frame), 0.0)
+        answers = [ethernet.decode(answer) for answer in self.ac.frames_to_send()]
         assert all((answer.dst, answer.src, answer.vlans) == (src, AC, vlans) for answer in answers)
         return [pppoe.decode(answer.payload) for answer in answers]
 
@@ -70,8 +70,8 @@ def test_a_captured_padi_gets_an_offer() -> None:
     (frame,) = read_pcap(shared("captures", "tcpdump-padi-max-payload.pcap"))
     padi = ethernet.decode(frame)
     ac = Concentrator(LabSettings(ConcentratorSettings(max_payload=1500)), AC, random.Random(1).randbytes)
-    ac.receive_frame(frame, 0.0)
-    (answer,) = [ethernet.decode(sent) for sent in ac.frames_to_send(0.0)]
+    ac.receive(frame, 0.0)
+    (answer,) = [ethernet.decode(sent) for sent in ac.frames_to_send()]
     pado = pppoe.decode(answer.payload)
     asked = tags_of(pppoe.decode(padi.payload))
     assert (answer.dst, pado.code) == (padi.src, Code.PADO)

@@ -59,12 +59,12 @@ def conversation(method: AuthMethod) -> list[bytes]:
     seen: list[bytes] = []
 
     def exchange(now: float) -> None:
-        while out := client.frames_to_send(now):
+        while out := client.frames_to_send():
             seen.extend(out)
             for frame in out:
-                concentrator.receive_frame(frame, now)
-            for frame in (back := concentrator.frames_to_send(now)):
-                client.receive_frame(frame, now)
+                concentrator.receive(frame, now)
+            for frame in (back := concentrator.frames_to_send()):
+                client.receive(frame, now)
             seen.extend(back)
 
     client.dial(0.0)

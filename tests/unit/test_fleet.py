@@ -95,9 +95,7 @@ class Field:
 
     def inject(self, src: bytes, dst: bytes, packet: PppoePacket, vlans: tuple[VlanTag, ...] = ()) -> None:
         ethertype = ETH_PPPOE_SESSION if packet.code == Code.SESSION else ETH_PPPOE_DISCOVERY
-        self.fleet.receive_frame(
-            ethernet.encode(EthernetFrame(dst, src, ethertype, pppoe.encode(packet), vlans)), self.now
-        )
+        self.fleet.receive(ethernet.encode(EthernetFrame(dst, src, ethertype, pppoe.encode(packet), vlans)), self.now)
 
 
 # Pacing
@@ -333,7 +331,7 @@ def test_an_old_pads_once_more_does_not_give_back_a_session_that_is_another_ones
     field.run(5)
     assert field.sid(1) == 1
     field.inject(AC1, own_mac(0), PppoePacket(Code.PADS, 1, tags))
-    assert field.fleet.frames_to_send(field.now) == []
+    assert field.fleet.frames_to_send() == []
     assert field.fleet.members[1].session.state is UP
 
 
@@ -354,7 +352,7 @@ def test_a_padt_takes_back_a_farewell_that_has_not_gone_out_yet(removed: bool) -
     if removed:
         field.fleet.remove(0, field.now)
     field.inject(AC1, own_mac(0), PppoePacket(Code.PADT, sid, b""))
-    assert removed or field.fleet.frames_to_send(field.now) == []
+    assert removed or field.fleet.frames_to_send() == []
     assert field.fleet.members[1].session.state is UP
 
 
@@ -467,11 +465,11 @@ def test_the_same_session_id_on_two_vlans() -> None:
         field.fleet.dial(number, 0.0)
     field.fleet.handle_timer(0.01)
     for _ in range(30):
-        for frame in field.fleet.frames_to_send(0.01):
-            by_vlan[ethernet.vlan_ids(ethernet.decode(frame).vlans)].receive_frame(frame, 0.01)
+        for frame in field.fleet.frames_to_send():
+            by_vlan[ethernet.vlan_ids(ethernet.decode(frame).vlans)].receive(frame, 0.01)
         for concentrator in by_vlan.values():
-            for frame in concentrator.frames_to_send(0.01):
-                field.fleet.receive_frame(frame, 0.01)
+            for frame in concentrator.frames_to_send():
+                field.fleet.receive(frame, 0.01)
     assert field.states() == {UP}
     assert field.sid(0) == field.sid(1) == 1
     field.inject(AC1, own_mac(0), PppoePacket(Code.PADT, 1, b""), (VlanTag(8),))
@@ -508,7 +506,7 @@ def test_an_answer_is_found_by_its_host_uniq_whatever_else_looks_like_one(lure: 
     fleet = Fleet(DialSettings(), lambda: 0.5)
     fleet.add(0, Session(SessionSettings("s"), own_mac(0), random.Random(1).randbytes), 0.0)
     fleet.dial(0, 0.0)
-    (padi,) = fleet.frames_to_send(0.0)
+    (padi,) = fleet.frames_to_send()
     own = next(t for t in pppoe.decode_tags(pppoe.decode(padi[14:]).payload) if t.type == TagType.HOST_UNIQ)
     name, service = Tag(TagType.AC_NAME, b"ac"), Tag(TagType.SERVICE_NAME)
     hidden = Tag(TagType.AC_COOKIE, lure + pppoe.encode_tags([own]))
@@ -516,8 +514,8 @@ def test_an_answer_is_found_by_its_host_uniq_whatever_else_looks_like_one(lure: 
     def hear(*tags: Tag) -> list[int]:
         packet = PppoePacket(Code.PADO, 0, pppoe.encode_tags([name, service, *tags]))
         outer = EthernetFrame(own_mac(0), AC1, ETH_PPPOE_DISCOVERY, pppoe.encode(packet))
-        fleet.receive_frame(ethernet.encode(outer), 0.1)
-        return [pppoe.decode(frame[14:]).code for frame in fleet.frames_to_send(0.1)]
+        fleet.receive(ethernet.encode(outer), 0.1)
+        return [pppoe.decode(frame[14:]).code for frame in fleet.frames_to_send()]
 
     assert hear(hidden) == [], "in a cookie it is none"
     assert hear(Tag(TagType.AC_COOKIE, lure), own) == [Code.PADR]
@@ -542,7 +540,7 @@ def test_floods_from_strangers_change_nothing() -> None:
             field.inject(AC1, dst, PppoePacket(Code.PADT, 4 + count, b""))
     assert [member.session.keys for _, member in field.fleet] == before
     assert sum(field.fleet.counters.values()) == 3000 * 8
-    assert field.fleet.frames_to_send(field.now) == []
+    assert field.fleet.frames_to_send() == []
     assert len(field.fleet._alarms) < 20
 
 

@@ -110,16 +110,16 @@ class Hostile(RuleBasedStateMachine):
 
     @rule(frame=st.one_of(mutated(own=False), invented(), junk))
     def at_the_fleet(self, frame: bytes) -> None:
-        self.line.fleet.receive_frame(frame, self.line.now)
+        self.line.fleet.receive(frame, self.line.now)
 
     @rule(frame=st.one_of(mutated(own=False), mutated(own=True), invented(), junk))
     def at_the_session(self, frame: bytes) -> None:
-        self.line.fleet.members[0].session.receive_frame(frame, self.line.now)
+        self.line.fleet.members[0].session.receive(frame, self.line.now)
         self.line.fleet._after(0, self.line.fleet.members[0], self.line.now)
 
     @rule(frame=st.one_of(mutated(own=True), mutated(own=False), invented(), junk))
     def at_the_concentrator(self, frame: bytes) -> None:
-        self.line.concentrators[0].receive_frame(frame, self.line.now)
+        self.line.concentrators[0].receive(frame, self.line.now)
 
     @rule(payload=junk)
     def in_the_session(self, payload: bytes) -> None:
@@ -128,7 +128,7 @@ class Hostile(RuleBasedStateMachine):
         if keys is not None:
             packet = pppoe.encode(PppoePacket(0, keys.session_id, payload))
             frame = ethernet.encode(EthernetFrame(keys.own_mac, keys.peer_mac, ETH_PPPOE_SESSION, packet))
-            self.line.fleet.receive_frame(frame, self.line.now)
+            self.line.fleet.receive(frame, self.line.now)
 
     @invariant()
     def something_moves_it_on(self) -> None:
@@ -185,11 +185,11 @@ def test_a_healthy_session_survives_whatever_has_not_its_four_keys(frame: bytes)
     if is_ours(frame, session):
         return
     before = session.keys, session.ipv4, session.next_timer()
-    line.fleet.receive_frame(frame, line.now)
-    session.receive_frame(frame, line.now)
+    line.fleet.receive(frame, line.now)
+    session.receive(frame, line.now)
     assert session.state is SessionState.UP
     assert (session.keys, session.ipv4, session.next_timer()) == before
-    assert line.fleet.frames_to_send(line.now) == []
+    assert line.fleet.frames_to_send() == []
 
 
 def test_own_frames_that_come_back_do_not_end_a_session() -> None:
@@ -203,10 +203,10 @@ def test_own_frames_that_come_back_do_not_end_a_session() -> None:
             continue  # with swapped addresses these are the concentrator's own right
         swapped = EthernetFrame(outer.src, AC, outer.ethertype, outer.payload)
         for copy in (frame, ethernet.encode(swapped)):
-            line.fleet.receive_frame(copy, line.now)
+            line.fleet.receive(copy, line.now)
             line.run(line.now + 0.05)
     for frame in recorded()[0]:
-        line.fleet.receive_frame(frame, line.now)
+        line.fleet.receive(frame, line.now)
     line.run(line.now + 30)
     assert session.state is SessionState.UP
     assert line.fleet.members[0].flaps == 0

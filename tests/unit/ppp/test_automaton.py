@@ -157,10 +157,12 @@ class Driven:
         self.requests: list[ControlPacket] = []
 
     def take(self) -> list[ControlPacket]:
-        packets = list(self.machine.out)
-        self.machine.out.clear()
+        packets = self.machine.packets_to_send()
         self.requests += [packet for packet in packets if packet.code == Code.CONFIGURE_REQUEST]
         return packets
+
+    def signals(self) -> list[Signal]:
+        return list(iter(self.machine.next_event, None))
 
     def receive(self, code: int, identifier: int = 200, data: bytes = b"") -> None:
         self.machine.receive(control.encode(ControlPacket(code, identifier, data)), self.now)
@@ -175,8 +177,8 @@ class Driven:
         self.receive(code, latest.identifier, latest.data)
 
     def expire(self) -> None:
-        assert self.machine.deadline is not None
-        self.now = self.machine.deadline
+        assert self.machine.next_timer() is not None
+        self.now = self.machine.next_timer()
         self.machine.handle_timer(self.now)
 
     def to(self, state: State) -> Driven:
@@ -196,7 +198,7 @@ class Driven:
         recipes[state]()
         assert self.machine.state is state
         self.take()
-        self.machine.take_signals()
+        self.signals()
         if state is State.OPENED:
             self.now += RESTART + 0.1
         return self
@@ -230,31 +232,31 @@ def test_the_negotiator(state: State, event: Event, cell: str) -> None:
     driven = Driven(tries=0 if event is Event.TO_MINUS else 5).to(state)
     if cell == "-":
         if event in BY_TIMER:
-            assert driven.machine.deadline is None
+            assert driven.machine.next_timer() is None
         elif event in BY_OWNER:
             HAPPENINGS[event](driven)
         else:
             with pytest.raises(Discard):
                 HAPPENINGS[event](driven)
-        assert (driven.machine.state, driven.take(), driven.machine.take_signals()) == (state, [], [])
+        assert (driven.machine.state, driven.take(), driven.signals()) == (state, [], [])
         return
-    before = driven.machine.deadline
+    before = driven.machine.next_timer()
     HAPPENINGS[event](driven)
     actions, following, _ = split(cell)
     assert driven.machine.state is following
     sent = driven.take()
     assert [packet.code for packet in sent] == [PACKETS[action] for action in actions if action in PACKETS]
     signals = {Signal.UP: "tlu", Signal.DOWN: "tld", Signal.STARTED: "tls", Signal.FINISHED: "tlf"}
-    assert [signals[signal] for signal in driven.machine.take_signals()] == [
+    assert [signals[signal] for signal in driven.signals()] == [
         action for action in actions if action in signals.values()
     ]
     if following not in TIMER_STATES:
-        assert driven.machine.deadline is None
+        assert driven.machine.next_timer() is None
     elif {"scr", "str", "zrc"} & set(actions):
-        assert driven.machine.deadline is not None
-        assert driven.machine.deadline > driven.now
+        assert driven.machine.next_timer() is not None
+        assert driven.machine.next_timer() > driven.now
     else:
-        assert driven.machine.deadline == before
+        assert driven.machine.next_timer() == before
 
 
 def test_a_terminate_ack_has_the_requests_identifier() -> None:
@@ -272,17 +274,17 @@ def test_an_ack_a_nak_and_a_reject_have_the_requests_identifier() -> None:
 
 def test_after_max_configure_requests_the_layer_finishes() -> None:
     driven = Driven(tries=10).to(State.REQ_SENT)
-    while driven.machine.deadline is not None:
+    while driven.machine.next_timer() is not None:
         driven.expire()
     assert len(driven.requests) + len(driven.take()) == 10
     assert driven.machine.state is State.STOPPED
-    assert driven.machine.take_signals() == [Signal.FINISHED]
+    assert driven.signals() == [Signal.FINISHED]
 
 
 def test_after_max_terminate_requests_the_layer_finishes() -> None:
     driven = Driven(tries=2).to(State.OPENED)
     driven.machine.close(driven.now)
-    while driven.machine.deadline is not None:
+    while driven.machine.next_timer() is not None:
         driven.expire()
     assert [packet.code for packet in driven.take()] == [Code.TERMINATE_REQUEST] * 2
     assert driven.machine.state is State.CLOSED
@@ -291,11 +293,11 @@ def test_after_max_terminate_requests_the_layer_finishes() -> None:
 def test_a_duplicated_ack_does_not_flap_an_open_layer() -> None:
     driven = Driven().to(State.ACK_SENT)
     driven.answer(Code.CONFIGURE_ACK)
-    assert driven.machine.take_signals() == [Signal.UP]
+    assert driven.signals() == [Signal.UP]
     driven.now += RESTART
     with pytest.raises(Discard):
         driven.answer(Code.CONFIGURE_ACK)
-    assert (driven.machine.state, driven.machine.take_signals()) == (State.OPENED, [])
+    assert (driven.machine.state, driven.signals()) == (State.OPENED, [])
 
 
 def test_a_repeated_request_is_acknowledged_again_without_flapping() -> None:
@@ -304,17 +306,17 @@ def test_a_repeated_request_is_acknowledged_again_without_flapping() -> None:
     driven.now += RESTART
     driven.request(GOOD)
     assert [packet.code for packet in driven.take()] == [Code.CONFIGURE_ACK] * 2
-    assert (driven.machine.state, driven.machine.take_signals()) == (State.OPENED, [Signal.UP])
+    assert (driven.machine.state, driven.signals()) == (State.OPENED, [Signal.UP])
 
 
 def test_the_same_request_later_on_is_a_new_negotiation() -> None:
     driven = Driven().to(State.ACK_RCVD)
     driven.request(GOOD)
     driven.take()
-    driven.machine.take_signals()
+    driven.signals()
     driven.now += RESTART + 0.1
     driven.request(GOOD)
-    assert (driven.machine.state, driven.machine.take_signals()) == (State.ACK_SENT, [Signal.DOWN])
+    assert (driven.machine.state, driven.signals()) == (State.ACK_SENT, [Signal.DOWN])
 
 
 def test_another_request_is_a_new_negotiation_at_once() -> None:
