@@ -1,7 +1,7 @@
 """The option negotiation automaton of RFC 1661 section 4.1, as data.
 
 LCP, IPCP and IPv6CP all move through the same ten states. What happens is decided by one table and by nothing else:
-`step(state, event)` looks up a cell and answers with the actions to carry out and the state that follows. Who carries
+a cell of `TABLE` tells the actions to carry out and the state that follows. Who carries
 them out (sends the packets, runs the timer, counts) is `engine.ppp.negotiator`.
 
 How a layer usually comes up, seen from one side:
@@ -103,10 +103,6 @@ class Transition(NamedTuple):
     footnote: str = ""
 
 
-class IllegalTransition(Exception):
-    """A dash in the table: this event can't happen in this state."""
-
-
 _RFC1661_SECTION_4_1 = """
        0         1           2         3                 4         5
  Up    2         irc,scr/6   -         -                 -         -
@@ -173,11 +169,3 @@ TABLE = _parse_table(_RFC1661_SECTION_4_1)
 
 TIMER_STATES = frozenset(state for state in State if (state, Event.TO_PLUS) in TABLE)
 """The states in which the Restart timer runs: those that have TO events (RFC 1661 section 4.1)."""
-
-
-def step(state: State, event: Event) -> Transition:
-    """The table's cell; raises IllegalTransition for a dash."""
-    try:
-        return TABLE[state, event]
-    except KeyError:
-        raise IllegalTransition(f"{event.value} in {state.name}") from None

@@ -1,9 +1,7 @@
 """PPP over one PPPoE session: LCP, then authentication, then the network protocols (RFC 1661 section 3).
 
 A `Link` knows nothing of Ethernet or PPPoE: PPP packets go in and out. The same link serves a client and a
-concentrator; what differs is in the `Side` it is made with.
-
-    Dead -> Establish (LCP) -> Authenticate -> Network (IPCP, IPv6CP) -> Terminate
+concentrator; what differs is in the `Side` it is made with. Which phase follows which is in `phases.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol as Interface
 
 from engine.api.ending import End, EndKind
@@ -30,6 +27,7 @@ from engine.ppp.negotiator import (
     Signal,
     Timing,
 )
+from engine.ppp.phases import PHASES, Occasion, Phase
 from engine.settings.values import DEFAULT_MRU, AuthMethod, KeepaliveSettings
 from engine.wire import control, ppp
 from engine.wire.control import Code, ControlPacket
@@ -47,16 +45,6 @@ ECHO_HEADER = 4
 LOOPED_BACK = "We hear our own packets: the line is looped back."
 BY_THE_PEER = (EndKind.PEER_ENDED, EndKind.REFUSED, EndKind.TOO_MANY)
 """Ends in which the other side has the last word, which is no news where there was a reason already."""
-
-
-class Phase(StrEnum):
-    """The phases of RFC 1661 section 3.2."""
-
-    DEAD = "dead"
-    ESTABLISH = "establish"
-    AUTHENTICATE = "authenticate"
-    NETWORK = "network"
-    TERMINATE = "terminate"
 
 
 class IpcpHandler(OptionHandler, Interface):
@@ -216,7 +204,7 @@ class Link:
 
     def start(self, now: float) -> None:
         """The PPPoE session is open: begin with LCP."""
-        self._enter(Phase.ESTABLISH)
+        self._advance(Occasion.UP)
         self._lcp.open(now)
         self._lcp.up(now)
         self._settle(now)
@@ -227,7 +215,7 @@ class Link:
             return
         if self._end is None or end.kind is EndKind.HUNG_UP:
             self._end = end
-        self._enter(Phase.TERMINATE)
+        self._advance(Occasion.CLOSING)
         self._lcp.close(now)
         self._settle(now)
         if self._lcp.state <= State.CLOSED:
@@ -508,7 +496,7 @@ class Link:
             self._add_authentication(options.demanded, self._side.check(options.demanded))
         self._unproven = set(self._auths)
         if self._unproven:
-            self._enter(Phase.AUTHENTICATE)
+            self._advance(Occasion.PROVE)
             for _, auth in self._auths.values():
                 auth.start(now)
         else:
@@ -525,14 +513,14 @@ class Link:
             return
         if self._lcp.state is not State.STOPPING:
             self._had_network = False
-            self._enter(Phase.ESTABLISH)
+            self._advance(Occasion.RENEGOTIATE)
             return
         if self._end is None and self._lcp.failure is None:
             # A concentrator whose CHAP Failure was lost says it this way (RFC 1994 section 4.2).
             during = " during authentication" if self.phase is Phase.AUTHENTICATE else ""
             text = f"The concentrator ended the session with a Terminate-Request{during}."
             self._end = self._explained(End(EndKind.PEER_ENDED, text))
-        self._enter(Phase.TERMINATE)
+        self._advance(Occasion.CLOSING)
 
     def _drop_upper_layers(self) -> None:
         """Without LCP there is no authentication and no network protocol, and nothing more is said in their name."""
@@ -565,7 +553,7 @@ class Link:
             self._network(now)
 
     def _network(self, now: float) -> None:
-        self._enter(Phase.NETWORK)
+        self._advance(Occasion.PROVEN)
         self._ipcp = self._side.ipcp(self._peer_user)
         if self._ipcp is not None:
             self._ncps[Protocol.IPCP] = Negotiator(Protocol.IPCP, self._ipcp, self._timing)
@@ -628,7 +616,7 @@ class Link:
         if self.phase is not Phase.DEAD:
             self._echo_at = self._probe_at = None
             self._drop_upper_layers()
-            self._enter(Phase.DEAD)
+            self._advance(Occasion.DOWN)
             self._events.append(LinkEnded(self._end or self._why_finished()))
 
     def _why_finished(self) -> End:
@@ -659,7 +647,8 @@ class Link:
         text = f"The concentrator insists on {wanted}, which is not allowed or not known."
         return End(EndKind.AUTH_METHOD, text)
 
-    def _enter(self, phase: Phase) -> None:
+    def _advance(self, occasion: Occasion) -> None:
+        phase = PHASES.get((self.phase, occasion), self.phase)
         if phase is not self.phase:
             self.phase = phase
             self._events.append(PhaseChanged(phase))

@@ -17,21 +17,13 @@ from engine.pppoe.client import KEY_SIZE, ROUND_SIZE
 from engine.sessions.alarms import Alarms
 from engine.sessions.redial import is_loss, pause
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
+from engine.sessions.states import IDLE, ON_THE_WAY
 from engine.settings.values import DialSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.errors import WireError
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
 from engine.wire.keys import FourKeys
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
-
-ON_THE_WAY = frozenset(
-    (
-        SessionState.DIALLING,
-        SessionState.NEGOTIATING,
-        SessionState.AUTHENTICATING,
-        SessionState.GETTING_ADDRESS,
-    )
-)
 
 Place = tuple[bytes, bytes, tuple[int, ...], int]
 """Own MAC, concentrator's MAC, VLAN ids, session id: what a session frame is matched by."""
@@ -118,7 +110,7 @@ class Fleet:
         """Bring a session up, and keep it up."""
         member = self.members[number]
         member.wanted = True
-        if member.session.state in (SessionState.DOWN, SessionState.FAILED):
+        if member.session.state in IDLE:
             self._enqueue(number, member, self._queue, now)
         elif member.session.state is SessionState.HANGING_UP:
             member.redial_now = True
@@ -133,7 +125,7 @@ class Fleet:
         """Take a session down where needed, and bring it up again."""
         member = self.members[number]
         member.wanted = True
-        if member.session.state in (SessionState.DOWN, SessionState.FAILED):
+        if member.session.state in IDLE:
             self._enqueue(number, member, self._queue, now)
         else:
             self._end(number, member, end or End(EndKind.HUNG_UP, "Redialled by you."), now, redial=True)
@@ -261,7 +253,7 @@ class Fleet:
     @property
     def idle(self) -> bool:
         """Whether every session is down or waiting, so that nothing more will be sent for it."""
-        return all(m.session.state in (SessionState.DOWN, SessionState.FAILED) for m in self.members.values())
+        return all(m.session.state in IDLE for m in self.members.values())
 
     # After each step of a session
 

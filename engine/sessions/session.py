@@ -31,12 +31,13 @@ from engine.ppp.link import (
     LinkEnded,
     LinkEvent,
     LinkNews,
-    Phase,
     PhaseChanged,
     ProtocolMissing,
 )
 from engine.ppp.negotiator import Timing
+from engine.ppp.phases import Phase
 from engine.pppoe.client import KEY_SIZE, Discovery, DiscoverySettings, Found, Stage, dismissal
+from engine.sessions.states import IDLE, SETTING_UP, TABLE, Step
 from engine.settings.values import AuthMethod, SessionSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.control import Code as ControlCode
@@ -121,15 +122,6 @@ class ClientSide:
         return IpcpClient(self._facts)
 
 
-_PHASE_STATES = {
-    Phase.ESTABLISH: SessionState.NEGOTIATING,
-    Phase.AUTHENTICATE: SessionState.AUTHENTICATING,
-    Phase.NETWORK: SessionState.GETTING_ADDRESS,
-    Phase.TERMINATE: SessionState.HANGING_UP,
-}
-
-SETTING_UP = frozenset((SessionState.NEGOTIATING, SessionState.AUTHENTICATING, SessionState.GETTING_ADDRESS))
-
 _PHASE_STEPS = {
     Phase.ESTABLISH: "LCP",
     Phase.AUTHENTICATE: "authentication",
@@ -187,7 +179,7 @@ class Session:
 
     def dial(self, now: float) -> None:
         """Start discovery; does nothing unless the session is down or failed."""
-        if self.state not in (SessionState.DOWN, SessionState.FAILED):
+        if self.state not in IDLE:
             return
         settings = self.settings
         self.facts.clear()
@@ -208,7 +200,7 @@ class Session:
             self._entropy,
             self.counters,
         )
-        self._enter(SessionState.DIALLING, now)
+        self._advance(Step.DIAL, now)
         self._begin_step("PADI → PADO", now)
         self._discovery.start(now)
         self._settle(now)
@@ -220,14 +212,14 @@ class Session:
             self._link.terminate(now, end)
             self._settle(now)
         elif self.state is SessionState.FAILED:
-            self._enter(SessionState.DOWN, now, str(end.kind))
+            self._advance(Step.HUNG_UP, now, str(end.kind))
         elif self.state is not SessionState.DOWN:
             self._finish(end, now)
 
     def reconfigure(self, settings: SessionSettings, own_mac: bytes) -> None:
         """Take other settings: at once while nothing is on the line, otherwise when the present attempt has ended."""
         self._pending = settings, own_mac
-        if self.state in (SessionState.DOWN, SessionState.FAILED):
+        if self.state in IDLE:
             self._take_pending()
 
     @property
@@ -445,8 +437,8 @@ class Session:
         match event:
             case PhaseChanged(phase):
                 self._ipv4_expected = True
-                if phase in _PHASE_STATES:
-                    self._enter(_PHASE_STATES[phase], now)
+                if phase is not Phase.DEAD:  # what that means, LinkEnded says
+                    self._advance(Step(phase.value), now)
                 if phase in _PHASE_STEPS:
                     self._begin_step(_PHASE_STEPS[phase], now)
                 return
@@ -472,9 +464,9 @@ class Session:
         if usable and self.state is SessionState.GETTING_ADDRESS:
             self._was_up = True
             self._end_step(now)
-            self._enter(SessionState.UP, now)
+            self._advance(Step.ADDRESS, now)
         elif self.state is SessionState.UP and not usable:
-            self._enter(SessionState.GETTING_ADDRESS, now)
+            self._advance(Step.NO_ADDRESS, now)
 
     def _finish(self, end: End, now: float) -> None:
         """Say goodbye on the line, where there is still someone to say it to, and report the end."""
@@ -492,8 +484,7 @@ class Session:
         self.ipv4 = self.ipv6 = None
         if self._discovery is not None:
             self._discovery.stop()
-        down = end.kind is EndKind.HUNG_UP
-        self._enter(SessionState.DOWN if down else SessionState.FAILED, now, str(end.kind))
+        self._advance(Step.HUNG_UP if end.kind is EndKind.HUNG_UP else Step.FAILED, now, str(end.kind))
         self._events.append(Ended(replace(end, was_up=self._was_up)))
         self._take_pending()
 
@@ -502,7 +493,8 @@ class Session:
             self.settings, self.own_mac = self._pending
             self._pending = None
 
-    def _enter(self, state: SessionState, now: float, reason: str = "") -> None:
+    def _advance(self, step: Step, now: float, reason: str = "") -> None:
+        state = TABLE.get((self.state, step), self.state)
         if state is self.state:
             return
         self.state = state
