@@ -1,0 +1,120 @@
+"""What a console, a command line or a test may ask of an engine, and what it answers: values.
+
+A `Request` is a command with a number of its sender's choosing; each is answered by one `Reply` with that number. A
+session is named by its key (`SessionView.id`), which is never given to another one while the engine lives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.settings.values import SessionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Dial those that are down or failed."""
+
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """End sessions and leave them down; also stops a pending retry."""
+
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Redial:
+    """Hang up where needed, then dial."""
+
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """Hang up and dial for another IPv4 address, a few times if need be; an event tells what came of it."""
+
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Add a session, and dial it if its settings say so."""
+
+    settings: SessionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace a session's settings; in force at its next dial."""
+
+    key: int
+    settings: SessionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Hang up and forget."""
+
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClearGhosts:
+    """Send a PADT for every session that an earlier run left open."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartCapture:
+    """Write these sessions' control frames to a new pcapng file, instead of where they went before."""
+
+    keys: tuple[int, ...]
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopCapture:
+    """Write these sessions' control frames no more."""
+
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Make a session's details and keep them fresh for a while; somebody who looks on asks again and again."""
+
+    key: int
+
+
+Command = Dial | HangUp | Redial | Rotate | Add | Edit | Remove | ClearGhosts | StartCapture | StopCapture | Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command with a number of its sender's choosing."""
+
+    id: int
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What could not be done to one session, and why."""
+
+    key: int | None
+    """None where there is no session yet, as for one that could not be added."""
+    reason: str
+    """One line, full sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of a request."""
+
+    id: int
+    """That of the request."""
+    done: tuple[int, ...] = ()
+    """The sessions it was done to; for `Add` the new one's key."""
+    refused: tuple[Refused, ...] = ()
