@@ -10,10 +10,12 @@ import ctypes
 import errno
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from engine.card import verifier
 from engine.card.xdp_loader import LOADED
+from engine.host.privileges import missing_capabilities
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -117,14 +121,30 @@ class Loading:
         order = _order(kernel_path, shared or {})
         self._names = (*order["programs"], *order["maps"])
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        # No pipe: it would be full before the verifier has said all.
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
+        # The child keeps what is blocked here: a signal to the whole group is for its parent to heed, who ends it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+        try:
             self._child = subprocess.Popen(
                 [sys.executable, "-I", str(LOADER), str(theirs.fileno()), json.dumps(order)],
                 pass_fds=[theirs.fileno(), *order["shared"].values()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+                stderr=self._complaints,
             )
+        finally:
+            theirs.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    @property
+    def pid(self) -> int:
+        """The child."""
+        return self._child.pid
+
+    def fileno(self) -> int:
+        """Readable when `finish` won't wait."""
+        return self._ours.fileno()
 
     def finish(self) -> dict[str, int]:
         """Descriptors of the loaded programs and their maps, by name. Raises XdpError."""
@@ -142,13 +162,20 @@ class Loading:
             os.close(fd)
         raise XdpError(_load_failure(answer.decode(errors="replace"), complaint))
 
+    def give_up(self) -> None:
+        """Let `finish` fail soon; any thread."""
+        self._child.kill()
+
     def close(self) -> str:
         """End the child, if it hasn't ended; returns what it complained about."""
         if self._child.returncode is not None:
             return ""
         self._ours.close()
         self._child.kill()
-        return self._child.communicate()[1].decode(errors="replace").strip()
+        self._child.wait()
+        with self._complaints as complaints:
+            complaints.seek(0)
+            return complaints.read().decode(errors="replace")
 
 
 def _order(kernel_path: bool, shared: Mapping[str, int]) -> dict[str, Any]:
@@ -171,12 +198,14 @@ def _order(kernel_path: bool, shared: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _load_failure(answer: str, complaint: str) -> str:
-    """One line out of what the child says and what bcc's compiler writes."""
-    if "Operation not permitted" in complaint or (answer and os.geteuid() != 0):
-        return "cannot load the XDP program: root rights are needed (CAP_BPF, CAP_NET_ADMIN): run it with sudo"
-    errors = [line for line in complaint.splitlines() if "error" in line]
-    detail = (errors or complaint.splitlines()[-1:] or [""])[0]
-    return ": ".join(filter(None, (answer or "cannot load the XDP program: its loader died", detail)))
+    """One line out of what the child says and what bcc, its compiler and the kernel write."""
+    forbidden, missing = "Operation not permitted" in complaint, missing_capabilities()
+    if missing and (forbidden or answer):
+        return f"cannot load the XDP program: root rights are needed ({', '.join(missing)}): run it with sudo"
+    if forbidden:
+        return "cannot load the XDP program: the kernel allows none here (a container's rules, or lockdown)"
+    what = answer or "cannot load the XDP program: its loader died"
+    return ": ".join(filter(None, (what, verifier.reason(complaint))))
 
 
 def set_entry(map_fd: int, key: bytes, value: bytes) -> None:

@@ -40,11 +40,19 @@ def load(order: dict[str, Any]) -> list[int]:
         bpf = BPF(text=text, cflags=order["flags"])
         for name, fd in order["shared"].items():
             os.dup2(fd, bpf[name].map_fd)  # the program, not loaded yet, knows its maps by the numbers of descriptors
-        programs = [bpf.load_func(name, BPF.XDP).fd for name in order["programs"]]
     except Exception as error:
         line = str(error).strip().splitlines()[-1:]
         raise LoadError(f"bcc cannot load the XDP program: {' '.join(line) or type(error).__name__}") from error
+    programs = [_load(bpf, name, BPF.XDP) for name in order["programs"]]
     return [*programs, *(bpf[name].map_fd for name in order["maps"])]
+
+
+def _load(bpf: Any, name: str, kind: int) -> int:
+    """The descriptor of a compiled program once the kernel has taken it; why it doesn't is on standard error."""
+    try:
+        return int(bpf.load_func(name, kind).fd)
+    except Exception as error:
+        raise LoadError(f"the kernel refuses the XDP program `{name}`") from error
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from engine.card import xdp, xdp_loader
-from engine.card.xdp import XdpCounters, XdpError, XdpProgram
+from engine.card.xdp import Loading, XdpCounters, XdpError, XdpProgram
 from engine.datapath import Datapath
 
 from .line import FAR, NEAR, QUEUES, Line, namespace, needs_root, open_descriptors, run, until, veth_line
@@ -195,6 +195,43 @@ def test_a_program_that_does_not_compile_is_one_line(monkeypatch: pytest.MonkeyP
         XdpProgram.attach("lo", 1)
     assert "\n" not in str(told.value)
     assert open_descriptors() == before
+
+
+REFUSED = {
+    "beyond the packet": ("return *(int *)(long)ctx->data;", "outside of the packet"),
+    "not a pointer": ("u32 k = 1; return *(u64 *)(long)k;", "R1 invalid mem access 'scalar'"),
+    "after a log of megabytes": (
+        """void *end = (void *)(long)ctx->data_end; u8 *p = (void *)(long)ctx->data; u64 sum = 0;
+        #pragma unroll
+        for (int i = 0; i < 1200; i++) { if ((void *)p + i + 1 > end) return sum; sum += p[i] * bpf_get_prandom_u32(); }
+        return sum + p[1300];""",
+        "invalid access to packet, off=1300 size=1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_program_that_the_kernel_refuses_is_one_line_with_the_verifiers_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, reason: str
+) -> None:
+    source = tmp_path / "refused.c"
+    source.write_text(f"int souppp(struct xdp_md *ctx) {{ {body} }}\n")
+    monkeypatch.setattr(xdp, "SOURCE", source)
+    with pytest.raises(XdpError) as told:
+        XdpProgram.attach("lo", 1)
+    text = str(told.value)
+    assert text.startswith("the kernel refuses the XDP program `souppp`: ")
+    assert reason in text
+    assert "\n" not in text
+    assert "processed" not in text
+
+
+def test_signals_to_the_group_leave_the_loader_to_its_parent() -> None:
+    loading = Loading()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(loading.pid, number)
+    for fd in loading.finish().values():
+        os.close(fd)
 
 
 def test_missing_bcc_names_debians_package() -> None:
