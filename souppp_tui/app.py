@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -60,12 +61,15 @@ class Console(App[None], inherit_bindings=False):
         Binding("ctrl+q,ctrl+c", "leave", show=False),
     ]
 
-    def __init__(self, engine: EngineApi, options: ConsoleOptions = USUAL) -> None:
-        """Raises ConsoleError where an option makes no sense."""
+    def __init__(
+        self, engine: EngineApi, options: ConsoleOptions = USUAL, leaving: threading.Event | None = None
+    ) -> None:
+        """`leaving` is set by a signal that came too early. Raises ConsoleError where an option makes no sense."""
         _check(options)
         colourless = bool(os.environ.get("NO_COLOR"))
         super().__init__(driver_class=Driver, ansi_color=True if colourless else None)
         self.engine = engine
+        self.leaving = leaving or threading.Event()
         self.options: ConsoleOptions = options
         self.columns = options.columns
         self.model = Model()
@@ -102,6 +106,8 @@ class Console(App[None], inherit_bindings=False):
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 loop.add_signal_handler(number, self.exit)
+            if self.leaving.is_set():
+                self.exit()
 
     async def on_event(self, event: TextualEvent) -> None:
         """Keys and pasted text wait until those before them are worked off; all else goes its way."""
@@ -288,16 +294,21 @@ def _check(options: ConsoleOptions) -> None:
         raise ConsoleError(f"{wrong}.")
 
 
-def run(engine: EngineApi, options: ConsoleOptions = USUAL, stop: Callable[[], None] = lambda: None) -> None:
+def run(
+    engine: EngineApi,
+    options: ConsoleOptions = USUAL,
+    stop: Callable[[], None] = lambda: None,
+    leaving: threading.Event | None = None,
+) -> None:
     """Show the console until the operator leaves, or SIGTERM, SIGHUP or SIGINT comes; then `stop` the engine.
 
-    Raises ConsoleError.
+    `leaving` is set by such a signal before the console has begun to heed them. Raises ConsoleError.
     """
     if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
         raise ConsoleError("This terminal cannot place text on its screen (TERM is dumb). Set TERM, or use --headless.")
     for name in ("COLUMNS", "LINES"):  # where they are exported they are believed, and no resize is ever seen
         os.environ.pop(name, None)
-    app = Console(engine, options)
+    app = Console(engine, options, leaving)
     app.run(mouse=options.mouse)
     stop()
     app.write_events()

@@ -14,14 +14,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from engine.card.xdp import Loading, XdpError
-from engine.lab.provider import Provider
 from engine.settings.console import THEMES
-from engine.settings.reading import ConfigError, load
 from engine.settings.values import Settings
 from souppp_tui import __version__
 from souppp_tui.errors import CannotRunError
 
+EXIT_OK = 0
+EXIT_NOT_UP = 1
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 
@@ -74,9 +73,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
+    leaving = threading.Event()
+    for number in SIGNALS:  # before all that takes time, imports too
+        signal.signal(number, lambda _number, _frame: leaving.set())
     it = parser()
     options = it.parse_args(arguments)
     _check(it, options)
+    from engine.settings.reading import ConfigError, load
+
     try:
         settings = load(options.config) if options.config is not None else Settings()
     except ConfigError as error:
@@ -86,12 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if settings.console.keys and (wrong := _clash(settings.console.keys)):
         print(f"{options.config}: console: keys: {wrong}", file=sys.stderr)
         return EXIT_USAGE
-    leaving = threading.Event()
-    for number in SIGNALS:
-        signal.signal(number, lambda _number, _frame: leaving.set())
     try:
         return _run(options, settings, leaving)
     except CannotRunError as error:
+        if leaving.is_set():  # what was being started has failed because we are to end
+            return EXIT_NOT_UP if options.until_up else EXIT_OK
         print(f"souppp-tui: {error}", file=sys.stderr)
         return EXIT_ENVIRONMENT
 
@@ -104,6 +107,9 @@ def _clash(keys: Mapping[str, str]) -> str:
 
 def _run(options: argparse.Namespace, settings: Settings, leaving: threading.Event) -> int:
     """Begin with what other processes do, and import the engine meanwhile: each takes a third of a second."""
+    from engine.card.xdp import Loading, XdpError
+    from engine.lab.provider import Provider
+
     with ExitStack() as started:
         try:
             loading = Loading()

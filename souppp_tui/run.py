@@ -23,6 +23,8 @@ from souppp_tui.headless import HeadlessOptions
 EXIT_OK = 0
 EXIT_FAILED = 1
 LAB_SESSIONS = 8
+LOOK = 0.05
+"""Seconds between looks whether a signal came, while the engine takes the card."""
 
 
 def run(
@@ -64,7 +66,7 @@ def _run_lab(
     if not options.headless:
         import_module("souppp_tui.app")  # takes long: meanwhile the concentrator starts
     lab.wait_ready()
-    return _run_engine(Engine(CARD, settings, engine_options, loading), options, settings.console, leaving)
+    return _run_engine(Engine(CARD, settings, engine_options, loading), options, settings.console, leaving, loading)
 
 
 def _run_card(options: argparse.Namespace, settings: Settings, leaving: threading.Event, loading: Loading) -> int:
@@ -74,15 +76,26 @@ def _run_card(options: argparse.Namespace, settings: Settings, leaving: threadin
         state_folder=options.state_dir,
         capture=options.capture,
     )
-    return _run_engine(Engine(options.card, settings, engine_options, loading), options, settings.console, leaving)
+    engine = Engine(options.card, settings, engine_options, loading)
+    return _run_engine(engine, options, settings.console, leaving, loading)
 
 
-def _run_engine(engine: Engine, options: argparse.Namespace, console: ConsoleSettings, leaving: threading.Event) -> int:
+def _run_engine(
+    engine: Engine,
+    options: argparse.Namespace,
+    console: ConsoleSettings,
+    leaving: threading.Event,
+    loading: Loading,
+) -> int:
     engine.start()
     try:
         if not options.headless:
-            return _run_console(engine, options, console)
-        engine.wait_ready()
+            import_module("souppp_tui.app")  # takes long: the engine takes the card meanwhile
+        while not engine.wait_ready(LOOK):
+            if leaving.is_set():
+                loading.give_up()
+        if not options.headless:
+            return EXIT_OK if leaving.is_set() else _run_console(engine, options, console, leaving)
         wishes = HeadlessOptions(options.until_up, options.timeout, options.hold)
         return headless.run(engine, wishes, leaving, engine.stop)
     except BrokenPipeError:
@@ -93,15 +106,15 @@ def _run_engine(engine: Engine, options: argparse.Namespace, console: ConsoleSet
         engine.stop()
 
 
-def _run_console(engine: Engine, options: argparse.Namespace, settings: ConsoleSettings) -> int:
-    # Textual takes long to import: the engine takes the card meanwhile.
+def _run_console(
+    engine: Engine, options: argparse.Namespace, settings: ConsoleSettings, leaving: threading.Event
+) -> int:
     from souppp_tui.actions import key_names
     from souppp_tui.app import ConsoleError
     from souppp_tui.app import run as run_console
     from souppp_tui.files import loader, saver
     from souppp_tui.options import ConsoleOptions
 
-    engine.wait_ready()
     console = ConsoleOptions(
         read_only=options.read_only,
         theme=options.theme or settings.theme,
@@ -113,7 +126,7 @@ def _run_console(engine: Engine, options: argparse.Namespace, settings: ConsoleS
         load=loader(options.config) if options.config is not None else None,
     )
     try:
-        run_console(engine, console, engine.stop)
+        run_console(engine, console, engine.stop, leaving)
     except ConsoleError as error:
         raise CannotRunError(str(error)) from None
     return EXIT_OK

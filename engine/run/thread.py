@@ -48,12 +48,17 @@ class Engine:
         prompt_interpreter()
         self._thread.start()
 
-    def wait_ready(self) -> None:
-        """Return when the card is ours and dialling has begun; raises EngineError if that failed."""
-        self._ready.wait()
+    def wait_ready(self, seconds: float | None = None) -> bool:
+        """Return when the card is ours and dialling has begun, or with False after so many seconds.
+
+        Raises EngineError if it failed.
+        """
+        if not self._ready.wait(seconds):
+            return False
         if self._failure is not None:
             self._thread.join()
             raise EngineError(self._failure)
+        return True
 
     def stop(self) -> None:
         """End every session and give the card back; returns when nothing of us is left. A second call does nothing."""
