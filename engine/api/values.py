@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Protocol
 
@@ -71,6 +71,8 @@ class SessionView:
     flaps: int = 0
     """How often an open session was lost, hang-ups by the operator not counted."""
     capturing: bool = False
+    version: int = field(default=0, compare=False)
+    """That of the engine's board when this came to be: later views have higher ones."""
 
 
 TRAFFIC_FIELDS = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")

@@ -26,6 +26,7 @@ from typing import Any
 from engine.card import verifier
 from engine.card.xdp_loader import LOADED
 from engine.host.privileges import missing_capabilities
+from engine.host.errors import Trouble
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,7 @@ _LINK_INFO = struct.Struct("=III")
 _COUNTS = struct.Struct("=QQQ")
 
 
-class XdpError(Exception):
+class XdpError(Trouble):
     """One line for the operator: what could not be done and what to do."""
 
 

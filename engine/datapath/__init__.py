@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 
+from engine.host.errors import Trouble
 from engine.wire.keys import FourKeys
 
 LIBRARY = Path(__file__).resolve().parents[2] / "build" / "libsouppp.so"
@@ -28,7 +29,7 @@ MIN_FRAME = 14
 _EGRESS_NONE, _EGRESS_OWN, _EGRESS_ROUTED = range(3)
 
 
-class DatapathError(Exception):
+class DatapathError(Trouble):
     """One line for the operator: what could not be done and what to do."""
 
 

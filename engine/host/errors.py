@@ -1,7 +1,11 @@
-"""What may go wrong with the host."""
+"""What may go wrong with the world outside."""
 
 from __future__ import annotations
 
 
-class HostError(Exception):
-    """The host does not have, or does not let us do, what is needed: one line for the operator."""
+class Trouble(Exception):
+    """Something outside doesn't do what it should. Its text is one line for the operator: what happened, what to do."""
+
+
+class HostError(Trouble):
+    """The host does not have, or does not let us do, what is needed."""

@@ -126,6 +126,13 @@ class ProtocolMissing:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundTrip:
+    """An Echo-Request was answered."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something the operator may want to know; it changes nothing."""
 
@@ -139,7 +146,17 @@ class LinkEnded:
     end: End
 
 
-LinkNews = Authenticated | Ipv4Opened | Ipv4Closed | Ipv6Opened | Ipv6Closed | MtuVerified | ProtocolMissing | Notice
+LinkNews = (
+    Authenticated
+    | Ipv4Opened
+    | Ipv4Closed
+    | Ipv6Opened
+    | Ipv6Closed
+    | MtuVerified
+    | ProtocolMissing
+    | RoundTrip
+    | Notice
+)
 """What is of interest beyond the session that owns the link."""
 
 LinkEvent = LinkNews | PhaseChanged | LinkEnded
@@ -390,6 +407,7 @@ class Link:
         if sent is None:
             raise Discard("Echo-Reply to nothing we sent")
         self.rtt = now - sent
+        self._events.append(RoundTrip(self.rtt))
         whole = len(packet.data) == self._full_size() - ECHO_HEADER
         if packet.identifier in self._probe_ids and whole and self._probe_at is not None:
             self._probe_at = None

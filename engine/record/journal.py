@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from zlib import crc32
 
+from engine.host.errors import Trouble
 from engine.wire import ethernet, pppoe
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, EthernetFrame, VlanTag
 from engine.wire.keys import FourKeys
@@ -33,7 +34,7 @@ _TRIES = 100
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class GhostError(Exception):
+class GhostError(Trouble):
     """The journal can't be used or written: one line for the operator."""
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from engine.host.errors import Trouble
+
 DEFAULT_LIMIT = 64 << 20
 """Octets that a capture may grow to when no other limit is given."""
 COMMENT = (
@@ -32,7 +34,7 @@ _INBOUND, _OUTBOUND = 1, 2
 _MAX_NAME = 255
 
 
-class CaptureError(Exception):
+class CaptureError(Trouble):
     """A capture can't be started or went wrong: one line for the operator."""
 
 

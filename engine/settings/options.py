@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.host.errors import Trouble
 
-class EngineError(Exception):
+
+class EngineError(Trouble):
     """The engine can't run: one line for the operator."""
 
 

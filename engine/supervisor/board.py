@@ -1,59 +1,122 @@
-"""The sessions' numbers, names and views, as other threads see them."""
+"""The board: the one thing of an engine that other threads and processes see.
+
+Its values are immutable and replaced when something changes; each change of a session has a number, the version, which
+the session's view carries. A reader keeps the version it has seen and asks for what came after. Only the engine's
+thread writes. Readers need no lock: they copy a list in one step of the interpreter and work on the copy.
+"""
 
 from __future__ import annotations
 
-from engine.api.values import SessionView
+from collections import deque
+from dataclasses import dataclass
 
-MAX_SESSIONS = 16384
+from engine.api.values import Details, SessionView
+from engine.settings.limits import MAX_SESSIONS
+from engine.settings.values import SessionSettings
+
+REMEMBERED = 4096
+"""Removed sessions that readers can still be told of; one who asks later has to read everything."""
 
 
-class Roster:
-    """Written by the engine thread alone; `views` may be copied by any thread at any time."""
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What became of the sessions since a version."""
+
+    version: int
+    """Ask for what comes after this one next time."""
+    views: tuple[SessionView, ...]
+    """New and changed ones, in the order in which they were added; all of them where `whole`."""
+    removed: tuple[int, ...] = ()
+    whole: bool = False
+    """Whatever a reader knew before is to be forgotten: too much happened in between."""
+
+
+class Board:
+    """Sessions by key, name and version, with the settings of their next dial and the details somebody looks at."""
 
     def __init__(self) -> None:
-        self.views: list[SessionView] = []
-        """In the order in which sessions were added. Replaced when one comes or goes, changed in place otherwise."""
-        self.numbers = 0
-        """One more than the highest number ever given out."""
+        self.version = 0
+        self.keys = 0
+        """One more than the highest key ever given out."""
+        self.settings: dict[int, SessionSettings] = {}
+        """As they are from the session's next dial on."""
+        self.details: dict[int, Details] = {}
+        """Of the sessions that somebody watches."""
+        self._views: list[SessionView] = []
         self._by_name: dict[str, int] = {}
         self._place: dict[int, int] = {}
+        self._removed: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
+        """(version, key), oldest first."""
+
+    # Any thread
+
+    @property
+    def views(self) -> tuple[SessionView, ...]:
+        """All sessions, in the order in which they were added."""
+        return tuple(self._views)
+
+    def changes_since(self, version: int) -> Changes:
+        """What came after a version; 0 asks for everything."""
+        # In this order: what happens meanwhile is told now or the next time, or twice, but never not at all.
+        latest, views, removed = self.version, tuple(self._views), self._removed.copy()
+        forgotten = len(removed) == REMEMBERED and removed[0][0] > version
+        if version == 0 or version > latest or forgotten:
+            return Changes(latest, views, whole=True)
+        return Changes(
+            latest,
+            tuple(view for view in views if view.version > version),
+            tuple(key for at, key in removed if at > version),
+        )
+
+    # The engine's thread
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
 
-    def number_of(self, name: str) -> int | None:
+    def key_of(self, name: str) -> int | None:
         """The session with that name."""
         return self._by_name.get(name)
 
-    def free_number(self) -> int | None:
-        """A number for another session, None if there is no room.
+    def free_key(self) -> int | None:
+        """A key for another session, None if there is no room.
 
-        A number is not used again while there are fresh ones, so that no reader takes one session for another.
+        A key is not used again while there are fresh ones, so that no reader takes one session for another.
         """
-        if self.numbers < MAX_SESSIONS:
-            return self.numbers
-        return next((number for number in range(MAX_SESSIONS) if number not in self._place), None)
+        if self.keys < MAX_SESSIONS:
+            return self.keys
+        return next((key for key in range(MAX_SESSIONS) if key not in self._place), None)
+
+    @property
+    def next_version(self) -> int:
+        """What the next view that is added or updated has to carry."""
+        return self.version + 1
 
     def add(self, view: SessionView) -> None:
-        """A session under a number from `free_number`."""
-        self.numbers = max(self.numbers, view.id + 1)
+        """A session under a key from `free_key`."""
+        self.keys = max(self.keys, view.id + 1)
         self._by_name[view.name] = view.id
-        self._place[view.id] = len(self.views)
-        self.views = [*self.views, view]
+        self._place[view.id] = len(self._views)
+        self._views = [*self._views, view]
+        self.version = view.version  # last: a reader who sees the version must see the view
 
     def update(self, view: SessionView) -> None:
-        """What has changed of a session, its name included; one that is not here is ignored."""
+        """What has changed of a session, its name included; one that is not here, or is just the same, is ignored."""
         place = self._place.get(view.id)
-        if place is None:
+        if place is None or self._views[place] == view:
             return
-        before = self.views[place]
+        before = self._views[place]
         if before.name != view.name:
             del self._by_name[before.name]
             self._by_name[view.name] = view.id
-        self.views[place] = view
+        self._views[place] = view
+        self.version = view.version
 
-    def remove(self, number: int) -> None:
+    def remove(self, key: int) -> None:
         """A session is gone."""
-        del self._by_name[self.views[self._place[number]].name]
-        self.views = [view for view in self.views if view.id != number]
-        self._place = {view.id: place for place, view in enumerate(self.views)}
+        del self._by_name[self._views[self._place[key]].name]
+        self._views = [view for view in self._views if view.id != key]
+        self._place = {view.id: place for place, view in enumerate(self._views)}
+        self.settings.pop(key, None)
+        self.details.pop(key, None)
+        self._removed.append((self.version + 1, key))
+        self.version += 1

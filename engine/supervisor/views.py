@@ -11,8 +11,10 @@ from engine.sessions.session import Session
 from engine.wire.ethernet import format_mac
 
 
-def session_view(number: int, member: Member, device: str | None, datapath: str | None, capturing: bool) -> SessionView:
-    """One session as it stands."""
+def session_view(
+    number: int, member: Member, device: str | None, datapath: str | None, capturing: bool, version: int
+) -> SessionView:
+    """One session as it stands, for a version of the board."""
     session = member.session
     settings = session.settings
     keys, ipv4 = session.keys, session.ipv4
@@ -44,6 +46,7 @@ def session_view(number: int, member: Member, device: str | None, datapath: str 
         rtt_ms=session.rtt * 1000 if session.rtt is not None else None,
         flaps=member.flaps,
         capturing=capturing,
+        version=version,
     )
 
 

@@ -145,7 +145,7 @@ def test_add_edit_and_remove_at_run_time() -> None:
         assert fetch(second.device) == second.ipv4
 
         engine.add(session("first"))
-        until(lambda: events(engine, "duplicate-name"), "the refusal")
+        until(lambda: events(engine, "not-added"), "the refusal")
         assert list(views(engine)) == ["first", "second"]
 
         engine.edit(second.id, session("renamed", mac_policy=MacPolicy.DERIVED, autodial=False))
@@ -236,7 +236,7 @@ def view_session(session_id: int | None) -> str:
     return f"0x{session_id:x}"
 
 
-@pytest.mark.parametrize("place", ["dial", "receive", "handle_timer"])
+@pytest.mark.parametrize("place", ["dial", "receive_decoded", "handle_timer"])
 def test_a_fault_in_one_session_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     proper = getattr(Session, place)
 

@@ -1,0 +1,130 @@
+"""The card as the loop has it: what a supervisor may ask of it, and the counters that other threads read."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from array import array
+from collections import deque
+from collections.abc import Callable
+
+from engine.api.values import TRAFFIC_FIELDS, QueueView
+from engine.card.facts import Card, read_card
+from engine.card.port import Port
+from engine.card.xdp import Loading
+from engine.egress.wiring import Wiring
+from engine.run.counting import added, joined
+from engine.settings.options import EngineOptions
+from engine.settings.values import DatapathChoice
+from engine.supervisor.handed import Taken
+
+RETRY = 0.001
+"""Seconds until frames that the card's ring had no room for are offered to it again."""
+
+
+class CardLine:
+    """Implements `engine.supervisor.handed.Line`. All but `traffic` and `queues` belong to the loop's thread."""
+
+    def __init__(
+        self,
+        name: str,
+        options: EngineOptions,
+        wiring: Wiring,
+        loop: asyncio.AbstractEventLoop,
+        control_frames: Callable[[], None],
+        loading: Loading | None,
+    ) -> None:
+        """`control_frames` is called when there are some to `receive`; `loading` is the program on its way already."""
+        self._name = name
+        self._options = options
+        self._wiring = wiring
+        self._loop = loop
+        self._control_frames = control_frames
+        self._loading = loading
+        self._port: Port | None = None
+        self._lock = threading.Lock()
+        """Held while counters are read, so that the port isn't closed under the reader."""
+        self._unsent: deque[bytes] = deque()
+        self._traffic_before = array("Q")
+        self._queues_before: tuple[QueueView, ...] = ()
+        """What was counted while we had the card earlier: counters never go back."""
+        self._counted = False
+        """Whether that is anything."""
+
+    def look(self) -> Card:
+        """See `Line.look`."""
+        return read_card(self._name)
+
+    def take(self, card: Card) -> Taken:
+        """See `Line.take`."""
+        loading, self._loading = self._loading, None
+        port = Port(
+            card,
+            self._wiring.hidden,
+            generic=self._options.generic,
+            busy_poll=self._options.busy_poll,
+            loading=loading,
+        )
+        with self._lock:
+            self._port = self._wiring.port = port
+        self._loop.add_reader(port.datapath.control_fd, self._control_frames)
+        return Taken(port.mode, port.datapath.zero_copy, port.notice)
+
+    def give_back(self) -> None:
+        """See `Line.give_back`."""
+        if self._port is None:
+            return
+        self._loop.remove_reader(self._port.datapath.control_fd)
+        with self._lock:
+            port, self._port = self._port, None
+            self._wiring.port = None
+            keys = len(self._traffic_before) // len(TRAFFIC_FIELDS)
+            self._traffic_before = added(port.traffic(keys), self._traffic_before)
+            self._queues_before = joined(port.queues(), self._queues_before)
+        self._counted = True
+        self._unsent.clear()
+        port.close()
+
+    def hear_other_macs(self) -> bool:
+        """See `Line.hear_other_macs`."""
+        return self._port is not None and self._port.hear_other_macs()
+
+    def expect(self, wanted: DatapathChoice) -> None:
+        """See `Line.expect`."""
+        if self._port is not None:
+            self._port.expect(wanted)
+
+    def receive(self) -> list[bytes]:
+        """Control frames that have come."""
+        return list(self._port.datapath.receive_control()) if self._port is not None else []
+
+    def send(self, frames: list[bytes]) -> None:
+        """Hand frames to the card; what its ring has no room for goes a little later, in order."""
+        if self._port is None or not (self._unsent or frames):
+            return
+        waiting = [*self._unsent, *frames] if self._unsent else frames
+        taken = self._port.datapath.send_control(waiting)
+        self._unsent = deque(waiting[taken:])
+        if self._unsent:
+            self._loop.call_later(RETRY, self.send, [])
+
+    @property
+    def all_sent(self) -> bool:
+        """Whether the card has taken everything."""
+        return not self._unsent
+
+    def traffic(self, keys: int) -> array[int]:
+        """As in `Snapshot.traffic`, of the sessions with keys below this; any thread."""
+        with self._lock:
+            missing = keys * len(TRAFFIC_FIELDS) - len(self._traffic_before)
+            self._traffic_before.extend([0] * missing)
+            before = self._traffic_before[: keys * len(TRAFFIC_FIELDS)]
+            if self._port is None:
+                return before
+            now = self._port.traffic(keys)
+        return added(now, before) if self._counted else now
+
+    def queues(self) -> tuple[QueueView, ...]:
+        """As in `Snapshot.queues`; any thread."""
+        with self._lock:
+            return joined(self._port.queues(), self._queues_before) if self._port is not None else ()

@@ -1,0 +1,174 @@
+"""The loop: waits for frames, timers, netlink and commands, and moves octets between them and the supervisor.
+
+It runs on an event loop of asyncio, in one thread, and decides nothing: who is told what when is the supervisor's
+business. After each call of the supervisor its frames go to the card and its timer is set anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from array import array
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from engine.api.commands import Reply, Request
+from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
+from engine.card.changes import LinkWatch
+from engine.card.xdp import Loading
+from engine.egress.wiring import Wiring
+from engine.record.captures import Captures
+from engine.record.journal import GhostJournal
+from engine.run.line import CardLine
+from engine.settings.options import EngineOptions
+from engine.settings.values import Settings
+from engine.supervisor import dispatch
+from engine.supervisor.card_watch import CardWatch
+from engine.supervisor.supervisor import Supervisor
+
+TICK = 2.0
+"""Seconds between looks at the traffic, which counts as a sign of life, and at the card, whose number of queues
+changes without a word on rtnetlink."""
+FAREWELL = 3.0
+"""Seconds that sessions get for an orderly end when the engine stops; then they get a PADT only."""
+FLUSH = 1.0
+"""Seconds that the card gets after that to take the last frames."""
+
+Usage = Callable[[SessionView], tuple[tuple[str, str], ...]]
+
+
+class Loop:
+    """All of it, for one card. Other threads may read the supervisor's `board` and `log`, `traffic` and `queues`."""
+
+    def __init__(
+        self,
+        ifname: str,
+        settings: Settings,
+        options: EngineOptions,
+        loop: asyncio.AbstractEventLoop,
+        loading: Loading | None,
+        usage: Usage,
+    ) -> None:
+        """Nothing happens before `open`."""
+        self._ifname = ifname
+        self._settings = settings
+        self._options = options
+        self._loop = loop
+        self._loading = loading
+        self._usage = usage
+        self._timer: asyncio.TimerHandle | None = None
+        self._undo = ExitStack()
+
+    def open(self) -> None:
+        """Take the card and begin to dial; raises Trouble, and `close` is due all the same."""
+        if self._loading is not None:
+            self._undo.callback(self._loading.close)
+        wiring = Wiring(lambda: len(self.supervisor.fleet.members))
+        self._undo.callback(wiring.close)
+        self.line = CardLine(self._ifname, self._options, wiring, self._loop, self._control_frames, self._loading)
+        self._undo.callback(self.line.give_back)
+        journal = self._open_journal()
+        captures = Captures(self._options.capture, self._wall, self._tell)
+        self._undo.callback(captures.close)
+        self.supervisor = Supervisor(
+            self._settings,
+            CardWatch(self._ifname, self.line, lab=self._options.lab),
+            self.line,
+            wiring,
+            captures,
+            journal,
+            entropy=os.urandom,
+            chance=random.random,
+            wall_offset=time.time() - time.monotonic(),
+            usage=self._usage,
+        )
+        links = LinkWatch()
+        self._undo.callback(links.close)
+        self.supervisor.open(time.monotonic())
+        self._loop.add_reader(links.fileno(), self._link_events, links)
+        self._undo.callback(self._loop.remove_reader, links.fileno())
+        self._loop.call_later(TICK, self._tick)
+        self._carry_on()
+
+    def _open_journal(self) -> GhostJournal | None:
+        if self._options.state_folder is None:
+            return None
+        journal = GhostJournal(self._options.state_folder / f"{self._ifname}.ghosts")
+        self._undo.callback(journal.close)
+        return journal
+
+    async def say_goodbye(self) -> None:
+        """End every session in good order, as far as that is to be had in FAREWELL seconds."""
+        now = time.monotonic()
+        deadline = now + FAREWELL
+        self.supervisor.say_goodbye(now)
+        self._carry_on()
+        while not self.supervisor.idle and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+        self.supervisor.leave(time.monotonic())
+        self._carry_on()
+        while not self.line.all_sent and time.monotonic() < deadline + FLUSH:
+            await asyncio.sleep(0.001)
+
+    def close(self) -> None:
+        """Undo `open`, as far as it came."""
+        self._undo.close()
+
+    # What wakes the loop
+
+    def do(self, request: Request) -> Reply:
+        """Carry a command out."""
+        reply = dispatch.do(self.supervisor, request, time.monotonic())
+        self._carry_on()
+        return reply
+
+    def _control_frames(self) -> None:
+        self.supervisor.receive(self.line.receive(), time.monotonic())
+        self._carry_on()
+
+    def _timer_expired(self) -> None:
+        self._timer = None
+        self.supervisor.handle_timer(time.monotonic())
+        self._carry_on()
+
+    def _link_events(self, links: LinkWatch) -> None:
+        if any(event.name == self._ifname for event in links.events()):
+            self.supervisor.look_at_card(time.monotonic())
+            self._carry_on()
+
+    def _tick(self) -> None:
+        self._loop.call_later(TICK, self._tick)
+        now = time.monotonic()
+        self.supervisor.note_traffic(self.traffic()[:: len(TRAFFIC_FIELDS)], now)
+        self.supervisor.look_at_card(now)
+        self._carry_on()
+
+    def _carry_on(self) -> None:
+        """What the supervisor has to say goes to the card; then its timer is set."""
+        self.line.send(self.supervisor.frames_to_send())
+        due = self.supervisor.next_timer()
+        if self._timer is not None:
+            if due == self._timer.when():
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = self._loop.call_at(due, self._timer_expired)
+
+    # What others read
+
+    def traffic(self) -> array[int]:
+        """As in `Snapshot.traffic`; any thread."""
+        return self.line.traffic(self.supervisor.board.keys)
+
+    def queues(self) -> tuple[QueueView, ...]:
+        """As in `Snapshot.queues`; any thread."""
+        return self.line.queues()
+
+    def _wall(self, at: float) -> float:
+        return self.supervisor.wall(at)
+
+    def _tell(self, severity: Severity, kind: str, text: str) -> None:
+        self.supervisor.tell(severity, kind, text)

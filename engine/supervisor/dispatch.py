@@ -1,0 +1,147 @@
+"""Which command does what, and to whom it can't be done: one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.api.commands import (
+    Add,
+    ClearGhosts,
+    Command,
+    Dial,
+    Edit,
+    HangUp,
+    Redial,
+    Refused,
+    Remove,
+    Reply,
+    Request,
+    Rotate,
+    StartCapture,
+    StopCapture,
+    Watch,
+)
+from engine.api.values import Severity
+from engine.host.errors import Trouble
+from engine.record.plural import plural
+from engine.sessions.fleet import Fleet
+from engine.supervisor.supervisor import Supervisor
+
+GONE = "There is no such session any more."
+
+
+@dataclass(slots=True)
+class _Outcome:
+    done: list[int] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+
+def do(supervisor: Supervisor, request: Request, now: float) -> Reply:
+    """Carry a command out. What can't be done is in the reply and never raised."""
+    outcome = _Outcome()
+    supervisor.run(lambda: _TABLE[type(request.command)](supervisor, request.command, outcome), now)
+    return Reply(request.id, tuple(outcome.done), tuple(outcome.refused))
+
+
+def _there(supervisor: Supervisor, keys: Iterable[int], outcome: _Outcome) -> list[int]:
+    """Those of the sessions that exist; the others are refused."""
+    found = [key for key in keys if key in supervisor.fleet.members]
+    outcome.refused += [Refused(key, GONE) for key in keys if key not in supervisor.fleet.members]
+    return found
+
+
+def _fleet(action: Callable[[Fleet, int, float], None]) -> Callable[[Supervisor, Any, _Outcome], None]:
+    """The same done to each session by the fleet."""
+
+    def carry_out(supervisor: Supervisor, command: Any, outcome: _Outcome) -> None:
+        found = _there(supervisor, command.keys, outcome)
+        supervisor.each(lambda key, now: action(supervisor.fleet, key, now), found)
+        outcome.done += found
+
+    return carry_out
+
+
+def _rotate(supervisor: Supervisor, command: Rotate, outcome: _Outcome) -> None:
+    found = _there(supervisor, command.keys, outcome)
+    supervisor.each(supervisor.rotate, found)
+    outcome.done += found
+
+
+def _add(supervisor: Supervisor, command: Add, outcome: _Outcome) -> None:
+    try:
+        key = supervisor.add(command.settings)
+    except Trouble as error:
+        outcome.refused.append(Refused(None, str(error)))
+        supervisor.tell(Severity.ERROR, "not-added", str(error))
+        return
+    outcome.done.append(key)
+    if command.settings.autodial:
+        supervisor.each(supervisor.fleet.dial, [key])
+
+
+def _edit(supervisor: Supervisor, command: Edit, outcome: _Outcome) -> None:
+    for key in _there(supervisor, [command.key], outcome):
+        try:
+            supervisor.edit(key, command.settings)
+        except Trouble as error:
+            outcome.refused.append(Refused(key, str(error)))
+            supervisor.tell(Severity.ERROR, "not-changed", str(error), key)
+        else:
+            outcome.done.append(key)
+
+
+def _remove(supervisor: Supervisor, command: Remove, outcome: _Outcome) -> None:
+    for key in _there(supervisor, command.keys, outcome):
+        supervisor.remove(key)
+        outcome.done.append(key)
+
+
+def _clear_ghosts(supervisor: Supervisor, command: ClearGhosts, outcome: _Outcome) -> None:
+    supervisor.clear_ghosts()
+
+
+def _start_capture(supervisor: Supervisor, command: StartCapture, outcome: _Outcome) -> None:
+    found = _there(supervisor, command.keys, outcome)
+    try:
+        supervisor.captures.start([(key, supervisor.fleet.members[key].session) for key in found], Path(command.path))
+    except Trouble as error:
+        outcome.refused += [Refused(key, str(error)) for key in found]
+        supervisor.tell(Severity.ERROR, "capture", str(error))
+        return
+    supervisor.changed(found)
+    supervisor.tell(
+        Severity.INFO, "capture", f"Control frames of {plural(len(found), 'session')} go to {command.path}."
+    )
+    outcome.done += found
+
+
+def _stop_capture(supervisor: Supervisor, command: StopCapture, outcome: _Outcome) -> None:
+    found = _there(supervisor, command.keys, outcome)
+    supervisor.captures.stop([(key, supervisor.fleet.members[key].session) for key in found])
+    supervisor.changed(found)
+    supervisor.tell(Severity.INFO, "capture", "Capture stopped.")
+    outcome.done += found
+
+
+def _watch(supervisor: Supervisor, command: Watch, outcome: _Outcome) -> None:
+    for key in _there(supervisor, [command.key], outcome):
+        supervisor.watch(key)
+        outcome.done.append(key)
+
+
+_TABLE: dict[type[Command], Callable[[Supervisor, Any, _Outcome], None]] = {
+    Dial: _fleet(Fleet.dial),
+    HangUp: _fleet(Fleet.hang_up),
+    Redial: _fleet(Fleet.redial),
+    Rotate: _rotate,
+    Add: _add,
+    Edit: _edit,
+    Remove: _remove,
+    ClearGhosts: _clear_ghosts,
+    StartCapture: _start_capture,
+    StopCapture: _stop_capture,
+    Watch: _watch,
+}

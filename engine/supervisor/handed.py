@@ -1,0 +1,90 @@
+"""What a supervisor is handed: everything of it that touches the world, as protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from engine.card.facts import Card
+from engine.sessions.session import Session, SessionEvent
+from engine.settings.values import DatapathChoice
+from engine.wire.keys import FourKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How a card was taken."""
+
+    mode: str
+    """`native` or `generic`."""
+    zero_copy: bool
+    notice: str = ""
+    """One line for the operator if that is not as good as could be, or empty."""
+
+
+class Line(Protocol):
+    """The card, as it can be looked at and taken."""
+
+    def look(self) -> Card:
+        """The card as it stands. Raises Trouble if there is none."""
+
+    def take(self, card: Card) -> Taken:
+        """Take it: from now on its PPPoE frames come to us. Raises Trouble."""
+
+    def give_back(self) -> None:
+        """Let it go, if it was taken."""
+
+    def hear_other_macs(self) -> bool:
+        """Have the card, if it is taken, take frames for addresses that are not its own; whether that is new.
+
+        Raises Trouble.
+        """
+
+    def expect(self, wanted: DatapathChoice) -> None:
+        """Begin to load what a session with this data path will need."""
+
+
+class Egress(Protocol):
+    """What takes the sessions' IP packets on this host, and what carries them on the card."""
+
+    def follow(self, key: int, session: Session, event: SessionEvent) -> None:
+        """Do what an event of a session asks for. Raises Trouble."""
+
+    def remove(self, key: int) -> None:
+        """Take away what a session has, if it has anything."""
+
+    def device(self, key: int) -> str | None:
+        """The name of a session's device, None while it has none."""
+
+    def path(self, key: int) -> DatapathChoice | None:
+        """What carries a session's packets, None while nothing does."""
+
+
+class Journal(Protocol):
+    """The record on disk of open sessions; see `engine.record.journal`. All of its methods raise Trouble."""
+
+    def ghosts(self) -> list[FourKeys]:
+        """The sessions that an earlier run left open."""
+
+    def opened(self, sessions: list[FourKeys]) -> None:
+        """Note sessions as open; on the disk when this returns."""
+
+    def closed(self, sessions: list[FourKeys]) -> None:
+        """Note sessions as closed."""
+
+
+class Captures(Protocol):
+    """Files of control frames; see `engine.record.captures`."""
+
+    def __contains__(self, key: int) -> bool: ...
+
+    def joined(self, key: int, session: Session) -> None:
+        """A new session is there."""
+
+    def start(self, sessions: Iterable[tuple[int, Session]], path: Path) -> None:
+        """Write these sessions' frames to a new file. Raises Trouble."""
+
+    def stop(self, sessions: Iterable[tuple[int, Session]]) -> None:
+        """Write these sessions' frames no more."""
