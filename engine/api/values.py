@@ -210,15 +210,15 @@ class Details:
     """One session at full length."""
 
     id: int
-    facts: tuple[Fact, ...]
-    steps: tuple[Step, ...]
-    ladder: tuple[LadderEntry, ...]
+    facts: tuple[Fact, ...] = ()
+    steps: tuple[Step, ...] = ()
+    ladder: tuple[LadderEntry, ...] = ()
     """Oldest first; only the latest ones are kept."""
-    counters: tuple[tuple[str, int], ...]
+    counters: tuple[tuple[str, int], ...] = ()
     """Control frames and discards, by name."""
-    timers: tuple[tuple[str, float], ...]
+    timers: tuple[tuple[str, float], ...] = ()
     """Running timers: name and the seconds left."""
-    usage: tuple[tuple[str, str], ...]
+    usage: tuple[tuple[str, str], ...] = ()
     """What for, and the command line for it."""
 
 
@@ -234,7 +234,10 @@ class EngineApi(Protocol):
         ...
 
     def details(self, session: int) -> Details | None:
-        """One session at full length, or None if there is no such session."""
+        """One session at full length, kept fresh while it is asked for every few seconds.
+
+        None if there is no such session, and a moment long when it is asked for the first time.
+        """
         ...
 
     def settings(self, session: int) -> SessionSettings | None:

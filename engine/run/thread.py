@@ -146,7 +146,7 @@ class Engine:
     # EngineApi: commands
 
     def post(self, command: Command) -> int:
-        """See `EngineApi.post`."""
+        """Have a command carried out; returns the id of its request at once."""
         request = Request(next(self._ids), command)
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._work.do, request)

@@ -21,6 +21,8 @@ from souppp_tui.widgets.lines import Lines, Row, Rows
 SIDE = 0.55
 """The share of the width for the left part where both parts stand side by side."""
 SIDE_MOST = 88
+SOON = 0.05
+"""Seconds until details that were asked for a moment ago are looked for again."""
 NAME = 14
 """The width of a fact's name, where its section has no longer one."""
 NAME_MOST = 26
@@ -76,6 +78,10 @@ class DetailsPage(ListPage):
         super().look()
         view = self.model.views.get(self.session)
         details = self.console_app.engine.details(self.session)
+        if view is not None and details is None:
+            # The engine makes them when it is asked for the first time.
+            self.set_timer(SOON, self.look)
+            details = Details(self.session)
         if view is None or details is None:
             self.console_app.say("This session is gone.", "warning")
             self.app.pop_screen()

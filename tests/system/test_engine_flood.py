@@ -123,8 +123,7 @@ def seen_frames(engine: Engine) -> int:
 
 def echo_replies(engine: Engine, name: str, since: float) -> int:
     """How many Echo-Replies a session has had since a moment, of the ten echoes that are kept."""
-    details = engine.details(views(engine)[name].id)
-    assert details is not None
+    details = until(lambda: engine.details(views(engine)[name].id), "its details")
     return sum("Echo-Reply" in entry.summary and not entry.sent and entry.at > since for entry in details.ladder)
 
 
