@@ -25,8 +25,8 @@ from typing import Any
 
 from engine.card import verifier
 from engine.card.xdp_loader import LOADED
-from engine.host.privileges import missing_capabilities
 from engine.host.errors import Trouble
+from engine.host.privileges import missing_capabilities
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION
 
 _ROOT = Path(__file__).resolve().parents[2]
