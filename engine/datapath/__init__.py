@@ -103,6 +103,7 @@ def _library() -> ctypes.CDLL:
         "souppp_zero_copy": (ctypes.c_bool, [handle]),
         "souppp_receive_control": (u32, [handle, handle, u32, handle, u32]),
         "souppp_send_control": (u32, [handle, ctypes.c_char_p, handle, u32]),
+        "souppp_control_taken": (u32, [handle]),
         "souppp_add_session": (ctypes.c_int, [handle, u32, handle]),
         "souppp_remove_session": (ctypes.c_int, [handle, u32]),
         "souppp_routed_egress": (ctypes.c_int, [handle, ctypes.c_int]),
@@ -154,6 +155,7 @@ class Datapath:
         if handle is None:
             raise DatapathError(error.value.decode())
         self._handle: int | None = handle
+        self._control_taken = 0
         self._octets = ctypes.create_string_buffer(BATCH_OCTETS)
         self._ends = array("I", bytes(4 * BATCH_FRAMES))
         self._ends_address = self._ends.buffer_info()[0]
@@ -192,6 +194,15 @@ class Datapath:
             ends.append(end)
         taken: int = self._library.souppp_send_control(self._handle, b"".join(frames), ends.buffer_info()[0], len(ends))
         return taken
+
+    def control_taken(self) -> int:
+        """How many of the frames that `send_control` took, from the first on, the card has taken in turn.
+
+        A card without a carrier takes frames too, and loses them.
+        """
+        more = (self._library.souppp_control_taken(self._handle) - self._control_taken) & 0xFFFFFFFF
+        self._control_taken += more
+        return self._control_taken
 
     def add_session(self, slot: int, key: FourKeys, egress_fd: int, mtu: int) -> None:
         """Lets a session's IP packets, of up to `mtu` octets, flow to and from `egress_fd`, which is non-blocking.

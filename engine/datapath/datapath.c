@@ -38,6 +38,8 @@ struct datapath {
     char ifname[IFNAMSIZ];
     int asker; /* a socket in the card's network namespace */
     uint32_t next; /* the queue whose control frames come first next time */
+    uint64_t mark; /* a worker's `shown` that the card is being watched to reach */
+    uint32_t control_taken;
     struct worker workers[];
 };
 
@@ -232,6 +234,20 @@ uint32_t souppp_send_control(struct datapath *dp, const uint8_t *octets, const u
     if (taken)
         worker_wake(worker);
     return taken;
+}
+
+uint32_t souppp_control_taken(struct datapath *dp)
+{
+    const struct worker *worker = &dp->workers[0];
+    uint32_t taken = port_taken(&worker->port);
+
+    /* One mark after another: the latest may never be reached while more and more is sent. What isn't in the ring's
+     * reach has been taken long ago. */
+    for (int i = 0; i < 2 && (uint32_t)dp->mark - taken - 1 >= RING_SIZE; i++) {
+        dp->control_taken = (uint32_t)(dp->mark >> 32);
+        dp->mark = atomic_load_explicit(&worker->shown, memory_order_acquire);
+    }
+    return dp->control_taken;
 }
 
 static const uint8_t zeros[8];

@@ -150,6 +150,11 @@ uint32_t port_backlog(const struct port *port)
     return ring_waiting(port->tx.producer, port->tx.consumer);
 }
 
+uint32_t port_shown(const struct port *port)
+{
+    return __atomic_load_n(port->tx.producer, __ATOMIC_RELAXED);
+}
+
 uint32_t port_taken(const struct port *port)
 {
     return __atomic_load_n(port->tx.consumer, __ATOMIC_RELAXED);

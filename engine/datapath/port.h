@@ -52,7 +52,8 @@ void port_flush(struct port *port);
 /* How many frames wait for the card; no wake-up tells when they are gone. */
 uint32_t port_backlog(const struct port *port);
 
-/* How many the card has taken since the start, modulo 2^32. */
+/* How many the card has been shown and has taken since the start, modulo 2^32. */
+uint32_t port_shown(const struct port *port);
 uint32_t port_taken(const struct port *port);
 
 /* Gives back the receive frames of a batch. */

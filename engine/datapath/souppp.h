@@ -46,6 +46,8 @@ uint32_t souppp_receive_control(struct datapath *datapath, uint8_t *octets, uint
                                 uint32_t max);
 /* Frames in the same form; returns how many were taken, fewer than given when the ring is full. */
 uint32_t souppp_send_control(struct datapath *datapath, const uint8_t *octets, const uint32_t *ends, uint32_t count);
+/* How many of those, from the first on, the card is known to have taken, modulo 2^32. */
+uint32_t souppp_control_taken(struct datapath *datapath);
 
 /* -EEXIST for a slot or address in use, -ENOENT for a routed session without a routed egress. */
 int souppp_add_session(struct datapath *datapath, uint32_t slot, const struct souppp_session *session);

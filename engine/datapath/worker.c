@@ -342,9 +342,22 @@ static void drain_egress(struct worker *worker, struct egress *egress)
     }
 }
 
+/* Tells how many control frames the card has been shown, and what it will have taken when it has taken those. */
+static void publish_shown(struct worker *worker)
+{
+    uint64_t shown = atomic_load_explicit(&worker->shown, memory_order_relaxed);
+    uint32_t control = (uint32_t)atomic_load_explicit(&worker->counters.tx_control, memory_order_relaxed);
+
+    if (control != (uint32_t)(shown >> 32)) {
+        shown = (uint64_t)control << 32 | port_shown(&worker->port);
+        atomic_store_explicit(&worker->shown, shown, memory_order_release);
+    }
+}
+
 static void flush(struct worker *worker)
 {
     port_flush(&worker->port);
+    publish_shown(worker);
     tell_engine(worker);
 }
 

@@ -52,6 +52,7 @@ struct worker {
     uint8_t super_packet[SUPER_PACKET]; /* read from an egress */
     struct timespec patience; /* with a card that is behind */
     uint32_t taken; /* what the card had taken when it was last looked at */
+    _Atomic uint64_t shown; /* control frames the card was shown, and port_shown() behind the last of them */
     bool told; /* frames were put into a ring in this pass */
     struct counters counters;
     struct session_counters *sessions; /* by slot */

@@ -57,6 +57,18 @@ def test_control_frames_go_out_in_order_and_padded(rig: Rig, vlans: tuple[VlanTa
     assert rig.counters().tx_bytes == sum(len(padded(frame)) for frame in frames)
 
 
+def test_what_the_card_has_taken_is_told(rig: Rig) -> None:
+    assert rig.datapath.control_taken() == 0
+    for n in range(1, 6):
+        assert rig.datapath.send_control([padi()] * 100) == 100
+        assert until(lambda n=n: rig.datapath.control_taken() == 100 * n)
+    run("ip", "-n", rig.line.near, "link", "set", NEAR, "down")
+    assert rig.datapath.send_control([padi()] * 100) == 100
+    assert not until(lambda: rig.datapath.control_taken() != 500, seconds=0.3), "a card that is down takes none"
+    run("ip", "-n", rig.line.near, "link", "set", NEAR, "up")
+    assert until(lambda: rig.datapath.control_taken() == 600)
+
+
 def test_a_control_frame_no_card_can_send_is_refused(rig: Rig) -> None:
     for size in (0, 13, 2049):
         with pytest.raises(ValueError, match=f"{size} octets"):
