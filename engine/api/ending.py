@@ -32,6 +32,8 @@ class EndKind(StrEnum):
     CARD_DOWN = "card is down"
     LOCAL_ERROR = "local error"
     """This host could not do its part, as with a device that can't be made."""
+    NOT_POSSIBLE = "not possible here"
+    """This host can't do what the settings ask for, and that stays so until someone changes something: not dialled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState
 from engine.pppoe.client import KEY_SIZE, ROUND_SIZE
+from engine.sessions import obstacle
 from engine.sessions.alarms import Alarms
+from engine.sessions.obstacle import SOON, Obstacles
 from engine.sessions.redial import is_loss, pause
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.sessions.states import IDLE, ON_THE_WAY
@@ -62,12 +64,15 @@ class Member:
 class Fleet:
     """All sessions of one card."""
 
-    def __init__(self, dial: DialSettings, chance: Callable[[], float]) -> None:
+    def __init__(self, dial: DialSettings, chance: Callable[[], float], obstacles: Obstacles = obstacle.none) -> None:
+        """`chance` gives a number from 0 to 1; `obstacles` is asked right before each dial."""
         self.members: dict[int, Member] = {}
         self.counters: Counter[str] = Counter()
         """Frames for no session, by reason."""
         self._dial = dial
         self._chance = chance
+        self._obstacles = obstacles
+        self._held = False
         self._by_place: dict[Place, int] = {}
         self._parting: dict[Place, int] = {}
         """Members that have just left their place, and whose farewell has not gone out yet."""
@@ -115,6 +120,15 @@ class Fleet:
         elif member.session.state is SessionState.HANGING_UP:
             member.redial_now = True
 
+    def hold(self) -> None:
+        """Dial nobody from now on: the line is down."""
+        self._held = True
+
+    def release(self, now: float) -> None:
+        """The line is up: dial whoever waits for that."""
+        self._held = False
+        self._start_dials(now)
+
     def hang_up(self, number: int, now: float) -> None:
         """Take a session down, and leave it down."""
         member = self.members[number]
@@ -153,6 +167,8 @@ class Fleet:
         self._unqueue(number, member)
         member.queued = True
         queue[number] = None
+        if self._held:
+            member.reason = str(EndKind.CARD_DOWN)
         self._start_dials(now)
 
     def _unqueue(self, number: int, member: Member) -> None:
@@ -167,12 +183,29 @@ class Fleet:
             number, _ = (self._queue or self._retries).popitem(last=False)
             member = self.members[number]
             member.queued = False
+            if not self._is_clear(number, member, now):
+                continue
             # Up to a tenth of a second's worth may go out together: timers are no finer than that under load.
             self._next_dial = max(self._next_dial, now - 0.1) + 1.0 / self._dial.rate
             member.session.dial(now)
             self._after(number, member, now)
 
+    def _is_clear(self, number: int, member: Member, now: float) -> bool:
+        """Whether nothing is in a session's way; else it waits or fails, without a frame on the line."""
+        found = self._obstacles(number, member.session)
+        if found is None:
+            return True
+        if found.passing:
+            member.redial_at = now + SOON
+            self._alarms.arm(number)
+        else:
+            member.session.refuse(now, End(EndKind.NOT_POSSIBLE, found.text))
+            self._after(number, member, now)
+        return False
+
     def _may_dial(self) -> bool:
+        if self._held:
+            return False
         places = self._dial.max_outstanding
         if not self._queue:
             places -= places // 4

@@ -21,7 +21,8 @@ class RedialRule:
 ORDINARY = RedialRule()
 LOST = RedialRule(at_once=True)
 SLOW = RedialRule(first=30.0, cap=10.0)
-"""For refusals that asking again soon would only make worse: locked accounts, session limits."""
+"""For refusals that asking again soon would only make worse: locked accounts, session limits. And for what fails here
+after the concentrator has done all its work for nothing."""
 
 RULES: dict[EndKind, RedialRule | None] = {
     EndKind.HUNG_UP: None,
@@ -39,7 +40,8 @@ RULES: dict[EndKind, RedialRule | None] = {
     EndKind.PEER_ENDED: LOST,
     EndKind.LOOPED_BACK: SLOW,
     EndKind.NOT_CONVERGING: SLOW,
-    EndKind.LOCAL_ERROR: RedialRule(first=5.0),
+    EndKind.LOCAL_ERROR: SLOW,
+    EndKind.NOT_POSSIBLE: None,
 }
 """What happens after each kind of end; None means nothing until someone says so."""
 

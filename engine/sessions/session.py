@@ -205,6 +205,12 @@ class Session:
         self._discovery.start(now)
         self._settle(now)
 
+    def refuse(self, now: float, end: End) -> None:
+        """It can't be dialled: fail without a frame; does nothing unless the session is down or failed."""
+        if self.state in IDLE:
+            self._advance(Step.REFUSED, now, str(end.kind))
+            self._events.append(Ended(end))
+
     def hang_up(self, now: float, end: End | None = None) -> None:
         """End the session: a Terminate-Request, then a PADT; a dial that is under way is given up."""
         end = end or End(EndKind.HUNG_UP, "Hung up by you.")
@@ -494,8 +500,8 @@ class Session:
             self._pending = None
 
     def _advance(self, step: Step, now: float, reason: str = "") -> None:
-        state = TABLE.get((self.state, step), self.state)
-        if state is self.state:
+        state = TABLE.get((self.state, step))
+        if state is None:
             return
         self.state = state
         self._events.append(StateChanged(state, reason))

@@ -32,6 +32,8 @@ class Step(StrEnum):
     """It is over because the operator wanted that."""
     FAILED = "failed"
     """It is over for any other reason."""
+    REFUSED = "refused"
+    """It couldn't even be dialled, perhaps for another reason than it failed for before."""
 
 
 _STATES = {
@@ -56,6 +58,7 @@ _TABLE = """
  terminate    -       -       -       hang    hang    hang    hang    -
  hung-up      -       down    down    down    down    down    down    down
  failed       -       -       failed  failed  failed  failed  failed  failed
+ refused      failed  failed  -       -       -       -       -       -
 """
 
 

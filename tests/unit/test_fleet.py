@@ -14,7 +14,9 @@ from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.faults import REFUSALS
 from engine.lab.line import Segment
 from engine.pppoe.concentrator import ConcentratorSettings
+from engine.sessions import obstacle
 from engine.sessions.fleet import ON_THE_WAY, Fleet
+from engine.sessions.obstacle import Obstacle, Obstacles
 from engine.sessions.redial import RULES, pause
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.settings.values import AcFilter, AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
@@ -46,10 +48,11 @@ class Field:
         settings: SessionSettings | None = None,
         concentrators: tuple[tuple[bytes, LabSettings], ...] = ((AC1, LAB),),
         macs: int | None = None,
+        obstacles: Obstacles = obstacle.none,
     ) -> None:
         self.random = random.Random(7)
         base = settings or SessionSettings("", user="alice", password="wonderland", auth=(AuthMethod.CHAP,))
-        self.fleet = Fleet(dial, self.random.random)
+        self.fleet = Fleet(dial, self.random.random, obstacles)
         self.acs = [Concentrator(lab, mac, self.random.randbytes) for mac, lab in concentrators]
         self.segment = Segment(self.fleet, self.acs, self.random)
         self.segment.after_step = self._take_events
@@ -574,3 +577,67 @@ def test_events_tell_the_whole_story() -> None:
     assert sum(isinstance(event, PppoeOpened) for _, _, event in field.events) == 1
     assert field.ends(0) == [EndKind.HUNG_UP]
     assert field.fleet.idle
+
+
+# What is in the way of a dial
+
+
+def test_what_is_not_possible_here_fails_before_a_frame_is_sent_and_is_not_tried_again() -> None:
+    in_the_way = {1: Obstacle("No such thing here: use something else.")}
+    field = Field(3, obstacles=lambda key, session: in_the_way.get(key))
+    field.dial_all()
+    field.run(1000)
+    assert [member.session.state for _, member in field.fleet] == [UP, FAILED, UP]
+    assert field.dials(1) == []
+    assert field.ends(1) == [EndKind.NOT_POSSIBLE]
+    assert field.fleet.members[1].redial_at is None
+    assert [event.end.text for _, key, event in field.events if key == 1 and isinstance(event, Ended)] == [
+        "No such thing here: use something else."
+    ]
+    field.fleet.dial(1, field.now)
+    field.run(1)
+    assert field.ends(1) == [EndKind.NOT_POSSIBLE] * 2, "whoever dials again is told again"
+    in_the_way.clear()
+    field.fleet.dial(1, field.now)
+    field.run(1)
+    assert field.states() == {UP}
+
+
+def test_a_session_that_failed_on_the_line_can_fail_here_the_next_time() -> None:
+    in_the_way: dict[int, Obstacle] = {}
+    field = Field(1, obstacles=lambda key, session: in_the_way.get(key), concentrators=())
+    field.dial_all()
+    field.run(16)
+    assert field.fleet.members[0].reason == EndKind.NO_CONCENTRATOR
+    in_the_way[0] = Obstacle("Not here.")
+    field.run(16)
+    assert field.fleet.members[0].reason == EndKind.NOT_POSSIBLE
+    assert field.fleet.next_timer() is None
+
+
+def test_a_passing_obstacle_is_waited_for_and_holds_up_nobody_else() -> None:
+    in_the_way = {0: Obstacle("Still loading.", passing=True)}
+    field = Field(2, obstacles=lambda key, session: in_the_way.get(key))
+    field.dial_all()
+    field.run(3)
+    assert [member.session.state for _, member in field.fleet] == [DOWN, UP]
+    in_the_way.clear()
+    field.run(1)
+    assert field.states() == {UP}
+    assert field.ends(0) == []
+
+
+def test_nobody_is_dialled_while_the_line_is_down() -> None:
+    field = Field(3)
+    field.fleet.hold()
+    field.fleet.dial(0, field.now)
+    field.fleet.dial(1, field.now)
+    field.run(100)
+    assert field.states() == {DOWN}
+    assert field.dials() == []
+    assert field.fleet.next_timer() is None, "there is nothing to wake up for"
+    assert field.fleet.members[0].reason == EndKind.CARD_DOWN
+    field.fleet.hang_up(1, field.now)
+    field.fleet.release(field.now)
+    field.run(1)
+    assert [member.session.state for _, member in field.fleet] == [UP, DOWN, DOWN]

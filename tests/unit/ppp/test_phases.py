@@ -34,7 +34,8 @@ def test_every_state_can_be_ended_and_only_a_dial_leaves_an_idle_one(state: Sess
     steps = {step for before, step in TABLE if before is state}
     if state in IDLE:
         assert TABLE[state, Step.DIAL] is SessionState.DIALLING
-        assert steps <= {Step.DIAL, Step.HUNG_UP}
+        assert TABLE[state, Step.REFUSED] is SessionState.FAILED
+        assert steps <= {Step.DIAL, Step.HUNG_UP, Step.REFUSED}
     else:
         assert TABLE[state, Step.HUNG_UP] is SessionState.DOWN
         assert TABLE[state, Step.FAILED] is SessionState.FAILED

@@ -1,0 +1,29 @@
+"""What keeps a session from being dialled, found out before anything of it is on the line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.sessions.session import Session
+
+SOON = 0.05
+"""Seconds until a passing obstacle is looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """One obstacle."""
+
+    text: str
+    """A sentence for the operator: what is in the way, and what to do."""
+    passing: bool = False
+    """Whether it will be gone soon, by itself. The session waits for that; else it fails, and isn't dialled again."""
+
+
+Obstacles = Callable[[int, Session], Obstacle | None]
+"""What is in the way of the session with this key, if anything is."""
+
+
+def none(key: int, session: Session) -> None:
+    """Nothing ever is."""
