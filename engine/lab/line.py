@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 from engine.lab.concentrator import Concentrator
-from engine.sessions.fleet import Fleet
 
 REPLAY_MEMORY = 64
 """Frames that a line remembers, to send one of them again."""
@@ -88,10 +88,26 @@ class Line:
         return frame[:at] + bytes((frame[at] ^ self._random.randrange(1, 256),)) + frame[at + 1 :]
 
 
+class Client(Protocol):
+    """What a segment runs on the clients' side: a fleet, or something that has one."""
+
+    def receive(self, frame: bytes, now: float) -> None:
+        """Take a frame from the line."""
+
+    def handle_timer(self, now: float) -> None:
+        """Do whatever is due by now."""
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is to be called next, None for not at all."""
+
+    def frames_to_send(self) -> list[bytes]:
+        """Frames to put on the line."""
+
+
 class Segment:
     """A fleet, concentrators, and a line each way."""
 
-    def __init__(self, fleet: Fleet, concentrators: Iterable[Concentrator], random: Random) -> None:
+    def __init__(self, fleet: Client, concentrators: Iterable[Concentrator], random: Random) -> None:
         self.fleet = fleet
         self.concentrators = list(concentrators)
         self.now = 0.0

@@ -334,12 +334,11 @@ class Supervisor:
         # a concentrator may hand the same session id out again at once.
         self._journal_step("closed", [keys for keys, is_open in open_now.items() if not is_open])
         self._journal_step("opened", [keys for keys, is_open in open_now.items() if is_open])
-        for key in self._dirty:
-            if (member := self.fleet.members.get(key)) is not None:
-                self.board.update(self._view(key, member))
-        for key in {*look_at, *(self._dirty & self.watched.keys)}:
-            self._show_details(key)
-        self._dirty.clear()
+        dirty, self._dirty = self._dirty, set()
+        for key in dirty:
+            self._attempt(self._show, key)
+        for key in {*look_at, *(dirty & self.watched.keys)}:
+            self._attempt(self._show_details, key)
 
     @staticmethod
     def _note_keys(record: Record, event: SessionEvent, open_now: dict[FourKeys, bool]) -> None:
@@ -418,6 +417,11 @@ class Supervisor:
             key in self.captures,
             self.board.next_version,
         )
+
+    def _show(self, key: int) -> None:
+        member = self.fleet.members.get(key)
+        if member is not None:
+            self.board.update(self._view(key, member))
 
     def _show_details(self, key: int) -> None:
         member = self.fleet.members.get(key)

@@ -1,0 +1,1 @@
+"""The supervisor whole, in virtual time."""

@@ -1,0 +1,386 @@
+"""The supervisor whole, in virtual time: many sessions, a card that comes and goes, a host and a disk that fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.api.commands import Dial, Remove, Rotate, Watch
+from engine.api.ending import EndKind
+from engine.api.values import SessionState, Severity
+from engine.host.errors import HostError, Trouble
+from engine.lab.concentrator import LabSettings
+from engine.lab.faults import FAULTS
+from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Opened
+from engine.pppoe.concentrator import ConcentratorSettings
+from engine.sessions.session import Ended, PppoeOpened, SessionEvent, StateChanged
+from engine.settings.values import DialSettings, KeepaliveSettings, MacPolicy, VlanTag
+from engine.supervisor.watched import KEPT
+from engine.wire.keys import FourKeys
+
+from .world import AC, CARD, EPOCH, OURS, QUICK, World, session
+
+UP, DOWN, FAILED = SessionState.UP, SessionState.DOWN, SessionState.FAILED
+GHOST = FourKeys(OURS, AC, 0x99, ())
+
+
+# Many sessions
+
+
+def test_a_thousand_sessions_come_up_and_leave() -> None:
+    world = World([session(f"s{n}") for n in range(1000)], DialSettings(rate=1000.0, max_outstanding=200)).open()
+    world.until(lambda: world.states() == {UP}, 10.0, 0.1)
+    views = world.supervisor.board.views
+    assert len({view.ipv4 for view in views}) == 1000
+    assert len(world.egress.devices) == len(world.disk.noted) == 1000
+    assert len(world.concentrator.subscribers) == 1000
+    assert not world.events("internal-error")
+    world.supervisor.say_goodbye(world.now)
+    world.until(lambda: world.supervisor.idle, 3.0, 0.1)
+    assert world.states() == {DOWN}
+    assert not world.disk.noted
+    assert not world.egress.devices
+    assert not world.concentrator.subscribers
+
+
+def test_those_that_do_not_answer_get_a_padt_when_we_leave() -> None:
+    world = World([session(f"s{n}") for n in range(3)]).open()
+    world.run(1.0)
+    world.segment.concentrators.clear()
+    world.supervisor.say_goodbye(world.now)
+    world.run(1.0)
+    assert not world.supervisor.idle
+    world.supervisor.leave(world.now)
+    assert world.supervisor.idle
+    assert not world.disk.noted
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_fault_of_a_concentrator_is_one_of_ours(fault: str) -> None:
+    world = World([session(f"s{n}", keepalive=KeepaliveSettings(1.0, 3)) for n in range(10)]).open()
+    world.run(1.0)
+    assert world.states() == {UP}
+    for session_id in [*world.concentrator.subscribers][:5]:
+        if session_id in world.concentrator.subscribers:
+            FAULTS[fault](world.concentrator, session_id, world.now)
+    world.run(5.0)
+    world.until(lambda: world.states() == {UP} and len(world.concentrator.subscribers) == 10, 120.0, 0.5)
+    assert not world.events("internal-error"), world.story()
+    assert set(world.disk.noted) == {record.keys for record in world.supervisor.records.values()}
+
+
+# What must be on disk before what is on the line
+
+
+def test_a_session_is_noted_before_its_first_lcp_packet() -> None:
+    world = World([session("one")]).open()
+    seen: list[int] = []
+
+    def look(frame: bytes) -> None:
+        if frame[12:14] == b"\x88\x64":
+            seen.append(len(world.disk.written))
+
+    world.segment.on_sent = look
+    world.run(1.0)
+    assert world.state() is UP
+    assert seen
+    assert min(seen) == 1
+
+
+def test_ghosts_get_their_padt_and_are_forgotten() -> None:
+    world = World([], ghosts=[GHOST])
+    sent: list[bytes] = []
+    world.segment.on_sent = sent.append
+    world.open().run(0.1)
+    assert [frame[15] for frame in sent] == [0xA7]
+    assert world.disk.left == []
+    assert "1 session" in world.events("ghosts")[0].text
+
+
+def test_a_full_disk_is_told_and_stops_nobody() -> None:
+    world = World([session("one")])
+    world.disk.full = True
+    world.open().run(1.0)
+    assert world.state() is UP
+    assert "No space left" in world.events("journal")[0].text
+
+
+def test_without_a_journal_there_are_no_ghosts() -> None:
+    world = World([session("one")], journal=False).open()
+    world.run(1.0)
+    assert world.state() is UP
+    assert not world.events("ghosts")
+
+
+# The card
+
+
+def test_a_card_that_is_down_is_not_taken() -> None:
+    world = World([session("one")])
+    world.card.change(up=False)
+    with pytest.raises(Trouble, match="ip link set eth9 up"):
+        world.open()
+
+
+def test_no_card() -> None:
+    world = World([session("one")])
+    world.card.card = None
+    with pytest.raises(Trouble, match="no card"):
+        world.open()
+
+
+@pytest.mark.parametrize(
+    ("gone", "back", "taken"),
+    [
+        ({"carrier": False}, {"carrier": True}, 1),
+        ({"up": False}, {"up": True}, 1),
+        ({"index": 8}, {}, 2),
+        ({"rx_queues": 1}, {}, 2),
+        ({"mac": b"\2\0\0\0\0\7"}, {}, 2),
+    ],
+    ids=["carrier", "set down", "driver reloaded", "queues", "address"],
+)
+def test_sessions_are_lost_with_the_card_and_come_back_with_it(
+    gone: dict[str, object], back: dict[str, object], taken: int
+) -> None:
+    world = World([session(f"s{n}") for n in range(5)] + [session("idle", autodial=False)]).open()
+    world.run(1.0)
+    world.card.change(**gone)
+    world.look()
+    assert len(world.events("card-down")) == 1, world.story()
+    if back:
+        assert world.supervisor.card.view is not None
+        assert not world.supervisor.card.view.up
+        assert {view.reason for view in world.supervisor.board.views if view.name != "idle"} == {EndKind.CARD_DOWN}
+        assert not world.egress.devices
+        assert len(world.disk.noted) == 5, "nobody has told the concentrator"
+        world.run(30.0)
+        assert {view.state for view in world.supervisor.board.views} == {FAILED, DOWN}
+        world.card.change(**back)
+        world.look()
+    assert world.supervisor.card.view is not None
+    assert world.supervisor.card.view.up
+    world.until(lambda: sum(view.state is UP for view in world.supervisor.board.views) == 5)
+    assert world.card.times_taken == taken
+    assert world.view(5).state is DOWN, "one that nobody wants stays down"
+    assert len(world.concentrator.subscribers) == 5, "the old ones got their PADT"
+    assert world.view(0).local_mac == (world.card.card or CARD).mac.hex(":")
+
+
+def test_a_card_taken_out_and_put_back() -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    world.card.card = None
+    world.look()
+    world.look()
+    assert world.card.taken is None
+    assert [event.text for event in world.events("card-down")] == [
+        "eth9 is gone. Sessions are dialled again when it is back."
+    ]
+    world.do(Dial((0,)))
+    world.run(20.0)
+    world.card.card = replace(CARD, index=12)
+    world.look()
+    world.until(lambda: world.state() is UP)
+    assert world.card.times_taken == 2
+
+
+def test_a_card_that_is_back_and_cannot_be_taken_is_tried_again() -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    world.card.refusals = [HostError("Device or resource busy.")]
+    world.card.change(index=8)
+    world.look()
+    assert world.events("card-lost")[0].text == "Device or resource busy. Waiting for the card to change."
+    assert world.supervisor.card.view is not None
+    assert not world.supervisor.card.view.up
+    world.look()
+    world.until(lambda: world.state() is UP)
+
+
+def test_a_changed_mtu_is_told_with_what_it_costs() -> None:
+    world = World([session("one")]).open()
+    world.card.change(mtu=1400)
+    world.look()
+    (told,) = world.events("card-mtu")
+    assert told.severity is Severity.WARNING
+    assert "`ip link set eth9 mtu 1500`" in told.text
+    world.card.change(mtu=1600)
+    world.look()
+    assert world.events("card-mtu")[-1].severity is Severity.INFO
+
+
+def test_a_session_too_large_for_the_card_is_told_at_the_start() -> None:
+    world = World([session("big", mru=1500)]).open()
+    assert "needs 1508" in world.events("card-mtu")[0].text
+
+
+def test_a_card_that_strips_tags_is_told_to_those_who_need_them() -> None:
+    for vlans, told in (((), 0), ((VlanTag(7),), 1)):
+        world = World([session("one", vlans=vlans)])
+        world.card.change(strips_vlan_tags=True)
+        assert len(world.open().events("vlan-offload")) == told
+
+
+def test_addresses_of_its_own_make_the_card_promiscuous_once_and_again_when_it_is_taken_anew() -> None:
+    world = World([session(f"s{n}", mac_policy=MacPolicy.DERIVED) for n in range(3)]).open()
+    assert len(world.events("promiscuous")) == 1
+    assert world.supervisor.card.view is not None
+    assert "promiscuous" in world.supervisor.card.view.notice
+    world.card.change(index=8)
+    world.look()
+    assert world.card.promiscuous
+    assert len(world.events("promiscuous")) == 2
+
+
+# The host
+
+
+@pytest.mark.parametrize("step", [StateChanged, PppoeOpened, Ipv4Opened, Ipv6Opened])
+def test_an_egress_that_fails_ends_its_session_and_no_other(step: type[SessionEvent]) -> None:
+    world = World([session(f"s{n}") for n in range(3)])
+    world.egress.fails = step
+    world.open().run(0.9)
+    told = world.events("device")
+    assert len(told) == 1, world.story()
+    unlucky = told[0].session
+    ends = [event for event in world.events("dial-failed") + world.events("session-down") if event.session == unlucky]
+    assert step is StateChanged or step.__name__ in ends[0].text
+    assert sum(view.state is UP for view in world.supervisor.board.views) >= 2
+    world.until(lambda: world.states() == {UP}, 30.0)
+
+
+@pytest.mark.parametrize("step", [Ended, Ipv4Closed])
+def test_an_egress_that_fails_at_the_end_is_told(step: type[SessionEvent]) -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    world.egress.fails = step
+    world.concentrator.renegotiate(next(iter(world.concentrator.subscribers)), world.now)
+    world.concentrator.cut(next(iter(world.concentrator.subscribers)), world.now)
+    world.run(0.5)
+    assert world.events("device") or step is Ipv4Closed
+    world.until(lambda: world.state() is UP, 30.0)
+
+
+def test_a_bug_in_one_session_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World([session(f"s{n}") for n in range(5)]).open()
+    faulty = world.supervisor.fleet.members[2].session
+    monkeypatch.setattr(type(faulty), "note_traffic", lambda self: 1 / 0)
+    world.run(1.0)
+    world.do(Watch(2))
+    monkeypatch.setattr(world.egress, "device", lambda key: {}[key] if key == 2 else None)
+    world.do(Dial((2,)))
+    assert world.events("internal-error")
+    assert world.state(3) is UP
+
+
+# Addresses
+
+
+def test_an_unwanted_address_is_given_back_a_few_times() -> None:
+    lab = LabSettings(any_account=True, any_password="lab", network="100.64.0.0/29")
+    world = World([session("one")], lab=lab, unwanted=("100.64.0.0/30",)).open()
+    world.until(lambda: world.state() is UP, 60.0)
+    assert world.view().ipv4 == "100.64.0.4"
+    assert not world.egress.devices.keys() - {0}
+    hopeless = World([session("one")], unwanted=("100.64.0.0/16",)).open()
+    hopeless.run(300.0)
+    assert hopeless.state() is DOWN
+    assert "Keeps getting unwanted addresses" in hopeless.events("unwanted-address")[0].text
+    assert not hopeless.events("device")
+
+
+def test_rotation_brings_another_address_or_says_that_there_is_none() -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    before = world.view().ipv4
+    world.do(Rotate((0,)))
+    world.until(lambda: world.events("rotated"))
+    assert world.view().ipv4 != before
+    assert f"was {before}" in world.events("rotated")[0].text
+
+    lab = LabSettings(any_account=True, any_password="lab", network="100.64.0.0/30")
+    single = World([session("one")], lab=lab).open()
+    single.run(1.0)
+    before = single.view().ipv4
+    single.do(Rotate((0,)))
+    single.until(lambda: single.events("rotated"))
+    assert single.events("rotated")[0].text == f"Still {before}: no other was given."
+    assert single.view().ipv4 == before
+
+
+def test_a_rotation_that_is_hung_up_meanwhile_is_over() -> None:
+    from engine.api.commands import HangUp
+
+    world = World([session("one")]).open()
+    world.run(1.0)
+    world.do(Rotate((0,)))
+    world.do(HangUp((0,)))
+    world.run(5.0)
+    assert world.state() is DOWN
+    assert world.supervisor.records[0].rotation.leaving is None
+
+
+# What others see
+
+
+def test_details_are_fresh_while_somebody_looks_and_gone_after() -> None:
+    world = World([session("one")]).open()
+    assert world.supervisor.board.details == {}
+    world.do(Watch(0))
+    assert world.supervisor.board.details[0].timers
+    world.run(1.0)
+    assert any(fact.name for fact in world.supervisor.board.details[0].facts)
+    assert world.supervisor.board.details[0].usage == (("fetch", "curl soup0"),)
+    world.do(Watch(0))
+    assert all(entry.at >= EPOCH for entry in world.supervisor.board.details[0].ladder)
+    world.run(KEPT + 2.0)
+    assert world.supervisor.board.details == {}
+    assert world.supervisor.next_timer() is not None
+
+
+def test_details_go_with_their_session() -> None:
+    world = World([session("one")]).open()
+    world.do(Watch(0))
+    world.do(Remove((0,)))
+    assert world.supervisor.board.details == {}
+    world.run(2.0)
+    assert world.supervisor.board.details == {}
+
+
+def test_a_round_trip_marks_one_view_and_no_tick_marks_any() -> None:
+    world = World([session(f"s{n}", keepalive=KeepaliveSettings(30.0, 3)) for n in range(20)]).open()
+    world.run(2.0)
+    version = world.supervisor.board.version
+    world.supervisor.note_traffic([1] * 20, world.now)
+    world.supervisor.note_traffic([1] * 20, world.now)
+    world.look()
+    world.run(5.0)
+    assert world.supervisor.board.version == version, "nothing happened"
+    world.run(30.0)
+    changes = world.supervisor.board.changes_since(version)
+    assert len(changes.views) == 20
+    assert all(view.rtt_ms for view in changes.views)
+
+
+def test_traffic_is_a_sign_of_life() -> None:
+    world = World(
+        [session(f"s{n}", keepalive=KeepaliveSettings(1.0, 3)) for n in range(2)], replace(QUICK, max_flaps=0)
+    )
+    world.open().run(0.5)
+    world.segment.concentrators.clear()
+    for packets in range(1, 11):
+        world.supervisor.note_traffic([packets, 0], world.now)
+        world.run(1.0)
+    assert world.state(0) is UP
+    assert world.view(1).state is not UP
+    assert world.view(1).flaps == 1
+
+
+def test_no_more_than_the_concentrator_has_room_for() -> None:
+    lab = LabSettings(ConcentratorSettings(max_sessions=3), any_account=True, any_password="lab")
+    world = World([session(f"s{n}") for n in range(5)], lab=lab).open()
+    world.run(5.0)
+    assert sum(view.state is UP for view in world.supervisor.board.views) == 3
+    assert {view.reason for view in world.supervisor.board.views if view.state is FAILED} == {EndKind.TOO_MANY}

@@ -1,0 +1,263 @@
+"""A world for a supervisor: a card, a host and a disk that do as a test says, and the lab's concentrator on the line.
+
+Nothing of the engine is replaced but what the supervisor is handed: the machines, the fleet, the journal's order and
+the concentrator are the real ones, and time is a number.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from engine.api.commands import Command, Reply, Request
+from engine.api.values import Event, ReceiveRules, SessionState, SessionView
+from engine.card.facts import Card
+from engine.datapath import DatapathError
+from engine.host.errors import HostError, Trouble
+from engine.lab.concentrator import Concentrator, LabSettings
+from engine.lab.line import Segment
+from engine.ppp.link import Ipv4Opened, Ipv6Opened
+from engine.sessions.session import Ended, Session, SessionEvent
+from engine.settings.values import DatapathChoice, DialSettings, SessionSettings, Settings
+from engine.supervisor import dispatch
+from engine.supervisor.card_watch import CardWatch
+from engine.supervisor.handed import Taken
+from engine.supervisor.supervisor import Supervisor
+from engine.wire.keys import FourKeys
+
+OURS = bytes.fromhex("020000000001")
+AC = bytes.fromhex("02acacac0001")
+CARD = Card("eth9", 7, OURS, 1500, True, True, 2, 2, "virtual", False, ReceiveRules.NONE)
+QUICK = DialSettings(rate=10_000.0, max_outstanding=10_000, retry_min=1.0, retry_max=8.0)
+EPOCH = 1_800_000_000.0
+
+
+class VirtualCard:
+    """Implements `Line`; `card` is what there is to see, None for nothing."""
+
+    def __init__(self) -> None:
+        self.card: Card | None = CARD
+        self.taken: Card | None = None
+        self.refusals: list[Trouble] = []
+        """What the next takes fail with."""
+        self.times_taken = 0
+        self.promiscuous = False
+        self.expected: list[DatapathChoice] = []
+
+    def look(self) -> Card:
+        if self.card is None:
+            raise HostError("There is no card eth9 here.")
+        return self.card
+
+    def take(self, card: Card) -> Taken:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.taken = card
+        self.times_taken += 1
+        self.promiscuous = False
+        return Taken("native", True)
+
+    def give_back(self) -> None:
+        self.taken = None
+
+    def hear_other_macs(self) -> bool:
+        if self.taken is None or self.promiscuous:
+            return False
+        self.promiscuous = True
+        return True
+
+    def expect(self, wanted: DatapathChoice) -> None:
+        self.expected.append(wanted)
+
+    def change(self, **what: object) -> None:
+        self.card = replace(self.card or CARD, **what)  # type: ignore[arg-type]
+
+
+class VirtualEgress:
+    """Implements `Egress`: a device for each session that has an address; `fails` names what goes wrong once."""
+
+    def __init__(self) -> None:
+        self.devices: dict[int, str] = {}
+        self.fails: type[SessionEvent] | None = None
+
+    def follow(self, key: int, session: Session, event: SessionEvent) -> None:
+        if self.fails is not None and isinstance(event, self.fails):
+            self.fails = None
+            raise DatapathError(f"cannot follow {type(event).__name__}")
+        match event:
+            case Ipv4Opened() | Ipv6Opened():
+                self.devices[key] = f"soup{key}"
+            case Ended():
+                self.remove(key)
+
+    def remove(self, key: int) -> None:
+        self.devices.pop(key, None)
+
+    def device(self, key: int) -> str | None:
+        return self.devices.get(key)
+
+    def path(self, key: int) -> DatapathChoice | None:
+        return DatapathChoice.AFXDP if key in self.devices else None
+
+
+@dataclass
+class VirtualDisk:
+    """Implements `Journal`; `full` makes it fail."""
+
+    noted: dict[FourKeys, None] = field(default_factory=dict)
+    left: list[FourKeys] = field(default_factory=list)
+    full: bool = False
+    written: list[tuple[str, FourKeys]] = field(default_factory=list)
+
+    def ghosts(self) -> list[FourKeys]:
+        return self.left
+
+    def opened(self, sessions: list[FourKeys]) -> None:
+        self._write("+", sessions)
+        self.noted.update(dict.fromkeys(sessions))
+
+    def closed(self, sessions: list[FourKeys]) -> None:
+        self._write("-", sessions)
+        for keys in sessions:
+            self.noted.pop(keys, None)
+            if keys in self.left:
+                self.left = [ghost for ghost in self.left if ghost != keys]
+
+    def _write(self, sign: str, sessions: list[FourKeys]) -> None:
+        if self.full:
+            raise HostError("No space left on device.")
+        self.written += [(sign, keys) for keys in sessions]
+
+
+class VirtualCaptures:
+    """Implements `Captures`."""
+
+    def __init__(self) -> None:
+        self.files: dict[int, Path] = {}
+        self.refuses = False
+
+    def __contains__(self, key: int) -> bool:
+        return key in self.files
+
+    def joined(self, key: int, session: Session) -> None:
+        pass
+
+    def start(self, sessions: Iterable[tuple[int, Session]], path: Path) -> None:
+        if self.refuses:
+            raise HostError(f"{path}: No such file or directory.")
+        self.files.update((key, path) for key, _ in sessions)
+
+    def stop(self, sessions: Iterable[tuple[int, Session]]) -> None:
+        for key, _ in sessions:
+            self.files.pop(key, None)
+
+
+class Cable:
+    """In the place of the fleet on the lab's `Segment`: a cable that passes frames while the card has a carrier."""
+
+    def __init__(self, supervisor: Supervisor, card: VirtualCard) -> None:
+        self._supervisor = supervisor
+        self._card = card
+
+    @property
+    def _connected(self) -> bool:
+        card = self._card.card
+        return self._card.taken is not None and card is not None and card.up and card.carrier
+
+    def receive(self, frame: bytes, now: float) -> None:
+        if self._connected:
+            self._supervisor.receive([frame], now)
+
+    def handle_timer(self, now: float) -> None:
+        self._supervisor.handle_timer(now)
+
+    def next_timer(self) -> float | None:
+        return self._supervisor.next_timer()
+
+    def frames_to_send(self) -> list[bytes]:
+        frames = self._supervisor.frames_to_send()
+        return frames if self._connected else []
+
+
+class World:
+    """A supervisor and all that it is handed."""
+
+    def __init__(
+        self,
+        sessions: Iterable[SessionSettings] = (),
+        dial: DialSettings = QUICK,
+        lab: LabSettings | None = None,
+        *,
+        unwanted: tuple[str, ...] = (),
+        ghosts: Iterable[FourKeys] = (),
+        journal: bool = True,
+    ) -> None:
+        chance = random.Random(7)
+        self.card, self.egress, self.captures = VirtualCard(), VirtualEgress(), VirtualCaptures()
+        self.disk = VirtualDisk(left=list(ghosts))
+        self.supervisor = Supervisor(
+            Settings(tuple(sessions), dial, unwanted),
+            CardWatch("eth9", self.card),
+            self.card,
+            self.egress,
+            self.captures,
+            self.disk if journal else None,
+            entropy=chance.randbytes,
+            chance=chance.random,
+            wall_offset=EPOCH,
+            usage=lambda view: (("fetch", f"curl {view.device}"),),
+        )
+        self.concentrator = Concentrator(lab or LabSettings(any_account=True, any_password="lab"), AC, chance.randbytes)
+        self.segment = Segment(Cable(self.supervisor, self.card), [self.concentrator], chance)
+        self.requests = 0
+
+    @property
+    def now(self) -> float:
+        return self.segment.now
+
+    def open(self) -> World:
+        self.supervisor.open(self.now)
+        return self
+
+    def run(self, seconds: float) -> None:
+        self.segment.run(self.now + seconds)
+
+    def do(self, command: Command) -> Reply:
+        self.requests += 1
+        reply = dispatch.do(self.supervisor, Request(self.requests, command), self.now)
+        assert reply.id == self.requests
+        return reply
+
+    def look(self) -> None:
+        self.supervisor.look_at_card(self.now)
+
+    def view(self, key: int = 0) -> SessionView:
+        return next(view for view in self.supervisor.board.views if view.id == key)
+
+    def state(self, key: int = 0) -> SessionState:
+        return self.view(key).state
+
+    def states(self) -> set[SessionState]:
+        return {view.state for view in self.supervisor.board.views}
+
+    def until(self, look: Callable[[], object], seconds: float = 60.0, step: float = 0.01) -> None:
+        """Let time go by until there is something to see."""
+        end = self.now + seconds
+        while not look():
+            assert self.now < end, self.story()
+            self.run(step)
+
+    def events(self, kind: str, key: int | None = None) -> list[Event]:
+        found, _ = self.supervisor.log.since(0)
+        return [event for event in found if event.kind == kind and key in (None, event.session)]
+
+    def story(self) -> str:
+        return "\n".join(f"{e.at - EPOCH:9.3f} {e.name} {e.kind}: {e.text}" for e in self.supervisor.log.since(0)[0])
+
+
+def session(name: str, **settings: object) -> SessionSettings:
+    """A session that the lab's concentrator takes, dialled at the start."""
+    usual: dict[str, object] = {"user": "anyone", "password": "lab", "autodial": True}
+    return SessionSettings(name, **{**usual, **settings})  # type: ignore[arg-type]
