@@ -134,10 +134,14 @@ _CTRL_CMD_GETFAMILY, _CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 3, 1, 2
 _NETDEV_CMD_DEV_GET, _NETDEV_A_DEV_IFINDEX, _NETDEV_A_DEV_XDP_FEATURES = 1, 1, 3
 
 
-def takes_xdp_frames(index: int) -> bool:
+_DRIVERS_WITHOUT_XMIT = frozenset(("ixgbevf", "mlx4_en", "nfp", "nicvf"))
+"""Of Linux 6.1, those that run XDP and have no `ndo_xdp_xmit`."""
+
+
+def takes_xdp_frames(index: int, driver: str) -> bool:
     """Whether a card sends what XDP programs of other devices redirect to it (its driver's `ndo_xdp_xmit`).
 
-    Kernels tell since Linux 6.3; before, a card is taken to do so.
+    Kernels tell since Linux 6.3; before, it is the driver's name that tells.
     """
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 16) as asker:  # NETLINK_GENERIC
@@ -146,7 +150,7 @@ def takes_xdp_frames(index: int) -> bool:
             number = int.from_bytes(family[_CTRL_ATTR_FAMILY_ID], "little")
             card = _generic(asker, number, _NETDEV_CMD_DEV_GET, _NETDEV_A_DEV_IFINDEX, struct.pack("=I", index))
     except OSError:
-        return True
+        return driver not in _DRIVERS_WITHOUT_XMIT
     return bool(int.from_bytes(card[_NETDEV_A_DEV_XDP_FEATURES], "little") & _SEND_XDP_FRAMES)
 
 

@@ -60,10 +60,8 @@ class Port:
         """What `auto` means on this card with so many sessions: as measured, see ARCHITECTURE.md."""
         if wanted is not DatapathChoice.AUTO:
             return wanted
-        if sessions >= MANY_SESSIONS:
-            with suppress(DatapathError):
-                self._need_kernel()
-                return DatapathChoice.KERNEL
+        if sessions >= MANY_SESSIONS and not self.kernel_obstacle():
+            return DatapathChoice.KERNEL
         return DatapathChoice.AFXDP
 
     def expect(self, wanted: DatapathChoice) -> None:
@@ -76,8 +74,16 @@ class Port:
         """Make a session's device for a data path; returns its descriptor. Raises DatapathError."""
         return open_tun(name) if path is DatapathChoice.AFXDP else self._need_kernel().open_device(number, name)
 
-    def _need_kernel(self) -> KernelPath:
-        """The in-kernel path; waits until it is loaded. Raises DatapathError, also later if it did once."""
+    def kernel_known(self) -> bool:
+        """Whether `kernel_obstacle` won't wait; begins to load the in-kernel path where it must be known."""
+        if self._kernel is None and not self._no_kernel and not obstacle(self.card, self.mode):
+            with suppress(XdpError):
+                self._program.load_kernel_path()
+                return self._program.kernel_path_done
+        return True
+
+    def kernel_obstacle(self) -> str:
+        """Why this card can't carry the in-kernel path, in one line; empty if it can. Waits until it is loaded."""
         reason = self._no_kernel or obstacle(self.card, self.mode)
         if self._kernel is None and not reason:
             try:
@@ -85,8 +91,13 @@ class Port:
                 self._kernel = KernelPath(self.card, self._program, self._hidden)
             except XdpError as error:
                 reason = self._no_kernel = str(error)
+        return reason if self._kernel is None else ""
+
+    def _need_kernel(self) -> KernelPath:
+        """The in-kernel path. Raises DatapathError."""
+        reason = self.kernel_obstacle()
         if self._kernel is None:
-            raise DatapathError(f"{reason}: use `datapath: afxdp` or `auto`")
+            raise DatapathError(reason)
         return self._kernel
 
     def closer(self, path: DatapathChoice) -> Callable[[int], None]:

@@ -16,11 +16,13 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from select import select
 from typing import Any
 
 from engine.card import verifier
@@ -121,6 +123,7 @@ class Loading:
             raise XdpError(f"the header tree for bcc is missing ({HEADERS}): run `make setup`")
         order = _order(kernel_path, shared or {})
         self._names = (*order["programs"], *order["maps"])
+        self._started = time.monotonic()
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # No pipe: it would be full before the verifier has said all.
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
@@ -143,13 +146,17 @@ class Loading:
         """The child."""
         return self._child.pid
 
-    def fileno(self) -> int:
-        """Readable when `finish` won't wait."""
-        return self._ours.fileno()
+    @property
+    def done(self) -> bool:
+        """Whether `finish` won't wait."""
+        return self._patience() == 0 or bool(select([self._ours], [], [], 0)[0])
+
+    def _patience(self) -> float:
+        return max(self._started + LOAD_TIMEOUT - time.monotonic(), 0)
 
     def finish(self) -> dict[str, int]:
         """Descriptors of the loaded programs and their maps, by name. Raises XdpError."""
-        self._ours.settimeout(LOAD_TIMEOUT)
+        self._ours.settimeout(self._patience() or 0.001)
         answer = b""
         descriptors: list[int] = []
         try:
@@ -354,6 +361,11 @@ class XdpProgram:
     def has_kernel_path(self) -> bool:
         """Whether the in-kernel data path is loaded."""
         return not set(KERNEL_PATH_MAPS) - set(self.descriptors)
+
+    @property
+    def kernel_path_done(self) -> bool:
+        """Whether `add_kernel_path` won't wait for the in-kernel data path to be loaded, whatever comes of it."""
+        return self.has_kernel_path or (self._more is not None and self._more.done)
 
     def load_kernel_path(self) -> None:
         """Begin to load the in-kernel data path, if that hasn't begun. Raises XdpError."""

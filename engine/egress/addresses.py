@@ -98,6 +98,18 @@ class Devices:
         """The device's descriptor."""
         return self._devices[number].fd
 
+    def taken(self, number: int, name: str) -> str:
+        """Why a session can't have a device of this name, in a sentence; empty if it can, or has it."""
+        if any(device.name == name and other != number for other, device in self._devices.items()):
+            return f"The device {name} belongs to another session."
+        if number in self._devices or self._undertaker.has(name):
+            return ""
+        try:
+            socket.if_nametoindex(name)
+        except OSError:
+            return ""
+        return f"There is a device {name} already, and it is not ours."
+
     def create(
         self,
         number: int,
@@ -211,6 +223,11 @@ class _Undertaker:
         with self._changed:
             self._waiting[device.name] = device
             self._changed.notify_all()
+
+    def has(self, name: str) -> bool:
+        """Whether a device of this name waits to be deleted."""
+        with self._changed:
+            return name in self._waiting
 
     def wait_for(self, name: str) -> None:
         """Return when no device of this name waits to be deleted."""

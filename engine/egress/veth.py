@@ -76,7 +76,7 @@ def obstacle(which: Card, mode: str) -> str:
     """Why a card with its XDP program in this mode can't do it, in one line; empty if it can."""
     if mode != "native":
         return f"{which.name} runs XDP in generic mode, which can't carry the in-kernel path"
-    if not takes_xdp_frames(which.index):
+    if not takes_xdp_frames(which.index, which.driver):
         return f"the driver of {which.name} doesn't send what XDP redirects to it (no ndo_xdp_xmit)"
     return ""
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from engine.card.port import Port
+from engine.api.values import Severity
+from engine.card.port import MANY_SESSIONS, Port
 from engine.egress.addresses import Devices
 from engine.egress.veth import HiddenNet
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, MtuVerified
+from engine.sessions.obstacle import Obstacle
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent
-from engine.settings.values import DatapathChoice
+from engine.settings.values import DatapathChoice, SessionSettings
 
 
 class Wiring:
     """The devices of one engine and their connections to its card, while it has one."""
 
-    def __init__(self, sessions: Callable[[], int]) -> None:
-        """`sessions` says how many there are, up or not. Raises HostError."""
+    def __init__(self, sessions: Callable[[], int], tell: Callable[[Severity, str, str], None]) -> None:
+        """`sessions` says how many there are, up or not; `tell` takes what concerns them all. Raises HostError."""
         self.port: Port | None = None
         self.hidden = HiddenNet()
         self._sessions = sessions
+        self._tell = tell
+        self._told: set[str] = set()
         self._devices = Devices()
         self._paths: dict[int, DatapathChoice] = {}
 
@@ -31,6 +35,18 @@ class Wiring:
     def path(self, number: int) -> DatapathChoice | None:
         """What carries a session's packets, None while nothing does."""
         return self._paths.get(number)
+
+    def obstacle(self, number: int, session: Session) -> Obstacle | None:
+        """What keeps a session from being dialled: found out before, it costs nobody anything."""
+        settings = session.settings
+        if settings.datapath is DatapathChoice.KERNEL and self.port is not None:
+            if not self.port.kernel_known():
+                return Obstacle("The in-kernel data path is being loaded.", passing=True)
+            if reason := self.port.kernel_obstacle():
+                return Obstacle(f"`datapath: kernel` is not to be had: {reason}. Set it to afxdp or auto.")
+        if taken := self._devices.taken(number, _device_name(number, settings)):
+            return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
+        return None
 
     def follow(self, number: int, session: Session, event: SessionEvent) -> None:
         """Do what an event of a session asks for; raises HostError or DatapathError."""
@@ -68,15 +84,28 @@ class Wiring:
     def _need_device(self, number: int, session: Session) -> None:
         assert self.port is not None
         if number not in self._devices:
-            path = self.port.choose(session.settings.datapath, self._sessions())
+            wanted, sessions = session.settings.datapath, self._sessions()
+            path = self.port.choose(wanted, sessions)
+            if wanted is DatapathChoice.AUTO and path is DatapathChoice.AFXDP and sessions >= MANY_SESSIONS:
+                self._tell_once(self.port.kernel_obstacle())
             make = partial(self.port.open_device, number, path)
-            self._devices.create(number, session.settings.device or f"soup{number}", make, self.port.closer(path))
+            self._devices.create(number, _device_name(number, session.settings), make, self.port.closer(path))
             self._paths[number] = path
             self._connect(number, session)
+
+    def _tell_once(self, reason: str) -> None:
+        """Why sessions that could be carried in the kernel are not, the first time."""
+        if reason not in self._told:
+            self._told.add(reason)
+            self._tell(Severity.WARNING, "datapath", f"Sessions with `datapath: auto` go over AF_XDP: {reason}.")
 
     def _connect(self, number: int, session: Session) -> None:
         if self.port is not None and session.keys is not None:
             self.port.plug(number, self._paths[number], session.keys, self._devices.fd(number), _mtu(session))
+
+
+def _device_name(number: int, settings: SessionSettings) -> str:
+    return settings.device or f"soup{number}"
 
 
 def _mtu(session: Session) -> int:

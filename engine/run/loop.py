@@ -65,7 +65,7 @@ class Loop:
         """Take the card and begin to dial; raises Trouble, and `close` is due all the same."""
         if self._loading is not None:
             self._undo.callback(self._loading.close)
-        wiring = Wiring(lambda: len(self.supervisor.fleet.members))
+        wiring = Wiring(lambda: len(self.supervisor.fleet.members), self._tell)
         self._undo.callback(wiring.close)
         self.line = CardLine(self._ifname, self._options, wiring, self._loop, self._control_frames, self._loading)
         self._undo.callback(self.line.give_back)

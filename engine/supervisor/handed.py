@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.card.facts import Card
+from engine.sessions.obstacle import Obstacle
 from engine.sessions.session import Session, SessionEvent
 from engine.settings.values import DatapathChoice
 from engine.wire.keys import FourKeys
@@ -48,6 +49,9 @@ class Line(Protocol):
 
 class Egress(Protocol):
     """What takes the sessions' IP packets on this host, and what carries them on the card."""
+
+    def obstacle(self, key: int, session: Session) -> Obstacle | None:
+        """What keeps a session from being dialled, if anything does."""
 
     def follow(self, key: int, session: Session, event: SessionEvent) -> None:
         """Do what an event of a session asks for. Raises Trouble."""

@@ -73,7 +73,7 @@ class Supervisor:
         """
         self.board = Board()
         self.log = EventLog()
-        self.fleet = Fleet(settings.dial, chance)
+        self.fleet = Fleet(settings.dial, chance, egress.obstacle)
         self.card = watch
         self.captures = captures
         self.records: dict[int, Record] = {}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.api.values import SessionState
+from engine.api.values import SessionState, Severity
 from engine.card import xdp
 from engine.card.facts import read_card
 from engine.card.xdp import Loading, XdpProgram
@@ -29,7 +29,7 @@ from engine.wire.ethernet import VlanTag
 from engine.wire.keys import FourKeys
 from tests.conftest import run
 from tests.program import Traces, running, until
-from tests.provider import Provider, provider
+from tests.provider import CARD, FAR_CARD, Provider, provider
 
 from .engines import dialling, events, fetch, pings, session, story, view, views, wait_state, wait_up
 from .line import FAR, NEAR, QUEUES, Line, Wire, namespace, open_descriptors, veth_line
@@ -619,35 +619,97 @@ def come_back(far: Provider, engine: Engine) -> None:
 
 
 def why_not(engine: Engine, name: str) -> str:
-    """What a session is told that can't have the in-kernel path: one line, with what to do instead."""
-    until(lambda: events(engine, "device", name), "why")
-    text = events(engine, "device", name)[0].text
-    assert "datapath: afxdp" in text
-    assert "\n" not in text
-    return text
+    """What a session is told that can't have the in-kernel path: one line, with what to do instead.
+
+    It was never on the line, and won't be.
+    """
+    until(lambda: events(engine, "dial-failed", name), "why")
+    told = events(engine, "dial-failed", name)
+    assert len(told) == 1
+    assert told[0].text.startswith("`datapath: kernel` is not to be had: ")
+    assert told[0].text.endswith(" Set it to afxdp or auto.")
+    assert "\n" not in told[0].text
+    assert not events(engine, "dialling", name)
+    found = view(engine, name)
+    assert (found.state, found.reason, found.retry_at) == (SessionState.FAILED, "not possible here", None)
+    return told[0].text
+
+
+def why_afxdp(engine: Engine) -> str:
+    """Why `auto` does without the in-kernel path, which is said once."""
+    told = [event for event in events(engine, "datapath") if event.severity is Severity.WARNING]
+    assert len(told) == 1
+    return told[0].text
+
+
+NEVER_AND_FOUR = [session("never", datapath=KERNEL), *(session(f"auto-{n}", datapath=AUTO) for n in range(4))]
+FOUR = [f"auto-{n}" for n in range(4)]
+
+
+def refused(engine: Engine, why: str) -> None:
+    """See that this is why a session that asked for the kernel failed, and four with `auto` are up over AF_XDP."""
+    wait_up(engine, *FOUR)
+    assert {view(engine, name).datapath for name in FOUR} == {AFXDP}
+    assert why in why_not(engine, "never")
+    assert why in why_afxdp(engine)
+    engine.redial([view(engine, name).id for name in FOUR])
+    until(lambda: len(events(engine, "ipv4-up")) == 8, "all up once more")
+    why_afxdp(engine)
+    engine.dial([view(engine, "never").id])
+    until(lambda: len(events(engine, "dial-failed", "never")) == 2, "the same answer to whoever asks again")
 
 
 @pytest.mark.usefixtures("own_net")
 def test_generic_mode_can_not_and_auto_does_without() -> None:
-    sessions = [session("never", datapath=KERNEL), *(session(f"auto-{n}", datapath=AUTO) for n in range(4))]
-    with provider(), dialling(sessions, generic=True) as engine:
-        wait_up(engine, "auto-3")
-        assert view(engine, "auto-3").datapath == AFXDP
-        assert "generic mode" in why_not(engine, "never")
+    with provider(), dialling(NEVER_AND_FOUR, generic=True) as engine:
+        refused(engine, "generic mode")
 
 
 @pytest.mark.usefixtures("own_net")
+def test_a_driver_that_sends_no_redirected_frames_can_not_and_auto_does_without() -> None:
+    """The far end of the card's cable is a port of a bridge, where a veth takes no redirected frames."""
+
+    class Bridged(Provider):
+        def lay_cable(self, mtu: int = 1500, queues: int = 2) -> None:
+            run("ip", "link", "add", CARD, "type", "veth", "peer", "name", "port0", "netns", str(self.pid))
+            self.run("ip", "link", "add", FAR_CARD, "type", "veth", "peer", "name", "port1")
+            self.run("ip", "link", "add", "bridge", "type", "bridge")
+            for port in ("port0", "port1"):
+                self.run("ip", "link", "set", port, "master", "bridge", "up")
+            self.run("ip", "link", "set", "bridge", "up")
+            self.run("ip", "link", "set", FAR_CARD, "up")
+            run("ip", "link", "set", CARD, "up")
+
+    far = Bridged()
+    try:
+        with dialling(NEVER_AND_FOUR) as engine:
+            assert engine.snapshot().card.mode == "native"
+            refused(engine, "no ndo_xdp_xmit")
+    finally:
+        far.kill()
+
+
+@pytest.mark.usefixtures("own_net")
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("int push(struct xdp_md *ctx) { return nonsense; }", "nonsense"),
+        (
+            "static int strip(struct xdp_md *ctx, struct session_key *key, u8 *at) { return NOT_TAKEN; }\n"
+            "int push(struct xdp_md *ctx) { return *(int *)(long)ctx->data; }",
+            "the kernel refuses the XDP program `push`: invalid access to packet",
+        ),
+    ],
+    ids=["compiler", "verifier"],
+)
 def test_a_kernel_that_refuses_the_program_is_said_and_auto_does_without(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, why: str
 ) -> None:
     source = tmp_path / "broken.c"
-    source.write_text("int push(struct xdp_md *ctx) { return nonsense; }\n")
+    source.write_text(program + "\n")
     monkeypatch.setattr(xdp, "KERNEL_PATH_SOURCE", source)
-    sessions = [session("never", datapath=KERNEL), *(session(f"auto-{n}", datapath=AUTO) for n in range(3))]
-    with provider(), dialling(sessions) as engine:
-        wait_up(engine, "auto-2")
-        assert view(engine, "auto-2").datapath == AFXDP
-        assert "nonsense" in why_not(engine, "never")
+    with provider(), dialling(NEVER_AND_FOUR) as engine:
+        refused(engine, why)
 
 
 @pytest.mark.usefixtures("own_net")
@@ -667,10 +729,20 @@ def test_auto_takes_the_kernel_for_many() -> None:
 
 @pytest.mark.usefixtures("own_net")
 def test_a_device_name_that_is_taken() -> None:
+    """Found out before anything is on the line, and looked at again when somebody dials again."""
     run("ip", "link", "add", "wan", "type", "veth", "peer", "nothing")
     with provider(), dialling([session("one", datapath=KERNEL, device="wan")]) as engine:
-        until(lambda: events(engine, "device"), "the complaint")
-        assert "cannot make the device wan: File exists" in events(engine, "device")[0].text
+        until(lambda: events(engine, "dial-failed"), "the complaint")
+        assert events(engine, "dial-failed")[0].text == (
+            "There is a device wan already, and it is not ours. "
+            "Give the session another name for its own with `device:`."
+        )
+        assert not events(engine, "dialling")
+        assert view(engine, "one").retry_at is None
+        run("ip", "link", "del", "wan")
+        engine.dial([0])
+        wait_up(engine)
+        assert pings("wan")
 
 
 KILLED = """
