@@ -248,7 +248,7 @@ def test_an_egress_that_fails_ends_its_session_and_no_other(step: type[SessionEv
     ends = [event for event in world.events("dial-failed") + world.events("session-down") if event.session == unlucky]
     assert step is StateChanged or step.__name__ in ends[0].text
     assert sum(view.state is UP for view in world.supervisor.board.views) >= 2
-    world.until(lambda: world.states() == {UP}, 30.0)
+    world.until(lambda: world.states() == {UP}, 60.0)
 
 
 @pytest.mark.parametrize("step", [Ended, Ipv4Closed])
@@ -260,7 +260,7 @@ def test_an_egress_that_fails_at_the_end_is_told(step: type[SessionEvent]) -> No
     world.concentrator.cut(next(iter(world.concentrator.subscribers)), world.now)
     world.run(0.5)
     assert world.events("device") or step is Ipv4Closed
-    world.until(lambda: world.state() is UP, 30.0)
+    world.until(lambda: world.state() is UP, 60.0)
 
 
 def test_a_bug_in_one_session_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
