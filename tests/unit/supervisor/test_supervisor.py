@@ -14,6 +14,7 @@ from engine.lab.concentrator import LabSettings
 from engine.lab.faults import FAULTS
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Opened
 from engine.pppoe.concentrator import ConcentratorSettings
+from engine.sessions.obstacle import Obstacle
 from engine.sessions.session import Ended, PppoeOpened, SessionEvent, StateChanged
 from engine.settings.values import DialSettings, KeepaliveSettings, MacPolicy, VlanTag
 from engine.supervisor.watched import KEPT
@@ -249,6 +250,19 @@ def test_an_egress_that_fails_ends_its_session_and_no_other(step: type[SessionEv
     assert step is StateChanged or step.__name__ in ends[0].text
     assert sum(view.state is UP for view in world.supervisor.board.views) >= 2
     world.until(lambda: world.states() == {UP}, 60.0)
+
+
+def test_what_this_host_cannot_do_fails_one_session_without_a_frame_until_somebody_dials_again() -> None:
+    world = World([session("one"), session("other")])
+    world.egress.obstacles[0] = Obstacle("Not here. Do something else.")
+    world.open().run(600.0)
+    assert (world.state(0), world.view(0).reason) == (FAILED, EndKind.NOT_POSSIBLE)
+    assert world.state(1) is UP
+    assert [event.text for event in world.events("dial-failed", 0)] == ["Not here. Do something else."]
+    assert not world.events("dialling", 0)
+    world.egress.obstacles.clear()
+    world.do(Dial((0,)))
+    world.until(lambda: world.state(0) is UP)
 
 
 @pytest.mark.parametrize("step", [Ended, Ipv4Closed])

@@ -19,6 +19,7 @@ from engine.host.errors import HostError, Trouble
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.line import Segment
 from engine.ppp.link import Ipv4Opened, Ipv6Opened
+from engine.sessions.obstacle import Obstacle
 from engine.sessions.session import Ended, Session, SessionEvent
 from engine.settings.values import DatapathChoice, DialSettings, SessionSettings, Settings
 from engine.supervisor import dispatch
@@ -81,6 +82,10 @@ class VirtualEgress:
     def __init__(self) -> None:
         self.devices: dict[int, str] = {}
         self.fails: type[SessionEvent] | None = None
+        self.obstacles: dict[int, Obstacle] = {}
+
+    def obstacle(self, key: int, session: Session) -> Obstacle | None:
+        return self.obstacles.get(key)
 
     def follow(self, key: int, session: Session, event: SessionEvent) -> None:
         if self.fails is not None and isinstance(event, self.fails):
