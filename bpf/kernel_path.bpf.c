@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* The in-kernel data path: IP packets of the sessions in the maps below go between the card and the sessions' devices
  * without leaving the kernel. bcc's dialect of C, compiled as one text behind souppp.bpf.c; SESSIONS, a power of two, and
  * DEVICE_MAC come from the command line.

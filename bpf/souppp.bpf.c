@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* Hands PPPoE frames to the AF_XDP socket of the queue they came in on and passes everything else to the kernel.
  *
  * bcc's dialect of C; QUEUES comes from the command line. No frame is ever dropped here: without a socket in the map
