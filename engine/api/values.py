@@ -129,6 +129,8 @@ class CardView:
     receive_rules: ReceiveRules = ReceiveRules.NONE
     notice: str = ""
     """One line about the card that the operator should know, or empty."""
+    waits: bool = False
+    """Whether it is ours, and nothing can be sent before it has a carrier."""
 
 
 @dataclass(frozen=True, slots=True)

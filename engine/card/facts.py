@@ -37,6 +37,8 @@ class Card:
     strips_vlan_tags: bool
     """Whether it may take VLAN tags off received frames, into notes of the driver that no XDP program can read."""
     receive_rules: ReceiveRules
+    carrier_changes: int = 0
+    """How often the carrier has come and gone."""
 
     @property
     def queues(self) -> int:
@@ -74,6 +76,7 @@ def read_card(name: str) -> Card:
         _driver(name),
         _strips_vlan_tags(name),
         _receive_rules(name),
+        link.carrier_changes,
     )
 
 

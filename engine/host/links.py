@@ -13,6 +13,7 @@ from engine.host.rtnl import Rtnl, attributes, request
 
 IFF_UP = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_CARRIER = 1, 3, 4, 31, 32, 33
+IFLA_CARRIER_CHANGES = 35
 SKIP_STATISTICS = ("IFLA_EXT_MASK", 8)
 
 
@@ -31,6 +32,8 @@ class Link:
     rx_queues: int
     """Queues the driver made room for."""
     tx_queues: int
+    carrier_changes: int
+    """How often the carrier has come and gone: what changes between two looks had no carrier for a while."""
 
 
 def parse_link(body: bytes) -> Link:
@@ -50,6 +53,7 @@ def parse_link(body: bytes) -> Link:
         carrier=bool(number(IFLA_CARRIER)),
         rx_queues=number(IFLA_NUM_RX_QUEUES),
         tx_queues=number(IFLA_NUM_TX_QUEUES),
+        carrier_changes=number(IFLA_CARRIER_CHANGES),
     )
 
 

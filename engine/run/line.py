@@ -45,6 +45,9 @@ class CardLine:
         self._lock = threading.Lock()
         """Held while counters are read, so that the port isn't closed under the reader."""
         self._unsent: deque[bytes] = deque()
+        self._handed = 0
+        """Frames ever handed over, and how many of them before the card was taken last."""
+        self._handed_before = 0
         self._traffic_before = array("Q")
         self._queues_before: tuple[QueueView, ...] = ()
         """What was counted while we had the card earlier: counters never go back."""
@@ -67,6 +70,7 @@ class CardLine:
         )
         with self._lock:
             self._port = self._wiring.port = port
+        self._handed_before = self._handed
         self._loop.add_reader(port.datapath.control_fd, self._control_frames)
         return Taken(port.mode, port.datapath.zero_copy, port.notice)
 
@@ -100,6 +104,7 @@ class CardLine:
 
     def send(self, frames: list[bytes]) -> None:
         """Hand frames to the card; what its ring has no room for goes a little later, in order."""
+        self._handed += len(frames)
         if self._port is None or not (self._unsent or frames):
             return
         waiting = [*self._unsent, *frames] if self._unsent else frames
@@ -108,10 +113,9 @@ class CardLine:
         if self._unsent:
             self._loop.call_later(RETRY, self.send, [])
 
-    @property
-    def all_sent(self) -> bool:
-        """Whether the card has taken everything."""
-        return not self._unsent
+    def frames_taken(self) -> int:
+        """See `Line.frames_taken`."""
+        return self._handed_before + (self._port.datapath.control_taken() if self._port is not None else 0)
 
     def traffic(self, keys: int) -> array[int]:
         """As in `Snapshot.traffic`, of the sessions with keys below this; any thread."""

@@ -109,8 +109,8 @@ class Loop:
             await asyncio.sleep(0.005)
         self.supervisor.leave(time.monotonic())
         self._carry_on()
-        while not self.line.all_sent and time.monotonic() < deadline + FLUSH:
-            await asyncio.sleep(0.001)
+        while not self.supervisor.parted and time.monotonic() < deadline + FLUSH:
+            await asyncio.sleep(0.005)
 
     def close(self) -> None:
         """Undo `open`, as far as it came."""

@@ -16,6 +16,13 @@ from engine.record.plural import plural
 from engine.supervisor.handed import Line, Taken
 from engine.wire.ethernet import format_mac
 
+PATIENCE = 10.0
+"""Seconds that a carrier may take to come back after the card was taken, before it is told as missing."""
+LOOK = 0.1
+"""Seconds between looks for it: the kernel may not tell of a short absence."""
+FOREVER = float("inf")
+DIALLED = "Sessions are dialled when it has one."
+
 
 @dataclass(frozen=True, slots=True)
 class CardTaken:
@@ -34,8 +41,21 @@ class CardLost:
 
 
 @dataclass(frozen=True, slots=True)
+class CardWaits:
+    """It is ours, and has no carrier yet: whatever is sent now is lost."""
+
+    why: str
+    """One full sentence."""
+    usual: bool
+    """Whether that will pass by itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class CardBack:
-    """Frames go and come again."""
+    """Frames go and come, for the first time or again."""
+
+    text: str
+    """One full sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +72,7 @@ class CardTrouble:
     why: str
 
 
-CardNews = CardTaken | CardLost | CardBack | CardMtu | CardTrouble
+CardNews = CardTaken | CardLost | CardWaits | CardBack | CardMtu | CardTrouble
 
 
 class CardWatch:
@@ -65,6 +85,13 @@ class CardWatch:
         self._line = line
         self._lab = lab
         self._taken: tuple[Card, Taken] | None = None
+        self._trouble = ""
+        """What it could not be taken for, as last told."""
+        self._waits_until: float | None = None
+        """When the carrier that it waits for has been away for too long."""
+        self._next_look: float | None = None
+        self.carrier: int | None = None
+        """How often it has changed, None where there is none: as last seen."""
 
     @property
     def mac(self) -> bytes:
@@ -74,17 +101,27 @@ class CardWatch:
 
     _mac: bytes | None = None
 
-    def open(self) -> CardTaken:
+    @property
+    def up(self) -> bool:
+        """Whether frames go and come."""
+        return self.view is not None and self.view.up
+
+    def open(self, now: float) -> Iterator[CardNews]:
         """Take the card for the first time. Raises Trouble."""
-        card = self._line.look()
+        card = self._see()
         if not card.up:
             raise Trouble(f"{self.name} is down: bring it up with `ip link set {self.name} up`.")
-        return self._take(card)
+        yield from self._take(card, now)
 
-    def look(self) -> Iterator[CardNews]:
+    def next_timer(self) -> float | None:
+        """When `look` is due though nothing tells of a change, None for not at all."""
+        return self._next_look
+
+    def look(self, now: float) -> Iterator[CardNews]:
         """Look at the card again; what has happened to it since the last look. Act on each piece before the next."""
+        self._next_look = None
         try:
-            card = self._line.look()
+            card = self._see()
         except Trouble:
             if self._taken is not None:
                 yield from self._lose(f"{self.name} is gone.")
@@ -94,38 +131,74 @@ class CardWatch:
             what = f"it now has {plural(card.queues, 'queue')} and the address {format_mac(card.mac)}"
             yield from self._lose(f"{self.name} has changed: {what}.")
             self._give_back()
-        was_up = self.view is not None and self.view.up
+        was_up = self.up
         if self.view is not None and card.mtu != self.view.mtu:
             yield CardMtu(card.mtu)
         usable = card.up and card.carrier
         if was_up and not usable:
             yield from self._lose(f"{self.name} {'lost its carrier' if card.up else 'is down'}.")
         self._show(card, usable and was_up)
-        if usable and not was_up:
-            if self._taken is None:
-                try:
-                    yield self._take(card)
-                except Trouble as error:
-                    self._show(card, False)
+        if usable and not was_up and self._taken is None:
+            try:
+                yield from self._take(card, now)
+            except Trouble as error:
+                self._show(card, False)
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
                     yield CardTrouble(f"{error} Waiting for the card to change.")
-                    return
+                return
+            if self.up:
+                yield CardBack(f"{self.name} is back.")
+        elif usable and not was_up:
+            waited, self._waits_until = self._waits_until is not None, None
             self._show(card, True)
-            yield CardBack()
+            yield CardBack(f"{self.name} has its carrier." if waited else f"{self.name} is back.")
+        elif self._waits_until is not None and self._taken is not None:
+            yield from self._go_on_waiting(now)
 
     def note(self, text: str) -> None:
         """One line about the card that the operator should know, unless there is one already."""
         if self.view is not None and not self.view.notice:
             self.view = replace(self.view, notice=text)
 
-    def _take(self, card: Card) -> CardTaken:
-        self._mac = card.mac
-        self._taken = card, self._line.take(card)
-        self._show(card, card.up and card.carrier)
-        return CardTaken(*self._taken)
+    def _see(self) -> Card:
+        """The card as it is now. Raises Trouble."""
+        self.carrier = None
+        card = self._line.look()
+        self.carrier = card.carrier_changes if card.up and card.carrier else None
+        return card
+
+    def _take(self, before: Card, now: float) -> Iterator[CardNews]:
+        """Take it, and see what that has done to it: many a driver resets its link for a program. Raises Trouble."""
+        self._mac = before.mac
+        taken = self._line.take(before)
+        self._taken, self._trouble = (before, taken), ""
+        card = self._see()
+        up = card.up and card.carrier
+        self._waits_until, self._next_look = (None, None) if up else (now + PATIENCE, now + LOOK)
+        self._show(card, up)
+        yield CardTaken(card, taken)
+        if not up and before.carrier:
+            text = f"The driver of {self.name} resets its link for the XDP program: nothing is sent until that is up."
+            yield CardWaits(text, usual=True)
+        elif not up:
+            yield CardWaits(f"{self.name} has no carrier: is the cable in? {DIALLED}", usual=False)
+
+    def _go_on_waiting(self, now: float) -> Iterator[CardNews]:
+        assert self._waits_until is not None
+        if self._waits_until == FOREVER:
+            return
+        if now < self._waits_until:
+            self._next_look = now + LOOK
+            return
+        self._waits_until = FOREVER
+        text = f"{self.name} still has no carrier, {PATIENCE:.0f} s after it was taken: is the cable in? {DIALLED}"
+        yield CardWaits(text, usual=False)
 
     def _lose(self, why: str) -> Iterator[CardLost]:
-        if self.view is not None and self.view.up:
-            self.view = replace(self.view, up=False)
+        if self.view is not None:
+            self.view = replace(self.view, up=False, waits=False)
+        self._waits_until = None
         yield CardLost(why)
 
     def _give_back(self) -> None:
@@ -142,6 +215,7 @@ class CardWatch:
             mac=format_mac(card.mac),
             mtu=card.mtu,
             up=up,
+            waits=self._waits_until is not None and not up,
             mode=taken.mode,
             zero_copy=taken.zero_copy,
             driver=card.driver,

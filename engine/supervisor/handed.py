@@ -37,6 +37,9 @@ class Line(Protocol):
     def give_back(self) -> None:
         """Let it go, if it was taken."""
 
+    def frames_taken(self) -> int:
+        """How many of the frames handed over since the start, from the first on, the card has taken, or never will."""
+
     def hear_other_macs(self) -> bool:
         """Have the card, if it is taken, take frames for addresses that are not its own; whether that is new.
 

@@ -35,10 +35,23 @@ from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import SessionSettings, Settings
 from engine.supervisor import sizes, views
 from engine.supervisor.board import Board
-from engine.supervisor.card_watch import CardBack, CardLost, CardMtu, CardNews, CardTaken, CardTrouble, CardWatch
+from engine.supervisor.card_watch import (
+    CardBack,
+    CardLost,
+    CardMtu,
+    CardNews,
+    CardTaken,
+    CardTrouble,
+    CardWaits,
+    CardWatch,
+)
+from engine.supervisor.farewells import Farewells
 from engine.supervisor.handed import Captures, Egress, Journal, Line
 from engine.supervisor.watched import Watched
 from engine.wire.keys import FourKeys
+
+CHECK, MAX_CHECK = 0.02, 1.0
+"""Seconds until a look whether the card has taken the PADTs it was handed; doubled from look to look, up to this."""
 
 
 @dataclass(slots=True)
@@ -88,10 +101,16 @@ class Supervisor:
         self._unwanted = tuple(IPv4Network(network) for network in settings.unwanted_networks)
         self._dirty: set[int] = set()
         """Sessions whose view may be out of date."""
-        self._unfinished: list[FourKeys] = []
-        """Sessions that ended while the card was down: owed a PADT."""
-        self._padts: list[bytes] = []
-        """For sessions that are no member's any more."""
+        self._ended: list[FourKeys] = []
+        """Sessions that have ended since frames were last asked for: their PADTs are among the next."""
+        self._farewells = Farewells()
+        self._ghosts: set[FourKeys] = set()
+        """Sessions of an earlier run whose PADT has not left yet."""
+        self._handed = 0
+        """How many frames were ever given out to be sent."""
+        self._next_check: float | None = None
+        """When to see whether PADTs have left."""
+        self._pause = CHECK
         self._received: Sequence[int] = ()
         """Packets received, by key, as last seen."""
         self._now = 0.0
@@ -101,7 +120,8 @@ class Supervisor:
     def open(self, now: float) -> None:
         """Take the card and begin to dial. Raises Trouble."""
         self._now = now
-        self._card_news(self.card.open())
+        for news in self.card.open(now):
+            self._card_news(news)
         for settings in self._settings.sessions:
             try:
                 self.add(settings)
@@ -130,6 +150,11 @@ class Supervisor:
         """Whether nothing more will be sent for any session."""
         return self.fleet.idle
 
+    @property
+    def parted(self) -> bool:
+        """Whether no PADT is on its way any more."""
+        return not self._farewells.on_the_way
+
     # What happens
 
     def receive(self, frames: Iterable[bytes], now: float) -> None:
@@ -148,7 +173,7 @@ class Supervisor:
     def look_at_card(self, now: float) -> None:
         """See what has happened to the card, and do what follows."""
         self._now = now
-        for news in self.card.look():
+        for news in self.card.look(now):
             self._attempt(self._card_news, news)
             self._settle()
 
@@ -164,21 +189,54 @@ class Supervisor:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
-        timers = [at for at in (self.fleet.next_timer(), self.watched.next_timer()) if at is not None]
-        return min(timers, default=None)
+        timers = (self.fleet.next_timer(), self.watched.next_timer(), self.card.next_timer(), self._next_check)
+        return min((at for at in timers if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
         self._now = now
+        if (at := self.card.next_timer()) is not None and at <= now:
+            self.look_at_card(now)
+        if self._next_check is not None and self._next_check <= now:
+            self._attempt(self._check_farewells)
         self._attempt(self.fleet.handle_timer, now)
         for key in self.watched.gone(now):
             self.board.details.pop(key, None)
         self._settle(self.watched.due(now))
 
     def frames_to_send(self) -> list[bytes]:
-        """Ethernet frames to put on the line, oldest first. What they tell of is in the journal."""
-        padts, self._padts = self._padts, []
-        return padts + self.fleet.frames_to_send()
+        """Ethernet frames to put on the line, oldest first. What they tell of is in the journal.
+
+        Without a carrier none: they would be lost. Who ended is owed a PADT then.
+        """
+        frames, ended = self.fleet.frames_to_send(), self._ended
+        self._ended = []
+        if not self.card.up:
+            self._farewells.owe(ended)
+            return []
+        owed = self._farewells.collect()
+        frames = [*map(padt_frame, owed), *frames]
+        self._handed += len(frames)
+        if owed or ended:
+            self._farewells.sent(owed + ended, self._handed, self.card.carrier)
+            self._pause, self._next_check = CHECK, self._next_check or self._now + CHECK
+        return frames
+
+    def _check_farewells(self) -> None:
+        """See whose PADT has left: only now the journal may forget the session."""
+        self._next_check = None
+        taken = self._line.frames_taken()
+        if self._farewells.taken(taken):
+            self.look_at_card(self._now)  # a card without a carrier takes frames too, and loses them
+            left = self._farewells.left(taken, self.card.carrier)
+            self._journal_step("closed", left)
+            if ghosts := self._ghosts.intersection(left):
+                self._ghosts -= ghosts
+                text = f"Ended {plural(len(ghosts), 'session')} that an earlier run had left open."
+                self.tell(Severity.WARNING, "ghosts", text)
+        if self._farewells.on_the_way:
+            self._pause = min(2 * self._pause, MAX_CHECK)
+            self._next_check = self._now + self._pause
 
     # What commands do; `engine.supervisor.dispatch` says which command does what
 
@@ -238,11 +296,8 @@ class Supervisor:
     def clear_ghosts(self) -> None:
         """End the sessions that an earlier run left open at the concentrator."""
         ghosts = self._journal.ghosts() if self._journal is not None else []
-        if ghosts:
-            self._padts += map(padt_frame, ghosts)
-            self._journal_step("closed", ghosts)
-            text = f"Ended {plural(len(ghosts), 'session')} that an earlier run had left open."
-            self.tell(Severity.WARNING, "ghosts", text)
+        self._farewells.owe(ghosts)
+        self._ghosts.update(ghosts)
 
     def changed(self, keys: Iterable[int]) -> None:
         """Something that the views of these sessions show has changed."""
@@ -261,8 +316,10 @@ class Supervisor:
                 self._card_taken(news)
             case CardLost(why):
                 self._card_lost(why)
-            case CardBack():
-                self._card_back()
+            case CardWaits(why, usual):
+                self.tell(Severity.INFO if usual else Severity.WARNING, "card-waits", why)
+            case CardBack(text):
+                self._card_back(text)
             case CardMtu(mtu):
                 self.tell(*sizes.mtu_news(self.card.name, mtu, self._all_settings()))
             case CardTrouble(why):
@@ -270,6 +327,10 @@ class Supervisor:
 
     def _card_taken(self, news: CardTaken) -> None:
         card, taken = news.card, news.taken
+        if self.card.up:
+            self.fleet.release(self._now)
+        else:
+            self.fleet.hold()
         for _, member in self.fleet:
             # A card that was away may have come back with another address.
             settings = member.session.next_settings
@@ -286,18 +347,16 @@ class Supervisor:
 
     def _card_lost(self, why: str) -> None:
         self.tell(Severity.ERROR, "card-down", f"{why} Sessions are dialled again when it is back.")
+        self.fleet.hold()
+        self._farewells.lost()
         for key, member in self.fleet:
-            if member.session.keys is not None:
-                self._unfinished.append(member.session.keys)
             on_the_line = member.session.state not in (SessionState.DOWN, SessionState.FAILED)
             if on_the_line or (member.wanted and member.reason != EndKind.CARD_DOWN):
                 self.fleet.stop(key, End(EndKind.CARD_DOWN, why), self._now)
 
-    def _card_back(self) -> None:
-        self.tell(Severity.INFO, "card-up", f"{self.card.name} is back.")
-        self._padts += map(padt_frame, self._unfinished)
-        self._journal_step("closed", self._unfinished)
-        self._unfinished = []
+    def _card_back(self, text: str) -> None:
+        self.tell(Severity.INFO, "card-up", text)
+        self.fleet.release(self._now)
         for key, member in self.fleet:
             if member.wanted:
                 self.fleet.dial(key, self._now)
@@ -330,10 +389,13 @@ class Supervisor:
             key, event = item
             self._note_keys(self.records[key], event, open_now)
             self._attempt(self._session_event, key, event)
-        # On disk before LCP's first packet, so that a crash leaves no ghost unknown. Closed ones go first:
-        # a concentrator may hand the same session id out again at once.
-        self._journal_step("closed", [keys for keys, is_open in open_now.items() if not is_open])
-        self._journal_step("opened", [keys for keys, is_open in open_now.items() if is_open])
+        # On disk before LCP's first packet, so that a crash leaves no ghost unknown. A concentrator may hand the id of
+        # a session that has just ended out again at once.
+        opened = [keys for keys, is_open in open_now.items() if is_open]
+        self._ended = [keys for keys in self._ended if keys not in open_now]
+        self._ended += [keys for keys, is_open in open_now.items() if not is_open]
+        self._farewells.opened(opened)
+        self._journal_step("opened", opened)
         dirty, self._dirty = self._dirty, set()
         for key in dirty:
             self._attempt(self._show, key)
@@ -346,9 +408,7 @@ class Supervisor:
             record.keys = event.keys
             open_now[event.keys] = True
         elif isinstance(event, Ended) and record.keys is not None:
-            # While the card is down a PADT reaches no one: the session stays noted until it does.
-            if event.end.kind is not EndKind.CARD_DOWN:
-                open_now[record.keys] = False
+            open_now[record.keys] = False
             record.keys = None
 
     def _journal_step(self, what: str, keys: list[FourKeys]) -> None:

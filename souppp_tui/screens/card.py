@@ -83,7 +83,7 @@ def card_lines(snapshot: Snapshot, meter: Meter) -> list[list[Span]]:
     mode = " · ".join(part for part in (card.mode, "zero-copy" if card.zero_copy else "copy") if part)
     facts = (
         ("address", card.mac),
-        ("link", "up" if card.up else "down"),
+        ("link", "up" if card.up else "waiting for a carrier" if card.waits else "down"),
         ("MTU", str(card.mtu)),
         ("driver", card.driver or words.DASH),
         ("XDP", mode),

@@ -164,7 +164,7 @@ def overview(app: Console, width: int) -> list[Span]:
     card, total = snapshot.card, model.meter.total()
     name: list[Span] = [(" souppp  ", "strong"), (card.name, "accent")]
     if not card.up:
-        name.append(("  link down", "failed"))
+        name.append(("  waiting for a carrier", "busy") if card.waits else ("  link down", "failed"))
     if app.frozen:
         name = [(" souppp  ", "strong"), (" display frozen: sessions keep running ", "chip")]
     xdp = f"{card.mode} · {'zero-copy' if card.zero_copy else 'copy'} · " if card.mode else ""

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from engine.api.values import SessionState
+from engine.card.facts import Card
+from engine.record.journal import GhostJournal, replay
+from engine.run.line import CardLine
 from engine.run.thread import Engine
+from engine.supervisor.handed import Taken
+from engine.wire.keys import FourKeys
 from tests.conftest import run
 from tests.program import until
 from tests.provider import CARD, FAR_CARD, Provider, provider
@@ -67,6 +76,92 @@ def test_cable_pulled_and_plugged(engine: Engine, far: Provider) -> None:
     assert "carrier" in events(engine, "card-down")[0].text
     far.run("ip", "link", "set", FAR_CARD, "up")
     back(engine)
+
+
+class Resetting:
+    """A driver that resets its link when the card is taken: the far end of the cable is down until `up`."""
+
+    def __init__(self, far: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._far, take = far, CardLine.take
+
+        def take_and_reset(line: CardLine, card: Card) -> Taken:
+            taken = take(line, card)
+            far.run("ip", "link", "set", FAR_CARD, "down")
+            return taken
+
+        monkeypatch.setattr(CardLine, "take", take_and_reset)
+
+    def up(self) -> None:
+        self._far.run("ip", "link", "set", FAR_CARD, "up")
+
+
+def waits(engine: Engine, times: int = 1) -> None:
+    """See that it waits for its carrier, the operator is told, and nothing is sent."""
+    until(lambda: len(events(engine, "card-waits")) == times, "it wait")
+    assert "resets its link" in events(engine, "card-waits")[-1].text
+    sent = [queue.tx_packets for queue in engine.snapshot().queues]
+    time.sleep(0.5)
+    assert engine.snapshot().card.waits
+    assert [queue.tx_packets for queue in engine.snapshot().queues] == sent
+
+
+def test_a_driver_that_resets_the_link_for_the_program(
+    far: Provider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is sent before the carrier is back would be lost: ghosts' PADTs, first PADIs. And when it is back."""
+    ghost = FourKeys(b"\2\0\0\0\0\1", b"\2\0\0\0\0\2", 0x99, ())
+    left = GhostJournal(tmp_path / "state" / f"{CARD}.ghosts")
+    left.opened([ghost])
+    left.close()
+
+    def noted() -> bool:
+        return replay((tmp_path / "state" / f"{CARD}.ghosts").read_bytes())[1] == [ghost]
+
+    driver = Resetting(far, monkeypatch)
+    run("ethtool", "-L", CARD, "tx", "1")
+    with dialling([session(name) for name in NAMES], state_folder=tmp_path / "state") as engine:
+        waits(engine)
+        assert noted()
+        assert not events(engine, "ghosts")
+        driver.up()
+        wait_up(engine, *NAMES)
+        until(lambda: events(engine, "ghosts"), "the ghost ended")
+        assert events(engine, "ghosts")[0].text == "Ended 1 session that an earlier run had left open."
+        assert not noted()
+        assert not events(engine, "dial-failed"), story(engine)
+        assert not engine.snapshot().card.waits
+        run("ethtool", "-L", CARD, "tx", "2")
+        until(lambda: events(engine, "card-down"), "the change")
+        waits(engine, 2)
+        driver.up()
+        until(lambda: len(events(engine, "ipv4-up")) == 2 * len(NAMES), "all once more")
+        wait_up(engine, *NAMES)
+        assert not events(engine, "dial-failed"), story(engine)
+    assert not (tmp_path / "state").exists(), "every PADT has left"
+
+
+def test_a_cable_that_is_out_at_the_start(far: Provider) -> None:
+    far.run("ip", "link", "set", FAR_CARD, "down")
+    with dialling([session(name) for name in NAMES]) as engine:
+        assert "no carrier: is the cable in?" in events(engine, "card-waits")[0].text
+        assert {each.state for each in views(engine).values()} == {SessionState.DOWN}
+        far.run("ip", "link", "set", FAR_CARD, "up")
+        wait_up(engine)
+
+
+def test_sessions_that_end_without_a_carrier_stay_noted(far: Provider, tmp_path: Path) -> None:
+    """The program leaves while the cable is out: the next start has to tell the concentrator."""
+    journal = tmp_path / "state" / f"{CARD}.ghosts"
+    with dialling([session(name) for name in NAMES], state_folder=tmp_path / "state") as engine:
+        wait_up(engine)
+        far.run("ip", "link", "set", FAR_CARD, "down")
+        wait_state(engine, SessionState.FAILED)
+    assert len(replay(journal.read_bytes())[1]) == 3
+    far.run("ip", "link", "set", FAR_CARD, "up")
+    with dialling([], state_folder=tmp_path / "state") as engine:
+        until(lambda: events(engine, "ghosts"), "them ended")
+        assert events(engine, "ghosts")[0].text.startswith("Ended 3 sessions")
+    assert not journal.exists()
 
 
 def test_a_session_hung_up_while_the_card_is_down_stays_down(engine: Engine) -> None:
@@ -159,8 +254,15 @@ def test_address_of_the_card_changed(engine: Engine) -> None:
 
 
 def test_a_cable_that_flickers(engine: Engine, far: Provider) -> None:
+    """The kernel tells of some of that, and late: sessions may be up for a moment that are about to be lost."""
     for _ in range(5):
         far.run("ip", "link", "set", FAR_CARD, "down")
         far.run("ip", "link", "set", FAR_CARD, "up")
-    wait_up(engine, *NAMES)
-    until(lambda: all(fetch(found.device) == found.ipv4 for found in views(engine).values() if found.device), "traffic")
+
+    def all_carry() -> bool:
+        found = [views(engine)[name] for name in NAMES]
+        with suppress(subprocess.CalledProcessError):
+            return all(each.device and fetch(each.device) == each.ipv4 for each in found)
+        return False
+
+    until(all_carry, "traffic")

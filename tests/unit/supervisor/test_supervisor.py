@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from engine.api.commands import Dial, Remove, Rotate, Watch
-from engine.api.ending import EndKind
+from engine.api.commands import Dial, HangUp, Remove, Rotate, Watch
+from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, Severity
 from engine.host.errors import HostError, Trouble
 from engine.lab.concentrator import LabSettings
@@ -40,6 +41,7 @@ def test_a_thousand_sessions_come_up_and_leave() -> None:
     world.supervisor.say_goodbye(world.now)
     world.until(lambda: world.supervisor.idle, 3.0, 0.1)
     assert world.states() == {DOWN}
+    world.until(lambda: world.supervisor.parted)
     assert not world.disk.noted
     assert not world.egress.devices
     assert not world.concentrator.subscribers
@@ -54,6 +56,8 @@ def test_those_that_do_not_answer_get_a_padt_when_we_leave() -> None:
     assert not world.supervisor.idle
     world.supervisor.leave(world.now)
     assert world.supervisor.idle
+    world.run(0.1)
+    assert world.supervisor.parted
     assert not world.disk.noted
 
 
@@ -196,8 +200,151 @@ def test_a_card_that_is_back_and_cannot_be_taken_is_tried_again() -> None:
     assert world.events("card-lost")[0].text == "Device or resource busy. Waiting for the card to change."
     assert world.supervisor.card.view is not None
     assert not world.supervisor.card.view.up
+    world.card.refusals = [HostError("Device or resource busy.")] * 5
+    for _ in range(5):
+        world.look()
+    assert len(world.events("card-lost")) == 1, "the same is not told again and again"
     world.look()
     world.until(lambda: world.state() is UP)
+
+
+@pytest.mark.parametrize("how", ["at the start", "when it is back"])
+def test_nothing_is_sent_before_the_carrier_is_back_that_the_driver_took_away(how: str) -> None:
+    world = World([session(f"s{n}") for n in range(3)], ghosts=[GHOST] if how == "at the start" else ())
+    world.card.resets = True
+    sent: list[bytes] = []
+    world.segment.on_sent = sent.append
+    world.open()
+    if how == "when it is back":
+        world.card.set_carrier(True)
+        world.run(1.0)
+        assert world.states() == {UP}
+        world.card.change(index=8)
+        world.look()
+        sent.clear()
+    world.run(2.5)
+    assert sent == []
+    assert world.supervisor.card.view is not None
+    assert world.supervisor.card.view.waits
+    assert not world.supervisor.card.view.up
+    assert not world.events("ghosts"), "its PADT hasn't left"
+    assert not world.disk.left or world.disk.left == [GHOST]
+    waits = world.events("card-waits")
+    assert [event.severity for event in waits] == [Severity.INFO] * len(waits)
+    assert len(waits) == world.card.times_taken
+    assert "resets its link" in waits[-1].text
+    world.card.set_carrier(True)
+    world.run(1.0)  # nobody has to tell
+    assert world.events("card-up")[-1].text == "eth9 has its carrier."
+    assert not world.supervisor.card.view.waits
+    assert world.states() == {UP}
+    owed = 1 if how == "at the start" else 3
+    assert [frame[15] for frame in sent[:owed]] == [0xA7] * owed, "PADTs come first"
+    assert 0xA7 not in [frame[15] for frame in sent[owed:] if frame[12:14] == b"\x88\x63"]
+    assert len(world.events("ghosts")) == (how == "at the start")
+    assert not world.disk.left
+    assert len(world.disk.noted) == len(world.concentrator.subscribers) == 3
+
+
+def test_a_carrier_that_does_not_come_is_told_and_waited_for() -> None:
+    world = World([session("one")])
+    world.card.set_carrier(False)
+    world.open().run(60.0)
+    assert [event.severity for event in world.events("card-waits")] == [Severity.WARNING] * 2
+    assert world.events("card-waits")[0].text == (
+        "eth9 has no carrier: is the cable in? Sessions are dialled when it has one."
+    )
+    assert "still has no carrier, 10 s after" in world.events("card-waits")[1].text
+    assert (world.state(), world.view().reason) == (DOWN, EndKind.CARD_DOWN)
+    assert world.supervisor.next_timer() is None, "netlink will tell"
+    world.card.set_carrier(True)
+    world.look()
+    world.until(lambda: world.state() is UP)
+
+
+# PADTs that may not have left
+
+
+@pytest.fixture
+def parting() -> Iterator[World]:
+    """A session has just been ended, and its PADT handed to the card."""
+    world = World([session("one")]).open()
+    world.run(1.0)
+    keys = world.supervisor.records[0].keys
+    assert keys is not None
+    world.card.kept = 1
+    world.supervisor.fleet.stop(0, End(EndKind.HUNG_UP, "Hung up by you."), world.now)
+    world.do(HangUp((0,)))
+    world.run(0.001)
+    assert world.state() is DOWN
+    assert list(world.disk.noted) == [keys]
+    yield world
+    assert not world.events("internal-error")
+
+
+def padts(world: World) -> list[float]:
+    """When PADTs are sent from now on."""
+    sent: list[float] = []
+
+    def look(frame: bytes) -> None:
+        if frame[12:16] == b"\x88\x63\x11\xa7":
+            sent.append(world.now)
+
+    world.segment.on_sent = look
+    return sent
+
+
+def test_a_session_is_noted_until_the_card_has_taken_its_padt(parting: World) -> None:
+    parting.run(30.0)
+    assert len(parting.disk.noted) == 1
+    assert not parting.supervisor.parted
+    parting.card.kept = 0
+    parting.run(1.1)
+    assert not parting.disk.noted
+    assert parting.supervisor.parted
+
+
+def test_a_padt_that_the_card_took_without_a_carrier_is_sent_again(parting: World) -> None:
+    sent = padts(parting)
+    parting.card.set_carrier(False)
+    parting.card.set_carrier(True)
+    parting.card.kept = 0
+    parting.run(1.0)
+    assert len(sent) == 1
+    assert not parting.disk.noted
+    assert not parting.events("card-down"), "it was too short for that"
+
+
+def test_a_padt_that_was_lost_with_the_carrier_is_sent_when_that_is_back(parting: World) -> None:
+    sent = padts(parting)
+    parting.card.set_carrier(False)
+    parting.card.kept = 0
+    parting.run(5.0)
+    assert sent == []
+    assert len(parting.disk.noted) == 1
+    assert parting.supervisor.parted, "who leaves now has nothing to wait for, and leaves the note"
+    parting.card.set_carrier(True)
+    parting.look()
+    parting.run(1.0)
+    assert len(sent) == 1
+    assert not parting.disk.noted
+
+
+def test_no_padt_follows_a_session_whose_number_was_given_out_again(parting: World) -> None:
+    before = list(parting.disk.noted)
+    sent = padts(parting)
+    parting.concentrator.restart()
+    parting.do(Dial((0,)))
+    parting.run(1.0)
+    assert parting.state() is UP
+    assert list(parting.disk.noted) == before, "the same session id"
+    parting.card.set_carrier(False)
+    parting.card.set_carrier(True)
+    parting.card.kept = 0
+    parting.run(1.0)
+    assert sent == []
+    assert list(parting.disk.noted) == before
+    assert parting.state() is UP
 
 
 def test_a_changed_mtu_is_told_with_what_it_costs() -> None:

@@ -46,6 +46,11 @@ class VirtualCard:
         self.times_taken = 0
         self.promiscuous = False
         self.expected: list[DatapathChoice] = []
+        self.handed = 0
+        """Frames it was handed, of which it takes all but the `kept` last ones."""
+        self.kept = 0
+        self.resets = False
+        """Whether its link goes down when it is taken."""
 
     def look(self) -> Card:
         if self.card is None:
@@ -58,10 +63,19 @@ class VirtualCard:
         self.taken = card
         self.times_taken += 1
         self.promiscuous = False
+        if self.resets:
+            self.set_carrier(False)
         return Taken("native", True)
 
     def give_back(self) -> None:
         self.taken = None
+
+    def frames_taken(self) -> int:
+        return self.handed - self.kept
+
+    def set_carrier(self, carrier: bool) -> None:
+        assert self.card is not None
+        self.change(carrier=carrier, carrier_changes=self.card.carrier_changes + (self.card.carrier != carrier))
 
     def hear_other_macs(self) -> bool:
         if self.taken is None or self.promiscuous:
@@ -183,6 +197,7 @@ class Cable:
 
     def frames_to_send(self) -> list[bytes]:
         frames = self._supervisor.frames_to_send()
+        self._card.handed += len(frames)
         return frames if self._connected else []
 
 

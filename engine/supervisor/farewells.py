@@ -1,0 +1,76 @@
+"""Sessions that are over here and perhaps not at the concentrator: until their PADT has really left. Pure.
+
+A card without a carrier takes frames and loses them. So a PADT has left when the card has taken it and its carrier was
+there all the time; else it is owed, and sent again when the carrier is back. Positions count the frames handed to the
+card since the start. A carrier is told by how often it has changed, None while there is none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from engine.wire.keys import FourKeys
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    keys: dict[FourKeys, None]
+    position: int
+    """Behind the last of their PADTs."""
+    carrier: int | None
+    """As it was last seen before they were handed over."""
+
+
+class Farewells:
+    """All of one card."""
+
+    def __init__(self) -> None:
+        self._owed: dict[FourKeys, None] = {}
+        self._on_the_way: deque[_Batch] = deque()
+
+    @property
+    def on_the_way(self) -> bool:
+        """Whether any PADT has been handed over and is not known to have left."""
+        return bool(self._on_the_way)
+
+    def owe(self, sessions: Iterable[FourKeys]) -> None:
+        """Their PADTs have yet to be sent."""
+        self._owed.update(dict.fromkeys(sessions))
+
+    def collect(self) -> list[FourKeys]:
+        """Whose PADTs are to be sent now; they are owed no more: `sent` is due."""
+        owed, self._owed = self._owed, {}
+        return list(owed)
+
+    def sent(self, sessions: Iterable[FourKeys], position: int, carrier: int | None) -> None:
+        """Their PADTs are handed over."""
+        self._on_the_way.append(_Batch(dict.fromkeys(sessions), position, carrier))
+
+    def opened(self, sessions: Iterable[FourKeys]) -> None:
+        """They are sessions of ours once more: no PADT may follow them."""
+        for keys in sessions:
+            self._owed.pop(keys, None)
+            for batch in self._on_the_way:
+                batch.keys.pop(keys, None)
+
+    def lost(self) -> None:
+        """The card is gone, or its carrier: what was on the way is owed again."""
+        while self._on_the_way:
+            self.owe(self._on_the_way.popleft().keys)
+
+    def taken(self, position: int) -> bool:
+        """Whether the card, which has taken so many frames, has taken any of these: then its carrier tells."""
+        return bool(self._on_the_way) and self._on_the_way[0].position <= position
+
+    def left(self, position: int, carrier: int | None) -> list[FourKeys]:
+        """Whose PADT has left, by what the card has taken and its carrier after that. The others are owed again."""
+        gone: list[FourKeys] = []
+        while self.taken(position):
+            batch = self._on_the_way.popleft()
+            if carrier is not None and batch.carrier == carrier:
+                gone += batch.keys
+            else:
+                self.owe(batch.keys)
+        return gone
