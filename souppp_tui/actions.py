@@ -63,6 +63,7 @@ ACTIONS = (
     Action("severity", "v", "severity", "show only the more important events", ("events",), False, 1, "show"),
     Action("write", "w", "write", "write the events shown to a file", ("events",), False, 1, "show"),
     Action("clear_ghosts", "", "", "end sessions a crashed run left at the concentrator", ANY, True, 0, "sessions"),
+    Action("fix_card", "F", "fix", "switch off what the card does in our way; asks first", ("card",), True, 1, "card"),
     Action("reload", "L", "reload", "read the configuration again; shows what changes", TABLE, True, 0, "sessions"),
     Action("mask", "x", "mask", "hide user names and addresses, for screenshots", ANY, False, 0, "show"),
     Action("zero", "z", "zero", "count from now on; again for since the start", ANY, False, 0, "show"),
@@ -85,6 +86,7 @@ GROUPS = {
     "move": "Moving",
     "sessions": "Sessions (the marked ones, else the one under the cursor)",
     "marks": "Marks",
+    "card": "The card",
     "show": "Display",
     "screens": "Screens",
 }

@@ -50,6 +50,11 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--generic", action="store_true", help="don't try the card's native XDP mode")
     it.add_argument("--busy-poll", action="store_true", help="trade CPU time for latency on the card's queues")
     it.add_argument(
+        "--fix-card",
+        action="store_true",
+        help="switch off what the card does that keeps frames from us; on again at the end",
+    )
+    it.add_argument(
         "--state-dir",
         type=Path,
         default=STATE_FOLDER,

@@ -58,6 +58,7 @@ def _run_lab(
     engine_options = EngineOptions(
         generic=options.generic,
         busy_poll=options.busy_poll,
+        fix_card=options.fix_card,
         lab=True,
         capture=options.capture,
         command_prefix=lab.command_prefix,
@@ -73,6 +74,7 @@ def _run_card(options: argparse.Namespace, settings: Settings, leaving: threadin
     engine_options = EngineOptions(
         generic=options.generic,
         busy_poll=options.busy_poll,
+        fix_card=options.fix_card,
         state_folder=options.state_dir,
         capture=options.capture,
     )

@@ -41,6 +41,21 @@ class Provider(lab.Provider):
         return run(*self.command(*command))
 
 
+class BridgedProvider(Provider):
+    """The far end of the card's cable is a port of a bridge, and so without XDP and NAPI of its own."""
+
+    def lay_cable(self, mtu: int = 1500, queues: int = 2) -> None:
+        """In place of the plain one."""
+        run("ip", "link", "add", CARD, "type", "veth", "peer", "name", "port0", "netns", str(self.pid))
+        self.run("ip", "link", "add", FAR_CARD, "type", "veth", "peer", "name", "port1")
+        self.run("ip", "link", "add", "bridge", "type", "bridge")
+        for port in ("port0", "port1"):
+            self.run("ip", "link", "set", port, "mtu", str(mtu), "master", "bridge", "up")
+        self.run("ip", "link", "set", "bridge", "up")
+        self.run("ip", "link", "set", FAR_CARD, "mtu", "1500", "up")
+        run("ip", "link", "set", CARD, "mtu", str(mtu), "up")
+
+
 @contextmanager
 def provider(mtu: int = 1500, queues: int = 2, **order: Any) -> Iterator[Provider]:
     """A provider that ends with the block."""

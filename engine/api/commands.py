@@ -67,6 +67,11 @@ class ClearGhosts:
 
 
 @dataclass(frozen=True, slots=True)
+class FixCard:
+    """Switch off what the card does that keeps frames, or XDP, from us; on again at the end. May end sessions."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartCapture:
     """Write these sessions' control frames to a new pcapng file, instead of where they went before."""
 
@@ -88,7 +93,9 @@ class Watch:
     key: int
 
 
-Command = Dial | HangUp | Redial | Rotate | Add | Edit | Remove | ClearGhosts | StartCapture | StopCapture | Watch
+Command = (
+    Dial | HangUp | Redial | Rotate | Add | Edit | Remove | ClearGhosts | FixCard | StartCapture | StopCapture | Watch
+)
 
 
 @dataclass(frozen=True, slots=True)

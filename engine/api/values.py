@@ -131,6 +131,10 @@ class CardView:
     """One line about the card that the operator should know, or empty."""
     waits: bool = False
     """Whether it is ours, and nothing can be sent before it has a carrier."""
+    strips: bool = False
+    """Whether it may take VLAN tags off before they can be seen."""
+    fixes: str = ""
+    """What keeps XDP out of its driver and can be switched off (`EngineApi.fix_card`), as ethtool calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +276,10 @@ class EngineApi(Protocol):
 
     def remove(self, sessions: Iterable[int]) -> None:
         """Hang up and forget."""
+        ...
+
+    def fix_card(self) -> None:
+        """Switch off what the card does that keeps frames, or XDP, from us; on again at the end. May end sessions."""
         ...
 
     def clear_ghosts(self) -> None:

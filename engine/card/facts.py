@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import fcntl
 import socket
 import struct
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pyroute2.netlink.rtnl import RTM_GETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from engine.api.values import ReceiveRules
+from engine.card import ethtool, offloads
 from engine.host.errors import HostError
 from engine.host.links import SKIP_STATISTICS, parse_link
 from engine.host.rtnl import Rtnl, RtnlError, attributes, messages, request
@@ -63,7 +62,7 @@ def read_card(name: str) -> Card:
         raise HostError(f"There is no card {name} here: a name has at most 15 octets.")
     if len(link.mac) != 6 or not any(link.mac):
         raise HostError(f"{name} is no Ethernet card.")
-    rx, tx = _channels(name) or (link.rx_queues, link.tx_queues)
+    rx, tx = _queues(name) or (link.rx_queues, link.tx_queues)
     return Card(
         name,
         link.index,
@@ -73,62 +72,31 @@ def read_card(name: str) -> Card:
         link.carrier,
         rx,
         tx,
-        _driver(name),
-        _strips_vlan_tags(name),
+        ethtool.driver(name),
+        bool(offloads.active(name, offloads.STRIPPING)),
         _receive_rules(name),
         link.carrier_changes,
     )
 
 
-_SIOCETHTOOL = 0x8946
-_ETHTOOL_GDRVINFO = 0x03
-_ETHTOOL_GCHANNELS = 0x3C
-_ETHTOOL_GFLAGS = 0x25
-_ETHTOOL_GRXCLSRLCNT = 0x2E
-_ETH_FLAG_RXVLAN = 1 << 8
 _ETH_FLAG_NTUPLE = 1 << 27
 
 
-def _ethtool(name: str, command: int, size: int) -> bytes | None:
-    """What the driver answers to an ethtool command that only reads; None if it knows no answer."""
-    answer = ctypes.create_string_buffer(struct.pack("=I", command), size)
-    question = struct.pack("16sP16x", name.encode(), ctypes.addressof(answer))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        try:
-            fcntl.ioctl(any_socket, _SIOCETHTOOL, question)
-        except OSError:
-            return None
-    return answer.raw
-
-
-def _channels(name: str) -> tuple[int, int] | None:
+def _queues(name: str) -> tuple[int, int] | None:
     """Receive and transmit queues in use, which can be fewer than the driver made room for."""
-    answer = _ethtool(name, _ETHTOOL_GCHANNELS, 36)
-    if answer is None:
+    found = ethtool.channels(name)
+    if found is None:
         return None
-    *_, rx, tx, _, combined = struct.unpack("=9I", answer)
-    return (rx + combined, tx + combined) if rx + combined and tx + combined else None
-
-
-def _flags(name: str) -> int:
-    answer = _ethtool(name, _ETHTOOL_GFLAGS, 8)
-    return int(struct.unpack_from("=II", answer)[1]) if answer is not None else 0
-
-
-def _strips_vlan_tags(name: str) -> bool:
-    return bool(_flags(name) & _ETH_FLAG_RXVLAN)
+    rx, tx = found.rx + found.combined, found.tx + found.combined
+    return (rx, tx) if rx and tx else None
 
 
 def _receive_rules(name: str) -> ReceiveRules:
     """A driver that takes rules can say how many it has."""
-    if _ethtool(name, _ETHTOOL_GRXCLSRLCNT, 192) is None:
+    if ethtool.ask(name, ethtool.GRXCLSRLCNT, 192) is None:
         return ReceiveRules.NONE
-    return ReceiveRules.ON if _flags(name) & _ETH_FLAG_NTUPLE else ReceiveRules.OFF
-
-
-def _driver(name: str) -> str:
-    answer = _ethtool(name, _ETHTOOL_GDRVINFO, 196)
-    return answer[4:36].split(b"\0")[0].decode(errors="replace") if answer else ""
+    flags = ethtool.ask(name, ethtool.GFLAGS, 8) or bytes(8)
+    return ReceiveRules.ON if struct.unpack_from("=I", flags, 4)[0] & _ETH_FLAG_NTUPLE else ReceiveRules.OFF
 
 
 _SEND_XDP_FRAMES = 1 << 2

@@ -10,8 +10,10 @@ from contextlib import ExitStack, suppress
 from itertools import repeat
 
 from engine.api.values import QueueView
+from engine.card import ethtool
 from engine.card.facts import Card, Promiscuous
-from engine.card.xdp import Loading, XdpError, XdpProgram
+from engine.card.objection import joining, locked_queues, remedy
+from engine.card.xdp import Loading, XdpError, XdpProgram, processors
 from engine.datapath import Datapath, DatapathError
 from engine.egress.tun import open_tun
 from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle
@@ -38,6 +40,8 @@ class Port:
         self.card = card
         self._hidden = hidden
         self._kernel: KernelPath | None = None
+        self.kernel_notice = ""
+        """What is slower on the in-kernel path than it could be, in a line, once it is loaded; mostly empty."""
         self._no_kernel = ""
         """Why it can't be loaded, if that was tried in vain."""
         self._plugged: set[int] = set()
@@ -54,7 +58,9 @@ class Port:
             )
             undo.pop_all()
         self.mode = self._program.mode
-        self.notice = self._program.notice
+        self.objection = self._program.objection
+        """Why XDP does not run in the driver, in its words; empty if it does or wasn't to."""
+        self.notice = _slower(card, self.objection)
 
     def choose(self, wanted: DatapathChoice, sessions: int) -> DatapathChoice:
         """What `auto` means on this card with so many sessions: as measured, see ARCHITECTURE.md."""
@@ -89,6 +95,7 @@ class Port:
             try:
                 self._program.add_kernel_path()
                 self._kernel = KernelPath(self.card, self._program, self._hidden)
+                self.kernel_notice = locked_queues(self.card, ethtool.channels(self.card.name), processors())
             except XdpError as error:
                 reason = self._no_kernel = str(error)
         return reason if self._kernel is None else ""
@@ -180,3 +187,12 @@ class Port:
         self._program.close()
         if self._promiscuous is not None:
             self._promiscuous.close()
+
+
+def _slower(card: Card, objection: str) -> str:
+    """The notice of a card that runs XDP in generic mode because of this; empty if it doesn't."""
+    if not objection:
+        return ""
+    what = remedy(objection, card, joining(objection, card.name), ethtool.channels(card.name))
+    text = f"{card.name} cannot run XDP in its driver ({objection}): generic mode is used, which is slower"
+    return f"{text}. Remedy: {what}." if what else f"{text}."

@@ -26,6 +26,7 @@ from select import select
 from typing import Any
 
 from engine.card import verifier
+from engine.card.objection import drivers_words
 from engine.card.xdp_loader import LOADED
 from engine.host.errors import Trouble
 from engine.host.privileges import missing_capabilities
@@ -234,10 +235,15 @@ def sum_over_cpus(map_fd: int, index: int, layout: struct.Struct) -> tuple[int, 
 
 def by_cpu(map_fd: int, index: int, layout: struct.Struct) -> list[tuple[int, ...]]:
     """The same without adding up. Raises XdpError."""
-    values = ctypes.create_string_buffer(layout.size * int(_libbpf().libbpf_num_possible_cpus()))
+    values = ctypes.create_string_buffer(layout.size * processors())
     if _libbpf().bpf_map_lookup_elem(map_fd, struct.pack("=I", index), values):
         raise XdpError(f"cannot read the XDP program's counters: {os.strerror(ctypes.get_errno())}")
     return list(layout.iter_unpack(values.raw))
+
+
+def processors() -> int:
+    """How many the kernel is ready for."""
+    return int(_libbpf().libbpf_num_possible_cpus())
 
 
 def link_native(program: int, ifindex: int) -> int:
@@ -298,26 +304,26 @@ def _occupied(ifname: str, ifindex: int) -> str:
 
 
 def _attach(program: int, ifname: str, ifindex: int, generic: bool) -> tuple[int, str, str]:
-    """The link's descriptor, the mode and a notice. Raises XdpError."""
-    notice = ""
+    """The link's descriptor, the mode, and what the driver says against a better one. Raises XdpError."""
+    objection = ""
     for mode, flags in (("native", _XDP_FLAGS_DRV_MODE), ("generic", _XDP_FLAGS_SKB_MODE)):
         if generic and mode == "native":
             continue
         link = _link(program, ifindex, flags)
         if link >= 0:
-            return link, mode, notice
+            return link, mode, objection
         if link in (-errno.EBUSY, -errno.EEXIST):
             raise XdpError(_occupied(ifname, ifindex))
         if link == -errno.EPERM:
             raise XdpError("cannot attach the XDP program: root rights are needed (CAP_NET_ADMIN): run it with sudo")
-        notice = f"{ifname} cannot run XDP in its driver ({os.strerror(-link)}): generic mode is used, which is slower"
-    raise XdpError(f"cannot attach the XDP program to {ifname}: {os.strerror(-link)}")
+        objection = drivers_words(program, ifindex, flags) or os.strerror(-link)
+    raise XdpError(f"cannot attach the XDP program to {ifname}: {objection}")
 
 
 class XdpProgram:
     """Our program on one card, from `attach` to `close` or the end of the process."""
 
-    def __init__(self, descriptors: dict[str, int], queues: int, link: int, mode: str, notice: str) -> None:
+    def __init__(self, descriptors: dict[str, int], queues: int, link: int, mode: str, objection: str) -> None:
         self.descriptors = descriptors
         """Of the programs and maps, by name."""
         self._queues = queues
@@ -325,8 +331,8 @@ class XdpProgram:
         self._more: Loading | None = None
         self.mode = mode
         """`native` or `generic`: where it runs."""
-        self.notice = notice
-        """One line for the operator if that is not as good as could be, or empty."""
+        self.objection = objection
+        """Why it does not run in the driver, in the driver's words; empty if it does or wasn't to."""
         self.xsk_map_fd = descriptors["xsks"]
         """The map of AF_XDP sockets by queue."""
 
@@ -350,12 +356,12 @@ class XdpProgram:
         try:
             for ethertype in ETHERTYPES:
                 set_entry(descriptors["ethertypes"], struct.pack("!H", ethertype), b"\1")
-            link, mode, notice = _attach(descriptors["souppp"], ifname, ifindex, generic)
+            link, mode, objection = _attach(descriptors["souppp"], ifname, ifindex, generic)
         except XdpError:
             for fd in descriptors.values():
                 os.close(fd)
             raise
-        return cls(descriptors, queues, link, mode, notice)
+        return cls(descriptors, queues, link, mode, objection)
 
     @property
     def has_kernel_path(self) -> bool:

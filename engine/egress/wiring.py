@@ -86,18 +86,19 @@ class Wiring:
         if number not in self._devices:
             wanted, sessions = session.settings.datapath, self._sessions()
             path = self.port.choose(wanted, sessions)
+            self._tell_once(self.port.kernel_notice)
             if wanted is DatapathChoice.AUTO and path is DatapathChoice.AFXDP and sessions >= MANY_SESSIONS:
-                self._tell_once(self.port.kernel_obstacle())
+                self._tell_once(f"Sessions with `datapath: auto` go over AF_XDP: {self.port.kernel_obstacle()}.")
             make = partial(self.port.open_device, number, path)
             self._devices.create(number, _device_name(number, session.settings), make, self.port.closer(path))
             self._paths[number] = path
             self._connect(number, session)
 
-    def _tell_once(self, reason: str) -> None:
-        """Why sessions that could be carried in the kernel are not, the first time."""
-        if reason not in self._told:
-            self._told.add(reason)
-            self._tell(Severity.WARNING, "datapath", f"Sessions with `datapath: auto` go over AF_XDP: {reason}.")
+    def _tell_once(self, text: str) -> None:
+        """What concerns the data paths of them all, the first time."""
+        if text and text not in self._told:
+            self._told.add(text)
+            self._tell(Severity.WARNING, "datapath", text)
 
     def _connect(self, number: int, session: Session) -> None:
         if self.port is not None and session.keys is not None:

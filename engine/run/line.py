@@ -6,13 +6,16 @@ import asyncio
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from engine.api.values import TRAFFIC_FIELDS, QueueView
+from engine.api.values import TRAFFIC_FIELDS, QueueView, Severity
 from engine.card.facts import Card, read_card
+from engine.card.objection import joining
+from engine.card.offloads import STRIPPING, Offloads, words
 from engine.card.port import Port
 from engine.card.xdp import Loading
 from engine.egress.wiring import Wiring
+from engine.host.errors import HostError
 from engine.run.counting import added, joined
 from engine.settings.options import EngineOptions
 from engine.settings.values import DatapathChoice
@@ -33,14 +36,24 @@ class CardLine:
         loop: asyncio.AbstractEventLoop,
         control_frames: Callable[[], None],
         loading: Loading | None,
+        tagged: Callable[[], bool],
+        tell: Callable[[Severity, str, str], None],
     ) -> None:
-        """`control_frames` is called when there are some to `receive`; `loading` is the program on its way already."""
+        """`control_frames` is called when there are some to `receive`; `loading` is the program on its way already.
+
+        `tagged` says whether any session has VLAN tags; `tell` takes what has become of the card's offloads.
+        """
         self._name = name
         self._options = options
         self._wiring = wiring
         self._loop = loop
         self._control_frames = control_frames
         self._loading = loading
+        self._tagged = tagged
+        self._tell = tell
+        self._fix = options.fix_card
+        note = options.state_folder / f"{name}.offloads" if options.state_folder is not None else None
+        self._offloads = Offloads(name, note)
         self._port: Port | None = None
         self._lock = threading.Lock()
         """Held while counters are read, so that the port isn't closed under the reader."""
@@ -60,19 +73,69 @@ class CardLine:
 
     def take(self, card: Card) -> Taken:
         """See `Line.take`."""
+        self._recover()
+        if self._fix and self._tagged():
+            self._switch_off(STRIPPING)
+        with self._offloads.watched() as gone:
+            port = self._open(card)
+            if self._fix and (in_the_way := joining(port.objection, self._name)):
+                port.close()
+                self._switch_off(in_the_way)
+                port = self._open(card)
+        if gone:
+            text = f"{words(gone)} was switched off on {self._name} for the XDP program: it is put back at the end."
+            self._tell(Severity.INFO, "offload", text)
+        with self._lock:
+            self._port = self._wiring.port = port
+        self._handed_before = self._handed
+        self._loop.add_reader(port.datapath.control_fd, self._control_frames)
+        fixes = words(joining(port.objection, self._name))
+        return Taken(port.mode, port.datapath.zero_copy, port.notice, fixes)
+
+    def fix(self) -> bool:
+        """See `Line.fix`."""
+        self._fix = True
+        self._switch_off(STRIPPING)
+        return self._port is not None and bool(joining(self._port.objection, self._name))
+
+    def _open(self, card: Card) -> Port:
         loading, self._loading = self._loading, None
-        port = Port(
+        return Port(
             card,
             self._wiring.hidden,
             generic=self._options.generic,
             busy_poll=self._options.busy_poll,
             loading=loading,
         )
-        with self._lock:
-            self._port = self._wiring.port = port
-        self._handed_before = self._handed
-        self._loop.add_reader(port.datapath.control_fd, self._control_frames)
-        return Taken(port.mode, port.datapath.zero_copy, port.notice)
+
+    def _switch_off(self, features: Iterable[str]) -> None:
+        """Switch off what is in the way; that it can't be is told, and no reason not to go on."""
+        try:
+            gone = self._offloads.switch_off(features)
+        except HostError as error:
+            self._tell(Severity.WARNING, "offload", str(error))
+            return
+        if gone:
+            text = f"{words(gone)} is off on {self._name} now: it is put back at the end."
+            self._tell(Severity.INFO, "offload", text)
+
+    def _recover(self) -> None:
+        """What an earlier run that was killed has left off is on again now, or at our end where it is to be off."""
+        left, self._offloads.left_off = self._offloads.left_off, []
+        if left and not self._fix:
+            self._restore("An earlier run that was killed had left {} off on {}: it is on again.")
+
+    def _restore(self, text: str) -> None:
+        try:
+            if back := self._offloads.restore():
+                self._tell(Severity.INFO, "offload", text.format(words(back), self._name))
+        except HostError as error:
+            self._tell(Severity.WARNING, "offload", str(error))
+
+    def close(self) -> None:
+        """Give the card back as it was."""
+        self.give_back()
+        self._restore("{} is on again on {}.")
 
     def give_back(self) -> None:
         """See `Line.give_back`."""

@@ -67,8 +67,17 @@ class Loop:
             self._undo.callback(self._loading.close)
         wiring = Wiring(lambda: len(self.supervisor.fleet.members), self._tell)
         self._undo.callback(wiring.close)
-        self.line = CardLine(self._ifname, self._options, wiring, self._loop, self._control_frames, self._loading)
-        self._undo.callback(self.line.give_back)
+        self.line = CardLine(
+            self._ifname,
+            self._options,
+            wiring,
+            self._loop,
+            self._control_frames,
+            self._loading,
+            self._tagged,
+            self._tell,
+        )
+        self._undo.callback(self.line.close)
         journal = self._open_journal()
         captures = Captures(self._options.capture, self._wall, self._tell)
         self._undo.callback(captures.close)
@@ -166,6 +175,11 @@ class Loop:
     def queues(self) -> tuple[QueueView, ...]:
         """As in `Snapshot.queues`; any thread."""
         return self.line.queues()
+
+    def _tagged(self) -> bool:
+        """Whether any session has VLAN tags."""
+        there = (member.session.next_settings for _, member in self.supervisor.fleet)
+        return any(settings.vlans for settings in (*self._settings.sessions, *there))
 
     def _wall(self, at: float) -> float:
         return self.supervisor.wall(at)

@@ -17,6 +17,7 @@ from engine.api.commands import (
     Command,
     Dial,
     Edit,
+    FixCard,
     HangUp,
     Redial,
     Remove,
@@ -179,6 +180,10 @@ class Engine:
     def remove(self, sessions: Iterable[int]) -> None:
         """See `EngineApi.remove`."""
         self.post(Remove(tuple(sessions)))
+
+    def fix_card(self) -> None:
+        """See `EngineApi.fix_card`."""
+        self.post(FixCard())
 
     def clear_ghosts(self) -> None:
         """See `EngineApi.clear_ghosts`."""

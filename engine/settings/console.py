@@ -14,7 +14,20 @@ COLUMNS = (
 ACTIONS = (
     *("dial", "hang_up", "redial", "rotate", "mark", "mark_range", "mark_shown", "unmark", "filter", "details"),
     *("fields", "switch", "jump", "capture", "add", "edit", "remove", "copy", "sort", "reverse", "columns"),
-    *("events", "card", "follow", "severity", "write", "clear_ghosts", "reload", "mask", "zero", "freeze", "theme"),
+    *(
+        "events",
+        "card",
+        "follow",
+        "severity",
+        "write",
+        "clear_ghosts",
+        "fix_card",
+        "reload",
+        "mask",
+        "zero",
+        "freeze",
+        "theme",
+    ),
     *("redraw", "commands", "help", "back", "quit", "up", "down", "page_up", "page_down", "top", "bottom"),
 )
 

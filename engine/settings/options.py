@@ -19,6 +19,8 @@ class EngineOptions:
     generic: bool = False
     """Don't try the card's native XDP mode."""
     busy_poll: bool = False
+    fix_card: bool = False
+    """Switch off what the card does to frames that keeps them, or XDP, from us; on again at the end."""
     lab: bool = False
     state_folder: Path | None = None
     """Where open sessions are noted for the next start; None notes nothing."""

@@ -156,6 +156,13 @@ class CardWatch:
         elif self._waits_until is not None and self._taken is not None:
             yield from self._go_on_waiting(now)
 
+    def fix(self, now: float) -> Iterator[CardNews]:
+        """Switch off what the card does that keeps frames, or XDP, from us. Raises Trouble."""
+        if self._line.fix():
+            yield from self._lose(f"{self.name} is taken anew, without what keeps XDP out of its driver.")
+            self._give_back()
+        yield from self.look(now)
+
     def note(self, text: str) -> None:
         """One line about the card that the operator should know, unless there is one already."""
         if self.view is not None and not self.view.notice:
@@ -205,7 +212,7 @@ class CardWatch:
         self._line.give_back()
         self._taken = None
         if self.view is not None:
-            self.view = replace(self.view, mode="", zero_copy=False, notice="")
+            self.view = replace(self.view, mode="", zero_copy=False, notice="", fixes="")
 
     def _show(self, card: Card, up: bool) -> None:
         taken = self._taken[1] if self._taken is not None else Taken("", False)
@@ -216,6 +223,8 @@ class CardWatch:
             mtu=card.mtu,
             up=up,
             waits=self._waits_until is not None and not up,
+            strips=card.strips_vlan_tags,
+            fixes=taken.fixes,
             mode=taken.mode,
             zero_copy=taken.zero_copy,
             driver=card.driver,

@@ -13,6 +13,7 @@ from engine.api.commands import (
     Command,
     Dial,
     Edit,
+    FixCard,
     HangUp,
     Redial,
     Refused,
@@ -103,6 +104,14 @@ def _clear_ghosts(supervisor: Supervisor, command: ClearGhosts, outcome: _Outcom
     supervisor.clear_ghosts()
 
 
+def _fix_card(supervisor: Supervisor, command: FixCard, outcome: _Outcome) -> None:
+    try:
+        supervisor.fix_card()
+    except Trouble as error:
+        outcome.refused.append(Refused(None, str(error)))
+        supervisor.tell(Severity.ERROR, "not-fixed", str(error))
+
+
 def _start_capture(supervisor: Supervisor, command: StartCapture, outcome: _Outcome) -> None:
     found = _there(supervisor, command.keys, outcome)
     try:
@@ -141,6 +150,7 @@ _TABLE: dict[type[Command], Callable[[Supervisor, Any, _Outcome], None]] = {
     Edit: _edit,
     Remove: _remove,
     ClearGhosts: _clear_ghosts,
+    FixCard: _fix_card,
     StartCapture: _start_capture,
     StopCapture: _stop_capture,
     Watch: _watch,

@@ -23,6 +23,8 @@ class Taken:
     zero_copy: bool
     notice: str = ""
     """One line for the operator if that is not as good as could be, or empty."""
+    fixes: str = ""
+    """What keeps XDP out of the driver and can be switched off, as ethtool calls it."""
 
 
 class Line(Protocol):
@@ -36,6 +38,9 @@ class Line(Protocol):
 
     def give_back(self) -> None:
         """Let it go, if it was taken."""
+
+    def fix(self) -> bool:
+        """Switch off what takes VLAN tags off; whether the card must be taken anew for more. Raises Trouble."""
 
     def frames_taken(self) -> int:
         """How many of the frames handed over since the start, from the first on, the card has taken, or never will."""

@@ -108,6 +108,7 @@ class Supervisor:
         """Sessions of an earlier run whose PADT has not left yet."""
         self._handed = 0
         """How many frames were ever given out to be sent."""
+        self._warned_of_stripping = False
         self._next_check: float | None = None
         """When to see whether PADTs have left."""
         self._pause = CHECK
@@ -264,6 +265,7 @@ class Supervisor:
         self.records[key] = Record()
         self.fleet.add(key, session, self._now)
         self.captures.joined(key, session)
+        self._warn_of_stripping([settings])
         if text := sizes.too_small(self.card.view, settings):
             self.tell(Severity.WARNING, "card-mtu", text)
         self.board.settings[key] = settings
@@ -298,6 +300,12 @@ class Supervisor:
         ghosts = self._journal.ghosts() if self._journal is not None else []
         self._farewells.owe(ghosts)
         self._ghosts.update(ghosts)
+
+    def fix_card(self) -> None:
+        """Switch off what the card does that keeps frames, or XDP, from us. Raises Trouble."""
+        for news in self.card.fix(self._now):
+            self._attempt(self._card_news, news)
+            self._settle()
 
     def changed(self, keys: Iterable[int]) -> None:
         """Something that the views of these sessions show has changed."""
@@ -341,9 +349,18 @@ class Supervisor:
         self.tell(Severity.INFO, "card-ready", f"{card.name} is ready: {how}.")
         if taken.notice:
             self.tell(Severity.WARNING, "card-notice", taken.notice)
-        if card.strips_vlan_tags and any(settings.vlans for settings in self._settings.sessions):
-            text = f"{card.name} may take VLAN tags off before they can be seen. If tagged sessions get no answer:"
-            self.tell(Severity.WARNING, "vlan-offload", f"{text} `ethtool -K {card.name} rxvlan off`.")
+        self._warned_of_stripping = False
+        self._warn_of_stripping(self._settings.sessions)
+
+    def _warn_of_stripping(self, sessions: Iterable[SessionSettings]) -> None:
+        """Where frames of these sessions may lose their VLAN tags in the card: say so, once."""
+        view = self.card.view
+        if view is None or not view.strips or self._warned_of_stripping or not any(one.vlans for one in sessions):
+            return
+        self._warned_of_stripping = True
+        text = f"{view.name} may take VLAN tags off before they can be seen. If tagged sessions get no answer:"
+        remedy = f"`ethtool -K {view.name} rxvlan off`, or start with --fix-card, or `fix` on the card page."
+        self.tell(Severity.WARNING, "vlan-offload", f"{text} {remedy}")
 
     def _card_lost(self, why: str) -> None:
         self.tell(Severity.ERROR, "card-down", f"{why} Sessions are dialled again when it is back.")

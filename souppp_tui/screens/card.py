@@ -14,9 +14,11 @@ from souppp_tui.actions import bindings
 from souppp_tui.paint import Span, rule
 from souppp_tui.queuelines import SPARK_LEAST
 from souppp_tui.screens.listing import ListPage
+from souppp_tui.screens.steering import in_the_way
 from souppp_tui.traffic import Meter
 from souppp_tui.widgets.lines import Lines, Row
 
+_WHY_OFF = "tagged frames may lose their VLAN tags before they can be seen"
 NARROW = 76
 """Columns that every screen has room for."""
 
@@ -90,8 +92,11 @@ def card_lines(snapshot: Snapshot, meter: Meter) -> list[list[Span]]:
         ("queues", str(len(snapshot.queues))),
     )
     lines: list[list[Span]] = [[(f"  {words.fit(name, 10)}", "dim"), (value, "text")] for name, value in facts]
-    if card.notice:
-        lines += [[], [(f"  {card.notice}", "warning")]]
+    notices = [card.notice] if card.notice else []
+    if what := in_the_way(snapshot):
+        notices.append(f"{what} is on: {_WHY_OFF if 'rxvlan' in what else 'XDP can not run in the driver'}.")
+    for notice in notices:
+        lines += [[], *([(f"  {line}", "warning")] for line in wrap(notice, NARROW, break_on_hyphens=False))]
     if warning := lopsided(snapshot, meter):
         lines += [[], *([(f"  {line}", "warning")] for line in warning)]
     return lines

@@ -14,7 +14,7 @@ from souppp_tui import words
 from souppp_tui.actions import BY_NAME, Action, on_page
 from souppp_tui.model import LIVE
 from souppp_tui.paint import Span, ends, width_of
-from souppp_tui.screens.steering import Steering
+from souppp_tui.screens.steering import Steering, in_the_way
 from souppp_tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ _WHY_NOT: dict[str, Callable[[Page], str]] = {
     "details": lambda page: "" if page.model.cursor is not None else "There is no session here.",
     "mark": lambda page: "" if page.model.cursor is not None else "There is no session here.",
     "unmark": lambda page: "" if page.model.marks else "Nothing is marked.",
+    "fix_card": lambda page: "" if in_the_way(page.model.snapshot) else "The card does nothing that is in our way.",
     "reload": lambda page: "" if page.console_app.options.load else "There is no configuration file to read again.",
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual.screen import Screen
 
-from engine.api.values import SessionView
+from engine.api.values import SessionView, Snapshot
 from engine.record.plural import plural
 from engine.settings.values import SessionSettings
 from souppp_tui import words
@@ -218,6 +218,28 @@ class Steering(Screen[None]):
         self.console_app.engine.clear_ghosts()
         self.console_app.say("Ending sessions that an earlier run left open.")
 
+    def do_fix_card(self) -> None:
+        """Switch off what the card does in our way; asks first."""
+        snapshot = self.model.snapshot
+        if snapshot is None:
+            return
+        what, card = in_the_way(snapshot), snapshot.card
+        live = sum(1 for view in self.model.views.values() if view.state in LIVE) if card.fixes else 0
+        facts = ["It is put back when the program ends."]
+        if card.fixes:
+            facts.append(f"The card is taken anew for that: {plural(live, 'open session')} will be dialled again.")
+        else:
+            facts.append("Some drivers reset their link for that, and sessions are dialled again.")
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.console_app.engine.fix_card()
+                self.console_app.say(f"Switching {what} off.")
+
+        from souppp_tui.screens.confirm import Confirm
+
+        self.app.push_screen(Confirm(f"Switch {what} off on {card.name}?", facts, "switch off", live), answered)
+
     def do_copy(self) -> None:
         """Copy the session's address."""
         targets = self.targets()[:1]
@@ -307,6 +329,15 @@ class Steering(Screen[None]):
 
         question = f"Quit and hang up {plural(len(live), 'session')}?"
         self.app.push_screen(Confirm(question, [], "quit", len(live)), lambda yes: self.app.exit() if yes else None)
+
+
+def in_the_way(snapshot: Snapshot | None) -> str:
+    """What the card does that keeps frames, or XDP, from us and can be switched off; empty if it does nothing."""
+    if snapshot is None:
+        return ""
+    card = snapshot.card
+    stripping = card.strips and any(view.vlans for view in snapshot.sessions)
+    return ", ".join(filter(None, ("rxvlan" if stripping else "", card.fixes)))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -201,6 +201,11 @@ class ScriptedEngine:
         """Say so."""
         self._command("clear_ghosts", (), lambda session: None)
 
+    def fix_card(self) -> None:
+        """Nothing is in the way any more."""
+        self._command("fix_card", (), lambda session: None)
+        self._card = replace(self._card, strips=False, fixes="")
+
     def capture(self, sessions: Iterable[int], path: str | None) -> None:
         """Note it in the view."""
 
@@ -254,7 +259,14 @@ class ScriptedEngine:
         session, self._next_id = self._next_id, self._next_id + 1
         self._settings[session] = settings
         self._views[session] = SessionView(
-            session, settings.name, settings.user, settings.service, settings.autodial, SessionState.DOWN, self.now
+            session,
+            settings.name,
+            settings.user,
+            settings.service,
+            settings.autodial,
+            SessionState.DOWN,
+            self.now,
+            vlans=tuple(tag.vid for tag in settings.vlans),
         )
         self._traffic.extend((0, 0, 0, 0))
 

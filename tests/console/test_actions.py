@@ -11,7 +11,7 @@ from textual.events import MouseScrollDown
 
 from engine.api.values import CardView, SessionState, Severity
 from engine.settings import console as console_settings
-from engine.settings.values import SessionSettings
+from engine.settings.values import SessionSettings, VlanTag
 from souppp_tui.actions import ACTIONS, BY_NAME, clash, key_names
 from souppp_tui.app import Console, ConsoleError, run
 from souppp_tui.columns import COLUMNS
@@ -504,6 +504,47 @@ async def test_the_card_warns_when_one_queue_does_it_all(start: Start) -> None:
             "CPU  10%",
         ):
             assert part in stage.text()
+
+
+async def test_what_the_card_does_in_our_way_is_switched_off_with_one_key(start: Start) -> None:
+    card = CardView("eth0", "02:00:00:00:00:01", 1500, True, "native", strips=True)
+    async with start(3, card=card) as stage:
+        await stage.press("i")
+        assert "rxvlan is on" not in stage.text(), "nobody has tags"
+        stage.engine.add(SessionSettings("tagged", vlans=(VlanTag(7),)))
+        await stage.tick()
+        assert "rxvlan is on: tagged frames may lose their VLAN tags" in stage.text()
+        assert "F fix" in stage.text()
+        await stage.press("F")
+        assert "Switch rxvlan off on eth0?" in stage.text()
+        assert "put back when the program ends" in stage.text()
+        await stage.press("n")
+        assert stage.last[0] == "add"
+        await stage.press("F", "y")
+        assert stage.last[0] == "fix_card"
+        await stage.tick()
+        assert "rxvlan is on" not in stage.text()
+        await stage.press("F")
+        assert "The card does nothing that is in our way." in stage.text()
+
+
+async def test_what_keeps_xdp_out_of_the_driver_costs_the_open_sessions(start: Start) -> None:
+    card = CardView("eth0", "02:00:00:00:00:01", 1500, True, "generic", notice="LRO is on.", fixes="lro")
+    async with start(3, card=card) as stage:
+        await stage.press("i")
+        assert "lro is on: XDP can not run in the driver." in stage.text()
+        await stage.press("F")
+        assert "3 open sessions will be dialled again" in stage.text()
+        await stage.press("y")
+        assert stage.last[0] == "fix_card"
+
+
+async def test_a_card_that_waits_for_its_carrier_says_so_on_every_page(start: Start) -> None:
+    card = CardView("eth0", "02:00:00:00:00:01", 1500, False, "native", waits=True)
+    async with start(3, card=card) as stage:
+        assert "waiting for a carrier" in stage.text().splitlines()[0]
+        await stage.press("i")
+        assert "link      waiting for a carrier" in stage.text()
 
 
 async def test_one_busy_session_alone_says_nothing_about_the_queues(start: Start) -> None:

@@ -29,7 +29,7 @@ from engine.wire.ethernet import VlanTag
 from engine.wire.keys import FourKeys
 from tests.conftest import run
 from tests.program import Traces, running, until
-from tests.provider import CARD, FAR_CARD, Provider, provider
+from tests.provider import BridgedProvider, Provider, provider
 
 from .engines import dialling, events, fetch, pings, session, story, view, views, wait_state, wait_up
 from .line import FAR, NEAR, QUEUES, Line, Wire, namespace, open_descriptors, veth_line
@@ -667,20 +667,8 @@ def test_generic_mode_can_not_and_auto_does_without() -> None:
 
 @pytest.mark.usefixtures("own_net")
 def test_a_driver_that_sends_no_redirected_frames_can_not_and_auto_does_without() -> None:
-    """The far end of the card's cable is a port of a bridge, where a veth takes no redirected frames."""
-
-    class Bridged(Provider):
-        def lay_cable(self, mtu: int = 1500, queues: int = 2) -> None:
-            run("ip", "link", "add", CARD, "type", "veth", "peer", "name", "port0", "netns", str(self.pid))
-            self.run("ip", "link", "add", FAR_CARD, "type", "veth", "peer", "name", "port1")
-            self.run("ip", "link", "add", "bridge", "type", "bridge")
-            for port in ("port0", "port1"):
-                self.run("ip", "link", "set", port, "master", "bridge", "up")
-            self.run("ip", "link", "set", "bridge", "up")
-            self.run("ip", "link", "set", FAR_CARD, "up")
-            run("ip", "link", "set", CARD, "up")
-
-    far = Bridged()
+    """The far end of its cable is a port of a bridge: then a veth takes no redirected frames."""
+    far = BridgedProvider()
     try:
         with dialling(NEVER_AND_FOUR) as engine:
             assert engine.snapshot().card.mode == "native"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -64,7 +63,7 @@ def test_takes_pppoe_behind_up_to_two_tags_and_leaves_the_rest(line: Line, gener
         datapath = Datapath(NEAR, QUEUES, program.xsk_map_fd, copy=generic)
     try:
         assert program.mode == ("generic" if generic else "native")
-        assert program.notice == ""
+        assert program.objection == ""
         for frame in frames + others:
             line.wire.send(frame)
         assert until(lambda: total(program).redirected == len(frames))
@@ -169,10 +168,18 @@ def test_a_driver_that_cannot_is_announced(line: Line) -> None:
         program = XdpProgram.attach("lo", 1)
         program.close()
     assert program.mode == "generic"
-    assert (
-        program.notice == f"lo cannot run XDP in its driver ({os.strerror(errno.EOPNOTSUPP)}): generic mode is "
-        "used, which is slower"
-    )
+    assert program.objection == "Underlying driver does not support XDP in native mode"
+
+
+def test_the_drivers_own_words_are_passed_on(line: Line) -> None:
+    """A `bpf_link` gives a number only."""
+    run("ip", "-n", line.far, "link", "set", FAR, "mtu", "9000")
+    with namespace(line.near):
+        program = XdpProgram.attach(NEAR, QUEUES)
+        program.close()
+    assert program.mode == "generic"
+    assert program.objection == "veth: Peer MTU is too large to set XDP"
+    assert not attached(line), "what was tried for the words is undone"
 
 
 def test_no_such_card() -> None:

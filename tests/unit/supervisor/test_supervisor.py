@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.api.commands import Dial, HangUp, Remove, Rotate, Watch
+from engine.api.commands import Dial, FixCard, HangUp, Remove, Rotate, Watch
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, Severity
 from engine.host.errors import HostError, Trouble
@@ -369,6 +369,33 @@ def test_a_card_that_strips_tags_is_told_to_those_who_need_them() -> None:
         world = World([session("one", vlans=vlans)])
         world.card.change(strips_vlan_tags=True)
         assert len(world.open().events("vlan-offload")) == told
+
+
+def test_what_strips_tags_is_switched_off_and_nobody_is_disturbed() -> None:
+    world = World([session("one"), session("tagged", vlans=(VlanTag(7),))])
+    world.card.change(strips_vlan_tags=True)
+    world.open().run(1.0)
+    assert world.supervisor.card.view is not None
+    assert world.supervisor.card.view.strips
+    world.do(FixCard())
+    assert not world.supervisor.card.view.strips
+    assert world.card.times_taken == 1
+    assert world.state() is UP
+
+
+def test_what_keeps_xdp_out_of_the_driver_is_switched_off_by_taking_the_card_anew() -> None:
+    world = World([session("one")])
+    world.card.in_the_way = "lro"
+    world.open().run(1.0)
+    assert world.supervisor.card.view is not None
+    assert (world.supervisor.card.view.mode, world.supervisor.card.view.fixes) == ("generic", "lro")
+    assert world.state() is UP
+    world.do(FixCard())
+    assert world.events("card-down")[0].text.startswith("eth9 is taken anew, without what keeps XDP out of its driver.")
+    assert (world.supervisor.card.view.mode, world.supervisor.card.view.fixes) == ("native", "")
+    world.until(lambda: world.state() is UP)
+    assert len(world.concentrator.subscribers) == 1
+    assert not world.events("internal-error")
 
 
 def test_addresses_of_its_own_make_the_card_promiscuous_once_and_again_when_it_is_taken_anew() -> None:

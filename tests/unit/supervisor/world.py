@@ -49,6 +49,8 @@ class VirtualCard:
         self.handed = 0
         """Frames it was handed, of which it takes all but the `kept` last ones."""
         self.kept = 0
+        self.in_the_way = ""
+        """What keeps XDP out of the driver."""
         self.resets = False
         """Whether its link goes down when it is taken."""
 
@@ -65,10 +67,17 @@ class VirtualCard:
         self.promiscuous = False
         if self.resets:
             self.set_carrier(False)
+        if self.in_the_way:
+            return Taken("generic", False, f"{self.in_the_way} is on.", self.in_the_way)
         return Taken("native", True)
 
     def give_back(self) -> None:
         self.taken = None
+
+    def fix(self) -> bool:
+        self.change(strips_vlan_tags=False)
+        fixable, self.in_the_way = self.in_the_way, ""
+        return bool(fixable)
 
     def frames_taken(self) -> int:
         return self.handed - self.kept
