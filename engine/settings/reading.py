@@ -61,6 +61,7 @@ MAX_FILE = 8 << 20
 MAX_PASSWORD = 255
 """Octets: PAP counts them in one (RFC 1334 section 2.2.1)."""
 MAX_DEPTH = 16
+TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 LEAST = "sessions: [{name: home-01, user: alice, password: wonderland, autodial: true}]"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -357,6 +358,9 @@ def compose(text: str, source: str) -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+        # libyaml 0.2.6 reads ahead of its events, and itself refuses what is much too deep.
+        if "nesting depth" in (error.problem or ""):
+            raise ConfigError(f"{source}:{place}: {TOO_DEEP}") from None
         # PyYAML may quote what it found, which could be part of a password; single characters are its punctuation.
         problem_text = re.split(r"['\"](?!.['\"])(?<!['\"].['\"])", error.problem or "", maxsplit=1)[0].strip()
         raise ConfigError(f"{source}:{place}: not YAML: {problem_text}") from None
@@ -372,7 +376,7 @@ def _check_shape(text: str) -> None:
         documents += isinstance(event, yaml.DocumentStartEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise Problem(event, f"nested deeper than {MAX_DEPTH} levels")
+            raise Problem(event, TOO_DEEP)
         if documents > 1:
             raise Problem(event, "a second document starts here; a configuration is one")
         if getattr(event, "anchor", None):
