@@ -44,7 +44,11 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("card", nargs="?", help="the network card on the access line, as in eth0")
     it.add_argument("--version", action="version", version=f"souppp-tui {__version__}")
     it.add_argument("--config", type=Path, metavar="FILE", help="sessions and settings, in YAML")
-    it.add_argument("--lab", action="store_true", help="use the embedded lab instead of a card: touches nothing else")
+    it.add_argument(
+        "--lab",
+        action="store_true",
+        help="use the embedded lab instead of a card: touches nothing else; with --config, its password is lab",
+    )
     it.add_argument("--sessions", type=_count, metavar="N", help="how many sessions the lab has (8)")
     it.add_argument("--capture", type=Path, metavar="FILE", help="write all control frames to a pcapng file")
     it.add_argument("--generic", action="store_true", help="don't try the card's native XDP mode")

@@ -42,6 +42,8 @@ class LabSettings:
     any_account: bool = False
     """Take any user whose password is `any_password`."""
     any_password: str = "lab"
+    refusal: str = "Login incorrect"
+    """What is said to a wrong user name or password."""
     auth: tuple[AuthMethod, ...] = (
         AuthMethod.CHAP,
         AuthMethod.PAP,
@@ -99,7 +101,8 @@ class ConcentratorSide:
 
     def check(self, method: AuthMethod) -> Authentication:
         """Check the client against the accounts."""
-        return authenticator_for(method, self._settings.discovery.name, self._password_of, self._entropy)
+        name, refusal = self._settings.discovery.name, self._settings.refusal
+        return authenticator_for(method, name, self._password_of, self._entropy, refusal)
 
     def ipcp(self, user: bytes) -> IpcpConcentrator:
         """Give the client its address."""

@@ -40,6 +40,7 @@ def lab_settings(order: LabOrder) -> LabSettings:
         ),
         any_account=True,
         any_password=order.password,
+        refusal=f"the lab takes any user name, with the password {order.password}",
         auth=tuple(AuthMethod(word) for word in order.auth),
         network=order.network,
     )

@@ -238,9 +238,10 @@ class PapAuthenticator(Authentication):
 
     protocol = Protocol.PAP
 
-    def __init__(self, secrets: Secrets) -> None:
+    def __init__(self, secrets: Secrets, refusal: str) -> None:
         super().__init__()
         self._secrets = secrets
+        self._refusal = refusal
 
     def start(self, now: float) -> None:
         """Wait for the first request."""
@@ -254,7 +255,7 @@ class PapAuthenticator(Authentication):
         user, password = auth.decode_pap_request(packet.data)
         secret = self._secrets(user)
         ok = secret is not None and hmac.compare_digest(secret.encode(), password)
-        message = "Welcome" if ok else "Login incorrect"
+        message = "Welcome" if ok else self._refusal
         code = PapCode.ACK if ok else PapCode.NAK
         self._out.append(ControlPacket(code, packet.identifier, auth.encode_pap_message(message.encode())))
         self._decide(ok, message, user)
@@ -269,11 +270,12 @@ class ChapAuthenticator(Authentication):
 
     protocol = Protocol.CHAP
 
-    def __init__(self, method: AuthMethod, name: str, secrets: Secrets, entropy: Entropy) -> None:
+    def __init__(self, method: AuthMethod, name: str, secrets: Secrets, entropy: Entropy, refusal: str) -> None:
         super().__init__()
         self._method = method
         self._name = name.encode()
         self._secrets = secrets
+        self._refusal = refusal
         self._entropy = entropy
         self._identifier = 0
         self._challenge = b""
@@ -321,7 +323,7 @@ class ChapAuthenticator(Authentication):
         if self._method is AuthMethod.CHAP:
             expected = chap_md5(self._identifier, (secret or "").encode(), self._challenge)
             ok = secret is not None and hmac.compare_digest(value, expected)
-            return ok, "Welcome" if ok else "Login incorrect"
+            return ok, "Welcome" if ok else self._refusal
         peer_challenge, response = value[:16], value[24:48]
         name = mschapv2.without_domain(user)
         if (
@@ -334,10 +336,7 @@ class ChapAuthenticator(Authentication):
         ):
             proof = mschapv2.authenticator_response(secret, response, peer_challenge, self._challenge, name)
             return True, f"{proof} M=Welcome"
-        return (
-            False,
-            f"E=691 R=0 C={self._challenge.hex().upper()} V=3 M=Login incorrect",
-        )
+        return False, f"E=691 R=0 C={self._challenge.hex().upper()} V=3 M={self._refusal}"
 
 
 def chap_md5(identifier: int, secret: bytes, challenge: bytes) -> bytes:
@@ -352,11 +351,13 @@ def client_for(method: AuthMethod, user: str, password: str, entropy: Entropy) -
     return ChapClient(method, user, password, entropy)
 
 
-def authenticator_for(method: AuthMethod, name: str, secrets: Secrets, entropy: Entropy) -> Authentication:
-    """The machine that checks a client by that method."""
+def authenticator_for(
+    method: AuthMethod, name: str, secrets: Secrets, entropy: Entropy, refusal: str = "Login incorrect"
+) -> Authentication:
+    """The machine that checks a client by that method; `refusal` is what it says to a wrong name or password."""
     if method is AuthMethod.PAP:
-        return PapAuthenticator(secrets)
-    return ChapAuthenticator(method, name, secrets, entropy)
+        return PapAuthenticator(secrets, refusal)
+    return ChapAuthenticator(method, name, secrets, entropy, refusal)
 
 
 def _hex(text: str) -> bytes:
