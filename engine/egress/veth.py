@@ -38,7 +38,7 @@ from engine.card.xdp import (
     sum_over_cpus,
 )
 from engine.datapath import DatapathError
-from engine.host import netns
+from engine.host import kthreads, netns
 from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
 from engine.wire.ethernet import vlan_ids
 from engine.wire.keys import FourKeys
@@ -89,7 +89,7 @@ class HiddenNet:
         self._rtnl: Rtnl | None = None
         self._visible_rtnl: Rtnl | None = None
         self._visible = self._sysfs = -1
-        self._made = count()
+        self._made = count(os.getpid())  # Kernel threads get the ends' names: no other program's may be taken for ours.
         self._statistics: Rtnl | None = None
         self._removals: Rtnl | None = None
         self._indexes: dict[int, int] = {}
@@ -140,13 +140,14 @@ class HiddenNet:
         """Let a kernel thread of its own serve a hidden end, always on the same CPU, where that can be had.
 
         Otherwise its packets are sent by whichever CPU their sender is on, and pass each other when it moves.
+        In a container, which sees no kernel threads, the thread stays with the scheduler, which moves it seldom.
         """
         if self._sysfs < 0:
             return
         with suppress(OSError):
             with open(f"class/net/{index:010d}/threaded", "wb", 0, opener=self._in_sysfs) as threaded:
                 threaded.write(b"1")
-            if thread := _newest_process(f"napi/{index:010d}"):
+            if thread := kthreads.newest(f"napi/{index:010d}"):
                 os.sched_setaffinity(thread, {cpu})
 
     def _in_sysfs(self, path: str, flags: int) -> int:
@@ -285,16 +286,6 @@ class KernelPath:
     def close(self) -> None:
         """The program must be closed by its owner."""
         self._traffic.close()
-
-
-def _newest_process(name: str) -> int:
-    """The id of a process whose name begins so and that was started a moment ago; 0 if it can't be seen."""
-    newest = int(Path("/proc/loadavg").read_text().split()[4])
-    for process in range(newest, max(newest - 64, 0), -1):
-        with suppress(OSError):
-            if Path(f"/proc/{process}/comm").read_text().startswith(name):
-                return process
-    return 0
 
 
 # --- requests ---

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,12 @@ from engine.card.facts import read_card
 from engine.card.xdp import Loading, XdpProgram
 from engine.datapath import Datapath, DatapathError
 from engine.egress.veth import HiddenNet, KernelPath, obstacle
-from engine.host import netns
+from engine.host import kthreads, netns
 from engine.run.thread import Engine
 from engine.settings.values import DatapathChoice
 from engine.wire.ethernet import VlanTag
 from engine.wire.keys import FourKeys
-from tests.conftest import run
+from tests.conftest import ROOT, run
 from tests.program import Traces, running, until
 from tests.provider import BridgedProvider, Provider, provider
 
@@ -135,18 +135,51 @@ def test_packets_wait_before_a_device_that_is_behind() -> None:
         assert "qdisc pfifo " in run("tc", "-n", it.line.near, "qdisc", "show", "dev", "soup5")
 
 
+def hidden_end(it: Rig) -> tuple[str, str]:
+    """The name of the hidden end's device, and whether a kernel thread of its own serves it, as sysfs says it."""
+    with netns.visiting(it.hidden.descriptor):
+        sysfs = netns.open_sysfs()
+    try:
+        net = Path(f"/proc/self/fd/{sysfs}/class/net")
+        (device,) = {each.name for each in net.iterdir()} - {"lo"}
+        return device, (net / device / "threaded").read_text()
+    finally:
+        os.close(sysfs)
+
+
+def running_processes() -> Iterator[tuple[int, str]]:
+    """The number and name of each, kernel threads included."""
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):
+            yield int(comm.parent.name), comm.read_text()
+
+
 def test_a_session_has_a_thread_that_keeps_its_packets_in_order() -> None:
     with rig() as it:
-        with netns.visiting(it.hidden.descriptor):
-            sysfs = netns.open_sysfs()
-        try:
-            net = Path(f"/proc/self/fd/{sysfs}/class/net")
-            (device,) = {each.name for each in net.iterdir()} - {"lo"}
-            assert (net / device / "threaded").read_text() == "1\n"
-            (thread,) = run("pgrep", f"napi/{device[:10]}").split()
-            assert len(os.sched_getaffinity(int(thread))) == 1
-        finally:
-            os.close(sysfs)
+        assert hidden_end(it)[1] == "1\n"
+
+
+@pytest.mark.skipif(not kthreads.visible(), reason="kernel threads can't be seen from this process namespace")
+def test_the_thread_stays_on_one_cpu() -> None:
+    with rig() as it:
+        name = f"napi/{hidden_end(it)[0][:10]}"
+        (thread,) = [process for process, comm in running_processes() if comm.startswith(name)]
+        assert len(os.sched_getaffinity(thread)) == 1
+
+
+def test_a_session_works_where_kernel_threads_cannot_be_seen() -> None:
+    """As in a container: in a process namespace of its own, which has a /proc of its own or still that of the host."""
+    look = (
+        "from engine.host import kthreads\n"
+        "from tests.system.test_kernel_path import hidden_end, rig\n"
+        "assert not kthreads.visible() and kthreads.newest('') == 0\n"
+        f"with rig(name='kp{os.getpid()}') as it:\n"
+        "    assert hidden_end(it)[1] == '1\\n'\n"
+    )
+    for proc in ("--mount-proc", "--mount"):
+        command = ["unshare", "--pid", "--fork", "--kill-child", proc, sys.executable, "-c", look]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_lengths_and_short_forms() -> None:
