@@ -2,6 +2,8 @@
 # make setup    set everything up; the command is then at .venv/bin/souppp-tui
 # make test     set-up, then all tests (as root, or those that need root are skipped)
 # make check    linters, types and import contracts
+# make lock     pin the Python packages that pyproject.toml asks for, with hashes; what is pinned stays as it is
+# make test-newest, make lock-newest    all tests with the newest Python packages; pin those
 # make screenshots, make bench-datapath, make bench-console, make fuzz SECONDS=60
 # make clean    remove all that the above made, but for Debian packages
 #
@@ -10,12 +12,13 @@
 SECONDS ?= 60
 
 bin := .venv/bin
-# The name holds the folder: a virtual environment does not survive being moved.
-installed := .venv/installed-in$(subst /,-,$(CURDIR))
+# A virtual environment survives neither a move of its folder nor another Debian: the name tells both.
+installed := .venv/installed-$(firstword $(shell { pwd; grep VERSION_ID /etc/os-release; } | cksum))
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run setup dev test check screenshots bench-datapath bench-console fuzz clean help packages test-packages helper
+.PHONY: run setup dev test check lock lock-newest test-newest
+.PHONY: screenshots bench-datapath bench-console fuzz clean help packages test-packages helper
 
 run: setup
 	@$(bin)/souppp-tui --lab
@@ -32,6 +35,19 @@ check: setup $(installed)-dev
 	$(bin)/ruff format --check
 	$(bin)/mypy
 	$(bin)/lint-imports --cache-dir build/import-linter
+
+lock: packages
+	@scripts/lock requirements
+
+lock-newest: packages
+	@scripts/lock requirements --upgrade
+
+test-newest: dev
+	@mkdir -p build/newest
+	@scripts/lock build/newest --upgrade
+	@scripts/setup environment build/newest/venv build/newest
+	@scripts/setup python-packages build/newest/venv build/newest/dev.txt
+	build/newest/venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 screenshots: dev
 	$(bin)/python scripts/screenshots
@@ -66,10 +82,10 @@ build/bcc-headers: scripts/bcc-headers | packages
 	@scripts/bcc-headers $@
 	@touch $@
 
-$(installed): pyproject.toml | packages
-	@scripts/setup environment .
+$(installed): pyproject.toml requirements/run.txt | packages
+	@scripts/setup environment .venv requirements
 	@touch $@
 
-$(installed)-dev: pyproject.toml $(installed)
-	@scripts/setup environment '.[dev]'
+$(installed)-dev: requirements/dev.txt $(installed)
+	@scripts/setup python-packages .venv requirements/dev.txt
 	@touch $@

@@ -41,10 +41,3 @@ def test_each_contract_catches_a_violation(tmp_path: Path) -> None:
     assert done.returncode != 0
     for name in VIOLATIONS:
         assert f"{name} BROKEN" in done.stdout, done.stdout
-
-
-def test_bcc_is_no_dependency() -> None:
-    """PyPI's bcc is an unrelated package; the right one is Debian's python3-bpfcc."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    assert not [name for group in groups for name in group if name.startswith("bcc")]
