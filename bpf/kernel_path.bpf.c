@@ -20,6 +20,16 @@
 #define IPV4_HEADER 20
 #define IPV6_HEADER 40
 #define IPV4_FRAGMENT 0x3fff
+#define FRAGMENT_OFFSET 0x1fff
+#define ICMP_REDIRECT 5
+#define ICMP_ROUTER_ADVERTISEMENT 9
+#define ICMPV6 58 /* linux/icmpv6.h is not among bcc's headers */
+#define ICMPV6_ROUTER_ADVERTISEMENT 134
+#define ICMPV6_REDIRECT 137
+#define FROM_THE_LINK 255 /* a hop limit that no router has lowered */
+/* Hop-by-hop, routing, fragment, authentication, destination: those below 64. */
+#define EXTENSIONS (1ull << 0 | 1ull << 43 | 1ull << 44 | 1ull << 51 | 1ull << 60)
+#define MOBILITY 135
 #define TCP_HEADER 20
 #define TCP_SYN 2
 #define TCP_OPTIONS_MOST 40
@@ -34,6 +44,9 @@ struct pppoe {
     __be16 length;
 } __attribute__((packed));
 
+#define IPV4_OPEN 1
+#define IPV6_OPEN 2
+
 struct session {
     u8 macs[12]; /* as an outgoing frame has them: the concentrator's first */
     u32 tags[MAX_VLAN_TAGS]; /* TPID and TCI as they are in a frame, outer tag first */
@@ -42,20 +55,20 @@ struct session {
     u16 mtu;     /* the longest IP packet, octets */
     u16 clamp;   /* the MTU to keep TCP's segments in, or 0 */
     u16 longest; /* the longest IP packet that fits into a frame of the card's */
-    u16 unused;
+    u16 open;    /* whose packets may flow: IPV4_OPEN when IPCP is open, IPV6_OPEN when IPv6CP is */
     u32 index; /* of the hidden end; its low bits are the session's number */
 };
 
 /* Frames taken off the card, those that were then dropped too; bytes are those of Ethernet frames. */
 struct received {
     u64 packets, bytes;
-    u64 bad_ip, too_long, no_room, egress_refused;
+    u64 bad_ip, closed_in, router_message, too_long, no_room, egress_refused;
 };
 
 /* Frames given to the card; what was dropped is not among them. */
 struct sent {
     u64 packets, bytes;
-    u64 not_ip, not_open, too_long, too_long_for_card, no_room, no_card;
+    u64 not_ip, not_open, closed_out, too_long, too_long_for_card, no_room, no_card;
 };
 
 struct traffic {
@@ -136,6 +149,33 @@ INLINE void clamp_mss(u8 *ip, void *end, u32 mtu)
     }
 }
 
+/* A message that would change the host's routes, neighbours or addresses: as in engine/datapath/router.h. */
+INLINE bool router_message(u8 *ip, void *end)
+{
+    u8 *message = ip + IPV6_HEADER;
+
+    if ((void *)ip + IPV4_HEADER > end)
+        return 0;
+    if (ip[0] >> 4 == 4) {
+        if (ip[9] != IPPROTO_ICMP || *(__be16 *)(ip + 6) & bpf_htons(FRAGMENT_OFFSET))
+            return 0;
+        message = ip + (ip[0] & 15) * 4;
+        return (void *)message + 1 <= end && (*message == ICMP_REDIRECT || *message == ICMP_ROUTER_ADVERTISEMENT);
+    }
+    if ((void *)message > end || ip[7] != FROM_THE_LINK)
+        return 0;
+    if (ip[6] == MOBILITY || (ip[6] < 64 && EXTENSIONS >> ip[6] & 1))
+        return 1;
+    return ip[6] == ICMPV6 && (void *)message + 1 <= end &&
+           (*message == ICMPV6_ROUTER_ADVERTISEMENT || *message == ICMPV6_REDIRECT);
+}
+
+/* Whether a session's packets of this EtherType may flow. */
+INLINE bool is_open(struct session *session, __be16 ethertype)
+{
+    return session->open & (ethertype == bpf_htons(ETH_P_IP) ? IPV4_OPEN : IPV6_OPEN);
+}
+
 /* The EtherType of an IP packet of so many octets that begins with `first`, or 0 if it is none. */
 INLINE __be16 ip_ethertype(u8 first, u32 length)
 {
@@ -193,6 +233,10 @@ INLINE int strip(struct xdp_md *ctx, struct session_key *key, u8 *at)
         count->bad_ip++;
         return XDP_DROP;
     }
+    if (!is_open(session, ethertype)) {
+        count->closed_in++;
+        return XDP_DROP;
+    }
     if (length > session->mtu) {
         count->too_long++;
         return XDP_DROP;
@@ -209,6 +253,10 @@ INLINE int strip(struct xdp_md *ctx, struct session_key *key, u8 *at)
     __builtin_memcpy(ethernet->h_dest, (u8[])DEVICE_MAC, ETH_ALEN);
     __builtin_memcpy(ethernet->h_source, (u8[])DEVICE_MAC, ETH_ALEN);
     ethernet->h_proto = ethertype;
+    if (router_message((void *)(ethernet + 1), end)) {
+        count->router_message++;
+        return XDP_DROP;
+    }
     if (session->clamp)
         clamp_mss((void *)(ethernet + 1), end, session->clamp);
     slot++;
@@ -241,6 +289,10 @@ int push(struct xdp_md *ctx)
     }
     if ((void *)at + ETH_HLEN + 1 > end || !(ethertype = ip_ethertype(at[ETH_HLEN], length))) {
         count->not_ip++;
+        return XDP_DROP;
+    }
+    if (!is_open(session, ethertype)) {
+        count->closed_out++;
         return XDP_DROP;
     }
     if (length > session->mtu) {

@@ -14,7 +14,7 @@ from engine.card import ethtool
 from engine.card.facts import Card, Promiscuous
 from engine.card.objection import joining, locked_queues, remedy
 from engine.card.xdp import Loading, XdpError, XdpProgram, processors
-from engine.datapath import Datapath, DatapathError
+from engine.datapath import Datapath, DatapathError, Open
 from engine.egress.tun import open_tun
 from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle
 from engine.settings.values import DatapathChoice
@@ -113,20 +113,27 @@ class Port:
 
     def make_known(self, number: int, keys: FourKeys, mru: int) -> None:
         """Let a session's control frames come before strangers'."""
-        self._plug(number, keys, -1, mru)
+        self._plug(number, keys, -1, mru, Open.NONE)
 
-    def plug(self, number: int, path: DatapathChoice, keys: FourKeys, fd: int, mtu: int) -> None:
+    def plug(self, number: int, path: DatapathChoice, keys: FourKeys, fd: int, mtu: int, opened: Open) -> None:
         """Let a session's packets flow to and from its device. Replaces what was there."""
         if path is DatapathChoice.AFXDP:
-            self._plug(number, keys, fd, mtu)
+            self._plug(number, keys, fd, mtu, opened)
         elif self._kernel is not None:
-            self._plug(number, keys, -1, mtu)
-            self._kernel.add_session(number, keys, mtu)
+            self._plug(number, keys, -1, mtu, Open.NONE)
+            self._kernel.add_session(number, keys, mtu, opened)
 
-    def _plug(self, number: int, keys: FourKeys, fd: int, mtu: int) -> None:
+    def _plug(self, number: int, keys: FourKeys, fd: int, mtu: int, opened: Open) -> None:
         self.unplug(number)
-        self.datapath.add_session(number, keys, fd, mtu)
+        self.datapath.add_session(number, keys, fd, mtu, opened)
         self._plugged.add(number)
+
+    def set_open(self, number: int, opened: Open) -> None:
+        """Change which packets of a session flow; those of one that isn't plugged in don't."""
+        if number in self._plugged:
+            self.datapath.set_open(number, opened)
+            if self._kernel is not None:
+                self._kernel.set_open(number, opened)
 
     def unplug(self, number: int) -> None:
         """After this nothing touches the session's descriptor any more."""

@@ -12,6 +12,7 @@ import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntFlag
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,15 @@ MAX_FRAME = 2048
 MIN_FRAME = 14
 
 _EGRESS_NONE, _EGRESS_OWN, _EGRESS_ROUTED = range(3)
+
+
+class Open(IntFlag):
+    """The network protocols of a session that are open: their packets flow, both ways, and no others."""
+
+    NONE = 0
+    IPV4 = 1
+    IPV6 = 2
+    ALL = IPV4 | IPV6
 
 
 class DatapathError(Trouble):
@@ -78,6 +88,7 @@ class _Session(ctypes.Structure):
         ("vlan_count", ctypes.c_uint16),
         ("vlans", ctypes.c_uint16 * 2 * 2),
         ("mtu", ctypes.c_uint32),
+        ("open", ctypes.c_uint32),
         ("egress", ctypes.c_uint32),
         ("fd", ctypes.c_int32),
         ("ipv4", ctypes.c_uint8 * 4),
@@ -105,6 +116,7 @@ def _library() -> ctypes.CDLL:
         "souppp_send_control": (u32, [handle, ctypes.c_char_p, handle, u32]),
         "souppp_control_taken": (u32, [handle]),
         "souppp_add_session": (ctypes.c_int, [handle, u32, handle]),
+        "souppp_set_open": (ctypes.c_int, [handle, u32, u32]),
         "souppp_remove_session": (ctypes.c_int, [handle, u32]),
         "souppp_routed_egress": (ctypes.c_int, [handle, ctypes.c_int]),
         "souppp_add_traffic": (None, [handle, handle, u32]),
@@ -204,13 +216,15 @@ class Datapath:
         self._control_taken += more
         return self._control_taken
 
-    def add_session(self, slot: int, key: FourKeys, egress_fd: int, mtu: int) -> None:
+    def add_session(self, slot: int, key: FourKeys, egress_fd: int, mtu: int, opened: Open = Open.ALL) -> None:
         """Lets a session's IP packets, of up to `mtu` octets, flow to and from `egress_fd`, which is non-blocking.
+
+        Of the protocols in `opened` only, until `set_open` says otherwise.
 
         With -1 for the descriptor the session is only made known: its control frames come before strangers'.
         Counters of the slot go on from where they were. Raises DatapathError if the slot or the key is in use.
         """
-        self._add(slot, key, mtu, egress=_EGRESS_OWN if egress_fd >= 0 else _EGRESS_NONE, fd=egress_fd)
+        self._add(slot, key, mtu, opened, egress=_EGRESS_OWN if egress_fd >= 0 else _EGRESS_NONE, fd=egress_fd)
 
     def add_routed_session(
         self, slot: int, key: FourKeys, mtu: int, *, ipv4: bytes = bytes(4), ipv6_prefix: bytes = bytes(8)
@@ -222,13 +236,14 @@ class Datapath:
 
         Raises DatapathError also if another session has the address, or no routed egress is open.
         """
-        self._add(slot, key, mtu, egress=_EGRESS_ROUTED, fd=-1, ipv4=ipv4, ipv6=ipv6_prefix)
+        self._add(slot, key, mtu, Open.ALL, egress=_EGRESS_ROUTED, fd=-1, ipv4=ipv4, ipv6=ipv6_prefix)
 
     def _add(
         self,
         slot: int,
         key: FourKeys,
         mtu: int,
+        opened: Open,
         *,
         egress: int,
         fd: int,
@@ -236,6 +251,7 @@ class Datapath:
         ipv6: bytes = bytes(8),
     ) -> None:
         session = _Session(session_id=key.session_id, vlan_count=len(key.vlans), mtu=mtu, egress=egress, fd=fd)
+        session.open = opened
         session.own_mac[:] = key.own_mac
         session.peer_mac[:] = key.peer_mac
         session.ipv4[:] = ipv4
@@ -243,6 +259,10 @@ class Datapath:
         for place, tag in zip(session.vlans, key.vlans, strict=False):
             place[:] = (tag.tpid, tag.tci)
         self._check(self._library.souppp_add_session(self._handle, slot, ctypes.byref(session)), "add", slot)
+
+    def set_open(self, slot: int, opened: Open) -> None:
+        """Changes which of a session's packets flow. Raises DatapathError if there is no such session."""
+        self._check(self._library.souppp_set_open(self._handle, slot, opened), "change", slot)
 
     def remove_session(self, slot: int) -> None:
         """When this returns no worker touches the session's descriptor any more.

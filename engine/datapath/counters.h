@@ -23,12 +23,15 @@
     X(bad_ip)          /* the PPP protocol says IP, the packet doesn't */ \
     X(unknown_session) /* data for nobody here */ \
     X(not_open)        /* data for a session that has no egress yet */ \
+    X(closed_in)       /* its network protocol isn't open: IPCP, IPv6CP */ \
+    X(router_message)  /* would change the host's routes: see router.h */ \
     X(egress_full)     /* the TUN device's queue, or the socket's */ \
     X(egress_refused)  /* the TUN device is down or gone */ \
     X(control_full)    /* the engine is behind with control frames */ \
     X(control_flood)   /* more control frames of one session than its share */ \
     /* on the way out */ \
     X(not_ip)          /* what an egress gave is no IP packet */ \
+    X(closed_out)      /* its network protocol isn't open */ \
     X(too_long)        /* longer than the session's MTU */ \
     X(too_long_for_card) /* with its headers and tags longer than the card's MTU lets pass */ \
     X(bad_offload)     /* an egress wants more done to a packet than can be */ \

@@ -305,6 +305,7 @@ int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp
 
     session = &dp->shared.sessions[number];
     *session = (struct session){
+        .open = what->open,
         .mtu = what->mtu < MAX_PACKET ? what->mtu : MAX_PACKET,
         .clamp = what->mtu < ETHERNET_MTU ? what->mtu : 0,
     };
@@ -324,6 +325,14 @@ int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp
     table_insert(&dp->shared.keys, number, &key);
     for (uint32_t i = 0; i < slot->route_count; i++)
         table_insert(&dp->shared.routes, slot->routes[i].number, &slot->routes[i].key);
+    return 0;
+}
+
+int souppp_set_open(struct datapath *dp, uint32_t number, uint32_t open)
+{
+    if (number >= dp->max_sessions || !dp->slots[number].used)
+        return -ENOENT;
+    atomic_store_explicit(&dp->shared.sessions[number].open, open, memory_order_relaxed);
     return 0;
 }
 

@@ -13,6 +13,9 @@
 
 enum { EGRESS_ROUTED = TABLE_NONE };
 
+/* IPCP is open; IPv6CP is. As in souppp.h. */
+enum { IPV4_OPEN = 1, IPV6_OPEN = 2 };
+
 struct egress {
     int fd;
     bool offload; /* a TUN device with IFF_VNET_HDR */
@@ -23,12 +26,21 @@ struct egress {
 
 struct session {
     struct egress *egress; /* NULL while the session is being set up: its control frames only */
+    _Atomic uint32_t open; /* what may flow, IPV4_OPEN | IPV6_OPEN; the engine's thread changes it */
     uint32_t mtu;
     uint32_t clamp; /* the MTU to which TCP's segment size is held; 0: any */
     uint32_t longest; /* IP packet that the card takes with this session's header */
     uint32_t header_length;
     uint8_t header[32];
 };
+
+/* Whether a session's packets of this protocol may flow. */
+static inline bool is_open(const struct session *session, uint16_t protocol)
+{
+    uint32_t open = atomic_load_explicit(&session->open, memory_order_relaxed);
+
+    return open & (protocol == PPP_IPV4 ? IPV4_OPEN : IPV6_OPEN);
+}
 
 /* A route's key: an IPv4 address, or the first 64 bits of an IPv6 address. */
 static inline struct key route_key(uint16_t protocol, const uint8_t *address)

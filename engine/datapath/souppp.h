@@ -26,6 +26,7 @@ struct souppp_session {
     uint16_t vlan_count;
     uint16_t vlans[2][2]; /* TPID and TCI, outer tag first */
     uint32_t mtu;         /* the longest IP packet, octets */
+    uint32_t open;        /* whose packets may flow, both ways: 1 IPv4, 2 IPv6, 3 both */
     uint32_t egress;      /* enum souppp_egress */
     int32_t fd;           /* SOUPPP_EGRESS_OWN */
     uint8_t ipv4[4];      /* SOUPPP_EGRESS_ROUTED; all zero: none */
@@ -51,6 +52,8 @@ uint32_t souppp_control_taken(struct datapath *datapath);
 
 /* -EEXIST for a slot or address in use, -ENOENT for a routed session without a routed egress. */
 int souppp_add_session(struct datapath *datapath, uint32_t slot, const struct souppp_session *session);
+/* Changes which of its packets flow, as in souppp_session. */
+int souppp_set_open(struct datapath *datapath, uint32_t slot, uint32_t open);
 /* When it returns no worker uses the session's descriptor any more. */
 int souppp_remove_session(struct datapath *datapath, uint32_t slot);
 /* The descriptor that all routed sessions share; once, and it stays until souppp_close. */

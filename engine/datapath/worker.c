@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "mss.h"
+#include "router.h"
 #include "segment.h"
 
 enum {
@@ -75,13 +76,23 @@ static void to_egress(struct worker *worker, uint32_t slot, uint8_t *packet, uin
 {
     struct counters *counters = &worker->counters;
     const struct session *session = &worker->shared->sessions[slot];
+    uint16_t protocol;
 
     if (!session->egress) {
         count(&counters->not_open, 1);
         return;
     }
-    if (!ip_protocol(packet, length)) {
+    protocol = ip_protocol(packet, length);
+    if (!protocol) {
         count(&counters->bad_ip, 1);
+        return;
+    }
+    if (!is_open(session, protocol)) {
+        count(&counters->closed_in, 1);
+        return;
+    }
+    if (is_router_message(packet, length)) {
+        count(&counters->router_message, 1);
         return;
     }
     if (session->clamp)
@@ -216,6 +227,8 @@ static uint32_t route(const struct shared *shared, const struct egress *egress, 
 static const struct session *session_of(struct worker *worker, const struct egress *egress, const uint8_t *packet,
                                         uint32_t length, uint16_t *protocol, uint32_t *slot)
 {
+    const struct session *session;
+
     *protocol = ip_protocol(packet, length);
     if (!*protocol) {
         count(&worker->counters.not_ip, 1);
@@ -226,7 +239,12 @@ static const struct session *session_of(struct worker *worker, const struct egre
         count(&worker->counters.no_route, 1);
         return NULL;
     }
-    return &worker->shared->sessions[*slot];
+    session = &worker->shared->sessions[*slot];
+    if (!is_open(session, *protocol)) {
+        count(&worker->counters.closed_out, 1);
+        return NULL;
+    }
+    return session;
 }
 
 /* Sends the packet that stands in the current transmit frame. */

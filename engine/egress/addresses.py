@@ -20,7 +20,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE
 from pyroute2.netlink.rtnl import (
@@ -39,6 +38,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, if
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from engine.egress.quiet import has_ipv6, keep_quiet
 from engine.egress.tun import open_tun
 from engine.host.errors import HostError
 from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
@@ -53,7 +53,6 @@ MAX_INSTANCES = 256
 DOOMED = 0x50000000
 """The link group of devices about to be deleted."""
 MIN_IPV6_MTU = 1280
-_CONF = Path("/proc/sys/net/ipv6/conf")
 
 
 @dataclass(slots=True)
@@ -126,8 +125,12 @@ class Devices:
         if any(device.name == name for device in self._devices.values()):
             raise HostError(f"The device {name} belongs to another session.")
         fd = make(name)
-        index, table = _uint32(socket.if_nametoindex(name)), _uint32(self._tables + number)
-        self._devices[number] = Device(name, fd, index, table, close)
+        index = socket.if_nametoindex(name)
+        device = self._devices[number] = Device(name, fd, _uint32(index), _uint32(self._tables + number), close)
+        try:
+            keep_quiet(self._rtnl, name, index)
+        except RtnlError as error:
+            raise _trouble(device, error) from None
 
     def set_ipv4(self, number: int, address: IPv4Address, peer: IPv4Address | None, mtu: int) -> None:
         """Set the device up with this address in place of any other; `mtu` in octets of IP packet. Raises HostError."""
@@ -153,7 +156,7 @@ class Devices:
         """
         device = self._devices[number]
         requests = _set_up(device, mtu)
-        if device.ipv6 != address and mtu >= MIN_IPV6_MTU and _ignore_router_advertisements(device.name):
+        if device.ipv6 != address and mtu >= MIN_IPV6_MTU and has_ipv6(device.name):
             requests += _without_ipv6(device)
             device.ipv6 = address
             requests.append(_add_ipv6(device.index, address.packed))
@@ -194,7 +197,11 @@ class Devices:
         try:
             self._rtnl.do(requests, _NO_FAILURE)
         except RtnlError as error:
-            raise HostError(f"The device {device.name} can't be set up: {error.strerror}.") from None
+            raise _trouble(device, error) from None
+
+
+def _trouble(device: Device, error: RtnlError) -> HostError:
+    return HostError(f"The device {device.name} can't be set up: {error.strerror}.")
 
 
 _NO_FAILURE = (errno.ENOENT, errno.EADDRNOTAVAIL, errno.EEXIST, errno.EACCES)
@@ -276,13 +283,6 @@ _OURS, _PEERS, _LINK_LOCAL = IPv4Address("203.0.113.1"), IPv4Address("203.0.113.
 
 _ADD = NLM_F_CREATE | NLM_F_EXCL
 _LINK_SCOPE = 253
-_NO_LINK_LOCAL = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
-"""The kernel must not make up an address of its own."""
-
-_plain = Template(
-    request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_AF_SPEC", _NO_LINK_LOCAL)], index=_INDEX),
-    _uint32(_INDEX),
-)
 _up = Template(
     request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_MTU", _MTU)], index=_INDEX, flags=IFF_UP, change=IFF_UP),
     _uint32(_INDEX),
@@ -332,9 +332,8 @@ _add_route = Template(
 def _set_up(device: Device, mtu: int) -> list[bytes]:
     if device.mtu == mtu:
         return []
-    first = [_plain(device.index)] if device.mtu is None and _CONF.exists() else []
     device.mtu = mtu
-    return [*first, _up(device.index, _uint32(mtu))]
+    return [_up(device.index, _uint32(mtu))]
 
 
 def _with_ipv4(device: Device) -> list[bytes]:
@@ -360,17 +359,6 @@ def _without_ipv4(device: Device) -> list[bytes]:
 
 def _without_ipv6(device: Device) -> list[bytes]:
     return [] if device.ipv6 is None else [_delete_ipv6(device.index, device.ipv6.packed)]
-
-
-def _ignore_router_advertisements(name: str) -> bool:
-    """Keep the concentrator from adding default routes to the host. False where the host has no IPv6."""
-    try:
-        (_CONF / name / "accept_ra").write_text("0")
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise HostError(f"Router advertisements can't be switched off for {name}: {error.strerror}.") from None
-    return True
 
 
 # --- instances ---

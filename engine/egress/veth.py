@@ -37,7 +37,8 @@ from engine.card.xdp import (
     set_entry,
     sum_over_cpus,
 )
-from engine.datapath import DatapathError
+from engine.datapath import DatapathError, Open
+from engine.egress.quiet import keep_quiet
 from engine.host import kthreads, netns
 from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
 from engine.wire.ethernet import vlan_ids
@@ -53,10 +54,11 @@ THREADS = 256
 # As in bpf/kernel_path.bpf.c.
 _KEY = struct.Struct("=12s2s4s2x")
 _SESSION = struct.Struct("=12s8s2s5HI")
-_RECEIVED = struct.Struct("=6Q")
-_RECEIVED_DROPS = ("bad_ip", "too_long", "no_room", "egress_refused")
-_SENT = struct.Struct("=8Q")
-_SENT_DROPS = ("not_ip", "not_open", "too_long", "too_long_for_card", "no_room", "no_card")
+_OPEN, _OPEN_AT = struct.Struct("=H"), struct.calcsize("=12s8s2s4H")
+_RECEIVED = struct.Struct("=8Q")
+_RECEIVED_DROPS = ("bad_ip", "closed_in", "router_message", "too_long", "no_room", "egress_refused")
+_SENT = struct.Struct("=9Q")
+_SENT_DROPS = ("not_ip", "not_open", "closed_out", "too_long", "too_long_for_card", "no_room", "no_card")
 _TRAFFIC = 32
 """Octets of `engine.api.values.TRAFFIC_FIELDS`."""
 
@@ -89,6 +91,7 @@ class HiddenNet:
         self._rtnl: Rtnl | None = None
         self._visible_rtnl: Rtnl | None = None
         self._visible = self._sysfs = -1
+        self._without_ipv6 = False
         self._made = count(os.getpid())  # Kernel threads get the ends' names: no other program's may be taken for ours.
         self._statistics: Rtnl | None = None
         self._removals: Rtnl | None = None
@@ -106,9 +109,9 @@ class HiddenNet:
             self._visible_rtnl = Rtnl()
             with netns.visiting(self.descriptor):
                 self._rtnl, self._statistics, self._removals = Rtnl(), Rtnl(), Rtnl()
-                ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
-                if ipv6.exists():
-                    ipv6.write_text("1")
+                with suppress(OSError):  # read-only, or no IPv6 in this kernel
+                    Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+                    self._without_ipv6 = True
                 with suppress(OSError):
                     self._sysfs = netns.open_sysfs()
         except OSError as error:
@@ -156,6 +159,9 @@ class HiddenNet:
     def up(self, index: int) -> None:
         """Set a hidden end up. Raises RtnlError."""
         assert self._rtnl is not None
+        if not self._without_ipv6:
+            with netns.visiting(self.descriptor):
+                keep_quiet(self._rtnl, f"{index:010d}", index)
         self._rtnl.do([_up(_uint32(index))])
 
     def delete(self, index: int) -> None:
@@ -206,7 +212,8 @@ class KernelPath:
         self._maps = program.descriptors
         self._hidden = hidden
         self._indexes: dict[int, int] = {}
-        self._keys: dict[int, bytes] = {}
+        self._entries: dict[int, tuple[bytes, bytearray]] = {}
+        """Keys and values in the programs' maps."""
         self._cpus = sorted(os.sched_getaffinity(0))
         self._traffic = mmap.mmap(self._maps["traffic"], _TRAFFIC * MAX_SESSIONS, prot=mmap.PROT_READ)
         set_entry(self._maps["devices"], _uint32(0), _uint32(which.index))
@@ -237,8 +244,11 @@ class KernelPath:
         self._indexes[number] = index
         return link
 
-    def add_session(self, number: int, keys: FourKeys, mtu: int) -> None:
-        """Let packets of up to `mtu` octets flow between card and device. Raises XdpError or HostError."""
+    def add_session(self, number: int, keys: FourKeys, mtu: int, opened: Open = Open.ALL) -> None:
+        """Let packets of up to `mtu` octets flow between card and device, of protocols that are open.
+
+        Raises XdpError or HostError.
+        """
         # A device forwards frames of one VLAN tag more than its MTU.
         longest = read_card(self._card.name).mtu + VLAN_TAG - VLAN_TAG * len(keys.vlans) - PPPOE_HEADER
         key = _KEY.pack(keys.own_mac + keys.peer_mac, _big(keys.session_id), b"".join(map(_big, vlan_ids(keys.vlans))))
@@ -250,18 +260,25 @@ class KernelPath:
             mtu,
             mtu if mtu < ETHERNET_MTU else 0,
             longest,
-            0,
+            opened,
             self._indexes[number],
         )
         set_entry(self._maps["sessions"], _uint32(number), session)
         set_entry(self._maps["numbers"], key, _uint32(number))
-        self._keys[number] = key
+        self._entries[number] = key, bytearray(session)
+
+    def set_open(self, number: int, opened: Open) -> None:
+        """Change which of a session's packets flow; does nothing if none ever did. Raises XdpError."""
+        if number in self._entries:
+            _, session = self._entries[number]
+            _OPEN.pack_into(session, _OPEN_AT, opened)
+            set_entry(self._maps["sessions"], _uint32(number), bytes(session))
 
     def remove_session(self, number: int) -> None:
         """Stop its packets, if they flow."""
-        key = self._keys.pop(number, None)
-        if key is not None:
-            delete_entry(self._maps["numbers"], key)
+        entry = self._entries.pop(number, None)
+        if entry is not None:
+            delete_entry(self._maps["numbers"], entry[0])
             set_entry(self._maps["sessions"], _uint32(number), bytes(_SESSION.size))
 
     def traffic(self, sessions: int) -> array[int]:

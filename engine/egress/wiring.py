@@ -7,6 +7,7 @@ from functools import partial
 
 from engine.api.values import Severity
 from engine.card.port import MANY_SESSIONS, Port
+from engine.datapath import Open
 from engine.egress.addresses import Devices
 from engine.egress.veth import HiddenNet
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, MtuVerified
@@ -27,6 +28,8 @@ class Wiring:
         self._told: set[str] = set()
         self._devices = Devices()
         self._paths: dict[int, DatapathChoice] = {}
+        self._open: dict[int, Open] = {}
+        """Whose packets flow. An address is on the device before, and goes after they do."""
 
     def device(self, number: int) -> str | None:
         """The name of a session's device, None while it has none."""
@@ -35,6 +38,10 @@ class Wiring:
     def path(self, number: int) -> DatapathChoice | None:
         """What carries a session's packets, None while nothing does."""
         return self._paths.get(number)
+
+    def open(self, number: int) -> Open:
+        """The network protocols whose packets flow."""
+        return self._open.get(number, Open.NONE)
 
     def obstacle(self, number: int, session: Session) -> Obstacle | None:
         """What keeps a session from being dialled: found out before, it costs nobody anything."""
@@ -56,12 +63,16 @@ class Wiring:
             case Ipv4Opened(agreed) if self.port is not None:
                 self._need_device(number, session)
                 self._devices.set_ipv4(number, agreed.address, agreed.peer, _mtu(session))
+                self._set_open(number, self.open(number) | Open.IPV4)
             case Ipv4Closed():
+                self._set_open(number, self.open(number) & ~Open.IPV4)
                 self._devices.clear_ipv4(number)
             case Ipv6Opened(agreed) if self.port is not None:
                 self._need_device(number, session)
                 self._devices.set_ipv6(number, agreed.address, _mtu(session))
+                self._set_open(number, self.open(number) | Open.IPV6)
             case Ipv6Closed():
+                self._set_open(number, self.open(number) & ~Open.IPV6)
                 self._devices.clear_ipv6(number)
             case MtuVerified(mtu) if number in self._devices:
                 self._devices.set_mtu(number, mtu)
@@ -74,6 +85,7 @@ class Wiring:
         if self.port is not None:
             self.port.unplug(number)
         self._paths.pop(number, None)
+        self._open.pop(number, None)
         self._devices.remove(number)
 
     def close(self) -> None:
@@ -102,7 +114,13 @@ class Wiring:
 
     def _connect(self, number: int, session: Session) -> None:
         if self.port is not None and session.keys is not None:
-            self.port.plug(number, self._paths[number], session.keys, self._devices.fd(number), _mtu(session))
+            path, keys = self._paths[number], session.keys
+            self.port.plug(number, path, keys, self._devices.fd(number), _mtu(session), self.open(number))
+
+    def _set_open(self, number: int, opened: Open) -> None:
+        self._open[number] = opened
+        if self.port is not None:
+            self.port.set_open(number, opened)
 
 
 def _device_name(number: int, settings: SessionSettings) -> str:

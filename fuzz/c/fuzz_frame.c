@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "router.h"
 #include "wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -13,7 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (frame_parse(data, (uint32_t)size, &frame) == FRAME_DATA) {
         CHECK(frame.packet >= data && frame.packet + frame.length <= data + size);
-        ip_protocol(frame.packet, frame.length);
+        if (ip_protocol(frame.packet, frame.length))
+            is_router_message(frame.packet, frame.length);
     }
     return 0;
 }

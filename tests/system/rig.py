@@ -6,10 +6,12 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address, IPv6Address
 
 from engine.card.xdp import XdpProgram
 from engine.datapath import Datapath, QueueCounters
 from engine.egress.tun import open_tun
+from engine.lab import rogue
 from engine.wire.ethernet import VlanTag
 
 from .line import NEAR, QUEUES, Line, Wire, namespace, run, until, veth_line
@@ -62,6 +64,17 @@ def ipv6(payload: bytes = b"x" * 100, *, dst: bytes = b"\x20\1" + bytes(13) + b"
 
 def ppp(packet: bytes) -> bytes:
     return (b"\0\x21" if packet[0] >> 4 == 4 else b"\0\x57") + packet
+
+
+ROUTER_MESSAGES = {
+    "a Router Advertisement": rogue.router_advertisement(),
+    "a Router Advertisement behind another header": rogue.hidden_router_advertisement(),
+    "a Redirect": rogue.redirect(rogue.ROGUE, IPv6Address("2001:db8::1"), IPv6Address("fe80::1")),
+    "an ICMP Redirect": rogue.icmp_redirect(
+        IPv4Address("192.0.2.9"), ipv4(), IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
+    ),
+}
+"""Nothing of that kind may reach a session's device."""
 
 
 def padded(frame: bytes) -> bytes:

@@ -10,16 +10,34 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from select import select
 
 import pytest
 
-from engine.datapath import BATCH_FRAMES, Datapath, DatapathError
+from engine.datapath import BATCH_FRAMES, Datapath, DatapathError, Open
 from engine.wire.ethernet import VlanTag, vlan_ids
 from engine.wire.keys import FourKeys
 
 from .line import NEAR, QUEUES, namespace, needs_root, open_descriptors, run, until
-from .rig import LCP_ECHO, MTU, OWN, PEER, STRANGER, VLANS, Rig, ipv4, ipv6, open_rig, padded, padi, ppp, pppoe, tags
+from .rig import (
+    LCP_ECHO,
+    MTU,
+    OWN,
+    PEER,
+    ROUTER_MESSAGES,
+    STRANGER,
+    VLANS,
+    Rig,
+    ipv4,
+    ipv6,
+    open_rig,
+    padded,
+    padi,
+    ppp,
+    pppoe,
+    tags,
+)
 
 pytestmark = needs_root
 
@@ -202,6 +220,7 @@ HOSTILE = {
     "broadcast": (pppoe(ppp(ipv4()), dst=b"\xff" * 6), "unknown_session"),
     "in a VLAN": (pppoe(ppp(ipv4()), vlans=(VlanTag(1),)), "unknown_session"),
     "a session that is being set up": (pppoe(ppp(ipv4()), session_id=9), "not_open"),
+    **{name: (pppoe(ppp(packet)), "router_message") for name, packet in ROUTER_MESSAGES.items()},
 }
 
 
@@ -218,6 +237,37 @@ def test_hostile_frames_are_counted_and_reach_nobody(rig: Rig) -> None:
     rig.wire.send(padded(pppoe(ppp(packet))))
     assert inside.wait_for(lambda seen: True) == packet
     assert rig.datapath.receive_control() == []
+
+
+@pytest.mark.parametrize("opened", [Open.NONE, Open.IPV4, Open.IPV6, Open.ALL])
+def test_packets_flow_only_while_their_protocol_is_open(rig: Rig, opened: Open) -> None:
+    """Both ways, and with offload or without: a super-packet of a closed protocol is dropped whole."""
+    fd, inside = rig.tun("soup0")
+    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), fd, MTU, Open.NONE)
+    closed = 0
+    for now in (opened, Open.NONE, opened):
+        rig.datapath.set_open(0, now)
+        for family, packet in ((Open.IPV4, ipv4()), (Open.IPV6, ipv6())):
+            rig.wire.send(padded(pppoe(ppp(packet))))
+            inside.send(packet)
+            if family in now:
+                assert inside.wait_for(lambda seen: True) == packet
+                assert rig.wire.wait_for(lambda seen: True) == padded(pppoe(ppp(packet), dst=PEER, src=OWN))
+        closed += 2 - len(now)
+        wanted = {"closed_in": closed, "closed_out": closed} if closed else {}
+        assert until(partial(_has_dropped, rig, wanted)), rig.counters()
+        assert inside.receive() is None
+        assert rig.wire.receive() is None
+
+
+def _has_dropped(rig: Rig, wanted: dict[str, int]) -> bool:
+    """Whether so many packets were dropped, for these reasons and no others."""
+    return {reason: count for reason, count in rig.counters().drops.items() if count} == wanted
+
+
+def test_a_session_that_is_not_there_is_not_opened(rig: Rig) -> None:
+    with pytest.raises(DatapathError, match="cannot change session 7"):
+        rig.datapath.set_open(7, Open.ALL)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -242,8 +292,9 @@ def test_every_frame_is_accounted_for(rig: Rig, seed: int) -> None:
     redirected = until(lambda: (total := sum(c.redirected for c in rig.program.counters())) == seen() and total)
     assert sent * 0.9 < redirected <= sent
     after = rig.counters()
-    way_in = ("bad_header", "bad_length", "bad_ip", "unknown_session", "not_open", "egress_full", "egress_refused")
-    lost = sum(after.drops[reason] for reason in (*way_in, "control_full", "control_flood"))
+    way_in = ("bad_header", "bad_length", "bad_ip", "unknown_session", "not_open", "closed_in", "router_message")
+    full = ("egress_full", "egress_refused", "control_full", "control_flood")
+    lost = sum(after.drops[reason] for reason in (*way_in, *full))
     assert after.rx_packets == after.rx_data + after.rx_control + lost
     assert after.rx_data > sent / 4
     assert after.rx_control > sent / 10

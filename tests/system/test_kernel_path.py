@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from engine.api.values import SessionState, Severity
 from engine.card import xdp
 from engine.card.facts import read_card
 from engine.card.xdp import Loading, XdpProgram
-from engine.datapath import Datapath, DatapathError
+from engine.datapath import Datapath, DatapathError, Open
 from engine.egress.veth import HiddenNet, KernelPath, obstacle
 from engine.host import kthreads, netns
 from engine.run.thread import Engine
@@ -34,7 +35,7 @@ from tests.provider import BridgedProvider, Provider, provider
 from .engines import dialling, events, fetch, pings, session, story, view, views, wait_state, wait_up
 from .line import FAR, NEAR, QUEUES, Line, Wire, namespace, open_descriptors, veth_line
 from .line import until as soon
-from .rig import LCP_ECHO, MTU, OWN, PEER, STRANGER, VLANS, ipv4, ipv6, padded, ppp, pppoe
+from .rig import LCP_ECHO, MTU, OWN, PEER, ROUTER_MESSAGES, STRANGER, VLANS, ipv4, ipv6, padded, ppp, pppoe
 from .test_offload import SYN, tcp
 
 KERNEL, AFXDP, AUTO = DatapathChoice.KERNEL, DatapathChoice.AFXDP, DatapathChoice.AUTO
@@ -77,6 +78,10 @@ class Rig:
             for reason, lost in queue.drops.items():
                 found[reason] = found.get(reason, 0) + lost
         return {reason: lost for reason, lost in found.items() if lost}
+
+    def has_dropped(self, wanted: dict[str, int]) -> bool:
+        """Whether so many packets were dropped, for these reasons and no others."""
+        return self.drops() == wanted
 
     def traffic(self) -> list[int]:
         return list(self.path.traffic(self.NUMBER + 1)[4 * self.NUMBER :])
@@ -239,6 +244,7 @@ HOSTILE = {
     "an IPv6 header cut short": (pppoe(ppp(ipv6()), length=41), "bad_ip"),
     "neither IPv4 nor IPv6": (pppoe(GOOD[:2] + b"\x55" + GOOD[3:]), "bad_ip"),
     "longer than the MTU": (pppoe(ppp(ipv4(b"x" * (MTU - 27)))), "too_long"),
+    **{name: (pppoe(ppp(packet)), "router_message") for name, packet in ROUTER_MESSAGES.items()},
     "version 2": (changed(14, 0x21), "bad_header"),
     "type 2": (changed(14, 0x12), "bad_header"),
     "a code": (changed(15, 0xA7), "bad_header"),
@@ -278,6 +284,26 @@ def test_hostile_frames_reach_no_device_and_are_counted(hostile_rig: Rig, frame:
     seen = it.device.wait_for(lambda _: True)
     assert seen is not None
     assert seen[14:] == ipv4(b"the next one"), "nothing else has arrived"
+
+
+def test_packets_flow_only_while_their_protocol_is_open() -> None:
+    with rig() as it:
+        for opened in (Open.IPV4, Open.IPV6, Open.NONE, Open.ALL):
+            it.path.set_open(it.NUMBER, opened)
+            before = it.drops()
+            for family, packet in ((Open.IPV4, ipv4()), (Open.IPV6, ipv6())):
+                it.wire.send(pppoe(ppp(packet)))
+                it.send(packet)
+                if family in opened:
+                    assert it.arrived(packet)
+                    assert it.leaves(outgoing(packet))
+            closed = 2 - len(opened)
+            wanted = {reason: before.get(reason, 0) + closed for reason in ("closed_in", "closed_out")}
+            assert soon(partial(it.has_dropped, wanted)), (opened, it.drops())
+        it.path.remove_session(it.NUMBER)
+        it.path.set_open(it.NUMBER, Open.ALL)
+        it.send(ipv4())
+        assert soon(lambda: it.drops().get("not_open") == 1), "who is gone is not opened again"
 
 
 def test_control_frames_go_to_the_engine_as_ever() -> None:

@@ -17,6 +17,7 @@ TESTS = [
     ("test_offload.c", ["transport.c", "segment.c", "join.c", "mss.c"], "address"),
     ("test_table.c", ["table.c"], "address"),
     ("test_table.c", ["table.c"], "thread"),
+    ("test_router.c", ["router.c", "wire.c"], "address"),
     ("test_ring.c", [], "address"),
     ("test_ring.c", [], "thread"),
 ]
