@@ -14,12 +14,14 @@ from engine.card.objection import joining
 from engine.card.offloads import STRIPPING, Offloads, words
 from engine.card.port import Port
 from engine.card.xdp import Loading
-from engine.egress.wiring import Wiring
+from engine.egress.carriers import Carriers
+from engine.egress.device import DeviceEgress
 from engine.host.errors import HostError
 from engine.run.counting import added, joined
 from engine.settings.options import EngineOptions
 from engine.settings.values import DatapathChoice
 from engine.supervisor.handed import Taken
+from engine.wire.keys import FourKeys
 
 RETRY = 0.001
 """Seconds until frames that the card's ring had no room for are offered to it again."""
@@ -32,7 +34,7 @@ class CardLine:
         self,
         name: str,
         options: EngineOptions,
-        wiring: Wiring,
+        egress: DeviceEgress,
         loop: asyncio.AbstractEventLoop,
         control_frames: Callable[[], None],
         loading: Loading | None,
@@ -45,7 +47,7 @@ class CardLine:
         """
         self._name = name
         self._options = options
-        self._wiring = wiring
+        self._egress = egress
         self._loop = loop
         self._control_frames = control_frames
         self._loading = loading
@@ -86,7 +88,8 @@ class CardLine:
             text = f"{words(gone)} was switched off on {self._name} for the XDP program: it is put back at the end."
             self._tell(Severity.INFO, "offload", text)
         with self._lock:
-            self._port = self._wiring.port = port
+            self._port = port
+            self._egress.carriers = Carriers(port, self._egress.hidden)
         self._handed_before = self._handed
         self._loop.add_reader(port.datapath.control_fd, self._control_frames)
         fixes = words(joining(port.objection, self._name))
@@ -102,7 +105,6 @@ class CardLine:
         loading, self._loading = self._loading, None
         return Port(
             card,
-            self._wiring.hidden,
             generic=self._options.generic,
             busy_poll=self._options.busy_poll,
             loading=loading,
@@ -144,12 +146,15 @@ class CardLine:
         self._loop.remove_reader(self._port.datapath.control_fd)
         with self._lock:
             port, self._port = self._port, None
-            self._wiring.port = None
+            carriers, self._egress.carriers = self._egress.carriers, None
+            assert carriers is not None
             keys = len(self._traffic_before) // len(TRAFFIC_FIELDS)
-            self._traffic_before = added(port.traffic(keys), self._traffic_before)
-            self._queues_before = joined(port.queues(), self._queues_before)
+            self._traffic_before = added(carriers.traffic(keys), self._traffic_before)
+            self._queues_before = joined(carriers.queues(), self._queues_before)
         self._counted = True
         self._unsent.clear()
+        port.datapath.close()
+        carriers.close()
         port.close()
 
     def hear_other_macs(self) -> bool:
@@ -158,8 +163,18 @@ class CardLine:
 
     def expect(self, wanted: DatapathChoice) -> None:
         """See `Line.expect`."""
-        if self._port is not None:
-            self._port.expect(wanted)
+        if self._egress.carriers is not None:
+            self._egress.carriers.expect(wanted)
+
+    def make_known(self, key: int, place: FourKeys, mru: int) -> None:
+        """See `Line.make_known`."""
+        if self._egress.carriers is not None:
+            self._egress.carriers.make_known(key, place, mru)
+
+    def forget(self, key: int) -> None:
+        """See `Line.forget`."""
+        if self._egress.carriers is not None:
+            self._egress.carriers.unplug(key)
 
     def receive(self) -> list[bytes]:
         """Control frames that have come."""
@@ -186,12 +201,11 @@ class CardLine:
             missing = keys * len(TRAFFIC_FIELDS) - len(self._traffic_before)
             self._traffic_before.extend([0] * missing)
             before = self._traffic_before[: keys * len(TRAFFIC_FIELDS)]
-            if self._port is None:
-                return before
-            now = self._port.traffic(keys)
+            now = self._egress.counters(keys)
         return added(now, before) if self._counted else now
 
     def queues(self) -> tuple[QueueView, ...]:
         """As in `Snapshot.queues`; any thread."""
         with self._lock:
-            return joined(self._port.queues(), self._queues_before) if self._port is not None else ()
+            carriers = self._egress.carriers
+            return joined(carriers.queues(), self._queues_before) if carriers is not None else ()

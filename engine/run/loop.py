@@ -18,7 +18,7 @@ from engine.api.commands import Reply, Request
 from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
 from engine.card.changes import LinkWatch
 from engine.card.xdp import Loading
-from engine.egress.wiring import Wiring
+from engine.egress.device import DeviceEgress
 from engine.record.captures import Captures
 from engine.record.journal import GhostJournal
 from engine.run.line import CardLine
@@ -65,12 +65,12 @@ class Loop:
         """Take the card and begin to dial; raises Trouble, and `close` is due all the same."""
         if self._loading is not None:
             self._undo.callback(self._loading.close)
-        wiring = Wiring(lambda: len(self.supervisor.fleet.members), self._tell)
-        self._undo.callback(wiring.close)
+        egress = DeviceEgress(lambda: len(self.supervisor.fleet.members), self._tell)
+        self._undo.callback(egress.close_all)
         self.line = CardLine(
             self._ifname,
             self._options,
-            wiring,
+            egress,
             self._loop,
             self._control_frames,
             self._loading,
@@ -85,7 +85,7 @@ class Loop:
             self._settings,
             CardWatch(self._ifname, self.line, lab=self._options.lab),
             self.line,
-            wiring,
+            egress,
             captures,
             journal,
             entropy=os.urandom,

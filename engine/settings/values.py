@@ -42,7 +42,7 @@ class DatapathChoice(StrEnum):
     KERNEL = "kernel"
     """XDP programs and a veth device; control frames still go by AF_XDP."""
     AUTO = "auto"
-    """Whichever is better here: the kernel, from four sessions on, where the card can (see ARCHITECTURE.md)."""
+    """Whichever is better here: the kernel, from four sessions on, where the card can (see docs/PERFORMANCE.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""What a supervisor is handed: everything of it that touches the world, as protocols."""
+"""What a supervisor is handed: everything of it that touches the world, as protocols.
+
+What takes the sessions' packets is `engine.egress.protocol.Egress`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.card.facts import Card
-from engine.sessions.obstacle import Obstacle
-from engine.sessions.session import Session, SessionEvent
+from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice
 from engine.wire.keys import FourKeys
 
@@ -51,27 +53,14 @@ class Line(Protocol):
         Raises Trouble.
         """
 
+    def make_known(self, key: int, place: FourKeys, mru: int) -> None:
+        """Let a session's control frames come before strangers', if the card is taken. Raises Trouble."""
+
+    def forget(self, key: int) -> None:
+        """Its frames are a stranger's again."""
+
     def expect(self, wanted: DatapathChoice) -> None:
         """Begin to load what a session with this data path will need."""
-
-
-class Egress(Protocol):
-    """What takes the sessions' IP packets on this host, and what carries them on the card."""
-
-    def obstacle(self, key: int, session: Session) -> Obstacle | None:
-        """What keeps a session from being dialled, if anything does."""
-
-    def follow(self, key: int, session: Session, event: SessionEvent) -> None:
-        """Do what an event of a session asks for. Raises Trouble."""
-
-    def remove(self, key: int) -> None:
-        """Take away what a session has, if it has anything."""
-
-    def device(self, key: int) -> str | None:
-        """The name of a session's device, None while it has none."""
-
-    def path(self, key: int) -> DatapathChoice | None:
-        """What carries a session's packets, None while nothing does."""
 
 
 class Journal(Protocol):

@@ -20,6 +20,7 @@ from ipaddress import IPv4Network
 
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, SessionView, Severity
+from engine.egress.protocol import Addresses, Egress
 from engine.host.errors import Trouble
 from engine.ppp.link import Ipv4Opened
 from engine.record.events import EventLog
@@ -45,8 +46,9 @@ from engine.supervisor.card_watch import (
     CardWaits,
     CardWatch,
 )
+from engine.supervisor.egress_steps import follow
 from engine.supervisor.farewells import Farewells
-from engine.supervisor.handed import Captures, Egress, Journal, Line
+from engine.supervisor.handed import Captures, Journal, Line
 from engine.supervisor.watched import Watched
 from engine.wire.keys import FourKeys
 
@@ -61,6 +63,8 @@ class Record:
     rotation: Rotation = field(default_factory=Rotation)
     keys: FourKeys | None = None
     """Those of the open session, as noted in the journal."""
+    addresses: Addresses = field(default_factory=Addresses)
+    """Those that its egress was told to have."""
 
 
 class Supervisor:
@@ -287,7 +291,7 @@ class Supervisor:
         name = session.settings.name
         self.fleet.remove(key, self._now)
         self._settle()
-        self._egress.remove(key)
+        self._release(key)
         self.captures.stop([(key, session)])
         self.watched.forget(key)
         self._dirty.discard(key)
@@ -451,10 +455,25 @@ class Supervisor:
         if isinstance(event, Ipv4Opened) and not self._keeps(key, event):
             return
         try:
-            self._egress.follow(key, member.session, event)
+            self._carry_out(key, member.session, event)
         except Trouble as error:
             self.tell(Severity.ERROR, "device", str(error), key)
             self.fleet.end(key, End(EndKind.LOCAL_ERROR, str(error)), self._now)
+
+    def _carry_out(self, key: int, session: Session, event: SessionEvent) -> None:
+        """What an event asks of the card and the egress. Raises Trouble."""
+        if isinstance(event, Ended):
+            self._release(key)
+            return
+        if isinstance(event, PppoeOpened):
+            self._line.make_known(key, event.keys, session.settings.mru)
+        record = self.records[key]
+        record.addresses = follow(self._egress, key, session, event, record.addresses)
+
+    def _release(self, key: int) -> None:
+        self.records[key].addresses = Addresses()
+        self._egress.close(key)
+        self._line.forget(key)
 
     def _keeps(self, key: int, event: Ipv4Opened) -> bool:
         """Whether a session keeps the address that it was given; if not, its end has begun."""

@@ -1,21 +1,53 @@
-"""The import contracts of pyproject.toml hold, and each of them catches an import that breaks it."""
+"""The import contracts of pyproject.toml hold, and catch what breaks them: for every ordered pair of rooms."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
 
 from tests.conftest import ROOT
 
-VIOLATIONS = {
-    "Arrows go one way": ("engine/wire/text.py", "import engine.sessions.session"),
+PACKAGES = ("engine", "souppp_tui")
+PLANTS = {
     "The engine knows no screen": ("engine/settings/values.py", "import rich.text"),
-    "The protocol core holds no socket, no clock, no random source": ("engine/ppp/lcp.py", "import time"),
-    "What touches the host knows nothing of sessions": ("engine/card/facts.py", "import engine.sessions.session"),
+    "What decides holds no socket, no clock, no random source, no thread": ("engine/ppp/lcp.py", "import time"),
+    "The supervisor touches nothing itself": ("engine/supervisor/board.py", "import threading"),
 }
+"""A statement that breaks a contract, by the contract's name; of the layers every pair is tried."""
+
+
+@cache
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def layers() -> list[tuple[str, list[str]]]:
+    """(container, its layers), the highest first; rooms in one layer are separated by | or :."""
+    contracts = project()["tool"]["importlinter"]["contracts"]
+    return [(c["containers"][0], c["layers"]) for c in contracts if c["type"] == "layers"]
+
+
+def forbidden_pairs() -> list[tuple[str, str]]:
+    """(importing room, imported room): all that the layers don't allow, siblings among them."""
+    pairs = []
+    for container, rows in layers():
+        for height, row in enumerate(rows):
+            below = [re.split(r" [|:] ", other) for other in rows[height + 1 :]]
+            rooms = re.split(r" [|:] ", row)
+            pairs += [(lower, room) for others in below for lower in others for room in rooms]
+            if " : " not in row:
+                pairs += [(one, other) for one in rooms for other in rooms if one != other]
+        pairs = [(f"{container}.{a}", f"{container}.{b}") if not a.startswith(container) else (a, b) for a, b in pairs]
+    return pairs
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -23,21 +55,65 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the code to plant things in."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
 def test_import_contracts_hold() -> None:
     done = lint_imports(ROOT)
     assert done.returncode == 0, done.stdout
 
 
-def test_each_contract_catches_a_violation(tmp_path: Path) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert VIOLATIONS.keys() == {contract["name"] for contract in project["tool"]["importlinter"]["contracts"]}
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    for package in ("engine", "souppp_tui"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for file, statement in VIOLATIONS.values():
-        with (tmp_path / file).open("a") as module:
-            module.write(f"\n{statement}\n")
-    done = lint_imports(tmp_path)
+def test_a_forbidden_import_is_caught_for_every_ordered_pair_of_rooms(copy: Path) -> None:
+    pairs = forbidden_pairs()
+    assert len(pairs) > 50
+    for importing, imported in pairs:
+        planted = copy / importing.replace(".", "/") / f"planted_{imported.rpartition('.')[2]}.py"
+        planted.write_text(f"import {imported}\n")
+    done = lint_imports(copy)
     assert done.returncode != 0
-    for name in VIOLATIONS:
+    told = re.sub(r"\s+", " ", done.stdout)
+    missed = [(a, b) for a, b in pairs if f"{a}.planted_{b.rpartition('.')[2]} -> {b}" not in told]
+    assert not missed
+
+
+def test_each_other_contract_catches_a_violation(copy: Path) -> None:
+    names = {c["name"] for c in project()["tool"]["importlinter"]["contracts"] if c["type"] != "layers"}
+    assert PLANTS.keys() == names
+    for file, statement in PLANTS.values():
+        with (copy / file).open("a") as module:
+            module.write(f"\n{statement}\n")
+    done = lint_imports(copy)
+    for name in PLANTS:
         assert f"{name} BROKEN" in done.stdout, done.stdout
+
+
+def test_a_room_that_stands_nowhere_fails(copy: Path) -> None:
+    (copy / "engine" / "attic").mkdir()
+    (copy / "engine" / "attic" / "__init__.py").write_text("")
+    done = lint_imports(copy)
+    assert done.returncode != 0
+    assert "attic" in done.stdout
+
+
+def circles(package: str) -> list[list[str]]:
+    """Files that import each other in a circle; imports for type checkers count."""
+    graph = grimp.build_graph(package)
+    found, seen = [], set[str]()
+    for module in sorted(graph.modules):
+        if module in seen:
+            continue
+        both_ways = graph.find_downstream_modules(module) & graph.find_upstream_modules(module)
+        if both_ways:
+            found.append(sorted({module, *both_ways}))
+            seen |= both_ways
+    return found
+
+
+def test_no_files_of_the_engine_import_each_other_in_a_circle() -> None:
+    assert circles("engine") == []

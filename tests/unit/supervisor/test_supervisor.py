@@ -10,13 +10,11 @@ import pytest
 from engine.api.commands import Dial, FixCard, HangUp, Remove, Rotate, Watch
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, Severity
+from engine.egress.protocol import Addresses
 from engine.host.errors import HostError, Trouble
 from engine.lab.concentrator import LabSettings
 from engine.lab.faults import FAULTS
-from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Opened
 from engine.pppoe.concentrator import ConcentratorSettings
-from engine.sessions.obstacle import Obstacle
-from engine.sessions.session import Ended, PppoeOpened, SessionEvent, StateChanged
 from engine.settings.values import DialSettings, KeepaliveSettings, MacPolicy, VlanTag
 from engine.supervisor.watched import KEPT
 from engine.wire.keys import FourKeys
@@ -412,43 +410,57 @@ def test_addresses_of_its_own_make_the_card_promiscuous_once_and_again_when_it_i
 # The host
 
 
-@pytest.mark.parametrize("step", [StateChanged, PppoeOpened, Ipv4Opened, Ipv6Opened])
-def test_an_egress_that_fails_ends_its_session_and_no_other(step: type[SessionEvent]) -> None:
-    world = World([session(f"s{n}") for n in range(3)])
+@pytest.mark.parametrize("step", ["open", "set_addresses", "set_mtu"])
+def test_an_egress_that_fails_ends_its_session_and_no_other(step: str) -> None:
+    lab = LabSettings(ConcentratorSettings(max_payload=1500), any_account=True, any_password="lab")
+    world = World([session(f"s{n}", mru=1500) for n in range(3)], lab=lab)
+    world.card.change(mtu=1508)
     world.egress.fails = step
     world.open().run(0.9)
-    told = world.events("device")
-    assert len(told) == 1, world.story()
-    unlucky = told[0].session
-    ends = [event for event in world.events("dial-failed") + world.events("session-down") if event.session == unlucky]
-    assert step is StateChanged or step.__name__ in ends[0].text
-    assert sum(view.state is UP for view in world.supervisor.board.views) >= 2
+    (told,) = world.events("device")
+    ends = [e for e in world.events("dial-failed") + world.events("session-down") if e.session == told.session]
+    assert f"cannot {step}" in ends[0].text
+    assert sum(view.state is UP for view in world.supervisor.board.views) == 2
     world.until(lambda: world.states() == {UP}, 60.0)
 
 
-def test_what_this_host_cannot_do_fails_one_session_without_a_frame_until_somebody_dials_again() -> None:
-    world = World([session("one"), session("other")])
-    world.egress.obstacles[0] = Obstacle("Not here. Do something else.")
-    world.open().run(600.0)
-    assert (world.state(0), world.view(0).reason) == (FAILED, EndKind.NOT_POSSIBLE)
-    assert world.state(1) is UP
-    assert [event.text for event in world.events("dial-failed", 0)] == ["Not here. Do something else."]
-    assert not world.events("dialling", 0)
-    world.egress.obstacles.clear()
-    world.do(Dial((0,)))
-    world.until(lambda: world.state(0) is UP)
-
-
-@pytest.mark.parametrize("step", [Ended, Ipv4Closed])
-def test_an_egress_that_fails_at_the_end_is_told(step: type[SessionEvent]) -> None:
+def test_an_egress_that_fails_at_the_end_is_told() -> None:
     world = World([session("one")]).open()
     world.run(1.0)
-    world.egress.fails = step
-    world.concentrator.renegotiate(next(iter(world.concentrator.subscribers)), world.now)
+    world.egress.fails = "close"
     world.concentrator.cut(next(iter(world.concentrator.subscribers)), world.now)
     world.run(0.5)
-    assert world.events("device") or step is Ipv4Closed
+    assert world.events("device")
     world.until(lambda: world.state() is UP, 60.0)
+
+
+def test_the_egress_has_the_addresses_of_what_is_open_and_no_others() -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    have = world.egress.addresses[0]
+    assert (str(have.ipv4), str(have.ipv6)) == (world.view().ipv4, world.view().ipv6)
+    assert world.card.known == {0: world.supervisor.records[0].keys}
+    FAULTS["IPCP Terminate-Request"](world.concentrator, next(iter(world.concentrator.subscribers)), world.now)
+    world.run(0.002)
+    assert world.egress.addresses[0] == replace(have, ipv4=None, peer=None)
+    world.concentrator.cut(next(iter(world.concentrator.subscribers)), world.now)
+    world.run(0.002)
+    assert world.card.known == {}
+
+
+def test_an_address_that_is_given_back_never_reaches_the_egress() -> None:
+    """Nor by way of IPv6, which opens a moment later on the same session."""
+    world = World([session("one")], unwanted=("100.64.0.0/16",))
+    seen: list[Addresses] = []
+    proper = world.egress.set_addresses
+
+    def look(key: int, addresses: Addresses, mtu: int) -> None:
+        seen.append(addresses)
+        proper(key, addresses, mtu)
+
+    world.egress.set_addresses = look  # type: ignore[method-assign]
+    world.open().run(100.0)
+    assert all(addresses.ipv4 is None for addresses in seen)
 
 
 def test_a_bug_in_one_session_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

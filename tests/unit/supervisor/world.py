@@ -15,12 +15,12 @@ from engine.api.commands import Command, Reply, Request
 from engine.api.values import Event, ReceiveRules, SessionState, SessionView
 from engine.card.facts import Card
 from engine.datapath import DatapathError
+from engine.egress.protocol import Addresses
 from engine.host.errors import HostError, Trouble
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.line import Segment
-from engine.ppp.link import Ipv4Opened, Ipv6Opened
 from engine.sessions.obstacle import Obstacle
-from engine.sessions.session import Ended, Session, SessionEvent
+from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice, DialSettings, SessionSettings, Settings
 from engine.supervisor import dispatch
 from engine.supervisor.card_watch import CardWatch
@@ -53,6 +53,7 @@ class VirtualCard:
         """What keeps XDP out of the driver."""
         self.resets = False
         """Whether its link goes down when it is taken."""
+        self.known: dict[int, FourKeys] = {}
 
     def look(self) -> Card:
         if self.card is None:
@@ -92,6 +93,12 @@ class VirtualCard:
         self.promiscuous = True
         return True
 
+    def make_known(self, key: int, place: FourKeys, mru: int) -> None:
+        self.known[key] = place
+
+    def forget(self, key: int) -> None:
+        self.known.pop(key, None)
+
     def expect(self, wanted: DatapathChoice) -> None:
         self.expected.append(wanted)
 
@@ -100,34 +107,49 @@ class VirtualCard:
 
 
 class VirtualEgress:
-    """Implements `Egress`: a device for each session that has an address; `fails` names what goes wrong once."""
+    """Implements `Egress`: a device for each session; `fails` names the method that goes wrong the next time."""
 
     def __init__(self) -> None:
         self.devices: dict[int, str] = {}
-        self.fails: type[SessionEvent] | None = None
+        self.addresses: dict[int, Addresses] = {}
+        self.mtus: dict[int, int] = {}
+        self.fails = ""
         self.obstacles: dict[int, Obstacle] = {}
 
     def obstacle(self, key: int, session: Session) -> Obstacle | None:
         return self.obstacles.get(key)
 
-    def follow(self, key: int, session: Session, event: SessionEvent) -> None:
-        if self.fails is not None and isinstance(event, self.fails):
-            self.fails = None
-            raise DatapathError(f"cannot follow {type(event).__name__}")
-        match event:
-            case Ipv4Opened() | Ipv6Opened():
-                self.devices[key] = f"soup{key}"
-            case Ended():
-                self.remove(key)
+    def open(self, key: int, settings: SessionSettings, place: FourKeys, mtu: int) -> None:
+        self._step("open")
+        self.devices[key] = f"soup{key}"
+        self.mtus[key] = mtu
 
-    def remove(self, key: int) -> None:
+    def set_addresses(self, key: int, addresses: Addresses, mtu: int) -> None:
+        self._step("set_addresses")
+        self.addresses[key] = addresses
+
+    def set_mtu(self, key: int, mtu: int) -> None:
+        self._step("set_mtu")
+        self.mtus[key] = mtu
+
+    def close(self, key: int) -> None:
+        self._step("close")
         self.devices.pop(key, None)
+        self.addresses.pop(key, None)
 
     def device(self, key: int) -> str | None:
         return self.devices.get(key)
 
     def path(self, key: int) -> DatapathChoice | None:
         return DatapathChoice.AFXDP if key in self.devices else None
+
+    def counters(self, keys: int) -> list[int]:
+        return [0] * 4 * keys
+
+    def _step(self, name: str) -> None:
+        if self.fails == name:
+            self.fails = ""
+            raise DatapathError(f"cannot {name}")
 
 
 @dataclass

@@ -1,0 +1,160 @@
+"""What moves the sessions' frames on a card that is ours: AF_XDP sockets, or XDP programs inside the kernel."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import repeat
+
+from engine.api.values import QueueView
+from engine.card import ethtool
+from engine.card.objection import locked_queues
+from engine.card.port import Port
+from engine.card.xdp import XdpError, processors
+from engine.datapath import DatapathError, Open
+from engine.egress.tun import open_tun
+from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle
+from engine.settings.values import DatapathChoice
+from engine.wire.keys import FourKeys
+
+MANY_SESSIONS = 4
+"""From so many on, the in-kernel data path is the better one."""
+
+
+class Carriers:
+    """Both carriers of one card. Made when the card is taken, closed before it is given back."""
+
+    def __init__(self, port: Port, hidden: HiddenNet) -> None:
+        self._port = port
+        self._hidden = hidden
+        self._kernel: KernelPath | None = None
+        self._no_kernel = ""
+        """Why it can't be loaded, if that was tried in vain."""
+        self.kernel_notice = ""
+        """What is slower on the in-kernel path than it could be, in a line, once it is loaded; mostly empty."""
+        self._plugged: set[int] = set()
+
+    def choose(self, wanted: DatapathChoice, sessions: int) -> DatapathChoice:
+        """What `auto` means on this card with so many sessions: as measured, see docs/PERFORMANCE.md."""
+        if wanted is not DatapathChoice.AUTO:
+            return wanted
+        if sessions >= MANY_SESSIONS and not self.kernel_obstacle():
+            return DatapathChoice.KERNEL
+        return DatapathChoice.AFXDP
+
+    def expect(self, wanted: DatapathChoice) -> None:
+        """Begin to load what a session with this data path needs."""
+        if wanted is not DatapathChoice.AFXDP and self._port.mode == "native":
+            with suppress(XdpError):
+                self._port.program.load_kernel_path()
+
+    def open_device(self, number: int, path: DatapathChoice, name: str) -> int:
+        """Make a session's device for a data path; returns its descriptor. Raises DatapathError."""
+        return open_tun(name) if path is DatapathChoice.AFXDP else self._need_kernel().open_device(number, name)
+
+    def kernel_known(self) -> bool:
+        """Whether `kernel_obstacle` won't wait; begins to load the in-kernel path where it must be known."""
+        if self._kernel is None and not self._no_kernel and not obstacle(self._port.card, self._port.mode):
+            with suppress(XdpError):
+                self._port.program.load_kernel_path()
+                return self._port.program.kernel_path_done
+        return True
+
+    def kernel_obstacle(self) -> str:
+        """Why this card can't carry the in-kernel path, in one line; empty if it can. Waits until it is loaded."""
+        card, program = self._port.card, self._port.program
+        reason = self._no_kernel or obstacle(card, self._port.mode)
+        if self._kernel is None and not reason:
+            try:
+                program.add_kernel_path()
+                self._kernel = KernelPath(card, program, self._hidden)
+                self.kernel_notice = locked_queues(card, ethtool.channels(card.name), processors())
+            except XdpError as error:
+                reason = self._no_kernel = str(error)
+        return reason if self._kernel is None else ""
+
+    def _need_kernel(self) -> KernelPath:
+        """The in-kernel path. Raises DatapathError."""
+        reason = self.kernel_obstacle()
+        if self._kernel is None:
+            raise DatapathError(reason)
+        return self._kernel
+
+    def closer(self, path: DatapathChoice) -> Callable[[int], None]:
+        """What closes such a device's descriptor, also after this port is closed."""
+        return os.close if path is DatapathChoice.AFXDP else self._hidden.remove
+
+    def make_known(self, number: int, keys: FourKeys, mru: int) -> None:
+        """Let a session's control frames come before strangers'."""
+        self._plug(number, keys, -1, mru, Open.NONE)
+
+    def plug(self, number: int, path: DatapathChoice, keys: FourKeys, fd: int, mtu: int, opened: Open) -> None:
+        """Let a session's packets flow to and from its device. Replaces what was there."""
+        if path is DatapathChoice.AFXDP:
+            self._plug(number, keys, fd, mtu, opened)
+        elif self._kernel is not None:
+            self._plug(number, keys, -1, mtu, Open.NONE)
+            self._kernel.add_session(number, keys, mtu, opened)
+
+    def _plug(self, number: int, keys: FourKeys, fd: int, mtu: int, opened: Open) -> None:
+        self.unplug(number)
+        self._port.datapath.add_session(number, keys, fd, mtu, opened)
+        self._plugged.add(number)
+
+    def set_open(self, number: int, opened: Open) -> None:
+        """Change which packets of a session flow; those of one that isn't plugged in don't."""
+        if number in self._plugged:
+            self._port.datapath.set_open(number, opened)
+            if self._kernel is not None:
+                self._kernel.set_open(number, opened)
+
+    def unplug(self, number: int) -> None:
+        """After this nothing touches the session's descriptor any more."""
+        if number in self._plugged:
+            self._plugged.discard(number)
+            if self._kernel is not None:
+                self._kernel.remove_session(number)
+            self._port.datapath.remove_session(number)
+
+    def traffic(self, sessions: int) -> array[int]:
+        """See `Datapath.traffic`."""
+        if self._kernel is None:
+            return self._port.datapath.traffic(sessions)
+        traffic = self._kernel.traffic(sessions)
+        self._port.datapath.add_traffic(traffic)
+        return traffic
+
+    def queues(self) -> tuple[QueueView, ...]:
+        """Every queue as it stands."""
+        number = self._port.card.queues
+        counts = zip(
+            self._port.datapath.queue_counters(),
+            self._kernel.queue_counters(number) if self._kernel else repeat(PathCounters(), number),
+            self._port.program.counters(),
+            strict=True,
+        )
+        return tuple(
+            QueueView(
+                index=index,
+                rx_packets=queue.rx_packets + kernel.rx_packets,
+                rx_bytes=queue.rx_bytes + kernel.rx_bytes,
+                tx_packets=queue.tx_packets + kernel.tx_packets,
+                tx_bytes=queue.tx_bytes + kernel.tx_bytes,
+                drops=tuple((kernel.drops + Counter(queue.drops)).items()),
+                redirected=xdp.redirected,
+                passed=xdp.passed,
+                failed=xdp.failed,
+                rx_ring_fill=queue.rx_ring_fill,
+                tx_ring_fill=queue.tx_ring_fill,
+                cpu=queue.cpu,
+            )
+            for index, (queue, kernel, xdp) in enumerate(counts)
+        )
+
+    def close(self) -> None:
+        """Carry nothing more."""
+        if self._kernel is not None:
+            self._kernel.close()

@@ -1,0 +1,147 @@
+"""An egress that is a network device: TUN where AF_XDP carries the session, veth where the kernel does."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from engine.api.values import TRAFFIC_FIELDS, Severity
+from engine.datapath import Open
+from engine.egress.addresses import Devices
+from engine.egress.carriers import MANY_SESSIONS, Carriers
+from engine.egress.protocol import Addresses
+from engine.egress.veth import HiddenNet
+from engine.sessions.obstacle import Obstacle
+from engine.sessions.session import Session
+from engine.settings.values import DatapathChoice, SessionSettings
+from engine.wire.keys import FourKeys
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A session that has a device."""
+
+    path: DatapathChoice
+    place: FourKeys
+    flows: Open = Open.NONE
+    """Whose packets flow. An address is on the device before, and goes after they do."""
+
+
+class DeviceEgress:
+    """The devices of one engine and their connections to its card, while it has one. Implements `Egress`."""
+
+    def __init__(self, sessions: Callable[[], int], tell: Callable[[Severity, str, str], None]) -> None:
+        """`sessions` says how many there are, up or not; `tell` takes what concerns them all. Raises HostError."""
+        self.carriers: Carriers | None = None
+        """Those of the card, while it is ours."""
+        self.hidden = HiddenNet()
+        self._sessions = sessions
+        self._tell = tell
+        self._told: set[str] = set()
+        self._devices = Devices()
+        self._opened: dict[int, _Opened] = {}
+
+    def device(self, key: int) -> str | None:
+        """See `Egress.device`."""
+        return self._devices.name(key) if key in self._devices else None
+
+    def path(self, key: int) -> DatapathChoice | None:
+        """See `Egress.path`."""
+        return self._opened[key].path if key in self._opened else None
+
+    def obstacle(self, key: int, session: Session) -> Obstacle | None:
+        """See `Egress.obstacle`."""
+        settings = session.settings
+        if settings.datapath is DatapathChoice.KERNEL and self.carriers is not None:
+            if not self.carriers.kernel_known():
+                return Obstacle("The in-kernel data path is being loaded.", passing=True)
+            if reason := self.carriers.kernel_obstacle():
+                return Obstacle(f"`datapath: kernel` is not to be had: {reason}. Set it to afxdp or auto.")
+        if taken := self._devices.taken(key, _device_name(key, settings)):
+            return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
+        return None
+
+    def open(self, key: int, settings: SessionSettings, place: FourKeys, mtu: int) -> None:
+        """See `Egress.open`; nothing is opened while the card is away."""
+        if self.carriers is None or key in self._opened:
+            return
+        path = self._choose(self.carriers, settings.datapath)
+        make = partial(self.carriers.open_device, key, path)
+        self._devices.create(key, _device_name(key, settings), make, self.carriers.closer(path))
+        self._opened[key] = _Opened(path, place)
+        self._connect(key, mtu)
+
+    def set_addresses(self, key: int, addresses: Addresses, mtu: int) -> None:
+        """See `Egress.set_addresses`."""
+        if key not in self._opened:
+            return
+        flows = _families(addresses)
+        self._let_flow(key, self._opened[key].flows & flows)
+        if addresses.ipv4 is None:
+            self._devices.clear_ipv4(key)
+        else:
+            self._devices.set_ipv4(key, addresses.ipv4, addresses.peer, mtu)
+        if addresses.ipv6 is None:
+            self._devices.clear_ipv6(key)
+        else:
+            self._devices.set_ipv6(key, addresses.ipv6, mtu)
+        self._let_flow(key, flows)
+
+    def set_mtu(self, key: int, mtu: int) -> None:
+        """See `Egress.set_mtu`."""
+        if key in self._opened:
+            self._devices.set_mtu(key, mtu)
+            self._connect(key, mtu)
+
+    def close(self, key: int) -> None:
+        """See `Egress.close`. A device's descriptor must leave the data path first."""
+        if self.carriers is not None:
+            self.carriers.unplug(key)
+        self._opened.pop(key, None)
+        self._devices.remove(key)
+
+    def counters(self, keys: int) -> array[int]:
+        """See `Egress.counters`; they begin anew with each card that is taken."""
+        carriers = self.carriers
+        return carriers.traffic(keys) if carriers is not None else array("Q", bytes(8 * len(TRAFFIC_FIELDS) * keys))
+
+    def close_all(self) -> None:
+        """Remove all devices; the card must have been given back."""
+        self._devices.close()
+        self.hidden.close()
+
+    def _choose(self, carriers: Carriers, wanted: DatapathChoice) -> DatapathChoice:
+        path = carriers.choose(wanted, self._sessions())
+        self._tell_once(carriers.kernel_notice)
+        if wanted is DatapathChoice.AUTO and path is DatapathChoice.AFXDP and self._sessions() >= MANY_SESSIONS:
+            self._tell_once(f"Sessions with `datapath: auto` go over AF_XDP: {carriers.kernel_obstacle()}.")
+        return path
+
+    def _tell_once(self, text: str) -> None:
+        """What concerns all sessions that are, or could be, carried in the kernel: the first time."""
+        if text and text not in self._told:
+            self._told.add(text)
+            self._tell(Severity.WARNING, "datapath", text)
+
+    def _connect(self, key: int, mtu: int) -> None:
+        if self.carriers is not None:
+            opened = self._opened[key]
+            self.carriers.plug(key, opened.path, opened.place, self._devices.fd(key), mtu, opened.flows)
+
+    def _let_flow(self, key: int, flows: Open) -> None:
+        self._opened[key].flows = flows
+        if self.carriers is not None:
+            self.carriers.set_open(key, flows)
+
+
+def _families(addresses: Addresses) -> Open:
+    """The network protocols that have an address, and so are open."""
+    return (Open.IPV4 if addresses.ipv4 is not None else Open.NONE) | (
+        Open.IPV6 if addresses.ipv6 is not None else Open.NONE
+    )
+
+
+def _device_name(key: int, settings: SessionSettings) -> str:
+    return settings.device or f"soup{key}"

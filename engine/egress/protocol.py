@@ -1,0 +1,55 @@
+"""What every egress can do: take sessions' IP packets on this host.
+
+It is told the whole wanted state, and makes it so. A session is named by its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol
+
+from engine.sessions.obstacle import Obstacle
+from engine.sessions.session import Session
+from engine.settings.values import DatapathChoice, SessionSettings
+from engine.wire.keys import FourKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The addresses that a session has now; packets of a protocol without one don't flow."""
+
+    ipv4: IPv4Address | None = None
+    peer: IPv4Address | None = None
+    """The concentrator's own, if it told one."""
+    ipv6: IPv6Address | None = None
+    """The link-local one."""
+
+
+class Egress(Protocol):
+    """What takes sessions' IP packets on this host. All but `counters` belong to one thread."""
+
+    def obstacle(self, key: int, session: Session) -> Obstacle | None:
+        """What keeps a session from being dialled, if anything does: found out before, it costs nobody anything."""
+
+    def open(self, key: int, settings: SessionSettings, place: FourKeys, mtu: int) -> None:
+        """Make what a session needs, without addresses; `mtu` is in octets of IP packet. Raises Trouble."""
+
+    def set_addresses(self, key: int, addresses: Addresses, mtu: int) -> None:
+        """Give an open session these addresses and no others. Raises Trouble."""
+
+    def set_mtu(self, key: int, mtu: int) -> None:
+        """Change the longest packet of an open session, in octets. Raises Trouble."""
+
+    def close(self, key: int) -> None:
+        """Take away all that a session has, if it has anything."""
+
+    def device(self, key: int) -> str | None:
+        """The name of a session's device, None while it has none."""
+
+    def path(self, key: int) -> DatapathChoice | None:
+        """What carries a session's packets, None while nothing does."""
+
+    def counters(self, keys: int) -> Sequence[int]:
+        """`TRAFFIC_FIELDS` of the sessions with keys below this, one after another; any thread."""
