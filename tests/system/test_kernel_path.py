@@ -375,7 +375,7 @@ def test_sockets_by_ipv6() -> None:
         with namespace(it.line.near), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as near:
             scope = socket.if_nametoindex("soup5")
             near.bind(("fe80::1", 5000, 0, scope))
-            near.settimeout(5)
+            near.settimeout(20)
             near.sendto(b"there", ("fe80::2", 5001, 0, scope))
             frame = it.wire.wait_for(lambda frame: frame[-5:] == b"there")
             assert frame is not None
