@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -32,6 +30,7 @@ from souppp_tui.actions import BY_NAME, Action, clash, signs
 from souppp_tui.columns import COLUMNS
 from souppp_tui.eventfile import EventFile
 from souppp_tui.keyboard import worked_off
+from souppp_tui.leaving import Leaving
 from souppp_tui.model import EventLog, Model
 from souppp_tui.options import ConsoleOptions
 from souppp_tui.paint import Span
@@ -61,15 +60,13 @@ class Console(App[None], inherit_bindings=False):
         Binding("ctrl+q,ctrl+c", "leave", show=False),
     ]
 
-    def __init__(
-        self, engine: EngineApi, options: ConsoleOptions = USUAL, leaving: threading.Event | None = None
-    ) -> None:
-        """`leaving` is set by a signal that came too early. Raises ConsoleError where an option makes no sense."""
+    def __init__(self, engine: EngineApi, options: ConsoleOptions = USUAL, leaving: Leaving | None = None) -> None:
+        """It ends when `leaving` is set. Raises ConsoleError where an option makes no sense."""
         _check(options)
         colourless = bool(os.environ.get("NO_COLOR"))
         super().__init__(driver_class=Driver, ansi_color=True if colourless else None)
         self.engine = engine
-        self.leaving = leaving or threading.Event()
+        self._leaving = leaving
         self.options: ConsoleOptions = options
         self.columns = options.columns
         self.model = Model()
@@ -103,11 +100,21 @@ class Console(App[None], inherit_bindings=False):
             self.set_interval(self.options.period, self.tick)
         if not self.is_headless:
             gc.freeze()  # what is there stays: looking through it again and again would hold up the engine's thread
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-                loop.add_signal_handler(number, self.exit)
-            if self.leaving.is_set():
-                self.exit()
+        if self._leaving is not None:
+            asyncio.get_running_loop().add_reader(self._leaving, self._leave, self._leaving)
+
+    def _leave(self, leaving: Leaving) -> None:
+        asyncio.get_running_loop().remove_reader(leaving)
+        self.exit()
+
+    def on_driver_gone(self) -> None:
+        """Without a terminal, as when SSH breaks off, nobody can be asked."""
+        self.exit()
+
+    def on_driver_caught_up(self) -> None:
+        """Draw what the terminal had no room for."""
+        if self.screen_stack:
+            self.screen.refresh()
 
     async def on_event(self, event: TextualEvent) -> None:
         """Keys and pasted text wait until those before them are worked off; all else goes its way."""
@@ -270,7 +277,9 @@ class Console(App[None], inherit_bindings=False):
         if self.is_headless or not isinstance(renderable, CompositorUpdate):
             super()._display(screen, renderable)
             return
-        if not self._running or self._closed or self._batch_count or self._driver is None:
+        if not self._running or self._closed or self._batch_count or not isinstance(self._driver, Driver):
+            return
+        if not self._driver.keeps_up():
             return
         text = self.shadow.update(renderable, self.console)
         if text:
@@ -298,16 +307,14 @@ def run(
     engine: EngineApi,
     options: ConsoleOptions = USUAL,
     stop: Callable[[], None] = lambda: None,
-    leaving: threading.Event | None = None,
+    leaving: Leaving | None = None,
 ) -> None:
-    """Show the console until the operator leaves, or SIGTERM, SIGHUP or SIGINT comes; then `stop` the engine.
+    """Show the console until the operator leaves, the terminal goes or `leaving` is set; then `stop` the engine.
 
     `leaving` is set by such a signal before the console has begun to heed them. Raises ConsoleError.
     """
     if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
         raise ConsoleError("This terminal cannot place text on its screen (TERM is dumb). Set TERM, or use --headless.")
-    for name in ("COLUMNS", "LINES"):  # where they are exported they are believed, and no resize is ever seen
-        os.environ.pop(name, None)
     app = Console(engine, options, leaving)
     app.run(mouse=options.mouse)
     stop()

@@ -1,15 +1,14 @@
 """The command line: `souppp-tui eth0`, `souppp-tui --lab`.
 
 Exit codes: 0 all is well; 1 not every session came up in time, or something failed under way; 2 the command line or the
-configuration is wrong; 3 it can't run here (privileges, kernel, packages, card).
+configuration is wrong; 3 it can't run here (privileges, kernel, packages, card, terminal).
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
+import os
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from engine.settings.console import THEMES
 from engine.settings.values import Settings
 from souppp_tui import __version__
 from souppp_tui.errors import CannotRunError
+from souppp_tui.leaving import Leaving
 
 EXIT_OK = 0
 EXIT_NOT_UP = 1
@@ -25,11 +25,10 @@ EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 
 STATE_FOLDER = Path("/var/lib/souppp")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 EPILOG = """\
 exit codes: 0 all is well; 1 not every session came up in time, or something failed under way;
-2 the command line or the configuration is wrong; 3 it can't run here (privileges, kernel, packages, card).
+2 the command line or the configuration is wrong; 3 it can't run here (privileges, kernel, packages, card, terminal).
 """
 
 
@@ -82,9 +81,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    leaving = threading.Event()
-    for number in SIGNALS:  # before all that takes time, imports too
-        signal.signal(number, lambda _number, _frame: leaving.set())
+    hold_standard_streams()
+    leaving = Leaving()
+    leaving.heed_signals()  # before all that takes time, imports too
     it = parser()
     options = it.parse_args(arguments)
     _check(it, options)
@@ -100,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{options.config}: console: keys: {wrong}", file=sys.stderr)
         return EXIT_USAGE
     try:
+        if not options.headless:
+            _check_terminal()
         return _run(options, settings, leaving)
     except CannotRunError as error:
         if leaving.is_set():  # what was being started has failed because we are to end
@@ -108,13 +109,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_ENVIRONMENT
 
 
+def _check_terminal() -> None:
+    """Raises CannotRunError where there is no terminal to show the console on."""
+    if not (os.isatty(0) and os.isatty(1)):
+        raise CannotRunError("the console needs a terminal on standard input and output; without one use --headless.")
+
+
+def hold_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed, or else a card's socket could take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+
+
 def _clash(keys: Mapping[str, str]) -> str:
     from souppp_tui.actions import clash, key_names
 
     return clash(key_names(keys))
 
 
-def _run(options: argparse.Namespace, settings: Settings, leaving: threading.Event) -> int:
+def _run(options: argparse.Namespace, settings: Settings, leaving: Leaving) -> int:
     """Begin with what other processes do, and import the engine meanwhile: each takes a third of a second."""
     from engine.card.xdp import Loading, XdpError
     from engine.lab.provider import Provider

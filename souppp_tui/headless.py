@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 import threading
@@ -11,12 +12,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.api.values import EngineApi, Event, SessionState, SessionView
+from souppp_tui.leaving import Leaving
+from souppp_tui.outlet import Outlet
 
 LOOK = 0.02
 """Seconds between looks at the engine's events."""
+STDOUT = 1
+LAG = 65536
+"""Octets that nobody has read yet: with more, later events stay with the engine until they have been."""
+FAREWELL = 2.0
+"""Seconds for the last lines to be read after a signal."""
 
 EXIT_UP = 0
 EXIT_NOT_UP = 1
+
+
+class OutputError(Exception):
+    """What happens can no longer be told: one line for the operator, empty where the reader has gone on purpose."""
+
+    def __init__(self, reason: OSError) -> None:
+        gone = isinstance(reason, BrokenPipeError)
+        super().__init__("" if gone else f"can't write to standard output: {reason.strerror}; all sessions were ended.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +81,10 @@ def _too_late(view: SessionView, trouble: str | None) -> str:
     return still if trouble is None else f"{still}; before that: {trouble}"
 
 
-def run(engine: EngineApi, options: HeadlessOptions, leaving: threading.Event, stop: Callable[[], None]) -> int:
+def run(engine: EngineApi, options: HeadlessOptions, leaving: Leaving, stop: Callable[[], None]) -> int:
     """Print until there is nothing more to wait for or `leaving` is set, then what happens while `stop` ends it all.
 
-    Returns the exit code.
+    Returns the exit code. Raises OutputError; then `stop` may not have been called.
     """
     told = _Telling(engine)
     code = _watch(engine, told, options, leaving)
@@ -77,7 +93,7 @@ def run(engine: EngineApi, options: HeadlessOptions, leaving: threading.Event, s
     while stopping.is_alive():
         told.go_on()
         stopping.join(LOOK)
-    told.go_on()
+    told.finish(leaving)
     return code
 
 
@@ -89,18 +105,47 @@ class _Telling:
         """The latest failure of each session."""
         self._engine = engine
         self._seen = 0
+        self._outlet = Outlet(STDOUT)
+        encoding = sys.stdout.encoding if sys.stdout else "ascii"
+        self._ascii = codecs.lookup(encoding).name != "utf-8"
+        """JSON has an escape for each character that others may not have."""
 
-    def go_on(self) -> None:
-        """Print what happened since the last call."""
+    def go_on(self, everything: bool = False) -> None:
+        """Print what happened since the last call, but while the reader lags behind only if it is to be everything.
+
+        Raises OutputError if what was printed before could not be written.
+        """
+        self._check()
+        if self._outlet.waiting > LAG and not everything:
+            return
         events, _ = self._engine.events_since(self._seen)
         for event in events:
-            _print(event_object(event))
+            self.print(event_object(event))
             self._seen = event.seq
             if event.kind in ("dial-failed", "session-down"):
                 self.troubles[event.session] = event.text
 
+    def print(self, thing: dict[str, Any]) -> None:
+        """One object on a line of its own."""
+        self._outlet.write(json.dumps(thing, ensure_ascii=self._ascii).encode(errors="backslashreplace") + b"\n")
 
-def _watch(engine: EngineApi, told: _Telling, options: HeadlessOptions, leaving: threading.Event) -> int:
+    def finish(self, leaving: Leaving) -> None:
+        """Print what is left, however slowly it is read; once `leaving` is set only as long as a farewell may take.
+
+        Raises OutputError.
+        """
+        self.go_on(everything=True)
+        while self._outlet.waiting and not leaving.wait(LOOK):
+            pass
+        self._outlet.finish(FAREWELL)
+        self._check()
+
+    def _check(self) -> None:
+        if self._outlet.failure is not None:
+            raise OutputError(self._outlet.failure)
+
+
+def _watch(engine: EngineApi, told: _Telling, options: HeadlessOptions, leaving: Leaving) -> int:
     waiting = options.until_up
     deadline = time.monotonic() + options.timeout
     while True:
@@ -110,14 +155,9 @@ def _watch(engine: EngineApi, told: _Telling, options: HeadlessOptions, leaving:
             all_up = all(view.state is SessionState.UP for view in wanted)
             if all_up or time.monotonic() >= deadline:
                 for view in wanted:
-                    _print(session_object(view, told.troubles.get(view.id)))
+                    told.print(session_object(view, told.troubles.get(view.id)))
                 if not (all_up and options.hold):
                     return EXIT_UP if all_up else EXIT_NOT_UP
                 waiting = False
         if leaving.wait(LOOK):
             return EXIT_NOT_UP if waiting else EXIT_UP
-
-
-def _print(thing: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(thing, ensure_ascii=False) + "\n")
-    sys.stdout.flush()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import threading
 from importlib import import_module
 
 from engine.card.xdp import Loading
@@ -18,7 +16,8 @@ from engine.settings.console import ConsoleSettings
 from engine.settings.values import Settings
 from souppp_tui import headless
 from souppp_tui.errors import CannotRunError
-from souppp_tui.headless import HeadlessOptions
+from souppp_tui.headless import HeadlessOptions, OutputError
+from souppp_tui.leaving import Leaving
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -30,7 +29,7 @@ LOOK = 0.05
 def run(
     options: argparse.Namespace,
     settings: Settings,
-    leaving: threading.Event,
+    leaving: Leaving,
     loading: Loading,
     provider: Provider | None,
 ) -> int:
@@ -50,9 +49,7 @@ def run(
         raise CannotRunError(str(error)) from None
 
 
-def _run_lab(
-    options: argparse.Namespace, settings: Settings, leaving: threading.Event, loading: Loading, lab: Lab
-) -> int:
+def _run_lab(options: argparse.Namespace, settings: Settings, leaving: Leaving, loading: Loading, lab: Lab) -> int:
     if options.config is None:
         settings = Settings(sessions=lab_sessions(options.sessions or LAB_SESSIONS))
     engine_options = EngineOptions(
@@ -70,7 +67,7 @@ def _run_lab(
     return _run_engine(Engine(CARD, settings, engine_options, loading), options, settings.console, leaving, loading)
 
 
-def _run_card(options: argparse.Namespace, settings: Settings, leaving: threading.Event, loading: Loading) -> int:
+def _run_card(options: argparse.Namespace, settings: Settings, leaving: Leaving, loading: Loading) -> int:
     engine_options = EngineOptions(
         generic=options.generic,
         busy_poll=options.busy_poll,
@@ -86,7 +83,7 @@ def _run_engine(
     engine: Engine,
     options: argparse.Namespace,
     console: ConsoleSettings,
-    leaving: threading.Event,
+    leaving: Leaving,
     loading: Loading,
 ) -> int:
     engine.start()
@@ -100,17 +97,16 @@ def _run_engine(
             return EXIT_OK if leaving.is_set() else _run_console(engine, options, console, leaving)
         wishes = HeadlessOptions(options.until_up, options.timeout, options.hold)
         return headless.run(engine, wishes, leaving, engine.stop)
-    except BrokenPipeError:
-        # Whoever read our output has gone; a later flush must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OutputError as error:
+        engine.stop()
+        if str(error):
+            print(f"souppp-tui: {error}", file=sys.stderr)
         return EXIT_FAILED
     finally:
         engine.stop()
 
 
-def _run_console(
-    engine: Engine, options: argparse.Namespace, settings: ConsoleSettings, leaving: threading.Event
-) -> int:
+def _run_console(engine: Engine, options: argparse.Namespace, settings: ConsoleSettings, leaving: Leaving) -> int:
     from souppp_tui.actions import key_names
     from souppp_tui.app import ConsoleError
     from souppp_tui.app import run as run_console

@@ -7,24 +7,43 @@ writes the difference; when nothing differs it writes nothing at all.
 from __future__ import annotations
 
 import locale
+import os
+import select
+import sys
+import termios
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
-from queue import Full
+from typing import Any
 
 from rich.cells import get_character_cell_size
 from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
+from textual._xterm_parser import XTermParser
+from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Resize
 from textual.geometry import Size
+from textual.message import Message
 from textual.strip import Strip
+
+from souppp_tui.outlet import Outlet
 
 Cell = tuple[str, str]
 """A character and the SGR codes it is shown with; the second half of a wide character is an empty text."""
 
 JOIN = 5
 """Unchanged cells written again where that is shorter than moving the cursor."""
+STDOUT = 1
+LAG = 4096
+"""Octets that the terminal has not taken: with more, nothing is drawn until it has, and then only the latest."""
+FAREWELL = 2.0
+"""Seconds for the terminal to take the last octets."""
+INPUT_WAIT = 0.1
+"""Seconds until the thread that reads the keys sees that the app has ended, or that escape was pressed alone."""
 
 _ASCII = str.maketrans("●◐✗○▸✓–…·─│▼▲→←•▁▂▃▄▅▆▇█", "*~xo>+-.--|v^><*__..--==")
 
@@ -122,15 +141,101 @@ def _difference(old: list[Cell], new: list[Cell], x: int, y: int, out: list[str]
         out.append("\x1b[0m")
 
 
+def size_of(descriptor: int) -> tuple[int, int]:
+    """Columns and rows of a terminal: as it says, else as COLUMNS and LINES say, else 80 and 24."""
+    try:
+        columns, rows = os.get_terminal_size(descriptor)
+    except OSError:
+        columns = rows = 0
+    return columns or _number("COLUMNS") or 80, rows or _number("LINES") or 24
+
+
+def _number(name: str) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 5 else 0
+
+
 class Driver(LinuxDriver):
-    """Textual's driver, but a terminal that has gone away blocks nothing."""
+    """Textual's driver, but nothing waits for the terminal, and one that has gone away ends the console in order.
+
+    It draws on standard output, and that alone says the size. Textual and rich ask three streams and have different
+    answers for a terminal of 0 columns: two sizes would take turns, and the screen would be drawn without end.
+    """
+
+    class CaughtUp(Message):
+        """The terminal has taken all that it was sent, after `keeps_up` had said no."""
+
+    class Gone(Message):
+        """There is no terminal any more."""
+
+    def __init__(self, app: App[Any], **options: Any) -> None:
+        super().__init__(app, **options)
+        self._size = self._get_terminal_size()
+        self._encoding = sys.__stdout__.encoding if sys.__stdout__ else "ascii"
+        self._outlet = Outlet(STDOUT, self._taken)
+        self._skipped = False
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        return size_of(STDOUT)
+
+    def keeps_up(self) -> bool:
+        """Whether the terminal takes what it is sent; after a no, `CaughtUp` comes as soon as it does."""
+        if self._outlet.waiting <= LAG:
+            return True
+        self._skipped = True
+        return self._outlet.waiting == 0  # all taken just now: nobody may have seen that something was skipped
 
     def write(self, data: str) -> None:
-        """Write to the terminal; nowhere once its writer has died."""
-        writer = self._writer_thread
-        while writer is not None and writer.is_alive():
-            try:
-                writer._queue.put(data, timeout=0.2)
-            except Full:
-                continue
-            return
+        """Hand characters to the terminal; returns at once."""
+        self._outlet.write(data.encode(self._encoding, "replace"))
+
+    def resume_application_mode(self) -> None:
+        """Take the terminal again."""
+        self._outlet = Outlet(STDOUT, self._taken)
+        super().resume_application_mode()
+
+    def close(self) -> None:
+        """Let go of the terminal, also where nobody reads it."""
+        if not self._outlet.finish(FAREWELL):
+            with suppress(termios.error):
+                termios.tcflush(STDOUT, termios.TCOFLUSH)  # else the kernel may wait for a reader when we end
+        super().close()
+
+    def _taken(self) -> None:
+        if self._outlet.failure:
+            self._tell(self.Gone())
+        elif self._skipped:
+            self._skipped = False
+            self._tell(self.CaughtUp())
+
+    def _tell(self, message: Message) -> None:
+        with suppress(RuntimeError):  # the app has ended
+            self.send_message(message)
+
+    def process_message(self, message: Message) -> None:
+        """Hand a message to the app, but no size of 0 columns that a terminal reports among the keys."""
+        if not isinstance(message, Resize) or message.size:
+            super().process_message(message)
+
+    def _run_input_thread(self) -> None:
+        try:
+            self.run_input_thread()
+        except (EOFError, OSError):
+            self._tell(self.Gone())
+
+    def run_input_thread(self) -> None:
+        """Hand on what is typed until the app ends. Raises EOFError or OSError when the terminal has gone."""
+        parser = XTermParser(self._debug)
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        poll = select.poll()
+        poll.register(self.fileno, select.POLLIN)
+        while not self.exit_event.is_set():
+            if poll.poll(INPUT_WAIT * 1000):
+                octets = os.read(self.fileno, 4096)
+                if not octets:
+                    raise EOFError
+                if text := decode(octets):
+                    for message in parser.feed(text):
+                        self.process_message(message)
+            for message in parser.tick():
+                self.process_message(message)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run
 
 COMMAND = (sys.executable, "-m", "souppp_tui.cli")
 PATIENCE = 45.0
@@ -146,6 +146,15 @@ def refused(*arguments: str | Path, within: Sequence[str | Path] = (), **environ
 
 
 # What a run leaves behind
+
+
+def goodbyes(capture: Path) -> int:
+    """How many sessions were ended in order: Terminate-Request, Terminate-Ack, PADT."""
+    frames = run("tcpdump", "-nr", capture).splitlines()
+    sessions = {frame.split("[ses ")[1].split("]")[0] for frame in frames if "[ses 0x" in frame and "0x0]" not in frame}
+    ends = [[frame for frame in frames if f"[ses {number}]" in frame][-3:] for number in sessions]
+    order = ("Term-Request", "Term-Ack", "PADT")
+    return sum(all(word in frame for word, frame in zip(order, end, strict=True)) for end in ends)
 
 
 def _process_namespaces() -> dict[int, str]:

@@ -1,15 +1,31 @@
-"""A real terminal for the console, in which tests type and read: a tmux server of its own with one window."""
+"""Real terminals for the console, in which tests type and read.
+
+`Terminal` is a tmux server of its own with one window: it shows what an operator sees. `Pty` is a bare one: it may say
+that it has no columns, be read by nobody, or go away.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import re
+import select
 import shutil
+import signal
+import struct
 import subprocess
+import sys
+import termios
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, run
-from tests.program import until
+from tests.program import PATIENCE, until
 
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
 
@@ -69,3 +85,126 @@ class Terminal:
     def close(self) -> None:
         """End the tmux server and all in it."""
         subprocess.run([*self._server, "kill-server"], check=False, capture_output=True, timeout=10)
+
+
+def full(descriptor: int, seconds: float = 1.0) -> int:
+    """Wait until nothing more gets into what could be read from here; returns how many octets are in it."""
+
+    def unread() -> int:
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+    def rest() -> int:
+        before = unread()
+        time.sleep(seconds)
+        return before if before == unread() else 0
+
+    return until(rest, "a pipe or terminal that is full")
+
+
+class Pty:
+    """One program on a pseudo-terminal; what it writes waits there until it is read."""
+
+    def __init__(
+        self, command: Sequence[str], columns: int = 80, rows: int = 24, controls: bool = True, **environment: str
+    ) -> None:
+        """Start a program; `controls`: it gets SIGHUP when the terminal goes."""
+        self._terminal, self._end = pty.openpty()
+        self.resize(columns, rows)
+        self.written = b""
+        """What was read so far."""
+
+        def take() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        usual = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+        self.process = subprocess.Popen(
+            command,
+            stdin=self._end,
+            stdout=self._end,
+            stderr=self._end,
+            start_new_session=True,
+            preexec_fn=take if controls else None,
+            cwd=ROOT,
+            env={**usual, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
+        )
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Say another size."""
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, octets: bytes) -> None:
+        """Press keys."""
+        os.write(self._terminal, octets)
+
+    def read(self, seconds: float = 0.05) -> bytes:
+        """What there is to read now, or what comes first within some time."""
+        if not select.select([self._terminal], [], [], seconds)[0]:
+            return b""
+        try:
+            octets = os.read(self._terminal, 1 << 16)
+        except OSError:  # nobody has the other end any more
+            octets = b""
+        self.written += octets
+        return octets
+
+    def screen(self) -> str:
+        """What a terminal shows that was sent this: lines with nothing behind them."""
+        rows: dict[int, dict[int, str]] = {}
+        y = x = 0
+        text = re.sub(r"\x1b\][^\x07]*\x07", "", self.written.decode("utf-8", "replace"))
+        for place, _, character in re.findall(r"\x1b\[([\d;]+)H|(\x1b\[[0-9;?<>=$]*[A-Za-z]|\x1b.)|(.)", text):
+            if place:
+                y, x = (int(part) - 1 for part in place.split(";"))
+            elif character:
+                rows.setdefault(y, {})[x] = character
+                x += 1
+        lines = (rows.get(y, {}) for y in range(max(rows, default=-1) + 1))
+        return "\n".join("".join(line.get(x, " ") for x in range(max(line, default=-1) + 1)).rstrip() for line in lines)
+
+    @property
+    def height(self) -> int:
+        """How many rows were written to since `forget`."""
+        return self.screen().count("\n") + 1
+
+    def forget(self) -> None:
+        """Act as if nothing had been written."""
+        self.written = b""
+
+    def shows(self, part: str) -> None:
+        """Read until the screen shows this."""
+        end = time.monotonic() + PATIENCE
+        while part not in self.screen():
+            assert time.monotonic() < end, f"never saw {part} but\n{self.screen()}"
+            self.read()
+
+    def rests(self, seconds: float = 1.0) -> None:
+        """Read until nothing was written for a while."""
+        end = time.monotonic() + PATIENCE
+        while self.read(seconds):
+            assert time.monotonic() < end, "it never came to rest"
+
+    def fills(self) -> int:
+        """Wait, without reading, until nothing more gets in; returns how many octets are in it."""
+        return full(self._terminal)
+
+    def go_away(self) -> None:
+        """As when the connection breaks."""
+        os.close(self._terminal)
+        os.close(self._end)
+        self._terminal = self._end = -1
+
+    def ended(self, read: bool = True) -> int:
+        """Wait for the program's end, reading meanwhile or not; its exit code."""
+        until(
+            lambda: self.process.poll() is not None or (read and self.read() and False), f"its end but\n{self.screen()}"
+        )
+        return self.process.wait()
+
+    def close(self) -> None:
+        """End the program if it is still there."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for descriptor in (self._terminal, self._end):
+            if descriptor >= 0:
+                os.close(descriptor)

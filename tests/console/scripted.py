@@ -417,6 +417,7 @@ def note_wakeups(pipe: Path) -> None:
 def main() -> None:
     """The console on a scripted engine, in real time."""
     from souppp_tui.app import ConsoleError, run
+    from souppp_tui.leaving import Leaving
     from souppp_tui.options import ConsoleOptions
 
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -455,7 +456,9 @@ def main() -> None:
     if args.wakeups:
         threading.Thread(target=note_wakeups, args=(args.wakeups,), daemon=True).start()
     try:
-        run(engine, ConsoleOptions(theme=args.theme, read_only=args.read_only))
+        leaving = Leaving()
+        leaving.heed_signals()
+        run(engine, ConsoleOptions(theme=args.theme, read_only=args.read_only), leaving=leaving)
     except ConsoleError as error:
         sys.exit(str(error))
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import run
-from tests.program import COMMAND, Traces, until
+from tests.program import COMMAND, Traces, goodbyes, until
 from tests.terminal import Terminal, needs_tmux
 
 pytestmark = [pytest.mark.usefixtures("own_net"), needs_tmux]
@@ -31,15 +31,6 @@ def capture(tmp_path: Path) -> Path:
 def console(capture: Path, sessions: int) -> str:
     """The command line of a console on the lab."""
     return " ".join([*COMMAND, "--lab", "--capture", str(capture), "--sessions", str(sessions)])
-
-
-def goodbyes(capture: Path) -> int:
-    """How many sessions were ended in order: Terminate-Request, Terminate-Ack, PADT."""
-    frames = run("tcpdump", "-nr", capture).splitlines()
-    sessions = {frame.split("[ses ")[1].split("]")[0] for frame in frames if "[ses 0x" in frame and "0x0]" not in frame}
-    ends = [[frame for frame in frames if f"[ses {number}]" in frame][-3:] for number in sessions]
-    order = ("Term-Request", "Term-Ack", "PADT")
-    return sum(all(word in frame for word, frame in zip(order, end, strict=True)) for end in ends)
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])

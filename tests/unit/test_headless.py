@@ -6,7 +6,6 @@ Whatever happens until the engine has stopped is printed.
 from __future__ import annotations
 
 import json
-import threading
 from array import array
 from collections.abc import Sequence
 from typing import cast
@@ -16,6 +15,7 @@ import pytest
 from engine.api.values import CardView, EngineApi, Event, SessionState, SessionView, Severity, Snapshot
 from souppp_tui import headless
 from souppp_tui.headless import HeadlessOptions
+from souppp_tui.leaving import Leaving
 
 
 class Engine:
@@ -38,22 +38,22 @@ class Engine:
         return Snapshot(0.0, CardView("va", "", 1500, True), (), (session,), array("Q"), 1)
 
 
-def printed(capsys: pytest.CaptureFixture[str], engine: Engine, options: HeadlessOptions) -> list[dict[str, object]]:
-    leaving = threading.Event()
+def printed(capfd: pytest.CaptureFixture[str], engine: Engine, options: HeadlessOptions) -> list[dict[str, object]]:
+    leaving = Leaving()
     if not options.until_up:
         leaving.set()
     assert headless.run(cast(EngineApi, engine), options, leaving, engine.stop) == 0
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
 
 
 @pytest.mark.parametrize("looks", [1, 2, 5])
-def test_views_that_come_after_their_events(looks: int, capsys: pytest.CaptureFixture[str]) -> None:
-    up, session, _ = printed(capsys, Engine(looks), HeadlessOptions(until_up=True, timeout=20.0))
+def test_views_that_come_after_their_events(looks: int, capfd: pytest.CaptureFixture[str]) -> None:
+    up, session, _ = printed(capfd, Engine(looks), HeadlessOptions(until_up=True, timeout=20.0))
     assert up["event"] == "ipv4-up"
     assert session["state"] == "up"
 
 
 @pytest.mark.parametrize("until_up", [False, True])
-def test_the_farewell_is_printed(until_up: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    *_, last = printed(capsys, Engine(1), HeadlessOptions(until_up=until_up))
+def test_the_farewell_is_printed(until_up: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    *_, last = printed(capfd, Engine(1), HeadlessOptions(until_up=until_up))
     assert (last["event"], last["session"]) == ("session-down", "one")

@@ -1,0 +1,180 @@
+"""Whoever reads the output, or doesn't: signals end the program in order, and a terminal that goes does."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.program import COMMAND, PATIENCE, goodbyes, running, until
+from tests.terminal import Pty, full
+
+SESSIONS = 12
+ENVIRONMENT = 3
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    return tmp_path / "capture"
+
+
+def lab(capture: Path, *more: str) -> list[str]:
+    return [*COMMAND, "--lab", "--sessions", str(SESSIONS), "--capture", str(capture), *more]
+
+
+def all_up(pid: int) -> bool:
+    """Whether each session has its device; the lab is in a namespace of its own."""
+    done = subprocess.run(
+        ["nsenter", "-t", str(pid), "-n", "ip", "-br", "link"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.count("soup") == SESSIONS
+
+
+# --- no terminal ---
+
+
+@pytest.mark.parametrize("missing", [(0,), (1,), (0, 1)], ids=["input", "output", "both"])
+def test_without_a_terminal_it_says_what_to_do(missing: tuple[int, ...]) -> None:
+    terminal, end = pty.openpty()
+    streams = [subprocess.DEVNULL if number in missing else end for number in (0, 1)]
+    done = subprocess.run(
+        [*COMMAND, "--lab"], stdin=streams[0], stdout=streams[1], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    os.close(terminal)
+    os.close(end)
+    assert done.returncode == ENVIRONMENT
+    assert done.stderr.count("\n") == 1
+    assert "use --headless" in done.stderr
+
+
+# --- the console ---
+
+
+@pytest.fixture
+def console(own_net: None, capture: Path) -> Iterator[Pty]:
+    with closing(Pty(lab(capture), columns=200, rows=60, controls=False)) as terminal:
+        yield terminal
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP"])
+def test_a_terminal_that_nobody_reads(console: Pty, capture: Path, name: str) -> None:
+    until(lambda: all_up(console.process.pid), "all sessions")
+    assert console.fills() > 0
+    console.process.send_signal(getattr(signal, f"SIG{name}"))
+    assert console.ended(read=False) == 0
+    assert goodbyes(capture) == SESSIONS
+
+
+def test_a_terminal_that_goes(console: Pty, capture: Path) -> None:
+    """It is not told by SIGHUP, and then it is, more than once, while sessions are being hung up."""
+    console.shows(f"{SESSIONS} up")
+    console.go_away()
+    while all_up(console.process.pid):
+        console.process.send_signal(signal.SIGHUP)
+    assert console.ended(read=False) == 0
+    assert goodbyes(capture) == SESSIONS
+
+
+def test_a_signal_while_it_starts(console: Pty, capture: Path) -> None:
+    until(capture.exists, "a capture, which the engine begins before it has the card")
+    console.process.send_signal(signal.SIGTERM)
+    assert console.ended() == 0
+
+
+# --- without a screen ---
+
+
+@contextmanager
+def full_pipe(capture: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The lab without a screen, all sessions up, and a pipe that nobody reads from, which is full."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(
+        lab(capture, "--headless"), stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    os.close(writer)
+
+    try:
+        until(lambda: all_up(process.pid), "all sessions")
+        assert full(reader) > 0
+        yield process, reader
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+
+
+def test_a_pipe_that_nobody_reads(own_net: None, capture: Path) -> None:
+    with full_pipe(capture) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+        assert goodbyes(capture) == SESSIONS
+
+
+def test_a_pipe_that_is_read_late_tells_everything(own_net: None, capture: Path) -> None:
+    with full_pipe(capture) as (process, reader):
+        process.send_signal(signal.SIGTERM)
+        said = b""
+        while octets := os.read(reader, 4096):
+            said += octets
+        assert process.wait(PATIENCE) == 0
+    assert said.count(b'"ipv4-up"') == SESSIONS
+    assert said.count(b'"session-down"') == SESSIONS
+    assert said.endswith(b"}\n")
+
+
+def test_a_reader_that_goes(own_net: None, capture: Path) -> None:
+    """As with `| head`: it ends without a word."""
+    reader, writer = os.pipe()
+    process = subprocess.Popen(lab(capture, "--headless"), stdout=writer, stderr=subprocess.PIPE, cwd=ROOT)
+    os.close(writer)
+    try:
+        os.read(reader, 1)
+        os.close(reader)
+        _, complaints = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert (process.returncode, complaints) == (1, b"")
+
+
+def test_output_that_cannot_be_written(own_net: None, capture: Path) -> None:
+    """A full disk: one line that says so, and the sessions are ended."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(lab(capture, "--headless"), stdout=full, stderr=subprocess.PIPE, cwd=ROOT, text=True)
+    assert done.returncode == 1
+    assert (
+        done.stderr == "souppp-tui: can't write to standard output: No space left on device; all sessions were ended.\n"
+    )
+
+
+def test_no_standard_output_at_all(own_net: None, capture: Path) -> None:
+    """What is opened first must not take its number: lines would be written to a socket or a map."""
+    process = subprocess.Popen(
+        ["sh", "-c", 'exec "$@" <&- >&-', "sh", *lab(capture, "--headless")], stderr=subprocess.PIPE, cwd=ROOT
+    )
+    try:
+        until(lambda: all_up(process.pid), "all sessions")
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert (process.returncode, complaints) == (0, b"")
+    assert goodbyes(capture) == SESSIONS
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_output_that_lacks_a_character(own_net: None, tmp_path: Path, encoding: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("sessions: [{name: Zürich-中, user: lab, password: lab, autodial: true}]\n")
+    more = ("--headless", "--until-up", "--config", config)
+    with running("--lab", *more, PYTHONIOENCODING=encoding) as program:
+        assert program.up(1)["Zürich-中"]["state"] == "up"
+        assert program.ended() == 0
