@@ -1,13 +1,10 @@
-"""Write the seeds of the corpus: healthy lives, recorded afresh, and captures from elsewhere.
-
-    python fuzz/seed.py [pcap …]
+"""Write the seeds of the corpus: healthy lives, recorded afresh, and the captures of the tests.
 
 Run it when the protocol code sends other frames than before.
 """
 
 from __future__ import annotations
 
-import struct
 import sys
 from pathlib import Path
 
@@ -16,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from engine.settings.values import AuthMethod  # noqa: E402
 from fuzz.targets import join, segment  # noqa: E402
+from tests.unit.captures import captured  # noqa: E402
 
 CORPUS = ROOT / "fuzz" / "corpus"
 MAX_SEED = 4096
@@ -49,16 +47,10 @@ def lives() -> None:
             write("codecs", f"{method}-{index:02}", frame[14:])
 
 
-def captures(paths: list[Path]) -> None:
-    """The first frames of pcap files."""
-    for path in paths:
-        data = path.read_bytes()
-        order = "<" if data[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else ">"
-        frames, at = [], 24
-        while at < len(data) and len(frames) < 10:
-            (kept,) = struct.unpack_from(order + "I", data, at + 8)
-            frames.append(data[at + 16 : at + 16 + kept])
-            at += 16 + kept
+def captures() -> None:
+    """The first frames of each capture."""
+    for path in (ROOT / "tests" / "unit" / "captures").glob("*.pcap"):
+        frames = captured(path.stem)[:10]
         for target in ("session", "healthy", "concentrator"):
             write(target, path.stem, b"\0" + join(frames))
         write("codecs", path.stem, frames[0])
@@ -66,4 +58,4 @@ def captures(paths: list[Path]) -> None:
 
 if __name__ == "__main__":
     lives()
-    captures([Path(name) for name in sys.argv[1:]])
+    captures()

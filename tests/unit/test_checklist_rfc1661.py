@@ -18,8 +18,8 @@ from engine.wire.control import Code, ControlPacket, LcpOption, Option
 from engine.wire.ethernet import ETH_PPPOE_SESSION
 from engine.wire.ppp import Protocol
 
+from .captures import captured
 from .peer import AC, CHAP, MAGIC, PAP, SETTINGS, SID, Heard, Peer
-from .shared import read_pcap, shared
 
 LCP, IPCP, IPV6CP = Protocol.LCP, Protocol.IPCP, Protocol.IPV6CP
 
@@ -263,7 +263,7 @@ def test_06_a_reply_answers_our_request_and_never_the_peers() -> None:
 
 def test_06_the_captured_echo_request_is_answered() -> None:
     """The frames of the capture, put into a session with their own addresses and session id."""
-    frames = [ethernet.decode(frame) for frame in read_pcap(shared("captures", "tcpdump-lcp-echo.pcap"))]
+    frames = [ethernet.decode(frame) for frame in captured("tcpdump-lcp-echo")]
     requests = [
         frame
         for frame in frames
@@ -467,7 +467,7 @@ def test_12_a_compressed_protocol_number_is_accepted() -> None:
     """IP packets are the data path's; here they only must not count as an unknown protocol."""
     peer = Peer()
     peer.up()
-    for frame in read_pcap(shared("captures", "suricata-verify-pfc-http.pcap"))[:5]:
+    for frame in captured("pppd-compressed-protocol")[:5]:
         peer.ppp(pppoe.decode(ethernet.decode(frame).payload).payload)
     assert peer.heard() == []
     assert "unknown protocol" not in peer.session.discards()

@@ -15,7 +15,7 @@ from engine.wire.ethernet import BROADCAST, ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSI
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
-from .shared import read_pcap, shared
+from .captures import captured
 
 AC = bytes.fromhex("02acacac0001")
 CLIENT = bytes.fromhex("020000000001")
@@ -67,7 +67,7 @@ def tags_of(packet: PppoePacket) -> dict[int, bytes]:
 
 def test_a_captured_padi_gets_an_offer() -> None:
     """With its Host-Uniq and its PPP-Max-Payload, since this concentrator grants 1500 octets."""
-    (frame,) = read_pcap(shared("captures", "tcpdump-padi-max-payload.pcap"))
+    (frame,) = captured("tcpdump-padi-max-payload")
     padi = ethernet.decode(frame)
     ac = Concentrator(LabSettings(ConcentratorSettings(max_payload=1500)), AC, random.Random(1).randbytes)
     ac.receive(frame, 0.0)

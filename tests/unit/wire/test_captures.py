@@ -8,11 +8,11 @@ from engine.wire import control, ethernet, ppp, pppoe
 from engine.wire.control import LcpOption
 from engine.wire.ppp import Protocol
 
-from ..shared import read_pcap, shared
+from ..captures import captured
 
 
 def test_padi_with_max_payload() -> None:
-    (frame,) = read_pcap(shared("captures", "tcpdump-padi-max-payload.pcap"))
+    (frame,) = captured("tcpdump-padi-max-payload")
     outer = ethernet.decode(frame)
     packet = pppoe.decode(outer.payload)
     tags = pppoe.decode_tags(packet.payload)
@@ -21,7 +21,7 @@ def test_padi_with_max_payload() -> None:
 
 
 def test_lcp_echo() -> None:
-    for frame in read_pcap(shared("captures", "tcpdump-lcp-echo.pcap")):
+    for frame in captured("tcpdump-lcp-echo"):
         packet = pppoe.decode(ethernet.decode(frame).payload)
         protocol, information = ppp.decode(packet.payload)
         assert protocol == Protocol.LCP
@@ -29,21 +29,20 @@ def test_lcp_echo() -> None:
 
 
 def test_protocol_field_compression() -> None:
-    frames = read_pcap(shared("captures", "suricata-verify-pfc-http.pcap"))
-    compressed = 0
+    frames = captured("pppd-compressed-protocol")
+    assert frames
     for frame in frames:
         outer = ethernet.decode(frame)
         assert outer.ethertype == ethernet.ETH_PPPOE_SESSION
         payload = pppoe.decode(outer.payload).payload
+        assert payload[0] == 0x21, "one octet for 0x0021"
         protocol, information = ppp.decode(payload)
         assert protocol == Protocol.IPV4
         assert information[0] >> 4 == 4
-        compressed += payload[0] == 0x21
-    assert compressed
 
 
 def test_pppoe_inside_two_vlans() -> None:
-    frames = read_pcap(shared("captures", "zeek-pppoe-over-qinq.pcap"))
+    frames = captured("zeek-pppoe-over-qinq")
     protocols: Counter[int] = Counter()
     for frame in frames:
         outer = ethernet.decode(frame)
