@@ -79,8 +79,8 @@ class Offloads:
             ethtool.set_features(self._name, dict.fromkeys(off, True))
         self._off.clear()
         if self._note is not None:
-            self._note.unlink(missing_ok=True)
-            with suppress(OSError):
+            with suppress(OSError):  # there may be no such folder, or no way to make one
+                self._note.unlink(missing_ok=True)
                 self._note.parent.rmdir()
         return off
 
