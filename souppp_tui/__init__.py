@@ -1,3 +1,3 @@
-"""The console. It knows `engine.api.values` and `engine.settings.values` and nothing else of the engine."""
+"""The console and the command line. All but `commands` know `engine.api` and `engine.settings` alone of the engine."""
 
 __version__ = "0.1.0"

@@ -25,17 +25,17 @@ from textual.screen import Screen
 
 from engine.api.values import EngineApi, Event, SessionView
 from engine.settings.values import SessionSettings
-from souppp_tui import masking, themes
 from souppp_tui.actions import BY_NAME, Action, clash, signs
-from souppp_tui.columns import COLUMNS
 from souppp_tui.eventfile import EventFile
 from souppp_tui.keyboard import worked_off
 from souppp_tui.leaving import Leaving
-from souppp_tui.model import EventLog, Model
+from souppp_tui.model.model import EventLog, Model
 from souppp_tui.options import ConsoleOptions
-from souppp_tui.paint import Span
 from souppp_tui.screens.page import Page
 from souppp_tui.screens.sessions import SessionsPage
+from souppp_tui.show import masking, themes
+from souppp_tui.show.columns import COLUMNS
+from souppp_tui.show.paint import Span
 from souppp_tui.terminal import Driver, Shadow
 from souppp_tui.widgets.lines import Lines, Rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.api.values import EngineApi
-from souppp_tui import eventlines
+from souppp_tui.show import eventlines
 
 
 class EventFile:

@@ -25,12 +25,12 @@ class ConsoleOptions:
     read_only: bool = False
     """Show everything, change nothing."""
     theme: str = "auto"
-    """A name from `souppp_tui.themes.NAMES`, or `auto`: dark, but ansi on a terminal with 16 colours or fewer."""
+    """A name from `souppp_tui.show.themes.NAMES`, or `auto`: dark, but ansi on a terminal with 16 colours or fewer."""
     mouse: bool = True
     event_file: Path | None = None
     """Every event is appended here as a line of text."""
     columns: tuple[str, ...] = ()
-    """Keys from `souppp_tui.columns.COLUMNS`, in the order wanted; empty takes the usual ones."""
+    """Keys from `souppp_tui.show.columns.COLUMNS`, in the order wanted; empty takes the usual ones."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Other keys for actions: the action's name to one or more key names with commas between."""
     save: Save | None = None

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from tests.conftest import ROOT, run
 
-COMMAND = (sys.executable, "-m", "souppp_tui.cli")
+COMMAND = (sys.executable, "-m", "souppp_tui.commands.cli")
 PATIENCE = 45.0
 """Seconds to wait for what takes a fraction of that on an idle machine."""
 

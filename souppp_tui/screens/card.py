@@ -9,13 +9,13 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from engine.api.values import QueueView, Snapshot
-from souppp_tui import spread, words
 from souppp_tui.actions import bindings
-from souppp_tui.paint import Span, rule
-from souppp_tui.queuelines import SPARK_LEAST
+from souppp_tui.model.traffic import Meter
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.screens.steering import in_the_way
-from souppp_tui.traffic import Meter
+from souppp_tui.show import spread, words
+from souppp_tui.show.paint import Span, rule
+from souppp_tui.show.queuelines import SPARK_LEAST
 from souppp_tui.widgets.lines import Lines, Row
 
 _WHY_OFF = "tagged frames may lose their VLAN tags before they can be seen"

@@ -6,9 +6,9 @@ from textual.app import ComposeResult
 from textual.events import Key
 from textual.screen import ModalScreen
 
-from souppp_tui.columns import COLUMNS
+from souppp_tui.show.columns import COLUMNS
+from souppp_tui.show.words import fit
 from souppp_tui.widgets.lines import Row, Rows
-from souppp_tui.words import fit
 
 
 class ColumnChooser(ModalScreen[tuple[str, ...] | None]):

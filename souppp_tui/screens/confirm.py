@@ -6,9 +6,9 @@ from textual.app import ComposeResult
 from textual.events import Key
 from textual.screen import ModalScreen
 
-from souppp_tui.paint import Span, width_of
+from souppp_tui.show.paint import Span, width_of
+from souppp_tui.show.words import count, wrap
 from souppp_tui.widgets.lines import Lines
-from souppp_tui.words import count, wrap
 
 MANY = 20
 """More sessions than this and a `y` is not enough."""

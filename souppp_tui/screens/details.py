@@ -10,12 +10,12 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 
 from engine.api.values import Details, Event, Fact, SessionView
-from souppp_tui import eventlines, words
 from souppp_tui.actions import bindings
-from souppp_tui.model import Model
-from souppp_tui.paint import Span, rule
+from souppp_tui.model.model import Model
+from souppp_tui.model.traffic import GRAPH_STEP, GRAPH_STEPS, Meter
 from souppp_tui.screens.listing import ListPage
-from souppp_tui.traffic import GRAPH_STEP, GRAPH_STEPS, Meter
+from souppp_tui.show import eventlines, words
+from souppp_tui.show.paint import Span, rule
 from souppp_tui.widgets.lines import Lines, Row, Rows
 
 SIDE = 0.55

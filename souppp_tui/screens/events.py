@@ -10,11 +10,10 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from engine.api.values import Event, Severity
-from engine.record.plural import plural
-from souppp_tui import eventlines, words
 from souppp_tui.actions import Action, bindings
-from souppp_tui.paint import Span, rule
 from souppp_tui.screens.listing import ListPage
+from souppp_tui.show import eventlines, words
+from souppp_tui.show.paint import Span, rule
 from souppp_tui.widgets.filter import FilterLine
 from souppp_tui.widgets.lines import Lines, Row
 
@@ -161,7 +160,7 @@ class EventsPage(ListPage):
         except OSError as error:
             self.console_app.say(f"Cannot write {path}: {error.strerror}.", "failed")
         else:
-            self.console_app.say(f"Wrote {plural(len(self._events), 'event')} to {path}.")
+            self.console_app.say(f"Wrote {words.plural(len(self._events), 'event')} to {path}.")
 
     def do_copy(self) -> None:
         """Copy the event."""

@@ -8,8 +8,8 @@ from textual.app import ComposeResult
 from textual.events import Key
 from textual.screen import ModalScreen
 
+from souppp_tui.show.words import clean, fit
 from souppp_tui.widgets.lines import Row, Rows
-from souppp_tui.words import clean, fit
 
 
 class Fields(ModalScreen[int | None]):

@@ -9,9 +9,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from engine.settings.values import SessionSettings
-from souppp_tui.fields import FIELDS, read, write
+from souppp_tui.model.fields import FIELDS, read, write
+from souppp_tui.show.words import fit
 from souppp_tui.widgets.lines import Lines
-from souppp_tui.words import fit
 
 
 class Form(ModalScreen[SessionSettings | None]):

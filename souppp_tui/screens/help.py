@@ -7,10 +7,10 @@ from textual.events import Key
 from textual.screen import ModalScreen
 
 from souppp_tui.actions import GROUPS, on_page
-from souppp_tui.paint import Span
 from souppp_tui.screens.page import Page
+from souppp_tui.show.paint import Span
+from souppp_tui.show.words import fit
 from souppp_tui.widgets.lines import Row, Rows
-from souppp_tui.words import fit
 
 FILTER_HELP = (
     ("word", "found in any column"),

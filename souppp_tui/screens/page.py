@@ -9,12 +9,11 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from engine.api.values import SessionState
-from engine.record.plural import plural
-from souppp_tui import words
 from souppp_tui.actions import BY_NAME, Action, on_page
-from souppp_tui.model import LIVE
-from souppp_tui.paint import Span, ends, width_of
+from souppp_tui.model.model import LIVE
 from souppp_tui.screens.steering import Steering, in_the_way
+from souppp_tui.show import words
+from souppp_tui.show.paint import Span, ends, width_of
 from souppp_tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ def overview(app: Console, width: int) -> list[Span]:
     if app.frozen:
         name = [(" souppp  ", "strong"), (" display frozen: sessions keep running ", "chip")]
     xdp = f"{card.mode} · {'zero-copy' if card.zero_copy else 'copy'} · " if card.mode else ""
-    mode: list[Span] = [(f"  {xdp}{plural(len(snapshot.queues), 'queue')}{'  lab' if card.lab else ''}", "dim")]
+    mode: list[Span] = [(f"  {xdp}{words.plural(len(snapshot.queues), 'queue')}{'  lab' if card.lab else ''}", "dim")]
     rates: list[Span] = [
         ("   ▼ ", "rx"),
         (f"{words.rate(total.rx_bits):>9}", "text"),
@@ -214,7 +213,7 @@ def _extras(app: Console) -> list[Span]:
     if setup := model.setup_rate():
         spans.append((f"  {setup:.1f} set up/s", "dim"))
     if (flaps := model.flaps - model.baseline_flaps) > 0:
-        spans.append((f"  {plural(flaps, 'flap')}", "warning"))
+        spans.append((f"  {words.plural(flaps, 'flap')}", "warning"))
     if model.baseline is not None:
         spans.append(("  since zero", "dim"))
     return spans

@@ -13,11 +13,11 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from souppp_tui.actions import on_page
-from souppp_tui.columns import COLUMNS
 from souppp_tui.screens.page import Page
-from souppp_tui.themes import NAMES
+from souppp_tui.show.columns import COLUMNS
+from souppp_tui.show.themes import NAMES
+from souppp_tui.show.words import fit
 from souppp_tui.widgets.lines import Row, Rows
-from souppp_tui.words import fit
 
 HIDDEN = ("commands", "up", "down", "page_up", "page_down", "back")
 """Not worth a line: they are how one gets around, here too."""

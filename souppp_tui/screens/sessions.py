@@ -7,13 +7,12 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from engine.record.plural import plural
-from souppp_tui import eventlines, words
 from souppp_tui.actions import Action, bindings
-from souppp_tui.columns import COLUMNS, GAP, USUAL, Place, cells, layout
-from souppp_tui.paint import Span, rule, width_of
-from souppp_tui.queuelines import queue_lines
 from souppp_tui.screens.page import Page
+from souppp_tui.show import eventlines, words
+from souppp_tui.show.columns import COLUMNS, GAP, USUAL, Place, cells, layout
+from souppp_tui.show.paint import Span, rule, width_of
+from souppp_tui.show.queuelines import queue_lines
 from souppp_tui.widgets.lines import Lines, Row, Rows
 
 EDGE = 2
@@ -113,7 +112,7 @@ class SessionsPage(Page):
                 (f" {words.count(len(model.shown))} of {words.count(len(model.views))}", "text"),
             ]
         else:
-            left = [(plural(len(model.shown), "session"), "dim")]
+            left = [(words.plural(len(model.shown), "session"), "dim")]
         right: list[Span] = []
         if model.marks:
             hidden = sum(1 for session in model.marks if session not in model.position)

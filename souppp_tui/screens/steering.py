@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, cast
 from textual.screen import Screen
 
 from engine.api.values import SessionView, Snapshot
-from engine.record.plural import plural
 from engine.settings.values import SessionSettings
-from souppp_tui import words
-from souppp_tui.fields import differences, plan
-from souppp_tui.model import LIVE, Model
-from souppp_tui.themes import NAMES
+from souppp_tui.model.fields import differences, plan
+from souppp_tui.model.model import LIVE, Model
+from souppp_tui.show import words
+from souppp_tui.show.themes import NAMES
 
 if TYPE_CHECKING:
     from souppp_tui.app import Console
@@ -150,7 +149,7 @@ class Steering(Screen[None]):
             ]
         live = sum(1 for session in todo.remove if self.model.views[session].state in LIVE)
         if live:
-            facts.append(f"Removing hangs up {plural(live, 'open session')}.")
+            facts.append(f"Removing hangs up {words.plural(live, 'open session')}.")
         app.push_screen(Confirm("Take over the changed configuration?", facts, "take over", live), answered)
 
     def _ask_and(
@@ -181,7 +180,7 @@ class Steering(Screen[None]):
         name = self.console_app.mask(targets[0]).name
         if len(targets) == 1:
             return f"{title} {name}?"
-        return f"{title} {plural(len(targets), 'session')}, such as {name}?"
+        return f"{title} {words.plural(len(targets), 'session')}, such as {name}?"
 
     def _facts(self, targets: Sequence[SessionView], live: Sequence[SessionView]) -> list[str]:
         facts = []
@@ -198,7 +197,7 @@ class Steering(Screen[None]):
         return facts
 
     def _done(self, doing: str, targets: Sequence[SessionView]) -> None:
-        what = self.console_app.mask(targets[0]).name if len(targets) == 1 else plural(len(targets), "session")
+        what = self.console_app.mask(targets[0]).name if len(targets) == 1 else words.plural(len(targets), "session")
         self.console_app.say(f"{doing} {what}.")
 
     def do_capture(self) -> None:
@@ -227,7 +226,9 @@ class Steering(Screen[None]):
         live = sum(1 for view in self.model.views.values() if view.state in LIVE) if card.fixes else 0
         facts = ["It is put back when the program ends."]
         if card.fixes:
-            facts.append(f"The card is taken anew for that: {plural(live, 'open session')} will be dialled again.")
+            facts.append(
+                f"The card is taken anew for that: {words.plural(live, 'open session')} will be dialled again."
+            )
         else:
             facts.append("Some drivers reset their link for that, and sessions are dialled again.")
 
@@ -327,7 +328,7 @@ class Steering(Screen[None]):
             return
         from souppp_tui.screens.confirm import Confirm
 
-        question = f"Quit and hang up {plural(len(live), 'session')}?"
+        question = f"Quit and hang up {words.plural(len(live), 'session')}?"
         self.app.push_screen(Confirm(question, [], "quit", len(live)), lambda yes: self.app.exit() if yes else None)
 
 

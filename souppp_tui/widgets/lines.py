@@ -11,8 +11,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from souppp_tui.paint import Span, strip
-from souppp_tui.themes import Palette
+from souppp_tui.show.paint import Span, strip
+from souppp_tui.show.themes import Palette
 
 
 class HasPalette(Protocol):

@@ -14,13 +14,13 @@ from engine.settings import console as console_settings
 from engine.settings.values import SessionSettings, VlanTag
 from souppp_tui.actions import ACTIONS, BY_NAME, clash, key_names
 from souppp_tui.app import Console, ConsoleError, run
-from souppp_tui.columns import COLUMNS
 from souppp_tui.options import ConsoleOptions
 from souppp_tui.screens.confirm import Confirm
 from souppp_tui.screens.details import DetailsPage
 from souppp_tui.screens.events import EventsPage
 from souppp_tui.screens.sessions import SessionsPage
-from souppp_tui.themes import NAMES
+from souppp_tui.show.columns import COLUMNS
+from souppp_tui.show.themes import NAMES
 from souppp_tui.widgets.lines import Rows
 from tests.console.conftest import Start
 from tests.console.scripted import HOSTILE_AC, ScriptedEngine

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.settings.values import AcFilter, AuthMethod, LineId, MacPolicy, SessionSettings, VlanTag
-from souppp_tui.fields import FIELDS, differences, plan, read, write
+from souppp_tui.model.fields import FIELDS, differences, plan, read, write
 
 FULL = SessionSettings(
     name="home-01",

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from engine.api.values import SessionState, Severity
 from engine.settings.values import SessionSettings
-from souppp_tui.columns import COLUMNS, GAP, USUAL, cells, layout, natural
-from souppp_tui.model import KEPT_EVENTS, EventLog, Model
-from souppp_tui.traffic import Meter
+from souppp_tui.model.model import KEPT_EVENTS, EventLog, Model
+from souppp_tui.model.traffic import Meter
+from souppp_tui.show.columns import COLUMNS, GAP, USUAL, cells, layout, natural
 from tests.console.scripted import ScriptedEngine
 
 

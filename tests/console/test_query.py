@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from souppp_tui.model import Model
-from souppp_tui.query import QueryError, parse
+from souppp_tui.model.model import Model
+from souppp_tui.model.query import QueryError, parse
 from tests.console.scripted import ScriptedEngine
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.api.values import CardView, ReceiveRules
-from souppp_tui import spread
+from souppp_tui.show import spread
 
 MAC = "02:00:00:00:00:07"
 STEER = f"`ethtool -N eth0 flow-type ether dst {MAC} action 1`"

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from engine.api.values import SessionState, SessionView
-from souppp_tui import words
-from souppp_tui.paint import strip
-from souppp_tui.themes import palette
+from souppp_tui.show import words
+from souppp_tui.show.paint import strip
+from souppp_tui.show.themes import palette
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from souppp_tui import cli, themes
+from souppp_tui.commands import cli
+from souppp_tui.show import themes
 from tests.conftest import ROOT, run
 from tests.program import COMMAND, Program, refused, running
 from tests.provider import CARD, FAR_CARD, Provider, provider

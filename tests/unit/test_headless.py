@@ -13,8 +13,8 @@ from typing import cast
 import pytest
 
 from engine.api.values import CardView, EngineApi, Event, SessionState, SessionView, Severity, Snapshot
-from souppp_tui import headless
-from souppp_tui.headless import HeadlessOptions
+from souppp_tui.commands import headless
+from souppp_tui.commands.headless import HeadlessOptions
 from souppp_tui.leaving import Leaving
 
 

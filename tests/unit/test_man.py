@@ -10,7 +10,7 @@ import pytest
 
 from engine.settings.console import COLUMNS
 from souppp_tui.actions import ACTIONS, Action, signs
-from souppp_tui.cli import parser
+from souppp_tui.commands.cli import parser
 from tests.conftest import ROOT
 
 PAGE = ROOT / "man" / "souppp-tui.8"

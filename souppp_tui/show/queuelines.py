@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from engine.api.values import QueueView
-from souppp_tui import words
-from souppp_tui.paint import Span, width_of
-from souppp_tui.traffic import Meter
+from souppp_tui.model.traffic import Meter
+from souppp_tui.show import words
+from souppp_tui.show.paint import Span, width_of
 
 SPARK_LEAST = 100.0
 """Packets per second that fill a sparkline's height at least."""

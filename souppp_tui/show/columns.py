@@ -11,8 +11,8 @@ from typing import Any
 from rich.cells import cell_len
 
 from engine.api.values import SessionState, SessionView
-from souppp_tui import words
-from souppp_tui.traffic import Meter
+from souppp_tui.model.traffic import Meter
+from souppp_tui.show import words
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,11 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def plural(number: int, noun: str) -> str:
+    """So many of something: `1 session`, `12 sessions`."""
+    return f"{count(number)} {noun}" + ("" if number == 1 else "s")
+
+
 def duration(seconds: float) -> str:
     """A time span in at most seven characters: `8 s`, `4m 10s`, `3h 07m`, `3d 04h`.
 

@@ -11,9 +11,9 @@ from itertools import islice
 from typing import Any
 
 from engine.api.values import TRAFFIC_FIELDS, Event, SessionState, SessionView, Severity, Snapshot
-from souppp_tui.columns import COLUMNS
-from souppp_tui.query import Query, QueryError, parse
-from souppp_tui.traffic import Meter
+from souppp_tui.model.query import Query, QueryError, parse
+from souppp_tui.model.traffic import Meter
+from souppp_tui.show.columns import COLUMNS
 
 LIVE = frozenset(SessionState) - {SessionState.DOWN, SessionState.FAILED}
 """States in which hanging up ends something."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from engine.settings.console import THEMES
 from engine.settings.values import Settings
 from souppp_tui import __version__
-from souppp_tui.errors import CannotRunError
+from souppp_tui.commands.errors import CannotRunError
 from souppp_tui.leaving import Leaving
 
 EXIT_OK = 0
@@ -144,7 +144,7 @@ def _run(options: argparse.Namespace, settings: Settings, leaving: Leaving) -> i
         provider = Provider() if options.lab else None
         if provider is not None:
             started.callback(provider.close)
-        from souppp_tui.run import run
+        from souppp_tui.commands.run import run
 
         return run(options, settings, leaving, loading, provider)
 

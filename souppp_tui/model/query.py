@@ -15,8 +15,8 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from engine.api.values import SessionState, SessionView
-from souppp_tui.columns import COLUMNS, Column
-from souppp_tui.traffic import Meter
+from souppp_tui.model.traffic import Meter
+from souppp_tui.show.columns import COLUMNS, Column
 
 Test = Callable[[SessionView, Meter, Container[int]], bool]
 

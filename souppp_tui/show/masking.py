@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from engine.api.values import Event, SessionView
-from souppp_tui.words import mask_addresses as hide
+from souppp_tui.show.words import mask_addresses as hide
 
 SOMEONE = "•••"
 

@@ -14,9 +14,9 @@ from engine.lab.provider import Provider
 from engine.run.thread import Engine, EngineError, EngineOptions
 from engine.settings.console import ConsoleSettings
 from engine.settings.values import Settings
-from souppp_tui import headless
-from souppp_tui.errors import CannotRunError
-from souppp_tui.headless import HeadlessOptions, OutputError
+from souppp_tui.commands import headless
+from souppp_tui.commands.errors import CannotRunError
+from souppp_tui.commands.headless import HeadlessOptions, OutputError
 from souppp_tui.leaving import Leaving
 
 EXIT_OK = 0
@@ -110,7 +110,7 @@ def _run_console(engine: Engine, options: argparse.Namespace, settings: ConsoleS
     from souppp_tui.actions import key_names
     from souppp_tui.app import ConsoleError
     from souppp_tui.app import run as run_console
-    from souppp_tui.files import loader, saver
+    from souppp_tui.commands.files import loader, saver
     from souppp_tui.options import ConsoleOptions
 
     console = ConsoleOptions(

@@ -11,11 +11,11 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from souppp_tui.themes import Palette
-from souppp_tui.words import clean, columns
+from souppp_tui.show.themes import Palette
+from souppp_tui.show.words import clean, columns
 
 Span = tuple[str, str]
-"""A text and its role (`souppp_tui.themes.ROLES`)."""
+"""A text and its role (`souppp_tui.show.themes.ROLES`)."""
 
 
 def width_of(spans: Iterable[Span]) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.api.values import Event, Severity
-from souppp_tui import words
-from souppp_tui.paint import Span
+from souppp_tui.show import words
+from souppp_tui.show.paint import Span
 
 ROLES = {Severity.DEBUG: "dim", Severity.INFO: "text", Severity.WARNING: "warning", Severity.ERROR: "failed"}
 NAME = 12

@@ -1,0 +1,1 @@
+"""What the console knows beside the board."""
