@@ -38,6 +38,8 @@ class Card:
     receive_rules: ReceiveRules
     carrier_changes: int = 0
     """How often the carrier has come and gone."""
+    filters_vlans: bool = False
+    """Whether it may drop frames of VLANs that have no device on the host."""
 
     @property
     def queues(self) -> int:
@@ -76,6 +78,7 @@ def read_card(name: str) -> Card:
         bool(offloads.active(name, offloads.STRIPPING)),
         _receive_rules(name),
         link.carrier_changes,
+        bool(offloads.active(name, offloads.FILTERING)),
     )
 
 

@@ -17,6 +17,8 @@ from engine.card import ethtool
 from engine.host.errors import HostError
 
 STRIPPING = ("rx-vlan-hw-parse", "rx-vlan-stag-hw-parse")
+FILTERING = ("rx-vlan-filter", "rx-vlan-stag-filter")
+"""Frames of VLANs that the kernel knows nothing of are taken away, unless the card is promiscuous."""
 JOINING = ("rx-lro", "rx-gro-hw")
 _ETHTOOLS_WORDS = {"rx-vlan-hw-parse": "rxvlan", "rx-lro": "lro"}
 

@@ -41,8 +41,8 @@ class Port:
         """Why XDP does not run in the driver, in its words; empty if it does or wasn't to."""
         self.notice = _slower(card, self.objection)
 
-    def hear_other_macs(self) -> bool:
-        """Make the card take frames for MAC addresses that are not its own; whether that is new. Raises HostError."""
+    def hear_all(self) -> bool:
+        """Make the card take frames for any MAC address and VLAN; whether that is new. Raises HostError."""
         if self._promiscuous is not None:
             return False
         self._promiscuous = Promiscuous(self.card.index)

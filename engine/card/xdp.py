@@ -37,7 +37,8 @@ SOURCE = _ROOT / "bpf" / "souppp.bpf.c"
 KERNEL_PATH_SOURCE = _ROOT / "bpf" / "kernel_path.bpf.c"
 HEADERS = _ROOT / "build" / "bcc-headers"
 LOADER = Path(__file__).with_name("xdp_loader.py")
-LOAD_TIMEOUT = 60.0
+LOAD_TIMEOUT = 180.0
+"""Seconds for what takes half a second, and half a minute on an emulated processor."""
 MAX_QUEUES = 128
 MAX_SESSIONS = 16384
 """Of the in-kernel data path; a power of two."""
@@ -161,8 +162,10 @@ class Loading:
         answer = b""
         descriptors: list[int] = []
         try:
-            with suppress(TimeoutError, ConnectionError):
+            with suppress(ConnectionError):
                 answer, descriptors, _, _ = socket.recv_fds(self._ours, 1024, len(self._names))
+        except TimeoutError:
+            answer = f"cannot load the XDP program: that took longer than {LOAD_TIMEOUT:.0f} s".encode()
         finally:
             complaint = self.close()
         if answer == LOADED and len(descriptors) == len(self._names):

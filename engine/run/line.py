@@ -157,9 +157,9 @@ class CardLine:
         carriers.close()
         port.close()
 
-    def hear_other_macs(self) -> bool:
-        """See `Line.hear_other_macs`."""
-        return self._port is not None and self._port.hear_other_macs()
+    def hear_all(self) -> bool:
+        """See `Line.hear_all`."""
+        return self._port is not None and self._port.hear_all()
 
     def expect(self, wanted: DatapathChoice) -> None:
         """See `Line.expect`."""

@@ -59,6 +59,7 @@ class Loop:
         self._loading = loading
         self._usage = usage
         self._timer: asyncio.TimerHandle | None = None
+        self._next_tick: asyncio.TimerHandle | None = None
         self._undo = ExitStack()
 
     def open(self) -> None:
@@ -98,7 +99,7 @@ class Loop:
         self.supervisor.open(time.monotonic())
         self._loop.add_reader(links.fileno(), self._link_events, links)
         self._undo.callback(self._loop.remove_reader, links.fileno())
-        self._loop.call_later(TICK, self._tick)
+        self._next_tick = self._loop.call_later(TICK, self._tick)
         self._carry_on()
 
     def _open_journal(self) -> GhostJournal | None:
@@ -123,6 +124,9 @@ class Loop:
 
     def close(self) -> None:
         """Undo `open`, as far as it came."""
+        for timer in (self._timer, self._next_tick):
+            if timer is not None:
+                timer.cancel()  # it would tell of a card that we have just given back
         self._undo.close()
 
     # What wakes the loop
@@ -148,7 +152,7 @@ class Loop:
             self._carry_on()
 
     def _tick(self) -> None:
-        self._loop.call_later(TICK, self._tick)
+        self._next_tick = self._loop.call_later(TICK, self._tick)
         now = time.monotonic()
         self.supervisor.note_traffic(self.traffic()[:: len(TRAFFIC_FIELDS)], now)
         self.supervisor.look_at_card(now)

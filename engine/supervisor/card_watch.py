@@ -20,7 +20,6 @@ PATIENCE = 10.0
 """Seconds that a carrier may take to come back after the card was taken, before it is told as missing."""
 LOOK = 0.1
 """Seconds between looks for it: the kernel may not tell of a short absence."""
-FOREVER = float("inf")
 DIALLED = "Sessions are dialled when it has one."
 
 
@@ -55,7 +54,7 @@ class CardBack:
     """Frames go and come, for the first time or again."""
 
     text: str
-    """One full sentence."""
+    """One full sentence, or empty where that is a matter of course."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,18 @@ class CardTrouble:
 CardNews = CardTaken | CardLost | CardWaits | CardBack | CardMtu | CardTrouble
 
 
+@dataclass(slots=True)
+class _Wait:
+    """For the carrier of a card that has been taken just now."""
+
+    until: float | None
+    """When it has been away for too long; None: it has, and that was told."""
+    changes: int
+    """How often it had changed when it was last seen: once more, and it isn't steady yet."""
+    then: str
+    """What to tell when it is there."""
+
+
 class CardWatch:
     """The one card of a supervisor."""
 
@@ -87,9 +98,10 @@ class CardWatch:
         self._taken: tuple[Card, Taken] | None = None
         self._trouble = ""
         """What it could not be taken for, as last told."""
-        self._waits_until: float | None = None
-        """When the carrier that it waits for has been away for too long."""
+        self._wait: _Wait | None = None
         self._next_look: float | None = None
+        self.filters_vlans = False
+        """Whether it may drop tagged frames unless it is promiscuous."""
         self.carrier: int | None = None
         """How often it has changed, None where there is none: as last seen."""
 
@@ -111,7 +123,7 @@ class CardWatch:
         card = self._see()
         if not card.up:
             raise Trouble(f"{self.name} is down: bring it up with `ip link set {self.name} up`.")
-        yield from self._take(card, now)
+        yield from self._take(card, now, "")
 
     def next_timer(self) -> float | None:
         """When `look` is due though nothing tells of a change, None for not at all."""
@@ -140,21 +152,20 @@ class CardWatch:
         self._show(card, usable and was_up)
         if usable and not was_up and self._taken is None:
             try:
-                yield from self._take(card, now)
+                yield from self._take(card, now, f"{self.name} is back.")
             except Trouble as error:
                 self._show(card, False)
                 if str(error) != self._trouble:
                     self._trouble = str(error)
                     yield CardTrouble(f"{error} Waiting for the card to change.")
-                return
-            if self.up:
-                yield CardBack(f"{self.name} is back.")
+        elif usable and not was_up and self._wait is not None and self._wait.changes != card.carrier_changes:
+            self._wait.changes, self._next_look = card.carrier_changes, now + LOOK
         elif usable and not was_up:
-            waited, self._waits_until = self._waits_until is not None, None
+            wait, self._wait = self._wait, None
             self._show(card, True)
-            yield CardBack(f"{self.name} has its carrier." if waited else f"{self.name} is back.")
-        elif self._waits_until is not None and self._taken is not None:
-            yield from self._go_on_waiting(now)
+            yield CardBack(wait.then if wait is not None else f"{self.name} is back.")
+        elif self._wait is not None and not was_up:
+            yield from self._go_on_waiting(self._wait, now)
 
     def fix(self, now: float) -> Iterator[CardNews]:
         """Switch off what the card does that keeps frames, or XDP, from us. Raises Trouble."""
@@ -172,40 +183,46 @@ class CardWatch:
         """The card as it is now. Raises Trouble."""
         self.carrier = None
         card = self._line.look()
+        self.filters_vlans = card.filters_vlans
         self.carrier = card.carrier_changes if card.up and card.carrier else None
         return card
 
-    def _take(self, before: Card, now: float) -> Iterator[CardNews]:
-        """Take it, and see what that has done to it: many a driver resets its link for a program. Raises Trouble."""
+    def _take(self, before: Card, now: float, then: str) -> Iterator[CardNews]:
+        """Take it; what it is like after that, another look tells, which is due at once. Raises Trouble.
+
+        Many a driver resets its link for a program, and that takes time: so does this.
+        """
         self._mac = before.mac
         taken = self._line.take(before)
         self._taken, self._trouble = (before, taken), ""
         card = self._see()
-        up = card.up and card.carrier
-        self._waits_until, self._next_look = (None, None) if up else (now + PATIENCE, now + LOOK)
-        self._show(card, up)
+        self._wait, self._next_look = _Wait(now + PATIENCE, card.carrier_changes, then), now
+        self._show(card, False)
         yield CardTaken(card, taken)
-        if not up and before.carrier:
+        if card.up and card.carrier:
+            return
+        self._wait.then = f"{self.name} has its carrier."
+        if before.carrier:
             text = f"The driver of {self.name} resets its link for the XDP program: nothing is sent until that is up."
             yield CardWaits(text, usual=True)
-        elif not up:
+        else:
             yield CardWaits(f"{self.name} has no carrier: is the cable in? {DIALLED}", usual=False)
 
-    def _go_on_waiting(self, now: float) -> Iterator[CardNews]:
-        assert self._waits_until is not None
-        if self._waits_until == FOREVER:
+    def _go_on_waiting(self, wait: _Wait, now: float) -> Iterator[CardNews]:
+        """Look again and again, and after some time only when the kernel tells of a change."""
+        if wait.until is None:
             return
-        if now < self._waits_until:
+        if now < wait.until:
             self._next_look = now + LOOK
             return
-        self._waits_until = FOREVER
+        wait.until = None
         text = f"{self.name} still has no carrier, {PATIENCE:.0f} s after it was taken: is the cable in? {DIALLED}"
         yield CardWaits(text, usual=False)
 
     def _lose(self, why: str) -> Iterator[CardLost]:
         if self.view is not None:
             self.view = replace(self.view, up=False, waits=False)
-        self._waits_until = None
+        self._wait = None
         yield CardLost(why)
 
     def _give_back(self) -> None:
@@ -222,7 +239,7 @@ class CardWatch:
             mac=format_mac(card.mac),
             mtu=card.mtu,
             up=up,
-            waits=self._waits_until is not None and not up,
+            waits=self._wait is not None and not up,
             strips=card.strips_vlan_tags,
             fixes=taken.fixes,
             mode=taken.mode,

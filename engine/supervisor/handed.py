@@ -47,8 +47,8 @@ class Line(Protocol):
     def frames_taken(self) -> int:
         """How many of the frames handed over since the start, from the first on, the card has taken, or never will."""
 
-    def hear_other_macs(self) -> bool:
-        """Have the card, if it is taken, take frames for addresses that are not its own; whether that is new.
+    def hear_all(self) -> bool:
+        """Have the card, if it is taken, take frames for any address and VLAN (promiscuous mode); whether that is new.
 
         Raises Trouble.
         """

@@ -339,10 +339,7 @@ class Supervisor:
 
     def _card_taken(self, news: CardTaken) -> None:
         card, taken = news.card, news.taken
-        if self.card.up:
-            self.fleet.release(self._now)
-        else:
-            self.fleet.hold()
+        self.fleet.hold()  # until it has a carrier
         for _, member in self.fleet:
             # A card that was away may have come back with another address.
             settings = member.session.next_settings
@@ -376,19 +373,24 @@ class Supervisor:
                 self.fleet.stop(key, End(EndKind.CARD_DOWN, why), self._now)
 
     def _card_back(self, text: str) -> None:
-        self.tell(Severity.INFO, "card-up", text)
-        self.fleet.release(self._now)
+        if text:
+            self.tell(Severity.INFO, "card-up", text)
         for key, member in self.fleet:
             if member.wanted:
                 self.fleet.dial(key, self._now)
+        self.fleet.release(self._now)
 
     def _own_mac(self, settings: SessionSettings) -> bytes:
-        """The session's MAC address, which the card will listen to from now on. Raises Trouble."""
+        """The session's MAC address, which the card will listen to from now on, in its VLAN too. Raises Trouble."""
         mac = own_mac(settings, self.card.mac)
-        if mac != self.card.mac and self._line.hear_other_macs():
-            self.card.note(f"{self.card.name} is in promiscuous mode: sessions have MAC addresses of their own.")
-            text = f"{self.card.name} is in promiscuous mode now, for sessions with MAC addresses of their own."
-            self.tell(Severity.INFO, "promiscuous", text)
+        because = ""
+        if mac != self.card.mac:
+            because = "sessions have MAC addresses of their own"
+        elif settings.vlans and self.card.filters_vlans:
+            because = "its VLAN filter would take tagged frames away"
+        if because and self._line.hear_all():
+            self.card.note(f"{self.card.name} is in promiscuous mode: {because}.")
+            self.tell(Severity.INFO, "promiscuous", f"{self.card.name} is in promiscuous mode now: {because}.")
         return mac
 
     # After each piece of work

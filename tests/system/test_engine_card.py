@@ -14,6 +14,7 @@ from engine.api.values import SessionState
 from engine.card.facts import Card
 from engine.record.journal import GhostJournal, replay
 from engine.run.line import CardLine
+from engine.run.loop import TICK
 from engine.run.thread import Engine
 from engine.supervisor.handed import Taken
 from engine.wire.keys import FourKeys
@@ -138,6 +139,21 @@ def test_a_driver_that_resets_the_link_for_the_program(
         wait_up(engine, *NAMES)
         assert not events(engine, "dial-failed"), story(engine)
     assert not (tmp_path / "state").exists(), "every PADT has left"
+
+
+def test_what_giving_the_card_back_does_to_it_is_not_told(far: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver resets its link once more when the program goes, and that may take long."""
+    give_back = CardLine.give_back
+
+    def reset_and_give_back(line: CardLine) -> None:
+        give_back(line)
+        far.run("ip", "link", "set", FAR_CARD, "down")
+        time.sleep(TICK + 0.1)
+
+    monkeypatch.setattr(CardLine, "give_back", reset_and_give_back)
+    with dialling([session("one")]) as engine:
+        wait_up(engine)
+    assert not events(engine, "card-down"), story(engine)
 
 
 def test_a_cable_that_is_out_at_the_start(far: Provider) -> None:

@@ -407,6 +407,16 @@ def test_addresses_of_its_own_make_the_card_promiscuous_once_and_again_when_it_i
     assert len(world.events("promiscuous")) == 2
 
 
+def test_a_card_that_filters_vlans_is_made_promiscuous_for_tagged_sessions() -> None:
+    for vlans, promiscuous in (((), False), ((VlanTag(7),), True)):
+        world = World([session("one", vlans=vlans)])
+        world.card.change(filters_vlans=True)
+        world.open().run(1.0)
+        assert world.state() is UP
+        assert world.card.promiscuous is promiscuous
+        assert len(world.events("promiscuous")) == promiscuous
+
+
 # The host
 
 

@@ -87,7 +87,7 @@ class VirtualCard:
         assert self.card is not None
         self.change(carrier=carrier, carrier_changes=self.card.carrier_changes + (self.card.carrier != carrier))
 
-    def hear_other_macs(self) -> bool:
+    def hear_all(self) -> bool:
         if self.taken is None or self.promiscuous:
             return False
         self.promiscuous = True
@@ -270,6 +270,7 @@ class World:
 
     def open(self) -> World:
         self.supervisor.open(self.now)
+        self.run(0.0)
         return self
 
     def run(self, seconds: float) -> None:
@@ -283,6 +284,7 @@ class World:
 
     def look(self) -> None:
         self.supervisor.look_at_card(self.now)
+        self.run(0.0)
 
     def view(self, key: int = 0) -> SessionView:
         return next(view for view in self.supervisor.board.views if view.id == key)
