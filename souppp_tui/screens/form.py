@@ -70,7 +70,7 @@ class Form(ModalScreen[SessionSettings | None]):
             wrong = errors.get(field.key, "") if everything or field.key in self._touched else ""
             hint = "" if self._new and field.key == "password" else field.hint
             self._labels[field.key].show([[(fit(field.label, 15), "failed" if wrong else "dim")]])
-            self._notes[field.key].show([[("  ", "text"), (wrong or hint, "failed" if wrong else "faint")]])
+            self._notes[field.key].show([[("  ", "text"), (wrong or hint, "failed" if wrong else "dim")]])
         return None if errors else settings
 
     def on_input_changed(self, event: Input.Changed) -> None:

@@ -48,12 +48,16 @@ class Palette(dict[str, Style]):
     def laid(self, role: str, over: str) -> Style:
         """A role's style on a line that has the role `over`; equal styles are one object.
 
-        Of `over` the background (or reverse) and weight count, not the colour; it may be empty.
+        Of `over` the background and weight count, not the colour; it may be empty. A reversed line is of one colour:
+        the words' own would be a patchwork of grounds.
         """
         style = self._laid.get((role, over))
         if style is None:
             above = self[over] if over else Style()
-            style = self[role] + Style(bgcolor=above.bgcolor, reverse=above.reverse, bold=above.bold)
+            if above.reverse:
+                style = Style(reverse=True, bold=self[role].bold or above.bold)
+            else:
+                style = self[role] + Style(bgcolor=above.bgcolor, bold=above.bold)
             style = self._laid[role, over] = self._same.setdefault(style, style)
         return style
 

@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 
 from souppp_tui.app import Console
 from souppp_tui.options import ConsoleOptions
+from souppp_tui.show.themes import palette
 from tests.console.scripted import ScriptedEngine
 
 
@@ -62,6 +63,12 @@ class Stage:
         return "\n".join(
             "".join(segment.text for segment in strip).rstrip() for strip in self.app.screen._compositor.render_strips()
         )
+
+    def painted(self, role: str) -> str:
+        """All text in the colour of a role."""
+        colour = palette(self.app.theme)[role].color
+        strips = self.app.screen._compositor.render_strips()
+        return "".join(each.text for strip in strips for each in strip if each.style and each.style.color == colour)
 
     def line(self, part: str) -> str:
         """The first line of the screen with this in it. Raises StopIteration."""

@@ -61,6 +61,8 @@ async def test_screen(start: Start, screen: str, size: tuple[int, int]) -> None:
         await stage.press(*SCREENS[screen])
         await stage.tick(2, 0.05)
         shown = stage.text() + "\n"
+        faint = stage.painted("faint")
+    assert not any(map(str.isalnum, faint)), "faint is for lines: nobody can read a word in it"
     assert all(len(line) <= size[0] for line in shown.splitlines())
     file = FOLDER / f"{screen}-{size[0]}x{size[1]}.txt"
     if os.environ.get("UPDATE_SNAPSHOTS"):

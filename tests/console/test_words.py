@@ -68,6 +68,14 @@ def test_sparkline_shows_every_trickle_and_the_newest_last() -> None:
     assert words.graph([0, 1, 800, 400], 6, 2) == ["    █ ", "  ▁▁██"]
 
 
+def test_a_reversed_line_is_all_of_one_colour() -> None:
+    """The cursor of sixteen colours: reversed, the colours of its words would be a patchwork of grounds."""
+    line = strip([("up", "up"), (" 12 Mb/s", "rx"), (" 0", "dim"), (" name", "strong")], 20, palette("ansi"), "cursor")
+    styles = [segment.style for segment in line if segment.style]
+    assert all(style.reverse and style.color is None and style.bgcolor is None for style in styles)
+    assert [style.bold for style in styles][-2] is True, "weight stays"
+
+
 @given(st.text())
 def test_clean_leaves_nothing_that_steers_a_terminal(text: str) -> None:
     safe = words.clean(text)
