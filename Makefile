@@ -1,6 +1,7 @@
 # make run      set everything up and open the console on the embedded lab (as root)
 # make setup    set everything up; the command is then at .venv/bin/souppp-tui
 # make test     set-up, then all tests (as root, or those that need root are skipped)
+# make test-kernels   the program in guests with other kernels and cards, some 15 minutes (as root)
 # make check    linters, types and import contracts
 # make lock     pin the Python packages that pyproject.toml asks for, with hashes; what is pinned stays as it is
 # make test-newest, make lock-newest    all tests with the newest Python packages; pin those
@@ -17,7 +18,7 @@ installed := .venv/installed-$(firstword $(shell { pwd; grep VERSION_ID /etc/os-
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run setup dev test check lock lock-newest test-newest
+.PHONY: run setup dev test test-kernels check lock lock-newest test-newest
 .PHONY: screenshots bench-datapath bench-console fuzz clean help packages test-packages helper
 
 run: setup
@@ -29,6 +30,9 @@ dev: setup test-packages $(installed)-dev
 
 test: dev
 	$(bin)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-kernels: dev
+	$(bin)/python -m tests.kernels.matrix
 
 check: setup $(installed)-dev
 	$(bin)/ruff check

@@ -1,0 +1,42 @@
+"""The cards that QEMU emulates, and what the program is to make of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One kind of card."""
+
+    device: str
+    """What QEMU calls it."""
+    modules: tuple[str, ...]
+    """Of its driver."""
+    native_since: tuple[int, int] | None
+    """The first Linux whose driver runs XDP programs; None: none does."""
+    zero_copy_since: tuple[int, int] | None = None
+    """The first Linux whose driver has AF_XDP's zero-copy."""
+    queues_by_device: bool = False
+    """Whether the device sets the number of queues, not the driver by the number of processors."""
+
+    def arguments(self, mac: str, queues: int) -> str:
+        """QEMU's `-device`, on the port that `Guest` keeps for it."""
+        many = f",mq=on,vectors={2 * queues + 2}" if self.queues_by_device and queues > 1 else ""
+        return f"{self.device},id=card,netdev=line,bus=place,mac={mac},romfile={many}"
+
+    def mode(self, version: str) -> str:
+        """How the program is to say that it runs on a kernel such as `6.12`: the beginning of it."""
+        numbers = tuple(map(int, version.split(".")))
+        if self.native_since is None or numbers < self.native_since:
+            return "generic mode, copy"
+        zero_copy = self.zero_copy_since is not None and numbers >= self.zero_copy_since
+        return "native mode, zero-copy" if zero_copy else "native mode, copy"
+
+
+CARDS = {
+    "virtio": Card("virtio-net-pci", ("virtio_net",), native_since=(4, 10), queues_by_device=True),
+    "igb": Card("igb", ("igb",), native_since=(5, 10), zero_copy_since=(6, 14)),
+    "vmxnet3": Card("vmxnet3", ("vmxnet3",), native_since=(6, 6)),
+    "e1000e": Card("e1000e", ("e1000e",), native_since=None),
+}

@@ -1,0 +1,28 @@
+"""Runs in a guest: loads every XDP program and attaches it to a veth, as the data paths do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+
+from engine.card.xdp import KERNEL_PATH_PROGRAMS, PROGRAMS, XdpProgram, link_native
+
+NEAR, FAR = "near", "far"
+
+
+def main() -> None:
+    """Print a line for each that is attached. Raises XdpError."""
+    subprocess.run(["ip", "link", "add", NEAR, "type", "veth", "peer", "name", FAR], check=True)
+    program = XdpProgram.attach(NEAR, 1)
+    print(f"{', '.join(PROGRAMS)}: attached, {program.mode} mode", flush=True)
+    program.add_kernel_path()
+    print(f"{', '.join(PROGRAMS)} with the in-kernel data path: attached, {program.mode} mode", flush=True)
+    for name in KERNEL_PATH_PROGRAMS:
+        os.close(link_native(program.descriptors[name], socket.if_nametoindex(FAR)))
+        print(f"{name}: attached", flush=True)
+    program.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Every XDP program loads on the kernels of Debian 12 and 13, booted in QEMU (Linux's verifier differs by version)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernels import packages
+from tests.kernels.guest import Guest, compile_modules
+
+LOADED = """\
+souppp: attached, native mode
+souppp with the in-kernel data path: attached, native mode
+push: attached
+"""
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("version", ["6.1", "6.12"])
+def test_every_program_loads_and_attaches(version: str) -> None:
+    try:
+        qemu, kernel = packages.qemu(), packages.kernel(version)
+    except packages.Unavailable as reason:
+        pytest.skip(f"no guest with Linux {version}: {reason}")
+    compile_modules()
+    with Guest(qemu, kernel) as guest:
+        assert guest.run("uname -r").startswith(f"{version}.")
+        assert guest.run("python -m tests.kernels.load_programs 2>&1") == LOADED
