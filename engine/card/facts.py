@@ -13,7 +13,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from engine.api.values import ReceiveRules
 from engine.card import ethtool, offloads
 from engine.host.errors import HostError
-from engine.host.links import SKIP_STATISTICS, parse_link
+from engine.host.links import parse_link
 from engine.host.rtnl import Rtnl, RtnlError, attributes, messages, request
 
 
@@ -40,6 +40,8 @@ class Card:
     """How often the carrier has come and gone."""
     filters_vlans: bool = False
     """Whether it may drop frames of VLANs that have no device on the host."""
+    received: int = 0
+    """Frames that the driver has counted, whatever became of them."""
 
     @property
     def queues(self) -> int:
@@ -51,7 +53,7 @@ def read_card(name: str) -> Card:
     """The card with this name in the calling thread's namespace; raises HostError."""
     rtnl = Rtnl()
     try:
-        (body,) = rtnl.ask(request(ifinfmsg, RTM_GETLINK, 0, [("IFLA_IFNAME", name[:15]), SKIP_STATISTICS]))
+        (body,) = rtnl.ask(request(ifinfmsg, RTM_GETLINK, 0, [("IFLA_IFNAME", name[:15])]))
     except RtnlError as error:
         if error.errno != errno.ENODEV:
             raise HostError(f"{name} can't be looked at: {error.strerror}.") from None
@@ -79,6 +81,7 @@ def read_card(name: str) -> Card:
         _receive_rules(name),
         link.carrier_changes,
         bool(offloads.active(name, offloads.FILTERING)),
+        link.received,
     )
 
 

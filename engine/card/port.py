@@ -7,8 +7,14 @@ from contextlib import ExitStack
 from engine.card import ethtool
 from engine.card.facts import Card, Promiscuous
 from engine.card.objection import joining, remedy
-from engine.card.xdp import Loading, XdpProgram
+from engine.card.xdp import Loading, XdpError, XdpProgram
 from engine.datapath import Datapath
+from engine.settings.options import XdpMode
+
+MASTERS = ("bonding", "team")
+"""Drivers of cards that are made of others. They take a native program, and nothing arrives: a frame comes with the
+queue of the card beneath, and an AF_XDP socket takes only frames of the queue it is bound to."""
+MASTERS_OBJECTION = "it is made of other cards, whose queues frames come by"
 
 
 class Port:
@@ -18,7 +24,7 @@ class Port:
         self,
         card: Card,
         *,
-        generic: bool = False,
+        xdp: XdpMode = XdpMode.AUTO,
         busy_poll: bool = False,
         loading: Loading | None = None,
     ) -> None:
@@ -26,18 +32,23 @@ class Port:
         self.card = card
         self._promiscuous: Promiscuous | None = None
         with ExitStack() as undo:
+            beneath = card.driver in MASTERS and xdp is not XdpMode.GENERIC
+            generic = beneath or xdp is XdpMode.GENERIC
             self.program = XdpProgram.attach(card.name, card.queues, generic=generic, loading=loading)
             undo.callback(self.program.close)
+            if xdp is XdpMode.ZERO_COPY and self.program.mode == "generic":
+                reason = self.program.objection or MASTERS_OBJECTION
+                raise XdpError(f"{card.name} can't do zero-copy: XDP does not run in its driver ({reason})")
             self.datapath = Datapath(
                 card.name,
                 card.queues,
                 self.program.xsk_map_fd,
                 busy_poll=busy_poll,
-                copy=self.program.mode == "generic",
+                zero_copy=_zero_copy(xdp, self.program.mode),
             )
             undo.pop_all()
         self.mode = self.program.mode
-        self.objection = self.program.objection
+        self.objection = self.program.objection or (MASTERS_OBJECTION if beneath else "")
         """Why XDP does not run in the driver, in its words; empty if it does or wasn't to."""
         self.notice = _slower(card, self.objection)
 
@@ -54,6 +65,13 @@ class Port:
         self.program.close()
         if self._promiscuous is not None:
             self._promiscuous.close()
+
+
+def _zero_copy(xdp: XdpMode, mode: str) -> bool | None:
+    """What to ask the driver for: zero copy, no zero copy, or what it can (None)."""
+    if mode == "generic" or xdp is XdpMode.COPY:
+        return False
+    return True if xdp is XdpMode.ZERO_COPY else None
 
 
 def _slower(card: Card, objection: str) -> str:

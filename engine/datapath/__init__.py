@@ -27,6 +27,7 @@ BATCH_OCTETS = 1 << 18
 MAX_FRAME = 2048
 MIN_FRAME = 14
 
+_COPYING = {None: 0, True: 1, False: 2}
 _EGRESS_NONE, _EGRESS_OWN, _EGRESS_ROUTED = range(3)
 
 
@@ -75,7 +76,7 @@ class _Options(ctypes.Structure):
         ("queues", ctypes.c_uint32),
         ("max_sessions", ctypes.c_uint32),
         ("xsk_map", ctypes.c_int),
-        ("copy", ctypes.c_bool),
+        ("copying", ctypes.c_uint32),
         ("busy_poll", ctypes.c_bool),
     ]
 
@@ -152,16 +153,16 @@ class Datapath:
         *,
         max_sessions: int = 16384,
         busy_poll: bool = False,
-        copy: bool = False,
+        zero_copy: bool | None = None,
     ) -> None:
         """Opens a socket on each queue and puts it into the XDP program's map.
 
-        `copy` never asks the driver for zero copy, as generic XDP needs it. Raises DatapathError.
+        Without `zero_copy` that is had where the driver can; generic XDP needs False. Raises DatapathError.
         """
         self._library = _library()
         self._names = _queue_names(self._library)
         self._queues, self._max_sessions = queues, max_sessions
-        options = _Options(queues, max_sessions, xsk_map_fd, copy, busy_poll)
+        options = _Options(queues, max_sessions, xsk_map_fd, _COPYING[zero_copy], busy_poll)
         error = ctypes.create_string_buffer(256)
         handle = self._library.souppp_open(ifname.encode(), ctypes.byref(options), error, len(error))
         if handle is None:

@@ -78,9 +78,9 @@ static uint32_t longest_frame(const struct datapath *dp)
 
     memcpy(request.ifr_name, dp->ifname, IFNAMSIZ);
     if (ioctl(dp->asker, SIOCGIFMTU, &request))
-        return FRAME_SIZE;
+        return MAX_FRAME;
     longest = (uint32_t)request.ifr_mtu + ETHERNET_HEADER + VLAN_TAG;
-    return longest < FRAME_SIZE ? longest : FRAME_SIZE;
+    return longest < MAX_FRAME ? longest : MAX_FRAME;
 }
 
 static int open_shared(struct datapath *dp)
@@ -103,7 +103,7 @@ static int open_queue(struct datapath *dp, const char *ifname, uint32_t queue, c
 {
     struct worker *worker = &dp->workers[queue];
     int code = port_open(&worker->port, ifname, queue,
-                         (struct port_options){.copy = options->copy, .busy_poll = options->busy_poll});
+                         (struct port_options){.copying = options->copying, .busy_poll = options->busy_poll});
 
     if (code) {
         explain(error, size, "cannot open an AF_XDP socket on queue %u of %s: %s", queue, ifname,

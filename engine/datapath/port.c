@@ -16,34 +16,92 @@
 #endif
 
 enum {
-    MEMORY = (RX_FRAMES + TX_FRAMES) * FRAME_SIZE,
     BIND_TRIES = 500,
     BIND_PAUSE_US = 2000,
     KICKS = 128, /* in copy mode the kernel sends some 32 frames a call */
 };
 
-static int bind_once(struct port *port, const char *ifname, uint32_t queue, bool copy)
+static size_t memory_size(const struct port *port)
+{
+    return (size_t)(RX_FRAMES + TX_FRAMES) * port->frame_size;
+}
+
+/* The address in UMEM where the frame begins that an address lies in. */
+static uint64_t frame_of(const struct port *port, uint64_t address)
+{
+    return address & ~(uint64_t)(port->frame_size - 1);
+}
+
+static void fill(struct port *port, const uint64_t *addresses, uint32_t count)
+{
+    uint32_t index;
+
+    if (!xsk_ring_prod__reserve(&port->fill, count, &index))
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        *xsk_ring_prod__fill_addr(&port->fill, index + i) = frame_of(port, addresses[i]);
+    xsk_ring_prod__submit(&port->fill, count);
+}
+
+static void hand_out(struct port *port)
+{
+    uint64_t addresses[RX_FRAMES];
+
+    for (uint32_t i = 0; i < RX_FRAMES; i++)
+        addresses[i] = (uint64_t)i * port->frame_size;
+    fill(port, addresses, RX_FRAMES);
+    for (uint32_t i = 0; i < TX_FRAMES; i++)
+        port->free[i] = (uint64_t)(RX_FRAMES + i) * port->frame_size;
+    port->free_count = TX_FRAMES;
+}
+
+static int bind_once(struct port *port, const char *ifname, uint32_t queue, uint16_t flags)
 {
     const struct xsk_umem_config memory = {
         .fill_size = RX_FRAMES,
         .comp_size = RING_SIZE,
-        .frame_size = FRAME_SIZE,
+        .frame_size = port->frame_size,
     };
     const struct xsk_socket_config socket = {
         .rx_size = RING_SIZE,
         .tx_size = RING_SIZE,
         .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
-        .bind_flags = XDP_USE_NEED_WAKEUP | (copy ? XDP_COPY : 0),
+        .bind_flags = XDP_USE_NEED_WAKEUP | flags,
     };
-    int error = xsk_umem__create(&port->umem, port->frames, MEMORY, &port->fill, &port->completion, &memory);
+    int error;
 
+    port->fill = port->tx = (struct xsk_ring_prod){0}; /* libxdp goes on where an earlier try of ours ended */
+    port->rx = port->completion = (struct xsk_ring_cons){0};
+    error = xsk_umem__create(&port->umem, port->frames, memory_size(port), &port->fill, &port->completion, &memory);
     if (error)
         return error;
+    hand_out(port);
     error = xsk_socket__create(&port->socket, ifname, queue, port->umem, &port->rx, &port->tx, &socket);
     if (error) {
         xsk_umem__delete(port->umem);
         port->umem = NULL;
     }
+    return error;
+}
+
+/* XDP_ZEROCOPY or XDP_COPY. */
+static int bind_as(struct port *port, const char *ifname, uint32_t queue, uint16_t flags)
+{
+    int error = -EBUSY;
+
+    port->frame_size = flags == XDP_ZEROCOPY ? ZERO_COPY_FRAME : COPY_FRAME;
+    port->frames = mmap(NULL, memory_size(port), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (port->frames == MAP_FAILED) {
+        port->frames = NULL;
+        return -ENOMEM;
+    }
+    for (int i = 0; error == -EBUSY && i < BIND_TRIES; i++) {
+        if (i)
+            usleep(BIND_PAUSE_US);
+        error = bind_once(port, ifname, queue, flags);
+    }
+    if (error)
+        port_close(port);
     return error;
 }
 
@@ -67,32 +125,17 @@ static void set_options(struct port *port)
 
 int port_open(struct port *port, const char *ifname, uint32_t queue, struct port_options options)
 {
-    uint64_t addresses[RX_FRAMES];
-    int error = -EBUSY;
+    int error = -EOPNOTSUPP;
 
     *port = (struct port){.fd = -1, .busy_poll = options.busy_poll};
-    port->frames = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (port->frames == MAP_FAILED) {
-        port->frames = NULL;
-        return -ENOMEM;
-    }
-    for (int i = 0; error == -EBUSY && i < BIND_TRIES; i++) {
-        if (i)
-            usleep(BIND_PAUSE_US);
-        error = bind_once(port, ifname, queue, options.copy);
-    }
-    if (error) {
-        port_close(port);
+    if (options.copying != SOUPPP_COPY)
+        error = bind_as(port, ifname, queue, XDP_ZEROCOPY);
+    if (error && error != -EBUSY && options.copying != SOUPPP_ZERO_COPY)
+        error = bind_as(port, ifname, queue, XDP_COPY);
+    if (error)
         return error;
-    }
     port->fd = xsk_socket__fd(port->socket);
     set_options(port);
-    for (uint32_t i = 0; i < RX_FRAMES; i++)
-        addresses[i] = (uint64_t)i * FRAME_SIZE;
-    port_refill(port, addresses, RX_FRAMES);
-    for (uint32_t i = 0; i < TX_FRAMES; i++)
-        port->free[i] = (uint64_t)(RX_FRAMES + i) * FRAME_SIZE;
-    port->free_count = TX_FRAMES;
     return 0;
 }
 
@@ -103,7 +146,7 @@ void port_close(struct port *port)
     if (port->umem)
         xsk_umem__delete(port->umem);
     if (port->frames)
-        munmap(port->frames, MEMORY);
+        munmap(port->frames, memory_size(port));
     port->socket = NULL;
     port->umem = NULL;
     port->frames = NULL;
@@ -114,8 +157,7 @@ uint32_t port_room(struct port *port)
     uint32_t index = 0, sent = xsk_ring_cons__peek(&port->completion, RING_SIZE, &index), room;
 
     for (uint32_t i = 0; i < sent; i++)
-        port->free[port->free_count++] =
-            *xsk_ring_cons__comp_addr(&port->completion, index + i) & ~(uint64_t)FRAME_MASK;
+        port->free[port->free_count++] = frame_of(port, *xsk_ring_cons__comp_addr(&port->completion, index + i));
     if (sent)
         xsk_ring_cons__release(&port->completion, sent);
     /* Asked for less, it would answer from memory while there is a little room, and never see there is more. */
@@ -162,13 +204,7 @@ uint32_t port_taken(const struct port *port)
 
 void port_refill(struct port *port, const uint64_t *addresses, uint32_t count)
 {
-    uint32_t index;
-
-    if (!xsk_ring_prod__reserve(&port->fill, count, &index))
-        return;
-    for (uint32_t i = 0; i < count; i++)
-        *xsk_ring_prod__fill_addr(&port->fill, index + i) = addresses[i] & ~(uint64_t)FRAME_MASK;
-    xsk_ring_prod__submit(&port->fill, count);
+    fill(port, addresses, count);
     if (port->busy_poll || xsk_ring_prod__needs_wakeup(&port->fill))
         recvfrom(port->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
 }

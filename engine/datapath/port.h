@@ -9,15 +9,19 @@
 #include <stdint.h>
 #include <xdp/xsk.h>
 
+#include "souppp.h"
+
 enum {
-    FRAME_SIZE = 2048,
-    FRAME_MASK = FRAME_SIZE - 1,
+    MAX_FRAME = 2048, /* octets, the longest that is sent */
+    COPY_FRAME = 2048, /* room for a frame in UMEM where the kernel copies */
+    /* And where the driver writes into it: 256 octets are the kernel's, and of the rest some cards use whole KB only. */
+    ZERO_COPY_FRAME = 4096,
     RX_FRAMES = 2048, /* the size of the fill ring */
     TX_FRAMES = 2048,
     RING_SIZE = 2048, /* RX, TX and completion */
     BATCH = 64, /* frames to send between two looks at what came in */
     HEADROOM = 32, /* in a transmit frame, the packet's place: the header is put in front of it */
-    MAX_PACKET = FRAME_SIZE - HEADROOM,
+    MAX_PACKET = MAX_FRAME - HEADROOM,
 };
 
 struct port {
@@ -25,6 +29,7 @@ struct port {
     bool zero_copy;
     bool busy_poll;
     uint8_t *frames;
+    uint32_t frame_size;
     struct xsk_umem *umem;
     struct xsk_socket *socket;
     struct xsk_ring_prod fill, tx;
@@ -35,11 +40,11 @@ struct port {
 };
 
 struct port_options {
-    bool copy;      /* never ask for zero copy */
+    enum souppp_copying copying;
     bool busy_poll; /* let the worker drive the card's driver */
 };
 
-/* 0 or -errno. Waits up to a second for a queue whose last socket is still being taken down. */
+/* 0 or -errno. The fill ring is full before the socket is bound: a driver may look at it only then. Waits up to a second for a queue whose last socket is still being taken down. */
 int port_open(struct port *port, const char *ifname, uint32_t queue, struct port_options options);
 void port_close(struct port *port);
 

@@ -9,11 +9,14 @@
 
 struct datapath;
 
+/* Whether the card's driver writes received frames to our memory and takes those to send from it. */
+enum souppp_copying { SOUPPP_ANY, SOUPPP_ZERO_COPY, SOUPPP_COPY };
+
 struct souppp_options {
     uint32_t queues;
     uint32_t max_sessions;
     int xsk_map; /* the XDP program's map of sockets by queue */
-    bool copy;
+    uint32_t copying; /* enum souppp_copying */
     bool busy_poll;
 };
 

@@ -13,7 +13,7 @@ from engine.host.rtnl import Rtnl, attributes, request
 
 IFF_UP = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_CARRIER = 1, 3, 4, 31, 32, 33
-IFLA_CARRIER_CHANGES = 35
+IFLA_CARRIER_CHANGES, IFLA_STATS64 = 35, 23
 SKIP_STATISTICS = ("IFLA_EXT_MASK", 8)
 
 
@@ -34,6 +34,8 @@ class Link:
     tx_queues: int
     carrier_changes: int
     """How often the carrier has come and gone: what changes between two looks had no carrier for a while."""
+    received: int
+    """Frames that the driver has counted, 0 where statistics were not asked for."""
 
 
 def parse_link(body: bytes) -> Link:
@@ -54,6 +56,7 @@ def parse_link(body: bytes) -> Link:
         rx_queues=number(IFLA_NUM_RX_QUEUES),
         tx_queues=number(IFLA_NUM_TX_QUEUES),
         carrier_changes=number(IFLA_CARRIER_CHANGES),
+        received=int.from_bytes(found.get(IFLA_STATS64, b"")[:8], "little"),
     )
 
 

@@ -105,7 +105,7 @@ class CardLine:
         loading, self._loading = self._loading, None
         return Port(
             card,
-            generic=self._options.generic,
+            xdp=self._options.xdp,
             busy_poll=self._options.busy_poll,
             loading=loading,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from engine.host.errors import Trouble
@@ -12,12 +13,25 @@ class EngineError(Trouble):
     """The engine can't run: one line for the operator."""
 
 
+class XdpMode(StrEnum):
+    """How XDP and AF_XDP are used on a card, by their configuration words."""
+
+    AUTO = "auto"
+    """The best that the card can."""
+    ZERO_COPY = "zero-copy"
+    """The driver writes frames to our memory; where it can't, that is an error."""
+    COPY = "copy"
+    """In the driver, but frames are copied."""
+    GENERIC = "generic"
+    """Not in the driver."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """What the command line says about one run."""
 
-    generic: bool = False
-    """Don't try the card's native XDP mode."""
+    xdp: XdpMode = XdpMode.AUTO
+    """How the card's frames come to us."""
     busy_poll: bool = False
     fix_card: bool = False
     """Switch off what the card does to frames that keeps them, or XDP, from us; on again at the end."""

@@ -112,6 +112,7 @@ class CardWatch:
         return self._mac
 
     _mac: bytes | None = None
+    _received = 0
 
     @property
     def up(self) -> bool:
@@ -124,6 +125,11 @@ class CardWatch:
         if not card.up:
             raise Trouble(f"{self.name} is down: bring it up with `ip link set {self.name} up`.")
         yield from self._take(card, now, "")
+
+    @property
+    def heard_nothing(self) -> bool:
+        """Whether the card's own counter of received frames stands still since it was taken."""
+        return self._taken is not None and self._received == self._taken[0].received
 
     def next_timer(self) -> float | None:
         """When `look` is due though nothing tells of a change, None for not at all."""
@@ -184,6 +190,7 @@ class CardWatch:
         self.carrier = None
         card = self._line.look()
         self.filters_vlans = card.filters_vlans
+        self._received = card.received
         self.carrier = card.carrier_changes if card.up and card.carrier else None
         return card
 

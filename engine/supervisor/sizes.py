@@ -11,29 +11,32 @@ from engine.settings.values import SessionSettings
 PPPOE_OVERHEAD = 8
 """Octets of PPPoE's header and PPP's protocol number."""
 VLAN_TAG = 4
-"""Octets of a VLAN tag; cards have room for one beyond their MTU."""
+"""Octets of a VLAN tag; cards have room for one beyond their MTU, but for those below."""
+NO_ROOM_FOR_A_TAG = ("cdc_eem", "cdc_ether", "cdc_ncm", "cdc_subset", "ipheth", "rndis_host", "zaurus")
+"""Drivers of USB networks, which take frames of their MTU and no octet more: a tagged frame of full size is lost."""
 
 
-def mtu_needed(settings: SessionSettings) -> int:
-    """The card's MTU that a session needs for its largest packets."""
-    return settings.mru + PPPOE_OVERHEAD + VLAN_TAG * max(len(settings.vlans) - 1, 0)
+def mtu_needed(settings: SessionSettings, driver: str = "") -> int:
+    """The MTU that a card with this driver needs for a session's largest packets."""
+    for_nothing = 0 if driver in NO_ROOM_FOR_A_TAG else 1
+    return settings.mru + PPPOE_OVERHEAD + VLAN_TAG * max(len(settings.vlans) - for_nothing, 0)
 
 
 def too_small(card: CardView | None, settings: SessionSettings) -> str:
     """What is wrong, where the session's largest packets would vanish without a trace; empty if nothing is."""
-    needed = mtu_needed(settings)
+    needed = mtu_needed(settings, card.driver if card is not None else "")
     if card is None or card.mtu >= needed:
         return ""
     text = f"{card.name} has an MTU of {card.mtu}, but {settings.name} needs {needed}: lower its mru,"
     return f"{text} or `ip link set {card.name} mtu {needed}`."
 
 
-def mtu_news(card: str, mtu: int, sessions: Iterable[SessionSettings]) -> tuple[Severity, str, str]:
+def mtu_news(card: CardView, mtu: int, sessions: Iterable[SessionSettings]) -> tuple[Severity, str, str]:
     """The event of a card's changed MTU: severity, kind and text."""
-    text = f"{card} has an MTU of {mtu} now."
-    needed = [need for settings in sessions if (need := mtu_needed(settings)) > mtu]
+    text = f"{card.name} has an MTU of {mtu} now."
+    needed = [need for settings in sessions if (need := mtu_needed(settings, card.driver)) > mtu]
     if not needed:
         return Severity.INFO, "card-mtu", text
-    remedy = f"`ip link set {card} mtu {max(needed)}`"
+    remedy = f"`ip link set {card.name} mtu {max(needed)}`"
     lost = f"That is too small for {plural(len(needed), 'session')}, whose largest packets are lost: {remedy}."
     return Severity.WARNING, "card-mtu", f"{text} {lost}"

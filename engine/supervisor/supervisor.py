@@ -116,6 +116,8 @@ class Supervisor:
         self._next_check: float | None = None
         """When to see whether PADTs have left."""
         self._pause = CHECK
+        self._heard = False
+        """Whether a control frame ever came."""
         self._received: Sequence[int] = ()
         """Packets received, by key, as last seen."""
         self._now = 0.0
@@ -165,6 +167,7 @@ class Supervisor:
     def receive(self, frames: Iterable[bytes], now: float) -> None:
         """Control frames, as they came."""
         self._now = now
+        self._heard = True
         for frame in frames:
             self._attempt(self.fleet.receive, frame, now)
         self._settle()
@@ -332,8 +335,8 @@ class Supervisor:
                 self.tell(Severity.INFO if usual else Severity.WARNING, "card-waits", why)
             case CardBack(text):
                 self._card_back(text)
-            case CardMtu(mtu):
-                self.tell(*sizes.mtu_news(self.card.name, mtu, self._all_settings()))
+            case CardMtu(mtu) if self.card.view is not None:
+                self.tell(*sizes.mtu_news(self.card.view, mtu, self._all_settings()))
             case CardTrouble(why):
                 self.tell(Severity.ERROR, "card-lost", why)
 
@@ -450,6 +453,7 @@ class Supervisor:
             return
         if not member.wanted:
             self.records[key].rotation = replace(self.records[key].rotation, leaving=None)
+        event = self._explained(event)
         redial_in = member.redial_at - self._now if member.redial_at is not None else None
         story = tell(event, member.session.ac_name, redial_in)
         if story is not None:
@@ -461,6 +465,16 @@ class Supervisor:
         except Trouble as error:
             self.tell(Severity.ERROR, "device", str(error), key)
             self.fleet.end(key, End(EndKind.LOCAL_ERROR, str(error)), self._now)
+
+    def _explained(self, event: SessionEvent) -> SessionEvent:
+        """That nobody answered is no news of the concentrator where the card has not heard a single frame."""
+        if not isinstance(event, Ended) or event.end.kind is not EndKind.NO_CONCENTRATOR or self._heard:
+            return event
+        if not self.card.heard_nothing:
+            return event
+        name = self.card.name
+        text = f"{name} has received nothing at all since it was taken: is the cable in the right socket, both ways?"
+        return replace(event, end=replace(event.end, text=f"{text} If it is, look at its driver: `ethtool -S {name}`."))
 
     def _carry_out(self, key: int, session: Session, event: SessionEvent) -> None:
         """What an event asks of the card and the egress. Raises Trouble."""

@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from engine.settings.console import THEMES
+from engine.settings.options import XdpMode
 from engine.settings.values import Settings
 from souppp_tui import __version__
 from souppp_tui.commands.errors import CannotRunError
@@ -50,7 +51,14 @@ def parser() -> argparse.ArgumentParser:
     )
     it.add_argument("--sessions", type=_count, metavar="N", help="how many sessions the lab has (8)")
     it.add_argument("--capture", type=Path, metavar="FILE", help="write all control frames to a pcapng file")
-    it.add_argument("--generic", action="store_true", help="don't try the card's native XDP mode")
+    it.add_argument(
+        "--xdp",
+        choices=[*XdpMode],
+        default=XdpMode.AUTO,
+        metavar="MODE",
+        help="how the card's frames come: auto (the best it can), zero-copy, copy or generic",
+    )
+    it.add_argument("--generic", action="store_true", help="short for --xdp generic")
     it.add_argument("--busy-poll", action="store_true", help="trade CPU time for latency on the card's queues")
     it.add_argument(
         "--fix-card",

@@ -15,7 +15,8 @@ from engine.card.facts import Card
 from engine.record.journal import GhostJournal, replay
 from engine.run.line import CardLine
 from engine.run.loop import TICK
-from engine.run.thread import Engine
+from engine.run.thread import Engine, EngineError
+from engine.settings.options import XdpMode
 from engine.supervisor.handed import Taken
 from engine.wire.keys import FourKeys
 from tests.conftest import run
@@ -282,3 +283,17 @@ def test_a_cable_that_flickers(engine: Engine, far: Provider) -> None:
         return False
 
     until(all_carry, "traffic")
+
+
+def test_zero_copy_that_cannot_be_had_is_an_error_that_says_why(far: Provider) -> None:
+    """A veth copies, whatever is asked of it."""
+    with pytest.raises(EngineError, match=r"zero-copy|AF_XDP"), dialling([session("one")], xdp=XdpMode.ZERO_COPY):
+        pass
+
+
+@pytest.mark.parametrize(("xdp", "mode"), [(XdpMode.COPY, "native"), (XdpMode.GENERIC, "generic")])
+def test_the_mode_that_was_asked_for(far: Provider, xdp: XdpMode, mode: str) -> None:
+    with dialling([session("one")], xdp=xdp) as engine:
+        wait_up(engine)
+        card = engine.snapshot().card
+        assert (card.mode, card.zero_copy) == (mode, False)

@@ -25,6 +25,7 @@ from engine.datapath import Datapath, DatapathError, Open
 from engine.egress.veth import HiddenNet, KernelPath, obstacle
 from engine.host import kthreads, netns
 from engine.run.thread import Engine
+from engine.settings.options import XdpMode
 from engine.settings.values import DatapathChoice
 from engine.wire.ethernet import VlanTag
 from engine.wire.keys import FourKeys
@@ -720,7 +721,7 @@ def refused(engine: Engine, why: str) -> None:
 
 @pytest.mark.usefixtures("own_net")
 def test_generic_mode_can_not_and_auto_does_without() -> None:
-    with provider(), dialling(NEVER_AND_FOUR, generic=True) as engine:
+    with provider(), dialling(NEVER_AND_FOUR, xdp=XdpMode.GENERIC) as engine:
         refused(engine, "generic mode")
 
 

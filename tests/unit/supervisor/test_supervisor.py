@@ -345,6 +345,18 @@ def test_no_padt_follows_a_session_whose_number_was_given_out_again(parting: Wor
     assert parting.state() is UP
 
 
+@pytest.mark.parametrize(("received", "told"), [(0, "received nothing at all"), (3, "bridge mode")])
+def test_a_card_that_hears_nothing_is_told_as_that(received: int, told: str) -> None:
+    """Its own counter stands still: that is the cable or the driver, not a modem in bridge mode."""
+    world = World([session("one")])
+    world.segment.concentrators.clear()
+    world.open()
+    world.card.change(received=received)
+    world.look()
+    world.run(20.0)
+    assert told in world.events("dial-failed")[0].text
+
+
 def test_a_changed_mtu_is_told_with_what_it_costs() -> None:
     world = World([session("one")]).open()
     world.card.change(mtu=1400)
@@ -360,6 +372,15 @@ def test_a_changed_mtu_is_told_with_what_it_costs() -> None:
 def test_a_session_too_large_for_the_card_is_told_at_the_start() -> None:
     world = World([session("big", mru=1500)]).open()
     assert "needs 1508" in world.events("card-mtu")[0].text
+
+
+@pytest.mark.parametrize(("driver", "told"), [("igb", 0), ("rndis_host", 1)])
+def test_a_tagged_session_on_a_card_without_room_for_a_tag_is_told(driver: str, told: int) -> None:
+    world = World([session("tagged", vlans=(VlanTag(7),)), session("plain")])
+    world.card.change(driver=driver)
+    events = world.open().events("card-mtu")
+    assert len(events) == told
+    assert all("tagged needs 1504" in event.text for event in events)
 
 
 def test_a_card_that_strips_tags_is_told_to_those_who_need_them() -> None:
