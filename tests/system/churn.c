@@ -177,6 +177,7 @@ static void add(uint32_t slot, uint32_t session)
     struct souppp_session what = {
         .session_id = (uint16_t)session,
         .mtu = 1492,
+        .open = 3,
         .egress = to ? SOUPPP_EGRESS_OWN : SOUPPP_EGRESS_ROUTED,
         .fd = to ? egress[to] : -1,
     };

@@ -53,6 +53,7 @@ def test_card(cable: None) -> None:
         driver="veth",
         strips_vlan_tags=found.strips_vlan_tags,
         receive_rules=ReceiveRules.NONE,
+        carrier_changes=found.carrier_changes,
     )
     assert found.queues == 2
     assert f"{found.index}: va" in ip("-o link")
@@ -63,8 +64,8 @@ def test_card(cable: None) -> None:
 
 
 def test_a_card_that_takes_vlan_tags_off_is_known(cable: None) -> None:
-    for word, strips in (("on", True), ("off", False)):
-        run("ethtool", "-K", "va", "rxvlan", word)
+    for inner, outer, strips in (("on", "off", True), ("off", "on", True), ("off", "off", False)):
+        run("ethtool", "-K", "va", "rxvlan", inner, "rx-vlan-stag-hw-parse", outer)
         assert read_card("va").strips_vlan_tags is strips
 
 

@@ -33,15 +33,17 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 def test_all_is_taken_in_order_by_a_reader_that_comes_late(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
+    lines = [f"{number}\n".encode() for number in range(5000)]
+    before = b"." * PIPE  # the pipe is full, or the first lines would be taken at once
+    os.write(writer, before)
     taken = threading.Event()
     outlet = Outlet(writer, taken.set)
-    lines = [f"{number}\n".encode() for number in range(5000)]
     for line in lines:
         outlet.write(line)
     assert not outlet.finish(0.0)
     assert outlet.waiting > 0
     assert not taken.is_set()
-    wanted, said = b"".join(lines), b""
+    wanted, said = before + b"".join(lines), b""
     while len(said) < len(wanted):
         said += os.read(reader, 1000)
     assert said == wanted
