@@ -23,6 +23,8 @@ class EndKind(StrEnum):
     AUTH_METHOD = "no common authentication"
     NO_ADDRESS = "no address"
     """The concentrator gave none, or speaks no protocol that we do."""
+    ADDRESS_REFUSED = "address refused"
+    """The concentrator gave, or has, one that this host may not have: see `engine.sessions.policy`."""
     UNWANTED_ADDRESS = "unwanted address"
     ECHO_TIMEOUT = "no echo"
     PEER_ENDED = "ended by the concentrator"

@@ -40,8 +40,10 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from engine.egress.quiet import has_ipv6, keep_quiet
 from engine.egress.tun import open_tun
+from engine.egress.ways import way_to
 from engine.host.errors import HostError
 from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
+from engine.sessions.policy import Way
 
 PROTOCOL = 80
 """What our routes and rules are marked with; `ip rule` shows it as `proto 80`."""
@@ -83,7 +85,9 @@ class Devices:
         self._devices: dict[int, Device] = {}
         self._claim, instance = _claim_instance()
         self._tables = TABLES + (instance << 16)
-        self._undertaker = _Undertaker()
+        self._indexes: set[int] = set()
+        """Of all our devices, those that wait to be deleted among them."""
+        self._undertaker = _Undertaker(self._indexes.discard)
         purge_stale_rules(self._rtnl, instance)
 
     def __contains__(self, number: int) -> bool:
@@ -126,11 +130,16 @@ class Devices:
             raise HostError(f"The device {name} belongs to another session.")
         fd = make(name)
         index = socket.if_nametoindex(name)
+        self._indexes.add(index)
         device = self._devices[number] = Device(name, fd, _uint32(index), _uint32(self._tables + number), close)
         try:
             keep_quiet(self._rtnl, name, index)
         except RtnlError as error:
             raise _trouble(device, error) from None
+
+    def way_to(self, address: IPv4Address) -> Way | None:
+        """How the host reaches an address by other devices than ours; None if it doesn't."""
+        return way_to(self._rtnl, address, self._indexes)
 
     def set_ipv4(self, number: int, address: IPv4Address, peer: IPv4Address | None, mtu: int) -> None:
         """Set the device up with this address in place of any other; `mtu` in octets of IP packet. Raises HostError."""
@@ -217,7 +226,9 @@ class _Undertaker:
 
     BURIAL = 64
 
-    def __init__(self) -> None:
+    def __init__(self, gone: Callable[[int], None]) -> None:
+        """`gone` is called with the index of each device that is, in the undertaker's thread."""
+        self._gone = gone
         self._rtnl = Rtnl()
         self._waiting: dict[str, Device] = {}
         self._changed = threading.Condition()
@@ -268,6 +279,7 @@ class _Undertaker:
         finally:
             for device in devices:
                 device.close(device.fd)
+                self._gone(int.from_bytes(device.index, sys.byteorder))
 
 
 # --- requests ---

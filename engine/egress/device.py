@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv4Address
 
 from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath import Open
@@ -14,6 +15,7 @@ from engine.egress.carriers import MANY_SESSIONS, Carriers
 from engine.egress.protocol import Addresses
 from engine.egress.veth import HiddenNet
 from engine.sessions.obstacle import Obstacle
+from engine.sessions.policy import Way
 from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice, SessionSettings
 from engine.wire.keys import FourKeys
@@ -62,6 +64,10 @@ class DeviceEgress:
         if taken := self._devices.taken(key, _device_name(key, settings)):
             return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
         return None
+
+    def way_to(self, address: IPv4Address) -> Way | None:
+        """See `Egress.way_to`."""
+        return self._devices.way_to(address)
 
     def open(self, key: int, settings: SessionSettings, place: FourKeys, mtu: int) -> None:
         """See `Egress.open`; nothing is opened while the card is away."""

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from engine.sessions.obstacle import Obstacle
+from engine.sessions.policy import Way
 from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice, SessionSettings
 from engine.wire.keys import FourKeys
@@ -32,6 +33,9 @@ class Egress(Protocol):
 
     def obstacle(self, key: int, session: Session) -> Obstacle | None:
         """What keeps a session from being dialled, if anything does: found out before, it costs nobody anything."""
+
+    def way_to(self, address: IPv4Address) -> Way | None:
+        """How the host itself reaches an address, sessions' routes left out; None if it doesn't."""
 
     def open(self, key: int, settings: SessionSettings, place: FourKeys, mtu: int) -> None:
         """Make what a session needs, without addresses; `mtu` is in octets of IP packet. Raises Trouble."""

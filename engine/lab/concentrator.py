@@ -14,6 +14,7 @@ from engine.api.ending import End, EndKind
 from engine.ppp.authentication import Authentication, authenticator_for
 from engine.ppp.facts import Facts
 from engine.ppp.ipcp import IpcpConcentrator, Ipv4Grant
+from engine.ppp.judge import AddressJudge, AnyAddress
 from engine.ppp.lcp import LcpWishes
 from engine.ppp.link import Link, LinkEnded, LinkEvent
 from engine.ppp.negotiator import Timing
@@ -88,6 +89,7 @@ class ConcentratorSide:
         grant: Ipv4Grant,
         entropy: Callable[[int], bytes],
     ):
+        self.judge: AddressJudge = AnyAddress()
         self.lcp = LcpWishes(max_payload, demand=settings.auth, odd=settings.odd_options)
         self.ipv6 = settings.ipv6
         self._settings = settings

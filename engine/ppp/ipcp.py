@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from engine.ppp.facts import Facts
+from engine.ppp.judge import AddressJudge, AnyAddress
 from engine.ppp.negotiator import Judgement, Verdict
 from engine.wire.control import IpcpOption, Option
 
 NO_ADDRESS = IPv4Address(0)
+MAX_ASKED = 3
+"""How often an address is asked for that may be had, until the session is given up."""
+MAX_REJECTED = 5
+"""How often a peer may ask to have an address that it may not have."""
 
 _NAMES: dict[int, str] = {
     IpcpOption.IP_ADDRESSES: "IP addresses (obsolete)",
@@ -50,10 +55,15 @@ class Ipv4Agreed:
 
 
 class IpcpClient:
-    """The OptionHandler of a client: asks for everything as 0.0.0.0 and takes what the Nak says."""
+    """The OptionHandler of a client: asks for everything as 0.0.0.0 and takes what the Nak says, if it may be had."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, judge: AddressJudge | None = None) -> None:
         self._facts = facts
+        self._judge = judge or AnyAddress()
+        self.remarks: list[str] = []
+        """For the operator; whoever tells them empties it."""
+        self.refusal = ""
+        """Why no address came of it, in a sentence, when the peer insists on one that may not be had."""
         self.reset()
 
     def reset(self) -> None:
@@ -66,11 +76,15 @@ class IpcpClient:
         self._wanted: dict[int, IPv4Address] = dict.fromkeys(wanted, NO_ADDRESS)
         self._agreed: dict[int, IPv4Address] = {}
         self._peer: IPv4Address | None = None
+        self._refused = self._rejected = 0
+        """How often an address was refused for ourselves, and to the peer."""
 
     def agreed(self) -> Ipv4Agreed | None:
-        """What was settled; None if no usable address came of it."""
+        """What was settled; None if no usable address came of it: `refusal` may say why."""
         address = self._agreed.get(IpcpOption.IP_ADDRESS, NO_ADDRESS)
-        if _unusable(address):
+        if address != NO_ADDRESS and (why := self._judge.ours(address)):
+            self._refuse(address, why)
+        if self.refusal or _unusable(address):
             return None
         dns = (self._agreed.get(kind, NO_ADDRESS) for kind in (IpcpOption.PRIMARY_DNS, IpcpOption.SECONDARY_DNS))
         return Ipv4Agreed(
@@ -89,8 +103,11 @@ class IpcpClient:
     def judge(self, option: Option) -> Judgement:
         """The peer's own address is taken; DNS servers and compression are not ours to give."""
         if option.type == IpcpOption.IP_ADDRESS and len(option.value) == 4:
+            address = IPv4Address(option.value)
             self._facts.note("concentrator's address", "offered", value_text(option))
-            if not _unusable(IPv4Address(option.value)):
+            if address != NO_ADDRESS and (why := self._judge.peers(address)):
+                self._reject(address, why)
+            elif not _unusable(address):
                 return Verdict.ACK, option
             self._facts.note("concentrator's address", "refused", value_text(option))
         else:
@@ -128,6 +145,8 @@ class IpcpClient:
             self._facts.note(option_name(option.type), "offered", value_text(option))
             if option.type != IpcpOption.IP_ADDRESS and option.value == self._wanted[option.type].packed:
                 del self._wanted[option.type]
+            elif option.type == IpcpOption.IP_ADDRESS:
+                self._offered(IPv4Address(option.value))
             else:
                 self._wanted[option.type] = IPv4Address(option.value)
 
@@ -136,6 +155,29 @@ class IpcpClient:
         for option in options:
             self._wanted.pop(option.type, None)
             self._facts.note(option_name(option.type), "refused", "by the peer")
+
+    def _offered(self, address: IPv4Address) -> None:
+        """Take an address that may be had, else go on asking for one."""
+        why = self._judge.ours(address) if address != NO_ADDRESS else ""
+        self._wanted[IpcpOption.IP_ADDRESS] = NO_ADDRESS if why else address
+        if not why:
+            return
+        self._facts.note(option_name(IpcpOption.IP_ADDRESS), "refused", address)
+        self._refused += 1
+        if self._refused >= MAX_ASKED:
+            self._refuse(address, why)
+        elif self._refused == 1:
+            self.remarks.append(f"The address {address} is refused: it {why}. Asking for another.")
+
+    def _reject(self, address: IPv4Address, why: str) -> None:
+        self._rejected += 1
+        if self._rejected >= MAX_REJECTED:
+            self.refusal = f"The concentrator insists on {address} as its own address, which is refused: it {why}."
+        elif self._rejected == 1:
+            self.remarks.append(f"The concentrator may not have the address {address}: it {why}.")
+
+    def _refuse(self, address: IPv4Address, why: str) -> None:
+        self.refusal = f"Given no other address than {address}, which is refused: it {why}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +194,8 @@ class IpcpConcentrator:
 
     def __init__(self, grant: Ipv4Grant) -> None:
         self._grant = grant
+        self.remarks: list[str] = []
+        self.refusal = ""
         dns = (*grant.dns, NO_ADDRESS, NO_ADDRESS)
         self._given: dict[int, IPv4Address] = {
             IpcpOption.IP_ADDRESS: grant.client,
@@ -162,7 +206,7 @@ class IpcpConcentrator:
 
     def reset(self) -> None:
         """Ask for our own address again."""
-        self._rejected = False
+        self._without_own = False
         self._client_agreed = False
 
     def agreed(self) -> Ipv4Agreed | None:
@@ -172,7 +216,7 @@ class IpcpConcentrator:
 
     def request(self) -> list[Option]:
         """Our own address, unless it was rejected."""
-        return [] if self._rejected else [Option(IpcpOption.IP_ADDRESS, self._grant.own.packed)]
+        return [] if self._without_own else [Option(IpcpOption.IP_ADDRESS, self._grant.own.packed)]
 
     def judge(self, option: Option) -> Judgement:
         """Each client gets exactly what stands in its grant."""
@@ -201,4 +245,4 @@ class IpcpConcentrator:
 
     def rejected(self, options: Sequence[Option]) -> None:
         """A client that won't hear our address may come up without."""
-        self._rejected = True
+        self._without_own = True

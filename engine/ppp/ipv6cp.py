@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from engine.ppp.facts import Facts
+from engine.ppp.judge import AddressJudge, AnyAddress
 from engine.ppp.negotiator import Judgement, Verdict
 from engine.wire.control import Ipv6cpOption, Option
 
@@ -39,9 +40,10 @@ class Ipv6Agreed:
 class Ipv6cpOptions:
     """The OptionHandler of IPv6CP."""
 
-    def __init__(self, entropy: Callable[[int], bytes], facts: Facts) -> None:
+    def __init__(self, entropy: Callable[[int], bytes], facts: Facts, judge: AddressJudge | None = None) -> None:
         self._entropy = entropy
         self._facts = facts
+        self._judge = judge or AnyAddress()
         self._wish = self._new_identifier()
         self.reset()
 
@@ -67,13 +69,14 @@ class Ipv6cpOptions:
         return [Option(Ipv6cpOption.INTERFACE_IDENTIFIER, self._wish)]
 
     def judge(self, option: Option) -> Judgement:
-        """Zero, equal to ours or of a wrong length: suggest another; both zero: reject (RFC 5072 section 4.1)."""
+        """Zero, equal to ours, refused, of a wrong length: suggest another; both zero: reject (RFC 5072 4.1)."""
         if option.type != Ipv6cpOption.INTERFACE_IDENTIFIER:
             return Verdict.REJECT, option
         self._facts.note("peer's IPv6 identifier", "offered", value_text(option))
         if not any(option.value) and not any(self._wish):
             return Verdict.REJECT, option
-        if len(option.value) != 8 or not any(option.value) or option.value == self._wish:
+        usable = len(option.value) == 8 and any(option.value) and option.value != self._wish
+        if not usable or self._judge.peers(link_local(option.value)):
             self._suggested = self._new_identifier()
             return Verdict.NAK, Option(option.type, self._suggested)
         return Verdict.ACK, option
@@ -94,11 +97,12 @@ class Ipv6cpOptions:
         self._facts.note("IPv6 identifier", "agreed", identifier_text(self._own))
 
     def naked(self, options: Sequence[Option]) -> None:
-        """Take the suggestion, unless it is zero, or the peer's own, or ours to the peer (RFC 5072 section 4.1)."""
+        """Take the suggestion, unless it is zero, the peer's, ours to the peer (RFC 5072 section 4.1), or refused."""
         for option in options:
             if option.type == Ipv6cpOption.INTERFACE_IDENTIFIER and len(option.value) == 8:
                 usable = any(option.value) and option.value not in (self._peer, self._suggested)
-                self._wish = option.value if usable else self._new_identifier()
+                refused = usable and self._judge.ours(link_local(option.value))
+                self._wish = option.value if usable and not refused else self._new_identifier()
 
     def rejected(self, options: Sequence[Option]) -> None:
         """Use our own choice without the peer's blessing."""

@@ -17,6 +17,7 @@ from engine.ppp.automaton import State
 from engine.ppp.facts import Facts
 from engine.ppp.ipcp import Ipv4Agreed
 from engine.ppp.ipv6cp import Ipv6Agreed, Ipv6cpOptions
+from engine.ppp.judge import AddressJudge
 from engine.ppp.lcp import LcpOptions, LcpWishes
 from engine.ppp.negotiator import (
     Discard,
@@ -50,8 +51,13 @@ BY_THE_PEER = (EndKind.PEER_ENDED, EndKind.REFUSED, EndKind.TOO_MANY)
 class IpcpHandler(OptionHandler, Interface):
     """IPCP's options, of either side."""
 
+    remarks: list[str]
+    """For the operator; whoever tells them empties it."""
+    refusal: str
+    """Why the link can't go on with the address that the peer insists on, in a sentence; mostly empty."""
+
     def agreed(self) -> Ipv4Agreed | None:
-        """The addresses settled, None if none are usable."""
+        """The addresses settled, None if none are usable; `refusal` may say why."""
 
 
 class Side(Interface):
@@ -59,6 +65,7 @@ class Side(Interface):
 
     lcp: LcpWishes
     ipv6: bool
+    judge: AddressJudge
 
     def prove(self, method: AuthMethod) -> Authentication:
         """The machine that proves us to the peer."""
@@ -350,6 +357,7 @@ class Link:
             raise Discard("network protocol before authentication is finished")
         elif protocol in self._ncps:
             self._ncps[protocol].receive(information, now)
+            self._heed_ipcp(now)
         elif protocol in (Protocol.IPV4, Protocol.IPV6):
             raise Discard("IP packet while its protocol is not open")
         elif self.phase is Phase.NETWORK:
@@ -576,7 +584,7 @@ class Link:
         if self._ipcp is not None:
             self._ncps[Protocol.IPCP] = Negotiator(Protocol.IPCP, self._ipcp, self._timing)
         if self._side.ipv6:
-            self._ipv6cp = Ipv6cpOptions(self._entropy, self._facts)
+            self._ipv6cp = Ipv6cpOptions(self._entropy, self._facts, self._side.judge)
             self._ncps[Protocol.IPV6CP] = Negotiator(Protocol.IPV6CP, self._ipv6cp, self._timing)
         for ncp in self._ncps.values():
             ncp.max_packet = self._options.peer_mru
@@ -604,18 +612,24 @@ class Link:
     def _opened(self, number: int, now: float) -> None:
         if number == Protocol.IPCP and self._ipcp is not None:
             ipv4 = self._ipcp.agreed()
-            if ipv4 is None:
-                self._fail(
-                    EndKind.NO_ADDRESS,
-                    "The concentrator gave no usable IPv4 address.",
-                    now,
-                )
-            else:
+            if ipv4 is not None:
                 self._announce(number, Ipv4Opened(ipv4))
+            elif self._ipcp.refusal:
+                self._fail(EndKind.ADDRESS_REFUSED, self._ipcp.refusal, now)
+            else:
+                self._fail(EndKind.NO_ADDRESS, "The concentrator gave no usable IPv4 address.", now)
         elif number == Protocol.IPV6CP and self._ipv6cp is not None:
             ipv6 = self._ipv6cp.agreed()
             if ipv6 is not None:
                 self._announce(number, Ipv6Opened(ipv6))
+
+    def _heed_ipcp(self, now: float) -> None:
+        """Tell what IPCP has to say; give up where it does."""
+        if self._ipcp is not None:
+            self._events += map(Notice, self._ipcp.remarks)
+            self._ipcp.remarks.clear()
+            if self._ipcp.refusal:
+                self._fail(EndKind.ADDRESS_REFUSED, self._ipcp.refusal, now)
 
     def _announce(self, number: int, event: LinkEvent) -> None:
         self._had_network = True

@@ -10,13 +10,18 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address
 
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState
+from engine.ppp.judge import Address
+from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened
 from engine.pppoe.client import KEY_SIZE, ROUND_SIZE
-from engine.sessions import obstacle
+from engine.sessions import obstacle, policy
 from engine.sessions.alarms import Alarms
 from engine.sessions.obstacle import SOON, Obstacles
+from engine.sessions.policy import InUse, WayTo, Whose
 from engine.sessions.redial import is_loss, pause
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.sessions.states import IDLE, ON_THE_WAY
@@ -64,14 +69,25 @@ class Member:
 class Fleet:
     """All sessions of one card."""
 
-    def __init__(self, dial: DialSettings, chance: Callable[[], float], obstacles: Obstacles = obstacle.none) -> None:
-        """`chance` gives a number from 0 to 1; `obstacles` is asked right before each dial."""
+    def __init__(
+        self,
+        dial: DialSettings,
+        chance: Callable[[], float],
+        obstacles: Obstacles = obstacle.none,
+        way_to: WayTo = policy.nowhere,
+    ) -> None:
+        """`chance` gives a number from 0 to 1; `obstacles` is asked right before each dial.
+
+        `way_to` says how the host itself reaches an address, which decides whether a session may have it.
+        """
         self.members: dict[int, Member] = {}
         self.counters: Counter[str] = Counter()
         """Frames for no session, by reason."""
         self._dial = dial
         self._chance = chance
         self._obstacles = obstacles
+        self._way_to = way_to
+        self._in_use = InUse()
         self._held = False
         self._by_place: dict[Place, int] = {}
         self._parting: dict[Place, int] = {}
@@ -95,6 +111,7 @@ class Fleet:
     def add(self, number: int, session: Session, now: float) -> None:
         """Take a session in, down."""
         self.members[number] = Member(session, since=now)
+        session.judge = policy.Judge(self._way_to, partial(self._holder, number))
         self._by_key[session.key] = number
 
     def remove(self, number: int, now: float) -> None:
@@ -110,6 +127,11 @@ class Fleet:
         del self._by_key[member.session.key]
         del self.members[number]
         self._alarms.arm(number)
+
+    def _holder(self, number: int, address: Address, whose: Whose) -> str:
+        """The name of another session that has an address, or an empty one."""
+        holder = self._in_use.holder(address, whose, number)
+        return self.members[holder].session.settings.name if holder is not None else ""
 
     def dial(self, number: int, now: float) -> None:
         """Bring a session up, and keep it up."""
@@ -309,7 +331,14 @@ class Fleet:
                     member.up_since = now
             case PppoeOpened(keys):
                 self._settle_in(number, member, keys, now)
+            case Ipv4Opened(agreed) | Ipv6Opened(agreed):
+                self._in_use.note(number, agreed)
+            case Ipv4Closed():
+                self._in_use.forget(number, IPv4Address)
+            case Ipv6Closed():
+                self._in_use.forget(number, IPv6Address)
             case Ended(end):
+                self._in_use.forget(number, IPv4Address, IPv6Address)
                 self._ended(number, member, end, now)
         self._events.append((number, event))
 

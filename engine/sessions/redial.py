@@ -35,6 +35,7 @@ RULES: dict[EndKind, RedialRule | None] = {
     EndKind.WRONG_PASSWORD: SLOW,
     EndKind.AUTH_METHOD: SLOW,
     EndKind.NO_ADDRESS: RedialRule(first=5.0),
+    EndKind.ADDRESS_REFUSED: RedialRule(first=5.0, cap=10.0),
     EndKind.UNWANTED_ADDRESS: ORDINARY,
     EndKind.ECHO_TIMEOUT: LOST,
     EndKind.PEER_ENDED: LOST,

@@ -21,6 +21,7 @@ from engine.ppp.authentication import Authentication, client_for
 from engine.ppp.facts import Facts
 from engine.ppp.ipcp import IpcpClient, Ipv4Agreed
 from engine.ppp.ipv6cp import Ipv6Agreed
+from engine.ppp.judge import AddressJudge
 from engine.ppp.lcp import LcpWishes
 from engine.ppp.link import (
     Ipv4Closed,
@@ -37,6 +38,7 @@ from engine.ppp.link import (
 from engine.ppp.negotiator import Timing
 from engine.ppp.phases import Phase
 from engine.pppoe.client import KEY_SIZE, Discovery, DiscoverySettings, Found, Stage, dismissal
+from engine.sessions import policy
 from engine.sessions.states import IDLE, SETTING_UP, TABLE, Step
 from engine.settings.values import AuthMethod, SessionSettings
 from engine.wire import ethernet, pppoe
@@ -102,7 +104,9 @@ class ClientSide:
         max_payload: int,
         entropy: Callable[[int], bytes],
         facts: Facts,
+        judge: AddressJudge,
     ) -> None:
+        self.judge = judge
         self.lcp = LcpWishes(min(settings.mru, max_payload), settings.auth if settings.user else ())
         self.ipv6 = settings.ipv6
         self._settings = settings
@@ -119,7 +123,7 @@ class ClientSide:
 
     def ipcp(self, user: bytes) -> IpcpClient:
         """Ask for an address."""
-        return IpcpClient(self._facts)
+        return IpcpClient(self._facts, self.judge)
 
 
 _PHASE_STEPS = {
@@ -151,6 +155,8 @@ class Session:
         self.ac_name: str | None = None
         self.ipv4: Ipv4Agreed | None = None
         self.ipv6: Ipv6Agreed | None = None
+        self.judge: AddressJudge = policy.Judge()
+        """Says which addresses the session may have."""
         self.facts = Facts()
         self.counters: Counter[str] = Counter()
         self._ladder: deque[SeenFrame] = deque(maxlen=LADDER)
@@ -423,7 +429,7 @@ class Session:
         self._events.append(PppoeOpened(self.keys))
         self.facts.note("PPPoE payload", "asked", self.settings.mru)
         self.facts.note("PPPoE payload", "agreed", found.max_payload)
-        side = ClientSide(self.settings, found.max_payload, self._entropy, self.facts)
+        side = ClientSide(self.settings, found.max_payload, self._entropy, self.facts, self.judge)
         self._link = Link(side, self._entropy, self.facts, self._timing, self.settings.keepalive)
         self._link.start(now)
 

@@ -90,7 +90,7 @@ class Supervisor:
         """
         self.board = Board()
         self.log = EventLog()
-        self.fleet = Fleet(settings.dial, chance, egress.obstacle)
+        self.fleet = Fleet(settings.dial, chance, egress.obstacle, egress.way_to)
         self.card = watch
         self.captures = captures
         self.records: dict[int, Record] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from engine.api.commands import Command, Reply, Request
@@ -20,6 +21,7 @@ from engine.host.errors import HostError, Trouble
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.line import Segment
 from engine.sessions.obstacle import Obstacle
+from engine.sessions.policy import Way
 from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice, DialSettings, SessionSettings, Settings
 from engine.supervisor import dispatch
@@ -115,9 +117,13 @@ class VirtualEgress:
         self.mtus: dict[int, int] = {}
         self.fails = ""
         self.obstacles: dict[int, Obstacle] = {}
+        self.ways: dict[IPv4Address, Way] = {}
 
     def obstacle(self, key: int, session: Session) -> Obstacle | None:
         return self.obstacles.get(key)
+
+    def way_to(self, address: IPv4Address) -> Way | None:
+        return self.ways.get(address)
 
     def open(self, key: int, settings: SessionSettings, place: FourKeys, mtu: int) -> None:
         self._step("open")

@@ -1,0 +1,148 @@
+"""Which addresses a concentrator may hand out: none that the host has or uses, and none that no host can have.
+
+A session's address becomes one of the host's own: whatever the host sent to it before, it would send to itself from
+then on. Pure: what is known of the host and of other sessions goes in as values, a reason comes out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+
+from engine.ppp.ipcp import Ipv4Agreed
+from engine.ppp.ipv6cp import Ipv6Agreed
+from engine.ppp.judge import Address
+
+NO_HOSTS: dict[IPv4Network, str] = {
+    IPv4Network(network): what
+    for network, what in (
+        ("0.0.0.0/8", "stands for no host"),
+        ("127.0.0.0/8", "is a loopback address"),
+        ("169.254.0.0/16", "is for a single link (RFC 3927)"),
+        ("224.0.0.0/4", "is a multicast address"),
+        ("255.255.255.255/32", "is the broadcast address"),
+        ("240.0.0.0/4", "is reserved"),
+    )
+}
+"""Networks without a unicast address that a provider could give."""
+SHORTEST_PREFIX = 8
+"""A route straight into a device is to a connected network if its prefix is as long; shorter ones stand for the
+Internet, as those that tunnels lay (0.0.0.0/0, or 0.0.0.0/1 and 128.0.0.0/1)."""
+
+
+class Whose(Enum):
+    """For whom an address is meant."""
+
+    OURS = "ours"
+    PEERS = "the peer's"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the host reaches an address at the moment: what its own routes say, those of sessions left out."""
+
+    device: str
+    network: IPv4Network
+    """What the route is for."""
+    local: bool = False
+    """It leads nowhere but to the host itself, or to all of a network."""
+    gateway: IPv4Address | IPv6Address | None = None
+    point_to_point: bool = False
+    """The device has but one other end."""
+
+
+def objection(address: IPv4Address, whose: Whose, way: Way | None, holder: str = "") -> str:
+    """What speaks against an address, as the rest of a sentence that begins with "it"; empty if nothing does.
+
+    `holder` names another session that has or uses it.
+    """
+    for network, what in NO_HOSTS.items():
+        if address in network:
+            return what
+    if holder:
+        return f"belongs to session {holder}"
+    if way is None:
+        return ""
+    if way.local:
+        return f"is this host's own, on {way.device}"
+    if way.gateway == address:
+        return f"is this host's gateway on {way.device}"
+    if way.gateway is not None or way.network.prefixlen < SHORTEST_PREFIX:
+        return ""
+    if whose is Whose.PEERS and way.point_to_point and way.network.prefixlen == address.max_prefixlen:
+        return ""  # a concentrator that this host has a link to by other means too
+    return f"is in {way.network}, a network of this host on {way.device}"
+
+
+class InUse:
+    """Which session has which addresses, and which the concentrators at their other ends have."""
+
+    def __init__(self) -> None:
+        self._agreed: dict[tuple[int, type[Address]], tuple[Address, Address | None]] = {}
+        self._ours: dict[Address, int] = {}
+        self._peers: defaultdict[Address, set[int]] = defaultdict(set)
+
+    def note(self, key: int, agreed: Ipv4Agreed | Ipv6Agreed) -> None:
+        """A session has these from now on, in place of those of the same protocol that it had."""
+        self.forget(key, type(agreed.address))
+        self._agreed[key, type(agreed.address)] = agreed.address, agreed.peer
+        self._ours[agreed.address] = key
+        if agreed.peer is not None:
+            self._peers[agreed.peer].add(key)
+
+    def forget(self, key: int, *protocols: type[Address]) -> None:
+        """It has none any more, of these protocols."""
+        for protocol in protocols:
+            address, peer = self._agreed.pop((key, protocol), (None, None))
+            if address is not None and self._ours.get(address) == key:
+                del self._ours[address]
+            if peer is not None:
+                self._peers[peer].discard(key)
+                if not self._peers[peer]:
+                    del self._peers[peer]
+
+    def holder(self, address: Address, whose: Whose, key: int) -> int | None:
+        """Another session than this that has an address; for ourselves, also one whose concentrator has it.
+
+        One concentrator may be the peer of many.
+        """
+        owner = self._ours.get(address)
+        if owner is not None and owner != key:
+            return owner
+        if whose is Whose.PEERS:
+            return None
+        return next((other for other in self._peers.get(address, ()) if other != key), None)
+
+
+WayTo = Callable[[IPv4Address], Way | None]
+"""Asks the host."""
+
+
+def nowhere(address: IPv4Address) -> None:
+    """A host without a route."""
+
+
+class Judge:
+    """Judges for one session; implements `engine.ppp.judge.AddressJudge`."""
+
+    def __init__(self, way_to: WayTo = nowhere, holder: Callable[[Address, Whose], str] = lambda _, __: "") -> None:
+        """`holder` names the other session that has an address."""
+        self._way_to = way_to
+        self._holder = holder
+
+    def ours(self, address: Address) -> str:
+        """See `AddressJudge.ours`."""
+        return self._judge(address, Whose.OURS)
+
+    def peers(self, address: Address) -> str:
+        """See `AddressJudge.peers`."""
+        return self._judge(address, Whose.PEERS)
+
+    def _judge(self, address: Address, whose: Whose) -> str:
+        holder = self._holder(address, whose)
+        if isinstance(address, IPv4Address):
+            return objection(address, whose, self._way_to(address), holder)
+        return f"belongs to session {holder}" if holder else ""
