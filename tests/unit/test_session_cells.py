@@ -15,7 +15,7 @@ from engine.wire.control import Code, IpcpOption, Ipv6cpOption, LcpOption, Optio
 from engine.wire.ppp import Protocol
 
 from .peer import MAGIC, SETTINGS, Peer
-from .ppp.test_automaton import CELLS, EVENTS, split
+from .ppp.test_automaton import ALL_CELLS, split
 
 LCP, IPCP, IPV6CP = Protocol.LCP, Protocol.IPCP, Protocol.IPV6CP
 SENT = {
@@ -98,12 +98,11 @@ def state_of(peer: Peer, number: int) -> State | None:
 
 
 CASES = [
-    pytest.param(number, state, event, cell, id=f"{number.name}-{state.name}-{event}")
+    pytest.param(number, state, event.value, cell, id=f"{number.name}-{state.name}-{event.value}")
     for number in (LCP, IPCP, IPV6CP)
-    for state in STATES
-    for event, cell in zip(EVENTS, CELLS[state].split(), strict=True)
-    if event in HAPPENINGS and cell != "-"
-    if number == LCP or (event not in ONLY_LCP and state not in (State.CLOSING, State.STOPPING))
+    for state, event, cell in ALL_CELLS
+    if state in STATES and event.value in HAPPENINGS and cell != "-"
+    if number == LCP or (event.value not in ONLY_LCP and state not in (State.CLOSING, State.STOPPING))
 ]
 
 
