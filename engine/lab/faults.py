@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from engine.lab import rogue
 from engine.lab.concentrator import Concentrator
 from engine.pppoe.concentrator import Refusal
 from engine.wire import control, ppp
@@ -24,6 +25,12 @@ def _say(protocol: int, code: int, data: bytes = b"", identifier: int = 0xE7) ->
     """A packet out of the blue."""
     packet = ppp.encode(protocol, control.encode(ControlPacket(code, identifier, data)))
     return lambda concentrator, session_id, now: concentrator.say(session_id, packet)
+
+
+def _deliver(packet: bytes) -> Fault:
+    """An IP packet that is not for the likes of a client."""
+    payload = ppp.encode(Protocol.IPV4 if packet[0] >> 4 == 4 else Protocol.IPV6, packet)
+    return lambda concentrator, session_id, now: concentrator.say(session_id, payload)
 
 
 def _restart(concentrator: Concentrator, session_id: int, now: float) -> None:
@@ -53,6 +60,9 @@ FAULTS: dict[str, Fault] = {
     "unknown code": _say(Protocol.LCP, 0x63, b"what?"),
     "unknown protocol": _say(0x80FD, Code.CONFIGURE_REQUEST),
     "EAP": _say(Protocol.EAP, 1, b"\1"),
+    "Router Advertisement": _deliver(rogue.router_advertisement()),
+    "hidden Router Advertisement": _deliver(rogue.hidden_router_advertisement()),
+    "Redirect": _deliver(rogue.redirect(rogue.ROGUE, rogue.SOMEWHERE, rogue.ALL_NODES)),
     "Code-Reject of an echo": _say(Protocol.LCP, Code.CODE_REJECT, bytes((Code.ECHO_REQUEST,))),
     "Code-Reject of a request": _say(Protocol.LCP, Code.CODE_REJECT, bytes((Code.CONFIGURE_REQUEST,))),
     "Protocol-Reject of IPv6CP": _say(Protocol.LCP, Code.PROTOCOL_REJECT, Protocol.IPV6CP.to_bytes(2, "big")),

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 ROGUE = IPv6Address("fe80::bad")
 ALL_NODES = IPv6Address("ff02::1")
+SOMEWHERE = IPv6Address("2001:db8:7::7")
 _ICMP, _ICMPV6 = 1, 58
 _FROM_THE_LINK = 255
 _DESTINATION_OPTIONS = 60

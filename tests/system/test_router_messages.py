@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -165,8 +166,11 @@ def test_a_router_changes_nothing_where_settings_are_read_only(path: DatapathCho
 
 @over_paths
 def test_a_network_protocol_that_comes_and_goes(path: DatapathChoice) -> None:
-    """IPCP is taken down by a forged Terminate-Request, and opened again by the concentrator."""
-    with provider() as far, dialling([session("one", ipv6=True, datapath=path)]) as engine:
+    """IPCP is taken down by a forged Terminate-Request, and opened again by the concentrator.
+
+    Meanwhile the concentrator sends packets whenever IPCP is open at its end, which is a moment before it is at ours.
+    """
+    with provider() as far, pinging(far), dialling([session("one", ipv6=True, datapath=path)]) as engine:
         wait_up(engine)
         found = view(engine, "one")
         assert None not in (found.device, found.session_id, found.local_mac)
@@ -178,6 +182,17 @@ def test_a_network_protocol_that_comes_and_goes(path: DatapathChoice) -> None:
             assert pings(found.device), story(engine)
         assert view(engine, "one").device == found.device
         assert not events(engine, "session-down")
+
+
+@contextmanager
+def pinging(far: Provider) -> Iterator[None]:
+    """The provider pings its first client a hundred times a second."""
+    ping = subprocess.Popen(far.command("ping", "-q", "-i", "0.01", "100.64.0.2"), stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        ping.kill()
+        ping.wait()
 
 
 def _came_up(engine: Engine, times: int) -> bool:
