@@ -71,7 +71,7 @@ def test_an_address_of_the_hosts(own: str, gateway: str, why: str, path: Datapat
     """The lab gives the second address of its network first, and has the first one itself."""
     with lan(own, gateway), provider(network=LAN):
         assert answers(gateway) == PINGS
-        before = run("ip", "route", "show", "table", "all"), run("ip", "addr", "show", "lan")
+        before = run("ip", "-4", "route", "show", "table", "all"), run("ip", "-4", "addr", "show", "lan")
         with dialling([session("one", ipv6=False, datapath=path)]) as engine:
             text = gave_up(engine)
             assert text.startswith(f"Given no other address than 192.0.2.2, which is refused: {why} Trying again in")
@@ -81,7 +81,7 @@ def test_an_address_of_the_hosts(own: str, gateway: str, why: str, path: Datapat
             assert any("concentrator may not have the address 192.0.2.1: it is in" in text for text in notices)
             assert not events(engine, "ipv4-up")
             assert view(engine, "one").device is None
-            assert (run("ip", "route", "show", "table", "all"), run("ip", "addr", "show", "lan")) == before
+            assert (run("ip", "-4", "route", "show", "table", "all"), run("ip", "-4", "addr", "show", "lan")) == before
 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/24", "240.0.0.0/24", "169.254.1.0/24"])
