@@ -69,10 +69,11 @@ class Carriers:
         reason = self._no_kernel or obstacle(card, self._port.mode)
         if self._kernel is None and not reason:
             try:
+                self._hidden.check()
                 program.add_kernel_path()
                 self._kernel = KernelPath(card, program, self._hidden)
                 self.kernel_notice = locked_queues(card, ethtool.channels(card.name), processors())
-            except XdpError as error:
+            except (XdpError, DatapathError) as error:
                 reason = self._no_kernel = str(error)
         return reason if self._kernel is None else ""
 

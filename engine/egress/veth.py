@@ -116,7 +116,12 @@ class HiddenNet:
                     self._sysfs = netns.open_sysfs()
         except OSError as error:
             self.close()
-            raise DatapathError(f"cannot make a network namespace for the in-kernel path: {error.strerror}") from None
+            what = "CAP_SYS_ADMIN is needed for that" if error.errno == errno.EPERM else error.strerror
+            raise DatapathError(f"cannot make a network namespace for the in-kernel path: {what}") from None
+
+    def check(self) -> None:
+        """Whether pairs can be made at all: makes one and deletes it. Raises DatapathError."""
+        self.delete(self.pair(0, f"souppp{os.getpid()}"))
 
     def pair(self, number: int, name: str) -> int:
         """Make the device `name`, down, for a session; returns the index of its hidden end. Raises DatapathError."""

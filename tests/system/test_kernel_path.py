@@ -31,7 +31,7 @@ from engine.wire.ethernet import VlanTag
 from engine.wire.keys import FourKeys
 from tests.conftest import ROOT, run
 from tests.program import Traces, running, until
-from tests.provider import BridgedProvider, Provider, provider
+from tests.provider import CARD, BridgedProvider, Provider, provider
 
 from .engines import dialling, events, fetch, pings, session, story, view, views, wait_state, wait_up
 from .line import FAR, NEAR, QUEUES, Line, Wire, namespace, open_descriptors, veth_line
@@ -758,6 +758,24 @@ def test_a_kernel_that_refuses_the_program_is_said_and_auto_does_without(
     monkeypatch.setattr(xdp, "KERNEL_PATH_SOURCE", source)
     with provider(), dialling(NEVER_AND_FOUR) as engine:
         refused(engine, why)
+
+
+@pytest.mark.usefixtures("own_net")
+def test_a_privilege_that_is_missing_is_found_out_before_the_dial(tmp_path: Path) -> None:
+    """The program runs without CAP_SYS_ADMIN; the hidden ends of the veth pairs need a namespace, and that needs it."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "defaults: {user: anyone, password: lab, autodial: true}\n"
+        'sessions: [{name: never, datapath: kernel}, {name: "auto-{n}", count: 4, datapath: auto}]\n'
+    )
+    arguments = (CARD, "--config", config, "--state-dir", tmp_path / "state", "--headless")
+    with provider(), running(*arguments, within=("setpriv", "--bounding-set", "-sys_admin")) as program:
+        assert "CAP_SYS_ADMIN is needed" in program.event("dial-failed", "never")["text"]
+        for n in range(1, 5):
+            program.event("ipv4-up", f"auto-{n}")
+        assert "CAP_SYS_ADMIN is needed" in program.event("datapath")["text"]
+        assert not [said for said in program.said if (said["event"], said["session"]) == ("dialling", "never")]
+        assert program.end() == 0
 
 
 @pytest.mark.usefixtures("own_net")
