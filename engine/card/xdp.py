@@ -37,8 +37,8 @@ SOURCE = _ROOT / "bpf" / "souppp.bpf.c"
 KERNEL_PATH_SOURCE = _ROOT / "bpf" / "kernel_path.bpf.c"
 HEADERS = _ROOT / "build" / "bcc-headers"
 LOADER = Path(__file__).with_name("xdp_loader.py")
-LOAD_TIMEOUT = 180.0
-"""Seconds for what takes half a second, and half a minute on an emulated processor."""
+LOAD_TIMEOUT = 300.0
+"""Seconds for what takes half a second, and a minute or more on a busy emulated processor."""
 MAX_QUEUES = 128
 MAX_SESSIONS = 16384
 """Of the in-kernel data path; a power of two."""

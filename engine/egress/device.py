@@ -56,11 +56,12 @@ class DeviceEgress:
     def obstacle(self, key: int, session: Session) -> Obstacle | None:
         """See `Egress.obstacle`."""
         settings = session.settings
-        if settings.datapath is DatapathChoice.KERNEL and self.carriers is not None:
-            if not self.carriers.kernel_known():
-                return Obstacle("The in-kernel data path is being loaded.", passing=True)
-            if reason := self.carriers.kernel_obstacle():
-                return Obstacle(f"`datapath: kernel` is not to be had: {reason}. Set it to afxdp or auto.")
+        asked = settings.datapath is DatapathChoice.KERNEL
+        likely = settings.datapath is DatapathChoice.AUTO and self._sessions() >= MANY_SESSIONS
+        if self.carriers is not None and (asked or likely) and not self.carriers.kernel_known():
+            return Obstacle("The in-kernel data path is being loaded.", passing=True)
+        if self.carriers is not None and asked and (reason := self.carriers.kernel_obstacle()):
+            return Obstacle(f"`datapath: kernel` is not to be had: {reason}. Set it to afxdp or auto.")
         if taken := self._devices.taken(key, _device_name(key, settings)):
             return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
         return None

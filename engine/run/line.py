@@ -85,7 +85,7 @@ class CardLine:
                 self._switch_off(in_the_way)
                 port = self._open(card)
         if gone:
-            text = f"{words(gone)} was switched off on {self._name} for the XDP program: it is put back at the end."
+            text = f"Went off on {self._name} with the XDP program, and is put back at the end: {words(gone)}."
             self._tell(Severity.INFO, "offload", text)
         with self._lock:
             self._port = port
@@ -118,26 +118,26 @@ class CardLine:
             self._tell(Severity.WARNING, "offload", str(error))
             return
         if gone:
-            text = f"{words(gone)} is off on {self._name} now: it is put back at the end."
+            text = f"Switched off on {self._name}, and put back at the end: {words(gone)}."
             self._tell(Severity.INFO, "offload", text)
 
     def _recover(self) -> None:
         """What an earlier run that was killed has left off is on again now, or at our end where it is to be off."""
         left, self._offloads.left_off = self._offloads.left_off, []
         if left and not self._fix:
-            self._restore("An earlier run that was killed had left {} off on {}: it is on again.")
+            self._restore("On again on {}, where an earlier run that was killed had left it off: {}.")
 
     def _restore(self, text: str) -> None:
         try:
             if back := self._offloads.restore():
-                self._tell(Severity.INFO, "offload", text.format(words(back), self._name))
+                self._tell(Severity.INFO, "offload", text.format(self._name, words(back)))
         except HostError as error:
             self._tell(Severity.WARNING, "offload", str(error))
 
     def close(self) -> None:
         """Give the card back as it was."""
         self.give_back()
-        self._restore("{} is on again on {}.")
+        self._restore("On again on {}: {}.")
 
     def give_back(self) -> None:
         """See `Line.give_back`."""

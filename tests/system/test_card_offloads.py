@@ -67,11 +67,11 @@ def test_fix_card_switches_it_off_and_on_again_at_the_end(far: Provider, tmp_pat
         wait_up(engine)
         assert not is_on()
         assert "rx-vlan-stag-hw-parse" in told(engine)[0]
-        assert told(engine)[0].startswith("rxvlan, ")
+        assert told(engine)[0].startswith(f"Switched off on {CARD}, and put back at the end: rxvlan, ")
         assert not events(engine, "vlan-offload")
         assert TAGS in note.read_text()
     assert is_on()
-    assert told(engine)[-1].endswith(f"is on again on {CARD}.")
+    assert told(engine)[-1].startswith(f"On again on {CARD}: rxvlan, ")
     assert not (tmp_path / "state").exists()
 
 
@@ -109,7 +109,7 @@ def test_what_the_driver_switches_off_for_the_program_is_put_back(
     with dialling([session("plain")]) as engine:
         wait_up(engine)
         assert told(engine) == [
-            f"rx-vlan-stag-hw-parse was switched off on {CARD} for the XDP program: it is put back at the end."
+            f"Went off on {CARD} with the XDP program, and is put back at the end: rx-vlan-stag-hw-parse."
         ]
         assert not is_on("rx-vlan-stag-hw-parse")
     assert is_on("rx-vlan-stag-hw-parse")
@@ -126,7 +126,7 @@ def test_the_next_start_puts_back_what_a_killed_run_left_off(far: Provider, tmp_
         program.process.wait()
     assert not is_on(), "nobody could put it back"
     with running(*arguments) as program:
-        assert "An earlier run that was killed had left rxvlan" in program.event("offload")["text"]
+        assert "where an earlier run that was killed had left it off: rxvlan" in program.event("offload")["text"]
         program.up(1)
         assert is_on()
         assert program.end() == 0
