@@ -71,17 +71,8 @@ class Guest:
             for end in (self._shell, self._qmp):
                 undo.enter_context(end)
             words: list[str | Path] = [
-                *(
-                    "nice",
-                    "-n",
-                    "10",
-                    *qemu.command,
-                    "-nodefaults",
-                    "-no-user-config",
-                    "-display",
-                    "none",
-                    "-no-reboot",
-                ),
+                *("setpriv", "--pdeathsig", "KILL", *qemu.command),  # it ends with us, however we end
+                *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
                 *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", str(cpus), "-m", str(memory)),
                 *("-kernel", kernel.image, "-initrd", archive),
                 *("-append", f'{COMMAND_LINE} MARK={self._mark} "CHECKOUT={ROOT}"'),

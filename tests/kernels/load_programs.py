@@ -6,14 +6,18 @@ import os
 import socket
 import subprocess
 
+from engine.card import xdp
 from engine.card.xdp import KERNEL_PATH_PROGRAMS, PROGRAMS, XdpProgram, link_native
 
 NEAR, FAR = "near", "far"
+PATIENCE = 1200.0
+"""Seconds: the compiler works on an emulated processor, beside other tests."""
 
 
 def main() -> None:
     """Print a line for each that is attached. Raises XdpError."""
     subprocess.run(["ip", "link", "add", NEAR, "type", "veth", "peer", "name", FAR], check=True)
+    xdp.LOAD_TIMEOUT = PATIENCE
     program = XdpProgram.attach(NEAR, 1)
     print(f"{', '.join(PROGRAMS)}: attached, {program.mode} mode", flush=True)
     program.add_kernel_path()
