@@ -24,10 +24,15 @@ def answers(line: NetnsPair) -> bool:
 
 def at_work(folder: Path) -> set[int]:
     """The processes that work in a folder or below."""
+
+    def place(path: Path) -> tuple[int, int]:
+        return path.stat().st_dev, path.stat().st_ino
+
+    places = {place(path) for path in [folder, *folder.rglob("*")] if path.is_dir()}
     found = set()
     for link in Path("/proc").glob("[0-9]*/cwd"):
         with suppress(OSError):
-            if link.readlink().is_relative_to(folder):
+            if place(link) in places:
                 found.add(int(link.parts[2]))
     return found
 
@@ -48,6 +53,7 @@ def test_commands_in_the_guest(aclab: Callable[..., Aclab]) -> None:
     guest = aclab(KIND="none", PAYLOAD="echo the payload >/run/said")
     assert guest.exec("cat /run/said") == "the payload\n"
     assert guest.exec("printf 'no end of line'; echo ' nor this' >&2") == "no end of line nor this\n"
+    assert guest.exec("[ -t 1 ] || echo no terminal") == "no terminal\n"
     assert guest.exec("seq 30000").split()[-1] == "30000"
     script = """x='two  blanks, \\t and €'
     printf '%s\\n' "$x" "# %s"

@@ -169,8 +169,8 @@ def _processes(session: int, folder: Path) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            mine = os.getsid(int(process.name)) == session
-            if mine and (process / "cwd").readlink() == folder:
+            # Not by the folder's name: what /proc says of a process in another mount namespace may have another root.
+            if os.getsid(int(process.name)) == session and folder.samefile(process / "cwd"):
                 found.append(int(process.name))
     return found
 
