@@ -18,6 +18,8 @@
 enum {
     BIND_TRIES = 500,
     BIND_PAUSE_US = 2000,
+    POLL_US = 20,
+    WAKES = 16,
     KICKS = 128, /* in copy mode the kernel sends some 32 frames a call */
 };
 
@@ -105,6 +107,20 @@ static int bind_as(struct port *port, const char *ifname, uint32_t queue, uint16
     return error;
 }
 
+static bool set(const struct port *port, int option, int value)
+{
+    return setsockopt(port->fd, SOL_SOCKET, option, &value, sizeof value) == 0;
+}
+
+/* With SO_PREFER_BUSY_POLL the kernel leaves a zero-copy driver asleep when there is something to send: it takes for
+ * granted that polling what receives also sends. A card with an interrupt for each (igb with up to 4 queues) would send
+ * nothing. */
+static bool set_busy_poll(const struct port *port)
+{
+    return (port->zero_copy || set(port, SO_PREFER_BUSY_POLL, 1)) && set(port, SO_BUSY_POLL, POLL_US) &&
+           set(port, SO_BUSY_POLL_BUDGET, BATCH);
+}
+
 static void set_options(struct port *port)
 {
     struct xdp_options options = {0};
@@ -114,13 +130,8 @@ static void set_options(struct port *port)
     if (getsockopt(port->fd, SOL_XDP, XDP_OPTIONS, &options, &size) == 0)
         port->zero_copy = options.flags & XDP_OPTIONS_ZEROCOPY;
     setsockopt(port->fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget, sizeof budget); /* only saves system calls */
-    if (port->busy_poll) {
-        int yes = 1, microseconds = 20, batch = BATCH;
-
-        port->busy_poll = setsockopt(port->fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, &yes, sizeof yes) == 0 &&
-                          setsockopt(port->fd, SOL_SOCKET, SO_BUSY_POLL, &microseconds, sizeof microseconds) == 0 &&
-                          setsockopt(port->fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, &batch, sizeof batch) == 0;
-    }
+    if (port->busy_poll)
+        port->busy_poll = set_busy_poll(port);
 }
 
 int port_open(struct port *port, const char *ifname, uint32_t queue, struct port_options options)
@@ -202,9 +213,21 @@ uint32_t port_taken(const struct port *port)
     return __atomic_load_n(port->tx.consumer, __ATOMIC_RELAXED);
 }
 
+/* A driver that ran out of frames asks to be woken. The same cards are woken to send only, so what receives is polled,
+ * again while it asks: it may have been at work just then, and about to stop. */
+static void wake_receiver(const struct port *port)
+{
+    set(port, SO_BUSY_POLL, POLL_US);
+    for (int i = 0; i < WAKES && xsk_ring_prod__needs_wakeup(&port->fill); i++)
+        recvfrom(port->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+    set(port, SO_BUSY_POLL, 0);
+}
+
 void port_refill(struct port *port, const uint64_t *addresses, uint32_t count)
 {
     fill(port, addresses, count);
-    if (port->busy_poll || xsk_ring_prod__needs_wakeup(&port->fill))
+    if (port->busy_poll)
         recvfrom(port->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+    else if (xsk_ring_prod__needs_wakeup(&port->fill))
+        wake_receiver(port);
 }

@@ -44,7 +44,8 @@ struct port_options {
     bool busy_poll; /* let the worker drive the card's driver */
 };
 
-/* 0 or -errno. The fill ring is full before the socket is bound: a driver may look at it only then. Waits up to a second for a queue whose last socket is still being taken down. */
+/* 0 or -errno. The fill ring is full before the socket is bound: a driver may look at it only then. Waits up to a second
+ * for a queue whose last socket is still being taken down. */
 int port_open(struct port *port, const char *ifname, uint32_t queue, struct port_options options);
 void port_close(struct port *port);
 
