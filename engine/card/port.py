@@ -9,7 +9,7 @@ from engine.card.facts import Card, Promiscuous
 from engine.card.objection import joining, remedy
 from engine.card.xdp import Loading, XdpError, XdpProgram
 from engine.datapath import Datapath
-from engine.settings.options import XdpMode
+from engine.settings.values import XdpMode
 
 MASTERS = ("bonding", "team")
 """Drivers of cards that are made of others. They take a native program, and nothing arrives: a frame comes with the
@@ -38,7 +38,8 @@ class Port:
             undo.callback(self.program.close)
             if xdp is XdpMode.ZERO_COPY and self.program.mode == "generic":
                 reason = self.program.objection or MASTERS_OBJECTION
-                raise XdpError(f"{card.name} can't do zero-copy: XDP does not run in its driver ({reason})")
+                why = f"XDP does not run in its driver ({reason}); use `xdp: auto`"
+                raise XdpError(f"{card.name} can't do zero-copy: {why}")
             self.datapath = Datapath(
                 card.name,
                 card.queues,

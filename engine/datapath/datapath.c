@@ -98,6 +98,15 @@ static int open_shared(struct datapath *dp)
     return 0;
 }
 
+static const char *objection(int code, const struct souppp_options *options)
+{
+    if (code == -EBUSY)
+        return "another program uses this queue; stop it";
+    if (code == -EOPNOTSUPP && options->copying == SOUPPP_ZERO_COPY)
+        return "its driver has none; use `xdp: auto`";
+    return strerror(-code);
+}
+
 static int open_queue(struct datapath *dp, const char *ifname, uint32_t queue, const struct souppp_options *options,
                       char *error, size_t size)
 {
@@ -106,8 +115,8 @@ static int open_queue(struct datapath *dp, const char *ifname, uint32_t queue, c
                          (struct port_options){.copying = options->copying, .busy_poll = options->busy_poll});
 
     if (code) {
-        explain(error, size, "cannot open an AF_XDP socket on queue %u of %s: %s", queue, ifname,
-                code == -EBUSY ? "another program uses this queue; stop it" : strerror(-code));
+        explain(error, size, "cannot open an AF_XDP socket on queue %u of %s%s: %s", queue, ifname,
+                options->copying == SOUPPP_ZERO_COPY ? " with zero-copy" : "", objection(code, options));
         return code;
     }
     dp->queues = queue + 1;

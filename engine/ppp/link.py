@@ -137,6 +137,9 @@ class RoundTrip:
     """An Echo-Request was answered."""
 
     seconds: float
+    asked: int
+    """Octets of the LCP packet that asked, and of the one that answered."""
+    answered: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,8 @@ class Link:
         self._end: End | None = None
         self._echo_at: float | None = None
         self._echo_misses = 0
-        self._echo_sent: dict[int, float] = {}
+        self._echo_sent: dict[int, tuple[float, int]] = {}
+        """When, and of how many octets, by identifier."""
         self._loop_noticed = False
         self._probe_at: float | None = None
         self._probes = 0
@@ -271,6 +275,16 @@ class Link:
     def note_traffic(self) -> None:
         """Data arrived from the peer: it is alive, whatever became of its Echo-Replies."""
         self._echo_misses = 0
+
+    def ask_full_size(self, now: float) -> int:
+        """Send an Echo-Request as long as the peer's MRU and ours allow, if LCP is open; RoundTrip tells of the answer.
+
+        Returns its octets, or 0.
+        """
+        if self._lcp.state is not State.OPENED:
+            return 0
+        self._ask_full_size(now)
+        return self._full_size()
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
@@ -414,9 +428,11 @@ class Link:
         sent = self._echo_sent.pop(packet.identifier, None)
         if sent is None:
             raise Discard("Echo-Reply to nothing we sent")
-        self.rtt = now - sent
-        self._events.append(RoundTrip(self.rtt))
-        whole = len(packet.data) == self._full_size() - ECHO_HEADER
+        at, asked = sent
+        answered = len(packet.data) + ECHO_HEADER
+        self.rtt = now - at
+        self._events.append(RoundTrip(self.rtt, asked, answered))
+        whole = answered == self._full_size()
         if packet.identifier in self._probe_ids and whole and self._probe_at is not None:
             self._probe_at = None
             self._path_mtu = self._full_size()
@@ -446,8 +462,8 @@ class Link:
             )
             return
         self._echo_misses += 1
-        self._echo_sent = {k: at for k, at in self._echo_sent.items() if now - at < 60}
-        self._echo_sent[self._send_lcp(Code.ECHO_REQUEST, self._options.magic)] = now
+        self._echo_sent = {k: (at, size) for k, (at, size) in self._echo_sent.items() if now - at < 60}
+        self._ask_echo(b"", now)
         self._echo_at = now + self._keepalive.interval
 
     def _send_probe(self, now: float) -> None:
@@ -458,11 +474,18 @@ class Link:
             self._events.append(MtuVerified(self.mtu))
             return
         self._probes += 1
-        padding = bytes(self._full_size() - ECHO_HEADER - len(self._options.magic))
-        identifier = self._send_lcp(Code.ECHO_REQUEST, self._options.magic + padding)
-        self._echo_sent[identifier] = now
-        self._probe_ids.add(identifier)
+        self._probe_ids.add(self._ask_full_size(now))
         self._probe_at = now + PROBE_WAIT
+
+    def _ask_full_size(self, now: float) -> int:
+        return self._ask_echo(bytes(self._full_size() - ECHO_HEADER - len(self._options.magic)), now)
+
+    def _ask_echo(self, padding: bytes, now: float) -> int:
+        """Send an Echo-Request; returns its identifier."""
+        data = self._options.magic + padding
+        identifier = self._send_lcp(Code.ECHO_REQUEST, data)
+        self._echo_sent[identifier] = now, len(data) + ECHO_HEADER
+        return identifier
 
     def _full_size(self) -> int:
         return min(self._options.mru, self._options.peer_mru)

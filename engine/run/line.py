@@ -19,7 +19,7 @@ from engine.egress.device import DeviceEgress
 from engine.host.errors import HostError
 from engine.run.counting import added, joined
 from engine.settings.options import EngineOptions
-from engine.settings.values import DatapathChoice
+from engine.settings.values import DatapathChoice, XdpMode
 from engine.supervisor.handed import Taken
 from engine.wire.keys import FourKeys
 
@@ -34,6 +34,7 @@ class CardLine:
         self,
         name: str,
         options: EngineOptions,
+        xdp: XdpMode,
         egress: DeviceEgress,
         loop: asyncio.AbstractEventLoop,
         control_frames: Callable[[], None],
@@ -54,6 +55,7 @@ class CardLine:
         self._tagged = tagged
         self._tell = tell
         self._fix = options.fix_card
+        self._xdp = xdp
         note = options.state_folder / f"{name}.offloads" if options.state_folder is not None else None
         self._offloads = Offloads(name, note)
         self._port: Port | None = None
@@ -101,11 +103,17 @@ class CardLine:
         self._switch_off(STRIPPING)
         return self._port is not None and bool(joining(self._port.objection, self._name))
 
+    def copy(self) -> bool:
+        """See `Line.copy`."""
+        if self._xdp is XdpMode.AUTO:
+            self._xdp = XdpMode.COPY
+        return self._xdp is not XdpMode.ZERO_COPY
+
     def _open(self, card: Card) -> Port:
         loading, self._loading = self._loading, None
         return Port(
             card,
-            xdp=self._options.xdp,
+            xdp=self._xdp,
             busy_poll=self._options.busy_poll,
             loading=loading,
         )

@@ -71,6 +71,7 @@ class Loop:
         self.line = CardLine(
             self._ifname,
             self._options,
+            self._options.xdp or self._settings.xdp,
             egress,
             self._loop,
             self._control_frames,

@@ -178,6 +178,12 @@ class Fleet:
         member.session.stop(now, end)
         self._after(number, member, now)
 
+    def ask_full_size(self, number: int, now: float) -> int:
+        """See `Link.ask_full_size`."""
+        octets = self.members[number].session.ask_full_size(now)
+        self._after(number, self.members[number], now)
+        return octets
+
     def _end(self, number: int, member: Member, end: End, now: float, redial: bool = False) -> None:
         self._unqueue(number, member)
         member.redial_now = redial

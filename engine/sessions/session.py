@@ -314,6 +314,14 @@ class Session:
         """What happened, oldest first; None when there is nothing more."""
         return self._events.popleft() if self._events else None
 
+    def ask_full_size(self, now: float) -> int:
+        """See `Link.ask_full_size`."""
+        if self._link is None:
+            return 0
+        octets = self._link.ask_full_size(now)
+        self._settle(now)
+        return octets
+
     def note_traffic(self) -> None:
         """Data arrived on the data path: the concentrator is alive."""
         if self._link is not None:

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from engine.host.errors import Trouble
+from engine.settings.values import XdpMode
 
 
 class EngineError(Trouble):
     """The engine can't run: one line for the operator."""
 
 
-class XdpMode(StrEnum):
-    """How XDP and AF_XDP are used on a card, by their configuration words."""
-
-    AUTO = "auto"
-    """The best that the card can."""
-    ZERO_COPY = "zero-copy"
-    """The driver writes frames to our memory; where it can't, that is an error."""
-    COPY = "copy"
-    """In the driver, but frames are copied."""
-    GENERIC = "generic"
-    """Not in the driver."""
-
-
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """What the command line says about one run."""
 
-    xdp: XdpMode = XdpMode.AUTO
-    """How the card's frames come to us."""
+    xdp: XdpMode | None = None
+    """How the card's frames come to us; None leaves that to `Settings.xdp`."""
     busy_poll: bool = False
     fix_card: bool = False
     """Switch off what the card does to frames that keeps them, or XDP, from us; on again at the end."""

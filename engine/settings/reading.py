@@ -52,6 +52,7 @@ from engine.settings.values import (
     MacPolicy,
     SessionSettings,
     Settings,
+    XdpMode,
 )
 from engine.wire.ethernet import MAX_VLANS, VLAN_TPIDS, VlanTag
 
@@ -290,6 +291,11 @@ TOP: Keys = {
         "unwanted_networks",
         _NETWORKS,
         "An IPv4 address in one of these networks is given back and the session dialled again.",
+    ),
+    "xdp": Key(
+        "xdp",
+        choice(*XdpMode),
+        "How the card's frames come: the best it can, by zero-copy or an error, copied in the driver, or without it.",
     ),
     "console": Key("console", record(ConsoleSettings, CONSOLE), "How the console looks and is used."),
 }

@@ -45,6 +45,19 @@ class DatapathChoice(StrEnum):
     """Whichever is better here: the kernel, from four sessions on, where the card can (see docs/PERFORMANCE.md)."""
 
 
+class XdpMode(StrEnum):
+    """How XDP and AF_XDP are used on a card, by their configuration words."""
+
+    AUTO = "auto"
+    """The best that the card can."""
+    ZERO_COPY = "zero-copy"
+    """The driver writes frames to our memory; where it can't, that is an error."""
+    COPY = "copy"
+    """In the driver, but frames are copied."""
+    GENERIC = "generic"
+    """Not in the driver."""
+
+
 @dataclass(frozen=True, slots=True)
 class AcFilter:
     """Which concentrators a session may choose; an empty filter takes the first that answers."""
@@ -131,4 +144,5 @@ class Settings:
     dial: DialSettings = DialSettings()
     unwanted_networks: tuple[str, ...] = ()
     """IPv4 networks in CIDR form; an address in one of them is given back and the session redialled."""
+    xdp: XdpMode = XdpMode.AUTO
     console: ConsoleSettings = field(default_factory=ConsoleSettings)

@@ -119,6 +119,11 @@ class CardWatch:
         """Whether frames go and come."""
         return self.view is not None and self.view.up
 
+    @property
+    def zero_copy(self) -> bool:
+        """Whether its driver writes frames to our memory."""
+        return self.view is not None and self.view.zero_copy
+
     def open(self, now: float) -> Iterator[CardNews]:
         """Take the card for the first time. Raises Trouble."""
         card = self._see()
@@ -176,8 +181,14 @@ class CardWatch:
     def fix(self, now: float) -> Iterator[CardNews]:
         """Switch off what the card does that keeps frames, or XDP, from us. Raises Trouble."""
         if self._line.fix():
-            yield from self._lose(f"{self.name} is taken anew, without what keeps XDP out of its driver.")
-            self._give_back()
+            yield from self.take_anew("without what keeps XDP out of its driver", now)
+        else:
+            yield from self.look(now)
+
+    def take_anew(self, how: str, now: float) -> Iterator[CardNews]:
+        """Give the card back and take it again. Act on each piece before the next."""
+        yield from self._lose(f"{self.name} is taken anew, {how}.")
+        self._give_back()
         yield from self.look(now)
 
     def note(self, text: str) -> None:

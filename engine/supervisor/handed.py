@@ -44,6 +44,9 @@ class Line(Protocol):
     def fix(self) -> bool:
         """Switch off what takes VLAN tags off; whether the card must be taken anew for more. Raises Trouble."""
 
+    def copy(self) -> bool:
+        """Do without zero-copy from the next `take` on; False if the operator insists on it."""
+
     def frames_taken(self) -> int:
         """How many of the frames handed over since the start, from the first on, the card has taken, or never will."""
 

@@ -22,7 +22,7 @@ from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, SessionView, Severity
 from engine.egress.protocol import Addresses, Egress
 from engine.host.errors import Trouble
-from engine.ppp.link import Ipv4Opened
+from engine.ppp.link import Ipv4Opened, RoundTrip
 from engine.record.events import EventLog
 from engine.record.journal import padt_frame
 from engine.record.narrate import tell
@@ -31,7 +31,7 @@ from engine.sessions import rotation
 from engine.sessions.fleet import Fleet, Member
 from engine.sessions.macs import own_mac
 from engine.sessions.rotation import Rotation, Verdict
-from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent
+from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import SessionSettings, Settings
 from engine.supervisor import sizes, views
@@ -49,6 +49,7 @@ from engine.supervisor.card_watch import (
 from engine.supervisor.egress_steps import follow
 from engine.supervisor.farewells import Farewells
 from engine.supervisor.handed import Captures, Journal, Line
+from engine.supervisor.large_frames import LargeFrames, Step
 from engine.supervisor.watched import Watched
 from engine.wire.keys import FourKeys
 
@@ -113,6 +114,7 @@ class Supervisor:
         self._handed = 0
         """How many frames were ever given out to be sent."""
         self._warned_of_stripping = False
+        self._large = LargeFrames()
         self._next_check: float | None = None
         """When to see whether PADTs have left."""
         self._pause = CHECK
@@ -197,7 +199,13 @@ class Supervisor:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
-        timers = (self.fleet.next_timer(), self.watched.next_timer(), self.card.next_timer(), self._next_check)
+        timers = (
+            self.fleet.next_timer(),
+            self.watched.next_timer(),
+            self.card.next_timer(),
+            self._next_check,
+            self._large.due,
+        )
         return min((at for at in timers if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -207,6 +215,7 @@ class Supervisor:
             self.look_at_card(now)
         if self._next_check is not None and self._next_check <= now:
             self._attempt(self._check_farewells)
+        self._attempt(self._try_large_frames)
         self._attempt(self.fleet.handle_timer, now)
         for key in self.watched.gone(now):
             self.board.details.pop(key, None)
@@ -297,6 +306,7 @@ class Supervisor:
         self._release(key)
         self.captures.stop([(key, session)])
         self.watched.forget(key)
+        self._large.withdraw(key)
         self._dirty.discard(key)
         del self.records[key]
         self.board.remove(key)
@@ -348,6 +358,7 @@ class Supervisor:
             settings = member.session.next_settings
             member.session.reconfigure(settings, self._own_mac(settings))
             self._line.expect(settings.datapath)
+        self._large = LargeFrames(wanted=taken.zero_copy or self._large.wanted)
         copying = "zero-copy" if taken.zero_copy else "copy"
         how = f"{taken.mode} mode, {copying}, {plural(card.queues, 'queue')}"
         self.tell(Severity.INFO, "card-ready", f"{card.name} is ready: {how}.")
@@ -382,6 +393,38 @@ class Supervisor:
             if member.wanted:
                 self.fleet.dial(key, self._now)
         self.fleet.release(self._now)
+
+    def _follow_large_frames(self, key: int, session: Session, event: SessionEvent) -> None:
+        """See who can be asked for large frames, and whether that was answered."""
+        match event:
+            case StateChanged(SessionState.UP):
+                self._large.offer(key, session.mtu or 0, self._now)
+            case Ended():
+                self._large.withdraw(key)
+            case RoundTrip(asked=octets) if self._large.answered(key, octets) and not self.card.zero_copy:
+                self.tell(Severity.INFO, "large-frames", f"Packets of {octets:,} octets come through {self.card.name}.")
+
+    def _try_large_frames(self) -> None:
+        """Ask for them where that is due; do without zero-copy where none come."""
+        large, name = self._large, self.card.name
+        match large.step(self._now):
+            case Step.ASK if large.key is not None:
+                large.octets = self.fleet.ask_full_size(large.key, self._now)
+            case Step.LOST:
+                text = f"Packets of {large.octets:,} octets don't come through {name}"
+                if not self.card.zero_copy:
+                    text += " in copy mode either: look at the line. `xdp: zero-copy` makes the card faster again."
+                    self.tell(Severity.WARNING, "large-frames", text)
+                elif self._line.copy():
+                    self.tell(Severity.WARNING, "large-frames", f"{text} in zero-copy: its frames are copied now.")
+                    large.wanted = True
+                    for news in self.card.take_anew("without zero-copy", self._now):
+                        self._attempt(self._card_news, news)
+                        self._settle()
+                    self.card.note("Frames are copied: in zero-copy large ones were lost.")
+                else:
+                    text += " in zero-copy. Is it the driver? `xdp: copy` does without."
+                    self.tell(Severity.WARNING, "large-frames", text)
 
     def _own_mac(self, settings: SessionSettings) -> bytes:
         """The session's MAC address, which the card will listen to from now on, in its VLAN too. Raises Trouble."""
@@ -453,6 +496,7 @@ class Supervisor:
             return
         if not member.wanted:
             self.records[key].rotation = replace(self.records[key].rotation, leaving=None)
+        self._follow_large_frames(key, member.session, event)
         event = self._explained(event)
         redial_in = member.redial_at - self._now if member.redial_at is not None else None
         story = tell(event, member.session.ac_name, redial_in)
@@ -474,7 +518,8 @@ class Supervisor:
             return event
         name = self.card.name
         text = f"{name} has received nothing at all since it was taken: is the cable in the right socket, both ways?"
-        return replace(event, end=replace(event.end, text=f"{text} If it is, look at its driver: `ethtool -S {name}`."))
+        remedy = f"`ethtool -S {name}`" + (", or try `xdp: copy`" if self.card.zero_copy else "")
+        return replace(event, end=replace(event.end, text=f"{text} If it is, look at its driver: {remedy}."))
 
     def _carry_out(self, key: int, session: Session, event: SessionEvent) -> None:
         """What an event asks of the card and the egress. Raises Trouble."""

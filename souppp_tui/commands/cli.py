@@ -14,8 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from engine.settings.console import THEMES
-from engine.settings.options import XdpMode
-from engine.settings.values import Settings
+from engine.settings.values import Settings, XdpMode
 from souppp_tui import __version__
 from souppp_tui.commands.errors import CannotRunError
 from souppp_tui.leaving import Leaving
@@ -54,11 +53,12 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument(
         "--xdp",
         choices=[*XdpMode],
-        default=XdpMode.AUTO,
         metavar="MODE",
         help="how the card's frames come: auto (the best it can), zero-copy, copy or generic",
     )
-    it.add_argument("--generic", action="store_true", help="short for --xdp generic")
+    it.add_argument(
+        "--generic", dest="xdp", action="store_const", const=XdpMode.GENERIC, help="short for --xdp generic"
+    )
     it.add_argument("--busy-poll", action="store_true", help="trade CPU time for latency on the card's queues")
     it.add_argument(
         "--fix-card",

@@ -13,8 +13,7 @@ from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
 from engine.lab.provider import Provider
 from engine.run.thread import Engine, EngineError, EngineOptions
 from engine.settings.console import ConsoleSettings
-from engine.settings.options import XdpMode
-from engine.settings.values import Settings
+from engine.settings.values import Settings, XdpMode
 from souppp_tui.commands import headless
 from souppp_tui.commands.errors import CannotRunError
 from souppp_tui.commands.headless import HeadlessOptions, OutputError
@@ -54,7 +53,7 @@ def _run_lab(options: argparse.Namespace, settings: Settings, leaving: Leaving, 
     if options.config is None:
         settings = Settings(sessions=lab_sessions(options.sessions or LAB_SESSIONS))
     engine_options = EngineOptions(
-        xdp=XdpMode.GENERIC if options.generic else XdpMode(options.xdp),
+        xdp=options.xdp and XdpMode(options.xdp),
         busy_poll=options.busy_poll,
         fix_card=options.fix_card,
         lab=True,
@@ -70,7 +69,7 @@ def _run_lab(options: argparse.Namespace, settings: Settings, leaving: Leaving, 
 
 def _run_card(options: argparse.Namespace, settings: Settings, leaving: Leaving, loading: Loading) -> int:
     engine_options = EngineOptions(
-        xdp=XdpMode.GENERIC if options.generic else XdpMode(options.xdp),
+        xdp=options.xdp and XdpMode(options.xdp),
         busy_poll=options.busy_poll,
         fix_card=options.fix_card,
         state_folder=options.state_dir,

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.kernels.bench import CONCENTRATOR, COUNT, DOWNLOAD, Bench, Failed
-from tests.kernels.line import hang_ups
+from tests.kernels.bench import CARD_MAC, CONCENTRATOR, COUNT, DOWNLOAD, Bench, Failed
+from tests.kernels.line import flood, hang_ups
+
+FLOOD = 8000
+"""Frames; the program has room for 2,048 on a queue."""
 
 
 def check_up(bench: Bench) -> str:
@@ -40,6 +43,14 @@ def check_download(bench: Bench) -> str:
     fetch = f'curl -s --interface $device -o /dev/null -w "{form}" http://{CONCENTRATOR}/{DOWNLOAD}'
     bench.each(f'[ "$({fetch})" = {DOWNLOAD} ]', "downloaded")
     return str(COUNT)
+
+
+def check_held_up(bench: Bench) -> str:
+    """More frames come than the program has room for while it stands still: afterwards all goes on."""
+    bench.guest.run("kill -STOP $(cat /guest/pid)")
+    flood(bytes.fromhex(CARD_MAC.replace(":", "")), FLOOD)
+    bench.guest.run("kill -CONT $(cat /guest/pid)")
+    return check_ping(bench)
 
 
 def check_kill(bench: Bench) -> str:
@@ -92,6 +103,7 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
     "ping": check_ping,
     "full-size": check_full_size,
     "download": check_download,
+    "held-up": check_held_up,
     "kill": check_kill,
     "link": check_link,
     "unplug": check_unplug,

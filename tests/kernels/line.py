@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -46,6 +47,18 @@ def _bridge(queues: int) -> None:
     for name in (CARD, TAP, "bridge"):
         run("ip", "link", "set", name, "mtu", str(MTU), "addrgenmode", "none", "up")
     run("ethtool", "-K", CARD, *_TAGS_INLINE)
+
+
+def flood(mac: bytes, count: int) -> None:
+    """Send the guest's card frames of a PPPoE session that nobody has, from the namespace of `access_line`."""
+    frame = mac + bytes.fromhex("020000000001 8864 1100 0fff 0006 0021") + bytes(44)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as mouth:
+        mouth.bind((TAP, 0))
+        for number in range(count):
+            with suppress(OSError):  # the tap device has no room: QEMU is slow
+                mouth.send(frame)
+            if number % 50 == 0:
+                time.sleep(0.01)
 
 
 @contextmanager

@@ -26,8 +26,8 @@ from tests.kernels.guest import CommandFailed, GuestError, compile_modules
 KERNELS = ("6.1", "6.12")
 EVERYWHERE = ("virtio:1", "virtio:4", "igb:2", "vmxnet3:2", "e1000e:1")
 """Cards on each of them; behind the colon the number of queues."""
-BESIDES = (("6.18", "igb:2"),)
-"""The first kernel on which a driver that QEMU has a card for does zero-copy."""
+BESIDES = (("6.18", "igb:2", ""), ("6.18", "igb:2", "--busy-poll"))
+"""Kernels, cards and options of the program's: where drivers write to our memory."""
 FAILED, NOT_RUN = "FAILED", "-"
 CANNOT = 3
 JOBS = 2
@@ -39,18 +39,24 @@ class Row:
 
     kernel: str
     card: str
+    options: str
     cells: dict[str, str] = field(default_factory=lambda: dict.fromkeys(CHECKS, NOT_RUN))
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def __str__(self) -> str:
-        return f"Linux {self.kernel}, {self.card}"
+    @property
+    def where(self) -> str:
+        """The card, and how the program runs on it."""
+        return f"{self.card} {self.options}".rstrip()
 
-    def fill(self, checks: Collection[str], options: str) -> None:
+    def __str__(self) -> str:
+        return f"Linux {self.kernel}, {self.where}"
+
+    def fill(self, checks: Collection[str]) -> None:
         """Boot a guest and run the checks; the first always, for the others need it."""
         began = time.monotonic()
         try:
-            with bench(self.kernel, self.card, options=options) as it:
+            with bench(self.kernel, self.card, options=self.options) as it:
                 for name, check in CHECKS.items():
                     if name in checks or name == next(iter(CHECKS)):
                         self._run(name, partial(check, it))
@@ -77,7 +83,7 @@ class Row:
 def table(rows: Sequence[Row]) -> str:
     """The rows side by side, and below them why what failed did."""
     cells = [("kernel", "card", *CHECKS, "seconds")]
-    cells += [(row.kernel, row.card, *row.cells.values(), f"{row.seconds:.0f}") for row in rows]
+    cells += [(row.kernel, row.where, *row.cells.values(), f"{row.seconds:.0f}") for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     return "\n".join([*lines, "", *(failure for row in rows for failure in row.failures)]).rstrip()
@@ -94,14 +100,14 @@ def main() -> int:
     parser.add_argument("--options", default="", help="more of the program's command line, such as --busy-poll")
     parser.add_argument("--jobs", type=int, default=JOBS, help=f"how many guests at a time ({JOBS})")
     options = parser.parse_args()
-    places = [*product(options.kernel or KERNELS, options.card or EVERYWHERE)]
+    places = [*product(options.kernel or KERNELS, options.card or EVERYWHERE, [options.options])]
     places += BESIDES if not options.kernel and not options.card else ()
     if os.geteuid() != 0:
         print("test-kernels: needs root, for network namespaces and tap devices", file=sys.stderr)
         return CANNOT
     try:
         packages.qemu()
-        for kernel in {kernel for kernel, _ in places}:
+        for kernel in {kernel for kernel, _, _ in places}:
             packages.kernel(kernel)
     except packages.Unavailable as error:
         print(f"test-kernels: {error}", file=sys.stderr)
@@ -110,7 +116,7 @@ def main() -> int:
     rows = [Row(*place) for place in places]
     with ThreadPoolExecutor(options.jobs) as pool:
         try:
-            for done in [pool.submit(row.fill, options.check or CHECKS, options.options) for row in rows]:
+            for done in [pool.submit(row.fill, options.check or CHECKS) for row in rows]:
                 done.result()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)

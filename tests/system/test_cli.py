@@ -88,6 +88,7 @@ def test_version() -> None:
         (("--lab", "--headless", "--until-up", "--timeout", "x"), "--timeout: must be a number of seconds above 0"),
         (("--lab", "--nonsense"), "unrecognized arguments"),
         (("--lab", "--theme", "nonsense"), "invalid choice"),
+        (("--lab", "--xdp", "native"), "invalid choice"),
     ],
 )
 def test_a_wrong_command_line(arguments: tuple[str, ...], complaint: str) -> None:

@@ -15,8 +15,8 @@ from engine.card.facts import Card
 from engine.record.journal import GhostJournal, replay
 from engine.run.line import CardLine
 from engine.run.loop import TICK
-from engine.run.thread import Engine, EngineError
-from engine.settings.options import XdpMode
+from engine.run.thread import Engine, EngineError, EngineOptions
+from engine.settings.values import Settings, XdpMode
 from engine.supervisor.handed import Taken
 from engine.wire.keys import FourKeys
 from tests.conftest import run
@@ -287,7 +287,10 @@ def test_a_cable_that_flickers(engine: Engine, far: Provider) -> None:
 
 def test_zero_copy_that_cannot_be_had_is_an_error_that_says_why(far: Provider) -> None:
     """A veth copies, whatever is asked of it."""
-    with pytest.raises(EngineError, match=r"zero-copy|AF_XDP"), dialling([session("one")], xdp=XdpMode.ZERO_COPY):
+    with (
+        pytest.raises(EngineError, match="with zero-copy: its driver has none"),
+        dialling([session("one")], xdp=XdpMode.ZERO_COPY),
+    ):
         pass
 
 
@@ -297,3 +300,13 @@ def test_the_mode_that_was_asked_for(far: Provider, xdp: XdpMode, mode: str) -> 
         wait_up(engine)
         card = engine.snapshot().card
         assert (card.mode, card.zero_copy) == (mode, False)
+
+
+def test_the_command_line_wins_over_the_file(far: Provider) -> None:
+    engine = Engine(CARD, Settings(xdp=XdpMode.COPY), EngineOptions(xdp=XdpMode.GENERIC))
+    engine.start()
+    try:
+        engine.wait_ready()
+        assert engine.snapshot().card.mode == "generic"
+    finally:
+        engine.stop()

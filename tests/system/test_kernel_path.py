@@ -25,8 +25,7 @@ from engine.datapath import Datapath, DatapathError, Open
 from engine.egress.veth import HiddenNet, KernelPath, obstacle
 from engine.host import kthreads, netns
 from engine.run.thread import Engine
-from engine.settings.options import XdpMode
-from engine.settings.values import DatapathChoice
+from engine.settings.values import DatapathChoice, XdpMode
 from engine.wire.ethernet import VlanTag
 from engine.wire.keys import FourKeys
 from tests.conftest import ROOT, run

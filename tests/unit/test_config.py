@@ -26,6 +26,7 @@ from engine.settings.values import (
     MacPolicy,
     SessionSettings,
     Settings,
+    XdpMode,
 )
 from engine.wire.ethernet import VlanTag
 from tests.conftest import ROOT
@@ -139,6 +140,11 @@ def test_dial_and_unwanted_networks() -> None:
     assert made.unwanted_networks == ("10.0.0.0/8",)
 
 
+@pytest.mark.parametrize("mode", XdpMode)
+def test_how_the_card_is_used(mode: XdpMode) -> None:
+    assert read(f"sessions: []\nxdp: {mode}").xdp is mode
+
+
 def test_every_field_can_be_set() -> None:
     """A field added to the settings but not to the tables would never be read."""
     assert {key.field for key in config.SESSION.values()} - {"", "circuit_id", "remote_id"} | {
@@ -207,6 +213,7 @@ def test_every_field_can_be_set() -> None:
         ("sessions: []\ndial: {rate: 0}", "2:14: dial: rate: 0 is out of range (0.1 to 10000)"),
         ("sessions: []\ndial: {retry_min: 61}", "2:7: dial: retry_max must not be less than retry_min"),
         ("sessions: []\nunwanted_networks: [10.0.0.1/8]", "2:21: unwanted_networks: must be an IPv4 network"),
+        ("sessions: []\nxdp: native", "2:6: xdp: must be auto or zero-copy or copy or generic"),
         ("sessions: []\nunwanted_networks: [10]", "2:21: unwanted_networks: must be an IPv4 network"),
         ("sessions: []\nconsole: {theme: pink}", "2:18: console: theme: must be auto or dark or light"),
         ("sessions: []\nconsole: {columns: [name, shoe]}", "2:27: console: columns: must be name or state or"),

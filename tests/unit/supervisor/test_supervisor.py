@@ -615,3 +615,92 @@ def test_no_more_than_the_concentrator_has_room_for() -> None:
     world.run(5.0)
     assert sum(view.state is UP for view in world.supervisor.board.views) == 3
     assert {view.reason for view in world.supervisor.board.views if view.state is FAILED} == {EndKind.TOO_MANY}
+
+
+# Large frames
+
+
+def test_a_card_in_zero_copy_is_asked_for_one_large_frame() -> None:
+    world = World([session("one"), session("two")]).open()
+    sizes: list[int] = []
+    receive = world.concentrator.receive
+
+    def hear(frame: bytes, now: float) -> None:
+        sizes.append(len(frame))
+        receive(frame, now)
+
+    world.concentrator.receive = hear  # type: ignore[method-assign]
+    world.run(30.0)
+    assert world.states() == {UP}
+    assert [size for size in sizes if size > 1000] == [1514]
+    assert world.card.times_taken == 1
+    assert not world.events("large-frames")
+
+
+def test_a_card_that_loses_large_frames_in_zero_copy_is_taken_anew_without() -> None:
+    world = World([session("one"), session("two")])
+    world.card.room = lambda: 1024 if world.card.zero_copy else 2048
+    world.open()
+    world.run(10.0)
+    assert world.card.times_taken == 2
+    assert world.states() == {UP}
+    view = world.supervisor.card.view
+    assert view is not None
+    assert (view.mode, view.zero_copy) == ("native", False)
+    assert "large ones were lost" in view.notice
+    assert [event.text for event in world.events("large-frames")] == [
+        "Packets of 1,492 octets don't come through eth9 in zero-copy: its frames are copied now.",
+        "Packets of 1,492 octets come through eth9.",
+    ]
+    world.card.change(rx_queues=3, tx_queues=3)
+    world.look()
+    world.run(10.0)
+    assert world.card.times_taken == 3
+    assert not view.zero_copy
+    assert len(world.events("large-frames")) == 2
+
+
+def test_where_large_frames_do_not_come_in_copy_mode_either_it_is_the_line() -> None:
+    world = World([session("one")])
+    world.card.room = lambda: 1024
+    world.open()
+    world.run(30.0)
+    assert world.card.times_taken == 2
+    assert world.states() == {UP}
+    assert [event.severity for event in world.events("large-frames")] == [Severity.WARNING, Severity.WARNING]
+    assert "in copy mode either" in world.events("large-frames")[-1].text
+
+
+def test_an_operator_who_insists_on_zero_copy_is_told_only() -> None:
+    world = World([session("one")])
+    world.card.insists = True
+    world.card.room = lambda: 1024
+    world.open()
+    world.run(30.0)
+    assert world.card.times_taken == 1
+    (event,) = world.events("large-frames")
+    assert event.severity is Severity.WARNING
+    assert "`xdp: copy`" in event.text
+
+
+def test_no_session_with_small_packets_only_is_asked() -> None:
+    world = World([session("small", mru=576)])
+    world.card.room = lambda: 700
+    world.open()
+    world.run(30.0)
+    assert world.states() == {UP}
+    assert world.card.times_taken == 1
+
+
+def test_another_session_is_asked_where_the_first_one_went_down() -> None:
+    world = World([session("one"), session("two", autodial=False)])
+    world.card.room = lambda: 1024 if world.card.zero_copy else 2048
+    world.open()
+    world.until(lambda: world.state(0) is UP)
+    world.do(HangUp((0,)))
+    world.run(10.0)
+    assert world.card.times_taken == 1
+    world.do(Dial((1,)))
+    world.run(10.0)
+    assert world.card.times_taken == 2
+    assert world.state(1) is UP

@@ -56,6 +56,11 @@ class VirtualCard:
         self.resets = False
         """Whether its link goes down when it is taken."""
         self.known: dict[int, FourKeys] = {}
+        self.zero_copy = True
+        self.insists = False
+        """Whether the operator wants zero-copy or nothing."""
+        self.room: Callable[[], int] = lambda: 2048
+        """The longest frame that comes in, in octets."""
 
     def look(self) -> Card:
         if self.card is None:
@@ -72,7 +77,7 @@ class VirtualCard:
             self.set_carrier(False)
         if self.in_the_way:
             return Taken("generic", False, f"{self.in_the_way} is on.", self.in_the_way)
-        return Taken("native", True)
+        return Taken("native", self.zero_copy)
 
     def give_back(self) -> None:
         self.taken = None
@@ -81,6 +86,10 @@ class VirtualCard:
         self.change(strips_vlan_tags=False)
         fixable, self.in_the_way = self.in_the_way, ""
         return bool(fixable)
+
+    def copy(self) -> bool:
+        self.zero_copy = self.insists
+        return not self.insists
 
     def frames_taken(self) -> int:
         return self.handed - self.kept
@@ -223,7 +232,7 @@ class Cable:
         return self._card.taken is not None and card is not None and card.up and card.carrier
 
     def receive(self, frame: bytes, now: float) -> None:
-        if self._connected:
+        if self._connected and len(frame) <= self._card.room():
             self._supervisor.receive([frame], now)
 
     def handle_timer(self, now: float) -> None:
