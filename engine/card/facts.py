@@ -15,6 +15,7 @@ from engine.card import ethtool, offloads
 from engine.host.errors import HostError
 from engine.host.links import parse_link
 from engine.host.rtnl import Rtnl, RtnlError, attributes, messages, request
+from engine.settings.limits import MAX_DEVICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def read_card(name: str) -> Card:
     """The card with this name in the calling thread's namespace; raises HostError."""
     rtnl = Rtnl()
     try:
-        (body,) = rtnl.ask(request(ifinfmsg, RTM_GETLINK, 0, [("IFLA_IFNAME", name[:15])]))
+        (body,) = rtnl.ask(request(ifinfmsg, RTM_GETLINK, 0, [("IFLA_IFNAME", name[:MAX_DEVICE])]))
     except RtnlError as error:
         if error.errno != errno.ENODEV:
             raise HostError(f"{name} can't be looked at: {error.strerror}.") from None
@@ -63,7 +64,7 @@ def read_card(name: str) -> Card:
         rtnl.close()
     link = parse_link(body)
     if link.name != name:
-        raise HostError(f"There is no card {name} here: a name has at most 15 octets.")
+        raise HostError(f"There is no card {name} here: a name has at most {MAX_DEVICE} octets.")
     if len(link.mac) != 6 or not any(link.mac):
         raise HostError(f"{name} is no Ethernet card.")
     rx, tx = _queues(name) or (link.rx_queues, link.tx_queues)

@@ -30,6 +30,7 @@ from engine.card.objection import drivers_words
 from engine.card.xdp_loader import LOADED
 from engine.host.errors import Trouble
 from engine.host.privileges import missing_capabilities
+from engine.settings.limits import MAX_SESSIONS
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,6 @@ LOADER = Path(__file__).with_name("xdp_loader.py")
 LOAD_TIMEOUT = 300.0
 """Seconds for what takes half a second, and a minute or more on a busy emulated processor."""
 MAX_QUEUES = 128
-MAX_SESSIONS = 16384
 """Of the in-kernel data path; a power of two."""
 DEVICE_MAC = b"\2soupp"
 """Of every session's veth device: it is no Ethernet to anyone, and must not pass for the card."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from engine.host.errors import Trouble
+from engine.settings.limits import MAX_SESSIONS
 from engine.wire.keys import FourKeys
 
 LIBRARY = Path(__file__).resolve().parents[2] / "build" / "libsouppp.so"
@@ -151,7 +152,7 @@ class Datapath:
         queues: int,
         xsk_map_fd: int,
         *,
-        max_sessions: int = 16384,
+        max_sessions: int = MAX_SESSIONS,
         busy_poll: bool = False,
         zero_copy: bool | None = None,
     ) -> None:

@@ -28,7 +28,6 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 from engine.card.facts import Card, read_card, takes_xdp_frames
 from engine.card.xdp import (
     DEVICE_MAC,
-    MAX_SESSIONS,
     XdpError,
     XdpProgram,
     by_cpu,
@@ -41,6 +40,7 @@ from engine.datapath import DatapathError, Open
 from engine.egress.quiet import keep_quiet
 from engine.host import kthreads, netns
 from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
+from engine.settings.limits import MAX_SESSIONS
 from engine.wire.ethernet import vlan_ids
 from engine.wire.keys import FourKeys
 

@@ -13,6 +13,8 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from engine.settings.limits import MAX_SESSIONS
+
 
 class LabError(Exception):
     """The lab can't be set up: one line for the operator."""
@@ -28,7 +30,7 @@ class LabOrder:
     auth: tuple[str, ...] = ("chap", "pap", "mschapv2")
     network: str = "100.64.0.0/16"
     services: tuple[str, ...] = ()
-    max_sessions: int = 16384
+    max_sessions: int = MAX_SESSIONS
     max_payload: int = 1492
 
     def to_json(self) -> str:

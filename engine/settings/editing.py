@@ -14,18 +14,9 @@ from typing import Any
 
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
-from engine.settings.kinds import nodes_of, quote
-from engine.settings.reading import (
-    DEFAULTS,
-    SESSION,
-    ConfigError,
-    compose,
-    make_session,
-    parse,
-    read_entry,
-    read_values,
-    values_of,
-)
+from engine.settings.fields import DEFAULTS, SESSION, make_session, values_of
+from engine.settings.nodes import nodes_of, quote
+from engine.settings.reading import ConfigError, compose, parse, read_entry, read_values
 from engine.settings.values import SessionSettings
 
 Splice = tuple[int, int, str]

@@ -1,40 +1,22 @@
-"""Kinds of configuration values: how each is read from a YAML node, written back, and described to JSON Schema.
+"""Kinds of values: the one place that says what a value may be.
 
-Numbers and text are taken from the node's own text, so that nothing is lost to YAML 1.1's guesses: `0123` is no octal
-number, `12:34:56:12:34:56` no sexagesimal one, and a password that looks like a number must be quoted, not changed.
+Each kind reads a value from a YAML node and writes it back, checks one that came otherwise, and describes itself to
+JSON Schema. A `Typed` kind can be typed on one line too: in a form, in a filter. All of them say what is wrong in the
+same words.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from yaml.events import Event
+import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from yaml.resolver import Resolver
 
-TAG = "tag:yaml.org,2002:"
-
-
-class Problem(Exception):
-    """One mistake and where it is. Its text never quotes a value that could be a secret."""
-
-    def __init__(self, place: Node | Event | Problem, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-        self.start_mark: Any = place.start_mark
-
-    def within(self, key: str) -> Problem:
-        """The same, said of the value of `key`."""
-        return Problem(self, f"{key}: {self.text}")
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Line and column, counted from 1."""
-        return (self.start_mark.line + 1, self.start_mark.column + 1) if self.start_mark else (1, 1)
+from engine.settings.nodes import Problem, quote, scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,142 +27,223 @@ class Kind:
     """Raises a Problem, or adds several to the list and returns what it could read."""
     write: Callable[[Any], str]
     """The value as YAML that may stand anywhere, also inside braces."""
+    check: Callable[[Any], Any]
+    """A value of the right type as reading would have made it. Raises ValueError, whose text is for the operator."""
     schema: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """One key of a mapping: the field it sets, its kind of value and what it means."""
+class Typed(Kind):
+    """A kind whose values fit on a line of text."""
 
-    field: str
+    parse: Callable[[str], Any]
+    """Raises ValueError, whose text is for the operator and never quotes what was typed."""
+    show: Callable[[Any], str]
+    """The reverse of `parse`."""
+    words: tuple[str, ...] = ()
+    """All texts there are, where they are few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a mapping: what it sets, its kind of value and what it means."""
+
+    field: str | tuple[str, ...]
+    """The attribute, dotted where it is one of a part's; several make a tuple. Empty where there is none."""
     kind: Kind
     help: str
+    label: str = ""
+    """What a form calls it; empty where forms leave it out."""
+    hint: str = ""
+    """A few words beside it in a form."""
+    secret: bool = False
+    unique: bool = False
+    """No two sessions may have the same."""
 
 
 Keys = Mapping[str, Key]
 
 
-def scalar(node: Node, what: str, *tags: str) -> str:
-    """The text of a scalar whose YAML type is one of `tags`; `what` says what it must be."""
-    if isinstance(node, ScalarNode) and node.tag.removeprefix(TAG) in tags:
-        return str(node.value)
-    if node.tag == TAG + "null":
-        raise Problem(node, f"has no value; it must be {what}")
-    hint = "; put it in quotes if it is meant as text" if isinstance(node, ScalarNode) and "str" in tags else ""
-    raise Problem(node, f"must be {what}{hint}")
+@dataclass(frozen=True, slots=True)
+class Record(Kind):
+    """A mapping that becomes a dataclass."""
+
+    keys: Keys
 
 
-def _tag_of(plain: str) -> str:
-    return str(Resolver().resolve(ScalarNode, plain, (True, False)))  # type: ignore[no-untyped-call]
+# --- values on one line ---
 
 
-def _escape(character: str) -> str:
-    if character in '"\\':
-        return "\\" + character
-    return character if character.isprintable() else f"\\U{ord(character):08x}"
-
-
-def quote(text: str) -> str:
-    """`text` as a YAML scalar that reads back as exactly this text."""
-    looks_plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@/-]*", text)
-    if looks_plain and _tag_of(text) == TAG + "str":
-        return text
-    return '"' + "".join(_escape(c) for c in text) + '"'
-
-
-def text(most: int, least: int = 0, *, control: bool = False) -> Kind:
-    """Text of `least` to `most` octets of UTF-8; control characters only where they are allowed."""
-
-    def read(node: Node, _: list[Problem]) -> str:
-        value = scalar(node, "text", "str")
-        if len(value.encode()) > most:
-            raise Problem(node, f"must not be longer than {most} octets")
-        if len(value) < least:
-            raise Problem(node, "must not be empty")
-        if not control and not value.isprintable():
-            raise Problem(node, "must not contain control characters")
-        return value
-
-    return Kind(read, quote, {"type": "string", "minLength": least, "maxLength": most})
-
-
-def optional(kind: Kind) -> Kind:
-    """The same kind of text, empty for None."""
-    return Kind(
-        lambda node, problems: kind.read(node, problems) or None, lambda value: kind.write(value or ""), kind.schema
-    )
-
-
-def in_range(node: Node, value: float, least: float, most: float) -> None:
-    """Raise a Problem unless `least` ≤ `value` ≤ `most`."""
-    if not least <= value <= most:
-        raise Problem(node, f"{value:.12g} is out of range ({least:.12g} to {most:.12g})")
-
-
-def whole(least: int, most: int) -> Kind:
-    """An integer, decimal or 0x hexadecimal."""
-
-    def read(node: Node, _: list[Problem]) -> int:
-        what = f"a whole number from {least} to {most}"
-        try:
-            value = int(scalar(node, what, "int"), 0)
-        except ValueError:
-            raise Problem(node, f"must be {what}, without leading zeros") from None
-        in_range(node, value, least, most)
-        return value
-
-    return Kind(read, str, {"type": "integer", "minimum": least, "maximum": most})
-
-
-def number(least: float, most: float) -> Kind:
-    """A number that may have a fraction."""
-
-    def read(node: Node, _: list[Problem]) -> float:
-        what = f"a number from {least:.12g} to {most:.12g}"
-        try:
-            value = float(scalar(node, what, "int", "float"))
-        except ValueError:
-            raise Problem(node, f"must be {what}") from None
-        in_range(node, value, least, most)
-        return value
-
-    return Kind(
-        read, lambda value: f"{value:f}".rstrip("0").rstrip("."), {"type": "number", "minimum": least, "maximum": most}
-    )
-
-
-def _read_boolean(node: Node, _: list[Problem]) -> bool:
-    return scalar(node, "true or false", "bool").lower() in {"true", "yes", "on"}
-
-
-boolean = Kind(_read_boolean, lambda value: str(value).lower(), {"type": "boolean"})
-
-
-def choice(*values: Any, write: Callable[[Any], str] = str) -> Kind:
-    """One of `values`, as `write` writes them."""
-    words = {write(value): value for value in values}
+def typed(
+    parse: Callable[[str], Any],
+    show: Callable[[Any], str],
+    what: str,
+    schema: Mapping[str, Any],
+    *tags: str,
+    write: Callable[[Any], str] | None = None,
+    words: tuple[str, ...] = (),
+) -> Typed:
+    """A kind from its text's two ways; `what` says what it must be, `tags` are the YAML types it may have."""
 
     def read(node: Node, _: list[Problem]) -> Any:
-        if not isinstance(node, ScalarNode) or node.value.lower() not in words:
-            raise Problem(node, f"must be {' or '.join(words)}")
-        return words[node.value.lower()]
+        given = scalar(node, what, *tags)
+        try:
+            return parse(given)
+        except ValueError as error:
+            raise Problem(node, str(error)) from None
 
-    return Kind(read, write, {"enum": list(values)})
+    return Typed(
+        read, write or (lambda value: quote(show(value))), lambda v: parse(show(v)), schema, parse, show, words
+    )
+
+
+def text(most: int, least: int = 0, *, control: bool = False) -> Typed:
+    """Text of `least` to `most` octets of UTF-8; control characters only where they are allowed."""
+
+    def parse(given: str) -> str:
+        if len(given.encode(errors="surrogatepass")) > most:
+            raise ValueError(f"must not be longer than {most} octets")
+        if len(given) < least:
+            raise ValueError("must not be empty")
+        if not control and not given.isprintable():
+            raise ValueError("must not contain control characters")
+        if any("\ud800" <= character <= "\udfff" for character in given):
+            raise ValueError("must be text in Unicode")
+        return given
+
+    return typed(parse, str, "text", {"type": "string", "minLength": least, "maxLength": most}, "str")
+
+
+def optional(kind: Typed) -> Typed:
+    """The same kind, or None, which is the empty text."""
+    return Typed(
+        lambda node, problems: kind.read(node, problems) or None,
+        lambda value: quote("") if value is None else kind.write(value),
+        lambda value: kind.check(value) if value else None,
+        kind.schema,
+        lambda given: kind.parse(given) if given else None,
+        lambda value: "" if value is None else kind.show(value),
+        kind.words,
+    )
+
+
+def _within(value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{value:.12g} is out of range ({least:.12g} to {most:.12g})")
+
+
+def whole(least: int, most: int) -> Typed:
+    """An integer, decimal or 0x hexadecimal."""
+    what = f"a whole number from {least} to {most}"
+
+    def parse(given: str) -> int:
+        try:
+            value = int(given.encode("ascii"), 0)
+        except ValueError:
+            zeros = ", without leading zeros" if given.isascii() and given.isdecimal() else ""
+            raise ValueError(f"must be {what}{zeros}") from None
+        _within(value, least, most)
+        return value
+
+    return typed(parse, str, what, {"type": "integer", "minimum": least, "maximum": most}, "int", write=str)
+
+
+def number(least: float, most: float) -> Typed:
+    """A number that may have a fraction."""
+    what = f"a number from {least:.12g} to {most:.12g}"
+
+    def parse(given: str) -> float:
+        try:
+            value = float(given.encode("ascii"))
+        except ValueError:
+            raise ValueError(f"must be {what}") from None
+        _within(value, least, most)
+        return value
+
+    def show(value: float) -> str:
+        return f"{Decimal(repr(value)).normalize():f}"
+
+    return typed(parse, show, what, {"type": "number", "minimum": least, "maximum": most}, "int", "float", write=show)
+
+
+_TRUE, _FALSE = ("yes", "true", "on", "y"), ("no", "false", "off", "n")
+
+
+def _parse_boolean(given: str) -> bool:
+    word = given.lower()
+    if word not in (*_TRUE, *_FALSE):
+        raise ValueError("must be true or false, or yes or no")
+    return word in _TRUE
+
+
+boolean = typed(
+    _parse_boolean,
+    lambda value: "yes" if value else "no",
+    "true or false",
+    {"type": "boolean"},
+    "bool",
+    write=lambda value: str(value).lower(),
+    words=("yes", "no"),
+)
+
+
+def choice(*values: Any, show: Callable[[Any], str] = str) -> Typed:
+    """One of `values`, as `show` shows them."""
+    known = {show(value): value for value in values}
+    what = " or ".join(known)
+
+    def parse(given: str) -> Any:
+        if given.lower() not in known:
+            raise ValueError(f"must be {what}")
+        return known[given.lower()]
+
+    return typed(parse, show, what, {"enum": list(values)}, write=show, words=tuple(known))
+
+
+# --- values made of others ---
 
 
 def list_of(kind: Kind, least: int, most: int, *, unique: bool = True) -> Kind:
     """A list of `least` to `most` values of one kind, read as a tuple."""
+    size = f"must be a list of {least} to {most} items"
+
+    def once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if unique and len(set(values)) < len(values):
+            raise ValueError("has the same item twice")
+        return values
 
     def read(node: Node, problems: list[Problem]) -> tuple[Any, ...]:
         if not isinstance(node, SequenceNode) or not least <= len(node.value) <= most:
-            raise Problem(node, f"must be a list of {least} to {most} items, as in [first, second]")
+            raise Problem(node, f"{size}, as in [first, second]")
         values = read_all(node.value, kind.read, problems)
-        if unique and len(set(values)) < len(values):
-            raise Problem(node, "has the same item twice")
-        return values
+        try:
+            return once(values)
+        except ValueError as error:
+            raise Problem(node, str(error)) from None
+
+    def check(values: Sequence[Any]) -> tuple[Any, ...]:
+        if not least <= len(values) <= most:
+            raise ValueError(size)
+        return once(tuple(map(kind.check, values)))
 
     schema = {"type": "array", "items": kind.schema, "minItems": least, "maxItems": most, "uniqueItems": unique}
-    return Kind(read, lambda values: f"[{', '.join(map(kind.write, values))}]", schema)
+    return Kind(read, lambda values: f"[{', '.join(map(kind.write, values))}]", check, schema)
+
+
+def words_of(kind: Typed, least: int, most: int) -> Typed:
+    """The same as `list_of`, and typed as words with blanks or commas between."""
+    many = list_of(kind, least, most)
+
+    def parse(given: str) -> Any:
+        words = given.replace(",", " ").split()
+        if not words and least:
+            raise ValueError(f"must be one or more of {', '.join(kind.words)}")
+        return many.check([kind.parse(word) for word in words])
+
+    def show(values: Iterable[Any]) -> str:
+        return " ".join(map(kind.show, values))
+
+    return Typed(many.read, many.write, many.check, many.schema, parse, show, kind.words)
 
 
 def read_all(
@@ -196,32 +259,45 @@ def read_all(
     return tuple(values)
 
 
-def record(make: Callable[..., Any], keys: Keys, *required: str) -> Kind:
-    """A mapping that becomes a dataclass with a default for every field that isn't required."""
+def record(make: Callable[..., Any], keys: Mapping[str, Key], usual: Any, *required: str) -> Record:
+    """A mapping that becomes a dataclass; `usual` holds the defaults of all that isn't required."""
+    fields = {name: str(key.field) for name, key in keys.items()}
 
     def read(node: Node, problems: list[Problem]) -> Any:
         before = len(problems)
         given = read_mapping(node, keys, problems, *required)
         if len(problems) > before:
             raise problems.pop()
-        return make(**{keys[name].field: value for name, value in given.items()})
+        return make(**{fields[name]: value for name, value in given.items()})
 
     def write(value: Any) -> str:
-        items = ((name, key.kind, getattr(value, key.field)) for name, key in keys.items())
+        items = ((name, key.kind, getattr(value, fields[name])) for name, key in keys.items())
         return "{" + ", ".join(f"{name}: {kind.write(item)}" for name, kind, item in items if item is not None) + "}"
 
-    return Kind(read, write, mapping_schema(keys, *required))
+    def check(value: Any) -> Any:
+        checked = {}
+        for name, key in keys.items():
+            try:
+                checked[fields[name]] = key.kind.check(getattr(value, fields[name]))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return make(**checked)
+
+    usually = {name: getattr(usual, fields[name]) for name in keys if name not in required}
+    return Record(read, write, check, mapping_schema(keys, usually, *required), keys)
 
 
-def mapping_schema(keys: Keys, *required: str) -> dict[str, Any]:
-    """The JSON Schema of a mapping with these keys."""
-    properties = {name: {**key.kind.schema, "description": key.help} for name, key in keys.items()}
+def mapping_schema(keys: Keys, usually: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    """The JSON Schema of a mapping with these keys; `usually` has the defaults of those that have one."""
+    properties: dict[str, Any] = {}
+    for name, key in keys.items():
+        properties[name] = {**key.kind.schema, "description": key.help}
+        if usually.get(name) is not None:
+            properties[name]["default"] = yaml.safe_load(key.kind.write(usually[name]))
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-def nodes_of(mapping: Node) -> dict[str, Node]:
-    """A mapping's values by key; empty for anything else."""
-    return {str(key.value): value for key, value in mapping.value} if isinstance(mapping, MappingNode) else {}
+# --- mappings ---
 
 
 def read_mapping(node: Node, keys: Keys, problems: list[Problem], *required: str) -> dict[str, Any]:

@@ -1,6 +1,47 @@
-"""Every limit of what an operator can set, once."""
+"""Every limit of what an operator can set, once. Text counts in octets of UTF-8, time in seconds.
+
+Whoever needs one of these numbers takes it from here; a test looks for them elsewhere.
+"""
 
 from __future__ import annotations
 
 MAX_SESSIONS = 16_384
 """Of one engine. The in-kernel path takes it as the size of its tables: a power of two."""
+
+# A session
+MAX_NAME = 64
+MAX_USER = 255
+"""PAP counts the octets in one (RFC 1334 section 2.2.1)."""
+MAX_PASSWORD = 255
+"""As MAX_USER."""
+MAX_SERVICE = 255
+MAX_AC_NAME = 255
+MAX_LINE_ID = 63
+"""Of each of the two TR-101 ids."""
+MAX_DEVICE = 15
+"""IFNAMSIZ of Linux, less the zero at its end."""
+MIN_MRU, MAX_MRU = 128, 1500
+MIN_VID, MAX_VID = 1, 4094
+"""0 and 4095 have a meaning of their own (IEEE 802.1Q)."""
+MAX_PRIORITY = 7
+MAX_ECHO_INTERVAL = 3600
+MAX_ECHO_FAILURES = 100
+
+# Dialling
+MIN_RATE, MAX_RATE = 0.1, 10_000
+"""Dials a second."""
+MIN_RETRY = 0.1
+MAX_FIRST_RETRY = 3600
+MAX_RETRY = 86_400
+MAX_JITTER = 1
+MAX_FLAPS = 1000
+MAX_PADO_WINDOW = 10
+
+# The file
+MAX_FILE = 8 << 20
+"""MAX_SESSIONS sessions with everything set take about half of it."""
+MAX_DEPTH = 16
+"""Levels of nesting."""
+MAX_PATH = 4096
+"""PATH_MAX of Linux."""
+MAX_NETWORKS = 64

@@ -114,7 +114,7 @@ class SessionSettings:
     autodial: bool = False
     datapath: DatapathChoice = DatapathChoice.AFXDP
     device: str | None = None
-    """The device's name, at most 15 octets; without one, `soup` and the session's number."""
+    """The device's name; without one, `soup` and the session's number."""
 
 
 @dataclass(frozen=True, slots=True)

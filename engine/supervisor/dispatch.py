@@ -29,6 +29,8 @@ from engine.api.values import Severity
 from engine.host.errors import Trouble
 from engine.record.plural import plural
 from engine.sessions.fleet import Fleet
+from engine.settings.fields import check
+from engine.settings.values import SessionSettings
 from engine.supervisor.supervisor import Supervisor
 
 GONE = "There is no such session any more."
@@ -71,9 +73,21 @@ def _rotate(supervisor: Supervisor, command: Rotate, outcome: _Outcome) -> None:
     outcome.done += found
 
 
+def _sound(supervisor: Supervisor, settings: SessionSettings, key: int | None) -> SessionSettings:
+    """Settings that hold to the rules a file has to hold to; raises Trouble."""
+    try:
+        settings = check(settings)
+    except ValueError as error:
+        raise Trouble("; ".join(str(error).splitlines())) from None
+    taken = (of for other, of in supervisor.board.settings.items() if other != key)
+    if settings.device is not None and any(other.device == settings.device for other in taken):
+        raise Trouble(f"There is already a session with the device {settings.device}.")
+    return settings
+
+
 def _add(supervisor: Supervisor, command: Add, outcome: _Outcome) -> None:
     try:
-        key = supervisor.add(command.settings)
+        key = supervisor.add(_sound(supervisor, command.settings, None))
     except Trouble as error:
         outcome.refused.append(Refused(None, str(error)))
         supervisor.tell(Severity.ERROR, "not-added", str(error))
@@ -86,7 +100,7 @@ def _add(supervisor: Supervisor, command: Add, outcome: _Outcome) -> None:
 def _edit(supervisor: Supervisor, command: Edit, outcome: _Outcome) -> None:
     for key in _there(supervisor, [command.key], outcome):
         try:
-            supervisor.edit(key, command.settings)
+            supervisor.edit(key, _sound(supervisor, command.settings, key))
         except Trouble as error:
             outcome.refused.append(Refused(key, str(error)))
             supervisor.tell(Severity.ERROR, "not-changed", str(error), key)

@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from engine.settings.console import THEMES
+from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import Settings, XdpMode
 from souppp_tui import __version__
 from souppp_tui.commands.errors import CannotRunError
@@ -175,8 +176,8 @@ def _check(it: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 def _count(text: str) -> int:
     number = int(text) if text.isdecimal() else 0
-    if not 1 <= number <= 16384:
-        raise argparse.ArgumentTypeError("must be 1 to 16384")
+    if not 1 <= number <= MAX_SESSIONS:
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_SESSIONS}")
     return number
 
 

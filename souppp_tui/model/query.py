@@ -4,17 +4,20 @@
 
 All terms must hold. `word` is looked for in every column, `column:word` in one; `|` separates alternatives; `=`, `<`,
 `>`, `<=` and `>=` compare numbers (`k`, `M`, `G`; times with `s`, `m`, `h`, `d`); `!` before a term turns it round;
-quotes keep spaces. Case doesn't matter. `is:marked` are the marked sessions.
+quotes keep spaces. Case doesn't matter. `is:marked` are the marked sessions. Settings that no column shows can be asked
+for by their words: `datapath:kernel`, `autodial:no`.
 """
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 from engine.api.values import SessionState, SessionView
+from engine.settings.fields import SESSION
+from engine.settings.kinds import Typed
 from souppp_tui.model.traffic import Meter
 from souppp_tui.show.columns import COLUMNS, Column
 
@@ -29,6 +32,13 @@ ALIASES = {
     "concentrator": "ac",
 }
 STATES = {"open": "up", "dialing": "dialling", "closed": "down"}
+SETTINGS: dict[str, Typed] = {
+    name: key.kind
+    for name, key in SESSION.items()
+    if name not in COLUMNS and name in SessionView.__slots__ and isinstance(key.kind, Typed) and key.kind.words
+}
+"""Settings that a view tells and no column shows, with the words there are for them."""
+_STATE_WORDS = tuple(state.value for state in SessionState if " " not in state.value)
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -89,6 +99,8 @@ def _term(body: str) -> tuple[Test, bool]:
         if wanted != "marked":
             raise QueryError(f"`is:{wanted}`: only `is:marked` is known")
         return (lambda view, meter, marks: view.id in marks), True
+    if name in SETTINGS and sign in ":=":
+        return _set_to(name, wanted.split("|")), False
     column = COLUMNS.get(ALIASES.get(name, name))
     if column is None:
         if sign == ":":  # part of an address, or a name with a colon in it
@@ -99,6 +111,28 @@ def _term(body: str) -> tuple[Test, bool]:
     if sign == ":" or (sign == "=" and column.key not in _NUMERIC):
         return _inside(column, wanted.split("|")), column.live
     return _compare(column, sign, wanted), column.live
+
+
+def _set_to(name: str, wanted: list[str]) -> Test:
+    kind = SETTINGS[name]
+    try:
+        values = [kind.parse(word) for word in wanted]
+    except ValueError as error:
+        raise QueryError(f"`{name}` {error}") from None
+    return lambda view, meter, marks: getattr(view, name) in values
+
+
+def complete(text: str) -> str:
+    """The filter with its last term made longer by what is likely meant; empty where nothing is."""
+    term = text.rpartition(" ")[2].lstrip("!")
+    name, sign, value = term.casefold().partition(":")
+    typed = value.rpartition("|")[2] if sign else name
+    known = ALIASES.get(name, name)
+    words: Iterable[str] = (f"{column}:" for column in (*COLUMNS, *SETTINGS))
+    if sign:
+        words = SETTINGS[known].words if known in SETTINGS else _STATE_WORDS if known == "state" else ()
+    found = next((word for word in words if typed and word.startswith(typed) and word != typed), "")
+    return text + found[len(typed) :] if found else ""
 
 
 def _anywhere(needles: list[str]) -> Test:

@@ -1,4 +1,4 @@
-"""The form to add or edit a session. What is wrong is said beside its line while it is typed."""
+"""The form to add or edit a session. What is wrong is said beside its line while it is typed, and whole at the foot."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from engine.settings.forms import FIELDS, Taken, read, write
 from engine.settings.values import SessionSettings
-from souppp_tui.model.fields import FIELDS, read, write
 from souppp_tui.show.words import fit
 from souppp_tui.widgets.lines import Lines
+
+FOOT = "enter next · ctrl-s save · esc leave"
 
 
 class Form(ModalScreen[SessionSettings | None]):
@@ -30,24 +32,25 @@ class Form(ModalScreen[SessionSettings | None]):
     Form Input:focus { border: none; background-tint: $foreground 8%; }
     """
 
-    def __init__(self, title: str, base: SessionSettings, taken: frozenset[str], *, new: bool) -> None:
+    def __init__(self, title: str, base: SessionSettings, taken: Taken, *, new: bool) -> None:
         super().__init__()
         self._title, self._base, self._taken, self._new = title, base, taken, new
         self._inputs: dict[str, Input] = {}
         self._labels = {field.key: Lines("bar") for field in FIELDS}
         self._notes = {field.key: Lines("bar") for field in FIELDS}
         self._touched: set[str] = set()
+        self._box = VerticalScroll()
 
     def compose(self) -> ComposeResult:
         """A line for each field."""
         texts = write(self._base)
-        box = VerticalScroll()
+        box = self._box
         box.can_focus = False
         box.border_title = self._title.replace("[", "\\[")
-        box.border_subtitle = "enter next · ctrl-s save · esc leave"
+        box.border_subtitle = FOOT
         with box:
             for field in FIELDS:
-                line = Input(texts[field.key], password=field.key == "password", select_on_focus=False)
+                line = Input(texts[field.key], password=field.secret, select_on_focus=False)
                 line.cursor_blink = False
                 self._inputs[field.key] = line
                 self._labels[field.key].add_class("label")
@@ -66,9 +69,12 @@ class Form(ModalScreen[SessionSettings | None]):
         """Read all lines and say what is wrong; returns the settings if nothing is."""
         texts = {key: line.value for key, line in self._inputs.items()}
         settings, errors = read(texts, self._base, self._taken)
+        self._box.border_subtitle = FOOT
         for field in FIELDS:
             wrong = errors.get(field.key, "") if everything or field.key in self._touched else ""
-            hint = "" if self._new and field.key == "password" else field.hint
+            hint = "" if self._new and field.secret else field.hint
+            if wrong and self._inputs[field.key].has_focus:
+                self._box.border_subtitle = f"{field.label} {wrong}"
             self._labels[field.key].show([[(fit(field.label, 15), "failed" if wrong else "dim")]])
             self._notes[field.key].show([[("  ", "text"), (wrong or hint, "failed" if wrong else "dim")]])
         return None if errors else settings
@@ -78,6 +84,10 @@ class Form(ModalScreen[SessionSettings | None]):
         for key, line in self._inputs.items():
             if line is event.input and line.value != write(self._base)[key]:
                 self._touched.add(key)
+        self.check()
+
+    def on_descendant_focus(self) -> None:
+        """Say what is wrong with this line."""
         self.check()
 
     def save(self) -> None:

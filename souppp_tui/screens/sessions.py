@@ -226,10 +226,11 @@ class SessionsPage(Page):
 
     def do_filter(self) -> None:
         """Ask for a filter; what matches shows while it is typed."""
+        from souppp_tui.model.query import complete
         from souppp_tui.widgets.filter import FilterLine
 
         hint = "name, ac:bras-2, state:up, !failed, rx>1M, uptime<5m"
-        self.mount(FilterLine(self.model.query.text, self._filtered, hint), after=self.status)
+        self.mount(FilterLine(self.model.query.text, self._filtered, hint, complete), after=self.status)
 
     def _filtered(self, text: str) -> None:
         self.console_app.filter_error = self.model.filter(text)

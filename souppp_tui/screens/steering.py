@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, cast
 from textual.screen import Screen
 
 from engine.api.values import SessionView, Snapshot
+from engine.settings.forms import Taken, differences, others
+from engine.settings.reload import plan
 from engine.settings.values import SessionSettings
-from souppp_tui.model.fields import differences, plan
 from souppp_tui.model.model import LIVE, Model
 from souppp_tui.show import words
 from souppp_tui.show.themes import NAMES
@@ -80,8 +81,7 @@ class Steering(Screen[None]):
                 self.console_app.say(f"Added {settings.name}.")
                 self.console_app.save([(None, settings)])
 
-        taken = frozenset(view.name for view in self.model.views.values())
-        self.app.push_screen(Form("Add a session", SessionSettings(""), taken, new=True), done)
+        self.app.push_screen(Form("Add a session", SessionSettings(""), self._taken(), new=True), done)
 
     def do_edit(self) -> None:
         """A form, then other settings."""
@@ -101,8 +101,16 @@ class Steering(Screen[None]):
                 self.console_app.say(f"Changed {settings.name}.{when}")
                 self.console_app.save([(name, settings)])
 
-        taken = frozenset(other.name for other in self.model.views.values()) - {name}
-        self.app.push_screen(Form(f"Edit {name}", base, taken, new=False), done)
+        self.app.push_screen(Form(f"Edit {name}", base, self._taken(but=view.id), new=False), done)
+
+    def _sessions(self) -> dict[int, SessionSettings]:
+        """All sessions' settings."""
+        settings = self.console_app.engine.settings
+        return {session: known for session in self.model.views if (known := settings(session)) is not None}
+
+    def _taken(self, but: int | None = None) -> Taken:
+        """What only one session can have, and the others have."""
+        return others([settings for session, settings in self._sessions().items() if session != but])
 
     def do_reload(self) -> None:
         """Read the configuration again, show what changes, and change it if wanted."""
@@ -116,7 +124,7 @@ class Steering(Screen[None]):
             more = f" ({len(lines) - 1} more)" if len(lines) > 1 else ""
             app.say(f"{lines[0] if lines else error}{more}", "failed")
             return
-        running = {session: s for session in self.model.views if (s := app.engine.settings(session)) is not None}
+        running = self._sessions()
         todo = plan(running, wanted)
         if not (todo.add or todo.edit or todo.remove):
             app.say("The configuration has not changed.")

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from textual.binding import Binding
+from textual.suggester import Suggester
 from textual.widgets import Input
+
+
+class Completing(Suggester):
+    """Shows what a text may become, which the right arrow takes over."""
+
+    def __init__(self, complete: Callable[[str], str]) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._complete = complete
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """What `complete` makes of the text."""
+        return self._complete(value) or None
 
 
 class FilterLine(Input):
@@ -20,8 +33,11 @@ class FilterLine(Input):
         Binding("enter", "keep", show=False),
     ]
 
-    def __init__(self, text: str, changed: Callable[[str], None], hint: str) -> None:
-        super().__init__(text, placeholder=hint, select_on_focus=False)
+    def __init__(
+        self, text: str, changed: Callable[[str], None], hint: str, complete: Callable[[str], str] | None = None
+    ) -> None:
+        suggester = Completing(complete) if complete is not None else None
+        super().__init__(text, placeholder=hint, suggester=suggester, select_on_focus=False)
         self._changed = changed
         self.cursor_blink = False
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from souppp_tui.model.model import Model
-from souppp_tui.model.query import QueryError, parse
+from souppp_tui.model.query import QueryError, complete, parse
 from tests.console.scripted import ScriptedEngine
 
 
@@ -46,6 +46,9 @@ def model() -> Model:
         ('"down · hung up"', [29, 30]),
         ("user:user12@", [12]),
         ("2001:db8:b:", [12]),
+        ("autodial:no", []),
+        ("autodial=true name:home-000", list(range(1, 10))),
+        ("datapath:kernel|afxdp", []),
         ("", list(range(1, 31))),
     ],
 )
@@ -62,7 +65,13 @@ def test_marked_sessions_can_be_shown(model: Model) -> None:
     model.unmark()
 
 
-@pytest.mark.parametrize("text", ["!", "colour=red", "rx>fast", "name>5", "is:pretty", "rx>", "sid=xyz", "uptime>3M3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("!", "colour=red", "rx>fast", "name>5", "is:pretty", "rx>", "sid=xyz", "uptime>3M3"),
+        *("autodial:maybe", "datapath:tun", "autodial:"),
+    ],
+)
 def test_a_filter_that_means_nothing_is_refused_with_a_reason(text: str) -> None:
     with pytest.raises(QueryError, match=r"\w+"):
         parse(text)
@@ -72,6 +81,31 @@ def test_a_refused_filter_leaves_the_one_in_force(model: Model) -> None:
     model.filter("failed")
     assert "not a number" in model.filter("rx>fast")
     assert len(model.shown) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "becomes"),
+    [
+        ("", ""),
+        ("add", "address:"),
+        ("rx>1k !aut", "rx>1k !autodial:"),
+        ("datap", "datapath:"),
+        ("datapath:k", "datapath:kernel"),
+        ("datapath:kernel|a", "datapath:kernel|afxdp"),
+        ("autodial:n", "autodial:no"),
+        ("autodial:no", ""),
+        ("state:f", "state:failed"),
+        ("name:h", ""),
+        ("failed ", ""),
+    ],
+)
+def test_a_filter_is_completed(text: str, becomes: str) -> None:
+    assert complete(text) == becomes
+
+
+@given(st.text() | st.sampled_from(["autodial:", "state:", "!a", "name:|"]))
+def test_completion_only_makes_a_filter_longer(text: str) -> None:
+    assert complete(text).startswith(text) or not complete(text)
 
 
 @given(st.text())

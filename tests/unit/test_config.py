@@ -13,10 +13,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.settings import fields as rules
 from engine.settings import reading as config
 from engine.settings.console import ConsoleSettings
 from engine.settings.editing import replace_session, rewrite, with_session, without_session
-from engine.settings.reading import ConfigError, load, parse, schema
+from engine.settings.fields import check, schema
+from engine.settings.reading import ConfigError, load, parse
 from engine.settings.values import (
     AcFilter,
     AuthMethod,
@@ -147,12 +149,14 @@ def test_how_the_card_is_used(mode: XdpMode) -> None:
 
 def test_every_field_can_be_set() -> None:
     """A field added to the settings but not to the tables would never be read."""
-    assert {key.field for key in config.SESSION.values()} - {"", "circuit_id", "remote_id"} | {
-        "mac_policy",
-        "line_id",
-    } == {each.name for each in fields(SessionSettings)}
-    assert {key.field for key in config.DIAL.values()} == {each.name for each in fields(DialSettings)}
-    assert {key.field for key in config.TOP.values()} - {""} == {each.name for each in fields(Settings)}
+    attributes = {
+        name.split(".")[0]
+        for key in rules.SESSION.values()
+        for name in (key.field if isinstance(key.field, tuple) else [key.field])
+    }
+    assert attributes - {""} == {each.name for each in fields(SessionSettings)}
+    assert {key.field for key in rules.DIAL.values()} == {each.name for each in fields(DialSettings)}
+    assert {key.field for key in rules.TOP.values()} - {""} == {each.name for each in fields(Settings)}
 
 
 # --- mistakes ---
@@ -179,8 +183,11 @@ def test_every_field_can_be_set() -> None:
         ("sessions: [{name: '{n}', count: 2}, {name: '2'}]", '1:44: name: "2" is already taken, on line 1'),
         ("sessions: [{name: a, count: 2}]", "1:19: name: needs a number to differ by"),
         ("sessions: [{name: '{n}', count: 2, device: x}]", "1:44: device: needs a number to differ by"),
-        ("sessions: [{name: a, device: aaaaaaaaaaaaaaaa}]", "1:30: device: must be a device name"),
-        ("sessions: [{name: '{n}', device: 'aaaaaaaaaaaaaa{n}', count: 10}]", "1:34: device: must be a device name"),
+        ("sessions: [{name: a, device: aaaaaaaaaaaaaaaa}]", "1:30: device: must not be longer than 15 octets"),
+        (
+            "sessions: [{name: '{n}', device: 'aaaaaaaaaaaaaa{n}', count: 10}]",
+            "1:34: device: must not be longer than 15",
+        ),
         ("sessions: [{name: a, device: a/b}]", "1:30: device: must be a device name"),
         ("sessions: [{name: 42}]", "1:19: name: must be text; put it in quotes"),
         ("sessions: [{name: ''}]", "1:19: name: must not be empty"),
@@ -195,11 +202,15 @@ def test_every_field_can_be_set() -> None:
             "sessions: [{name: a, keepalive: {interval: .nan}}]",
             "1:44: keepalive: interval: must be a number from 0 to 3600",
         ),
-        ("sessions: [{name: a, mac: 01:00:00:00:00:01}]", "1:27: mac: must be card or derived, or a MAC address"),
-        ("sessions: [{name: a, mac: 00:00:00:00:00:00}]", "1:27: mac: must be card or derived, or a MAC address"),
+        ("sessions: [{name: a, mac: 01:00:00:00:00:01}]", "1:27: mac: must be the address of one station"),
+        ("sessions: [{name: a, mac: 00:00:00:00:00:00}]", "1:27: mac: must be the address of one station"),
         ("sessions: [{name: a, mac: 02:00:00:00:01}]", "1:27: mac: must be card or derived, or a MAC address"),
-        ("sessions: [{name: a, ac: {mac: ff:ff:ff:ff:ff:ff}}]", "1:32: ac: mac: must be a MAC address"),
+        ("sessions: [{name: a, ac: {mac: ff:ff:ff:ff:ff:ff}}]", "1:32: ac: mac: must be the address of one station"),
+        ("sessions: [{name: a, ac: {mac: bras-2}}]", "1:32: ac: mac: must be a MAC address"),
+        ("sessions: [{name: a, mac: }]", "1:27: mac: has no value; it must be card or derived, or a MAC address"),
         ("sessions: [{name: a, vlan: 4095}]", "1:28: vlan: 4095 is out of range (1 to 4094)"),
+        ("sessions: [{name: a, vlan: 100.200.300}]", "1:28: vlan: must be a VLAN id such as 100, or two"),
+        ("sessions: [{name: a, vlan: ١٠٠.٢٠٠}]", "1:28: vlan: must be a VLAN id such as 100, or two"),
         ("sessions: [{name: a, vlan: 100.0}]", "1:28: vlan: 0 is out of range (1 to 4094)"),
         ("sessions: [{name: a, vlan: [1, 2, 3]}]", "1:28: vlan: must be a list of 0 to 2 items"),
         ("sessions: [{name: a, vlan: [{priority: 1}]}]", "1:29: vlan: vid is missing"),
@@ -308,7 +319,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 @settings(max_examples=40)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner)))
 def test_any_value_of_any_key_is_read_or_refused(value: object) -> None:
-    for key in config.SESSION:
+    for key in rules.SESSION:
         text = yaml.safe_dump({"sessions": [{"name": "a", key: value}]}, sort_keys=False)
         assert all(line.startswith("x.yaml:") for line in errors(text))
 
@@ -342,13 +353,27 @@ def test_example_is_read_and_means_the_defaults() -> None:
     assert office == SessionSettings("office", "0021345@isp.example", "blue, not green", device="office")
     assert example.dial == DialSettings()
     named = {str(key) for key in re.findall(r"\b([a-z_0-9]+):", text)}
-    assert named >= {*config.TOP, *config.SESSION, *config.DIAL, *config.CONSOLE}
+    assert named >= {*rules.TOP, *rules.SESSION, *rules.DIAL, *rules.CONSOLE}
     assert example.console == ConsoleSettings()
     jsonschema.validate(yaml.safe_load(text), schema())
 
 
+def test_schema_tells_the_defaults() -> None:
+    made = schema()["properties"]
+    entry = made["sessions"]["items"]["properties"]
+    assert [entry[key]["default"] for key in ("mru", "auth", "mac", "vlan", "autodial")] == [
+        SessionSettings("").mru,
+        [*AuthMethod],
+        "card",
+        [],
+        False,
+    ]
+    assert "default" not in entry["name"]
+    assert made["dial"]["properties"]["rate"]["default"] == DialSettings().rate
+
+
 def test_schema_file_is_current() -> None:
-    """To write it anew:  python -m engine.settings.reading > docs/config.schema.json"""
+    """To write it anew:  python -m engine.settings.fields > docs/config.schema.json"""
     assert json.loads((ROOT / "docs" / "config.schema.json").read_text()) == schema()
 
 
@@ -357,6 +382,32 @@ def test_schema_refuses_what_is_refused() -> None:
     for text in ("{name: a, nome: b}", "{user: a}", "{name: a, mru: 9000}", "{name: a, auth: [eap]}"):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(yaml.safe_load(f"sessions: [{text}]"), schema())
+
+
+# --- settings that come otherwise ---
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        (SessionSettings(""), "name: must not be empty"),
+        (
+            SessionSettings("a", user="x" * 256, mru=9000),
+            "user: must not be longer than 255 octets\nmru: 9000 is out of",
+        ),
+        (SessionSettings("a", ac=AcFilter(mac=b"\2")), "ac: mac: must be a MAC address"),
+        (SessionSettings("a", mac_policy=MacPolicy.FIXED), "mac: must be card or derived"),
+        (SessionSettings("a", auth=()), "auth: must be a list of 1 to 3 items"),
+        (SessionSettings("a", auth=(AuthMethod.PAP,) * 2), "auth: has the same item twice"),
+        (SessionSettings("a", vlans=(VlanTag(1),) * 3), "vlan: must be a list of 0 to 2 items"),
+        (SessionSettings("a", vlans=(VlanTag(5, tpid=0x9100),)), "vlan: tpid: must be 0x8100 or 0x88a8"),
+        (SessionSettings("a", keepalive=KeepaliveSettings(float("nan"))), "keepalive: interval: nan is out of range"),
+        (SessionSettings("a", device="../x"), "device: must be a device name"),
+    ],
+)
+def test_settings_that_no_file_could_hold_are_refused(settings: SessionSettings, wrong: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(wrong)}"):
+        check(settings)
 
 
 # --- edits ---
@@ -385,10 +436,15 @@ def sessions(draw: st.DrawFn) -> SessionSettings:
         mru=draw(st.integers(128, 1500)),
         ipv6=draw(st.booleans()),
         line_id=draw(st.builds(LineId, lines, lines)),
-        keepalive=KeepaliveSettings(draw(st.integers(0, 36000)) / 10, draw(st.integers(1, 100))),
+        keepalive=KeepaliveSettings(draw(st.floats(0, 3600)), draw(st.integers(1, 100))),
         autodial=draw(st.booleans()),
         device=draw(unset | st.from_regex(r"[a-z][a-z0-9-]{0,14}", fullmatch=True)),
     )
+
+
+@given(sessions())
+def test_settings_that_a_file_can_hold_pass_the_check_unchanged(made: SessionSettings) -> None:
+    assert check(made) == made
 
 
 LAYOUTS = [

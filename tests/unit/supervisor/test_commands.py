@@ -181,3 +181,20 @@ def test_a_wrong_password_is_asked_for_less_and_less() -> None:
     world = World([session("one", password="wrong")], lab=LabSettings(any_account=True, any_password="lab")).open()
     world.run(3600.0)
     assert 3 <= len(world.events("dial-failed")) <= 60
+
+
+def test_settings_that_no_file_could_hold_are_refused() -> None:
+    world = World([session("one")]).open()
+    (refused,) = world.do(Add(session("two", mru=9000, device="a/b"))).refused
+    assert refused.reason.startswith("mru: 9000 is out of range (128 to 1500); device: must be a device name")
+    (refused,) = world.do(Edit(0, session(""))).refused
+    assert (refused.key, refused.reason) == (0, "name: must not be empty")
+    assert [view.name for view in world.supervisor.board.views] == ["one"]
+
+
+def test_a_device_that_another_session_has_is_refused() -> None:
+    world = World([session("one", device="wan0"), session("two")]).open()
+    (refused,) = world.do(Edit(1, session("two", device="wan0"))).refused
+    assert refused.reason == "There is already a session with the device wan0."
+    assert world.do(Add(session("three", device="wan0"))).refused
+    assert world.do(Edit(0, session("one", device="wan0", mru=1400))).done == (0,), "its own is not taken"

@@ -1,0 +1,324 @@
+"""The rule book: every field that an operator can set, with its kind of value, its limits, its default and its meaning.
+
+The tables are all there is: reading YAML, the JSON Schema, edits of a file, the console's form and the `Add` and `Edit`
+commands follow them. The keys are those of the file; the defaults are those of `engine.settings.values`.
+
+    python -m engine.settings.fields > docs/config.schema.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any
+
+from engine.settings import limits
+from engine.settings.console import ACTIONS, COLUMNS, THEMES, ConsoleSettings
+from engine.settings.kinds import (
+    Key,
+    Keys,
+    Kind,
+    boolean,
+    choice,
+    list_of,
+    mapping_schema,
+    number,
+    optional,
+    read_mapping,
+    record,
+    text,
+    whole,
+    words_of,
+)
+from engine.settings.own_kinds import CONCENTRATOR, DEVICE, KEYS, NETWORK, OWN_MAC, VLANS
+from engine.settings.values import (
+    DEFAULT_MRU,
+    AuthMethod,
+    DatapathChoice,
+    DialSettings,
+    KeepaliveSettings,
+    SessionSettings,
+    Settings,
+    XdpMode,
+)
+
+# --- a session ---
+
+_LINE_ID = optional(text(limits.MAX_LINE_ID))
+_KEEPALIVE = record(
+    KeepaliveSettings,
+    {
+        "interval": Key(
+            "interval",
+            number(0, limits.MAX_ECHO_INTERVAL),
+            "Seconds between Echo-Requests; 0 sends none.",
+            "echo every",
+            "seconds; 0: none",
+        ),
+        "failures": Key(
+            "failures",
+            whole(1, limits.MAX_ECHO_FAILURES),
+            "Unanswered Echo-Requests in a row that end the session.",
+            "echoes missed",
+            "that end it",
+        ),
+    },
+    KeepaliveSettings(),
+)
+
+SESSION: Keys = {
+    "name": Key(
+        "name",
+        text(limits.MAX_NAME, 1),
+        "What the session is called; unique. With `count`, {n} or {n:04} is its number.",
+        "name",
+        "unique",
+        unique=True,
+    ),
+    "user": Key(
+        "user", text(limits.MAX_USER), "The user name. With `count`, {n} is its number here too.", label="user"
+    ),
+    "password": Key(
+        "password",
+        text(limits.MAX_PASSWORD, control=True),
+        "The password.",
+        "password",
+        "empty: as it is",
+        secret=True,
+    ),
+    "password_file": Key("", text(limits.MAX_PATH, 1), "A file that holds the password; relative to this file."),
+    "service": Key(
+        "service",
+        text(limits.MAX_SERVICE),
+        "The Service-Name asked for; empty accepts any.",
+        "service",
+        "empty: any",
+    ),
+    "ac": Key(
+        "ac",
+        CONCENTRATOR,
+        "The concentrator wanted: its AC-Name, or {name: …, mac: …}; empty takes the first that answers.",
+    ),
+    "auth": Key(
+        "auth",
+        words_of(choice(*AuthMethod), 1, len(AuthMethod)),
+        "The authentication protocols allowed, best first.",
+        "authentication",
+        "best first",
+    ),
+    "mac": Key(
+        ("mac_policy", "mac"),
+        OWN_MAC,
+        "The session's own MAC address: the card's, a derived one that is always the same, or the one given.",
+        "own MAC",
+        "card, derived or an address",
+    ),
+    "vlan": Key(
+        "vlans",
+        VLANS,
+        "VLAN tags: 100, 100.200 (outer first), {vid: 100, priority: 5, tpid: 0x88a8}, or a list of these.",
+        "VLANs",
+        "100 or 100.200, outer first",
+    ),
+    "mru": Key(
+        "mru",
+        whole(limits.MIN_MRU, limits.MAX_MRU),
+        f"The largest packet wanted, in octets; more than {DEFAULT_MRU} asks for RFC 4638.",
+        "MRU",
+        f"more than {DEFAULT_MRU}: RFC 4638",
+    ),
+    "ipv6": Key("ipv6", boolean, "Whether IPv6 is negotiated too.", "IPv6", "yes or no"),
+    "keepalive": Key("keepalive", _KEEPALIVE, "LCP Echo-Requests that watch over the open session."),
+    "circuit_id": Key(
+        "line_id.circuit_id",
+        _LINE_ID,
+        "The TR-101 Agent Circuit ID to send in discovery.",
+        "circuit id",
+        "TR-101; empty: none",
+    ),
+    "remote_id": Key(
+        "line_id.remote_id",
+        _LINE_ID,
+        "The TR-101 Agent Remote ID to send in discovery.",
+        "remote id",
+        "TR-101; empty: none",
+    ),
+    "autodial": Key("autodial", boolean, "Whether the session is dialled at start.", "autodial", "yes or no"),
+    "datapath": Key(
+        "datapath",
+        choice(*DatapathChoice),
+        "What carries the packets: AF_XDP and a TUN device, XDP programs and a veth device, or the better one here.",
+        "data path",
+        "afxdp, kernel or auto",
+    ),
+    "device": Key(
+        "device",
+        optional(DEVICE),
+        f"The device's name, at most {limits.MAX_DEVICE} octets. With `count`, it needs {{n}} too.",
+        "device",
+        "empty: soup and a number",
+        unique=True,
+    ),
+    "count": Key("", whole(1, limits.MAX_SESSIONS), "How many sessions this entry makes, numbered from 1."),
+}
+"""The keys of an entry of the file. `password_file` and `count` are about the entry, not the session."""
+
+UNIQUE = tuple(name for name, key in SESSION.items() if key.unique)
+DEFAULTS: Keys = {name: key for name, key in SESSION.items() if not key.unique and name != "count"}
+
+
+def make_session(values: Mapping[str, Any]) -> SessionSettings:
+    """A session's settings from its values by key; `name` must be among them."""
+    whole_ones: dict[str, Any] = {}
+    parts: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        field = SESSION[key].field
+        if isinstance(field, tuple):
+            whole_ones |= zip(field, value, strict=True)
+        elif "." in field:
+            parts.append((field, value))
+        else:
+            whole_ones[field] = value
+    session = SessionSettings(**whole_ones)
+    for field, value in parts:
+        session = with_value(session, field, value)
+    return session
+
+
+def values_of(session: SessionSettings) -> dict[str, Any]:
+    """All values by key of a session's settings: the inverse of `make_session`."""
+    return {name: value_of(session, key.field) for name, key in SESSION.items() if key.field}
+
+
+def value_of(settings: Any, field: str | tuple[str, ...]) -> Any:
+    """What stands in a key's field."""
+    return attrgetter(*((field,) if isinstance(field, str) else field))(settings)
+
+
+def with_value(settings: Any, field: str | tuple[str, ...], value: Any) -> Any:
+    """The same settings with another value in a key's field."""
+    if isinstance(field, tuple):
+        return replace(settings, **dict(zip(field, value, strict=True)))
+    name, _, rest = field.partition(".")
+    return replace(settings, **{name: with_value(getattr(settings, name), rest, value) if rest else value})
+
+
+def check(session: SessionSettings) -> SessionSettings:
+    """Settings that came otherwise than by reading, as reading would have made them.
+
+    Raises ValueError with a line for each key that is wrong: `mru: 9000 is out of range (128 to 1500)`.
+    """
+    checked, wrong = {}, []
+    for name, value in values_of(session).items():
+        try:
+            checked[name] = SESSION[name].kind.check(value)
+        except ValueError as error:
+            wrong.append(f"{name}: {error}")
+    if wrong:
+        raise ValueError("\n".join(wrong))
+    return make_session(checked)
+
+
+# --- all else ---
+
+DIAL: Keys = {
+    "rate": Key("rate", number(limits.MIN_RATE, limits.MAX_RATE), "Dials started per second, over all sessions."),
+    "max_outstanding": Key(
+        "max_outstanding", whole(1, limits.MAX_SESSIONS), "Sessions that may be on their way up at once."
+    ),
+    "retry_min": Key(
+        "retry_min",
+        number(limits.MIN_RETRY, limits.MAX_FIRST_RETRY),
+        "Seconds before the second try; doubled before each further one.",
+    ),
+    "retry_max": Key(
+        "retry_max", number(limits.MIN_RETRY, limits.MAX_RETRY), "The longest pause between two tries, in seconds."
+    ),
+    "jitter": Key(
+        "jitter",
+        number(0, limits.MAX_JITTER),
+        "Each pause is made longer or shorter at random by up to this part of it.",
+    ),
+    "max_flaps": Key(
+        "max_flaps", whole(0, limits.MAX_FLAPS), "How often in a row a lost session is dialled again without a pause."
+    ),
+    "pado_window": Key(
+        "pado_window",
+        number(0, limits.MAX_PADO_WINDOW),
+        "Seconds to collect offers in; 0 takes the first that fits.",
+    ),
+}
+
+_ACTIONS: Keys = {name: Key(name, KEYS, "Other keys, with blanks between.") for name in ACTIONS}
+
+
+def _check_keys(keys: Mapping[str, str]) -> dict[str, str]:
+    return {name: KEYS.check(value) for name, value in keys.items()}
+
+
+CONSOLE: Keys = {
+    "theme": Key("theme", choice(*THEMES), "The colours; auto is dark, but ansi on a terminal with 16 colours."),
+    "columns": Key(
+        "columns", words_of(choice(*COLUMNS), 0, len(COLUMNS)), "The columns in order; empty: the usual ones."
+    ),
+    "keys": Key(
+        "keys",
+        Kind(
+            lambda node, problems: read_mapping(node, _ACTIONS, problems),
+            str,
+            _check_keys,
+            mapping_schema(_ACTIONS, {}),
+        ),
+        "Other keys for actions, as in {dial: f5}.",
+    ),
+    "mouse": Key("mouse", boolean, "Whether the console takes the mouse; without it the terminal can select text."),
+    "event_file": Key(
+        "event_file", optional(text(limits.MAX_PATH)), "Every event is appended here; relative to this file."
+    ),
+}
+
+
+def _as_is(schema: Mapping[str, Any]) -> Kind:
+    """What `engine.settings.reading` takes apart itself."""
+    return Kind(lambda node, _: node, str, lambda value: value, schema)
+
+
+_USUAL = values_of(SessionSettings("")) | {"name": None}
+_ENTRY_SCHEMA = {**mapping_schema(SESSION, _USUAL, "name"), "not": {"required": ["password", "password_file"]}}
+
+TOP: Keys = {
+    "sessions": Key("sessions", _as_is({"type": "array", "items": _ENTRY_SCHEMA}), "The sessions."),
+    "defaults": Key("", _as_is(mapping_schema(DEFAULTS, _USUAL)), "Values for all sessions that don't set their own."),
+    "dial": Key(
+        "dial", record(DialSettings, DIAL, DialSettings()), "How fast sessions are dialled, and dialled again."
+    ),
+    "unwanted_networks": Key(
+        "unwanted_networks",
+        list_of(NETWORK, 0, limits.MAX_NETWORKS),
+        "An IPv4 address in one of these networks is given back and the session dialled again.",
+    ),
+    "xdp": Key(
+        "xdp",
+        choice(*XdpMode),
+        "How the card's frames come: the best it can, by zero-copy or an error, copied in the driver, or without it.",
+    ),
+    "console": Key(
+        "console", record(ConsoleSettings, CONSOLE, ConsoleSettings()), "How the console looks and is used."
+    ),
+}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file (draft 2020-12), for editors; reading checks more than it can say."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "souppp-tui configuration",
+        **mapping_schema(TOP, {"unwanted_networks": Settings().unwanted_networks, "xdp": Settings().xdp}, "sessions"),
+    }
+
+
+if __name__ == "__main__":
+    import json
+
+    print(json.dumps(schema(), indent=2))

@@ -1,0 +1,176 @@
+"""Kinds of values that only this program has: addresses, names of devices, keys, concentrators and VLAN tags."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from engine.settings import limits
+from engine.settings.kinds import Key, Kind, Record, Typed, choice, list_of, optional, record, text, typed, whole
+from engine.settings.nodes import Problem
+from engine.settings.values import AcFilter, MacPolicy
+from engine.wire.ethernet import MAX_VLANS, VLAN_TPIDS, VlanTag
+
+
+def _parse_station(given: str) -> bytes:
+    if not re.fullmatch(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}", given):
+        raise ValueError("must be a MAC address such as 02:00:00:00:00:01")
+    octets = bytes.fromhex(re.sub("[:-]", "", given))
+    if octets[0] & 1 or not any(octets):
+        raise ValueError("must be the address of one station: neither multicast nor zero")
+    return octets
+
+
+STATION = typed(
+    _parse_station,
+    lambda mac: mac.hex(":"),
+    "a MAC address such as 02:00:00:00:00:01",
+    {"type": "string", "pattern": "^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"},
+)
+_MAC_POLICY = choice(MacPolicy.CARD, MacPolicy.DERIVED)
+
+
+def _parse_mac(given: str) -> tuple[MacPolicy, bytes | None]:
+    if given.lower() in _MAC_POLICY.words:
+        return _MAC_POLICY.parse(given), None
+    if given.count(":") + given.count("-") != 5:
+        raise ValueError("must be card or derived, or a MAC address, as 02:00:00:00:00:01")
+    return MacPolicy.FIXED, STATION.parse(given)
+
+
+def _show_mac(value: tuple[MacPolicy, bytes | None]) -> str:
+    policy, mac = value
+    return STATION.show(mac) if policy is MacPolicy.FIXED and mac is not None else policy.value
+
+
+OWN_MAC = typed(
+    _parse_mac,
+    _show_mac,
+    "card or derived, or a MAC address",
+    {"anyOf": [_MAC_POLICY.schema, STATION.schema]},
+    words=_MAC_POLICY.words,
+)
+
+
+def _parse_device(given: str) -> str:
+    name: str = _DEVICE_NAME.parse(given)
+    if re.search(r"[\s/:%]", name) or name in (".", ".."):
+        raise ValueError(f"must be a device name: {limits.MAX_DEVICE} octets at most, no blank, /, : or %")
+    return name
+
+
+_DEVICE_NAME = text(limits.MAX_DEVICE)
+# No length in the schema: with `count` the name stands in the file with a placeholder in it.
+DEVICE = typed(_parse_device, str, "the name of a device", {"type": "string"}, "str")
+
+
+def _parse_network(given: str) -> str:
+    try:
+        return str(ipaddress.IPv4Network(given))
+    except ValueError:
+        raise ValueError("must be an IPv4 network such as 100.64.0.0/10, with no bit set past the prefix") from None
+
+
+NETWORK = typed(_parse_network, str, "an IPv4 network such as 100.64.0.0/10", {"type": "string"}, "str")
+
+_KEY = r"[!-~]|((ctrl|alt|shift)-)*([a-z0-9]|f[1-9][0-9]?|[a-z]{2,9})"
+
+
+def _parse_keys(given: str) -> str:
+    words = given.split()
+    if not words or not all(re.fullmatch(_KEY, word) for word in words):
+        raise ValueError("must be one or more keys with blanks between, such as x, f5, ctrl-x, space")
+    return " ".join(words)
+
+
+KEYS = typed(_parse_keys, str, "keys", {"type": "string", "pattern": rf"^\s*({_KEY})(\s+({_KEY}))*\s*$"}, "str")
+
+# --- the concentrator wanted: its name, or name and MAC address ---
+
+_AC_NAME = optional(text(limits.MAX_AC_NAME))
+_AC = record(
+    AcFilter,
+    {
+        "name": Key("name", _AC_NAME, "The AC-Name, exactly.", "concentrator", "its AC-Name; empty: the first"),
+        "mac": Key("mac", optional(STATION), "The concentrator's MAC address.", "its MAC", "empty: any"),
+    },
+    AcFilter(),
+)
+
+
+def _read_ac(node: Node, problems: list[Problem]) -> Any:
+    return _AC.read(node, problems) if isinstance(node, MappingNode) else AcFilter(name=_AC_NAME.read(node, problems))
+
+
+def _write_ac(value: AcFilter) -> str:
+    return _AC_NAME.write(value.name) if value.mac is None else _AC.write(value)
+
+
+CONCENTRATOR = Record(_read_ac, _write_ac, _AC.check, {"anyOf": [_AC_NAME.schema, _AC.schema]}, _AC.keys)
+
+# --- VLAN tags: one, two, or written out ---
+
+_VID = whole(limits.MIN_VID, limits.MAX_VID)
+_TAG = record(
+    VlanTag,
+    {
+        "vid": Key("vid", _VID, "The VLAN id."),
+        "priority": Key("priority", whole(0, limits.MAX_PRIORITY), "The priority (PCP) of every frame sent."),
+        "tpid": Key("tpid", choice(*sorted(VLAN_TPIDS), show=hex), "0x8100, or 0x88a8 for a service tag (802.1ad)."),
+    },
+    VlanTag(limits.MIN_VID),
+    "vid",
+)
+
+
+def _read_tag(node: Node, problems: list[Problem]) -> Any:
+    return _TAG.read(node, problems) if isinstance(node, MappingNode) else VlanTag(_VID.read(node, problems))
+
+
+def _write_tag(tag: VlanTag) -> str:
+    return _VID.write(tag.vid) if tag == VlanTag(tag.vid) else _TAG.write(tag)
+
+
+_TAGS = list_of(
+    Kind(_read_tag, _write_tag, _TAG.check, {"anyOf": [_VID.schema, _TAG.schema]}), 0, MAX_VLANS, unique=False
+)
+
+
+def _read_vlans(node: Node, problems: list[Problem]) -> tuple[VlanTag, ...]:
+    if isinstance(node, SequenceNode):
+        return _TAGS.read(node, problems)  # type: ignore[no-any-return]
+    if isinstance(node, ScalarNode) and "." in node.value:
+        try:
+            return _parse_vlans(node.value)
+        except ValueError as error:
+            raise Problem(node, str(error)) from None
+    return (_read_tag(node, problems),)
+
+
+def _write_vlans(tags: tuple[VlanTag, ...]) -> str:
+    return _write_tag(*tags) if len(tags) == 1 else _TAGS.write(tags)
+
+
+def _parse_vlans(given: str) -> tuple[VlanTag, ...]:
+    vids = given.split(".") if given else []
+    if len(vids) > MAX_VLANS or not all(vid.isascii() and vid.isdecimal() for vid in vids):
+        raise ValueError("must be a VLAN id such as 100, or two such as 100.200")
+    return tuple(VlanTag(_VID.parse(vid)) for vid in vids)
+
+
+def _show_vlans(tags: tuple[VlanTag, ...]) -> str:
+    """Their ids alone: priorities and TPIDs can be set in a file only."""
+    return ".".join(_VID.show(tag.vid) for tag in tags)
+
+
+VLANS = Typed(
+    _read_vlans,
+    _write_vlans,
+    _TAGS.check,
+    {"anyOf": [{"type": "number"}, {"type": "string"}, _TAG.schema, _TAGS.schema]},
+    _parse_vlans,
+    _show_vlans,
+)
