@@ -20,6 +20,7 @@ from engine.lab.concentrator import Concentrator, LabSettings, SubscriberEvent
 from engine.lab.provider import LabOrder
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, LinkEnded
 from engine.pppoe.concentrator import ConcentratorSettings
+from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import AuthMethod
 from engine.wire.keys import FourKeys
 
@@ -58,7 +59,7 @@ class Server:
         self._datapath = Datapath(order.card, card.queues, self._program.xsk_map_fd)
         self._tun = open_tun(DEVICE)
         self._datapath.open_routed_egress(self._tun)
-        self._free_slots = list(range(16383, -1, -1))
+        self._free_slots = list(range(MAX_SESSIONS - 1, -1, -1))
         self._slots: dict[int, int] = {}
         self._received: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None

@@ -32,6 +32,7 @@ from engine.sessions.fleet import Fleet, Member
 from engine.sessions.macs import own_mac
 from engine.sessions.rotation import Rotation, Verdict
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
+from engine.sessions.states import IDLE
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import SessionSettings, Settings
 from engine.supervisor import sizes, views
@@ -382,7 +383,7 @@ class Supervisor:
         self.fleet.hold()
         self._farewells.lost()
         for key, member in self.fleet:
-            on_the_line = member.session.state not in (SessionState.DOWN, SessionState.FAILED)
+            on_the_line = member.session.state not in IDLE
             if on_the_line or (member.wanted and member.reason != EndKind.CARD_DOWN):
                 self.fleet.stop(key, End(EndKind.CARD_DOWN, why), self._now)
 
