@@ -14,6 +14,7 @@ from engine.api.values import TRAFFIC_FIELDS, Event, SessionState, SessionView, 
 from souppp_tui.model.query import Query, QueryError, parse
 from souppp_tui.model.traffic import Meter
 from souppp_tui.show.columns import COLUMNS
+from souppp_tui.show.overview import Totals
 
 LIVE = frozenset(SessionState) - {SessionState.DOWN, SessionState.FAILED}
 """States in which hanging up ends something."""
@@ -209,6 +210,11 @@ class Model:
         return [self.views[session] for session in ids if session in self.views]
 
     # -- totals
+
+    def totals(self) -> Totals:
+        """All sessions together, since the baseline if there is one."""
+        flaps = self.flaps - self.baseline_flaps
+        return Totals(self.states, self.meter.total(), self.setup_rate(), flaps, self.baseline is not None)
 
     def setup_rate(self) -> float:
         """Sessions that came up per second, over the last 5 s."""

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from engine.api.values import SessionState, SessionView
 from engine.settings.fields import SESSION
 from engine.settings.kinds import Typed
-from souppp_tui.model.traffic import Meter
 from souppp_tui.show.columns import COLUMNS, Column
+from souppp_tui.show.rates import Readings
 
-Test = Callable[[SessionView, Meter, Container[int]], bool]
+Test = Callable[[SessionView, Readings, Container[int]], bool]
 
 ALIASES = {
     "ip": "address",
@@ -67,7 +67,7 @@ class Query:
     live: bool
     """Its answer changes with traffic, time or marks, not only with the sessions' views."""
 
-    def matches(self, view: SessionView, meter: Meter, marks: Container[int]) -> bool:
+    def matches(self, view: SessionView, meter: Readings, marks: Container[int]) -> bool:
         """Whether a session is shown."""
         return all(test(view, meter, marks) for test in self.tests)
 
@@ -138,7 +138,7 @@ def complete(text: str) -> str:
 def _anywhere(needles: list[str]) -> Test:
     words = [STATES.get(needle, needle) for needle in needles]
 
-    def test(view: SessionView, meter: Meter, marks: Container[int]) -> bool:
+    def test(view: SessionView, meter: Readings, marks: Container[int]) -> bool:
         text = haystack(view)
         return any(word in text for word in words)
 
@@ -150,7 +150,7 @@ def _inside(column: Column, needles: list[str]) -> Test:
         wanted = [STATES.get(needle, needle) for needle in needles]
         names = {state.value for state in SessionState}
 
-        def test(view: SessionView, meter: Meter, marks: Container[int]) -> bool:
+        def test(view: SessionView, meter: Readings, marks: Container[int]) -> bool:
             text = f"{view.state.value} · {view.reason}".casefold()
             return any(view.state.value == word if word in names else word in text for word in wanted)
 
@@ -174,7 +174,7 @@ def _compare(column: Column, sign: str, wanted: str) -> Test:
         number = float(parts[1]) * units[parts[2]]
     compare = _COMPARE[sign]
 
-    def test(view: SessionView, meter: Meter, marks: Container[int]) -> bool:
+    def test(view: SessionView, meter: Readings, marks: Container[int]) -> bool:
         value = column.value(view, meter)
         return value is not None and compare(value, number)
 

@@ -4,37 +4,21 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from dataclasses import dataclass
 from itertools import pairwise
 from operator import ne
 
 from engine.api.values import QueueView, Snapshot
+from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, IDLE, Rates
 
 WINDOW = 1.0
 """Seconds over which a rate is taken: long enough to be calm, short enough to be now."""
-GRAPH_STEP = 5.0
-GRAPH_STEPS = 60
-"""The history of all sessions: one snapshot's numbers every 5 s, for 5 minutes."""
 SPARK_STEPS = 120
 BLOCK = 4096
 """So many numbers of a snapshot are worked on in one go: meanwhile the engine's thread waits for the interpreter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Per second, of IP packets; bits are 8 times the bytes."""
-
-    rx_packets: float = 0.0
-    rx_bits: float = 0.0
-    tx_packets: float = 0.0
-    tx_bits: float = 0.0
-
-
-IDLE = Rates()
-
-
 class Meter:
-    """Remembers the latest snapshots' numbers."""
+    """Remembers the latest snapshots' numbers; gives `souppp_tui.show.rates.Readings`."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -11,13 +11,15 @@ from textual.screen import Screen
 from engine.api.values import SessionState
 from souppp_tui.actions import BY_NAME, Action, on_page
 from souppp_tui.model.model import LIVE
-from souppp_tui.screens.steering import Steering, in_the_way
+from souppp_tui.screens.steering import Steering
 from souppp_tui.show import words
-from souppp_tui.show.paint import Span, ends, width_of
+from souppp_tui.show.cardlines import in_the_way
+from souppp_tui.show.overview import overview
+from souppp_tui.show.paint import Span, width_of
 from souppp_tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
-    from souppp_tui.app import Console
+    pass
 
 
 class Page(Steering, Screen[None]):
@@ -51,7 +53,8 @@ class Page(Steering, Screen[None]):
 
     def look(self) -> None:
         """Show the latest snapshot. Pages add their own parts."""
-        self.overview.show([overview(self.console_app, self.size.width)])
+        line = overview(self.model.snapshot, self.model.totals(), self.console_app.frozen, self.size.width)
+        self.overview.show([line])
         self.show_footer()
 
     def show_footer(self) -> None:
@@ -154,66 +157,3 @@ def _one(page: Page) -> str:
     if len(targets) == 1:
         return ""
     return "Only one session can be edited at a time." if targets else "There is no session here."
-
-
-def overview(app: Console, width: int) -> list[Span]:
-    """The top line: the card, the sessions' states, the rates; in fewer words where there is less room."""
-    model, snapshot = app.model, app.model.snapshot
-    if snapshot is None:
-        return [(" souppp", "strong")]
-    card, total = snapshot.card, model.meter.total()
-    name: list[Span] = [(" souppp  ", "strong"), (card.name, "accent")]
-    if not card.up:
-        name.append(("  waiting for a carrier", "busy") if card.waits else ("  link down", "failed"))
-    if app.frozen:
-        name = [(" souppp  ", "strong"), (" display frozen: sessions keep running ", "chip")]
-    xdp = f"{card.mode} · {'zero-copy' if card.zero_copy else 'copy'} · " if card.mode else ""
-    mode: list[Span] = [(f"  {xdp}{words.plural(len(snapshot.queues), 'queue')}{'  lab' if card.lab else ''}", "dim")]
-    rates: list[Span] = [
-        ("   ▼ ", "rx"),
-        (f"{words.rate(total.rx_bits):>9}", "text"),
-        ("  ▲ ", "tx"),
-        (f"{words.rate(total.tx_bits):>9} ", "text"),
-    ]
-    told, short = _states(app, short=False), _states(app, short=True)
-    variants = (
-        ([*name, *mode], [*told, *_extras(app), *rates]),
-        ([*name, *mode], [*told, *rates]),
-        (name, [*told, *rates]),
-        (name, [*short, *rates]),
-        (name, short),
-    )
-    for left, right in variants:
-        if width_of(left) + width_of(right) + 2 <= width:
-            return ends(left, right, width)
-    return short
-
-
-def _states(app: Console, short: bool) -> list[Span]:
-    """How many sessions are in which state; `short` with glyphs in place of words."""
-    states = app.model.states
-    up, failed, down = (states[s] for s in (SessionState.UP, SessionState.FAILED, SessionState.DOWN))
-    counts = (
-        (up, "up", SessionState.UP),
-        (sum(states.values()) - up - failed - down, "dialling", SessionState.DIALLING),
-        (failed, "failed", SessionState.FAILED),
-        (down, "down", SessionState.DOWN),
-    )
-    spans: list[Span] = []
-    for number, word, state in counts:
-        if number or state is SessionState.UP:
-            text = f"{words.glyph(state)} {words.count(number)}" if short else f"{words.count(number)} {word}"
-            spans += [("  " if short else " · ", "dim"), (text, words.role(state) if number else "dim")]
-    return spans[1:]
-
-
-def _extras(app: Console) -> list[Span]:
-    """Set-up rate and flaps, where there are any, and whether counters were set to zero."""
-    model, spans = app.model, []
-    if setup := model.setup_rate():
-        spans.append((f"  {setup:.1f} set up/s", "dim"))
-    if (flaps := model.flaps - model.baseline_flaps) > 0:
-        spans.append((f"  {words.plural(flaps, 'flap')}", "warning"))
-    if model.baseline is not None:
-        spans.append(("  since zero", "dim"))
-    return spans

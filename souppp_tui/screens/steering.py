@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, cast
 
 from textual.screen import Screen
 
-from engine.api.values import SessionView, Snapshot
+from engine.api.values import SessionView
 from engine.settings.forms import Taken, differences, others
 from engine.settings.reload import plan
 from engine.settings.values import SessionSettings
 from souppp_tui.model.model import LIVE, Model
 from souppp_tui.show import words
+from souppp_tui.show.cardlines import in_the_way
 from souppp_tui.show.themes import NAMES
 
 if TYPE_CHECKING:
@@ -338,15 +339,6 @@ class Steering(Screen[None]):
 
         question = f"Quit and hang up {words.plural(len(live), 'session')}?"
         self.app.push_screen(Confirm(question, [], "quit", len(live)), lambda yes: self.app.exit() if yes else None)
-
-
-def in_the_way(snapshot: Snapshot | None) -> str:
-    """What the card does that keeps frames, or XDP, from us and can be switched off; empty if it does nothing."""
-    if snapshot is None:
-        return ""
-    card = snapshot.card
-    stripping = card.strips and any(view.vlans for view in snapshot.sessions)
-    return ", ".join(filter(None, ("rxvlan" if stripping else "", card.fixes)))
 
 
 def _some(names: Sequence[str]) -> str:

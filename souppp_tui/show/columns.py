@@ -11,8 +11,8 @@ from typing import Any
 from rich.cells import cell_len
 
 from engine.api.values import SessionState, SessionView
-from souppp_tui.model.traffic import Meter
 from souppp_tui.show import words
+from souppp_tui.show.rates import Readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Column:
     key: str
     title: str
     width: int
-    text: Callable[[SessionView, Meter], str]
-    value: Callable[[SessionView, Meter], Any]
+    text: Callable[[SessionView, Readings], str]
+    value: Callable[[SessionView, Readings], Any]
     right: bool = False
     live: bool = False
     """Changes although the session's view does not."""
@@ -66,7 +66,7 @@ def _number(key: str, title: str, width: int, get: Callable[[SessionView], float
 
 
 def _rate(key: str, title: str, field: str, tells: str) -> Column:
-    def text(view: SessionView, meter: Meter) -> str:
+    def text(view: SessionView, meter: Readings) -> str:
         return words.metric(getattr(meter.rates(view.id), field)) if view.up_since is not None else words.DASH
 
     return Column(key, title, 6, text, lambda v, m: getattr(m.rates(v.id), field), right=True, live=True, help=tells)
@@ -177,7 +177,7 @@ def layout(keys: Sequence[str], width: int) -> list[Place]:
     return places
 
 
-def cells(view: SessionView, places: Sequence[Place], meter: Meter) -> list[tuple[str, str]]:
+def cells(view: SessionView, places: Sequence[Place], meter: Readings) -> list[tuple[str, str]]:
     """One row: for each cell its column's key and its text, cut and aligned, with the gap after it.
 
     A state with a reason runs on over the cells after it as long as there is nothing in them.

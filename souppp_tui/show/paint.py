@@ -16,6 +16,7 @@ from souppp_tui.show.words import clean, columns
 
 Span = tuple[str, str]
 """A text and its role (`souppp_tui.show.themes.ROLES`)."""
+Line = list[Span]
 
 
 def width_of(spans: Iterable[Span]) -> int:

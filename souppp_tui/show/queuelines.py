@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from engine.api.values import QueueView
-from souppp_tui.model.traffic import Meter
 from souppp_tui.show import words
 from souppp_tui.show.paint import Span, width_of
+from souppp_tui.show.rates import Readings
 
 SPARK_LEAST = 100.0
 """Packets per second that fill a sparkline's height at least."""
@@ -13,7 +13,7 @@ MOST = 8
 """More queues than this share lines."""
 
 
-def queue_lines(queues: tuple[QueueView, ...], meter: Meter, width: int, each: bool) -> list[list[Span]]:
+def queue_lines(queues: tuple[QueueView, ...], meter: Readings, width: int, each: bool) -> list[list[Span]]:
     """The queues in lines of this width: one line each where there is room, all in one line otherwise."""
     if not queues:
         return [[(" no queues yet", "dim")]]
@@ -46,7 +46,7 @@ def queue_lines(queues: tuple[QueueView, ...], meter: Meter, width: int, each: b
     ]
 
 
-def _narrow(queue: QueueView, meter: Meter, bars: int) -> list[Span]:
+def _narrow(queue: QueueView, meter: Readings, bars: int) -> list[Span]:
     rates, spark = meter.queue(queue), list(meter.sparks.get(queue.index, ()))
     return [
         (f" q{queue.index} ", "dim"),
@@ -59,7 +59,7 @@ def _narrow(queue: QueueView, meter: Meter, bars: int) -> list[Span]:
     ]
 
 
-def _wide(queue: QueueView, meter: Meter, width: int) -> list[Span]:
+def _wide(queue: QueueView, meter: Readings, width: int) -> list[Span]:
     rates, spark = meter.queue(queue), list(meter.sparks.get(queue.index, ()))
     drops = sum(number for _, number in queue.drops)
     bars = max(8, min(32, (width - 76) // 2))

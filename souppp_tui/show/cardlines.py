@@ -1,0 +1,117 @@
+"""The card and its queues at full length. Pure."""
+
+from __future__ import annotations
+
+from engine.api.values import QueueView, Snapshot
+from souppp_tui.show import spread, words
+from souppp_tui.show.paint import Line
+from souppp_tui.show.queuelines import SPARK_LEAST
+from souppp_tui.show.rates import Readings
+
+_WHY_OFF = "tagged frames may lose their VLAN tags before they can be seen"
+NARROW = 76
+"""Columns that every screen has room for."""
+
+
+def in_the_way(snapshot: Snapshot | None) -> str:
+    """What the card does that keeps frames, or XDP, from us and can be switched off; empty if it does nothing."""
+    if snapshot is None:
+        return ""
+    card = snapshot.card
+    stripping = card.strips and any(view.vlans for view in snapshot.sessions)
+    return ", ".join(filter(None, ("rxvlan" if stripping else "", card.fixes)))
+
+
+def card_lines(snapshot: Snapshot, baseline: Snapshot | None, meter: Readings, width: int) -> list[Line]:
+    """The card, then each of its queues, whose numbers count from `baseline` on if there is one."""
+    old = {queue.index: queue for queue in baseline.queues} if baseline else {}
+    lines = facts(snapshot, meter)
+    for queue in snapshot.queues:
+        lines += queue_block(queue, old.get(queue.index), meter, width)
+    return lines
+
+
+def facts(snapshot: Snapshot, meter: Readings) -> list[Line]:
+    """What is known of the card, and what the operator should do about it."""
+    card = snapshot.card
+    mode = " · ".join(part for part in (card.mode, "zero-copy" if card.zero_copy else "copy") if part)
+    known = (
+        ("address", card.mac),
+        ("link", "up" if card.up else "waiting for a carrier" if card.waits else "down"),
+        ("MTU", str(card.mtu)),
+        ("driver", card.driver or words.DASH),
+        ("XDP", mode),
+        ("queues", str(len(snapshot.queues))),
+    )
+    lines: list[Line] = [[(f"  {words.fit(name, 10)}", "dim"), (value, "text")] for name, value in known]
+    notices = [card.notice] if card.notice else []
+    if what := in_the_way(snapshot):
+        notices.append(f"{what} is on: {_WHY_OFF if 'rxvlan' in what else 'XDP can not run in the driver'}.")
+    for notice in notices:
+        lines += [[], *([(f"  {line}", "warning")] for line in words.wrap(notice, NARROW))]
+    if warning := lopsided(snapshot, meter):
+        lines += [[], *([(f"  {line}", "warning")] for line in warning)]
+    return lines
+
+
+def lopsided(snapshot: Snapshot, meter: Readings) -> list[str]:
+    """What to do when all PPPoE arrives on one queue; nothing if it does not."""
+    rates = [meter.queue(queue).rx_packets for queue in snapshot.queues]
+    busiest = spread.busiest(rates, meter.receiving())
+    if busiest is None:
+        return []
+    macs = (session.local_mac for session in snapshot.sessions)
+    own = next((mac for mac in macs if mac and mac != snapshot.card.mac), None)
+    other = snapshot.queues[(busiest + 1) % len(rates)].index
+    return [
+        f"Queue {snapshot.queues[busiest].index} receives {rates[busiest] / sum(rates):.0%} of all frames.",
+        *words.wrap(spread.advice(snapshot.card, other, own), NARROW),
+    ]
+
+
+def queue_block(queue: QueueView, old: QueueView | None, meter: Readings, width: int) -> list[Line]:
+    """One queue: two lines of traffic, then rings, CPU, XDP counters and drops."""
+    rates, spark = meter.queue(queue), list(meter.sparks.get(queue.index, ()))
+    bars = max(8, min(len(spark) and 60, width - 62))
+
+    def since(field: str) -> int:
+        return int(getattr(queue, field)) - (int(getattr(old, field)) if old else 0)
+
+    def traffic(sign: str, role: str, packets: float, bits: float, total: int, history: list[float]) -> Line:
+        return [
+            (f"     {sign} ", role),
+            (f"{words.metric(packets):>5} pkt/s ", "text"),
+            (f"{words.rate(bits):>10} ", "text"),
+            (f"{words.count(total):>18} packets  ", "dim"),
+            (words.sparkline(history, bars, SPARK_LEAST), f"{role}bar"),
+        ]
+
+    dropped = dict(old.drops) if old else {}
+    drops = [(reason, number - dropped.get(reason, 0)) for reason, number in queue.drops]
+    drops = [(reason, number) for reason, number in drops if number]
+    lines: list[Line] = [
+        [],
+        [
+            (f"  q{queue.index}", "strong"),
+            (f"   CPU {meter.queue_cpu(queue):4.0%}   rings  RX ", "dim"),
+            *_fill(queue.rx_ring_fill),
+            ("  TX ", "dim"),
+            *_fill(queue.tx_ring_fill),
+        ],
+        traffic("▼", "rx", rates.rx_packets, rates.rx_bits, since("rx_packets"), [r.rx_packets for r in spark]),
+        traffic("▲", "tx", rates.tx_packets, rates.tx_bits, since("tx_packets"), [r.tx_packets for r in spark]),
+        [
+            ("     XDP    ", "dim"),
+            (f"{words.count(since('redirected'))} redirected · {words.count(since('passed'))} passed · ", "dim"),
+            (f"{words.count(since('failed'))} failed", "failed" if since("failed") else "dim"),
+        ],
+    ]
+    text = " · ".join(f"{words.count(number)} {reason}" for reason, number in drops) or "none"
+    lines.append([("     drops  ", "dim"), (text, "failed" if drops else "dim")])
+    return lines
+
+
+def _fill(share: float) -> Line:
+    whole = max(0, min(10, round(share * 10)))
+    role = "failed" if share > 0.9 else "busy" if share > 0.6 else "up"
+    return [("█" * whole, role), ("░" * (10 - whole), "faint"), (f" {share:4.0%}", "text")]

@@ -1,0 +1,194 @@
+"""One session at full length, and its control frames. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.api.values import Details, Event, Fact, LadderEntry, SessionView
+from souppp_tui.show import eventlines, words
+from souppp_tui.show.paint import Line
+from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, Readings
+
+NAME = 14
+"""The width of a fact's name, where its section has no longer one."""
+NAME_MOST = 26
+GAP = 2
+GRAPH_NOTE = 21
+"""The width of what stands before a graph; it has a line for each of the graph's."""
+GRAPH_HEIGHT = 3
+GRAPH_LEAST = 10_000.0
+"""Bits per second that fill the graph's height at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What there is to say of a session."""
+
+    view: SessionView
+    details: Details
+    latest: Sequence[Event]
+    """Its latest events, oldest first."""
+    octets: tuple[int, int]
+    """Received and sent."""
+    counted: Mapping[str, int] | None
+    """Where its own counters were set to zero, what they were then."""
+    since_zero: bool
+    """Whether traffic counts from a moment that the operator chose."""
+
+
+def title(view: SessionView, now: float) -> Line:
+    """The session's name and what it is doing."""
+    role = words.role(view.state)
+    return [
+        (view.name, "strong"),
+        ("  ", "text"),
+        (f"{words.glyph(view.state)} ", role),
+        (words.state(view, now), role),
+    ]
+
+
+def frame(entry: LadderEntry, summary: str) -> Line:
+    """One control frame on a line; `summary` is the entry's own, or what may be shown of it."""
+    return [
+        (f"{words.fine_clock(entry.at)}  ", "dim"),
+        ("→" if entry.sent else "←", "tx" if entry.sent else "rx"),
+        (f"  {summary}", "text"),
+    ]
+
+
+def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
+    """All but the frames, from what matters most while it is up or while it is not."""
+    view, details, up = shown.view, shown.details, shown.view.up_since is not None
+    minutes = graph_bars(width) * GRAPH_STEP / 60
+    zero = ", since zero" if shown.since_zero else ""
+    zeroed = ", since zero" if shown.counted is not None else ""
+    before = shown.counted or {}
+    counters = [(name, words.count(value - before.get(name, 0))) for name, value in details.counters]
+    parts = (
+        ("session", session_lines(view, meter.now)),
+        ("latest events", event_lines(shown.latest, width)),
+        (f"traffic, {minutes:.0f} minutes{zero}", traffic_lines(view.id, shown.octets, meter, width) if up else []),
+        ("negotiated  (= as agreed)", fact_lines(details.facts, width)),
+        ("steps", table([(s.name, words.milliseconds(s.took_ms)) for s in details.steps], right=True)),
+        ("use it  (y copies)", usage_lines(details.usage, width)),
+        ("timers", table([(name, words.wait(left)) for name, left in details.timers], right=True)),
+        (f"counters{zeroed}", table(counters, right=True)),
+    )
+    lines: list[Line] = []
+    for name, part in parts:
+        if part:
+            lines += [[], [(f" {name}", "accent")], *part]
+    return lines[1:]
+
+
+def table(rows: Sequence[tuple[str, str | None]], right: bool = False) -> list[Line]:
+    """Names and values, values below each other; rows without a value are left out. `right` is for numbers."""
+    known = [(name, value) for name, value in rows if value]
+    wide = min(NAME_MOST, max([NAME, *(len(name) for name, _ in known)]))
+    most = max((len(value) for _, value in known), default=0) if right else 0
+    return [[(f" {words.fit(name, wide)}  ", "dim"), (value.rjust(most), "text")] for name, value in known]
+
+
+def session_lines(view: SessionView, now: float) -> list[Line]:
+    """What the session has now."""
+    vlan = f", VLAN {'.'.join(map(str, view.vlans))}" if view.vlans else ""
+    mac = f" ({view.ac_mac})" if view.ac_mac else ""
+    return table(
+        (
+            ("user", view.user),
+            ("address", view.ipv4 and (view.ipv4 + (f" (far end {view.ipv4_peer})" if view.ipv4_peer else ""))),
+            ("name servers", " ".join(view.dns)),
+            ("IPv6", " ".join(part for part in (view.ipv6, view.ipv6_prefix) if part)),
+            (
+                "device",
+                view.device
+                and f"{view.device}, MTU {view.mtu}{', in the kernel' if view.datapath == 'kernel' else ''}",
+            ),
+            ("concentrator", view.ac_name and f"{view.ac_name}{mac}{vlan}"),
+            ("own MAC", view.local_mac),
+            ("session id", None if view.session_id is None else f"{view.session_id:04x}"),
+            ("up for", (view.up_since is not None and words.duration(now - view.up_since)) or None),
+            ("echo", None if view.rtt_ms is None else words.milliseconds(view.rtt_ms)),
+            ("flaps", str(view.flaps) if view.flaps else None),
+        )
+    )
+
+
+def event_lines(events: Sequence[Event], width: int) -> list[Line]:
+    """Events in full, oldest first."""
+    lines: list[Line] = []
+    for event in events:
+        first, *more = words.wrap(event.text, width - 11)
+        lines.append([(f" {words.clock(event.at)}  ", "dim"), (first, eventlines.ROLES[event.severity])])
+        lines += [[(" " * 11, "dim"), (line, eventlines.ROLES[event.severity])] for line in more]
+    return lines
+
+
+def graph_bars(width: int) -> int:
+    """How many steps of the history fit."""
+    return max(12, min(GRAPH_STEPS, width - GRAPH_NOTE))
+
+
+def traffic_lines(session: int, totals: tuple[int, int], meter: Readings, width: int) -> list[Line]:
+    """For each direction the rate now, the highest on the graph and the octets in all, beside the graph."""
+    bars, rates = graph_bars(width), meter.rates(session)
+    received, sent = totals
+    histories = meter.graph(session)
+    lines: list[Line] = []
+    for sign, role, bits, octets, history in (
+        ("▼", "rx", rates.rx_bits, received, histories[0]),
+        ("▲", "tx", rates.tx_bits, sent, histories[1]),
+    ):
+        peak = max([bits, *history[-bars:]])
+        notes = (words.rate(bits), "now"), (words.rate(peak), "peak"), (words.rate(octets, "B"), "in all")
+        graph = words.graph(history, bars, GRAPH_HEIGHT, GRAPH_LEAST)
+        for place, ((value, word), bar) in enumerate(zip(notes, graph, strict=True)):
+            lines.append(
+                [
+                    (f" {'' if place else sign:1} ", role),
+                    (f"{value:>9} ", "text" if place == 0 else "dim"),
+                    (f"{word:{GRAPH_NOTE - 13}}", "dim"),
+                    (bar, f"{role}bar"),
+                ]
+            )
+    return lines
+
+
+def fact_lines(facts: Sequence[Fact], width: int) -> list[Line]:
+    """A line for each fact: what was asked, offered and agreed, and what was refused; `=` is as agreed."""
+    if not facts:
+        return []
+
+    def short(text: str, agreed: str) -> str:
+        return "=" if text and text == agreed else text or words.DASH
+
+    rows = [("", "asked", "offered", "agreed")]
+    rows += [(f.name, short(f.asked, f.agreed), short(f.offered, f.agreed), f.agreed or words.DASH) for f in facts]
+    name, *columns = shares([max(len(row[place]) for row in rows) for place in range(4)], width - 1 - 3 * GAP)
+    lines: list[Line] = []
+    for row, fact in zip(rows, [None, *facts], strict=True):
+        roles = ("dim", "dim", "dim", "strong" if fact and fact.agreed else "dim")
+        gap = " " * GAP
+        cells = [words.fit(text, wide) + gap for text, wide in zip(row, [name, *columns], strict=True)]
+        lines.append([(" ", "dim"), *zip(cells, roles, strict=True)])
+        if fact and fact.refused:
+            lines.append([(" " * (1 + name + GAP), "dim"), (f"refused: {fact.refused}", "warning")])
+    return lines
+
+
+def shares(needs: Sequence[int], room: int) -> list[int]:
+    """Widths that fit into `room`: as needed, the widest made narrower until they do."""
+    widths = list(needs)
+    while sum(widths) > room and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def usage_lines(usage: Sequence[tuple[str, str]], width: int) -> list[Line]:
+    """What for, and the command line for it in full."""
+    lines: list[Line] = []
+    for name, command in usage:
+        lines.append([(f" {name}", "dim")])
+        lines += [[(f"   {line}", "strong")] for line in words.wrap(command, width - 3)]
+    return lines

@@ -1,0 +1,86 @@
+"""The top line of every page: the card, the sessions' states, the rates. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engine.api.values import SessionState, Snapshot
+from souppp_tui.show import words
+from souppp_tui.show.paint import Line, ends, width_of
+from souppp_tui.show.rates import Rates
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All sessions together."""
+
+    states: Mapping[SessionState, int]
+    """How many are in which state."""
+    rates: Rates
+    setup_rate: float
+    """Sessions that came up per second, lately."""
+    flaps: int
+    since_zero: bool
+    """Whether they count from a moment that the operator chose."""
+
+
+def overview(snapshot: Snapshot | None, totals: Totals, frozen: bool, width: int) -> Line:
+    """The line in as many words as there is room for."""
+    if snapshot is None:
+        return [(" souppp", "strong")]
+    card, total = snapshot.card, totals.rates
+    name: Line = [(" souppp  ", "strong"), (card.name, "accent")]
+    if not card.up:
+        name.append(("  waiting for a carrier", "busy") if card.waits else ("  link down", "failed"))
+    if frozen:
+        name = [(" souppp  ", "strong"), (" display frozen: sessions keep running ", "chip")]
+    xdp = f"{card.mode} · {'zero-copy' if card.zero_copy else 'copy'} · " if card.mode else ""
+    mode: Line = [(f"  {xdp}{words.plural(len(snapshot.queues), 'queue')}{'  lab' if card.lab else ''}", "dim")]
+    rates: Line = [
+        ("   ▼ ", "rx"),
+        (f"{words.rate(total.rx_bits):>9}", "text"),
+        ("  ▲ ", "tx"),
+        (f"{words.rate(total.tx_bits):>9} ", "text"),
+    ]
+    told, short = _states(totals.states, short=False), _states(totals.states, short=True)
+    variants = (
+        ([*name, *mode], [*told, *_extras(totals), *rates]),
+        ([*name, *mode], [*told, *rates]),
+        (name, [*told, *rates]),
+        (name, [*short, *rates]),
+        (name, short),
+    )
+    for left, right in variants:
+        if width_of(left) + width_of(right) + 2 <= width:
+            return ends(left, right, width)
+    return short
+
+
+def _states(states: Mapping[SessionState, int], short: bool) -> Line:
+    """How many sessions are in which state; `short` with glyphs in place of words."""
+    up, failed, down = (states.get(s, 0) for s in (SessionState.UP, SessionState.FAILED, SessionState.DOWN))
+    counts = (
+        (up, "up", SessionState.UP),
+        (sum(states.values()) - up - failed - down, "dialling", SessionState.DIALLING),
+        (failed, "failed", SessionState.FAILED),
+        (down, "down", SessionState.DOWN),
+    )
+    spans: Line = []
+    for number, word, state in counts:
+        if number or state is SessionState.UP:
+            text = f"{words.glyph(state)} {words.count(number)}" if short else f"{words.count(number)} {word}"
+            spans += [("  " if short else " · ", "dim"), (text, words.role(state) if number else "dim")]
+    return spans[1:]
+
+
+def _extras(totals: Totals) -> Line:
+    """Set-up rate and flaps, where there are any, and whether counters were set to zero."""
+    spans: Line = []
+    if totals.setup_rate:
+        spans.append((f"  {totals.setup_rate:.1f} set up/s", "dim"))
+    if totals.flaps > 0:
+        spans.append((f"  {words.plural(totals.flaps, 'flap')}", "warning"))
+    if totals.since_zero:
+        spans.append(("  since zero", "dim"))
+    return spans

@@ -1,0 +1,60 @@
+"""Traffic as it is shown: rates, and what can be asked of whoever measures them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.api.values import QueueView
+
+GRAPH_STEP = 5.0
+GRAPH_STEPS = 60
+"""The history of all sessions: one snapshot's numbers every 5 s, for 5 minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Per second, of IP packets; bits are 8 times the bytes."""
+
+    rx_packets: float = 0.0
+    rx_bits: float = 0.0
+    tx_packets: float = 0.0
+    tx_bits: float = 0.0
+
+
+IDLE = Rates()
+
+
+class Readings(Protocol):
+    """What was measured up to the latest snapshot."""
+
+    @property
+    def now(self) -> float:
+        """The time of the latest snapshot (`Snapshot.at`)."""
+        ...
+
+    @property
+    def sparks(self) -> Mapping[int, Collection[Rates]]:
+        """The rates of each queue, by queue number, about two a second, newest last."""
+        ...
+
+    def rates(self, session: int) -> Rates:
+        """The rates of one session; zeros while it is too new to tell."""
+        ...
+
+    def graph(self, session: int) -> tuple[list[float], list[float]]:
+        """The bits per second of one session, received and sent, in steps of about `GRAPH_STEP`, newest last."""
+        ...
+
+    def receiving(self) -> int:
+        """How many sessions received anything lately."""
+        ...
+
+    def queue(self, queue: QueueView) -> Rates:
+        """The rates of one queue of the latest snapshot."""
+        ...
+
+    def queue_cpu(self, queue: QueueView) -> float:
+        """The share of one core that the queue's thread uses, 0.0 to 1.0."""
+        ...
