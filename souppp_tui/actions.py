@@ -7,7 +7,7 @@ The one table that key bindings, footer, help and command palette are made from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from textual.binding import Binding, BindingType
@@ -33,6 +33,17 @@ class Action:
     footer: int = 0
     """Whether it stands in the footer; where there is no room those with the highest number go first."""
     group: str = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line of the palette: an action, or something that has no key."""
+
+    name: str
+    keys: str
+    help: str
+    why_not: str
+    run: Callable[[], None]
 
 
 ACTIONS = (

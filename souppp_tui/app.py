@@ -2,7 +2,8 @@
 
     run(engine, ConsoleOptions(...))
 
-Thin on purpose: what is known is in `model`, what is drawn in `screens`, what reaches the terminal in `terminal`.
+Thin on purpose: what is known is in `model`, how it is shown in `show`, the pages in `screens`, what reaches the
+terminal in `terminal`. It is the `Desk` of its pages, and alone knows which there are.
 """
 
 from __future__ import annotations
@@ -74,7 +75,6 @@ class Console(App[None], inherit_bindings=False):
         self.masked = False
         self.frozen = False
         self._event_file = EventFile(options.event_file, engine) if options.event_file else None
-        self.filter_error = ""
         self.message: Span | None = None
         self.shadow = Shadow()
         self._message_looks = 0
@@ -92,7 +92,7 @@ class Console(App[None], inherit_bindings=False):
     def get_default_screen(self) -> Screen[None]:
         """The sessions."""
         self.pull()
-        return SessionsPage()
+        return SessionsPage(self)
 
     def on_mount(self) -> None:
         """Start looking, and leave in order when told to."""
@@ -174,26 +174,36 @@ class Console(App[None], inherit_bindings=False):
         """The page on the screen, also when a question lies over it."""
         return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, Page)), None)
 
-    @property
-    def this_page(self) -> Page:
-        """The same, where there must be one."""
-        page = self.page
-        assert page is not None
-        return page
-
     def look(self) -> None:
         """Show what is known."""
         page = self.page
         if page is not None and page.is_mounted:
             page.look()
 
-    def go(self, page: Page) -> None:
+    def open(self, page: str, session: int | None = None) -> None:
         """Open a page on top; one of the same kind, and what lies on it, is left first: pages do not pile up."""
+        made = self._make(page, session)
         kinds = [type(screen) for screen in self.screen_stack]
-        if type(page) in kinds:
-            for _ in range(len(kinds) - kinds.index(type(page))):
+        if type(made) in kinds:
+            for _ in range(len(kinds) - kinds.index(type(made))):
                 self.pop_screen()
-        self.push_screen(page)
+        self.push_screen(made)
+
+    def _make(self, page: str, session: int | None) -> Page:
+        """A page by its word. They are imported when they are wanted: the first one must not wait for them."""
+        if page == "details" and session is not None:
+            from souppp_tui.screens.details import DetailsPage
+
+            return DetailsPage(self, session)
+        if page == "card":
+            from souppp_tui.screens.card import CardPage
+
+            return CardPage(self)
+        if page == "events":
+            from souppp_tui.screens.events import EventsPage
+
+            return EventsPage(self)
+        raise ValueError(f"there is no page {page}")
 
     def back_to_sessions(self) -> None:
         """Leave all pages but the first."""
@@ -215,6 +225,12 @@ class Console(App[None], inherit_bindings=False):
             for widget in screen.query("Lines, Rows").results(Lines | Rows):  # type: ignore[arg-type]
                 widget.refresh()
                 widget.redraw()
+
+    def next_theme(self) -> str:
+        """Change all colours to those of the next theme; returns its name."""
+        names = themes.NAMES
+        self.set_theme(names[(names.index(self.theme) + 1) % len(names)])
+        return self.theme
 
     def keys_of(self, action: Action) -> str:
         """The keys of an action as the operator knows them."""
@@ -259,11 +275,12 @@ class Console(App[None], inherit_bindings=False):
 
     # -- the terminal
 
-    def write_raw(self, text: str) -> None:
-        """Write control characters to the terminal."""
+    def redraw(self) -> None:
+        """Write the whole screen, whatever the terminal shows."""
+        self.shadow.forget()
+        self.screen.refresh(layout=True)
         if self._driver is not None and not self.is_headless:
-            self._driver.write(text)
-            self._driver.flush()
+            self._driver.write("\x1b[2J")
 
     def _fatal_error(self) -> None:
         """A crash shows where it was, but never the values at hand: one may be a password (replaces Textual's own)."""

@@ -42,6 +42,8 @@ class Model:
         """Where a range of marks starts."""
         self.marks: set[int] = set()
         self.query: Query = parse("")
+        self.filter_error = ""
+        """What is wrong with the filter that was typed last; the one before it stays in force."""
         self.sort: str | None = None
         """A column's key; None is the order in which the sessions were added."""
         self.reverse = False
@@ -148,16 +150,17 @@ class Model:
         known = sorted([pair for pair in keyed if pair[0] is not None], key=_first, reverse=self.reverse)
         return [session for _, session in known] + [session for key, session in keyed if key is None]
 
-    def filter(self, text: str) -> str:
-        """Show only the sessions that match; returns what is wrong with the filter, else an empty text."""
+    def filter(self, text: str) -> None:
+        """Show only the sessions that match; `filter_error` says what is wrong with the filter, if anything is."""
         try:
             query = parse(text)
         except QueryError as error:
-            return str(error)
+            self.filter_error = str(error)
+            return
+        self.filter_error = ""
         self.query = query
         self._matched.clear()
         self.arrange()
-        return ""
 
     def sort_by(self, key: str | None, reverse: bool = False) -> None:
         """Sort by a column; None is the order of the configuration."""

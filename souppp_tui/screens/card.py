@@ -8,6 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from souppp_tui.actions import bindings
+from souppp_tui.desk import Desk
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show.cardlines import card_lines
 from souppp_tui.show.paint import Line, Span, rule
@@ -21,8 +22,8 @@ class CardPage(ListPage):
     TITLE_WORD = "Card and queues"
     BINDINGS: ClassVar[list[BindingType]] = bindings("card")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
         self.status = Lines()
         self._lines: list[Line] = []
 

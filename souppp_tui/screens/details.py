@@ -10,6 +10,7 @@ from textual.containers import Horizontal
 
 from engine.api.values import Details, SessionView
 from souppp_tui.actions import bindings
+from souppp_tui.desk import Desk
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show import detaillines
 from souppp_tui.show.detaillines import Shown
@@ -36,8 +37,8 @@ class DetailsPage(ListPage):
     DetailsPage Rows { width: 1fr; }
     """
 
-    def __init__(self, session: int) -> None:
-        super().__init__()
+    def __init__(self, desk: Desk, session: int) -> None:
+        super().__init__(desk)
         self.session = session
         self.title_line = Lines()
         self.facts = Rows(self._fact)
@@ -64,24 +65,23 @@ class DetailsPage(ListPage):
         """Show the session as it is now."""
         super().look()
         view = self.model.views.get(self.session)
-        details = self.console_app.engine.details(self.session)
+        details = self.desk.engine.details(self.session)
         if view is not None and details is None:
             # The engine makes them when it is asked for the first time.
             self.set_timer(SOON, self.look)
             details = Details(self.session)
         if view is None or details is None:
-            self.console_app.say("This session is gone.", "warning")
+            self.desk.say("This session is gone.", "warning")
             self.app.pop_screen()
             return
         at_end = self._details is None or self.cursor >= len(self._details.ladder) - 1
         self._details = details
-        app = self.console_app
-        shown = app.mask(view)
+        shown = self.desk.mask(view)
         wide = self.size.width >= 110
         self.split.styles.layout = "horizontal" if wide else "vertical"
         side = min(SIDE_MOST, round(self.size.width * SIDE)) if wide else self.size.width
         self._lines = [
-            [(app.mask_text(text, self.session), role) for text, role in line]
+            [(self.desk.mask_text(text, self.session), role) for text, role in line]
             for line in detaillines.sections(self._shown(shown, details), self.model.meter, side - 3)
         ]
         if wide:
@@ -108,7 +108,7 @@ class DetailsPage(ListPage):
         return Shown(
             view,
             details,
-            self.console_app.log_of_events.latest(self.session, LATEST),
+            self.desk.log_of_events.latest(self.session, LATEST),
             model.octets(self.session),
             model.baseline_counters.get(self.session),
             model.baseline is not None,
@@ -132,7 +132,7 @@ class DetailsPage(ListPage):
         """One frame."""
         assert self._details is not None
         entry = self._details.ladder[row]
-        return detaillines.frame(entry, self.console_app.mask_text(entry.summary, self.session)), ""
+        return detaillines.frame(entry, self.desk.mask_text(entry.summary, self.session)), ""
 
     def _draw(self, row: int, width: int) -> Row:
         return self.row(row, width) if self._in_facts else super()._draw(row, width)
@@ -168,12 +168,12 @@ class DetailsPage(ListPage):
     def do_fields(self) -> None:
         """All fields of the frame under the cursor."""
         if not self._details or not self._details.ladder:
-            self.console_app.say("No frame has been seen yet.", "warning")
+            self.desk.say("No frame has been seen yet.", "warning")
             return
         from souppp_tui.screens.fields import Fields
 
         entry = self._details.ladder[self.cursor]
-        hide = self.console_app.mask_text
+        hide = self.desk.mask_text
         fields = [(name, hide(value, self.session)) for name, value in entry.fields]
         self.app.push_screen(Fields(hide(entry.summary, self.session), fields))
 
@@ -184,11 +184,11 @@ class DetailsPage(ListPage):
         if view.ipv4:
             usage.insert(0, ("address", view.ipv4))
         if not usage:
-            self.console_app.say("There is nothing to copy until the session is up.", "warning")
+            self.desk.say("There is nothing to copy until the session is up.", "warning")
             return
         from souppp_tui.screens.fields import Fields
 
-        shown = [(name, self.console_app.mask_text(line, self.session)) for name, line in usage]
+        shown = [(name, self.desk.mask_text(line, self.session)) for name, line in usage]
 
         def chosen(place: int | None) -> None:
             if place is not None:

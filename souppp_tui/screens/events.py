@@ -11,6 +11,7 @@ from textual.binding import BindingType
 
 from engine.api.values import Event, Severity
 from souppp_tui.actions import Action, bindings
+from souppp_tui.desk import Desk
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show import eventlines, words
 from souppp_tui.show.paint import Span, rule
@@ -30,8 +31,8 @@ class EventsPage(ListPage):
     TITLE_WORD = "Events"
     BINDINGS: ClassVar[list[BindingType]] = bindings("events")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
         self.status = Lines()
         self.detail = Lines()
         self.following = True
@@ -51,7 +52,7 @@ class EventsPage(ListPage):
     def look(self) -> None:
         """Show the latest events, or stay where one is."""
         super().look()
-        log = self.console_app.log_of_events
+        log = self.desk.log_of_events
         seen = (log.seq, self.severity, self.text)
         if seen != self._seen and (self.following or self._seen is None or seen[1:] != self._seen[1:]):
             here = self._events[self.cursor].seq if self._events and not self.following else None
@@ -71,7 +72,7 @@ class EventsPage(ListPage):
     def _detail(self) -> list[list[Span]]:
         if not self._events:
             return [rule([], [], self.size.width)]
-        event = self.console_app.mask_event(self._events[self.cursor])
+        event = self.desk.mask_event(self._events[self.cursor])
         role = eventlines.ROLES[event.severity]
         title: list[Span] = [(words.date_clock(event.at), "dim"), (f"  {event.severity.name.lower()}", role)]
         if event.name:
@@ -80,7 +81,7 @@ class EventsPage(ListPage):
         return [rule(title, [(event.kind, "dim")], self.size.width), *([(f" {line}", role)] for line in lines)]
 
     def _status(self) -> list[Span]:
-        log = self.console_app.log_of_events
+        log = self.desk.log_of_events
         left: list[Span] = [(f"events: {words.count(len(self._events))}", "dim")]
         if self.text:
             left = [
@@ -103,7 +104,7 @@ class EventsPage(ListPage):
 
     def row(self, row: int, width: int) -> Row:
         """One event."""
-        return eventlines.line(self.console_app.mask_event(self._events[row])), ""
+        return eventlines.line(self.desk.mask_event(self._events[row])), ""
 
     def word(self, action: Action) -> str:
         """`stay` while following."""
@@ -145,12 +146,12 @@ class EventsPage(ListPage):
         session = self._events[self.cursor].session if self._events else None
         model = self.model
         if session is None or session not in model.views:
-            self.console_app.say("This event is not about a session that still exists.", "warning")
+            self.desk.say("This event is not about a session that still exists.", "warning")
             return
         if session not in model.position:
             model.filter("")
         model.cursor = session
-        self.console_app.back_to_sessions()
+        self.desk.back_to_sessions()
 
     def do_write(self) -> None:
         """Write the events shown to a file in the current folder."""
@@ -158,14 +159,14 @@ class EventsPage(ListPage):
         try:
             path.write_text("".join(f"{eventlines.text(event)}\n" for event in self._events), encoding="utf-8")
         except OSError as error:
-            self.console_app.say(f"Cannot write {path}: {error.strerror}.", "failed")
+            self.desk.say(f"Cannot write {path}: {error.strerror}.", "failed")
         else:
-            self.console_app.say(f"Wrote {words.plural(len(self._events), 'event')} to {path}.")
+            self.desk.say(f"Wrote {words.plural(len(self._events), 'event')} to {path}.")
 
     def do_copy(self) -> None:
         """Copy the event."""
         if self._events:
-            self.copy(words.clean(self.console_app.mask_event(self._events[self.cursor]).text))
+            self.copy(words.clean(self.desk.mask_event(self._events[self.cursor]).text))
 
     def do_back(self) -> None:
         """Out of the filter, then back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from souppp_tui.desk import Desk
 from souppp_tui.screens.page import Page
 from souppp_tui.widgets.lines import Row, Rows
 
@@ -9,8 +10,8 @@ from souppp_tui.widgets.lines import Row, Rows
 class ListPage(Page):
     """A page whose main part is a list; `count` and `row` say what is in it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
         self.cursor = 0
         self.list = Rows(self._draw)
         self.list.clicked = self.move_to

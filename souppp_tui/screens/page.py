@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import ClassVar
 
 from textual.binding import BindingType
-from textual.screen import Screen
 
 from engine.api.values import SessionState
-from souppp_tui.actions import BY_NAME, Action, on_page
+from souppp_tui.actions import BY_NAME, GROUPS, Action, Command, on_page
+from souppp_tui.desk import Desk
 from souppp_tui.model.model import LIVE
 from souppp_tui.screens.steering import Steering
 from souppp_tui.show import words
 from souppp_tui.show.cardlines import in_the_way
 from souppp_tui.show.overview import overview
-from souppp_tui.show.paint import Span, width_of
+from souppp_tui.show.paint import Line, Span, width_of
+from souppp_tui.show.themes import NAMES
 from souppp_tui.widgets.lines import Lines
 
-if TYPE_CHECKING:
-    pass
+UNLISTED = ("commands", "up", "down", "page_up", "page_down", "back")
+"""Not worth a line in the palette: they are how one gets around, there too."""
 
 
-class Page(Steering, Screen[None]):
+class Page(Steering):
     """A whole screen of the console."""
 
     PAGE: ClassVar[str] = ""
@@ -32,8 +34,8 @@ class Page(Steering, Screen[None]):
     DEFAULT_CSS = "Page { layout: vertical; overflow: hidden; } Page > .bar { height: 1; }"
     BINDINGS: ClassVar[list[BindingType]] = []
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
         self.overview = Lines("bar")
         self.footer = Lines("bar")
 
@@ -53,15 +55,14 @@ class Page(Steering, Screen[None]):
 
     def look(self) -> None:
         """Show the latest snapshot. Pages add their own parts."""
-        line = overview(self.model.snapshot, self.model.totals(), self.console_app.frozen, self.size.width)
+        line = overview(self.model.snapshot, self.model.totals(), self.desk.frozen, self.size.width)
         self.overview.show([line])
         self.show_footer()
 
     def show_footer(self) -> None:
         """The message there is, else the keys that do something now."""
-        app = self.console_app
-        if app.message:
-            self.footer.show([[(" ", "text"), app.message]])
+        if self.desk.message:
+            self.footer.show([[(" ", "text"), self.desk.message]])
             return
         self.footer.show([self._keys(self.size.width)])
 
@@ -70,7 +71,7 @@ class Page(Steering, Screen[None]):
         while actions:
             spans: list[Span] = [(" ", "text")]
             for action in actions:
-                keys = self.console_app.keys_of(action).split()
+                keys = self.desk.keys_of(action).split()
                 if keys:
                     spans += [(keys[0], "key"), (f" {self.word(action)}  ", "dim")]
             if width_of(spans) <= width + 2:
@@ -86,23 +87,66 @@ class Page(Steering, Screen[None]):
 
     def why_not(self, action: Action) -> str:
         """Why the action would do nothing now; empty if it would do something."""
-        if action.changes and self.console_app.options.read_only:
+        if action.changes and self.desk.options.read_only:
             return "The console is read-only."
         check = _WHY_NOT.get(action.name)
         return check(self) if check else ""
 
     def action_do(self, name: str) -> None:
         """Do an action of the table, or say why that is not possible now."""
-        self.console_app.say("")
+        self.desk.say("")
         why = self.why_not(BY_NAME[name])
         if why:
-            self.console_app.say(why, "warning")
+            self.desk.say(why, "warning")
         else:
             getattr(self, f"do_{name}")()
 
     def do_back(self) -> None:
         """To the page before."""
         self.app.pop_screen()
+
+    # -- what can be done here
+
+    def do_help(self) -> None:
+        """The keys of this page."""
+        from souppp_tui.screens.help import Help
+
+        self.app.push_screen(Help(f"{self.TITLE_WORD}: keys", self.help_lines()))
+
+    def help_lines(self) -> list[Line]:
+        """The keys and what they do, in groups; what can't be done with this console is dim."""
+        lines: list[Line] = []
+        wide = 2 + max(12, *(len(self.desk.keys_of(action)) for action in on_page(self.PAGE)))
+        for group, title in GROUPS.items():
+            actions = [a for a in on_page(self.PAGE) if a.group == group and self.desk.keys_of(a)]
+            if actions:
+                lines += [[], [(title, "accent")]] if lines else [[(title, "accent")]]
+            for action in actions:
+                why = self.why_not(action) if action.changes else ""
+                keys = words.fit(self.desk.keys_of(action), wide)
+                lines.append([(keys, "key"), (action.help, "dim" if why else "text")])
+        return lines
+
+    def do_commands(self) -> None:
+        """All that can be done here, by name; what is chosen is done when the list has gone."""
+        from souppp_tui.screens.palette import Palette
+
+        self.app.push_screen(Palette(list(self.commands())), lambda command: command.run() if command else None)
+
+    def commands(self) -> Iterator[Command]:
+        """All that can be done here, and what can't be done now with the reason."""
+        for action in on_page(self.PAGE):
+            if action.name not in UNLISTED:
+                keys, why = self.desk.keys_of(action), self.why_not(action)
+                name = action.name.replace("_", " ")
+                yield Command(name, keys, action.help, why, partial(self.action_do, action.name))
+        yield from self.more_commands()
+        for name in NAMES:
+            yield Command(f"theme {name}", "", "colours", "", partial(self.desk.set_theme, name))
+
+    def more_commands(self) -> Iterator[Command]:
+        """What has no key of its own."""
+        yield from ()
 
 
 def _none(page: Page, states: frozenset[SessionState], why: str) -> str:
@@ -127,7 +171,7 @@ def _hang_up(page: Page) -> str:
 def _it(page: Page) -> str:
     targets = page.targets()
     if len(targets) == 1:
-        return f"{page.console_app.mask(targets[0]).name} is"
+        return f"{page.desk.mask(targets[0]).name} is"
     return f"all {words.count(len(targets))} sessions are"
 
 
@@ -148,7 +192,7 @@ _WHY_NOT: dict[str, Callable[[Page], str]] = {
     "mark": lambda page: "" if page.model.cursor is not None else "There is no session here.",
     "unmark": lambda page: "" if page.model.marks else "Nothing is marked.",
     "fix_card": lambda page: "" if in_the_way(page.model.snapshot) else "The card does nothing that is in our way.",
-    "reload": lambda page: "" if page.console_app.options.load else "There is no configuration file to read again.",
+    "reload": lambda page: "" if page.desk.options.load else "There is no configuration file to read again.",
 }
 
 

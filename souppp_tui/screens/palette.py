@@ -1,10 +1,6 @@
-"""The command palette: every action of the page by name, sorting by any column, themes. Type a part, press enter."""
+"""The command palette: all that a page can do, by name. Type a part, press enter."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -12,40 +8,9 @@ from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from souppp_tui.actions import on_page
-from souppp_tui.screens.page import Page
-from souppp_tui.show.columns import COLUMNS
-from souppp_tui.show.themes import NAMES
+from souppp_tui.actions import Command
 from souppp_tui.show.words import fit
 from souppp_tui.widgets.lines import Row, Rows
-
-HIDDEN = ("commands", "up", "down", "page_up", "page_down", "back")
-"""Not worth a line: they are how one gets around, here too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One line of the palette."""
-
-    name: str
-    keys: str
-    help: str
-    why_not: str
-    run: Callable[[], None]
-
-
-def commands(page: Page) -> Iterator[Command]:
-    """All that can be done on a page, and what can't be done now with the reason."""
-    for action in on_page(page.PAGE):
-        if action.name not in HIDDEN:
-            keys, why = page.console_app.keys_of(action), page.why_not(action)
-            yield Command(action.name.replace("_", " "), keys, action.help, why, partial(page.action_do, action.name))
-    if page.PAGE == "sessions":
-        yield Command("sort configuration", "", "in the order they were added", "", partial(_sort, page, None))
-        for column in COLUMNS.values():
-            yield Command(f"sort {column.key}", "", f"by {column.help}", "", partial(_sort, page, column.key))
-    for name in NAMES:
-        yield Command(f"theme {name}", "", "colours", "", partial(page.console_app.set_theme, name))
 
 
 def matching(text: str, among: list[Command]) -> list[Command]:
@@ -54,11 +19,6 @@ def matching(text: str, among: list[Command]) -> list[Command]:
     found = [c for c in among if all(word in f"{c.name} {c.help}".casefold() for word in words)]
     start = " ".join(words)
     return sorted(found, key=lambda c: (not c.name.startswith(start), start not in c.name))
-
-
-def _sort(page: Page, key: str | None) -> None:
-    page.model.sort_by(key, reverse=bool(key and COLUMNS[key].live))
-    page.look()
 
 
 class Palette(ModalScreen[Command | None]):
@@ -75,9 +35,9 @@ class Palette(ModalScreen[Command | None]):
     Palette Rows { height: 14; margin-top: 1; }
     """
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, commands: list[Command]) -> None:
         super().__init__()
-        self._all = list(commands(page))
+        self._all = commands
         self.found = self._all
         self.cursor = 0
         self.input = Input(placeholder="type a part of a command's name")
@@ -138,8 +98,3 @@ class Palette(ModalScreen[Command | None]):
             return
         event.stop()
         event.prevent_default()
-
-
-def open_palette(page: Page) -> None:
-    """Put the palette over the page; what is chosen is done when it has gone."""
-    page.app.push_screen(Palette(page), lambda command: command.run() if command else None)

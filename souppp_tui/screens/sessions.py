@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from souppp_tui.actions import Action, bindings
+from souppp_tui.actions import Action, Command, bindings
+from souppp_tui.desk import Desk
 from souppp_tui.screens.page import Page
 from souppp_tui.show import eventlines, words
 from souppp_tui.show.columns import COLUMNS, GAP, USUAL, Place, cells, layout
-from souppp_tui.show.paint import Span, rule, width_of
+from souppp_tui.show.paint import Line, Span, rule, width_of
 from souppp_tui.show.queuelines import queue_lines
 from souppp_tui.widgets.lines import Lines, Row, Rows
 
@@ -19,6 +22,13 @@ EDGE = 2
 """The scroll bar, and a space before it."""
 MARGIN = 4
 """Cursor, mark, glyph and a space."""
+FILTER_HELP = (
+    ("word", "found in any column"),
+    ("ac:bras-2", "found in one column; | separates alternatives"),
+    ("rx>1M  uptime<5m", "numbers compared: = < > <= >="),
+    ("!failed", "the other way round"),
+    ("is:marked", "the marked sessions"),
+)
 CELL_ROLES = {"name": "strong", "rx": "rx", "tx": "tx", "rxp": "rx", "txp": "tx", "address": "text"}
 
 
@@ -29,8 +39,8 @@ class SessionsPage(Page):
     TITLE_WORD = "Sessions"
     BINDINGS: ClassVar[list[BindingType]] = bindings("sessions")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
         self.queues = Lines()
         self.status = Lines()
         self.header = Lines()
@@ -64,7 +74,7 @@ class SessionsPage(Page):
         self._set_height(self.queues, len(lines))
         self.queues.show(lines)
         self._set_height(self.events, event_lines(height))
-        self._places = layout(self.console_app.columns or USUAL, max(1, width - EDGE - MARGIN))
+        self._places = layout(self.desk.columns or USUAL, max(1, width - EDGE - MARGIN))
         self.header.show([self._header()])
         self.look_at_table()
         self.look_at_events()
@@ -79,17 +89,17 @@ class SessionsPage(Page):
     def look_at_events(self) -> None:
         """Show the latest events, newest last."""
         room = event_lines(self.size.height)
-        events = self.console_app.log_of_events.notable
+        events = self.desk.log_of_events.notable
         self._set_height(self.divider, 1 if room else 0)
         self.divider.show([self._divider()])
-        shown = [self.console_app.mask_event(event) for event in events]
+        shown = [self.desk.mask_event(event) for event in events]
         self.events.show(eventlines.pane(shown, self.size.width, room))
 
     def _divider(self) -> list[Span]:
         """In the lab, with a command line that uses a session."""
         snapshot = self.model.snapshot
         line = snapshot.try_line if snapshot is not None and snapshot.card.lab else ""
-        right: list[Span] = [("try: ", "dim"), (line, "strong")] if line and not self.console_app.masked else []
+        right: list[Span] = [("try: ", "dim"), (line, "strong")] if line and not self.desk.masked else []
         left: list[Span] = [("events", "dim")]
         if width_of(left) + width_of(right) + 6 > self.size.width:
             left = []
@@ -104,8 +114,8 @@ class SessionsPage(Page):
     def _status(self) -> list[Span]:
         model = self.model
         left: list[Span] = []
-        if self.console_app.filter_error:
-            left = [(" filter ", "chip"), (f" {self.console_app.filter_error}", "failed")]
+        if self.model.filter_error:
+            left = [(" filter ", "chip"), (f" {self.model.filter_error}", "failed")]
         elif model.query.text:
             left = [
                 (f" filter: {model.query.text} ", "chip"),
@@ -139,7 +149,7 @@ class SessionsPage(Page):
     def _row(self, row: int, width: int) -> Row:
         model = self.model
         session = model.shown[row]
-        view = self.console_app.mask(model.views[session])
+        view = self.desk.mask(model.views[session])
         here, marked = session == model.cursor, session in model.marks
         state_role = words.role(view.state)
         spans: list[Span] = [
@@ -233,23 +243,19 @@ class SessionsPage(Page):
         self.mount(FilterLine(self.model.query.text, self._filtered, hint, complete), after=self.status)
 
     def _filtered(self, text: str) -> None:
-        self.console_app.filter_error = self.model.filter(text)
+        self.model.filter(text)
         self.moved()
 
     def do_details(self) -> None:
         """To the session under the cursor."""
-        from souppp_tui.screens.details import DetailsPage
-
         if self.model.cursor is not None:
-            self.console_app.go(DetailsPage(self.model.cursor))
+            self.desk.open("details", self.model.cursor)
 
     def do_sort(self) -> None:
         """By the next of the columns on the screen; after the last one in the order of the configuration."""
         keys: list[str | None] = [None, *(place.column.key for place in self._places)]
         here = keys.index(self.model.sort) if self.model.sort in keys else 0
-        key = keys[(here + 1) % len(keys)]
-        self.model.sort_by(key, reverse=bool(key and COLUMNS[key].live))
-        self.look()
+        self._sort(keys[(here + 1) % len(keys)])
 
     def do_reverse(self) -> None:
         """Turn the order round."""
@@ -262,17 +268,32 @@ class SessionsPage(Page):
 
         def chosen(keys: tuple[str, ...] | None) -> None:
             if keys:
-                self.console_app.columns = keys
+                self.desk.columns = keys
                 self.look()
 
-        self.app.push_screen(ColumnChooser(tuple(self.console_app.columns or USUAL)), chosen)
+        self.app.push_screen(ColumnChooser(tuple(self.desk.columns or USUAL)), chosen)
 
     def do_back(self) -> None:
         """Out of the filter, then out of the marks."""
-        if self.model.query.text or self.console_app.filter_error:
+        if self.model.query.text or self.model.filter_error:
             self._filtered("")
         elif self.model.marks:
             self.model.unmark()
+        self.look()
+
+    def help_lines(self) -> list[Line]:
+        """The filter's language as well."""
+        lines = [*super().help_lines(), [], [("Filter", "accent")]]
+        return [*lines, *([(words.fit(what, 18), "key"), (means, "text")] for what, means in FILTER_HELP)]
+
+    def more_commands(self) -> Iterator[Command]:
+        """Sorting by each column, also those that are not on the screen."""
+        yield Command("sort configuration", "", "in the order they were added", "", partial(self._sort, None))
+        for column in COLUMNS.values():
+            yield Command(f"sort {column.key}", "", f"by {column.help}", "", partial(self._sort, column.key))
+
+    def _sort(self, key: str | None) -> None:
+        self.model.sort_by(key, reverse=bool(key and COLUMNS[key].live))
         self.look()
 
     def word(self, action: Action) -> str:

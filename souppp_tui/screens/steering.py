@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, cast
 
 from textual.screen import Screen
 
@@ -12,13 +11,10 @@ from engine.api.values import SessionView
 from engine.settings.forms import Taken, differences, others
 from engine.settings.reload import plan
 from engine.settings.values import SessionSettings
+from souppp_tui.desk import Desk
 from souppp_tui.model.model import LIVE, Model
 from souppp_tui.show import words
 from souppp_tui.show.cardlines import in_the_way
-from souppp_tui.show.themes import NAMES
-
-if TYPE_CHECKING:
-    from souppp_tui.app import Console
 
 TOLD_CHANGES = 4
 """Sessions whose changes are listed one by one before a reload."""
@@ -27,15 +23,14 @@ TOLD_CHANGES = 4
 class Steering(Screen[None]):
     """The actions that all pages share."""
 
-    @property
-    def console_app(self) -> Console:
-        """The app, as what it is."""
-        return cast("Console", self.app)
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self.desk = desk
 
     @property
     def model(self) -> Model:
         """What the console knows."""
-        return self.console_app.model
+        return self.desk.model
 
     def targets(self) -> list[SessionView]:
         """The sessions that actions of this page are for."""
@@ -46,20 +41,20 @@ class Steering(Screen[None]):
     def do_dial(self) -> None:
         """Dial those of the targets that are at rest."""
         targets = [view for view in self.targets() if view.state not in LIVE]
-        self.console_app.engine.dial(ids(targets))
+        self.desk.engine.dial(ids(targets))
         self._done("Dialling", targets)
 
     def do_hang_up(self) -> None:
         """Hang up; asks if that ends something."""
-        self._ask_and("hang up", "Hang up", self.console_app.engine.hang_up, "Hanging up", self.targets())
+        self._ask_and("hang up", "Hang up", self.desk.engine.hang_up, "Hanging up", self.targets())
 
     def do_redial(self) -> None:
         """Hang up and dial again; asks if that ends something."""
-        self._ask_and("redial", "Redial", self.console_app.engine.redial, "Redialling", self.targets())
+        self._ask_and("redial", "Redial", self.desk.engine.redial, "Redialling", self.targets())
 
     def do_rotate(self) -> None:
         """Hang up and dial for another address; asks if that ends something."""
-        rotate = self.console_app.engine.rotate
+        rotate = self.desk.engine.rotate
         self._ask_and("rotate", "Get another address for", rotate, "Getting another address for", self.targets())
 
     def do_remove(self) -> None:
@@ -67,8 +62,8 @@ class Steering(Screen[None]):
         targets = self.targets()
 
         def remove(sessions: Iterable[int]) -> None:
-            self.console_app.engine.remove(sessions)
-            self.console_app.save([(view.name, None) for view in targets])
+            self.desk.engine.remove(sessions)
+            self.desk.save([(view.name, None) for view in targets])
 
         self._ask_and("remove", "Remove", remove, "Removing", targets, always=True)
 
@@ -78,9 +73,9 @@ class Steering(Screen[None]):
 
         def done(settings: SessionSettings | None) -> None:
             if settings is not None:
-                self.console_app.engine.add(settings)
-                self.console_app.say(f"Added {settings.name}.")
-                self.console_app.save([(None, settings)])
+                self.desk.engine.add(settings)
+                self.desk.say(f"Added {settings.name}.")
+                self.desk.save([(None, settings)])
 
         self.app.push_screen(Form("Add a session", SessionSettings(""), self._taken(), new=True), done)
 
@@ -89,24 +84,24 @@ class Steering(Screen[None]):
         from souppp_tui.screens.form import Form
 
         view = self.targets()[0]
-        base = self.console_app.engine.settings(view.id)
+        base = self.desk.engine.settings(view.id)
         if base is None:
-            self.console_app.say("This session is gone.", "warning")
+            self.desk.say("This session is gone.", "warning")
             return
         name = base.name
 
         def done(settings: SessionSettings | None) -> None:
             if settings is not None and settings != base:
-                self.console_app.engine.edit(view.id, settings)
+                self.desk.engine.edit(view.id, settings)
                 when = " In force when it is dialled next." if view.state in LIVE else ""
-                self.console_app.say(f"Changed {settings.name}.{when}")
-                self.console_app.save([(name, settings)])
+                self.desk.say(f"Changed {settings.name}.{when}")
+                self.desk.save([(name, settings)])
 
         self.app.push_screen(Form(f"Edit {name}", base, self._taken(but=view.id), new=False), done)
 
     def _sessions(self) -> dict[int, SessionSettings]:
         """All sessions' settings."""
-        settings = self.console_app.engine.settings
+        settings = self.desk.engine.settings
         return {session: known for session in self.model.views if (known := settings(session)) is not None}
 
     def _taken(self, but: int | None = None) -> Taken:
@@ -115,30 +110,30 @@ class Steering(Screen[None]):
 
     def do_reload(self) -> None:
         """Read the configuration again, show what changes, and change it if wanted."""
-        app = self.console_app
-        if app.options.load is None:
+        desk = self.desk
+        if desk.options.load is None:
             return
         try:
-            wanted = app.options.load()
+            wanted = desk.options.load()
         except (OSError, ValueError) as error:
             lines = str(error).splitlines()
             more = f" ({len(lines) - 1} more)" if len(lines) > 1 else ""
-            app.say(f"{lines[0] if lines else error}{more}", "failed")
+            desk.say(f"{lines[0] if lines else error}{more}", "failed")
             return
         running = self._sessions()
         todo = plan(running, wanted)
         if not (todo.add or todo.edit or todo.remove):
-            app.say("The configuration has not changed.")
+            desk.say("The configuration has not changed.")
             return
 
         def answered(yes: bool | None) -> None:
             if yes:
-                app.engine.remove(todo.remove)
+                desk.engine.remove(todo.remove)
                 for session, settings in todo.edit:
-                    app.engine.edit(session, settings)
+                    desk.engine.edit(session, settings)
                 for settings in todo.add:
-                    app.engine.add(settings)
-                app.say("The configuration is in force; changed sessions take it at their next dial.")
+                    desk.engine.add(settings)
+                desk.say("The configuration is in force; changed sessions take it at their next dial.")
 
         from souppp_tui.screens.confirm import Confirm
 
@@ -147,7 +142,7 @@ class Steering(Screen[None]):
             "Change": [settings.name for _, settings in todo.edit],
             "Remove": [running[session].name for session in todo.remove],
         }
-        if app.masked:
+        if desk.masked:
             facts = [f"{word:7}{words.count(len(those))}" for word, those in names.items() if those]
         else:
             facts = [f"{word:7}{_some(those)}" for word, those in names.items() if those]
@@ -159,7 +154,7 @@ class Steering(Screen[None]):
         live = sum(1 for session in todo.remove if self.model.views[session].state in LIVE)
         if live:
             facts.append(f"Removing hangs up {words.plural(live, 'open session')}.")
-        app.push_screen(Confirm("Take over the changed configuration?", facts, "take over", live), answered)
+        self.app.push_screen(Confirm("Take over the changed configuration?", facts, "take over", live), answered)
 
     def _ask_and(
         self,
@@ -186,7 +181,7 @@ class Steering(Screen[None]):
             answered(True)
 
     def _question(self, title: str, targets: Sequence[SessionView]) -> str:
-        name = self.console_app.mask(targets[0]).name
+        name = self.desk.mask(targets[0]).name
         if len(targets) == 1:
             return f"{title} {name}?"
         return f"{title} {words.plural(len(targets), 'session')}, such as {name}?"
@@ -194,7 +189,7 @@ class Steering(Screen[None]):
     def _facts(self, targets: Sequence[SessionView], live: Sequence[SessionView]) -> list[str]:
         facts = []
         if len(targets) == 1 and targets[0].up_since is not None:
-            view = self.console_app.mask(targets[0])
+            view = self.desk.mask(targets[0])
             up = words.duration(self.model.meter.now - (view.up_since or 0))
             facts.append(f"It is up with {view.ipv4 or 'no address'} for {up}.")
         elif len(targets) > 1:
@@ -206,25 +201,25 @@ class Steering(Screen[None]):
         return facts
 
     def _done(self, doing: str, targets: Sequence[SessionView]) -> None:
-        what = self.console_app.mask(targets[0]).name if len(targets) == 1 else words.plural(len(targets), "session")
-        self.console_app.say(f"{doing} {what}.")
+        what = self.desk.mask(targets[0]).name if len(targets) == 1 else words.plural(len(targets), "session")
+        self.desk.say(f"{doing} {what}.")
 
     def do_capture(self) -> None:
         """Start or stop writing control frames to a file."""
         targets = self.targets()
         if any(view.capturing for view in targets):
-            self.console_app.engine.capture(ids(targets), None)
+            self.desk.engine.capture(ids(targets), None)
             self._done("No longer capturing", targets)
             return
         name = f"souppp-{time.strftime('%Y%m%d-%H%M%S')}.pcapng"
-        path = str((self.console_app.options.capture_folder / name).absolute())
-        self.console_app.engine.capture(ids(targets), path)
-        self.console_app.say(f"Capturing control frames to {path}.")
+        path = str((self.desk.options.capture_folder / name).absolute())
+        self.desk.engine.capture(ids(targets), path)
+        self.desk.say(f"Capturing control frames to {path}.")
 
     def do_clear_ghosts(self) -> None:
         """End what an earlier run left open."""
-        self.console_app.engine.clear_ghosts()
-        self.console_app.say("Ending sessions that an earlier run left open.")
+        self.desk.engine.clear_ghosts()
+        self.desk.say("Ending sessions that an earlier run left open.")
 
     def do_fix_card(self) -> None:
         """Switch off what the card does in our way; asks first."""
@@ -243,8 +238,8 @@ class Steering(Screen[None]):
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self.console_app.engine.fix_card()
-                self.console_app.say(f"Switching {what} off.")
+                self.desk.engine.fix_card()
+                self.desk.say(f"Switching {what} off.")
 
         from souppp_tui.screens.confirm import Confirm
 
@@ -254,80 +249,61 @@ class Steering(Screen[None]):
         """Copy the session's address."""
         targets = self.targets()[:1]
         if not targets or not targets[0].ipv4:
-            self.console_app.say("There is no address to copy.", "warning")
+            self.desk.say("There is no address to copy.", "warning")
             return
         self.copy(targets[0].ipv4)
 
     def copy(self, text: str) -> None:
         """Hand a text to the terminal's clipboard (OSC 52)."""
         self.app.copy_to_clipboard(text)
-        self.console_app.say(f"Copied: {text}" if not self.console_app.masked else "Copied.")
+        self.desk.say(f"Copied: {text}" if not self.desk.masked else "Copied.")
 
     # -- display
 
     def do_mask(self) -> None:
         """Hide names and addresses, or show them again."""
-        app = self.console_app
-        app.masked = not app.masked
-        app.say("Names and addresses are hidden." if app.masked else "Names and addresses are shown.")
-        app.look()
+        desk = self.desk
+        desk.masked = not desk.masked
+        desk.say("Names and addresses are hidden." if desk.masked else "Names and addresses are shown.")
+        desk.look()
 
     def do_zero(self) -> None:
         """Counters from now on, or again from the start."""
         model = self.model
         if model.baseline is None:
             model.zero()
-            self.console_app.say("Counters start from zero now; press z again to count from the start.")
+            self.desk.say("Counters start from zero now; press z again to count from the start.")
         else:
             model.unzero()
-            self.console_app.say("Counters count from the engine's start.")
-        self.console_app.look()
+            self.desk.say("Counters count from the engine's start.")
+        self.desk.look()
 
     def do_freeze(self) -> None:
         """Keep the display as it is, or go on."""
-        app = self.console_app
-        app.frozen = not app.frozen
-        app.say("Display frozen: sessions keep running. Press p to go on." if app.frozen else "")
-        app.pull()
-        app.look()
+        desk = self.desk
+        desk.frozen = not desk.frozen
+        desk.say("Display frozen: sessions keep running. Press p to go on." if desk.frozen else "")
+        desk.pull()
+        desk.look()
 
     def do_theme(self) -> None:
         """The next theme."""
-        app = self.console_app
-        app.set_theme(NAMES[(NAMES.index(app.theme) + 1) % len(NAMES)])
-        app.say(f"Theme: {app.theme}")
+        desk = self.desk
+        desk.say(f"Theme: {desk.next_theme()}")
 
     def do_redraw(self) -> None:
         """Write the whole screen, whatever the terminal shows."""
-        self.console_app.shadow.forget()
-        self.refresh(layout=True)
-        self.console_app.write_raw("\x1b[2J")
+        self.desk.redraw()
 
     # -- elsewhere
 
     def do_events(self) -> None:
         """To the events."""
-        from souppp_tui.screens.events import EventsPage
-
-        self.console_app.go(EventsPage())
+        self.desk.open("events")
 
     def do_card(self) -> None:
         """To the card and its queues."""
-        from souppp_tui.screens.card import CardPage
-
-        self.console_app.go(CardPage())
-
-    def do_help(self) -> None:
-        """The keys of this page."""
-        from souppp_tui.screens.help import Help
-
-        self.app.push_screen(Help(self.console_app.this_page))
-
-    def do_commands(self) -> None:
-        """All actions by name."""
-        from souppp_tui.screens.palette import open_palette
-
-        open_palette(self.console_app.this_page)
+        self.desk.open("card")
 
     def do_quit(self) -> None:
         """Leave; asks if sessions are open."""

@@ -231,7 +231,7 @@ async def test_keys_can_be_changed(start: Start) -> None:
 
 async def test_moving(start: Start) -> None:
     async with start(100) as stage:
-        rows = stage.app.this_page.query_one("Rows").size.height
+        rows = stage.app.screen.query_one("Rows").size.height
         for keys, row in ((["j", "down"], 2), (["k"], 1), (["up", "up"], 0), (["G"], 99), (["g"], 0), (["end"], 99)):
             await stage.press(*keys)
             assert stage.app.model.cursor == row
@@ -246,7 +246,7 @@ async def test_the_mouse_chooses_and_scrolls(start: Start) -> None:
     async with start(100) as stage:
         await stage.pilot.click("Rows", offset=(10, 4))
         assert stage.app.model.cursor == 4
-        table = stage.app.this_page.query_one(Rows)
+        table = stage.app.screen.query_one(Rows)
         table.post_message(MouseScrollDown(table, 1, 1, 0, 0, 0, False, False, False))
         await stage.pilot.pause()
         assert table.top == 3

@@ -53,7 +53,8 @@ def model() -> Model:
     ],
 )
 def test_filters(model: Model, text: str, wanted: list[int]) -> None:
-    assert model.filter(text) == ""
+    model.filter(text)
+    assert model.filter_error == ""
     assert [session + 1 for session in model.shown] == wanted
 
 
@@ -79,8 +80,11 @@ def test_a_filter_that_means_nothing_is_refused_with_a_reason(text: str) -> None
 
 def test_a_refused_filter_leaves_the_one_in_force(model: Model) -> None:
     model.filter("failed")
-    assert "not a number" in model.filter("rx>fast")
+    model.filter("rx>fast")
+    assert "not a number" in model.filter_error
     assert len(model.shown) == 5
+    model.filter("up")
+    assert model.filter_error == ""
 
 
 @pytest.mark.parametrize(
@@ -112,5 +116,7 @@ def test_completion_only_makes_a_filter_longer(text: str) -> None:
 def test_any_text_is_a_filter_or_refused(text: str) -> None:
     model = Model()
     model.take(ScriptedEngine(2).snapshot())
-    refused = model.filter(text)
-    assert refused or set(model.shown) <= {0, 1}
+    model.filter(text)
+    assert set(model.shown) <= {0, 1}
+    assert model.query.text == ("" if model.filter_error else text.strip())
+    assert not model.filter_error or model.shown == [0, 1]

@@ -1,0 +1,105 @@
+"""What a page may ask of the app.
+
+Pages know this and no more, and call each other by a word (`souppp_tui.actions.ANY`): the app alone knows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.api.values import EngineApi, Event, SessionView
+from engine.settings.values import SessionSettings
+from souppp_tui.actions import Action
+from souppp_tui.model.model import EventLog, Model
+from souppp_tui.options import ConsoleOptions
+from souppp_tui.show.paint import Span
+
+
+class Desk(Protocol):
+    """The app, as its pages see it."""
+
+    columns: tuple[str, ...]
+    """Keys of the table's columns as the operator wants them; empty takes the usual ones."""
+    masked: bool
+    """Whether names and addresses are hidden; who changes it, looks."""
+    frozen: bool
+    """Whether the display stands still; who changes it, pulls and looks."""
+    message: Span | None
+    """What is said in place of the keys."""
+
+    @property
+    def engine(self) -> EngineApi:
+        """What carries out the operator's commands."""
+        ...
+
+    @property
+    def options(self) -> ConsoleOptions:
+        """What the command line and the configuration say."""
+        ...
+
+    @property
+    def model(self) -> Model:
+        """What the console knows of the sessions."""
+        ...
+
+    @property
+    def log_of_events(self) -> EventLog:
+        """What it knows of events."""
+        ...
+
+    # -- what is shown
+
+    def pull(self) -> None:
+        """Take the engine's latest snapshot and events."""
+        ...
+
+    def look(self) -> None:
+        """Show what is known."""
+        ...
+
+    def redraw(self) -> None:
+        """Write the whole screen, whatever the terminal shows."""
+        ...
+
+    def set_theme(self, name: str) -> None:
+        """Change all colours."""
+        ...
+
+    def next_theme(self) -> str:
+        """The same with the theme after this one; returns its name."""
+        ...
+
+    def mask(self, view: SessionView) -> SessionView:
+        """The session as it may be shown."""
+        ...
+
+    def mask_event(self, event: Event) -> Event:
+        """The event as it may be shown."""
+        ...
+
+    def mask_text(self, text: str, session: int | None) -> str:
+        """A text about a session as it may be shown."""
+        ...
+
+    def keys_of(self, action: Action) -> str:
+        """The keys of an action as the operator knows them."""
+        ...
+
+    # -- what is done
+
+    def say(self, text: str, role: str = "accent") -> None:
+        """Show a message in place of the keys, until the next key; an empty text takes it away."""
+        ...
+
+    def open(self, page: str, session: int | None = None) -> None:
+        """Open a page on top, for a session if it is about one; one that is open already is left first."""
+        ...
+
+    def back_to_sessions(self) -> None:
+        """Leave all pages but the first."""
+        ...
+
+    def save(self, changes: Sequence[tuple[str | None, SessionSettings | None]]) -> None:
+        """Write changes to the configuration file, if there is one."""
+        ...
