@@ -3,11 +3,13 @@
 Reads give immutable values and may be called from any thread; commands return at once and are carried out by the
 engine. Nothing here knows how the engine works, so that a console could as well talk to one in another process.
 
-Times called `*_at` and `since` are seconds of `time.monotonic()`; `Event.at` and `LadderEntry.at` are Unix times.
+All times are Unix times, taken from one clock that the engine sets at its start and that goes on evenly whatever
+becomes of the host's: the time from one to another is right, and `Snapshot.at` is now. A reader needs no clock.
 """
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +79,27 @@ class SessionView:
 
 TRAFFIC_FIELDS = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
 """The numbers `Snapshot.traffic` holds for each session, in this order; bytes are IP bytes, rx is towards this host."""
+_NUMBER = 8
+"""Octets of each of them."""
+
+
+def pack_traffic(numbers: array[int]) -> bytes:
+    """Numbers of type `Q` as `Snapshot.traffic` holds them."""
+    return _little_endian(numbers).tobytes()
+
+
+def unpack_traffic(octets: bytes) -> array[int]:
+    """The reverse, as type `Q`; what is no whole session's at the end is left out."""
+    numbers = array("Q")
+    numbers.frombytes(memoryview(octets)[: len(octets) - len(octets) % (_NUMBER * len(TRAFFIC_FIELDS))])
+    return _little_endian(numbers)
+
+
+def _little_endian(numbers: array[int]) -> array[int]:
+    if sys.byteorder == "big":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +169,11 @@ class Snapshot:
     queues: tuple[QueueView, ...]
     sessions: tuple[SessionView, ...]
     """In the order they were added."""
-    traffic: array[int]
-    """Type `Q`: for the session with id n, `TRAFFIC_FIELDS` stand at n*4 … n*4+3; they never go back."""
+    traffic: bytes
+    """For the session with id n, `TRAFFIC_FIELDS` stand at n*4 … n*4+3 (`unpack_traffic`); they never go back.
+
+    8 octets each, least significant first: 10,000 sessions are 320 KB twice a second, too much to make objects of.
+    """
     events: int
     """The sequence number of the latest event."""
     try_line: str = ""
@@ -223,7 +249,7 @@ class Details:
     counters: tuple[tuple[str, int], ...] = ()
     """Control frames and discards, by name."""
     timers: tuple[tuple[str, float], ...] = ()
-    """Running timers: name and the seconds left."""
+    """Running timers: name and when they end."""
     usage: tuple[tuple[str, str], ...] = ()
     """What for, and the command line for it."""
 

@@ -27,7 +27,7 @@ from engine.api.commands import (
     StopCapture,
     Watch,
 )
-from engine.api.values import Details, Event, SessionState, SessionView, Snapshot
+from engine.api.values import Details, Event, SessionState, SessionView, Snapshot, pack_traffic
 from engine.card.xdp import Loading
 from engine.host.errors import Trouble
 from engine.host.promptness import prompt_interpreter, prompt_thread
@@ -119,11 +119,11 @@ class Engine:
         sessions = supervisor.board.views
         up = next((view for view in sessions if view.state is SessionState.UP and view.device), None)
         return Snapshot(
-            at=time.monotonic(),
+            at=supervisor.wall(time.monotonic()),
             card=supervisor.card.view,
             queues=self._work.queues(),
             sessions=sessions,
-            traffic=self._work.traffic(),
+            traffic=pack_traffic(self._work.traffic()),
             events=supervisor.log.last,
             try_line=try_line(up, self._options) if up is not None else "",
         )

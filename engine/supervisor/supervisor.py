@@ -570,6 +570,7 @@ class Supervisor:
         return views.session_view(
             key,
             member,
+            self.wall,
             self._egress.device(key),
             self._egress.path(key),
             key in self.captures,

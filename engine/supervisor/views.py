@@ -12,9 +12,15 @@ from engine.wire.ethernet import format_mac
 
 
 def session_view(
-    number: int, member: Member, device: str | None, datapath: str | None, capturing: bool, version: int
+    number: int,
+    member: Member,
+    wall: Callable[[float], float],
+    device: str | None,
+    datapath: str | None,
+    capturing: bool,
+    version: int,
 ) -> SessionView:
-    """One session as it stands, for a version of the board."""
+    """One session as it stands, for a version of the board; `wall` turns the engine's time into Unix time."""
     session = member.session
     settings = session.settings
     keys, ipv4 = session.keys, session.ipv4
@@ -26,9 +32,9 @@ def session_view(
         service=settings.service,
         autodial=settings.autodial,
         state=session.state,
-        since=member.since,
+        since=wall(member.since),
         reason=member.reason,
-        retry_at=member.redial_at,
+        retry_at=wall(member.redial_at) if member.redial_at is not None else None,
         ipv4=str(ipv4.address) if ipv4 is not None else None,
         ipv4_peer=str(ipv4.peer) if ipv4 is not None and ipv4.peer is not None else None,
         dns=tuple(map(str, ipv4.dns)) if ipv4 is not None else (),
@@ -42,7 +48,7 @@ def session_view(
         vlans=tuple(tag.vid for tag in settings.vlans),
         mtu=session.mtu,
         setup_ms=setup_ms(session) if up else None,
-        up_since=member.up_since,
+        up_since=wall(member.up_since) if member.up_since is not None else None,
         rtt_ms=session.rtt * 1000 if session.rtt is not None else None,
         flaps=member.flaps,
         capturing=capturing,
@@ -72,9 +78,9 @@ def details(
     for seen in session.ladder():
         described = describe(seen.frame)
         ladder.append(LadderEntry(wall(seen.at), seen.sent, described.summary, described.fields))
-    timers = session.timers(now)
+    timers = [(name, wall(now + left)) for name, left in session.timers(now)]
     if member.redial_at is not None:
-        timers.append(("next dial", member.redial_at - now))
+        timers.append(("next dial", wall(member.redial_at)))
     return Details(
         id=number,
         facts=tuple(facts),

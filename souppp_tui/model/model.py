@@ -5,6 +5,7 @@ Cursor and marks are session ids, never rows, so that no sort and no filter can 
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -54,6 +55,7 @@ class Model:
         self.baseline_flaps = 0
         self.baseline_counters: dict[int, dict[str, int]] = {}
         """A session's own counters (`Details.counters`) when they were set to zero."""
+        self._traffic_at_zero = array("Q")
         self._ups: deque[tuple[float, int]] = deque()
         self._matched: dict[int, tuple[SessionView, bool]] = {}
         self._sorted_at = -CALM
@@ -228,10 +230,12 @@ class Model:
     def zero(self) -> None:
         """Show counters from now on."""
         self.baseline, self.baseline_flaps = self.snapshot, self.flaps
+        self._traffic_at_zero = self.meter.traffic
 
     def unzero(self) -> None:
         """Show counters from the engine's start."""
         self.baseline, self.baseline_flaps = None, 0
+        self._traffic_at_zero = array("Q")
         self.baseline_counters.clear()
 
     def octets(self, session: int) -> tuple[int, int]:
@@ -240,7 +244,7 @@ class Model:
 
     def _since(self, session: int, field: int) -> int:
         place = session * len(TRAFFIC_FIELDS) + field
-        now, before = (snapshot.traffic if snapshot else () for snapshot in (self.snapshot, self.baseline))
+        now, before = self.meter.traffic, self._traffic_at_zero
         return (now[place] if place < len(now) else 0) - (before[place] if place < len(before) else 0)
 
 

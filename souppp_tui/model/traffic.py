@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from dataclasses import dataclass
 from itertools import pairwise
 from operator import ne
 
-from engine.api.values import QueueView, Snapshot
+from engine.api.values import QueueView, Snapshot, unpack_traffic
 from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, IDLE, Rates
 
 WINDOW = 1.0
@@ -17,35 +18,48 @@ BLOCK = 4096
 """So many numbers of a snapshot are worked on in one go: meanwhile the engine's thread waits for the interpreter."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The numbers of one snapshot."""
+
+    at: float
+    traffic: array[int]
+    """As in `unpack_traffic`."""
+    sums: list[int]
+    """Each of a session's numbers added up over all sessions."""
+    queues: dict[int, QueueView]
+
+
 class Meter:
     """Remembers the latest snapshots' numbers; gives `souppp_tui.show.rates.Readings`."""
 
     def __init__(self) -> None:
         self.now = 0.0
         """The time of the latest snapshot (`Snapshot.at`)."""
-        self._recent: deque[Snapshot] = deque()
+        self._recent: deque[Look] = deque()
         self._rates: dict[int, Rates] = {}
         """Those asked for since the latest snapshot."""
-        self._sums: deque[list[int]] = deque()
-        """The numbers of each of them added up over all sessions."""
         self._history: deque[tuple[float, array[int]]] = deque(maxlen=GRAPH_STEPS + 1)
         self.sparks: dict[int, deque[Rates]] = {}
         """The rates of each queue, by queue number, about two a second."""
 
     def take(self, snapshot: Snapshot) -> None:
         """Add the next snapshot."""
-        recent = self._recent
-        recent.append(snapshot)
-        self._sums.append(_sums(snapshot.traffic))
+        recent, traffic = self._recent, unpack_traffic(snapshot.traffic)
+        recent.append(Look(snapshot.at, traffic, _sums(traffic), {queue.index: queue for queue in snapshot.queues}))
         self._rates.clear()
         while len(recent) > 2 and recent[1].at <= snapshot.at - WINDOW + 0.01:
             recent.popleft()
-            self._sums.popleft()
         self.now = snapshot.at
         if not self._history or snapshot.at - self._history[-1][0] >= GRAPH_STEP - 0.01:
-            self._history.append((snapshot.at, snapshot.traffic))
+            self._history.append((snapshot.at, traffic))
         for queue in snapshot.queues:
             self.sparks.setdefault(queue.index, deque(maxlen=SPARK_STEPS)).append(self.queue(queue))
+
+    @property
+    def traffic(self) -> array[int]:
+        """The latest snapshot's, as in `unpack_traffic`."""
+        return self._recent[-1].traffic if self._recent else array("Q")
 
     @property
     def _span(self) -> float:
@@ -87,13 +101,13 @@ class Meter:
         span = self._span
         if span <= 0:
             return IDLE
-        grown = [new - old for old, new in zip(self._sums[0], self._sums[-1], strict=True)]
+        grown = [new - old for old, new in zip(self._recent[0].sums, self._recent[-1].sums, strict=True)]
         return Rates(grown[0] / span, grown[1] * 8 / span, grown[2] / span, grown[3] * 8 / span)
 
     def queue(self, queue: QueueView) -> Rates:
         """The rates of one queue of the latest snapshot."""
         span = self._span
-        old = next((q for q in self._recent[0].queues if q.index == queue.index), None) if span > 0 else None
+        old = self._recent[0].queues.get(queue.index) if span > 0 else None
         if old is None:
             return IDLE
         return Rates(
@@ -106,7 +120,7 @@ class Meter:
     def queue_cpu(self, queue: QueueView) -> float:
         """The share of one core that the queue's thread uses, 0.0 to 1.0."""
         span = self._span
-        old = next((q for q in self._recent[0].queues if q.index == queue.index), None) if span > 0 else None
+        old = self._recent[0].queues.get(queue.index) if span > 0 else None
         return 0.0 if old is None else max(0.0, (queue.cpu - old.cpu) / span)
 
     def graph(self, session: int) -> tuple[list[float], list[float]]:

@@ -72,7 +72,7 @@ def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
         ("negotiated  (= as agreed)", fact_lines(details.facts, width)),
         ("steps", table([(s.name, words.milliseconds(s.took_ms)) for s in details.steps], right=True)),
         ("use it  (y copies)", usage_lines(details.usage, width)),
-        ("timers", table([(name, words.wait(left)) for name, left in details.timers], right=True)),
+        ("timers", table([(name, words.wait(at - meter.now)) for name, at in details.timers], right=True)),
         (f"counters{zeroed}", table(counters, right=True)),
     )
     lines: list[Line] = []

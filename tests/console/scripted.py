@@ -31,6 +31,7 @@ from engine.api.values import (
     Severity,
     Snapshot,
     Step,
+    pack_traffic,
 )
 from engine.host.promptness import prompt_interpreter, prompt_thread
 from engine.settings.values import SessionSettings
@@ -80,6 +81,7 @@ class ScriptedEngine:
         self._views: dict[int, SessionView] = {}
         self._next_id = 0
         self._snapshot: Snapshot
+        self._published = at
         self._due: list[tuple[float, int, int]] = []
         self._walks: dict[int, int] = {}
         self._events: list[Event] = []
@@ -93,8 +95,13 @@ class ScriptedEngine:
             )
         if up:
             for session in list(self._views):
-                self._open(session, at - 1000 - 60 * session, quiet=True)
+                self._open(session, self.wall - 1000 - 60 * session, quiet=True)
         self._publish()
+
+    @property
+    def wall(self) -> float:
+        """The Unix time, which goes on evenly with the engine's own."""
+        return self.epoch + self.now
 
     # -- reads
 
@@ -117,7 +124,7 @@ class ScriptedEngine:
             view = self._views.get(session)
         if view is None:
             return None
-        at = self.epoch + view.since
+        at = view.since
         ladder = tuple(
             LadderEntry(at + place * 0.0031, sent, summary, fields)
             for place, (sent, summary, fields) in enumerate(_LADDER)
@@ -146,7 +153,7 @@ class ScriptedEngine:
             steps,
             ladder,
             (("Echo-Requests sent", 412 + self._ticks), ("Echo-Replies received", 412), ("frames discarded", 3)),
-            (("next Echo-Request", 7.5),) if view.up_since is not None else (),
+            (("next Echo-Request", self.wall + 7.5),) if view.up_since is not None else (),
             usage if view.device else (),
         )
 
@@ -228,7 +235,7 @@ class ScriptedEngine:
     def step(self, now: float) -> None:
         """Let everything happen that is due until `now`, and publish it."""
         with self._lock:
-            since = self._snapshot.at
+            since = self._published
             while self._due and self._due[0][0] <= now:
                 at, session, place = heapq.heappop(self._due)
                 if self._walks.get(session) == place:
@@ -265,7 +272,7 @@ class ScriptedEngine:
             settings.service,
             settings.autodial,
             SessionState.DOWN,
-            self.now,
+            self.wall,
             vlans=tuple(tag.vid for tag in settings.vlans),
         )
         self._traffic.extend((0, 0, 0, 0))
@@ -282,7 +289,7 @@ class ScriptedEngine:
         wrong = self.failing and session % self.failing == self.failing - 1
         if state is SessionState.GETTING_ADDRESS and wrong:
             name = self._views[session].name
-            self._rest(session, SessionState.FAILED, "wrong password", self.now + 42)
+            self._rest(session, SessionState.FAILED, "wrong password", self.wall + 42)
             self._say(
                 Severity.WARNING,
                 "auth-failed",
@@ -292,10 +299,10 @@ class ScriptedEngine:
             )
             return
         if state is SessionState.UP:
-            self._open(session, self.now)
+            self._open(session, self.wall)
             return
         self._views[session] = replace(
-            self._cleared(session), state=state, since=self.now, reason="", retry_at=None, session_id=None
+            self._cleared(session), state=state, since=self.wall, reason="", retry_at=None, session_id=None
         )
         self._walks[session] = place + 1
         heapq.heappush(self._due, (self.now + lasts, session, place + 1))
@@ -336,7 +343,7 @@ class ScriptedEngine:
     def _rest(self, session: int, state: SessionState, reason: str, retry_at: float | None = None) -> None:
         self._walks.pop(session, None)
         self._views[session] = replace(
-            self._cleared(session), state=state, since=self.now, reason=reason, retry_at=retry_at, session_id=None
+            self._cleared(session), state=state, since=self.wall, reason=reason, retry_at=retry_at, session_id=None
         )
 
     def _hang_up(self, session: int) -> None:
@@ -346,9 +353,7 @@ class ScriptedEngine:
     def _say(self, severity: Severity, kind: str, text: str, session: int | None = None, name: str = "") -> None:
         seq = self._events[-1].seq + 1 if self._events else 1
         view = self._views.get(session) if session is not None else None
-        self._events.append(
-            Event(seq, self.epoch + self.now, severity, kind, text, session, name or (view.name if view else ""))
-        )
+        self._events.append(Event(seq, self.wall, severity, kind, text, session, name or (view.name if view else "")))
         del self._events[:-KEPT]
 
     def _flow(self, seconds: float) -> None:
@@ -364,17 +369,18 @@ class ScriptedEngine:
         self._traffic = traffic
 
     def _publish(self) -> None:
+        self._published = self.now
         queues = tuple(
             QueueView(index, rx, rx_bytes, tx, tx_bytes, (), rx, 12, 0, 0.12, 0.03, self.now / 10)
             for index, (rx, rx_bytes, tx, tx_bytes) in enumerate(self._queues)
         )
         up = next((view for view in self._views.values() if view.up_since is not None), None)
         self._snapshot = Snapshot(
-            self.now,
+            self.wall,
             self._card,
             queues,
             tuple(self._views.values()),
-            self._traffic,
+            pack_traffic(self._traffic),
             self._events[-1].seq if self._events else 0,
             f"curl --interface {up.device} http://example.net/" if up else "",
         )

@@ -61,7 +61,7 @@ async def test_hang_up_asks_and_no_is_the_default(start: Start) -> None:
 
 async def test_hanging_up_a_pending_retry_does_not_ask(start: Start) -> None:
     async with start(2, up=False) as stage:
-        stage.engine.change(0, state=SessionState.FAILED, reason="no answer", retry_at=stage.engine.now + 30)
+        stage.engine.change(0, state=SessionState.FAILED, reason="no answer", retry_at=stage.engine.wall + 30)
         await stage.tick()
         await stage.press("h")
         assert stage.last == ("hang_up", [0])

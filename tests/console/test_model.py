@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.api.values import SessionState, Severity
+from engine.api.values import SessionState, Severity, pack_traffic, unpack_traffic
 from engine.settings.values import SessionSettings
 from souppp_tui.model.model import KEPT_EVENTS, EventLog, Model
 from souppp_tui.model.traffic import Meter
@@ -142,8 +141,9 @@ def test_rates_follow_traffic_and_order_stays_calm_between_sorts() -> None:
     model = told(engine)
     model.sort_by("rx", reverse=True)
     snapshot = engine.snapshot()
-    traffic = array("Q", snapshot.traffic)
-    traffic[7 * 4 + 1] += 1_000_000
+    numbers = unpack_traffic(snapshot.traffic)
+    numbers[7 * 4 + 1] += 1_000_000
+    traffic = pack_traffic(numbers)
     model.take(replace(snapshot, at=snapshot.at + 1.0, traffic=traffic))
     assert 4_000_000 < model.meter.rates(7).rx_bits <= 8_000_000
     assert model.shown[0] == 0, "too soon to sort again"
@@ -215,7 +215,7 @@ def test_the_most_important_columns_stay_longest() -> None:
 
 def test_a_reason_runs_over_the_empty_cells_after_it() -> None:
     engine = ScriptedEngine(1, up=False)
-    engine.change(0, state=SessionState.FAILED, reason="wrong password", retry_at=engine.now + 42)
+    engine.change(0, state=SessionState.FAILED, reason="wrong password", retry_at=engine.wall + 42)
     model = told(engine, 0)
     row = cells(model.views[0], layout(USUAL, 75), model.meter)
     assert row[1][1].strip() == "failed · wrong password (retry in 42 s)"

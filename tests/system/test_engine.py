@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.api.values import SessionState
+from engine.api.values import SessionState, unpack_traffic
 from engine.sessions.macs import derived
 from engine.sessions.session import Session
 from engine.settings.values import DialSettings, MacPolicy
@@ -299,7 +299,7 @@ def test_traffic_is_counted() -> None:
         curl = ["curl", "-sS", "-o", "/dev/null", "--max-time", "20", "--interface", found.device]
         subprocess.run([*curl, f"http://100.64.0.1/{size}"], check=True, timeout=30)
         after = engine.snapshot()
-        grown = [b - a for a, b in zip(before.traffic, after.traffic, strict=True)]
+        grown = [b - a for a, b in zip(*(unpack_traffic(s.traffic) for s in (before, after)), strict=True)]
         mine, others = grown[found.id * 4 :][:4], grown[(1 - found.id) * 4 :][:4]
         assert others == [0, 0, 0, 0] or sum(others) < 1000, "IPv6 chatter at most"
         assert size < mine[1] < 1.2 * size

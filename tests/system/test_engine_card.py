@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.api.values import SessionState
+from engine.api.values import SessionState, unpack_traffic
 from engine.card.facts import Card
 from engine.record.journal import GhostJournal, replay
 from engine.run.line import CardLine
@@ -226,7 +226,7 @@ def test_card_removed_for_good(engine: Engine) -> None:
     lost(engine)
     snapshot = engine.snapshot()
     assert snapshot.queues == ()
-    assert len(snapshot.traffic) == 4 * 4
+    assert len(unpack_traffic(snapshot.traffic)) == 4 * 4
     engine.add(session("later"))
     until(lambda: "later" in views(engine) or events(engine, "internal-error"), "the new session")
     assert not events(engine, "internal-error"), story(engine)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.api.values import SessionState, Severity
+from engine.api.values import SessionState, Severity, unpack_traffic
 from engine.card import xdp
 from engine.card.facts import read_card
 from engine.card.xdp import Loading, XdpProgram
@@ -570,7 +570,7 @@ def test_sessions_of_both_kinds_at_once_carry_the_same() -> None:
         assert wrong == [], story(engine)
         snapshot = engine.snapshot()
         for each in found:
-            rx_packets, rx_bytes, tx_packets, tx_bytes = snapshot.traffic[4 * each.id : 4 * each.id + 4]
+            rx_packets, rx_bytes, tx_packets, tx_bytes = unpack_traffic(snapshot.traffic)[4 * each.id : 4 * each.id + 4]
             assert min(rx_bytes, tx_bytes) > size, each.name
             assert min(rx_packets, tx_packets) > size // 1492, each.name
 
@@ -587,10 +587,10 @@ def test_fifteen_hundred_octets() -> None:
 def test_pings_are_counted_and_nothing_else() -> None:
     with provider(), dialling([session("one", datapath=KERNEL, ipv6=False)]) as engine:
         wait_up(engine)
-        before = engine.snapshot()
+        before = unpack_traffic(engine.snapshot().traffic)
         assert pings("soup0", 100, count=10)
         after = engine.snapshot()
-        assert [b - a for a, b in zip(before.traffic[:4], after.traffic[:4], strict=True)] == [10, 1280] * 2
+        assert [b - a for a, b in zip(before, unpack_traffic(after.traffic), strict=True)] == [10, 1280] * 2
         assert not any(queue.drops for queue in after.queues)
 
 

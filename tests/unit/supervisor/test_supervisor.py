@@ -571,6 +571,23 @@ def test_details_are_fresh_while_somebody_looks_and_gone_after() -> None:
     assert world.supervisor.next_timer() is not None
 
 
+def test_all_times_that_a_console_gets_are_of_one_clock() -> None:
+    world = World([session("one"), session("two", password="wrong")]).open()
+    world.run(3.0)
+    world.do(Watch(0))
+    world.do(Watch(1))
+    now = EPOCH + world.now
+    up, waiting = world.view(0), world.view(1)
+    assert up.up_since is not None
+    assert waiting.retry_at is not None
+    assert EPOCH < up.up_since == up.since < now < waiting.retry_at < now + 3600
+    for key in (0, 1):
+        details = world.supervisor.board.details[key]
+        assert all(EPOCH <= entry.at <= now for entry in details.ladder)
+        assert all(now <= at < now + 3600 for _, at in details.timers)
+    assert ("next dial", waiting.retry_at) in world.supervisor.board.details[1].timers
+
+
 def test_details_go_with_their_session() -> None:
     world = World([session("one")]).open()
     world.do(Watch(0))
