@@ -1,4 +1,4 @@
-"""Why a session ended; the supervisor decides by the kind when it is dialled again."""
+"""Why a session ended; its kind decides when it is dialled again (`engine.sessions.redial`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class EndKind(StrEnum):
     NO_ANSWER = "concentrator stopped answering"
     """It answered at first, then no more: PADR, LCP or authentication ran out of tries."""
     REFUSED = "refused"
-    """An error tag in PADO, PADS or PADT."""
+    """An error tag in PADO or PADS, or a PADT during authentication, which says no without words."""
     TOO_MANY = "too many sessions"
-    """A refusal that speaks of a limit."""
+    """A refusal or a PADT that speaks of a limit."""
     WRONG_PASSWORD = "wrong password"
     AUTH_METHOD = "no common authentication"
     NO_ADDRESS = "no address"
@@ -28,7 +28,7 @@ class EndKind(StrEnum):
     UNWANTED_ADDRESS = "unwanted address"
     ECHO_TIMEOUT = "no echo"
     PEER_ENDED = "ended by the concentrator"
-    """A PADT or Terminate-Request."""
+    """A PADT or Terminate-Request without a better reason."""
     LOOPED_BACK = "line is looped back"
     NOT_CONVERGING = "negotiation never settles"
     CARD_DOWN = "card is down"

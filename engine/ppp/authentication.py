@@ -16,7 +16,7 @@ from engine.ppp import mschapv2
 from engine.ppp.negotiator import Discard
 from engine.settings.values import AuthMethod
 from engine.wire import auth, control
-from engine.wire.auth import ChapAlgorithm, ChapCode, PapCode
+from engine.wire.auth import ChapCode, PapCode
 from engine.wire.control import ControlPacket
 from engine.wire.ppp import Protocol
 from engine.wire.text import printable
@@ -25,16 +25,13 @@ Entropy = Callable[[int], bytes]
 Secrets = Callable[[bytes], str | None]
 """The password of a user, None if there is no such user."""
 
-ALGORITHMS = {
-    AuthMethod.CHAP: ChapAlgorithm.MD5,
-    AuthMethod.MSCHAPV2: ChapAlgorithm.MSCHAPV2,
-}
-
 RESEND = 3.0
-"""Seconds between repeated PAP requests or CHAP challenges."""
+"""Seconds between repeated PAP requests or CHAP challenges (RFC 1334 section 2.2.1, RFC 1994 section 4.1)."""
 ATTEMPTS = 10
+"""So many of them are sent before the other side counts as silent."""
 PATIENCE = 30.0
-"""How long a CHAP client waits for the concentrator's first verdict, however often that challenges."""
+"""Seconds that who speaks second waits: a CHAP client for the concentrator's first verdict, however often that
+challenges, and who checks by PAP for the first request."""
 MAX_RETRIES = 2
 """How often an MS-CHAPv2 Failure with R=1 is answered with another try."""
 
@@ -106,7 +103,7 @@ class Authentication(ABC):
 
 
 class PapClient(Authentication):
-    """Sends Authenticate-Requests until they are answered (RFC 1334 section 2)."""
+    """Sends Authenticate-Requests until they are answered (RFC 1334 section 2.2)."""
 
     protocol = Protocol.PAP
 
@@ -189,6 +186,8 @@ class ChapClient(Authentication):
     def _answer(self, identifier: int, challenge: bytes) -> None:
         if self._method is AuthMethod.MSCHAPV2 and len(challenge) != mschapv2.CHALLENGE_SIZE:
             raise Discard("MS-CHAPv2 challenge not of 16 octets")
+        # The same Challenge once more gets the same Response (RFC 1994 section 4.1): MS-CHAPv2's would be another, and
+        # a Success to the first one would no longer be genuine.
         if self._challenge != (identifier, challenge):
             self._challenge = (identifier, challenge)
             value = self._compute(identifier, challenge)
@@ -208,6 +207,7 @@ class ChapClient(Authentication):
         return mschapv2.encode_response(peer_challenge, response)
 
     def _succeed(self, message: bytes) -> None:
+        """Take a Success; MS-CHAPv2's must prove that the concentrator knows the password (RFC 2759 section 5)."""
         self._undecided = False
         self.denied = None
         if self._method is AuthMethod.MSCHAPV2 and not mschapv2.success_is_genuine(message, self._expected_success):
@@ -217,6 +217,7 @@ class ChapClient(Authentication):
             self._decide(True, printable(shown))
 
     def _fail(self, packet: ControlPacket) -> None:
+        """Take a Failure; MS-CHAPv2's may ask for another try with a challenge that it holds (RFC 2759 section 6)."""
         self._undecided = False
         if self._method is AuthMethod.CHAP:
             self._decide(False, printable(packet.data))
@@ -228,13 +229,13 @@ class ChapClient(Authentication):
         if fields.get("R") == "1" and len(challenge) == mschapv2.CHALLENGE_SIZE and self._retries < MAX_RETRIES:
             self._retries += 1
             self.denied = message
-            self._answer((packet.identifier + 1) & 0xFF, challenge)
+            self._answer((packet.identifier + 1) & 0xFF, challenge)  # the next identifier (RFC 2759 section 9.1.4)
             return
         self._decide(False, message)
 
 
 class PapAuthenticator(Authentication):
-    """Checks PAP requests, and answers a repeated one alike."""
+    """Checks PAP requests, and answers a repeated one alike (RFC 1334 section 2.2)."""
 
     protocol = Protocol.PAP
 
@@ -266,7 +267,7 @@ class PapAuthenticator(Authentication):
 
 
 class ChapAuthenticator(Authentication):
-    """Challenges, and checks the response."""
+    """Challenges, and checks the response (RFC 1994 section 4)."""
 
     protocol = Protocol.CHAP
 
@@ -291,7 +292,7 @@ class ChapAuthenticator(Authentication):
         self._send(now)
 
     def receive(self, data: bytes, now: float) -> None:
-        """Check a Response; a repeated one gets the same verdict."""
+        """Check a Response; a repeated one gets the same verdict (RFC 1994 section 4.2)."""
         packet = control.decode(data)
         if packet.code != ChapCode.RESPONSE or packet.identifier != self._identifier:
             raise Discard("unexpected CHAP packet")
@@ -324,7 +325,7 @@ class ChapAuthenticator(Authentication):
             expected = chap_md5(self._identifier, (secret or "").encode(), self._challenge)
             ok = secret is not None and hmac.compare_digest(value, expected)
             return ok, "Welcome" if ok else self._refusal
-        peer_challenge, response = value[:16], value[24:48]
+        peer_challenge, response = value[:16], value[24:48]  # RFC 2759 section 4
         name = mschapv2.without_domain(user)
         if (
             secret is not None

@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 
 class State(IntEnum):
-    """The ten states, numbered as in the RFC."""
+    """The ten states (RFC 1661 section 4.2), numbered as in its table."""
 
     INITIAL = 0
     STARTING = 1
@@ -47,7 +47,7 @@ class State(IntEnum):
 
 
 class Event(Enum):
-    """The sixteen events, by the RFC's short names."""
+    """The sixteen events (RFC 1661 section 4.3), by its short names."""
 
     UP = "Up"
     DOWN = "Down"
@@ -77,7 +77,7 @@ class Event(Enum):
 
 
 class Action(Enum):
-    """The thirteen actions, by the RFC's short names."""
+    """The thirteen actions (RFC 1661 section 4.4), by its short names."""
 
     TLU = "tlu"
     TLD = "tld"

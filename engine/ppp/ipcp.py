@@ -1,4 +1,4 @@
-"""IPCP's options: an address and DNS servers (RFC 1332, RFC 1877); client and concentrator."""
+"""IPCP's options: an address and DNS servers (RFC 1332 section 3, RFC 1877 section 1); client and concentrator."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from engine.wire.control import IpcpOption, Option
 
 NO_ADDRESS = IPv4Address(0)
 MAX_ASKED = 3
-"""How often an address is asked for that may be had, until the session is given up."""
+"""How many addresses that may not be had are refused before the session is given up."""
 MAX_REJECTED = 5
-"""How often a peer may ask to have an address that it may not have."""
+"""As many requests of a peer for an address that it may not have, and the session is given up."""
 
 _NAMES: dict[int, str] = {
     IpcpOption.IP_ADDRESSES: "IP addresses (obsolete)",
@@ -135,7 +135,7 @@ class IpcpClient:
             self._facts.note(option_name(option.type), "agreed", value_text(option))
 
     def naked(self, options: Sequence[Option]) -> None:
-        """Take the values; what we never asked for is none of our business.
+        """Take the values (RFC 1332 section 3.3, RFC 1877 section 1); what we never asked for is none of our business.
 
         A Nak of a DNS server with what we asked for means that there is none: asking again would never end.
         """

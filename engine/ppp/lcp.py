@@ -1,6 +1,7 @@
-"""LCP's options: MRU, magic number and authentication protocol (RFC 1661 section 6, RFC 2516 section 7).
+"""LCP's options: MRU, authentication protocol and magic number (RFC 1661 sections 6.1, 6.2, 6.4, RFC 2516 section 7).
 
-What else a peer may ask for makes no sense on Ethernet and is rejected: ACCM, field compression, FCS alternatives.
+What else a peer may ask for makes no sense on Ethernet, or is nothing that we do, and is rejected: ACCM, field
+compression, FCS alternatives, link quality.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ AUTH_VALUES: dict[AuthMethod, bytes] = {
     AuthMethod.CHAP: Protocol.CHAP.to_bytes(2, "big") + bytes((ChapAlgorithm.MD5,)),
     AuthMethod.MSCHAPV2: Protocol.CHAP.to_bytes(2, "big") + bytes((ChapAlgorithm.MSCHAPV2,)),
 }
-"""The authentication option's value for each method."""
+"""The authentication option's value for each method (RFC 1334 section 2.1, RFC 1994 section 3, RFC 2759 section 2)."""
 
 _AUTH_NAMES = {
     **{value: str(method) for method, value in AUTH_VALUES.items()},
@@ -139,11 +140,11 @@ class LcpOptions:
         """A value of the wrong length is one more that we would rather have different (RFC 1661 section 6)."""
         value = option.value
         match option.type:
-            case LcpOption.MRU:
+            case LcpOption.MRU:  # section 6.1
                 asked = int.from_bytes(value, "big") if len(value) == 2 else self._wishes.largest_mru
                 fits = min(max(asked, MIN_MRU), self._wishes.largest_mru)
                 return _ack_or_nak(option, fits.to_bytes(2, "big"))
-            case LcpOption.MAGIC:
+            case LcpOption.MAGIC:  # section 6.4: a number equal to ours may be our own, come back
                 if value == self.magic and LcpOption.MAGIC not in self._rejected:
                     self.looped_back += 1
                     return Verdict.NAK, Option(LcpOption.MAGIC, self._new_magic())
@@ -154,6 +155,7 @@ class LcpOptions:
                 return Verdict.REJECT, option
 
     def _judge_authentication(self, option: Option) -> Judgement:
+        """A Nak suggests what we can do; who allows nothing has nothing to suggest (RFC 1661 section 6.2)."""
         allowed = self._wishes.may_authenticate_with
         if not allowed:
             self.refused_auth = auth_name(option.value)
@@ -188,7 +190,7 @@ class LcpOptions:
         """Note what the peer acknowledged."""
         agreed = {option.type for option in options}
         if LcpOption.MAGIC not in agreed:
-            self.magic = bytes(4)
+            self.magic = bytes(4)  # what packets then carry in its place (RFC 1661 section 6.4)
         for option in options:
             self._facts.note(option_name(option.type), "agreed", value_text(option))
 

@@ -90,7 +90,9 @@ class Authenticated:
 
     method: AuthMethod
     message: str
+    """As in `Result`."""
     user: bytes
+    """Who the peer proved to be; empty for our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +187,9 @@ class Link:
     ) -> None:
         self.phase = Phase.DEAD
         self.counters: Counter[str] = Counter()
-        """Discarded packets by reason, and control packets by name."""
+        """Discarded packets by reason, and those of unknown protocols."""
         self.rtt: float | None = None
-        """Seconds between the latest Echo-Request and its reply."""
+        """Seconds between an Echo-Request and its reply, of the latest pair; None before the first."""
         self._side = side
         self._entropy = entropy
         self._facts = facts
@@ -357,6 +359,7 @@ class Link:
     # Packets in
 
     def _dispatch(self, protocol: int, information: bytes, now: float) -> None:
+        """One packet to its protocol; what each phase lets through is in RFC 1661 sections 3.4 to 3.7."""
         if protocol == Protocol.LCP:
             self._lcp.receive(information, now)
             if self._options.looped_back >= self._timing.max_failure:
@@ -376,7 +379,7 @@ class Link:
             raise Discard("IP packet while its protocol is not open")
         elif self.phase is Phase.NETWORK:
             self.counters["unknown protocol"] += 1
-            room = max(self._options.peer_mru - 6, 0)
+            room = max(self._options.peer_mru - 6, 0)  # four octets of header, two of the protocol's number (5.7)
             self._send_lcp(Code.PROTOCOL_REJECT, protocol.to_bytes(2, "big") + information[:room])
         else:
             raise Discard("unknown protocol before authentication is finished")
@@ -384,6 +387,7 @@ class Link:
     # LCP's own codes
 
     def _protocol_reject(self, packet: ControlPacket, now: float) -> None:
+        """The peer doesn't speak a protocol; of LCP itself that is fatal (RFC 1661 sections 4.3 and 5.7)."""
         if self._lcp.state is not State.OPENED or len(packet.data) < 2:
             raise Discard("unexpected Protocol-Reject")
         rejected = int.from_bytes(packet.data[:2], "big")
@@ -407,6 +411,7 @@ class Link:
         ncp.packets_to_send()
 
     def _echo_request(self, packet: ControlPacket, now: float) -> None:
+        """Answered only while LCP is open, with our own magic number (RFC 1661 section 5.8)."""
         if self._lcp.state is not State.OPENED:
             raise Discard("Echo-Request while LCP is not open")
         if len(packet.data) < 4:
@@ -421,6 +426,7 @@ class Link:
         self._emit(Protocol.LCP, ControlPacket(Code.ECHO_REPLY, packet.identifier, data[:room]))
 
     def _echo_reply(self, packet: ControlPacket, now: float) -> None:
+        """A sign of life, a round-trip time, and of a full-size echo a proof of the path (RFC 1661 section 5.8)."""
         if self._lcp.state is not State.OPENED:
             raise Discard("Echo-Reply while LCP is not open")
         if self._is_own_magic(packet.data[:4]):
@@ -439,12 +445,13 @@ class Link:
             self._events.append(MtuVerified(self.mtu))
 
     def _identification(self, packet: ControlPacket, now: float) -> None:
+        """Only for the operator to see (RFC 1570 section 1.1)."""
         text = printable(packet.data[4:])
         if text:
             self._facts.note("identification", "offered", text)
 
     def _ignore(self, packet: ControlPacket, now: float) -> None:
-        """Discard-Request and Time-Remaining need no answer."""
+        """Discard-Request and Time-Remaining need no answer (RFC 1661 section 5.9, RFC 1570 section 1.2)."""
 
     def _is_own_magic(self, magic: bytes) -> bool:
         return any(magic) and magic == self._options.magic
@@ -524,6 +531,7 @@ class Link:
                 pass
 
     def _lcp_up(self, now: float) -> None:
+        """Begin authentication, or the network protocols where nobody has to prove anything (RFC 1661 section 3.5)."""
         options = self._options
         self._lcp.max_packet = options.peer_mru
         self._echo_misses = 0
@@ -555,6 +563,7 @@ class Link:
         self._auths[auth.protocol] = (method, auth)
 
     def _lcp_down(self, now: float) -> None:
+        """LCP is not open any more: it is negotiated anew, unless somebody wants the end (RFC 1661 section 3.7)."""
         self._echo_at = self._probe_at = None
         self._path_mtu = self._lcp.max_packet = DEFAULT_MRU
         self._drop_upper_layers()
@@ -602,6 +611,7 @@ class Link:
             self._network(now)
 
     def _network(self, now: float) -> None:
+        """Begin with the network control protocols (RFC 1661 section 3.6)."""
         self._advance(Occasion.PROVEN)
         self._ipcp = self._side.ipcp(self._peer_user)
         if self._ipcp is not None:

@@ -12,9 +12,11 @@ from Crypto.Cipher import DES
 from Crypto.Hash import MD4
 
 CHALLENGE_SIZE = 16
+"""Octets of either side's challenge (RFC 2759 sections 3 and 4)."""
 RESPONSE_SIZE = 49
 """Peer challenge 16, reserved 8, NT-Response 24, flags 1 (RFC 2759 section 4)."""
 
+# RFC 2759 section 8.7
 _MAGIC_1 = b"Magic server to client signing constant"
 _MAGIC_2 = b"Pad to make it do more than one iteration"
 
@@ -25,17 +27,17 @@ def without_domain(user: bytes) -> bytes:
 
 
 def nt_password_hash(password: str) -> bytes:
-    """16 octets from the password in UTF-16LE."""
+    """16 octets from the password in UTF-16LE (RFC 2759 section 8.3)."""
     return MD4.new(password.encode("utf-16-le")).digest()
 
 
 def challenge_hash(peer_challenge: bytes, authenticator_challenge: bytes, user: bytes) -> bytes:
-    """8 octets from both challenges of 16 octets and the user name without its domain."""
+    """8 octets from both challenges of 16 octets and the user name without its domain (RFC 2759 section 8.2)."""
     return hashlib.sha1(peer_challenge + authenticator_challenge + user).digest()[:8]
 
 
 def nt_response(authenticator_challenge: bytes, peer_challenge: bytes, user: bytes, password: str) -> bytes:
-    """The 24 octets that prove knowledge of the password."""
+    """The 24 octets that prove knowledge of the password (RFC 2759 sections 8.1 and 8.5)."""
     challenge = challenge_hash(peer_challenge, authenticator_challenge, user)
     key = nt_password_hash(password).ljust(21, b"\0")
     return b"".join(DES.new(_with_parity(key[i : i + 7]), DES.MODE_ECB).encrypt(challenge) for i in (0, 7, 14))
@@ -48,7 +50,7 @@ def authenticator_response(
     authenticator_challenge: bytes,
     user: bytes,
 ) -> str:
-    """`S=` and 40 hex digits: what a concentrator that knows the password says in its Success."""
+    """`S=` and 40 hex digits: what a concentrator that knows the password says in a Success (RFC 2759 section 8.7)."""
     hash_of_hash = MD4.new(nt_password_hash(password)).digest()
     digest = hashlib.sha1(hash_of_hash + response + _MAGIC_1).digest()
     challenge = challenge_hash(peer_challenge, authenticator_challenge, user)
@@ -56,12 +58,12 @@ def authenticator_response(
 
 
 def success_is_genuine(message: bytes, expected: str) -> bool:
-    """Whether a Success message begins with the `S=` we expect."""
+    """Whether a Success begins with the `S=` we expect, its hex digits in either case (RFC 2759 section 8.8)."""
     return hmac.compare_digest(message[:42].upper(), expected.encode())
 
 
 def encode_response(peer_challenge: bytes, response: bytes) -> bytes:
-    """The Response's value of 49 octets, flags 0."""
+    """The Response's value of 49 octets, flags 0 (RFC 2759 section 4)."""
     return peer_challenge + bytes(8) + response + b"\0"
 
 
@@ -85,6 +87,6 @@ FAILURES = {
 
 
 def _with_parity(seven: bytes) -> bytes:
-    """56 bits spread over 8 octets; DES ignores the parity bit itself."""
+    """56 bits spread over 8 octets (RFC 2759 section 8.6); DES ignores the parity bit itself."""
     bits = int.from_bytes(seven, "big")
     return bytes((bits >> shift & 0x7F) << 1 for shift in range(49, -1, -7))

@@ -1,7 +1,7 @@
 """Carries out what the automaton says: packets, the Restart timer, counters, and the bargaining over options.
 
 One `Negotiator` is one control protocol (LCP, IPCP, IPv6CP) of one link. What its options mean is left to an
-`OptionHandler`; everything that is the same for all control protocols is here (RFC 1661 sections 4.3 to 5.7).
+`OptionHandler`; everything that is the same for all control protocols is here (RFC 1661 sections 4.3 to 5.6).
 
     up(now), open(now), receive(packet, now), handle_timer(now) -> packets_to_send(), next_event(), next_timer()
 """
@@ -33,7 +33,7 @@ class Timing:
     """The Restart timer of Terminate-Requests."""
     max_terminate: int = 2
     max_failure: int = 5
-    """Naks sent before they become Rejects; twice as many are taken from the peer."""
+    """Naks sent before they become Rejects; of the peer's, twice as many are taken, its Rejects counted with them."""
 
 
 class Verdict(Enum):
@@ -189,9 +189,12 @@ class Negotiator:
         self._run(Event.RXJ_MINUS, now)
 
     def receive(self, data: bytes, now: float) -> None:
-        """Handle one packet of this protocol; raises WireError or Discard when it is to be ignored."""
+        """Handle one packet of this protocol; raises WireError or Discard when it is to be ignored.
+
+        Code 8 and up are a protocol's own `extensions`; what is neither known nor an extension is RUC.
+        """
         packet = control.decode(data)
-        if self.state in (State.INITIAL, State.STARTING):
+        if self.state in (State.INITIAL, State.STARTING):  # the table has dashes there: the lower layer is down
             raise Discard("layer not up")
         receive = _RECEIVERS.get(packet.code)
         if receive is not None:
@@ -204,6 +207,7 @@ class Negotiator:
     # Packets, by code
 
     def _configure_request(self, packet: ControlPacket, now: float) -> None:
+        """RCR+ or RCR- (RFC 1661 section 5.1)."""
         options = control.decode_options(packet.data)
         if self._is_repeated(packet, now):
             self._send(Code.CONFIGURE_ACK, packet.identifier, packet.data)
@@ -211,6 +215,7 @@ class Negotiator:
         if self.state is State.OPENED or self.state is State.STOPPED:
             self._start_afresh()
         if self.state in (State.CLOSING, State.STOPPING, State.CLOSED):
+            # No cell of these answers the options: judging them would only note what was never negotiated.
             self._run(Event.RCR_MINUS, now, packet)
             return
         answer = self._answer(packet, options)
@@ -229,7 +234,11 @@ class Negotiator:
         return self.state is State.OPENED and packet == self._acked and now - self._acked_at <= self.timing.restart
 
     def _answer(self, packet: ControlPacket, options: Sequence[Option]) -> ControlPacket:
-        """The Ack, Nak or Reject that a Configure-Request deserves; Reject goes first, never mixed with Nak."""
+        """The Ack, Nak or Reject that a Configure-Request deserves (RFC 1661 sections 5.2 to 5.4).
+
+        Reject goes first, never mixed with Nak. After Max-Failure Naks what would be one more is rejected, and what the
+        peer left out is no longer asked for (section 4.6).
+        """
         judgements: list[Judgement] = []
         seen: set[int] = set()
         for option in options:
@@ -258,6 +267,7 @@ class Negotiator:
         return ControlPacket(Code.CONFIGURE_ACK, packet.identifier, packet.data)
 
     def _configure_ack(self, packet: ControlPacket, now: float) -> None:
+        """RCA (RFC 1661 section 5.2), unless it is an Ack that arrives twice: the table would renegotiate for that."""
         options = control.decode_options(packet.data)
         if self._is_answer(packet):
             if options != self._request:
@@ -271,6 +281,7 @@ class Negotiator:
         self._run(Event.RCA, now)
 
     def _configure_nak(self, packet: ControlPacket, now: float) -> None:
+        """RCN (RFC 1661 section 5.3); a Nak may name options that we never sent."""
         options = control.decode_options(packet.data)
         if self._is_answer(packet):
             self._bargain(self.handler.naked, options, now)
@@ -278,9 +289,10 @@ class Negotiator:
             self._run(Event.RCN, now)
 
     def _configure_reject(self, packet: ControlPacket, now: float) -> None:
+        """RCN (RFC 1661 section 5.4): of the options sent, unmodified and in their order, or it is discarded."""
         options = control.decode_options(packet.data)
         if self._is_answer(packet):
-            ours = iter(self._request)
+            ours = iter(self._request)  # `in` uses it up as far as it has to look, so the order counts as well
             if not options or not all(option in ours for option in options):
                 raise Discard("Configure-Reject of options not sent")
             self._bargain(self.handler.rejected, options, now)
@@ -293,7 +305,7 @@ class Negotiator:
         options: Sequence[Option],
         now: float,
     ) -> None:
-        """Take the peer's Nak or Reject, as long as it may still lead somewhere."""
+        """Take the peer's Nak or Reject, as long as it may still lead somewhere: the RFC bounds only our own Naks."""
         self._awaiting_answer = False
         self._naks_received += 1
         if self._naks_received > 2 * self.timing.max_failure:
@@ -315,12 +327,15 @@ class Negotiator:
         return True
 
     def _terminate_request(self, packet: ControlPacket, now: float) -> None:
+        """RTR (RFC 1661 section 5.5)."""
         self._run(Event.RTR, now, packet)
 
     def _terminate_ack(self, packet: ControlPacket, now: float) -> None:
+        """RTA (RFC 1661 section 5.5); one that nobody asked for counts as well."""
         self._run(Event.RTA, now)
 
     def _code_reject(self, packet: ControlPacket, now: float) -> None:
+        """RXJ+ or RXJ- (RFC 1661 section 5.6): without one of the first seven codes no link can be negotiated."""
         if not packet.data:
             raise Discard("empty Code-Reject")
         fatal = Code.CONFIGURE_REQUEST <= packet.data[0] <= Code.CODE_REJECT
@@ -349,6 +364,7 @@ class Negotiator:
         now: float,
         packet: ControlPacket | None,
     ) -> None:
+        """Carry out one action (RFC 1661 section 4.4)."""
         match action:
             case Action.SCR:
                 self._send_configure_request(event, previous, now)
@@ -369,7 +385,9 @@ class Negotiator:
             case Action.IRC:
                 closing = self.state in (State.CLOSING, State.STOPPING)
                 self._restart_count = self.timing.max_terminate if closing else self.timing.max_configure
-                if event is not Event.RCA:  # a peer that acknowledges and asks for nothing would be asked ever so fast
+                # After an Ack requests stay slow: a peer that acknowledges but never asks for anything itself would
+                # else be asked every 250 ms for ever.
+                if event is not Event.RCA:
                     self._sent_in_row = 0
             case Action.ZRC:
                 self._restart_count = 0
@@ -383,9 +401,10 @@ class Negotiator:
             case Action.TLF:
                 self._events.append(Signal.FINISHED)
             case Action.SER:
-                pass  # LCP's extension has answered: only it knows the magic number
+                pass  # never due: LCP's extension answers echoes, as it knows the magic number, and runs no RXR
 
     def _send_configure_request(self, event: Event, previous: State, now: float) -> None:
+        """scr: a new request, or the latest once more where its answer is still out."""
         if event in (Event.UP, Event.OPEN):
             self._start_afresh()
         if event is not Event.TO_PLUS or not self._awaiting_answer:

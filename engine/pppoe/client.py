@@ -1,6 +1,6 @@
 """The client's side of discovery: PADI, PADO, PADR, PADS (RFC 2516 section 5, RFC 4638).
 
-One `Discovery` is one attempt to open a session. It ends with a result: `Found` or an `End`.
+One `Discovery` is one attempt to open a session. Unless it is stopped it ends with a result: `Found` or an `End`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from engine.wire.text import printable
 PADI_TIMEOUTS = (1.0, 2.0, 4.0, 8.0)
 """Seconds to wait after each PADI: doubling, as RFC 2516 section 8 wants it."""
 PADR_TIMEOUTS = (1.0, 2.0, 4.0)
+"""The same after each PADR."""
 MAX_ROUNDS = 2
-"""How often an unanswered PADR leads back to a PADI before the attempt is given up."""
-KEY_SIZE = 8
-"""Octets of the part of Host-Uniq that stays with a session, so that even a late answer finds its way."""
+"""Rounds of an attempt: an unanswered PADR leads back to a PADI (RFC 2516 section 8), but not after the last."""
+STEM_SIZE = 8
+"""Octets of the part of Host-Uniq that stays with a session, its stem, so that even a late answer finds its way."""
 ROUND_SIZE = 4
 """Octets of the part that is new in each round."""
 MAX_OFFERS = 16
 """PADOs kept while the window is open; more than this is a flood."""
 
 ECHOED = (TagType.AC_COOKIE, TagType.RELAY_SESSION_ID)
-"""Tags of a PADO that the PADR returns unmodified."""
+"""Tags of a PADO that the PADR returns unmodified (RFC 2516 appendix A)."""
 MAX_DISCOVERY_PAYLOAD = 1500 - pppoe.HEADER
 """The longest discovery payload that fits every Ethernet."""
 
+# No error tag has a code for it, so that the text has to tell.
 _LIMIT_WORDS = (
     "too many",
     "session limit",
@@ -124,23 +126,21 @@ class Discovery:
     def __init__(
         self,
         settings: DiscoverySettings,
-        key: bytes,
+        stem: bytes,
         avoid: bytes | None,
         entropy: Callable[[int], bytes],
         counters: Counter[str],
     ) -> None:
         self.stage = Stage.IDLE
         self.host_uniq = b""
-        """The session's key, and what is new in each round."""
+        """The session's stem, and what is new in each round."""
         self.offers: list[Offer] = []
         self.chosen: Offer | None = None
-        self.padi_at = self.pado_at = self.padr_at = self.pads_at = 0.0
-        """When each step of the latest round happened, 0 for not yet."""
         self._deadline: float | None = None
         self._result: Found | End | None = None
         self._out: list[tuple[bytes, PppoePacket]] = []
         self._settings = settings
-        self._key = key
+        self._stem = stem
         self._avoid = avoid
         """The concentrator that refused us last, or didn't answer a PADR: taken only if it is the only one."""
         self._entropy = entropy
@@ -216,7 +216,7 @@ class Discovery:
     def _begin_round(self, now: float) -> None:
         """From the start: broadcast, with a new Host-Uniq and no memory of earlier offers."""
         self._rounds += 1
-        self.host_uniq = self._key + self._entropy(ROUND_SIZE)
+        self.host_uniq = self._stem + self._entropy(ROUND_SIZE)
         self.offers.clear()
         if self.chosen is not None:
             self._avoid = self.chosen.mac
@@ -226,13 +226,14 @@ class Discovery:
         self._send_padi(now)
 
     def _send_padi(self, now: float) -> None:
-        self.padi_at = now
+        """RFC 2516 section 5.1. Its limit of 1,484 octets is never near: all that goes in is limited to 500."""
         self._deadline = now + PADI_TIMEOUTS[self._tries]
         self._tries += 1
         self._padis += 1
         self._out.append((BROADCAST, PppoePacket(Code.PADI, 0, pppoe.encode_tags(self._own_tags()))))
 
     def _pado(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...], now: float) -> None:
+        """Take the offer, at once or when the window closes (RFC 2516 sections 5.2 and 5.3)."""
         offer = self._read_offer(source, packet, tags)
         if offer is None:
             return
@@ -291,7 +292,6 @@ class Discovery:
         return max(self.offers, key=rank)
 
     def _request(self, offer: Offer, now: float) -> None:
-        self.pado_at = now
         self.chosen = offer
         self.stage = Stage.PADR_SENT
         self._tries = 0
@@ -299,13 +299,13 @@ class Discovery:
 
     def _send_padr(self, now: float) -> None:
         assert self.chosen is not None
-        self.padr_at = now
         self._deadline = now + PADR_TIMEOUTS[self._tries]
         self._tries += 1
         tags = [*self._own_tags(), *self.chosen.echo]
         self._out.append((self.chosen.mac, PppoePacket(Code.PADR, 0, pppoe.encode_tags(tags))))
 
     def _pads(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...], now: float) -> None:
+        """Take the session, or the refusal (RFC 2516 section 5.4)."""
         assert self.chosen is not None
         if source != self.chosen.mac:
             self._counters["discarded: PADS from another concentrator"] += 1
@@ -317,7 +317,7 @@ class Discovery:
         if packet.session_id in (0, pppoe.RESERVED_SESSION_ID):
             self._counters["discarded: PADS with a reserved session id"] += 1
             return
-        self.pads_at = now
+        # More than 1492 only if both PADO and PADS carry the tag (RFC 4638 section 4).
         payload = DEFAULT_MRU
         granted = pppoe.max_payload(tags)
         if self._settings.max_payload > DEFAULT_MRU and self.chosen.max_payload is not None and granted is not None:

@@ -17,7 +17,7 @@ from engine.wire.ethernet import VlanTag, vlan_ids
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
 ECHOED = (TagType.HOST_UNIQ, TagType.RELAY_SESSION_ID)
-"""Tags that every answer returns unmodified."""
+"""Tags that every answer returns unmodified (RFC 2516 appendix A)."""
 COOKIE_SIZE = 16
 
 
@@ -74,7 +74,7 @@ class ConcentratorDiscovery:
         self.counters: Counter[str] = Counter()
         self.sessions: dict[int, Peer] = {}
         self.refusal: Refusal | None = None
-        """While this is set, every request is refused with it."""
+        """While this is set, every PADI (code PADO) or every PADR with its cookie (code PADS) is refused with it."""
         self._settings = settings
         self._secret = entropy(32)
         self._per_mac: Counter[bytes] = Counter()
@@ -83,7 +83,10 @@ class ConcentratorDiscovery:
         self._request_of: dict[int, bytes] = {}
 
     def receive(self, peer: Peer, packet: PppoePacket) -> tuple[PppoePacket | None, Granted | None]:
-        """Handle a PADI or PADR: the answer, if any, and the session it opens, if it does. Raises WireError."""
+        """Handle a PADI or PADR: the answer, if any, and the session it opens, if it does. Raises WireError.
+
+        What else comes is ignored: PADT is the session's business, and PADO and PADS are for clients.
+        """
         tags = pppoe.decode_tags(packet.payload)
         services = [tag.value for tag in tags if tag.type == TagType.SERVICE_NAME]
         if packet.session_id != 0 or len(services) != 1:
@@ -120,6 +123,7 @@ class ConcentratorDiscovery:
         return self._offer(peer, tags, service) if known else None
 
     def _offer(self, peer: Peer, tags: tuple[Tag, ...], service: bytes) -> PppoePacket:
+        """The PADO (RFC 2516 section 5.2): the service asked for, as it was asked for, then the others on offer."""
         offered = [
             service,
             *(name.encode() for name in self._settings.services if name.encode() != service),
@@ -132,6 +136,7 @@ class ConcentratorDiscovery:
     def _grant(
         self, peer: Peer, packet: PppoePacket, tags: tuple[Tag, ...], service: bytes
     ) -> tuple[PppoePacket, Granted | None]:
+        """The PADS (RFC 2516 section 5.4); a PADR that comes twice, as after a lost PADS, opens one session only."""
         request = peer.mac + packet.payload
         repeated = self._answered.get(request)
         if repeated is not None:
@@ -176,6 +181,7 @@ class ConcentratorDiscovery:
         return echoed
 
     def _cookie(self, peer: Peer) -> bytes:
+        """What only we can make of where a client is (RFC 2516 section 9)."""
         place = peer.mac + b"".join(vid.to_bytes(2, "big") for vid in vlan_ids(peer.vlans))
         return hmac.digest(self._secret, place, hashlib.sha256)[:COOKIE_SIZE]
 

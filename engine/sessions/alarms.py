@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 
 class Alarms:
-    """When each of many numbered machines wants to be woken."""
+    """When each of many machines wants to be woken."""
 
     def __init__(self, due: Callable[[int], float | None]) -> None:
         """`due` says when a machine wants to be woken, None for never or if there is no such machine."""
@@ -24,49 +24,52 @@ class Alarms:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def arm(self, number: int) -> None:
+    def arm(self, key: int) -> None:
         """To be called after every step of a machine, and when it is gone."""
-        due = self._ask(number)
+        due = self._ask(key)
         if due is None:
-            self._due.pop(number, None)
+            self._due.pop(key, None)
         else:
-            self._due[number] = due
-            self._enter(number, due)
+            self._due[key] = due
+            self._enter(key, due)
 
     def next(self) -> float | None:
         """The earliest time at which a machine is due, None if none is."""
         while self._heap:
-            at, number = self._heap[0]
-            due = self._due.get(number)
+            at, key = self._heap[0]
+            due = self._due.get(key)
             if due == at:
                 return at
             self._pop()
             if due is not None:
-                self._enter(number, due)
+                self._enter(key, due)
         return None
 
     def expired(self, now: float) -> Iterator[int]:
-        """The machines that are due by now, earliest first; each is to take a step before the next is asked for."""
-        while self._heap and self._heap[0][0] <= now:
-            number = self._pop()
-            due = self._due.get(number)
-            if due is not None and due <= now:
-                yield number
-                self.arm(number)
-            elif due is not None:
-                self._enter(number, due)
+        """The machines that are due by now, earliest first; each is to take a step before the next is asked for.
 
-    def _enter(self, number: int, due: float) -> None:
+        One that doesn't, and is still due, comes again for ever.
+        """
+        while self._heap and self._heap[0][0] <= now:
+            key = self._pop()
+            due = self._due.get(key)
+            if due is not None and due <= now:
+                yield key
+                self.arm(key)
+            elif due is not None:
+                self._enter(key, due)
+
+    def _enter(self, key: int, due: float) -> None:
         """See to an entry that comes up no later than this."""
-        entries = self._entries.setdefault(number, set())
+        entries = self._entries.setdefault(key, set())
         if not entries or due < min(entries):
             entries.add(due)
-            heapq.heappush(self._heap, (due, number))
+            heapq.heappush(self._heap, (due, key))
 
     def _pop(self) -> int:
-        at, number = heapq.heappop(self._heap)
-        entries = self._entries[number]
+        at, key = heapq.heappop(self._heap)
+        entries = self._entries[key]
         entries.remove(at)
         if not entries:
-            del self._entries[number]
-        return number
+            del self._entries[key]
+        return key

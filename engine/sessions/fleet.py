@@ -2,7 +2,7 @@
 
 A `Fleet` gives each frame to the one session it is for, runs every session's timers, paces dialling over all of them
 (a rate, and a bound on how many may be on their way at once) and dials again what ended. No session waits for
-another one's answer: a dead one only holds its place among the outstanding dials until its own timers end it.
+another one's answer: a dead one only counts among the outstanding dials until its own timers end it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine.api.ending import End, EndKind
 from engine.api.values import SessionState
 from engine.ppp.judge import Address
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened
-from engine.pppoe.client import KEY_SIZE, ROUND_SIZE
+from engine.pppoe.client import ROUND_SIZE, STEM_SIZE
 from engine.sessions import obstacle, policy
 from engine.sessions.alarms import Alarms
 from engine.sessions.obstacle import SOON, Obstacles
@@ -32,15 +32,15 @@ from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, Etherne
 from engine.wire.keys import FourKeys
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
-Place = tuple[bytes, bytes, tuple[int, ...], int]
-"""Own MAC, concentrator's MAC, VLAN ids, session id: what a session frame is matched by."""
+Match = tuple[bytes, bytes, tuple[int, ...], int]
+"""Own MAC, concentrator's MAC, VLAN ids, session id: what a session frame is matched by, whatever its priority."""
 
 
-def _place(outer: EthernetFrame, packet: PppoePacket) -> Place:
+def _match(outer: EthernetFrame, packet: PppoePacket) -> Match:
     return outer.dst, outer.src, ethernet.vlan_ids(outer.vlans), packet.session_id
 
 
-_HOST_UNIQ = pppoe.encode_tags([Tag(TagType.HOST_UNIQ, bytes(KEY_SIZE + ROUND_SIZE))])[: -(KEY_SIZE + ROUND_SIZE)]
+_HOST_UNIQ = pppoe.encode_tags([Tag(TagType.HOST_UNIQ, bytes(STEM_SIZE + ROUND_SIZE))])[: -(STEM_SIZE + ROUND_SIZE)]
 """How the tag begins in every answer to one of ours: type and length."""
 
 
@@ -51,8 +51,8 @@ class Member:
     session: Session
     wanted: bool = False
     """Whether it is to be up: dialled again when it ends."""
-    queued: bool = False
     redial_at: float | None = None
+    """When it is put in the queue again, None if that is not planned."""
     redial_now: bool = False
     """Dial again as soon as the hang-up that is under way has finished."""
     failures: int = 0
@@ -60,10 +60,13 @@ class Member:
     losses: int = 0
     """Those."""
     flaps: int = 0
+    """How often it was up and then ended without our wish, ever."""
     up_since: float | None = None
     since: float = 0.0
+    """When it entered the state it is in."""
     reason: str = ""
-    place: Place | None = None
+    """Why it is in that state, if there is something to say."""
+    match: Match | None = None
 
 
 class Fleet:
@@ -89,15 +92,15 @@ class Fleet:
         self._way_to = way_to
         self._in_use = InUse()
         self._held = False
-        self._by_place: dict[Place, int] = {}
-        self._parting: dict[Place, int] = {}
-        """Members that have just left their place, and whose farewell has not gone out yet."""
-        self._by_key: dict[bytes, int] = {}
-        """By how a session's Host-Uniq begins."""
+        self._by_match: dict[Match, int] = {}
+        self._parting: dict[Match, int] = {}
+        """Members that no frame matches any more, and whose farewell has not gone out yet."""
+        self._by_stem: dict[bytes, int] = {}
+        """By the stem of a session's Host-Uniq."""
         self._alarms = Alarms(self._due)
         self._queue: OrderedDict[int, None] = OrderedDict()
         self._retries: OrderedDict[int, None] = OrderedDict()
-        """Those whose last dial failed. A quarter of the places is not for them, so that they never delay others."""
+        """Those whose last dial failed. A quarter of `max_outstanding` is not for them, so that others needn't wait."""
         self._outstanding: set[int] = set()
         self._next_dial = 0.0
         self._talking: dict[int, None] = {}
@@ -108,37 +111,37 @@ class Fleet:
 
     # Members and wishes
 
-    def add(self, number: int, session: Session, now: float) -> None:
-        """Take a session in, down."""
-        self.members[number] = Member(session, since=now)
-        session.judge = policy.Judge(self._way_to, partial(self._holder, number))
-        self._by_key[session.key] = number
+    def add(self, key: int, session: Session, now: float) -> None:
+        """Take a session in, down, under a key that no other has."""
+        self.members[key] = Member(session, since=now)
+        session.judge = policy.Judge(self._way_to, partial(self._holder, key))
+        self._by_stem[session.stem] = key
 
-    def remove(self, number: int, now: float) -> None:
-        """End a session at once and forget it."""
-        member = self.members[number]
+    def remove(self, key: int, now: float) -> None:
+        """End a session at once, with a PADT only, and forget it. What it has to send and tell comes all the same."""
+        member = self.members[key]
         member.wanted = False
-        self._unqueue(number, member)
+        self._unqueue(key, member)
         member.session.stop(now, End(EndKind.HUNG_UP, "Removed."))
-        self._after(number, member, now)
+        self._after(key, member, now)
         self._out += member.session.frames_to_send()
-        self._talking.pop(number, None)
-        self._parting = {place: who for place, who in self._parting.items() if who != number}
-        del self._by_key[member.session.key]
-        del self.members[number]
-        self._alarms.arm(number)
+        self._talking.pop(key, None)
+        self._parting = {match: who for match, who in self._parting.items() if who != key}
+        del self._by_stem[member.session.stem]
+        del self.members[key]
+        self._alarms.arm(key)
 
-    def _holder(self, number: int, address: Address, whose: Whose) -> str:
+    def _holder(self, key: int, address: Address, whose: Whose) -> str:
         """The name of another session that has an address, or an empty one."""
-        holder = self._in_use.holder(address, whose, number)
+        holder = self._in_use.holder(address, whose, key)
         return self.members[holder].session.settings.name if holder is not None else ""
 
-    def dial(self, number: int, now: float) -> None:
+    def dial(self, key: int, now: float) -> None:
         """Bring a session up, and keep it up."""
-        member = self.members[number]
+        member = self.members[key]
         member.wanted = True
         if member.session.state in IDLE:
-            self._enqueue(number, member, self._queue, now)
+            self._enqueue(key, member, self._queue, now)
         elif member.session.state is SessionState.HANGING_UP:
             member.redial_now = True
 
@@ -151,93 +154,91 @@ class Fleet:
         self._held = False
         self._start_dials(now)
 
-    def hang_up(self, number: int, now: float) -> None:
+    def hang_up(self, key: int, now: float) -> None:
         """Take a session down, and leave it down."""
-        member = self.members[number]
+        member = self.members[key]
         member.wanted = False
-        self._end(number, member, End(EndKind.HUNG_UP, "Hung up by you."), now)
+        self._end(key, member, End(EndKind.HUNG_UP, "Hung up by you."), now)
 
-    def redial(self, number: int, now: float, end: End | None = None) -> None:
+    def redial(self, key: int, now: float, end: End | None = None) -> None:
         """Take a session down where needed, and bring it up again."""
-        member = self.members[number]
+        member = self.members[key]
         member.wanted = True
         if member.session.state in IDLE:
-            self._enqueue(number, member, self._queue, now)
+            self._enqueue(key, member, self._queue, now)
         else:
-            self._end(number, member, end or End(EndKind.HUNG_UP, "Redialled by you."), now, redial=True)
+            self._end(key, member, end or End(EndKind.HUNG_UP, "Redialled by you."), now, redial=True)
 
-    def end(self, number: int, end: End, now: float) -> None:
+    def end(self, key: int, end: End, now: float) -> None:
         """Take a session down for a reason of ours; whether and when it is dialled again is up to its rule."""
-        self.members[number].session.hang_up(now, end)
-        self._after(number, self.members[number], now)
+        self.members[key].session.hang_up(now, end)
+        self._after(key, self.members[key], now)
 
-    def stop(self, number: int, end: End, now: float) -> None:
+    def stop(self, key: int, end: End, now: float) -> None:
         """End a session at once, with a PADT only."""
-        member = self.members[number]
-        self._unqueue(number, member)
+        member = self.members[key]
+        self._unqueue(key, member)
         member.session.stop(now, end)
-        self._after(number, member, now)
+        self._after(key, member, now)
 
-    def ask_full_size(self, number: int, now: float) -> int:
+    def ask_full_size(self, key: int, now: float) -> int:
         """See `Link.ask_full_size`."""
-        octets = self.members[number].session.ask_full_size(now)
-        self._after(number, self.members[number], now)
+        octets = self.members[key].session.ask_full_size(now)
+        self._after(key, self.members[key], now)
         return octets
 
-    def _end(self, number: int, member: Member, end: End, now: float, redial: bool = False) -> None:
-        self._unqueue(number, member)
+    def _end(self, key: int, member: Member, end: End, now: float, redial: bool = False) -> None:
+        self._unqueue(key, member)
         member.redial_now = redial
         member.failures = member.losses = 0
         member.session.hang_up(now, end)
-        self._after(number, member, now)
+        self._after(key, member, now)
 
-    def _enqueue(self, number: int, member: Member, queue: OrderedDict[int, None], now: float) -> None:
-        self._unqueue(number, member)
-        member.queued = True
-        queue[number] = None
+    def _enqueue(self, key: int, member: Member, queue: OrderedDict[int, None], now: float) -> None:
+        self._unqueue(key, member)
+        queue[key] = None
         if self._held:
             member.reason = str(EndKind.CARD_DOWN)
         self._start_dials(now)
 
-    def _unqueue(self, number: int, member: Member) -> None:
-        self._queue.pop(number, None)
-        self._retries.pop(number, None)
-        member.queued = member.redial_now = False
+    def _unqueue(self, key: int, member: Member) -> None:
+        self._queue.pop(key, None)
+        self._retries.pop(key, None)
+        member.redial_now = False
         member.redial_at = None
 
     def _start_dials(self, now: float) -> None:
         """Dial from the queues as far as rate and bound allow."""
         while self._may_dial() and now >= self._next_dial:
-            number, _ = (self._queue or self._retries).popitem(last=False)
-            member = self.members[number]
-            member.queued = False
-            if not self._is_clear(number, member, now):
+            key, _ = (self._queue or self._retries).popitem(last=False)
+            member = self.members[key]
+            if not self._is_clear(key, member, now):
                 continue
             # Up to a tenth of a second's worth may go out together: timers are no finer than that under load.
             self._next_dial = max(self._next_dial, now - 0.1) + 1.0 / self._dial.rate
             member.session.dial(now)
-            self._after(number, member, now)
+            self._after(key, member, now)
 
-    def _is_clear(self, number: int, member: Member, now: float) -> bool:
+    def _is_clear(self, key: int, member: Member, now: float) -> bool:
         """Whether nothing is in a session's way; else it waits or fails, without a frame on the line."""
-        found = self._obstacles(number, member.session)
+        found = self._obstacles(key, member.session)
         if found is None:
             return True
         if found.passing:
             member.redial_at = now + SOON
-            self._alarms.arm(number)
+            self._alarms.arm(key)
         else:
             member.session.refuse(now, End(EndKind.NOT_POSSIBLE, found.text))
-            self._after(number, member, now)
+            self._after(key, member, now)
         return False
 
     def _may_dial(self) -> bool:
         if self._held:
             return False
-        places = self._dial.max_outstanding
+        bound = self._dial.max_outstanding
         if not self._queue:
-            places -= places // 4
-        return bool(self._queue or self._retries) and len(self._outstanding) < places
+            bound -= bound // 4
+        return bool(self._queue or self._retries) and len(self._outstanding) < bound
 
     # Frames and time
 
@@ -246,17 +247,17 @@ class Fleet:
         try:
             outer = ethernet.decode(frame)
             packet = pppoe.decode(outer.payload)
-            number = self._addressee(outer, packet)
-            if number is None:
+            key = self._addressee(outer, packet)
+            if key is None:
                 self.counters["discarded: for no session"] += 1
                 return
-            member = self.members[number]
+            member = self.members[key]
             member.session.receive_decoded(outer, packet, frame, now)
         except WireError as error:
             self.counters[f"discarded: {error}"] += 1
             return
-        self._after(number, member, now)
-        if packet.code == Code.PADS and self._by_place.get(_place(outer, packet), number) != number:
+        self._after(key, member, now)
+        if packet.code == Code.PADS and self._by_match.get(_match(outer, packet), key) != key:
             # An old PADS once more: its session is another member's by now, who is not to lose it to a PADT.
             member.session.take_back(outer.src, packet.session_id)
 
@@ -267,17 +268,20 @@ class Fleet:
             return self._by_host_uniq(packet.payload)
         padt = discovery and packet.code == Code.PADT
         if padt or outer.ethertype == ETH_PPPOE_SESSION:
-            place = _place(outer, packet)
-            return self._by_place.get(place, self._parting.get(place) if padt else None)
+            match = _match(outer, packet)
+            return self._by_match.get(match, self._parting.get(match) if padt else None)
         return None
 
     def _by_host_uniq(self, tags: bytes) -> int | None:
-        """Found without taking the tags apart: a flood of frames full of them would cost too much. The session does."""
+        """Found without taking the tags apart: a flood of frames full of them would cost too much. The session does.
+
+        What only looks like the tag, inside another one, is met by going on to the next: its stem is nobody's.
+        """
         at = tags.find(_HOST_UNIQ)
         while at >= 0:
-            key = tags[at + len(_HOST_UNIQ) : at + len(_HOST_UNIQ) + KEY_SIZE]
-            if key in self._by_key:
-                return self._by_key[key]
+            stem = tags[at + len(_HOST_UNIQ) : at + len(_HOST_UNIQ) + STEM_SIZE]
+            if stem in self._by_stem:
+                return self._by_stem[stem]
             at = tags.find(_HOST_UNIQ, at + 1)
         return None
 
@@ -290,19 +294,19 @@ class Fleet:
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
-        for number in self._alarms.expired(now):
-            member = self.members[number]
+        for key in self._alarms.expired(now):
+            member = self.members[key]
             if member.redial_at is not None and member.redial_at <= now:
-                self._enqueue(number, member, self._retries if member.failures else self._queue, now)
+                self._enqueue(key, member, self._retries if member.failures else self._queue, now)
             member.session.handle_timer(now)
-            self._after(number, member, now)
+            self._after(key, member, now)
         self._start_dials(now)
 
     def frames_to_send(self) -> list[bytes]:
         """Ethernet frames to put on the line, oldest first."""
         out, self._out = self._out, []
-        for number in self._talking:
-            out += self.members[number].session.frames_to_send()
+        for key in self._talking:
+            out += self.members[key].session.frames_to_send()
         self._talking.clear()
         self._parting.clear()
         return out
@@ -318,53 +322,53 @@ class Fleet:
 
     # After each step of a session
 
-    def _after(self, number: int, member: Member, now: float) -> None:
+    def _after(self, key: int, member: Member, now: float) -> None:
         """Take in what a session did: its events, frames and timers."""
         while (event := member.session.next_event()) is not None:
-            self._note_event(number, member, event, now)
-        self._talking[number] = None
-        self._alarms.arm(number)
+            self._note_event(key, member, event, now)
+        self._talking[key] = None
+        self._alarms.arm(key)
 
-    def _note_event(self, number: int, member: Member, event: SessionEvent, now: float) -> None:
+    def _note_event(self, key: int, member: Member, event: SessionEvent, now: float) -> None:
         match event:
             case StateChanged(state, reason):
                 member.since, member.reason = now, reason
                 if state in ON_THE_WAY:
-                    self._outstanding.add(number)
+                    self._outstanding.add(key)
                 else:
-                    self._outstanding.discard(number)
+                    self._outstanding.discard(key)
                 if state is SessionState.UP:
                     member.up_since = now
             case PppoeOpened(keys):
-                self._settle_in(number, member, keys, now)
+                self._settle_in(key, member, keys, now)
             case Ipv4Opened(agreed) | Ipv6Opened(agreed):
-                self._in_use.note(number, agreed)
+                self._in_use.note(key, agreed)
             case Ipv4Closed():
-                self._in_use.forget(number, IPv4Address)
+                self._in_use.forget(key, IPv4Address)
             case Ipv6Closed():
-                self._in_use.forget(number, IPv6Address)
+                self._in_use.forget(key, IPv6Address)
             case Ended(end):
-                self._in_use.forget(number, IPv4Address, IPv6Address)
-                self._ended(number, member, end, now)
-        self._events.append((number, event))
+                self._in_use.forget(key, IPv4Address, IPv6Address)
+                self._ended(key, member, end, now)
+        self._events.append((key, event))
 
-    def _settle_in(self, number: int, member: Member, keys: FourKeys, now: float) -> None:
-        """Give a session its place. Who had it before is gone: the concentrator forgot it, or it would not grant it."""
-        place = keys.own_mac, keys.peer_mac, ethernet.vlan_ids(keys.vlans), keys.session_id
-        former = self._by_place.get(place)
+    def _settle_in(self, key: int, member: Member, keys: FourKeys, now: float) -> None:
+        """A session's frames reach it from now on. Whom they reached is gone, or its id would not be given out anew."""
+        match = keys.own_mac, keys.peer_mac, ethernet.vlan_ids(keys.vlans), keys.session_id
+        former = self._by_match.get(match)
         if former is not None:
-            text = "The concentrator gave this session's number away: it must have lost the session."
+            text = "The concentrator gave this session's id away: it must have lost the session."
             self.members[former].session.lose(now, End(EndKind.PEER_ENDED, text))
             self._after(former, self.members[former], now)
-        member.place = place
-        self._by_place[place] = number
-        self._parting.pop(place, None)
+        member.match = match
+        self._by_match[match] = key
+        self._parting.pop(match, None)
 
-    def _ended(self, number: int, member: Member, end: End, now: float) -> None:
-        if member.place is not None:
-            del self._by_place[member.place]
-            self._parting[member.place] = number
-            member.place = None
+    def _ended(self, key: int, member: Member, end: End, now: float) -> None:
+        if member.match is not None:
+            del self._by_match[member.match]
+            self._parting[member.match] = key
+            member.match = None
         if member.up_since is not None and now - member.up_since >= self._dial.retry_max:
             member.failures = member.losses = 0
         if is_loss(end):
@@ -380,8 +384,8 @@ class Fleet:
             wait = pause(end, member.losses, member.failures, self._dial, self._chance())
             member.redial_at = None if wait is None else now + wait
 
-    def _due(self, number: int) -> float | None:
-        member = self.members.get(number)
+    def _due(self, key: int) -> float | None:
+        member = self.members.get(key)
         if member is None:
             return None
         timer = member.session.next_timer()

@@ -10,10 +10,12 @@ from engine.settings.values import DialSettings
 
 @dataclass(frozen=True, slots=True)
 class RedialRule:
-    """How long to wait after one kind of end, in multiples of the settings' `retry_min` and `retry_max`."""
+    """How long to wait after one kind of end."""
 
     first: float = 1.0
+    """The first pause, in multiples of the settings' `retry_min`."""
     cap: float = 1.0
+    """The longest, in multiples of `retry_max`."""
     at_once: bool = False
     """Whether a session that was up is dialled again without a pause, unless it is lost over and over."""
 

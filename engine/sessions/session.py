@@ -6,7 +6,7 @@
     session.next_timer(), handle_timer(now)
     session.next_event()                   what happened; handle events before sending frames
 
-The machine can be dialled again after each `Ended`; when to do that is the supervisor's business.
+The machine can be dialled again after each `Ended`; when to do that is the fleet's business.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from engine.ppp.link import (
 )
 from engine.ppp.negotiator import Timing
 from engine.ppp.phases import Phase
-from engine.pppoe.client import KEY_SIZE, Discovery, DiscoverySettings, Found, Stage, dismissal
+from engine.pppoe.client import STEM_SIZE, Discovery, DiscoverySettings, Found, Stage, dismissal
 from engine.sessions import policy
 from engine.sessions.states import IDLE, SETTING_UP, TABLE, Step
 from engine.settings.values import AuthMethod, SessionSettings
@@ -58,7 +58,8 @@ LADDER = 100
 ECHOES = 10
 """Echoes kept for it, apart from the rest: a session that has been up for long would show nothing else."""
 SETUP_LIMIT = 120.0
-"""Seconds from the PADS to an address: each step has its timers, but a peer can answer for ever and never agree."""
+"""Seconds from the PADS, or from the loss of the address, to an address: each step has its timers, but a peer can
+answer for ever and never agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class SeenFrame:
     """A control frame that was sent or received, kept as it was."""
 
     at: float
+    """In the engine's time: when it came, or when it was made."""
     sent: bool
     frame: bytes
 
@@ -118,7 +120,7 @@ class ClientSide:
         return client_for(method, self._settings.user, self._settings.password, self._entropy)
 
     def check(self, method: AuthMethod) -> Authentication:
-        """A client demands no proof of a concentrator."""
+        """Never asked: a client demands no proof of a concentrator."""
         raise LookupError(method)
 
     def ipcp(self, user: bytes) -> IpcpClient:
@@ -147,8 +149,8 @@ class Session:
     ) -> None:
         self.settings = settings
         self.own_mac = own_mac
-        self.key = entropy(KEY_SIZE)
-        """The beginning of every Host-Uniq this session sends, by which PADO and PADS find it."""
+        self.stem = entropy(STEM_SIZE)
+        """How every Host-Uniq of this session begins, by which PADO and PADS find it."""
         self.state = SessionState.DOWN
         self.keys: FourKeys | None = None
         """Set from the PADS to the end."""
@@ -201,7 +203,7 @@ class Session:
                 settings.mru,
                 self._pado_window,
             ),
-            self.key,
+            self.stem,
             self._avoid,
             self._entropy,
             self.counters,
@@ -329,12 +331,12 @@ class Session:
 
     @property
     def mtu(self) -> int | None:
-        """The longest IP packet the session carries, None while LCP is not open."""
+        """The longest IP packet the session carries, None before the network protocols' phase."""
         return self._link.mtu if self._link is not None and self._link.phase is Phase.NETWORK else None
 
     @property
     def rtt(self) -> float | None:
-        """Seconds that the latest echo took."""
+        """Seconds that the latest answered echo took, None before the first of this link."""
         return self._link.rtt if self._link is not None else None
 
     def timers(self, now: float) -> list[tuple[str, float]]:
@@ -350,12 +352,13 @@ class Session:
         return self.counters + self._link.counters if self._link is not None else Counter(self.counters)
 
     def ladder(self) -> list[SeenFrame]:
-        """The latest control frames, oldest first; may be called from any thread."""
-        return sorted([*self._ladder.copy(), *self._echoes.copy()], key=lambda seen: seen.at)
+        """The latest control frames, oldest first."""
+        return sorted([*self._ladder, *self._echoes], key=lambda seen: seen.at)
 
     # Frames in
 
     def _is_for_us(self, outer: EthernetFrame) -> bool:
+        """Whether it comes from one host, to us, on our VLANs: a promiscuous card hears its neighbours' frames too."""
         return (
             outer.dst == self.own_mac
             and not ethernet.is_multicast(outer.src)
@@ -373,11 +376,14 @@ class Session:
             self._settle(now)
 
     def _offer_or_session(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
-        """A PADO or PADS: Host-Uniq says whether it is ours, and whether it belongs to this round of discovery."""
+        """A PADO or PADS: Host-Uniq says whether it is ours, and whether it belongs to this round of discovery.
+
+        RFC 2516 appendix A. A late PADS opens a session at the concentrator all the same, which is given back.
+        """
         tags = pppoe.decode_tags(packet.payload)
         host_uniq = pppoe.find(tags, TagType.HOST_UNIQ) or b""
         discovery = self._discovery
-        if not host_uniq.startswith(self.key):
+        if not host_uniq.startswith(self.stem):
             self.counters["discarded: wrong Host-Uniq"] += 1
             return
         self._record(SeenFrame(now, False, frame))
@@ -432,6 +438,7 @@ class Session:
             self._open_link(result, now)
 
     def _open_link(self, found: Found, now: float) -> None:
+        """Begin with PPP (RFC 2516 section 6); `PppoeOpened` comes before the first frame of it."""
         self.keys = FourKeys(self.own_mac, found.mac, found.session_id, self.settings.vlans)
         self.ac_name = found.ac_name
         self._events.append(PppoeOpened(self.keys))
@@ -489,7 +496,10 @@ class Session:
             self._advance(Step.NO_ADDRESS, now)
 
     def _finish(self, end: End, now: float) -> None:
-        """Say goodbye on the line, where there is still someone to say it to, and report the end."""
+        """Say goodbye on the line, where there is still someone to say it to, and report the end.
+
+        The PADT comes after the link's own Terminate-Request, and after it nothing more (RFC 2516 section 5.5).
+        """
         if self.keys is not None:
             self._send(
                 self.keys.peer_mac,
@@ -509,6 +519,7 @@ class Session:
         self._take_pending()
 
     def _take_pending(self) -> None:
+        """Settings and MAC change together, and never under a session: its frames would no longer match."""
         if self._pending is not None:
             self.settings, self.own_mac = self._pending
             self._pending = None
@@ -561,6 +572,9 @@ _ECHO_CODES = (bytes((ControlCode.ECHO_REQUEST,)), bytes((ControlCode.ECHO_REPLY
 
 
 def _is_echo(frame: bytes) -> bool:
-    """Whether a session frame of our own kind holds an LCP echo; it has been decoded or encoded before."""
+    """Whether a session frame of our own kind holds an LCP echo; it has been decoded or encoded before.
+
+    The EtherType stands behind up to two VLAN tags, the PPP protocol behind PPPoE's six octets.
+    """
     at = next((at for at in (12, 16, 20) if frame[at : at + 2] == b"\x88\x64"), None)
     return at is not None and frame[at + 8 : at + 10] == b"\xc0\x21" and frame[at + 10 : at + 11] in _ECHO_CODES

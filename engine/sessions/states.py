@@ -2,7 +2,8 @@
 
 A session is dialled (discovery, RFC 2516), then its link goes through the phases of RFC 1661, and it is up once it has
 an address that serves. A row is what happens, a column the state it happens in, a dash changes nothing.
-Renegotiation, hang-up and loss may come at any time, so most rows are full: that is what the table is there to show.
+The two rows of an end are full, for hang-up and loss may come at any time, and a renegotiation leads back from every
+state of an open session: that is what the table is there to show.
 """
 
 from __future__ import annotations

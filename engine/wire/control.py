@@ -10,7 +10,10 @@ from engine.wire.errors import Malformed, WireError
 
 
 class Code(IntEnum):
-    """Codes of LCP (RFC 1661 section 5, RFC 1570 section 2); network control protocols use the first seven."""
+    """Codes of LCP (RFC 1661 section 5, RFC 1570 section 1).
+
+    Network control protocols have the first seven (RFC 1332 section 2, RFC 5072 section 3).
+    """
 
     CONFIGURE_REQUEST = 1
     CONFIGURE_ACK = 2
@@ -28,7 +31,7 @@ class Code(IntEnum):
 
 
 class LcpOption(IntEnum):
-    """LCP's configuration options (RFC 1661 section 6, RFC 1570)."""
+    """LCP's configuration options (RFC 1661 section 6, RFC 1662 section 7.1, RFC 1570 section 2.1)."""
 
     MRU = 1
     ACCM = 2
@@ -41,7 +44,7 @@ class LcpOption(IntEnum):
 
 
 class IpcpOption(IntEnum):
-    """IPCP's configuration options (RFC 1332 section 3, RFC 1877)."""
+    """IPCP's configuration options (RFC 1332 section 3, RFC 1877 section 1)."""
 
     IP_ADDRESSES = 1
     COMPRESSION = 2
@@ -53,7 +56,7 @@ class IpcpOption(IntEnum):
 
 
 class Ipv6cpOption(IntEnum):
-    """IPv6CP's configuration options (RFC 5072 section 4)."""
+    """IPv6CP's configuration options (RFC 5072 section 4, RFC 5172)."""
 
     INTERFACE_IDENTIFIER = 1
     COMPRESSION = 2
@@ -61,7 +64,7 @@ class Ipv6cpOption(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One configuration option; unknown types are kept as they are."""
+    """One configuration option (RFC 1661 section 6); unknown types are kept as they are."""
 
     type: int
     value: bytes = b""
@@ -93,7 +96,10 @@ def encode(packet: ControlPacket) -> bytes:
 
 
 def decode_options(data: bytes) -> tuple[Option, ...]:
-    """The options of a Configure packet, in order; raises WireError if one is too short or runs past the end."""
+    """The options of a Configure packet, in order (RFC 1661 section 6).
+
+    Raises WireError if one is shorter than its header or runs past the end: the whole packet is then to be discarded.
+    """
     options = []
     at, end = 0, len(data)
     while at < end:

@@ -15,7 +15,7 @@ class Malformed(StrEnum):
     BAD_VERSION = "bad version"
     """PPPoE VER or TYPE is not 1."""
     BAD_TAG = "bad tag"
-    """A PPPoE tag runs past LENGTH."""
+    """A PPPoE tag, or its header, runs past LENGTH."""
     BAD_OPTION = "bad option"
     """A configuration option is shorter than its header, or runs past the packet."""
     TOO_MANY_VLANS = "too many VLAN tags"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from engine.wire.errors import Malformed, WireError
@@ -12,10 +11,6 @@ ETH_PPPOE_DISCOVERY = 0x8863
 ETH_PPPOE_SESSION = 0x8864
 VLAN_TPIDS = frozenset((0x8100, 0x88A8))
 MAX_VLANS = 2
-MIN_FRAME = 60
-"""The shortest frame a card sends, its checksum not counted; shorter ones are padded with zeros."""
-
-_MAC = re.compile("[0-9A-Fa-f]{1,2}(?:[:-][0-9A-Fa-f]{1,2}){5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +67,7 @@ def decode(frame: bytes) -> EthernetFrame:
 
 
 def encode(frame: EthernetFrame) -> bytes:
-    """Put a frame together; it is not padded, the card or its driver's caller does that."""
+    """Put a frame together; it is not padded, which the data path does when it sends it."""
     header = frame.dst + frame.src
     for tag in frame.vlans:
         header += tag.tpid.to_bytes(2, "big") + tag.tci.to_bytes(2, "big")
@@ -95,10 +90,3 @@ def is_multicast(mac: bytes) -> bool:
 def format_mac(mac: bytes) -> str:
     """As in `02:ac:ac:ac:00:01`."""
     return mac.hex(":")
-
-
-def parse_mac(text: str) -> bytes:
-    """The reverse of `format_mac`; raises ValueError for anything but six octets in hex."""
-    if not _MAC.fullmatch(text):
-        raise ValueError(f"not a MAC address: {text!r}")
-    return bytes(int(part, 16) for part in text.replace("-", ":").split(":"))

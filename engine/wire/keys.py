@@ -12,7 +12,7 @@ class FourKeys:
     """A session's place on the line and its number (RFC 2516 section 4): a session id alone is its concentrator's."""
 
     own_mac: bytes
-    """6 octets, and so has the next."""
+    """6 octets, as `peer_mac`, which is the concentrator's."""
     peer_mac: bytes
     session_id: int
     vlans: tuple[VlanTag, ...] = ()

@@ -23,15 +23,16 @@ class Protocol(IntEnum):
 def decode(payload: bytes) -> tuple[int, bytes]:
     """(protocol number, information field).
 
-    A protocol number compressed to one octet is accepted although it is never asked for, and so is the HDLC address
-    and control field that some peers leave in front. A number that breaks the rule of odd and even octets is returned
-    as it is, to be treated as unknown (RFC 1661 section 2). Raises WireError.
+    A protocol number compressed to one octet is accepted although it is never asked for (RFC 1661 section 6.5), and so
+    is the HDLC address and control field that some peers leave in front (RFC 1662 section 3.1). A number that breaks
+    the rule of odd and even octets is returned as it is, to be treated as unknown (RFC 1661 section 2).
+    Raises WireError.
     """
     if payload[:2] == b"\xff\x03":
         payload = payload[2:]
     if not payload:
         raise WireError(Malformed.TRUNCATED)
-    if payload[0] & 1:
+    if payload[0] & 1:  # only the last octet of a number is odd, so this one is the whole of it
         return payload[0], payload[1:]
     if len(payload) < 2:
         raise WireError(Malformed.TRUNCATED)

@@ -10,16 +10,17 @@ from engine.wire.errors import Malformed, WireError
 from engine.wire.text import printable
 
 VERSION_TYPE = 0x11
+"""VER and TYPE, both 1 (RFC 2516 section 4)."""
 HEADER = 6
 """Octets of the PPPoE header."""
-MAX_PADI_PAYLOAD = 1484
-"""A PADI's LENGTH limit, so that a relay can add a tag (RFC 2516 section 5.1)."""
 RESERVED_SESSION_ID = 0xFFFF
+"""Never used (RFC 2516 section 4)."""
 DSL_FORUM_VENDOR_ID = 0x00000DE9
+"""The Broadband Forum's enterprise number, under its name of then (TR-101 appendix A)."""
 
 
 class Code(IntEnum):
-    """The CODE field."""
+    """The CODE field (RFC 2516 sections 5.1 to 5.5 and 6)."""
 
     SESSION = 0x00
     PADO = 0x07
@@ -30,7 +31,7 @@ class Code(IntEnum):
 
 
 class TagType(IntEnum):
-    """TAG_TYPE values (RFC 2516 appendix A, RFC 4638)."""
+    """TAG_TYPE values (RFC 2516 appendix A, RFC 4638 section 4)."""
 
     END_OF_LIST = 0x0000
     SERVICE_NAME = 0x0101
@@ -54,7 +55,7 @@ ERROR_TAGS = (
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One tag; unknown types are kept as they are."""
+    """One tag (RFC 2516 section 5); unknown types are kept as they are."""
 
     type: int
     value: bytes = b""
@@ -71,7 +72,7 @@ class PppoePacket:
 
 
 def decode(data: bytes) -> PppoePacket:
-    """Take an Ethernet payload apart, leaving out the padding after LENGTH; raises WireError."""
+    """Take an Ethernet payload apart, leaving out the padding after LENGTH (RFC 2516 section 4); raises WireError."""
     if len(data) < HEADER:
         raise WireError(Malformed.TRUNCATED)
     if data[0] != VERSION_TYPE:
@@ -93,7 +94,10 @@ def encode(packet: PppoePacket) -> bytes:
 
 
 def decode_tags(payload: bytes) -> tuple[Tag, ...]:
-    """The tags of a discovery packet up to End-Of-List; raises WireError if one runs past the end."""
+    """The tags of a discovery packet up to End-Of-List (RFC 2516 section 5, appendix A).
+
+    Raises WireError if one runs past the end.
+    """
     tags = []
     at, end = 0, len(payload)
     while at < end:
@@ -116,7 +120,7 @@ def encode_tags(tags: Iterable[Tag]) -> bytes:
 
 
 def find(tags: Iterable[Tag], kind: TagType) -> bytes | None:
-    """The value of the first tag of that type."""
+    """The value of the first tag of that type, None without one."""
     return next((tag.value for tag in tags if tag.type == kind), None)
 
 
@@ -139,13 +143,13 @@ ERROR_NAMES = {
 
 
 def max_payload(tags: Iterable[Tag]) -> int | None:
-    """The value of a PPP-Max-Payload tag (RFC 4638 section 5), None if absent or not two octets."""
+    """The value of a PPP-Max-Payload tag (RFC 4638 section 4), None if absent or not two octets."""
     value = find(tags, TagType.PPP_MAX_PAYLOAD)
     return int.from_bytes(value, "big") if value is not None and len(value) == 2 else None
 
 
 def line_id_tag(circuit_id: str | None, remote_id: str | None) -> Tag:
-    """The Vendor-Specific tag that identifies an access line (TR-101, R-124 to R-126); each id at most 63 octets."""
+    """The Vendor-Specific tag that identifies an access line (TR-101 appendix A); each id has at most 63 octets."""
     subs = b""
     for number, text in ((1, circuit_id), (2, remote_id)):
         if text is not None:

@@ -19,7 +19,7 @@ from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.faults import FAULTS, REFUSALS
 from engine.lab.line import PERFECT, LineQuality, Segment
 from engine.pppoe.concentrator import ConcentratorSettings
-from engine.sessions.fleet import ON_THE_WAY, Fleet, Place
+from engine.sessions.fleet import ON_THE_WAY, Fleet, Match
 from engine.sessions.session import SETUP_LIMIT, Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.settings.values import AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
 from engine.wire import ethernet, pppoe
@@ -65,9 +65,9 @@ class Soak:
         self.lifetimes = 0
         self.ends: Counter[EndKind] = Counter()
         self.ups = 0
-        self.places: dict[int, Place] = {}
+        self.places: dict[int, Match] = {}
         """The PADS in force, by session."""
-        self.cut: set[Place] = set()
+        self.cut: set[Match] = set()
         """Where the concentrator sent a PADT: nothing more may be said there."""
         self.alive: set[int] = set()
         """Sessions that were dialled and have not ended."""
@@ -155,7 +155,7 @@ class Soak:
         on_the_way = {number for number, member in fleet if member.session.state in ON_THE_WAY}
         assert fleet._outstanding == on_the_way
         assert len(on_the_way) <= DIAL.max_outstanding + sum(member.up_since is not None for _, member in fleet)
-        assert fleet._by_place == {place: number for number, place in self.places.items()}
+        assert fleet._by_match == {place: number for number, place in self.places.items()}
         assert len(fleet._alarms) <= 4 * SESSIONS, "timers pile up"
         for number, member in fleet:
             session = member.session
@@ -163,7 +163,8 @@ class Soak:
             assert (session.keys is not None) == (number in self.places)
             if session.state in IDLE:
                 assert session.next_timer() is None, "a timer of a session that is down"
-                assert not member.wanted or member.queued or member.redial_at is not None, "forgotten"
+                queued = number in self.fleet._queue or number in self.fleet._retries
+                assert not member.wanted or queued or member.redial_at is not None, "forgotten"
                 assert member.redial_at is None or member.redial_at - now < 10 * DIAL.retry_max * 1.3
             else:
                 assert session.next_timer() is not None, "nothing will ever move this session on"
