@@ -3,6 +3,7 @@
 # make test     set-up, then all tests (as root, or those that need root are skipped)
 # make test-kernels   the program in guests with other kernels and cards, some 15 minutes (as root)
 # make check    linters, types and import contracts
+# make wheel    build/dist/*.whl, for pip
 # make test-distros   set-up, lab and unit tests on a bare Debian 12 and 13 (as root; takes 10 minutes)
 # make lock     pin the Python packages that pyproject.toml asks for, with hashes; what is pinned stays as it is
 # make test-newest, make lock-newest    all tests with the newest Python packages; pin those
@@ -19,7 +20,7 @@ installed := .venv/installed-$(firstword $(shell { pwd; grep VERSION_ID /etc/os-
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run setup dev test test-kernels test-distros check lock lock-newest test-newest
+.PHONY: run setup dev test wheel test-kernels test-distros check lock lock-newest test-newest
 .PHONY: screenshots bench-datapath bench-console fuzz clean help packages test-packages helper
 
 run: setup
@@ -34,6 +35,11 @@ test: dev
 
 test-kernels: dev
 	$(bin)/python -m tests.kernels.matrix
+
+wheel: setup
+	@rm -rf build/dist
+	@$(bin)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/dist .
+	@echo build/dist/*.whl
 
 check: setup $(installed)-dev
 	$(bin)/ruff check

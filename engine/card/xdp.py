@@ -29,14 +29,14 @@ from engine.card import verifier
 from engine.card.objection import drivers_words
 from engine.card.xdp_loader import LOADED
 from engine.host.errors import Trouble
+from engine.host.files import REMEDY, private
 from engine.host.privileges import missing_capabilities
 from engine.settings.limits import MAX_SESSIONS
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION
 
-_ROOT = Path(__file__).resolve().parents[2]
-SOURCE = _ROOT / "bpf" / "souppp.bpf.c"
-KERNEL_PATH_SOURCE = _ROOT / "bpf" / "kernel_path.bpf.c"
-HEADERS = _ROOT / "build" / "bcc-headers"
+SOURCE = private("souppp.bpf.c")
+KERNEL_PATH_SOURCE = private("kernel_path.bpf.c")
+HEADERS = private("bcc-headers")
 LOADER = Path(__file__).with_name("xdp_loader.py")
 LOAD_TIMEOUT = 300.0
 """Seconds for what takes half a second, and a minute or more on a busy emulated processor."""
@@ -122,7 +122,7 @@ class Loading:
         are maps of an earlier program to go on with.
         """
         if not HEADERS.is_dir():
-            raise XdpError(f"the header tree for bcc is missing ({HEADERS}): run `make setup`")
+            raise XdpError(f"the header tree for bcc is missing ({HEADERS}): {REMEDY}")
         order = _order(kernel_path, shared or {})
         self._names = (*order["programs"], *order["maps"])
         self._started = time.monotonic()

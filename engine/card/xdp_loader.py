@@ -18,8 +18,8 @@ from typing import Any
 
 LOADED = b"loaded"
 NO_BCC = (
-    "bcc is missing: run `apt-get install python3-bpfcc` (PyPI's package `bcc` is something else; "
-    "if it is installed, uninstall it)"
+    "bcc is missing: run `apt-get install python3-bpfcc`; a virtual environment needs --system-site-packages to see it "
+    "(PyPI's package `bcc` is something else; if it is installed, uninstall it)"
 )
 
 

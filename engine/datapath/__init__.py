@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import cache
-from pathlib import Path
 from types import TracebackType
 
 from engine.host.errors import Trouble
+from engine.host.files import REMEDY, private
 from engine.settings.limits import MAX_SESSIONS
 from engine.wire.keys import FourKeys
 
-LIBRARY = Path(__file__).resolve().parents[2] / "build" / "libsouppp.so"
+LIBRARY = private("libsouppp.so")
 
 BATCH_FRAMES = 512
 BATCH_OCTETS = 1 << 18
@@ -107,7 +107,7 @@ def _library() -> ctypes.CDLL:
     try:
         library, holding = ctypes.CDLL(str(LIBRARY), use_errno=True), ctypes.PyDLL(str(LIBRARY))
     except OSError as error:
-        raise DatapathError(f"cannot load the C helper ({error}): run `make setup`") from None
+        raise DatapathError(f"cannot load the C helper ({error}): {REMEDY}") from None
     handle, u32 = ctypes.c_void_p, ctypes.c_uint32
     signatures: dict[str, tuple[type | None, list[type]]] = {
         "souppp_open": (handle, [ctypes.c_char_p, handle, handle, ctypes.c_size_t]),

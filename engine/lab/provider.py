@@ -53,7 +53,7 @@ class Provider:
     def __init__(self, order: LabOrder | None = None) -> None:
         self.order = order or LabOrder()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "engine.lab"],
+            [sys.executable, "-P", "-m", "engine.lab"],  # of ours, not of a folder that happens to have the name
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
