@@ -18,7 +18,7 @@ from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import Settings, XdpMode
 from souppp_tui import __version__
 from souppp_tui.commands.errors import CannotRunError
-from souppp_tui.leaving import Leaving
+from souppp_tui.terminal.leaving import Leaving
 
 EXIT_OK = 0
 EXIT_NOT_UP = 1
@@ -134,7 +134,7 @@ def hold_standard_streams() -> None:
 
 
 def _clash(keys: Mapping[str, str]) -> str:
-    from souppp_tui.actions import clash, key_names
+    from souppp_tui.desk.actions import clash, key_names
 
     return clash(key_names(keys))
 

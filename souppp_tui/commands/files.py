@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.settings.editing import replace_session, rewrite, with_session, without_session
 from engine.settings.reading import ConfigError, load
 from engine.settings.values import SessionSettings
-from souppp_tui.options import Load, Save
+from souppp_tui.desk.options import Load, Save
 
 
 def saver(path: Path) -> Save:

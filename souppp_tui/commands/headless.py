@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.api.values import EngineApi, Event, SessionState, SessionView
-from souppp_tui.leaving import Leaving
-from souppp_tui.outlet import Outlet
+from souppp_tui.terminal.leaving import Leaving
+from souppp_tui.terminal.outlet import Outlet
 
 LOOK = 0.02
 """Seconds between looks at the engine's events."""

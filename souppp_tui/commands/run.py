@@ -17,7 +17,7 @@ from engine.settings.values import Settings, XdpMode
 from souppp_tui.commands import headless
 from souppp_tui.commands.errors import CannotRunError
 from souppp_tui.commands.headless import HeadlessOptions, OutputError
-from souppp_tui.leaving import Leaving
+from souppp_tui.terminal.leaving import Leaving
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -62,7 +62,7 @@ def _run_lab(options: argparse.Namespace, settings: Settings, leaving: Leaving, 
         try_url=URL,
     )
     if not options.headless:
-        import_module("souppp_tui.app")  # takes long: meanwhile the concentrator starts
+        import_module("souppp_tui.app.console")  # takes long: meanwhile the concentrator starts
     lab.wait_ready()
     return _run_engine(Engine(CARD, settings, engine_options, loading), options, settings.console, leaving, loading)
 
@@ -89,7 +89,7 @@ def _run_engine(
     engine.start()
     try:
         if not options.headless:
-            import_module("souppp_tui.app")  # takes long: the engine takes the card meanwhile
+            import_module("souppp_tui.app.console")  # takes long: the engine takes the card meanwhile
         while not engine.wait_ready(LOOK):
             if leaving.is_set():
                 loading.give_up()
@@ -107,11 +107,11 @@ def _run_engine(
 
 
 def _run_console(engine: Engine, options: argparse.Namespace, settings: ConsoleSettings, leaving: Leaving) -> int:
-    from souppp_tui.actions import key_names
-    from souppp_tui.app import ConsoleError
-    from souppp_tui.app import run as run_console
+    from souppp_tui.app.console import ConsoleError
+    from souppp_tui.app.console import run as run_console
     from souppp_tui.commands.files import loader, saver
-    from souppp_tui.options import ConsoleOptions
+    from souppp_tui.desk.actions import key_names
+    from souppp_tui.desk.options import ConsoleOptions
 
     console = ConsoleOptions(
         read_only=options.read_only,

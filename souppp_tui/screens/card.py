@@ -7,8 +7,8 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from souppp_tui.actions import bindings
-from souppp_tui.desk import Desk
+from souppp_tui.desk.actions import bindings
+from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show.cardlines import card_lines
 from souppp_tui.show.paint import Line, Span, rule

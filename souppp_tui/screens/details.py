@@ -9,8 +9,8 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 
 from engine.api.values import Details, SessionView
-from souppp_tui.actions import bindings
-from souppp_tui.desk import Desk
+from souppp_tui.desk.actions import bindings
+from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show import detaillines
 from souppp_tui.show.detaillines import Shown

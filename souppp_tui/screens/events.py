@@ -10,8 +10,8 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from engine.api.values import Event, Severity
-from souppp_tui.actions import Action, bindings
-from souppp_tui.desk import Desk
+from souppp_tui.desk.actions import Action, bindings
+from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show import eventlines, words
 from souppp_tui.show.paint import Span, rule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from souppp_tui.desk import Desk
+from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.page import Page
 from souppp_tui.widgets.lines import Row, Rows
 

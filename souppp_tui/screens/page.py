@@ -9,8 +9,8 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from engine.api.values import SessionState
-from souppp_tui.actions import BY_NAME, GROUPS, Action, Command, on_page
-from souppp_tui.desk import Desk
+from souppp_tui.desk.actions import BY_NAME, GROUPS, Action, Command, on_page
+from souppp_tui.desk.desk import Desk
 from souppp_tui.model.model import LIVE
 from souppp_tui.screens.steering import Steering
 from souppp_tui.show import words

@@ -8,7 +8,7 @@ from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from souppp_tui.actions import Command
+from souppp_tui.desk.actions import Command
 from souppp_tui.show.words import fit
 from souppp_tui.widgets.lines import Row, Rows
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from souppp_tui.actions import Action, Command, bindings
-from souppp_tui.desk import Desk
+from souppp_tui.desk.actions import Action, Command, bindings
+from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.page import Page
 from souppp_tui.show import eventlines, words
 from souppp_tui.show.columns import COLUMNS, GAP, USUAL, Place, cells, layout

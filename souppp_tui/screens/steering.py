@@ -11,7 +11,7 @@ from engine.api.values import SessionView
 from engine.settings.forms import Taken, differences, others
 from engine.settings.reload import plan
 from engine.settings.values import SessionSettings
-from souppp_tui.desk import Desk
+from souppp_tui.desk.desk import Desk
 from souppp_tui.model.model import LIVE, Model
 from souppp_tui.show import words
 from souppp_tui.show.cardlines import in_the_way

@@ -13,8 +13,8 @@ from textual.events import Key
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
-from souppp_tui.app import Console
-from souppp_tui.options import ConsoleOptions
+from souppp_tui.app.console import Console
+from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.show.themes import palette
 from tests.console.scripted import ScriptedEngine
 

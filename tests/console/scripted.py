@@ -422,9 +422,9 @@ def note_wakeups(pipe: Path) -> None:
 
 def main() -> None:
     """The console on a scripted engine, in real time."""
-    from souppp_tui.app import ConsoleError, run
-    from souppp_tui.leaving import Leaving
-    from souppp_tui.options import ConsoleOptions
+    from souppp_tui.app.console import ConsoleError, run
+    from souppp_tui.desk.options import ConsoleOptions
+    from souppp_tui.terminal.leaving import Leaving
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--sessions", type=int, default=100)

@@ -12,9 +12,9 @@ from textual.events import MouseScrollDown
 from engine.api.values import CardView, SessionState, Severity
 from engine.settings import console as console_settings
 from engine.settings.values import SessionSettings, VlanTag
-from souppp_tui.actions import ACTIONS, BY_NAME, clash, key_names
-from souppp_tui.app import Console, ConsoleError, run
-from souppp_tui.options import ConsoleOptions
+from souppp_tui.app.console import Console, ConsoleError, run
+from souppp_tui.desk.actions import ACTIONS, BY_NAME, clash, key_names
+from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.screens.confirm import Confirm
 from souppp_tui.screens.details import DetailsPage
 from souppp_tui.screens.events import EventsPage

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.api.values import SessionState, Severity
-from souppp_tui.options import ConsoleOptions
+from souppp_tui.desk.options import ConsoleOptions
 from tests.console.conftest import Start
 from tests.console.scripted import ScriptedEngine
 

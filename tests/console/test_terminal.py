@@ -15,7 +15,7 @@ from textual._compositor import LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
-from souppp_tui.terminal import Shadow
+from souppp_tui.terminal.driver import Shadow
 
 WIDTH = 20
 CONSOLE = Console(file=io.StringIO(), color_system="truecolor", force_terminal=True)

@@ -52,7 +52,7 @@ async def test_a_fault_while_keys_are_worked_off_is_told(start: Start, monkeypat
     async def broken(*_: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("souppp_tui.app.worked_off", broken)
+    monkeypatch.setattr("souppp_tui.app.console.worked_off", broken)
     with pytest.raises(RuntimeError, match="broken"):
         async with start(3) as stage:
             await stage.press("j")

@@ -15,7 +15,7 @@ import pytest
 from engine.api.values import CardView, EngineApi, Event, SessionState, SessionView, Severity, Snapshot
 from souppp_tui.commands import headless
 from souppp_tui.commands.headless import HeadlessOptions
-from souppp_tui.leaving import Leaving
+from souppp_tui.terminal.leaving import Leaving
 
 
 class Engine:

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from engine.settings.console import COLUMNS
-from souppp_tui.actions import ACTIONS, Action, signs
 from souppp_tui.commands.cli import parser
+from souppp_tui.desk.actions import ACTIONS, Action, signs
 from tests.conftest import ROOT
 
 PAGE = ROOT / "man" / "souppp-tui.8"

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from souppp_tui.leaving import Leaving
-from souppp_tui.outlet import Outlet
+from souppp_tui.terminal.leaving import Leaving
+from souppp_tui.terminal.outlet import Outlet
 from tests.conftest import ROOT
 from tests.program import PATIENCE, until
 
@@ -68,7 +68,7 @@ def test_a_reader_that_has_gone() -> None:
 def test_a_write_that_never_returns_does_not_keep_the_program(pipe: tuple[int, int]) -> None:
     """Neither at the end, where Python flushes its own streams."""
     reader, writer = pipe
-    program = "from souppp_tui.outlet import Outlet\nOutlet(1).write(bytes(1 << 20))\ninput()"
+    program = "from souppp_tui.terminal.outlet import Outlet\nOutlet(1).write(bytes(1 << 20))\ninput()"
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT
     )

@@ -26,18 +26,18 @@ from textual.screen import Screen
 
 from engine.api.values import EngineApi, Event, SessionView
 from engine.settings.values import SessionSettings
-from souppp_tui.actions import BY_NAME, Action, clash, signs
-from souppp_tui.eventfile import EventFile
-from souppp_tui.keyboard import worked_off
-from souppp_tui.leaving import Leaving
+from souppp_tui.app.eventfile import EventFile
+from souppp_tui.desk.actions import BY_NAME, Action, clash, signs
+from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.model.model import EventLog, Model
-from souppp_tui.options import ConsoleOptions
 from souppp_tui.screens.page import Page
 from souppp_tui.screens.sessions import SessionsPage
 from souppp_tui.show import masking, themes
 from souppp_tui.show.columns import COLUMNS
 from souppp_tui.show.paint import Span
-from souppp_tui.terminal import Driver, Shadow
+from souppp_tui.terminal.driver import Driver, Shadow
+from souppp_tui.terminal.keyboard import worked_off
+from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.widgets.lines import Lines, Rows
 
 MESSAGE_LOOKS = 12

@@ -1,6 +1,6 @@
 """What a page may ask of the app.
 
-Pages know this and no more, and call each other by a word (`souppp_tui.actions.ANY`): the app alone knows them.
+Pages know this and no more, and call each other by a word (`souppp_tui.desk.actions.ANY`): the app alone knows them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Protocol
 
 from engine.api.values import EngineApi, Event, SessionView
 from engine.settings.values import SessionSettings
-from souppp_tui.actions import Action
+from souppp_tui.desk.actions import Action
+from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.model.model import EventLog, Model
-from souppp_tui.options import ConsoleOptions
 from souppp_tui.show.paint import Span
 
 

@@ -30,7 +30,7 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
 
-from souppp_tui.outlet import Outlet
+from souppp_tui.terminal.outlet import Outlet
 
 Cell = tuple[str, str]
 """A character and the SGR codes it is shown with; the second half of a wide character is an empty text."""

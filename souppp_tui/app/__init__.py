@@ -1,0 +1,1 @@
+"""The app: looks at the engine, shows pages, hands over what the operator wants."""
