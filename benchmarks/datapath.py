@@ -16,7 +16,9 @@ import argparse
 import ctypes
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import statistics
 import struct
@@ -68,6 +70,11 @@ def inside(namespace: str) -> Iterator[None]:
             libc.setns(before.fileno(), 0)
 
 
+def in_namespace(namespace: str) -> tuple[str, ...]:
+    """The beginning of a command line that is carried out there, and no longer than we live."""
+    return ("setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", namespace)
+
+
 def session_address(number: int) -> str:
     """Its low 16 bits are the session id, which the peer goes by."""
     return f"10.0.{(number + 1) >> 8}.{(number + 1) & 255}"
@@ -83,18 +90,49 @@ def napi_threads(device: str) -> list[int]:
     return found
 
 
+NETNS = Path("/run/netns")
+_NAME = re.compile(r"bench-\w+-(near|far)-(?P<pid>\d+)")
+
+
+def remove_leftovers() -> None:
+    """Remove the namespaces of runs that were killed and could not do it themselves."""
+    for namespace in NETNS.glob("bench-*"):
+        found = _NAME.fullmatch(namespace.name)
+        if found and not runs(int(found["pid"])):
+            remove(namespace.name)
+
+
+def remove(namespace: str) -> None:
+    """Remove a namespace, if it is there."""
+    subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is this program."""
+    with suppress(OSError):
+        return Path(__file__).name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def leave(number: int, _: object) -> None:
+    """Undo everything on a signal, and don't be disturbed at it."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 class Rig:
     """Two namespaces and the wire between them, `va` here and `vb` there; the peer's stack sends by way of `pc`."""
 
     waits = True
     """What veth has no room for waits in `pc`, as before a card, and isn't lost; but some may then pass others."""
 
-    def __init__(self, name: str, *, pppoe: bool = True) -> None:
-        self.stack = ExitStack()
+    def __init__(self, stack: ExitStack, name: str, *, pppoe: bool = True) -> None:
+        """All of it is there until the stack is closed."""
+        self.stack = stack
         self.near, self.far = f"bench-{name}-near-{os.getpid()}", f"bench-{name}-far-{os.getpid()}"
         for each in (self.near, self.far):
+            self.stack.callback(remove, each)
             run("ip", "netns", "add", each)
-            self.stack.callback(run, "ip", "netns", "del", each)
             for setting in (
                 "ipv6.conf.default.disable_ipv6=1",
                 "ipv4.conf.all.rp_filter=0",
@@ -183,7 +221,7 @@ class Rig:
 
     def start(self, namespace: str, *words: str, **more: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, str(LOAD), *words], stdout=subprocess.PIPE, text=True, **more
+            [*in_namespace(namespace), str(LOAD), *words], stdout=subprocess.PIPE, text=True, **more
         )
         self.stack.callback(process.wait)
         self.stack.callback(process.kill)
@@ -194,7 +232,7 @@ class Rig:
 
     def load(self, namespace: str, *words: str, timeout: float = 60, **more: Any) -> tuple[int, float, float]:
         """Count, seconds and CPU seconds."""
-        number, seconds, cpu = run("ip", "netns", "exec", namespace, str(LOAD), *words, timeout=timeout, **more).split()
+        number, seconds, cpu = run(*in_namespace(namespace), str(LOAD), *words, timeout=timeout, **more).split()
         return int(number), float(seconds), float(cpu)
 
     def tcp(self, direction: str, seconds: float, connections: int = 1, sessions: int = 1) -> float:
@@ -225,8 +263,8 @@ class Rig:
 class UserSpace(Rig):
     """Sessions of this program: AF_XDP and TUN devices."""
 
-    def __init__(self, name: str, *, offload: bool, sessions: int = 1) -> None:
-        super().__init__(name)
+    def __init__(self, stack: ExitStack, name: str, *, offload: bool, sessions: int = 1) -> None:
+        super().__init__(stack, name)
         own, peer = self.mac(self.near, "va"), self.mac(self.far, "vb")
         with inside(self.near):
             program = XdpProgram.attach("va", QUEUES)
@@ -257,8 +295,8 @@ class UserSpace(Rig):
 class InKernel(Rig):
     """Sessions of this program: its in-kernel data path."""
 
-    def __init__(self, name: str, *, sessions: int = 1) -> None:
-        super().__init__(name)
+    def __init__(self, stack: ExitStack, name: str, *, sessions: int = 1) -> None:
+        super().__init__(stack, name)
         own, peer = self.mac(self.near, "va"), self.mac(self.far, "vb")
         with inside(self.near):
             program = XdpProgram.attach("va", QUEUES, loading=Loading(kernel_path=True))
@@ -276,8 +314,8 @@ class InKernel(Rig):
 class Plain(Rig):
     """The same wire without PPPoE."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, pppoe=False)
+    def __init__(self, stack: ExitStack, name: str) -> None:
+        super().__init__(stack, name, pppoe=False)
         self.ip(self.near, "link", "set", "va", "name", "soup0", "mtu", str(MTU))
         self.ip(self.far, "link", "set", "vb", "mtu", str(MTU))
         self.no_offload(self.near, "soup0")
@@ -464,6 +502,8 @@ def main() -> None:
     parser.add_argument("--order", type=int, metavar="SEGMENTS", help="only look for reordering in so many, each way")
     options = parser.parse_args()
     check_needs()
+    remove_leftovers()
+    signal.signal(signal.SIGTERM, leave)
     Rig.waits = not options.order
     bench = Bench(options.seconds or (1.0 if options.quick else 3.0), options.rounds or (2 if options.quick else 5))
     run(
@@ -481,25 +521,20 @@ def main() -> None:
         "-lbpf",
     )
     with ExitStack() as stack:
-
-        def made(rig: Rig) -> Any:
-            stack.push(lambda *_: rig.stack.close())
-            return rig
-
-        offload = made(UserSpace("offload", offload=True))
+        offload = UserSpace(stack, "offload", offload=True)
         rigs: dict[str, Rig] = {
             "offload": offload,
-            "single": made(UserSpace("single", offload=False)),
-            "in-kernel": made(InKernel("kernel")),
-            "plain": made(Plain("plain")),
+            "single": UserSpace(stack, "single", offload=False),
+            "in-kernel": InKernel(stack, "kernel"),
+            "plain": Plain(stack, "plain"),
         }
-        bare = made(Rig("bare"))
-        many = made(UserSpace("many", offload=True, sessions=options.sessions)) if "many" in options.rows else None
-        paths = {}
+        bare = Rig(stack, "bare")
+        many = UserSpace(stack, "many", offload=True, sessions=options.sessions) if "many" in options.rows else None
+        paths: dict[int, tuple[Rig, Rig]] = {}
         if "paths" in options.rows:
             for number in PATH_SESSIONS:
-                user_space = made(UserSpace(f"us{number}", offload=True, sessions=number))
-                paths[number] = user_space, made(InKernel(f"ik{number}", sessions=number))
+                user_space = UserSpace(stack, f"us{number}", offload=True, sessions=number)
+                paths[number] = user_space, InKernel(stack, f"ik{number}", sessions=number)
         work: dict[str, Callable[[], None]] = {
             "tcp": lambda: tcp_rows(bench, rigs),
             "ping": lambda: ping_rows(bench, rigs),
