@@ -14,6 +14,7 @@ from engine.card.facts import Card
 from engine.host.errors import Trouble
 from engine.record.plural import plural
 from engine.supervisor.handed import Line, Taken
+from engine.supervisor.tags import MADE_OF_OTHERS
 from engine.wire.ethernet import format_mac
 
 PATIENCE = 10.0
@@ -258,7 +259,7 @@ class CardWatch:
             mtu=card.mtu,
             up=up,
             waits=self._wait is not None and not up,
-            strips=card.strips_vlan_tags,
+            strips=card.strips_vlan_tags and card.driver not in MADE_OF_OTHERS,
             fixes=taken.fixes,
             mode=taken.mode,
             zero_copy=taken.zero_copy,

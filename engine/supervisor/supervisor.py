@@ -35,7 +35,7 @@ from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, S
 from engine.sessions.states import IDLE
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import SessionSettings, Settings
-from engine.supervisor import sizes, views
+from engine.supervisor import sizes, tags, views
 from engine.supervisor.board import Board
 from engine.supervisor.card_watch import (
     CardBack,
@@ -114,7 +114,7 @@ class Supervisor:
         """Sessions of an earlier run whose PADT has not left yet."""
         self._handed = 0
         """How many frames were ever given out to be sent."""
-        self._warned_of_stripping = False
+        self._warned_of_lost_tags = False
         self._large = LargeFrames()
         self._next_check: float | None = None
         """When to see whether PADTs have left."""
@@ -282,7 +282,7 @@ class Supervisor:
         self.records[key] = Record()
         self.fleet.add(key, session, self._now)
         self.captures.joined(key, session)
-        self._warn_of_stripping([settings])
+        self._warn_of_lost_tags([settings])
         if text := sizes.too_small(self.card.view, settings):
             self.tell(Severity.WARNING, "card-mtu", text)
         self.board.settings[key] = settings
@@ -365,18 +365,14 @@ class Supervisor:
         self.tell(Severity.INFO, "card-ready", f"{card.name} is ready: {how}.")
         if taken.notice:
             self.tell(Severity.WARNING, "card-notice", taken.notice)
-        self._warned_of_stripping = False
-        self._warn_of_stripping(self._settings.sessions)
+        self._warned_of_lost_tags = False
+        self._warn_of_lost_tags(self._settings.sessions)
 
-    def _warn_of_stripping(self, sessions: Iterable[SessionSettings]) -> None:
-        """Where frames of these sessions may lose their VLAN tags in the card: say so, once."""
-        view = self.card.view
-        if view is None or not view.strips or self._warned_of_stripping or not any(one.vlans for one in sessions):
-            return
-        self._warned_of_stripping = True
-        text = f"{view.name} may take VLAN tags off before they can be seen. If tagged sessions get no answer:"
-        remedy = f"`ethtool -K {view.name} rxvlan off`, or start with --fix-card, or `fix` on the card page."
-        self.tell(Severity.WARNING, "vlan-offload", f"{text} {remedy}")
+    def _warn_of_lost_tags(self, sessions: Iterable[SessionSettings]) -> None:
+        """Where frames of these sessions may lose their VLAN tags on the way: say so, once."""
+        if not self._warned_of_lost_tags and (text := tags.lost(self.card.view, sessions)):
+            self._warned_of_lost_tags = True
+            self.tell(Severity.WARNING, "vlan-offload", text)
 
     def _card_lost(self, why: str) -> None:
         self.tell(Severity.ERROR, "card-down", f"{why} Sessions are dialled again when it is back.")

@@ -24,8 +24,10 @@ def session(name: str, **settings: Any) -> SessionSettings:
 
 
 @contextmanager
-def dialling(sessions: Sequence[SessionSettings], dial: DialSettings = DIAL, **more: Any) -> Iterator[Engine]:
-    """An engine on CARD with these sessions; `more` goes to Settings or EngineOptions, whichever has such a field."""
+def dialling(
+    sessions: Sequence[SessionSettings], dial: DialSettings = DIAL, *, card: str = CARD, **more: Any
+) -> Iterator[Engine]:
+    """An engine with these sessions; `more` goes to Settings or EngineOptions, whichever has such a field."""
     settings = Settings(tuple(sessions), dial)
     options = EngineOptions()
     for key, value in more.items():
@@ -33,7 +35,7 @@ def dialling(sessions: Sequence[SessionSettings], dial: DialSettings = DIAL, **m
             settings = replace(settings, **{key: value})
         else:
             options = replace(options, **{key: value})
-    engine = Engine(CARD, settings, options)
+    engine = Engine(card, settings, options)
     engine.start()
     try:
         engine.wait_ready()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from engine.wire.ethernet import VlanTag
 from tests.conftest import run
 from tests.program import running, until
 from tests.provider import CARD, FAR_CARD, BridgedProvider, Provider, provider
-from tests.system.engines import dialling, events, session, story, wait_up
+from tests.system.engines import dialling, events, session, story, view, wait_up
 
 pytestmark = pytest.mark.usefixtures("own_net")
 
@@ -42,6 +42,11 @@ def told(engine: Engine) -> list[str]:
     return [event.text for event in events(engine, "offload")]
 
 
+def counters(engine: Engine, name: str) -> dict[str, int]:
+    details = engine.details(view(engine, name).id)
+    return dict(details.counters) if details is not None else {}
+
+
 def test_stripped_tags_are_warned_of_with_the_remedies(far: Provider) -> None:
     with dialling(TAGGED) as engine:
         wait_up(engine)
@@ -51,6 +56,28 @@ def test_stripped_tags_are_warned_of_with_the_remedies(far: Provider) -> None:
             assert remedy in warning.text
         assert is_on()
         assert engine.snapshot().card.strips
+
+
+def bridge(card: str) -> None:
+    run("ip", "link", "add", "bridge", "type", "bridge")
+    run("ip", "link", "set", card, "master", "bridge")
+
+
+def macvlan(card: str) -> None:
+    run("ip", "link", "add", "link", card, "name", "macvlan", "type", "macvlan", "mode", "passthru")
+
+
+@pytest.mark.parametrize("made", [bridge, macvlan])
+def test_a_card_made_of_others_loses_tags_and_is_told_as_that(far: Provider, made: Callable[[str], None]) -> None:
+    """As a bond is, which not every kernel has."""
+    name = made.__name__
+    made(CARD)
+    run("ip", "link", "set", name, "up")
+    with dialling(TAGGED, card=name) as engine:
+        wait_up(engine, "plain")
+        (warning,) = events(engine, "vlan-offload")
+        assert f"`ip link add link {name} name {name}.7 type vlan id 7`" in warning.text
+        until(lambda: "discarded: not for this session" in counters(engine, "tagged"), "an answer without its tag")
 
 
 def test_a_tagged_session_that_is_added_later_is_warned_for(far: Provider) -> None:

@@ -390,6 +390,17 @@ def test_a_card_that_strips_tags_is_told_to_those_who_need_them() -> None:
         assert len(world.open().events("vlan-offload")) == told
 
 
+@pytest.mark.parametrize("driver", ["bonding", "bridge"])
+def test_a_card_made_of_others_is_told_as_that(driver: str) -> None:
+    world = World([session("plain"), session("tagged", vlans=(VlanTag(7), VlanTag(8)))])
+    world.card.change(driver=driver, strips_vlan_tags=True)
+    (told,) = world.open().events("vlan-offload")
+    assert world.supervisor.card.view is not None
+    assert not world.supervisor.card.view.strips, "nothing that --fix-card could mend"
+    assert "`ip link add link eth9 name eth9.7 type vlan id 7`" in told.text
+    assert "rxvlan" not in told.text
+
+
 def test_what_strips_tags_is_switched_off_and_nobody_is_disturbed() -> None:
     world = World([session("one"), session("tagged", vlans=(VlanTag(7),))])
     world.card.change(strips_vlan_tags=True)
