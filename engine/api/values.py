@@ -180,6 +180,19 @@ class Snapshot:
     """A command line that uses a session, ready to paste; empty when no session is up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What became of the sessions since a version."""
+
+    version: int
+    """Ask for what comes after this one next time."""
+    views: tuple[SessionView, ...]
+    """New and changed ones, in the order in which they were added; all of them where `whole`."""
+    removed: tuple[int, ...] = ()
+    whole: bool = False
+    """Whatever a reader knew before is to be forgotten: too much happened in between."""
+
+
 class Severity(IntEnum):
     """How much an event matters."""
 

@@ -117,7 +117,8 @@ class ClientSide:
 
     def prove(self, method: AuthMethod) -> Authentication:
         """Prove ourselves with the user name and password of the settings."""
-        return client_for(method, self._settings.user, self._settings.password, self._entropy)
+        password = self._settings.password or ""  # None comes no further than the rule book
+        return client_for(method, self._settings.user, password, self._entropy)
 
     def check(self, method: AuthMethod) -> Authentication:
         """Never asked: a client demands no proof of a concentrator."""

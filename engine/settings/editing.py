@@ -17,7 +17,7 @@ from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNo
 from engine.settings.fields import DEFAULTS, SESSION, make_session, values_of
 from engine.settings.nodes import nodes_of, quote
 from engine.settings.reading import ConfigError, compose, parse, read_entry, read_values
-from engine.settings.values import SessionSettings
+from engine.settings.values import SessionSettings, kept
 
 Splice = tuple[int, int, str]
 """Where a piece of text starts and ends, and what to put there."""
@@ -47,6 +47,8 @@ def rewrite(path: Path, change: Callable[[str], str]) -> None:
 
 def with_session(text: str, session: SessionSettings, path: Path) -> str:
     """The text with one more session at the end of the list; `path` is the file it is from."""
+    if session.password is None:
+        raise ConfigError(f"{path}: the password of {quote(session.name)} is not known here; change the file by hand")
     before, root, entries = _read(text, path)
     default, new = values_of(make_session({"name": "", **_defaults(root, path)})), values_of(session)
     pairs = [f"{key}: {SESSION[key].kind.write(value)}" for key, value in new.items() if value != default[key]]
@@ -69,7 +71,8 @@ def replace_session(text: str, name: str, session: SessionSettings, path: Path) 
     """The text with the session called `name` replaced; of its keys only those that change are touched."""
     before, root, entries = _read(text, path)
     entry = _find(entries, name, path)
-    old = values_of(next(read_entry(entry, _defaults(root, path), path.parent, [])))
+    was = next(read_entry(entry, _defaults(root, path), path.parent, []))
+    session, old = kept(session, was), values_of(was)
     splices: list[Splice] = []
     more: list[str] = []
     for key, value in values_of(session).items():

@@ -111,7 +111,12 @@ def text(most: int, least: int = 0, *, control: bool = False) -> Typed:
             raise ValueError("must be text in Unicode")
         return given
 
-    return typed(parse, str, "text", {"type": "string", "minLength": least, "maxLength": most}, "str")
+    def show(value: str | None) -> str:
+        if value is None:
+            raise ValueError("must be given")
+        return value
+
+    return typed(parse, show, "text", {"type": "string", "minLength": least, "maxLength": most}, "str")
 
 
 def optional(kind: Typed) -> Typed:

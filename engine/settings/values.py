@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from engine.settings.console import ConsoleSettings
@@ -91,7 +91,8 @@ class SessionSettings:
 
     name: str
     user: str = ""
-    password: str = field(default="", repr=False)
+    password: str | None = field(default="", repr=False)
+    """None where it isn't told, which means as it was: so leave an engine settings that a console asked for."""
     service: str = ""
     """The Service-Name asked for; empty accepts any service (RFC 2516 section 5.1)."""
     ac: AcFilter = AcFilter()
@@ -115,6 +116,11 @@ class SessionSettings:
     datapath: DatapathChoice = DatapathChoice.AFXDP
     device: str | None = None
     """The device's name; without one, `soup` and the session's number."""
+
+
+def kept(settings: SessionSettings, before: SessionSettings) -> SessionSettings:
+    """The same settings; what they don't tell is as it was before."""
+    return replace(settings, password=before.password) if settings.password is None else settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,27 +8,13 @@ thread writes. Readers need no lock: they copy a list in one step of the interpr
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
-from engine.api.values import Details, SessionView
+from engine.api.values import Changes, Details, SessionView
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import SessionSettings
 
 REMEMBERED = 4096
 """Removed sessions that readers can still be told of; one who asks later has to read everything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What became of the sessions since a version."""
-
-    version: int
-    """Ask for what comes after this one next time."""
-    views: tuple[SessionView, ...]
-    """New and changed ones, in the order in which they were added; all of them where `whole`."""
-    removed: tuple[int, ...] = ()
-    whole: bool = False
-    """Whatever a reader knew before is to be forgotten: too much happened in between."""
 
 
 class Board:

@@ -30,7 +30,7 @@ from engine.host.errors import Trouble
 from engine.record.plural import plural
 from engine.sessions.fleet import Fleet
 from engine.settings.fields import check
-from engine.settings.values import SessionSettings
+from engine.settings.values import SessionSettings, kept
 from engine.supervisor.supervisor import Supervisor
 
 GONE = "There is no such session any more."
@@ -100,7 +100,8 @@ def _add(supervisor: Supervisor, command: Add, outcome: _Outcome) -> None:
 def _edit(supervisor: Supervisor, command: Edit, outcome: _Outcome) -> None:
     for key in _there(supervisor, [command.key], outcome):
         try:
-            supervisor.edit(key, _sound(supervisor, command.settings, key))
+            settings = kept(command.settings, supervisor.board.settings[key])
+            supervisor.edit(key, _sound(supervisor, settings, key))
         except Trouble as error:
             outcome.refused.append(Refused(key, str(error)))
             supervisor.tell(Severity.ERROR, "not-changed", str(error), key)

@@ -403,6 +403,7 @@ def test_schema_refuses_what_is_refused() -> None:
         (SessionSettings("a", vlans=(VlanTag(5, tpid=0x9100),)), "vlan: tpid: must be 0x8100 or 0x88a8"),
         (SessionSettings("a", keepalive=KeepaliveSettings(float("nan"))), "keepalive: interval: nan is out of range"),
         (SessionSettings("a", device="../x"), "device: must be a device name"),
+        (SessionSettings("a", password=None), "password: must be given"),
     ],
 )
 def test_settings_that_no_file_could_hold_are_refused(settings: SessionSettings, wrong: str) -> None:
@@ -508,6 +509,13 @@ def test_password_file_gives_way_to_a_new_password(tmp_path: Path) -> None:
     assert same == text.replace("1400", "1300")
     new = replace_session(text, "a", SessionSettings("a", password="new", mru=1400), path)
     assert new == text.replace("password_file: p", "password: new")
+    not_told = replace_session(text, "a", SessionSettings("a", password=None, mru=1300), path)
+    assert not_told == same
+
+
+def test_a_new_entry_needs_a_password_that_is_known() -> None:
+    with pytest.raises(ConfigError, match='password of b is not known here; change the file by hand'):
+        with_session("sessions: []\n", SessionSettings("b", password=None), FILE)
 
 
 def test_edits_that_are_not_safe_are_refused() -> None:

@@ -192,6 +192,18 @@ def test_settings_that_no_file_could_hold_are_refused() -> None:
     assert [view.name for view in world.supervisor.board.views] == ["one"]
 
 
+def test_a_password_that_is_not_told_stays_as_it_was() -> None:
+    """As in an edit by a console that was never told the password."""
+    world = World([session("one", password="lab")]).open()
+    assert world.do(Edit(0, session("one", password=None, mru=1400))).done == (0,)
+    assert world.supervisor.board.settings[0] == session("one", password="lab", mru=1400)
+    world.run(1.0)
+    world.do(Redial((0,)))
+    world.until(lambda: world.view().mtu == 1400 and world.state() is S.UP)
+    (refused,) = world.do(Add(session("two", password=None))).refused
+    assert refused.reason == "password: must be given"
+
+
 def test_a_device_that_another_session_has_is_refused() -> None:
     world = World([session("one", device="wan0"), session("two")]).open()
     (refused,) = world.do(Edit(1, session("two", device="wan0"))).refused

@@ -1,0 +1,170 @@
+"""The values of `engine.api` as octets and back, for a console in another process: msgpack, by msgspec.
+
+A message is an array of three: a version, the name of the value's type, and the value. A value is a map of all its
+fields by name, and so are those within it; only a request is an array: its id, and of its command the type's name and
+itself.
+
+The version follows from the types: change a field anywhere, and it is another one. So two sides that don't mean the
+same can't talk past each other, and nobody has to remember to count it up.
+
+No secret is written unless `encode` is asked to. In its place stands nil, which is no text, so that no password looks
+like it and it can't be taken for one: decoded it is None, "as it was" (`engine.settings.values.kept`). So a console
+may have a session's settings, change what it likes and send them back without ever having known the password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+from functools import reduce
+from typing import Any, get_args, get_type_hints
+from zlib import crc32
+
+import msgspec
+
+from engine.api.commands import Command, Refused, Reply, Request
+from engine.api.ending import End
+from engine.api.values import (
+    CardView,
+    Changes,
+    Details,
+    Event,
+    Fact,
+    LadderEntry,
+    QueueView,
+    SessionView,
+    Snapshot,
+    Step,
+)
+from engine.settings.fields import SESSION, with_value
+from engine.settings.values import SessionSettings
+from engine.wire.text import printable
+
+Value = (
+    Command
+    | Request
+    | Reply
+    | Refused
+    | End
+    | Snapshot
+    | Changes
+    | SessionView
+    | QueueView
+    | CardView
+    | Event
+    | Details
+    | LadderEntry
+    | Fact
+    | Step
+    | SessionSettings
+)
+"""What can be told."""
+
+
+class CodecError(Exception):
+    """Octets that are no value of ours, or a value that can't be told in octets: one line for the operator."""
+
+
+class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    version: int
+    kind: str
+    value: msgspec.Raw
+
+
+class _Tagged(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    kind: str
+    value: msgspec.Raw
+
+
+class _Request(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    id: int
+    command: _Tagged
+
+
+def encode(value: Value, *, secrets: bool = False) -> bytes:
+    """A value as octets, with nil for its passwords unless `secrets`. Raises CodecError, as for half a surrogate."""
+    told: Any = value if secrets else _masked(value)
+    kind = type(told).__name__
+    if isinstance(told, Request):
+        told = told.id, (type(told.command).__name__, told.command)
+    try:
+        return _ENCODER.encode((VERSION, kind, told))
+    except _FAILURES as error:
+        raise CodecError(f"This {kind} can't be told: {_line(error)}") from None
+
+
+def decode(octets: bytes) -> Value:
+    """The value that `encode` made these of. Raises CodecError for all else."""
+    try:
+        message = _MESSAGE.decode(octets)
+        if message.version != VERSION:
+            raise CodecError(
+                f"The other side speaks version {message.version:x} of the values, this one {VERSION:x}: "
+                "run the same release on both."
+            )
+        if message.kind == Request.__name__:
+            request = _REQUEST.decode(message.value)
+            return Request(request.id, _decoded(request.command, _COMMANDS))
+        value: Value = _decoded(message, _VALUES)
+        return value
+    except _FAILURES as error:
+        raise CodecError(f"Not a value of ours: {_line(error)}") from None
+
+
+def _decoded(tagged: _Tagged | _Message, decoders: dict[str, msgspec.msgpack.Decoder[Any]]) -> Any:
+    decoder = decoders.get(tagged.kind)
+    if decoder is None:
+        raise ValueError(f"there is no {tagged.kind}")
+    return decoder.decode(tagged.value)
+
+
+def _line(error: BaseException) -> str:
+    return printable(str(error).encode(errors="replace")) or type(error).__name__
+
+
+def _masked(value: Any) -> Any:
+    """The same with None for each secret."""
+    if isinstance(value, tuple):
+        return tuple(map(_masked, value))
+    if isinstance(value, SessionSettings):
+        return reduce(lambda settings, field: with_value(settings, field, None), _SECRETS, value)
+    holding = _HOLDERS.get(type(value), ())
+    return replace(value, **{name: _masked(getattr(value, name)) for name in holding}) if holding else value
+
+
+def _within(hint: Any, known: set[type]) -> set[type]:
+    """All types that a value of this one may hold, itself among them; `known` are added to."""
+    for part in get_args(hint):
+        _within(part, known)
+    if isinstance(hint, type) and not get_args(hint) and hint not in known:
+        known.add(hint)
+        for inner in get_type_hints(hint).values() if is_dataclass(hint) else ():
+            _within(inner, known)
+    return known
+
+
+def _described(kinds: set[type]) -> Iterator[str]:
+    """A line for each, with all that its octets depend on."""
+    for kind in sorted(kinds, key=lambda kind: kind.__name__):
+        if is_dataclass(kind):
+            yield f"{kind.__name__}: " + ", ".join(f"{field.name} {field.type}" for field in fields(kind))
+        elif issubclass(kind, Enum):
+            yield f"{kind.__name__}: " + ", ".join(str(member.value) for member in kind)
+
+
+_FAILURES = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, MemoryError)
+_SECRETS = tuple(key.field for key in SESSION.values() if key.secret)
+"""Fields of SessionSettings."""
+_HOLDERS = {
+    kind: tuple(name for name, hint in get_type_hints(kind).items() if SessionSettings in _within(hint, set()))
+    for kind in get_args(Value)
+}
+"""Where settings are to be found in a value, by its type."""
+_ENCODER = msgspec.msgpack.Encoder()
+_MESSAGE = msgspec.msgpack.Decoder(_Message)
+_REQUEST = msgspec.msgpack.Decoder(_Request)
+_VALUES = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in get_args(Value) if kind is not Request}
+_COMMANDS = {kind.__name__: _VALUES[kind.__name__] for kind in get_args(Command)}
+VERSION = crc32("\n".join(_described(_within(Value, set()))).encode())
+"""Of what is written here, 32 bits."""
