@@ -514,7 +514,7 @@ def test_password_file_gives_way_to_a_new_password(tmp_path: Path) -> None:
 
 
 def test_a_new_entry_needs_a_password_that_is_known() -> None:
-    with pytest.raises(ConfigError, match='password of b is not known here; change the file by hand'):
+    with pytest.raises(ConfigError, match="password of b is not known here; change the file by hand"):
         with_session("sessions: []\n", SessionSettings("b", password=None), FILE)
 
 
