@@ -77,7 +77,7 @@ class LinkWatch:
         return self._news.fileno()
 
     def events(self) -> list[LinkEvent]:
-        """What happened since the last call, in order; never blocks for news."""
+        """What happened since the last call, in order; never blocks for news. Raises OSError, RtnlError among them."""
         news = self._news.news()
         if news is None:
             return self._look_again()

@@ -38,7 +38,7 @@ class Card:
     """Whether it may take VLAN tags off received frames, into notes of the driver that no XDP program can read."""
     receive_rules: ReceiveRules
     carrier_changes: int = 0
-    """How often the carrier has come and gone."""
+    """How often the carrier has come or gone."""
     filters_vlans: bool = False
     """Whether it may drop frames of VLANs that have no device on the host."""
     received: int = 0

@@ -40,6 +40,7 @@ def _attach(program: int, index: int, flags: int) -> bytes:
     return request(ifinfmsg, RTM_SETLINK, 0, [("IFLA_XDP", wanted)], index=index)
 
 
+# How drivers speak of what joins packets.
 _JOINING = {
     "rx-lro": re.compile(r"\bLRO\b|large receive", re.I),
     "rx-gro-hw": re.compile(r"\bGRO[-_ ]?HW\b|\bHW[-_ ]?GRO\b", re.I),

@@ -17,9 +17,9 @@ from engine.card import ethtool
 from engine.host.errors import HostError
 
 STRIPPING = ("rx-vlan-hw-parse", "rx-vlan-stag-hw-parse")
+"""VLAN tags are taken off."""
 FILTERING = ("rx-vlan-filter", "rx-vlan-stag-filter")
 """Frames of VLANs that the kernel knows nothing of are taken away, unless the card is promiscuous."""
-JOINING = ("rx-lro", "rx-gro-hw")
 _ETHTOOLS_WORDS = {"rx-vlan-hw-parse": "rxvlan", "rx-lro": "lro"}
 
 
@@ -87,7 +87,7 @@ class Offloads:
         return off
 
     def _remember(self, features: list[str]) -> None:
-        """On disk before they are off. Raises HostError."""
+        """Put them on disk: before they are switched off, so that a crash leaves none unknown. Raises HostError."""
         self._off.update(dict.fromkeys(features))
         if self._note is None or not features:
             return

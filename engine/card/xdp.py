@@ -41,7 +41,7 @@ LOADER = Path(__file__).with_name("xdp_loader.py")
 LOAD_TIMEOUT = 300.0
 """Seconds for what takes half a second, and a minute or more on a busy emulated processor."""
 MAX_QUEUES = 128
-"""Of the in-kernel data path; a power of two."""
+"""Entries of the programs' maps by queue."""
 DEVICE_MAC = b"\2soupp"
 """Of every session's veth device: it is no Ethernet to anyone, and must not pass for the card."""
 PROGRAMS, MAPS = ("souppp",), ("ethertypes", "xsks", "counters")
@@ -401,7 +401,7 @@ class XdpProgram:
         self.xsk_map_fd = descriptors["xsks"]
 
     def counters(self) -> list[XdpCounters]:
-        """One per queue."""
+        """One per queue. Raises XdpError."""
         counters = self.descriptors["counters"]
         return [XdpCounters(*sum_over_cpus(counters, queue, _COUNTS)) for queue in range(self._queues)]
 

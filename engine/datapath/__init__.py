@@ -1,8 +1,8 @@
 """The C helper `libsouppp.so`: one AF_XDP socket and one thread for each queue of the card.
 
 IP packets of known sessions go between the card and the sessions' file descriptors without touching Python. Control
-frames come here in batches, and go out in batches. All methods but `traffic` and `queue_counters` belong to one thread;
-those two may be called from any.
+frames come here in batches, and go out in batches. All methods but `traffic`, `add_traffic` and `queue_counters` belong
+to one thread; those three may be called from any until `close`.
 """
 
 from __future__ import annotations

@@ -53,9 +53,10 @@ uint32_t souppp_send_control(struct datapath *datapath, const uint8_t *octets, c
 /* How many of those, from the first on, the card is known to have taken, modulo 2^32. */
 uint32_t souppp_control_taken(struct datapath *datapath);
 
-/* -EEXIST for a slot or address in use, -ENOENT for a routed session without a routed egress. */
+/* -EEXIST for a slot, a session's address on the line or a routed address in use, -ENOENT for a routed session without a
+ * routed egress, -EINVAL for a slot or tags too many. */
 int souppp_add_session(struct datapath *datapath, uint32_t slot, const struct souppp_session *session);
-/* Changes which of its packets flow, as in souppp_session. */
+/* Changes which of its packets flow, as in souppp_session; -ENOENT if there is none, and so below. */
 int souppp_set_open(struct datapath *datapath, uint32_t slot, uint32_t open);
 /* When it returns no worker uses the session's descriptor any more. */
 int souppp_remove_session(struct datapath *datapath, uint32_t slot);

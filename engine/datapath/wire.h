@@ -39,7 +39,7 @@ struct session_address {
 };
 
 enum frame_kind {
-    FRAME_BAD_HEADER, /* not PPPoE, more than two tags, or not version 1, type 1, code 0 */
+    FRAME_BAD_HEADER, /* not PPPoE, more than two tags, not version 1 and type 1, or in a session not code 0 */
     FRAME_BAD_LENGTH, /* cut short, or LENGTH runs past its end, or that of LCP, PAP, CHAP, IPCP or IPv6CP within */
     FRAME_DISCOVERY,  /* other than PADT */
     FRAME_CONTROL,    /* a session frame with a PPP protocol other than IP, or a PADT */

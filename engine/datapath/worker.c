@@ -423,7 +423,7 @@ static int wait_for_work(struct worker *worker, struct epoll_event *events, bool
     return ready;
 }
 
-/* Sends what the engine has handed in, its farewells mostly, as far as the card takes it at once. */
+/* Sends what the engine has handed in, its farewells mostly, as far as the card takes it in FAREWELL_MS. */
 static void finish(struct worker *worker)
 {
     while (send_control(worker))

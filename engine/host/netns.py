@@ -26,7 +26,10 @@ def unshare_net() -> None:
 
 
 def enter(target: int | str | Path) -> None:
-    """Move the calling thread into a namespace: that of a process id, or of a path such as /run/netns/NAME."""
+    """Move the calling thread into a namespace: that of a process id, or of a path such as /run/netns/NAME.
+
+    Raises OSError.
+    """
     namespace = open_net(target)
     try:
         set_net(namespace)
@@ -46,7 +49,7 @@ def set_net(descriptor: int) -> None:
 
 
 def new_net() -> int:
-    """Make a namespace and return a descriptor of it; the calling thread stays where it is."""
+    """Make a namespace and return a descriptor of it; the calling thread stays where it is. Raises OSError."""
     with _restored():
         unshare_net()
         return open_net()
@@ -64,7 +67,7 @@ def open_sysfs() -> int:
 
 @contextmanager
 def inside(target: int | str | Path) -> Iterator[None]:
-    """Run a block in another namespace, as `enter` names it."""
+    """Run a block in another namespace, as `enter` names it; raises OSError."""
     with _restored():
         enter(target)
         yield
@@ -72,7 +75,7 @@ def inside(target: int | str | Path) -> Iterator[None]:
 
 @contextmanager
 def visiting(descriptor: int) -> Iterator[None]:
-    """Run a block in the namespace that a descriptor stands for."""
+    """Run a block in the namespace that a descriptor stands for; raises OSError."""
     with _restored():
         set_net(descriptor)
         yield

@@ -42,7 +42,7 @@ def request(kind: Any, type_: int, how: int, attributes: Iterable[tuple[str, Any
 
 
 class Template:
-    """A request encoded once and filled in for each use: 2 us, against pyroute2's 100.
+    """A request encoded once and filled in for each use: 1 us, against pyroute2's 80.
 
     `blanks` are the octets in it that are to be replaced, by others of the same length.
     """
@@ -117,7 +117,10 @@ class Rtnl:
             raise failure
 
     def ask(self, question: bytes) -> list[bytes]:
-        """The answers to a question, each without its header; raises RtnlError."""
+        """The answers to a question, each without its header; raises RtnlError.
+
+        The question must be answered by a list that ends, or acknowledged, as those of `request` are.
+        """
         self._socket.send(question)
         answers: list[bytes] = []
         while True:

@@ -156,7 +156,7 @@ class Concentrator:
         self.restart()
 
     def restart(self) -> None:
-        """Come up with no memory of any session and no word about it, as after a power failure."""
+        """Come up with no memory of any session and no word about it, as after a power failure; frames are lost too."""
         self.subscribers.clear()
         self.discovery = ConcentratorDiscovery(self.settings.discovery, self._entropy)
         self.pool = AddressPool(self.settings.network)
@@ -164,7 +164,7 @@ class Concentrator:
         self._out: list[bytes] = []
 
     def receive(self, frame: bytes, now: float) -> None:
-        """Handle one Ethernet frame from the line."""
+        """Handle one Ethernet frame from the line; what is malformed or for no session is counted at most."""
         try:
             if frame[:6] not in (self.mac, ethernet.BROADCAST):
                 return

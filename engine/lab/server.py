@@ -27,6 +27,7 @@ from engine.wire.keys import FourKeys
 DEVICE = "subscribers"
 """The provider's end of all sessions: one TUN device, its packets sorted to sessions by address."""
 TICK = 2.0
+"""Seconds between looks at the traffic, which counts as a sign of life."""
 CHUNK = bytes(1 << 16)
 
 

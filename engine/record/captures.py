@@ -27,27 +27,30 @@ class Captures:
         self._files: dict[int, CaptureFile] = {}
         self._open: set[CaptureFile] = set()
 
-    def __contains__(self, number: int) -> bool:
-        return number in self._files
+    def __contains__(self, key: int) -> bool:
+        return key in self._files
 
-    def joined(self, number: int, session: Session) -> None:
+    def joined(self, key: int, session: Session) -> None:
         """A new session is there: its frames belong into the capture of everything, if there is one."""
         if self._everything is not None:
-            self._tap(number, session, self._everything)
+            self._tap(key, session, self._everything)
 
     def start(self, sessions: Iterable[tuple[int, Session]], path: Path) -> None:
-        """Write these sessions' frames to a new file, instead of where they went before; raises CaptureError."""
+        """Write these sessions' frames to a new file, instead of where they went before; raises CaptureError.
+
+        Sessions come with their keys. What goes wrong later is told, and writing ends.
+        """
         file = CaptureFile(path)
-        for number, session in sessions:
-            self._tap(number, session, file)
+        for key, session in sessions:
+            self._tap(key, session, file)
         self._open.add(file)
         self._close_unused()
 
     def stop(self, sessions: Iterable[tuple[int, Session]]) -> None:
         """Write these sessions' frames no more."""
-        for number, session in sessions:
+        for key, session in sessions:
             session.tap = None
-            self._files.pop(number, None)
+            self._files.pop(key, None)
         self._close_unused()
 
     def close(self) -> None:
@@ -57,8 +60,8 @@ class Captures:
         if self._everything is not None:
             self._everything.close()
 
-    def _tap(self, number: int, session: Session, file: CaptureFile) -> None:
-        self._files[number] = file
+    def _tap(self, key: int, session: Session, file: CaptureFile) -> None:
+        self._files[key] = file
         name = session.settings.name
 
         def tap(seen: SeenFrame) -> None:

@@ -44,7 +44,7 @@ class Described:
 
 
 def describe(frame: bytes) -> Described:
-    """Describe a whole Ethernet frame. Raises nothing: where a frame is malformed, it says so and how."""
+    """Describe an Ethernet frame. Raises nothing: where a frame is malformed, it says so and how."""
     fields: Fields = [("frame", f"{len(frame)} octets")]
     return Described(_read(_ethernet, frame, fields), tuple(fields))
 

@@ -6,9 +6,8 @@ ghosts. The owner sends `padt_frame` for each, and then says that they are `clos
 
 The file is text, one record a line: `+` opened or `-` closed, own MAC, concentrator's MAC, session id, VLAN tags as
 TPID and TCI, and the CRC-32 of all that. Records are only appended; a line that is torn or whose sum is wrong says
-nothing. A file that has grown long is replaced, by rename, by one that says the same in fewer lines. The boot id on
-its second line tells whether the host was restarted since; ghosts count all the same, for the concentrator knows
-nothing of that.
+nothing. A file that has grown long is replaced, by rename, by one that says the same in fewer lines. That the host was
+restarted since makes no difference: the concentrator knows nothing of it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ SLACK = 4096
 
 _MAGIC = b"souppp ghosts 1\n"
 _TRIES = 100
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""How often the file may vanish between its opening and its lock, as others leave that had it."""
 
 
 class GhostError(Trouble):
@@ -61,11 +60,8 @@ class GhostJournal:
         try:
             self._fd: int | None = self._lock()
             try:
-                boot, noted = self._read(self._fd)
-                self._noted = dict.fromkeys(noted, False)
+                self._noted = dict.fromkeys(self._read(self._fd), False)
                 """Every session that is open by the file; True for those of this run."""
-                self.host_restarted = bool(noted) and boot != _BOOT_ID.read_bytes().strip()
-                """Whether the ghosts are from before the host's last start."""
             except BaseException:
                 os.close(self._fd)
                 raise
@@ -139,7 +135,7 @@ class GhostJournal:
             os.close(fd)
         raise GhostError(f"{self.path} can't be made, or vanishes again and again.")
 
-    def _read(self, fd: int) -> tuple[bytes, list[FourKeys]]:
+    def _read(self, fd: int) -> list[FourKeys]:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise GhostError(f"{self.path} is not a plain file. Move it away.")
         with open(fd, "rb", closefd=False) as file:
@@ -173,7 +169,7 @@ class GhostJournal:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             records = b"".join(_record(b"+", keys) for keys in self._noted)
-            _write_all(fd, _MAGIC + _BOOT_ID.read_bytes().strip() + b"\n" + records)
+            _write_all(fd, _MAGIC + records)
             os.fsync(fd)
             new.rename(self.path)
         except OSError:
@@ -192,17 +188,16 @@ class GhostJournal:
         )
 
 
-def replay(data: bytes) -> tuple[bytes, list[FourKeys]]:
-    """(boot id, sessions open at the end) of a journal's octets, which may be cut anywhere; never raises."""
-    lines = data.split(b"\n")
+def replay(data: bytes) -> list[FourKeys]:
+    """The sessions open at the end of a journal's octets, which may be cut anywhere; never raises."""
     opened: dict[FourKeys, None] = {}
-    for line in lines[2:]:
+    for line in data.split(b"\n")[1:]:
         match _parse(line):
             case b"+", keys:
                 opened[keys] = None
             case b"-", keys:
                 opened.pop(keys, None)
-    return b"".join(lines[1:2]), list(opened)
+    return list(opened)
 
 
 def _record(sign: bytes, keys: FourKeys) -> bytes:

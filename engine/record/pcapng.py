@@ -8,7 +8,6 @@ written whole and unbuffered: whatever ends the program, the file can be read up
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +31,7 @@ _SNAPLEN = 262_144
 """Longer than any frame; all interfaces must agree on it for libpcap."""
 _INBOUND, _OUTBOUND = 1, 2
 _MAX_NAME = 255
+"""Octets of an interface's name; a session's has 64 at most."""
 
 
 class CaptureError(Trouble):
@@ -41,11 +41,10 @@ class CaptureError(Trouble):
 class CaptureFile:
     """One capture file, for one thread. Usable as a context manager."""
 
-    def __init__(self, path: Path, limit: int = DEFAULT_LIMIT, *, overwrite: bool = False) -> None:
-        """Create the file, readable by its owner only; raises CaptureError.
+    def __init__(self, path: Path, limit: int = DEFAULT_LIMIT) -> None:
+        """Create the file, readable by its owner only; raises CaptureError, also if anything of that name is there.
 
-        `limit` is the largest size in octets. A file that exists is left alone unless `overwrite` is set, and then
-        replaced by a new one; a symbolic link or anything else that is not a plain file is left alone in any case.
+        `limit` is the largest size in octets.
         """
         self.path = path
         self.limit = limit
@@ -57,7 +56,7 @@ class CaptureFile:
         header = _section_header()
         if limit < len(header):
             raise CaptureError(f"A capture of at most {limit} octets has no room for its header: set a higher limit.")
-        self._fd: int | None = _create(path, overwrite)
+        self._fd: int | None = _create(path)
         try:
             self._append(header)
         except CaptureError:
@@ -118,14 +117,9 @@ class CaptureFile:
         self.close()
 
 
-def _create(path: Path, overwrite: bool) -> int:
-    """A new, empty file of our own. An old one is unlinked, not reused: others may have it open."""
+def _create(path: Path) -> int:
+    """A new, empty file of our own; it never follows a link that somebody has laid there."""
     try:
-        if overwrite:
-            with suppress(FileNotFoundError):
-                if not stat.S_ISREG(os.lstat(path).st_mode):
-                    raise CaptureError(f"{path} is not a plain file: choose another name for the capture.")
-                os.unlink(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(path, flags, 0o600)
     except FileExistsError:
@@ -134,7 +128,7 @@ def _create(path: Path, overwrite: bool) -> int:
         raise CaptureError(f"The capture {path} can't be made: {error.strerror}.") from None
 
 
-# Blocks, little-endian
+# Blocks (sections 3 and 4 of the draft), little-endian
 
 
 def _block(kind: int, body: bytes) -> bytes:

@@ -63,8 +63,9 @@ class CardLine:
         """Held while counters are read, so that the port isn't closed under the reader."""
         self._unsent: deque[bytes] = deque()
         self._handed = 0
-        """Frames ever handed over, and how many of them before the card was taken last."""
+        """Frames ever handed over."""
         self._handed_before = 0
+        """How many of them before the card was taken last: none of those is left in it."""
         self._traffic_before = array("Q")
         self._queues_before: tuple[QueueView, ...] = ()
         """What was counted while we had the card earlier: counters never go back."""
@@ -185,7 +186,7 @@ class CardLine:
             self._egress.carriers.unplug(key)
 
     def receive(self) -> list[bytes]:
-        """Control frames that have come."""
+        """Control frames that have come, as many as fit one batch; none without a card."""
         return list(self._port.datapath.receive_control()) if self._port is not None else []
 
     def send(self, frames: list[bytes]) -> None:

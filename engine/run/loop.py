@@ -111,7 +111,7 @@ class Loop:
         return journal
 
     async def say_goodbye(self) -> None:
-        """End every session in good order, as far as that is to be had in FAREWELL seconds."""
+        """End every session in good order, as far as that is to be had in FAREWELL seconds, and FLUSH for the rest."""
         now = time.monotonic()
         deadline = now + FAREWELL
         self.supervisor.say_goodbye(now)

@@ -1,7 +1,8 @@
 """Changes a configuration's text: one session added, replaced or removed, the rest left as the operator wrote it.
 
 Only the text of what differs is exchanged, at the places that the YAML nodes name, so comments, order and layout stay.
-Every change is read back and compared before it is returned: a layout that can't be changed safely is refused instead.
+Every change is read back and compared before it is returned: a layout that can't be changed safely is refused instead,
+with ConfigError.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ def rewrite(path: Path, change: Callable[[str], str]) -> None:
     path = path.resolve()
     octets = path.read_bytes()
     mark = b"\xef\xbb\xbf" if octets.startswith(b"\xef\xbb\xbf") else b""
-    changed = mark + change(octets.removeprefix(mark).decode()).encode()
+    try:
+        text = octets.removeprefix(mark).decode()
+    except UnicodeDecodeError:  # somebody has changed it since it was read
+        raise ConfigError(f"{path}: not UTF-8; save the file as UTF-8") from None
+    changed = mark + change(text).encode()
     status = path.stat()
     new = path.with_name(f".{path.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)

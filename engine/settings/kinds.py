@@ -39,7 +39,7 @@ class Typed(Kind):
     parse: Callable[[str], Any]
     """Raises ValueError, whose text is for the operator and never quotes what was typed."""
     show: Callable[[Any], str]
-    """The reverse of `parse`."""
+    """The reverse of `parse`, as far as a line can say it."""
     words: tuple[str, ...] = ()
     """All texts there are, where they are few."""
 
@@ -138,7 +138,7 @@ def _within(value: float, least: float, most: float) -> None:
 
 
 def whole(least: int, most: int) -> Typed:
-    """An integer, decimal or 0x hexadecimal."""
+    """An integer as Python writes it: decimal, or with 0x, 0o or 0b in front."""
     what = f"a whole number from {least} to {most}"
 
     def parse(given: str) -> int:

@@ -21,6 +21,7 @@ MAX_LINE_ID = 63
 MAX_DEVICE = 15
 """IFNAMSIZ of Linux, less the zero at its end."""
 MIN_MRU, MAX_MRU = 128, 1500
+# The longest is what Ethernet carries where RFC 4638 leaves no room for PPPoE in it.
 MIN_VID, MAX_VID = 1, 4094
 """0 and 4095 have a meaning of their own (IEEE 802.1Q)."""
 MAX_PRIORITY = 7
@@ -39,7 +40,7 @@ MAX_PADO_WINDOW = 10
 
 # The file
 MAX_FILE = 8 << 20
-"""MAX_SESSIONS sessions with everything set take about half of it."""
+"""Octets; MAX_SESSIONS sessions take it with everything set, at some 450 octets each."""
 MAX_DEPTH = 16
 """Levels of nesting."""
 MAX_PATH = 4096

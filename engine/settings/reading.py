@@ -57,7 +57,7 @@ def load(path: Path) -> Settings:
 def parse(text: str, source: str, base: Path) -> Settings:
     """Check a configuration's text; raises ConfigError with every mistake in it.
 
-    `source` names the text in errors; `base` is the folder that `password_file` is relative to.
+    `source` names the text in errors; `base` is the folder that `password_file` and `event_file` are relative to.
     """
     root = compose(text, source)
     problems: list[Problem] = []

@@ -60,7 +60,7 @@ class XdpMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AcFilter:
-    """Which concentrators a session may choose; an empty filter takes the first that answers."""
+    """Which concentrators a session may choose; an empty filter takes any."""
 
     name: str | None = None
     """The AC-Name, exactly."""
@@ -94,7 +94,7 @@ class SessionSettings:
     password: str | None = field(default="", repr=False)
     """None where it isn't told, which means as it was: so leave an engine settings that a console asked for."""
     service: str = ""
-    """The Service-Name asked for; empty accepts any service (RFC 2516 section 5.1)."""
+    """The Service-Name asked for; empty accepts any service (RFC 2516 section 5.1, appendix A)."""
     ac: AcFilter = AcFilter()
     auth: tuple[AuthMethod, ...] = (
         AuthMethod.MSCHAPV2,
@@ -115,7 +115,7 @@ class SessionSettings:
     autodial: bool = False
     datapath: DatapathChoice = DatapathChoice.AFXDP
     device: str | None = None
-    """The device's name; without one, `soup` and the session's number."""
+    """The device's name; without one, `soup` and the session's key."""
 
 
 def kept(settings: SessionSettings, before: SessionSettings) -> SessionSettings:
@@ -132,8 +132,9 @@ class DialSettings:
     max_outstanding: int = 64
     """Sessions that may be on their way up at once."""
     retry_min: float = 1.0
-    """The first pause after a failed dial; it doubles each time, with jitter."""
+    """Seconds before the second try, multiplied by what the kind of end asks for; doubled each time, with jitter."""
     retry_max: float = 60.0
+    """The longest such pause, multiplied likewise; so long must a session stay up to count as stable."""
     jitter: float = 0.25
     """Each pause is made longer or shorter at random by up to this part of it, 0 to 1."""
     max_flaps: int = 3

@@ -541,3 +541,11 @@ def test_rewrite_is_whole_or_not_at_all(tmp_path: Path) -> None:
         rewrite(file, lambda text: with_session(text, SessionSettings("a"), file))
     assert file.read_bytes() == b"\xef\xbb\xbfsessions:\r\n  - {name: a}\r\n"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["c.yaml", "link.yaml"]
+
+
+def test_rewrite_tells_of_a_file_that_is_no_text_any_more(tmp_path: Path) -> None:
+    file = tmp_path / "souppp.yaml"
+    file.write_bytes(b"sessions: [{name: caf\xe9}]\n")
+    with pytest.raises(ConfigError, match="not UTF-8; save the file as UTF-8"):
+        rewrite(file, lambda text: text)
+    assert file.read_bytes() == b"sessions: [{name: caf\xe9}]\n"
