@@ -125,3 +125,5 @@ class Reply:
     done: tuple[int, ...] = ()
     """The sessions it was done to; for `Add` the new one's key."""
     refused: tuple[Refused, ...] = ()
+    ghosts: int = 0
+    """For `ClearGhosts`: how many sessions that an earlier run left open get their PADT."""

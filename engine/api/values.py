@@ -1,7 +1,4 @@
-"""The one interface between a console and an engine.
-
-Reads give immutable values and may be called from any thread; commands return at once and are carried out by the
-engine. Nothing here knows how the engine works, so that a console could as well talk to one in another process.
+"""What a console may know of an engine: immutable values.
 
 All times are Unix times, taken from one clock that the engine sets at its start and that goes on evenly whatever
 becomes of the host's: the time from one to another is right, and `Snapshot.at` is now. A reader needs no clock.
@@ -11,12 +8,8 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Protocol
-
-from engine.settings.values import SessionSettings
 
 
 class SessionState(StrEnum):
@@ -157,7 +150,7 @@ class CardView:
     strips: bool = False
     """Whether it may take VLAN tags off before they can be seen."""
     fixes: str = ""
-    """What keeps XDP out of its driver and can be switched off (`EngineApi.fix_card`), as ethtool calls it."""
+    """What keeps XDP out of its driver and can be switched off (`commands.FixCard`), as ethtool calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,66 +258,3 @@ class Details:
     """Running timers: name and when they end."""
     usage: tuple[tuple[str, str], ...] = ()
     """What for, and the command line for it."""
-
-
-class EngineApi(Protocol):
-    """What a console can ask of an engine."""
-
-    def snapshot(self) -> Snapshot:
-        """The state of things now; costs about as much as copying a list of the sessions."""
-        ...
-
-    def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
-        """The events after number `seq` that are still kept, oldest first, and how many in between were lost."""
-        ...
-
-    def details(self, session: int) -> Details | None:
-        """One session at full length, kept fresh while it is asked for every few seconds.
-
-        None if there is no such session, and a moment long when it is asked for the first time.
-        """
-        ...
-
-    def settings(self, session: int) -> SessionSettings | None:
-        """The session's settings as they are from its next dial on: an edit starts from the one before."""
-        ...
-
-    def dial(self, sessions: Iterable[int]) -> None:
-        """Dial those that are down or failed."""
-        ...
-
-    def hang_up(self, sessions: Iterable[int]) -> None:
-        """End sessions and leave them down; also stops a pending retry."""
-        ...
-
-    def redial(self, sessions: Iterable[int]) -> None:
-        """Hang up where needed, then dial."""
-        ...
-
-    def rotate(self, sessions: Iterable[int]) -> None:
-        """Hang up and dial for another IPv4 address, a few times if need be; an event tells what came of it."""
-        ...
-
-    def add(self, settings: SessionSettings) -> None:
-        """Add a session; a duplicate name becomes an event of severity ERROR."""
-        ...
-
-    def edit(self, session: int, settings: SessionSettings) -> None:
-        """Replace a session's settings; in force at its next dial."""
-        ...
-
-    def remove(self, sessions: Iterable[int]) -> None:
-        """Hang up and forget."""
-        ...
-
-    def fix_card(self) -> None:
-        """Switch off what the card does that keeps frames, or XDP, from us; on again at the end. May end sessions."""
-        ...
-
-    def clear_ghosts(self) -> None:
-        """Send a PADT for every session noted on disk that is not ours any more."""
-        ...
-
-    def capture(self, sessions: Iterable[int], path: str | None) -> None:
-        """Write these sessions' control frames to a pcapng file, or stop with None."""
-        ...

@@ -1,6 +1,6 @@
 """The engine: a `Loop` in a background thread, behind the interface that consoles know (`EngineApi`).
 
-Other threads read immutable values and post commands; the engine never waits for them.
+Other threads read immutable values and submit commands; the engine never waits for them.
 """
 
 from __future__ import annotations
@@ -8,25 +8,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from itertools import count
 
-from engine.api.commands import (
-    Add,
-    ClearGhosts,
-    Command,
-    Dial,
-    Edit,
-    FixCard,
-    HangUp,
-    Redial,
-    Remove,
-    Request,
-    Rotate,
-    StartCapture,
-    StopCapture,
-    Watch,
-)
+from engine.api.commands import Command, Refused, Reply, Request, Watch
 from engine.api.values import Details, Event, SessionState, SessionView, Snapshot, pack_traffic
 from engine.card.xdp import Loading
 from engine.host.errors import Trouble
@@ -36,6 +22,8 @@ from engine.run.usage import try_line, usage
 from engine.settings.options import EngineError as EngineError
 from engine.settings.options import EngineOptions as EngineOptions
 from engine.settings.values import SessionSettings, Settings
+
+NOT_RUNNING = "The engine is not running."
 
 
 class Engine:
@@ -53,6 +41,8 @@ class Engine:
         self._loop = asyncio.new_event_loop()
         self._work = Loop(ifname, settings, self._options, self._loop, loading, self._usage)
         self._ids = count(1)
+        self._unanswered: dict[int, Future[Reply]] = {}
+        """By the requests' ids. Whoever takes a future out answers it: the engine's thread, or the one that submits."""
         self._thread = threading.Thread(target=self._run, name="souppp-engine", daemon=True)
         self._ready = threading.Event()
         self._failure: str | None = None
@@ -90,6 +80,8 @@ class Engine:
             self._loop.run_until_complete(self._main())
         finally:
             self._loop.close()
+            for number in [*self._unanswered]:
+                self._refuse(number)
 
     async def _main(self) -> None:
         try:
@@ -110,7 +102,31 @@ class Engine:
         finally:
             self._ready.set()
 
-    # EngineApi: reads
+    # EngineApi
+
+    def submit(self, command: Command) -> Future[Reply]:
+        """See `EngineApi.submit`."""
+        request = Request(next(self._ids), command)
+        future = Future[Reply]()
+        future.set_running_or_notify_cancel()  # a command that was submitted is carried out, whoever waits for it
+        self._unanswered[request.id] = future
+        try:
+            self._loop.call_soon_threadsafe(self._do, request)
+        except RuntimeError:  # the loop is closed, perhaps since a moment ago
+            self._refuse(request.id)
+        return future
+
+    def _do(self, request: Request) -> None:
+        if not self._ready.is_set() or self._leaving.is_set():
+            self._refuse(request.id)
+            return
+        reply = self._work.do(request)
+        if future := self._unanswered.pop(request.id, None):
+            future.set_result(reply)
+
+    def _refuse(self, number: int) -> None:
+        if future := self._unanswered.pop(number, None):
+            future.set_result(Reply(number, refused=(Refused(None, NOT_RUNNING),)))
 
     def snapshot(self) -> Snapshot:
         """See `EngineApi.snapshot`."""
@@ -134,7 +150,7 @@ class Engine:
 
     def details(self, session: int) -> Details | None:
         """See `EngineApi.details`."""
-        self.post(Watch(session))
+        self.submit(Watch(session))
         return self._work.supervisor.board.details.get(session)
 
     def settings(self, session: int) -> SessionSettings | None:
@@ -143,52 +159,3 @@ class Engine:
 
     def _usage(self, view: SessionView) -> tuple[tuple[str, str], ...]:
         return usage(view, self._options)
-
-    # EngineApi: commands
-
-    def post(self, command: Command) -> int:
-        """Have a command carried out; returns the id of its request at once."""
-        request = Request(next(self._ids), command)
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._work.do, request)
-        return request.id
-
-    def dial(self, sessions: Iterable[int]) -> None:
-        """See `EngineApi.dial`."""
-        self.post(Dial(tuple(sessions)))
-
-    def hang_up(self, sessions: Iterable[int]) -> None:
-        """See `EngineApi.hang_up`."""
-        self.post(HangUp(tuple(sessions)))
-
-    def redial(self, sessions: Iterable[int]) -> None:
-        """See `EngineApi.redial`."""
-        self.post(Redial(tuple(sessions)))
-
-    def rotate(self, sessions: Iterable[int]) -> None:
-        """See `EngineApi.rotate`."""
-        self.post(Rotate(tuple(sessions)))
-
-    def add(self, settings: SessionSettings) -> None:
-        """See `EngineApi.add`."""
-        self.post(Add(settings))
-
-    def edit(self, session: int, settings: SessionSettings) -> None:
-        """See `EngineApi.edit`."""
-        self.post(Edit(session, settings))
-
-    def remove(self, sessions: Iterable[int]) -> None:
-        """See `EngineApi.remove`."""
-        self.post(Remove(tuple(sessions)))
-
-    def fix_card(self) -> None:
-        """See `EngineApi.fix_card`."""
-        self.post(FixCard())
-
-    def clear_ghosts(self) -> None:
-        """See `EngineApi.clear_ghosts`."""
-        self.post(ClearGhosts())
-
-    def capture(self, sessions: Iterable[int], path: str | None) -> None:
-        """See `EngineApi.capture`."""
-        self.post(StopCapture(tuple(sessions)) if path is None else StartCapture(tuple(sessions), path))

@@ -40,13 +40,14 @@ GONE = "There is no such session any more."
 class _Outcome:
     done: list[int] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    ghosts: int = 0
 
 
 def do(supervisor: Supervisor, request: Request, now: float) -> Reply:
     """Carry a command out. What can't be done is in the reply and never raised."""
     outcome = _Outcome()
     supervisor.run(lambda: _TABLE[type(request.command)](supervisor, request.command, outcome), now)
-    return Reply(request.id, tuple(outcome.done), tuple(outcome.refused))
+    return Reply(request.id, tuple(outcome.done), tuple(outcome.refused), outcome.ghosts)
 
 
 def _there(supervisor: Supervisor, keys: Iterable[int], outcome: _Outcome) -> list[int]:
@@ -116,7 +117,7 @@ def _remove(supervisor: Supervisor, command: Remove, outcome: _Outcome) -> None:
 
 
 def _clear_ghosts(supervisor: Supervisor, command: ClearGhosts, outcome: _Outcome) -> None:
-    supervisor.clear_ghosts()
+    outcome.ghosts = supervisor.clear_ghosts()
 
 
 def _fix_card(supervisor: Supervisor, command: FixCard, outcome: _Outcome) -> None:

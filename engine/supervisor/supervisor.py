@@ -313,11 +313,12 @@ class Supervisor:
         self.board.remove(key)
         self.tell(Severity.INFO, "removed", f"Session {name} was removed.")
 
-    def clear_ghosts(self) -> None:
-        """End the sessions that an earlier run left open at the concentrator."""
+    def clear_ghosts(self) -> int:
+        """End the sessions that an earlier run left open at the concentrator; returns how many there are."""
         ghosts = self._journal.ghosts() if self._journal is not None else []
         self._farewells.owe(ghosts)
         self._ghosts.update(ghosts)
+        return len(ghosts)
 
     def fix_card(self) -> None:
         """Switch off what the card does that keeps frames, or XDP, from us. Raises Trouble."""

@@ -24,7 +24,9 @@ from textual.events import Event as TextualEvent
 from textual.events import Key, Paste
 from textual.screen import Screen
 
-from engine.api.values import EngineApi, Event, SessionView
+from engine.api.commands import Command, Reply
+from engine.api.engine import EngineApi
+from engine.api.values import Event, SessionView
 from engine.settings.values import SessionSettings
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.desk.actions import BY_NAME, Action, clash, signs
@@ -242,6 +244,10 @@ class Console(App[None], inherit_bindings=False):
         self._message_looks = MESSAGE_LOOKS
         if self.page is not None and self.page.is_mounted:
             self.page.show_footer()
+
+    def submit(self, command: Command, told: Callable[[Reply], None]) -> None:
+        """Have the engine carry a command out; `told` is called with its reply, when keys pressed before are done."""
+        self.engine.submit(command).add_done_callback(lambda future: self.call_later(told, future.result()))
 
     def mask(self, view: SessionView) -> SessionView:
         """The session as it may be shown."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.api.values import EngineApi
+from engine.api.engine import EngineApi
 from souppp_tui.show import eventlines
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.api.values import EngineApi, Event, SessionState, SessionView
+from engine.api.engine import EngineApi
+from engine.api.values import Event, SessionState, SessionView
 from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.terminal.outlet import Outlet
 

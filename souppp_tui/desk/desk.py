@@ -5,10 +5,12 @@ Pages know this and no more, and call each other by a word (`souppp_tui.desk.act
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from engine.api.values import EngineApi, Event, SessionView
+from engine.api.commands import Command, Reply
+from engine.api.engine import EngineApi
+from engine.api.values import Event, SessionView
 from engine.settings.values import SessionSettings
 from souppp_tui.desk.actions import Action
 from souppp_tui.desk.options import ConsoleOptions
@@ -30,7 +32,7 @@ class Desk(Protocol):
 
     @property
     def engine(self) -> EngineApi:
-        """What carries out the operator's commands."""
+        """What is looked at; commands go through `submit`."""
         ...
 
     @property
@@ -87,6 +89,10 @@ class Desk(Protocol):
         ...
 
     # -- what is done
+
+    def submit(self, command: Command, told: Callable[[Reply], None]) -> None:
+        """Have the engine carry a command out; `told` is called with its reply, on the app's own thread."""
+        ...
 
     def say(self, text: str, role: str = "accent") -> None:
         """Show a message in place of the keys, until the next key; an empty text takes it away."""

@@ -13,6 +13,7 @@ from textual.events import Key
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
+from engine.api.commands import Command
 from souppp_tui.app.console import Console
 from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.show.themes import palette
@@ -75,7 +76,7 @@ class Stage:
         return next(line for line in self.text().splitlines() if part in line)
 
     @property
-    def last(self) -> tuple[str, object]:
+    def last(self) -> Command:
         """The latest command."""
         return self.engine.commands[-1]
 

@@ -15,10 +15,29 @@ import sys
 import threading
 import time
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from engine.api.commands import (
+    Add,
+    ClearGhosts,
+    Command,
+    Dial,
+    Edit,
+    FixCard,
+    HangUp,
+    Redial,
+    Refused,
+    Remove,
+    Reply,
+    Rotate,
+    StartCapture,
+    StopCapture,
+    Watch,
+)
 from engine.api.values import (
     CardView,
     Details,
@@ -35,6 +54,7 @@ from engine.api.values import (
 )
 from engine.host.promptness import prompt_interpreter, prompt_thread
 from engine.settings.values import SessionSettings
+from engine.supervisor.dispatch import GONE
 
 EPOCH = 1_700_000_000.0
 """The wall clock when the engine's own clock shows 0."""
@@ -72,9 +92,15 @@ class ScriptedEngine:
         self.epoch = epoch
         self.busy, self.failing = busy, failing
         self.spread = spread or queues
-        self.commands: list[tuple[str, object]] = []
+        self.commands: list[Command] = []
         """What the console asked for, oldest first."""
         self.command_times: list[float] = []
+        self.refuses = ""
+        """Why nothing is done; empty if all is."""
+        self.dumb = False
+        """Whether replies wait for `answer`."""
+        self.ghosts = 0
+        self._unanswered: list[tuple[Future[Reply], Reply]] = []
         self.crash = (math.inf, "")
         self._lock = threading.RLock()
         self._settings: dict[int, SessionSettings] = {}
@@ -163,72 +189,59 @@ class ScriptedEngine:
 
     # -- commands
 
-    def dial(self, sessions: Iterable[int]) -> None:
-        """Start the walk of those at rest."""
-        self._command("dial", sessions, self._dial)
-
-    def hang_up(self, sessions: Iterable[int]) -> None:
-        """Down, by the operator."""
-        self._command("hang_up", sessions, self._hang_up)
-
-    def redial(self, sessions: Iterable[int]) -> None:
-        """Both."""
-        self._command("redial", sessions, self._redial)
-
-    def rotate(self, sessions: Iterable[int]) -> None:
-        """As redial: the same address comes again."""
-        self._command("rotate", sessions, self._redial)
-
-    def add(self, settings: SessionSettings) -> None:
-        """A new session, at rest."""
-        with self._lock:
-            self.commands.append(("add", settings))
-            if any(view.name == settings.name for view in self._views.values()):
-                self._say(Severity.ERROR, "duplicate", f"There is a session {settings.name} already.")
-            else:
-                self._new(settings)
-
-    def edit(self, session: int, settings: SessionSettings) -> None:
-        """Other settings."""
-        with self._lock:
-            self.commands.append(("edit", (session, settings)))
-            self._settings[session] = settings
-            self._views[session] = replace(self._views[session], name=settings.name, user=settings.user)
-
-    def remove(self, sessions: Iterable[int]) -> None:
-        """Forget."""
-
-        def forget(session: int) -> None:
-            del self._views[session], self._settings[session]
-            self._walks.pop(session, None)
-
-        self._command("remove", sessions, forget)
-
-    def clear_ghosts(self) -> None:
-        """Say so."""
-        self._command("clear_ghosts", (), lambda session: None)
-
-    def fix_card(self) -> None:
-        """Nothing is in the way any more."""
-        self._command("fix_card", (), lambda session: None)
-        self._card = replace(self._card, strips=False, fixes="")
-
-    def capture(self, sessions: Iterable[int], path: str | None) -> None:
-        """Note it in the view."""
-
-        def note(session: int) -> None:
-            self._views[session] = replace(self._views[session], capturing=path is not None)
-
-        self._command("capture", sessions, note)
-
-    def _command(self, word: str, sessions: Iterable[int], act: object) -> None:
+    def submit(self, command: Command) -> Future[Reply]:
+        """Act, and reply at once unless `dumb`."""
         self.command_times.append(time.monotonic())
         with self._lock:
-            chosen = list(sessions)
-            self.commands.append((word, chosen))
-            for session in chosen:
-                if session in self._views:
-                    act(session)  # type: ignore[operator]
+            self.commands.append(command)
+            done, refused = ([], [Refused(0, self.refuses)]) if self.refuses else self._carry_out(command)
+        reply = Reply(len(self.commands), tuple(done), tuple(refused), self.ghosts)
+        self._unanswered.append((Future[Reply](), reply))
+        future, _ = self._unanswered[-1]
+        if not self.dumb:
+            self.answer()
+        return future
+
+    def answer(self) -> None:
+        """Reply to all that has no reply yet."""
+        while self._unanswered:
+            future, reply = self._unanswered.pop(0)
+            future.set_result(reply)
+
+    def _carry_out(self, command: Command) -> tuple[list[int], list[Refused]]:
+        """What the real one does, as far as a console sees it."""
+        match command:
+            case Add(settings):
+                if any(view.name == settings.name for view in self._views.values()):
+                    return [], [Refused(None, f"There is already a session called {settings.name}.")]
+                return [self._new(settings)], []
+            case Edit(key, settings):
+                act = partial(self._edit, settings=settings)
+                wanted: tuple[int, ...] = (key,)
+            case FixCard() | ClearGhosts() | Watch():
+                if isinstance(command, FixCard):
+                    self._card = replace(self._card, strips=False, fixes="")
+                return [], []
+            case _:
+                act, wanted = getattr(self, _ACTS[type(command)]), command.keys
+        done = [session for session in wanted if session in self._views]
+        for session in done:
+            act(session)
+        return done, [Refused(session, GONE) for session in wanted if session not in done]
+
+    def _edit(self, session: int, settings: SessionSettings) -> None:
+        self._settings[session] = settings
+        self._views[session] = replace(self._views[session], name=settings.name, user=settings.user)
+
+    def _forget(self, session: int) -> None:
+        del self._views[session], self._settings[session]
+        self._walks.pop(session, None)
+
+    def _capture(self, session: int) -> None:
+        self._views[session] = replace(self._views[session], capturing=True)
+
+    def _no_capture(self, session: int) -> None:
+        self._views[session] = replace(self._views[session], capturing=False)
 
     # -- the play
 
@@ -262,7 +275,7 @@ class ScriptedEngine:
             self._views[session] = replace(self._views[session], **fields)  # type: ignore[arg-type]
             self._publish()
 
-    def _new(self, settings: SessionSettings) -> None:
+    def _new(self, settings: SessionSettings) -> int:
         session, self._next_id = self._next_id, self._next_id + 1
         self._settings[session] = settings
         self._views[session] = SessionView(
@@ -276,6 +289,7 @@ class ScriptedEngine:
             vlans=tuple(tag.vid for tag in settings.vlans),
         )
         self._traffic.extend((0, 0, 0, 0))
+        return session
 
     def _dial(self, session: int) -> None:
         if self._views[session].state in (SessionState.DOWN, SessionState.FAILED):
@@ -386,6 +400,15 @@ class ScriptedEngine:
         )
 
 
+_ACTS: dict[type[Command], str] = {
+    Dial: "_dial",
+    HangUp: "_hang_up",
+    Redial: "_redial",
+    Rotate: "_redial",  # the same address comes again
+    Remove: "_forget",
+    StartCapture: "_capture",
+    StopCapture: "_no_capture",
+}
 _LADDER: tuple[tuple[bool, str, tuple[tuple[str, str], ...]], ...] = (
     (True, 'PADI  service ""', (("code", "PADI (0x09)"), ("Host-Uniq", "1c3e52aa"), ("Service-Name", '""'))),
     (False, "PADO  bras-2, cookie 20 B", (("code", "PADO (0x07)"), ("AC-Name", "bras-2"), ("AC-Cookie", "20 octets"))),

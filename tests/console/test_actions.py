@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.events import MouseScrollDown
 
+from engine.api.commands import (
+    Add,
+    ClearGhosts,
+    Dial,
+    Edit,
+    FixCard,
+    HangUp,
+    Redial,
+    Remove,
+    Rotate,
+    StartCapture,
+    StopCapture,
+)
 from engine.api.values import CardView, SessionState, Severity
 from engine.settings import console as console_settings
 from engine.settings.values import SessionSettings, VlanTag
@@ -31,7 +45,7 @@ from tests.console.scripted import HOSTILE_AC, ScriptedEngine
 async def test_dial(start: Start) -> None:
     async with start(5, up=False) as stage:
         await stage.press("j", "d")
-        assert stage.last == ("dial", [1])
+        assert stage.last == Dial((1,))
         assert "Dialling home-0002." in stage.text()
         await stage.tick(4)
         assert "up" in stage.line("home-0002")
@@ -54,7 +68,7 @@ async def test_hang_up_asks_and_no_is_the_default(start: Start) -> None:
             assert isinstance(stage.app.screen, SessionsPage)
         assert stage.engine.commands == []
         await stage.press("h", "y")
-        assert stage.last == ("hang_up", [0])
+        assert stage.last == HangUp((0,))
         await stage.tick()
         assert "down · hung up by you" in stage.line("home-0001")
 
@@ -64,13 +78,13 @@ async def test_hanging_up_a_pending_retry_does_not_ask(start: Start) -> None:
         stage.engine.change(0, state=SessionState.FAILED, reason="no answer", retry_at=stage.engine.wall + 30)
         await stage.tick()
         await stage.press("h")
-        assert stage.last == ("hang_up", [0])
+        assert stage.last == HangUp((0,))
 
 
 async def test_redial(start: Start) -> None:
     async with start(5) as stage:
         await stage.press("r", "y")
-        assert stage.last == ("redial", [0])
+        assert stage.last == Redial((0,))
 
 
 async def test_rotate(start: Start) -> None:
@@ -78,12 +92,12 @@ async def test_rotate(start: Start) -> None:
         await stage.press("R")
         assert "Get another address for home-0001?" in stage.text()
         await stage.press("y")
-        assert stage.last == ("rotate", [0])
+        assert stage.last == Rotate((0,))
         assert "Getting another address for home-0001." in stage.text()
         await stage.press("space", "space", "R")
         assert "Get another address for 2 sessions, such as home-0001?" in stage.text()
         await stage.press("y")
-        assert stage.last == ("rotate", [0, 1])
+        assert stage.last == Rotate((0, 1))
 
 
 async def test_remove_always_asks(start: Start) -> None:
@@ -94,7 +108,7 @@ async def test_remove_always_asks(start: Start) -> None:
         assert "Remove home-0001?" in stage.text()
         await stage.press("y")
         await stage.tick()
-        assert stage.last == ("remove", [0])
+        assert stage.last == Remove((0,))
         assert saved == [("home-0001", None)]
         assert "○ home-0001" not in stage.text()
 
@@ -105,7 +119,7 @@ async def test_marks_are_what_actions_are_for(start: Start) -> None:
         assert "Hang up 2 sessions, such as home-0002?" in stage.text()
         assert "All of them are open" in stage.text()
         await stage.press("y")
-        assert stage.last == ("hang_up", [1, 2])
+        assert stage.last == HangUp((1, 2))
 
 
 async def test_range_all_and_none(start: Start) -> None:
@@ -130,13 +144,13 @@ async def test_more_than_twenty_must_be_counted(start: Start) -> None:
         assert "That was not 21." in stage.text()
         assert stage.engine.commands == []
         await stage.press("2", "7", "backspace", "1", "enter")
-        assert stage.last == ("hang_up", list(range(21)))
+        assert stage.last == HangUp(tuple(range(21)))
 
 
 async def test_twenty_need_only_a_yes(start: Start) -> None:
     async with start(20) as stage:
         await stage.press("asterisk", "h", "y")
-        assert stage.last == ("hang_up", list(range(20)))
+        assert stage.last == HangUp(tuple(range(20)))
 
 
 async def test_marks_hidden_by_the_filter_are_told(start: Start) -> None:
@@ -163,7 +177,7 @@ async def test_the_right_session_goes_down_after_sorting_and_filtering_under_the
         await stage.tick(6)
         await stage.press("slash", *f"ac:bras-{wanted % 3 + 1}", "enter")
         await stage.tick(6)
-        stage.engine.remove([wanted - 1, wanted - 2])
+        stage.engine.submit(Remove((wanted - 1, wanted - 2)))
         await stage.tick(2)
         await stage.press("S", "escape")
         await stage.tick(2)
@@ -172,7 +186,7 @@ async def test_the_right_session_goes_down_after_sorting_and_filtering_under_the
         assert f"Hang up {name}?" in stage.text()
         await stage.tick(4)
         await stage.press("y")
-        assert stage.last == ("hang_up", [wanted])
+        assert stage.last == HangUp((wanted,))
         await stage.tick()
         down = [view.name for view in stage.engine.snapshot().sessions if view.state is SessionState.DOWN]
         assert down == [name]
@@ -183,7 +197,7 @@ async def test_the_answer_is_for_the_sessions_asked_about(start: Start) -> None:
         await stage.press("h")
         stage.app.model.move_to(3)
         await stage.press("y")
-        assert stage.last == ("hang_up", [0])
+        assert stage.last == HangUp((0,))
 
 
 @pytest.mark.parametrize("key", ["ctrl+r", "ctrl+d", "backspace", "delete", "ctrl+h"])
@@ -210,10 +224,12 @@ async def test_read_only_shows_and_does_nothing(start: Start) -> None:
 async def test_capture_starts_and_stops(start: Start, tmp_path: Path) -> None:
     async with start(3, options=ConsoleOptions(theme="dark", capture_folder=tmp_path)) as stage:
         await stage.press("c")
-        assert stage.last == ("capture", [0])
+        assert isinstance(stage.last, StartCapture)
+        assert (stage.last.keys, Path(stage.last.path).parent) == ((0,), tmp_path)
         assert str(tmp_path)[:40] in stage.text()
         await stage.tick()
         await stage.press("c")
+        assert stage.last == StopCapture((0,))
         assert "No longer capturing home-0001." in stage.text()
 
 
@@ -223,7 +239,95 @@ async def test_keys_can_be_changed(start: Start) -> None:
         await stage.press("d")
         assert stage.engine.commands == []
         await stage.press("f5")
-        assert stage.last == ("dial", [0])
+        assert stage.last == Dial((0,))
+
+
+# -- what the engine replies
+
+
+async def test_what_was_not_done_is_said_with_the_reason(start: Start) -> None:
+    saved: list[object] = []
+    options = ConsoleOptions(theme="dark", save=lambda name, new: saved.append((name, new)))
+    async with start(5, options=options) as stage:
+        await stage.press("space", "space", "space", "D")
+        stage.engine.submit(Remove((1,)))
+        await stage.press("y")
+        assert "Removing 2 sessions. Not home-0002: There is no such session any more." in stage.text()
+        assert saved == [("home-0001", None), ("home-0003", None)]
+        await stage.tick()
+        await stage.press("h")
+        stage.engine.submit(Remove((3,)))
+        await stage.press("y")
+        assert "home-0004: There is no such session any more." in stage.text()
+        assert "Hanging up" not in stage.text()
+
+
+async def test_a_refused_change_is_neither_claimed_nor_saved(start: Start, tmp_path: Path) -> None:
+    """Another console may have been quicker, and a folder may not be writable."""
+    saved: list[object] = []
+    options = ConsoleOptions(theme="dark", save=lambda *change: saved.append(change), load=lambda: ())
+    async with start(2, options=options) as stage:
+        await stage.press("a", *"new")
+        stage.engine.submit(Add(SessionSettings("new")))
+        await stage.press("ctrl+s")
+        assert "There is already a session called new." in stage.text()
+        assert "Added" not in stage.text()
+        stage.engine.refuses = "No: not today."
+        for keys in (("E", "down", "x", "ctrl+s"), ("D", "y"), ("c",), ("r", "y"), ("R", "y"), ("L", "y")):
+            await stage.press(*keys)
+            assert "No: not today." in stage.text(), keys
+            for claim in ("Changed", "Removing", "Capturing", "Redialling", "Getting", "in force"):
+                assert claim not in stage.text()
+        assert saved == []
+
+
+async def test_a_reply_is_shown_when_it_comes(start: Start) -> None:
+    """It comes from the engine's thread, perhaps on another page, or never."""
+    async with start(2, up=False) as stage:
+        stage.engine.dumb = True
+        await stage.press("d")
+        assert "Dialling" not in stage.text()
+        await stage.press("e")
+        thread = threading.Thread(target=stage.engine.answer)
+        thread.start()
+        thread.join()
+        await stage.pilot.pause()
+        assert isinstance(stage.app.screen, EventsPage)
+        assert "Dialling home-0001." in stage.text()
+        await stage.press("escape", "d", "q")
+    stage.engine.answer()
+
+
+async def test_a_reload_that_is_done_in_part_says_what_was_not(start: Start) -> None:
+    engine = ScriptedEngine(2)
+    kept = engine.settings(0), engine.settings(1)
+    assert kept[0]
+    assert kept[1]
+    wanted = (kept[0], replace(kept[1], user="other"), SessionSettings("new"))
+    async with start(engine=engine, options=ConsoleOptions(theme="dark", load=lambda: wanted)) as stage:
+        await stage.press("L")
+        engine.submit(Add(SessionSettings("new")))
+        engine.submit(Remove((1,)))
+        await stage.press("y")
+        assert "Taken over in part. Not home-0002: There is no such session any more. (1 more)" in stage.text()
+
+
+async def test_ghosts_are_counted(start: Start) -> None:
+    async with start(2) as stage:
+        await stage.press("colon", *"ghosts", "enter")
+        assert "An earlier run left no session open." in stage.text()
+        stage.engine.ghosts = 3
+        await stage.press("colon", *"ghosts", "enter")
+        assert "Ending 3 sessions that an earlier run left open." in stage.text()
+
+
+async def test_reasons_are_masked_too(start: Start) -> None:
+    async with start(2) as stage:
+        stage.engine.refuses = "home-0001 has 100.64.0.0 no more."
+        await stage.press("x", "c")
+        assert "session 1:" in stage.text()
+        assert "home-0001" not in stage.text()
+        assert "100.64" not in stage.text()
 
 
 # -- the table
@@ -372,13 +476,13 @@ async def test_details_and_back(start: Start) -> None:
 async def test_details_act_on_their_session_whatever_is_marked(start: Start) -> None:
     async with start(5) as stage:
         await stage.press("space", "space", "G", "enter", "h", "y")
-        assert stage.last == ("hang_up", [4])
+        assert stage.last == HangUp((4,))
 
 
 async def test_details_of_a_session_that_goes_away(start: Start) -> None:
     async with start(5) as stage:
         await stage.press("enter")
-        stage.engine.remove([0])
+        stage.engine.submit(Remove((0,)))
         await stage.tick(2)
         assert isinstance(stage.app.screen, SessionsPage)
         assert "This session is gone." in stage.text()
@@ -399,7 +503,7 @@ async def test_copy_a_line(start: Start, monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_events_follow_stay_filter_and_jump(start: Start) -> None:
     async with start(60, up=False, failing=4) as stage:
-        stage.engine.dial(range(40))
+        stage.engine.submit(Dial(tuple(range(40))))
         await stage.tick(4)
         await stage.press("e")
         assert "following" in stage.text()
@@ -511,7 +615,7 @@ async def test_what_the_card_does_in_our_way_is_switched_off_with_one_key(start:
     async with start(3, card=card) as stage:
         await stage.press("i")
         assert "rxvlan is on" not in stage.text(), "nobody has tags"
-        stage.engine.add(SessionSettings("tagged", vlans=(VlanTag(7),)))
+        stage.engine.submit(Add(SessionSettings("tagged", vlans=(VlanTag(7),))))
         await stage.tick()
         assert "rxvlan is on: tagged frames may lose their VLAN tags" in stage.text()
         assert "F fix" in stage.text()
@@ -519,9 +623,9 @@ async def test_what_the_card_does_in_our_way_is_switched_off_with_one_key(start:
         assert "Switch rxvlan off on eth0?" in stage.text()
         assert "put back when the program ends" in stage.text()
         await stage.press("n")
-        assert stage.last[0] == "add"
+        assert stage.last == Add(SessionSettings("tagged", vlans=(VlanTag(7),)))
         await stage.press("F", "y")
-        assert stage.last[0] == "fix_card"
+        assert stage.last == FixCard()
         await stage.tick()
         assert "rxvlan is on" not in stage.text()
         await stage.press("F")
@@ -536,7 +640,7 @@ async def test_what_keeps_xdp_out_of_the_driver_costs_the_open_sessions(start: S
         await stage.press("F")
         assert "3 open sessions will be dialled again" in stage.text()
         await stage.press("y")
-        assert stage.last[0] == "fix_card"
+        assert stage.last == FixCard()
 
 
 async def test_a_card_that_waits_for_its_carrier_says_so_on_every_page(start: Start) -> None:
@@ -577,7 +681,7 @@ async def test_the_palette_finds_and_does(start: Start) -> None:
         await stage.press("colon", *"sort uptime", "enter")
         assert stage.app.model.sort == "uptime"
         await stage.press("colon", *"ghosts", "enter")
-        assert stage.last[0] == "clear_ghosts"
+        assert stage.last == ClearGhosts()
         await stage.press("colon", *"theme light", "enter")
         assert stage.app.theme == "light"
         await stage.press("colon", *"dial")
@@ -593,7 +697,7 @@ async def test_freeze(start: Start) -> None:
     async with start(3) as stage:
         await stage.press("p")
         assert "display frozen: sessions keep running" in stage.text()
-        stage.engine.hang_up([0])
+        stage.engine.submit(HangUp((0,)))
         await stage.tick(2)
         assert "down" not in stage.line("home-0001")
         await stage.press("p")
@@ -677,7 +781,8 @@ async def test_add_a_session(start: Start) -> None:
         assert "is taken by another session" in stage.text()
         await stage.press(*"x", "enter", *"bob", "enter", *"pa[]ss", "ctrl+s")
         assert saved == [(None, SessionSettings("home-0001x", "bob", "pa[]ss"))]
-        assert stage.last == ("add", saved[0][1])
+        assert stage.last == Add(SessionSettings("home-0001x", "bob", "pa[]ss"))
+        assert "Added home-0001x." in stage.text()
         await stage.tick()
         assert "home-0001x" in stage.text()
 
@@ -732,7 +837,8 @@ async def test_reload_shows_what_changes(start: Start) -> None:
         await stage.press("escape")
         assert stage.engine.commands == []
         await stage.press("L", "y")
-        assert stage.engine.commands == [("remove", [0, 2]), ("edit", (1, wanted[0])), ("add", wanted[1])]
+        assert stage.engine.commands == [Remove((0, 2)), Edit(1, wanted[0]), Add(wanted[1])]
+        assert "The configuration is in force; changed sessions take it at their next dial." in stage.text()
         await stage.tick()
         await stage.press("L")
         assert "The configuration has not changed." in stage.text()

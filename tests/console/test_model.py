@@ -8,6 +8,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.api.commands import Add, Dial, HangUp, Redial, Remove
 from engine.api.values import SessionState, Severity, pack_traffic, unpack_traffic
 from engine.settings.values import SessionSettings
 from souppp_tui.model.model import KEPT_EVENTS, EventLog, Model
@@ -51,12 +52,12 @@ def test_the_cursor_survives_the_removal_of_its_session() -> None:
     model = told(engine)
     model.move_to(4)
     model.marks = {4, 1}
-    engine.remove([4])
+    engine.submit(Remove((4,)))
     engine.advance(0.5)
     model.take(engine.snapshot())
     assert model.cursor == 3
     assert model.marks == {1}
-    engine.remove(range(4))
+    engine.submit(Remove(tuple(range(4))))
     engine.advance(0.5)
     model.take(engine.snapshot())
     assert model.cursor is None
@@ -91,11 +92,11 @@ def test_whatever_one_does_cursor_and_marks_are_sessions_that_exist(doings: list
             case "none":
                 model.unmark()
             case "remove":
-                engine.remove([abs(number) % 30])
+                engine.submit(Remove((abs(number) % 30,)))
                 engine.advance(0.5)
                 model.take(engine.snapshot())
             case _:
-                engine.redial({abs(number) % 30} & model.views.keys())
+                engine.submit(Redial(tuple({abs(number) % 30} & model.views.keys())))
                 engine.advance(0.5)
                 model.take(engine.snapshot())
         assert (model.cursor in model.position) == bool(model.shown)
@@ -124,7 +125,7 @@ def test_a_range_goes_from_the_last_mark_to_the_cursor_in_the_order_shown() -> N
 
 def test_sorting_puts_what_is_unknown_last_either_way() -> None:
     engine = ScriptedEngine(6)
-    engine.hang_up([1, 4])
+    engine.submit(HangUp((1, 4)))
     model = told(engine)
     model.sort_by("address")
     assert model.shown == [0, 2, 3, 5, 1, 4]
@@ -154,7 +155,7 @@ def test_rates_follow_traffic_and_order_stays_calm_between_sorts() -> None:
 def test_a_session_added_later_has_no_rate_yet() -> None:
     engine = ScriptedEngine(1, busy=5)
     model = told(engine)
-    engine.add(SessionSettings("new"))
+    engine.submit(Add(SessionSettings("new")))
     engine.advance(0.5)
     model.take(engine.snapshot())
     assert model.meter.rates(1).rx_bits == 0
@@ -164,7 +165,7 @@ def test_a_session_added_later_has_no_rate_yet() -> None:
 def test_totals_and_set_up_rate() -> None:
     engine = ScriptedEngine(20, up=False, failing=5)
     model = told(engine, 1)
-    engine.dial(range(20))
+    engine.submit(Dial(tuple(range(20))))
     for _ in range(4):
         engine.advance(0.5)
         model.take(engine.snapshot())

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.api.commands import Dial, HangUp
 from souppp_tui.model.model import Model
 from souppp_tui.model.query import QueryError, complete, parse
 from tests.console.scripted import ScriptedEngine
@@ -15,9 +16,9 @@ from tests.console.scripted import ScriptedEngine
 def model() -> Model:
     """Sessions 1 to 30: 1 to 10 busy, every fifth failed, the last two hung up."""
     engine = ScriptedEngine(30, busy=10, failing=5, up=False)
-    engine.dial(range(30))
+    engine.submit(Dial(tuple(range(30))))
     engine.advance(0.5, 4)
-    engine.hang_up([28, 29])
+    engine.submit(HangUp((28, 29)))
     model = Model()
     for _ in range(4):
         engine.advance(0.5)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.api.commands import Dial, HangUp, Redial
 from engine.api.values import SessionState, Severity
 from souppp_tui.desk.options import ConsoleOptions
 from tests.console.conftest import Start
@@ -42,11 +43,11 @@ SCREENS: dict[str, Sequence[str]] = {
 def scene() -> ScriptedEngine:
     """28 sessions in all states, with traffic and events."""
     engine = ScriptedEngine(28, busy=9, failing=13)
-    engine.hang_up([4, 5])
-    engine.redial([12, 6])
+    engine.submit(HangUp((4, 5)))
+    engine.submit(Redial((12, 6)))
     engine.advance(0.45)
     engine.advance(0.45)
-    engine.dial([5])
+    engine.submit(Dial((5,)))
     engine.change(27, state=SessionState.FAILED, up_since=None, ipv4=None, reason="no answer to 3 PADIs", retry_at=None)
     engine.emit("No answer to 3 PADIs in 14 s. Is the modem in bridge mode?", Severity.ERROR, 27)
     return engine

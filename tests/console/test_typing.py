@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.api.commands import Add, Dial, HangUp
 from engine.settings.values import SessionSettings
 from souppp_tui.screens.confirm import Confirm
 from souppp_tui.screens.sessions import SessionsPage
@@ -14,21 +15,17 @@ async def test_a_form_is_filled_line_by_line(start: Start) -> None:
     """A password that lands in the line before is shown."""
     async with start(3) as stage:
         await stage.type_ahead("a", *"new", "tab", *"bob", "enter", *"secret", "down", *"isp", "up", *"s", "ctrl+s")
-        name, settings = stage.last
-        assert name == "add"
-        assert isinstance(settings, SessionSettings)
-        assert (settings.name, settings.user, settings.password) == ("new", "bob", "secrets")
-        assert settings.service == "isp"
+        assert stage.last == Add(SessionSettings("new", "bob", "secrets", "isp"))
 
 
 async def test_a_filter_is_typed_not_done(start: Start) -> None:
     async with start(5, up=False) as stage:
         await stage.type_ahead("slash", *"home-0004", "enter", "d")
         assert "filter: home-0004" in stage.text()
-        assert stage.engine.commands == [("dial", [3])]
+        assert stage.engine.commands == [Dial((3,))]
         await stage.type_ahead("escape", "slash", *"dc", "escape", "G", "d")
         assert "5 sessions" in stage.text()
-        assert stage.engine.commands == [("dial", [3]), ("dial", [4])]
+        assert stage.engine.commands == [Dial((3,)), Dial((4,))]
 
 
 async def test_a_command_is_typed_not_done(start: Start) -> None:
@@ -42,7 +39,7 @@ async def test_a_command_is_typed_not_done(start: Start) -> None:
 async def test_an_answer_is_to_the_question(start: Start) -> None:
     async with start(5) as stage:
         await stage.type_ahead("h", "y", "j", "r", "n", "e", "escape", "question_mark", "escape", "asterisk", "h", "y")
-        assert stage.engine.commands == [("hang_up", [0]), ("hang_up", [0, 1, 2, 3, 4])]
+        assert stage.engine.commands == [HangUp((0,)), HangUp((0, 1, 2, 3, 4))]
         assert isinstance(stage.app.screen, SessionsPage)
 
 

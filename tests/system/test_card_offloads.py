@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.api.commands import Add, FixCard
 from engine.api.values import Severity
 from engine.card import ethtool
 from engine.card.facts import Card
@@ -83,7 +84,7 @@ def test_a_card_made_of_others_loses_tags_and_is_told_as_that(far: Provider, mad
 def test_a_tagged_session_that_is_added_later_is_warned_for(far: Provider) -> None:
     with dialling([session("plain")]) as engine:
         assert not events(engine, "vlan-offload")
-        engine.add(TAGGED[0])
+        engine.submit(Add(TAGGED[0]))
         until(lambda: events(engine, "vlan-offload"), "the warning")
         wait_up(engine)
 
@@ -113,12 +114,12 @@ def test_the_key_on_the_card_page(far: Provider) -> None:
     """Sessions that are up stay up."""
     with dialling(TAGGED) as engine:
         wait_up(engine)
-        engine.fix_card()
+        engine.submit(FixCard())
         until(lambda: not is_on(), "it off")
         until(lambda: not engine.snapshot().card.strips, "it shown")
         assert len(events(engine, "ipv4-up")) == 2
         assert not events(engine, "card-down")
-        engine.fix_card()
+        engine.submit(FixCard())
     assert is_on()
 
 

@@ -10,13 +10,16 @@ import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from engine.api.commands import Add, Dial, Edit, HangUp, Redial, Refused, Remove, StartCapture, StopCapture
 from engine.api.values import SessionState, unpack_traffic
+from engine.run.thread import NOT_RUNNING, Engine
 from engine.sessions.macs import derived
 from engine.sessions.session import Session
-from engine.settings.values import DialSettings, MacPolicy
+from engine.settings.values import DialSettings, MacPolicy, Settings
 from engine.wire.ethernet import VlanTag
 from tests.conftest import run
 from tests.program import until
@@ -137,24 +140,24 @@ def test_only_unwanted_addresses_end_in_rest() -> None:
 def test_add_edit_and_remove_at_run_time() -> None:
     with provider(), dialling([session("first")]) as engine:
         wait_up(engine)
-        engine.add(session("second"))
-        until(lambda: "second" in views(engine), "the new session")
+        (key,) = engine.submit(Add(session("second"))).result(10).done
+        assert view(engine, "second").id == key
         wait_up(engine)
         first, second = view(engine, "first"), view(engine, "second")
         assert second.device is not None
         assert fetch(second.device) == second.ipv4
 
-        engine.add(session("first"))
-        until(lambda: events(engine, "not-added"), "the refusal")
+        reply = engine.submit(Add(session("first"))).result(10)
+        assert reply.refused == (Refused(None, "There is already a session called first."),)
         assert list(views(engine)) == ["first", "second"]
 
-        engine.edit(second.id, session("renamed", mac_policy=MacPolicy.DERIVED, autodial=False))
+        engine.submit(Edit(second.id, session("renamed", mac_policy=MacPolicy.DERIVED, autodial=False)))
         until(lambda: engine.settings(second.id) != session("second"), "the settings that a next change starts from")
         changed = engine.settings(second.id)
         assert changed is not None
         assert view(engine, "second").state is SessionState.UP, "an edit is in force at the next dial"
-        engine.edit(second.id, replace(changed, mru=1400))
-        engine.redial([second.id])
+        engine.submit(Edit(second.id, replace(changed, mru=1400)))
+        engine.submit(Redial((second.id,)))
         until(lambda: "renamed" in views(engine), "the new name")
         wait_up(engine)
         renamed = view(engine, "renamed")
@@ -163,7 +166,7 @@ def test_add_edit_and_remove_at_run_time() -> None:
         assert renamed.mtu == 1400, "a second change before the next dial adds to the first"
         assert promiscuity() == 1
 
-        engine.remove([second.id])
+        engine.submit(Remove((second.id,)))
         until(lambda: "renamed" not in views(engine), "it gone")
         assert renamed.device is not None
         until(lambda: renamed.device not in run("ip", "-br", "link"), "its device gone")
@@ -174,18 +177,42 @@ def test_add_edit_and_remove_at_run_time() -> None:
         assert fetch(first.device) == first.ipv4
 
 
+def test_a_command_to_an_engine_that_does_not_run_is_refused() -> None:
+    """Before it is ready, while it says goodbye, and after; nobody waits for a reply in vain."""
+    with provider():
+        engine = Engine(CARD, Settings((session("one"),)))
+        early = engine.submit(Dial((0,)))
+        engine.start()
+        engine.wait_ready()
+        wait_up(engine)
+        last = [engine.submit(HangUp((0,)))]
+        stopping = Thread(target=engine.stop)
+        stopping.start()
+        while stopping.is_alive():
+            last.append(engine.submit(Dial((0,))))
+            stopping.join(0.01)
+        last.append(engine.submit(Dial((0,))))
+    assert early.result(0).refused == (Refused(None, NOT_RUNNING),)
+    assert last[0].result(0).done == (0,)
+    assert last[-1].result(0).refused == (Refused(None, NOT_RUNNING),)
+    assert all(future.result(0).done or future.result(0).refused for future in last)
+    assert not [name for name in run("ip", "-br", "link").split() if name.startswith("soup")]
+
+
 def test_dial_hang_up_and_redial() -> None:
     with provider(), dialling([session("one", autodial=False), session("two")]) as engine:
         wait_up(engine, "two")
         one, two = view(engine, "one"), view(engine, "two")
         assert one.state is SessionState.DOWN
-        engine.dial([one.id, two.id, 12345])
+        reply = engine.submit(Dial((one.id, two.id, 12345))).result(10)
+        assert reply.done == (one.id, two.id)
+        assert [refused.key for refused in reply.refused] == [12345]
         wait_up(engine)
         assert view(engine, "two").session_id == two.session_id, "dialling what is up does nothing"
-        engine.redial([two.id])
+        engine.submit(Redial((two.id,)))
         until(lambda: view(engine, "two").session_id not in (None, two.session_id), "another session")
         wait_up(engine)
-        engine.hang_up([one.id])
+        engine.submit(HangUp((one.id,)))
         wait_state(engine, SessionState.DOWN, "one")
         assert view(engine, "one").reason == "hung up by you"
         assert "two" in views(engine)
@@ -198,13 +225,16 @@ def test_capture_holds_both_directions_and_opens_in_tcpdump(tmp_path: Path) -> N
     with provider(), dialling([session("one"), session("two")], capture=everything) as engine:
         wait_up(engine)
         two = view(engine, "two")
-        engine.capture([two.id], str(only_two))
-        until(lambda: view(engine, "two").capturing and only_two.exists(), "the capture")
+        (refused,) = engine.submit(StartCapture((two.id,), str(tmp_path / "no" / "file"))).result(10).refused
+        assert "No such file or directory" in refused.reason
+        assert engine.submit(StartCapture((two.id,), str(only_two))).result(10).done == (two.id,)
+        assert only_two.exists()
+        assert view(engine, "two").capturing
         assert events(engine, "capture")[-1].text == f"Control frames of 1 session go to {only_two}."
-        engine.redial([two.id])
+        engine.submit(Redial((two.id,)))
         until(lambda: view(engine, "two").session_id not in (None, two.session_id), "another session")
         wait_up(engine)
-        engine.capture([two.id], None)
+        engine.submit(StopCapture((two.id,)))
         until(lambda: not view(engine, "two").capturing, "its end")
     shown = run("tcpdump", "-nr", everything)
     for word in (
@@ -253,7 +283,7 @@ def test_a_fault_in_one_session_is_told_and_stops_no_other(monkeypatch: pytest.M
     with provider(services=("internet",)), dialling(sessions, dial) as engine:
         wait_up(engine, *sound)
         until(lambda: events(engine, "internal-error"), "the fault")
-        engine.redial([view(engine, "sound-3").id])
+        engine.submit(Redial((view(engine, "sound-3").id,)))
         until(lambda: events(engine, "session-down", "sound-3"), "its end")
         wait_up(engine, *sound)
     assert not [name for name in run("ip", "-br", "link").split() if name.startswith("soup")]

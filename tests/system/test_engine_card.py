@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.api.commands import Add, Dial, HangUp, Remove
 from engine.api.values import SessionState, unpack_traffic
 from engine.card.facts import Card
 from engine.record.journal import GhostJournal, replay
@@ -184,7 +185,7 @@ def test_sessions_that_end_without_a_carrier_stay_noted(far: Provider, tmp_path:
 def test_a_session_hung_up_while_the_card_is_down_stays_down(engine: Engine) -> None:
     run("ip", "link", "set", CARD, "down")
     lost(engine)
-    engine.hang_up([views(engine)["two"].id])
+    engine.submit(HangUp((views(engine)["two"].id,)))
     wait_state(engine, SessionState.DOWN, "two")
     run("ip", "link", "set", CARD, "up")
     wait_up(engine, "one", "three")
@@ -194,7 +195,7 @@ def test_a_session_hung_up_while_the_card_is_down_stays_down(engine: Engine) -> 
 def test_a_session_dialled_while_the_card_is_down_comes_up_with_it(engine: Engine) -> None:
     run("ip", "link", "set", CARD, "down")
     lost(engine)
-    engine.dial([views(engine)["idle"].id])
+    engine.submit(Dial((views(engine)["idle"].id,)))
     run("ip", "link", "set", CARD, "up")
     wait_up(engine)
 
@@ -227,10 +228,10 @@ def test_card_removed_for_good(engine: Engine) -> None:
     snapshot = engine.snapshot()
     assert snapshot.queues == ()
     assert len(unpack_traffic(snapshot.traffic)) == 4 * 4
-    engine.add(session("later"))
+    engine.submit(Add(session("later")))
     until(lambda: "later" in views(engine) or events(engine, "internal-error"), "the new session")
     assert not events(engine, "internal-error"), story(engine)
-    engine.remove([views(engine)["later"].id])
+    engine.submit(Remove((views(engine)["later"].id,)))
     until(lambda: "later" not in views(engine), "it gone")
 
 

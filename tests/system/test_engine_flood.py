@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.api.commands import Add
 from engine.run.thread import Engine
 from engine.settings.values import KeepaliveSettings
 from tests.program import PATIENCE, until
@@ -172,7 +173,7 @@ def test_sessions_come_up_in_a_flood(flood: Path, tmp_path: Path, record_propert
         flooding = Flood(far, flood, frames, tmp_path)
         try:
             for n in range(8):
-                engine.add(session(f"s{n}"))
+                engine.submit(Add(session(f"s{n}")))
             until(lambda: events(engine, "ipv4-up") or not flooding.going_on, "the first one")
             in_time = len(events(engine, "ipv4-up"))
             flooding.outcome(engine, seen_before, record_property)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.api.commands import Add, Dial, Edit, HangUp, Redial
 from engine.api.values import SessionState, Severity, unpack_traffic
 from engine.card import xdp
 from engine.card.facts import read_card
@@ -599,13 +600,13 @@ def test_the_device_comes_and_goes_with_the_session() -> None:
     with provider(), dialling([session("one", datapath=KERNEL, device="wan")]) as engine:
         wait_up(engine)
         first = socket.if_nametoindex("wan")
-        engine.hang_up([0])
+        engine.submit(HangUp((0,)))
         wait_state(engine, SessionState.DOWN)
         until(lambda: "wan" not in dict(map(reversed, socket.if_nameindex())), "the device go")  # type: ignore[arg-type]
         assert view(engine, "one").datapath is None
-        engine.dial([0])
+        engine.submit(Dial((0,)))
         wait_up(engine)
-        engine.redial([0])
+        engine.submit(Redial((0,)))
         until(lambda: len(events(engine, "ipv4-up")) == 3, "a third time")
         wait_up(engine)
         assert socket.if_nametoindex("wan") != first
@@ -627,9 +628,9 @@ def test_a_device_moved_to_another_namespace_goes_with_the_session_too() -> None
                     return {name for _, name in socket.if_nameindex()}
 
             assert there() == {"lo", "soup0"}
-            engine.hang_up([0])
+            engine.submit(HangUp((0,)))
             until(lambda: there() == {"lo"}, "the device go")
-            engine.dial([0])
+            engine.submit(Dial((0,)))
             wait_up(engine)
             assert pings("soup0")
     finally:
@@ -641,9 +642,9 @@ def test_another_data_path_from_the_next_dial_on() -> None:
     """The programs for it are loaded while others are in use."""
     with provider(), dialling([session("one"), session("other")]) as engine:
         wait_up(engine)
-        engine.edit(0, session("one", datapath=KERNEL))
+        engine.submit(Edit(0, session("one", datapath=KERNEL)))
         assert view(engine, "one").datapath == AFXDP
-        engine.redial([0])
+        engine.submit(Redial((0,)))
         until(lambda: view(engine, "one").datapath == KERNEL, "the other path")
         wait_up(engine)
         assert pings("soup0")
@@ -711,10 +712,10 @@ def refused(engine: Engine, why: str) -> None:
     assert {view(engine, name).datapath for name in FOUR} == {AFXDP}
     assert why in why_not(engine, "never")
     assert why in why_afxdp(engine)
-    engine.redial([view(engine, name).id for name in FOUR])
+    engine.submit(Redial(tuple(view(engine, name).id for name in FOUR)))
     until(lambda: len(events(engine, "ipv4-up")) == 8, "all up once more")
     why_afxdp(engine)
-    engine.dial([view(engine, "never").id])
+    engine.submit(Dial((view(engine, "never").id,)))
     until(lambda: len(events(engine, "dial-failed", "never")) == 2, "the same answer to whoever asks again")
 
 
@@ -782,11 +783,11 @@ def test_auto_takes_the_kernel_for_many() -> None:
     with provider(), dialling([session(f"auto-{n}", datapath=AUTO) for n in range(3)]) as engine:
         wait_up(engine)
         assert {found.datapath for found in views(engine).values()} == {AFXDP}
-        engine.add(session("auto-3", datapath=AUTO))
+        engine.submit(Add(session("auto-3", datapath=AUTO)))
         until(lambda: "auto-3" in views(engine), "the fourth")
         wait_up(engine)
         assert view(engine, "auto-3").datapath == KERNEL
-        engine.redial([0, 1, 2])
+        engine.submit(Redial((0, 1, 2)))
         until(lambda: {found.datapath for found in views(engine).values()} == {KERNEL}, "the kernel for all")
         wait_up(engine)
         assert all(pings(f"soup{n}") for n in range(4))
@@ -805,7 +806,7 @@ def test_a_device_name_that_is_taken() -> None:
         assert not events(engine, "dialling")
         assert view(engine, "one").retry_at is None
         run("ip", "link", "del", "wan")
-        engine.dial([0])
+        engine.submit(Dial((0,)))
         wait_up(engine)
         assert pings("wan")
 

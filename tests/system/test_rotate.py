@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.api.commands import Dial, HangUp, Rotate
 from engine.api.values import SessionState
 from tests.program import until
 from tests.provider import provider
@@ -16,7 +17,7 @@ def test_rotate_gets_another_address() -> None:
     with provider(), dialling([session("one")]) as engine:
         wait_up(engine)
         one = view(engine, "one")
-        engine.rotate([one.id])
+        engine.submit(Rotate((one.id,)))
         (told,) = until(lambda: events(engine, "rotated"), "what came of it")
         wait_up(engine)
         another = view(engine, "one")
@@ -31,7 +32,7 @@ def test_rotate_gives_up_where_there_is_no_other_address() -> None:
     with provider(network="100.64.0.0/30"), dialling([session("one")]) as engine:
         wait_up(engine)
         one = view(engine, "one")
-        engine.rotate([one.id])
+        engine.submit(Rotate((one.id,)))
         (told,) = until(lambda: events(engine, "rotated"), "what came of it")
         assert told.text == f"Still {one.ipv4}: no other was given."
         assert story(engine).count(f"Got {one.ipv4} again") == 3
@@ -43,10 +44,10 @@ def test_an_address_is_not_exchanged_any_more_after_a_hang_up() -> None:
     with provider(network="100.64.0.0/30"), dialling([session("one")]) as engine:
         wait_up(engine)
         one = view(engine, "one")
-        engine.rotate([one.id])
-        engine.hang_up([one.id])
+        engine.submit(Rotate((one.id,)))
+        engine.submit(HangUp((one.id,)))
         wait_state(engine, SessionState.DOWN)
-        engine.dial([one.id])
+        engine.submit(Dial((one.id,)))
         wait_up(engine)
         assert not events(engine, "rotated")
         assert "again" not in story(engine)

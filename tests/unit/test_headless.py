@@ -12,7 +12,8 @@ from typing import cast
 
 import pytest
 
-from engine.api.values import CardView, EngineApi, Event, SessionState, SessionView, Severity, Snapshot
+from engine.api.engine import EngineApi
+from engine.api.values import CardView, Event, SessionState, SessionView, Severity, Snapshot
 from souppp_tui.commands import headless
 from souppp_tui.commands.headless import HeadlessOptions
 from souppp_tui.terminal.leaving import Leaving

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.api.commands import Dial, FixCard, HangUp, Remove, Rotate, Watch
+from engine.api.commands import ClearGhosts, Dial, FixCard, HangUp, Remove, Reply, Rotate, Watch
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, Severity
 from engine.egress.protocol import Addresses
@@ -99,6 +99,15 @@ def test_ghosts_get_their_padt_and_are_forgotten() -> None:
     assert [frame[15] for frame in sent] == [0xA7]
     assert world.disk.left == []
     assert "1 session" in world.events("ghosts")[0].text
+    assert world.do(ClearGhosts()) == Reply(1)
+
+
+def test_who_clears_ghosts_is_told_how_many_there_are() -> None:
+    """Those whose PADT has not left the card, as without a carrier, are still there."""
+    world = World([], ghosts=[GHOST])
+    world.card.resets = True
+    world.open()
+    assert world.do(ClearGhosts()) == Reply(1, ghosts=1)
 
 
 def test_a_full_disk_is_told_and_stops_nobody() -> None:

@@ -1,0 +1,43 @@
+"""The one interface between a console and an engine.
+
+Reads give immutable values. Commands are values too: they are carried out by the engine one after the other, and each
+is answered by a reply. All may be called from any thread, and none waits for the engine. Nothing here knows how the
+engine works, so that a console could as well talk to one in another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from engine.api.commands import Command, Reply
+from engine.api.values import Details, Event, Snapshot
+from engine.settings.values import SessionSettings
+
+
+class EngineApi(Protocol):
+    """What a console can ask of an engine."""
+
+    def submit(self, command: Command) -> Future[Reply]:
+        """Have a command carried out. The reply comes later, in whatever thread; that of an engine that ends, too."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """The state of things now; costs about as much as copying a list of the sessions."""
+        ...
+
+    def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
+        """The events after number `seq` that are still kept, oldest first, and how many in between were lost."""
+        ...
+
+    def details(self, session: int) -> Details | None:
+        """One session at full length, kept fresh while it is asked for every few seconds.
+
+        None if there is no such session, and a moment long when it is asked for the first time.
+        """
+        ...
+
+    def settings(self, session: int) -> SessionSettings | None:
+        """The session's settings as they are from its next dial on: an edit starts from the one before."""
+        ...
