@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* The in-kernel data path: IP packets of the sessions in the maps below go between the card and the sessions' devices
- * without leaving the kernel. bcc's dialect of C, compiled as one text behind souppp.bpf.c; SESSIONS, a power of two, and
- * DEVICE_MAC come from the command line.
+ * without leaving the kernel. bcc's dialect of C, compiled as one text behind souppp.bpf.c; SESSIONS, a power of two,
+ * DEVICE_MAC, IPV4_OPEN and IPV6_OPEN come from the command line.
  *
  * A session's device is one end of a veth pair. What is redirected to the other, hidden end arrives on the device, and
  * what the device sends arrives on the hidden end, where `push` makes a PPPoE frame of it. Whatever isn't an IP packet
@@ -43,9 +43,6 @@ struct pppoe {
     __be16 session_id;
     __be16 length;
 } __attribute__((packed));
-
-#define IPV4_OPEN 1
-#define IPV6_OPEN 2
 
 struct session {
     u8 macs[12]; /* as an outgoing frame has them: the concentrator's first */

@@ -28,8 +28,10 @@ from typing import Any
 from engine.card import verifier
 from engine.card.objection import drivers_words
 from engine.card.xdp_loader import LOADED
+from engine.datapath import Open
 from engine.host.errors import Trouble
 from engine.host.files import REMEDY, private
+from engine.host.layout import WHOLE, Places, difference, numbers, places
 from engine.host.privileges import missing_capabilities
 from engine.settings.limits import MAX_SESSIONS
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION
@@ -58,7 +60,18 @@ _XDP_FLAGS_DRV_MODE = 1 << 2
 _XDP_ATTACHED_SKB = 2
 _PROG_INFO = struct.Struct("=64x16s")
 _LINK_INFO = struct.Struct("=III")
-_COUNTS = struct.Struct("=QQQ")
+_MAP_INFO = struct.Struct("=8xII")
+_ANSWER = 1 << 16
+"""Octets; some 2,000 are used."""
+
+
+_COUNTS = ("redirected", "passed", "failed")
+_MAPS: dict[str, tuple[Any, Any]] = {
+    "ethertypes": (ctypes.c_uint16, ctypes.c_uint8),
+    "xsks": (ctypes.c_uint32, ctypes.c_uint32),
+    "counters": (ctypes.c_uint32, numbers(_COUNTS)),
+}
+"""Keys and values as in souppp.bpf.c."""
 
 
 class XdpError(Trouble):
@@ -125,6 +138,8 @@ class Loading:
             raise XdpError(f"the header tree for bcc is missing ({HEADERS}): {REMEDY}")
         order = _order(kernel_path, shared or {})
         self._names = (*order["programs"], *order["maps"])
+        self.layouts: dict[str, tuple[Places, Places]] = {}
+        """Of the keys and values of the maps, once `finish` has returned."""
         self._started = time.monotonic()
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # No pipe: it would be full before the verifier has said all.
@@ -163,12 +178,14 @@ class Loading:
         descriptors: list[int] = []
         try:
             with suppress(ConnectionError):
-                answer, descriptors, _, _ = socket.recv_fds(self._ours, 1024, len(self._names))
+                answer, descriptors, _, _ = socket.recv_fds(self._ours, _ANSWER, len(self._names))
         except TimeoutError:
             answer = f"cannot load the XDP program: that took longer than {LOAD_TIMEOUT:.0f} s".encode()
         finally:
             complaint = self.close()
-        if answer == LOADED and len(descriptors) == len(self._names):
+        if answer.startswith(LOADED) and len(descriptors) == len(self._names):
+            told = json.loads(answer.removeprefix(LOADED))
+            self.layouts = {name: (_places(key), _places(value)) for name, (key, value) in told.items()}
             return dict(zip(self._names, descriptors, strict=True))
         for fd in descriptors:
             os.close(fd)
@@ -204,6 +221,7 @@ def _order(kernel_path: bool, shared: Mapping[str, int]) -> dict[str, Any]:
         order["sources"] += [str(KERNEL_PATH_SOURCE)]
         octets = ", ".join(map(str, DEVICE_MAC))
         order["flags"] += ["-DKERNEL_PATH", f"-DSESSIONS={MAX_SESSIONS}", f"-DDEVICE_MAC={{{octets}}}"]
+        order["flags"] += [f"-D{each.name}_OPEN={each.value}" for each in (Open.IPV4, Open.IPV6)]
         order["programs"] += KERNEL_PATH_PROGRAMS
         order["maps"] += KERNEL_PATH_MAPS
     return order
@@ -220,6 +238,21 @@ def _load_failure(answer: str, complaint: str) -> str:
     return ": ".join(filter(None, (what, verifier.reason(complaint))))
 
 
+def _places(told: dict[str, list[int]]) -> Places:
+    return {field: (offset, size) for field, (offset, size) in told.items()}
+
+
+def check_map(name: str, map_fd: int, told: tuple[Places, Places], key: Any, value: Any) -> None:
+    """See that a map has keys and values of these types of ctypes, by the compiler's word and the kernel's.
+
+    Raises XdpError.
+    """
+    sizes = _object_info(map_fd, _MAP_INFO)
+    for what, ours, theirs, size in zip(("key", "value"), map(places, (key, value)), told, sizes, strict=True):
+        if text := difference(ours, theirs) or difference({WHOLE: ours[WHOLE]}, {WHOLE: (0, int(size))}):
+            raise XdpError(f"the XDP program is not the one that belongs here ({what} of {name}: {text}): {REMEDY}")
+
+
 def set_entry(map_fd: int, key: bytes, value: bytes) -> None:
     """Set one entry of a map. Raises XdpError."""
     if _libbpf().bpf_map_update_elem(map_fd, key, value, 0):
@@ -231,13 +264,14 @@ def delete_entry(map_fd: int, key: bytes) -> None:
     _libbpf().bpf_map_delete_elem(map_fd, key)
 
 
-def sum_over_cpus(map_fd: int, index: int, layout: struct.Struct) -> tuple[int, ...]:
-    """An entry of a per-CPU array whose values are numbers. Raises XdpError."""
-    return tuple(map(sum, zip(*by_cpu(map_fd, index, layout), strict=True)))
+def sum_over_cpus(map_fd: int, index: int, many: int) -> tuple[int, ...]:
+    """An entry of a per-CPU array whose values are so many numbers. Raises XdpError."""
+    return tuple(map(sum, zip(*by_cpu(map_fd, index, many), strict=True)))
 
 
-def by_cpu(map_fd: int, index: int, layout: struct.Struct) -> list[tuple[int, ...]]:
+def by_cpu(map_fd: int, index: int, many: int) -> list[tuple[int, ...]]:
     """The same without adding up. Raises XdpError."""
+    layout = struct.Struct(f"={many}Q")
     values = ctypes.create_string_buffer(layout.size * processors())
     if _libbpf().bpf_map_lookup_elem(map_fd, struct.pack("=I", index), values):
         raise XdpError(f"cannot read the XDP program's counters: {os.strerror(ctypes.get_errno())}")
@@ -267,8 +301,15 @@ def _object_info(fd: int, layout: struct.Struct) -> tuple[int | bytes, ...]:
     info = ctypes.create_string_buffer(256)
     length = ctypes.c_uint32(len(info))
     _libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(length))
-    os.close(fd)
     return layout.unpack_from(info)
+
+
+def _last_look(fd: int, layout: struct.Struct) -> tuple[int | bytes, ...]:
+    """The same, and close the descriptor."""
+    try:
+        return _object_info(fd, layout)
+    finally:
+        os.close(fd)
 
 
 def _link_of(program_id: int) -> int | None:
@@ -276,7 +317,7 @@ def _link_of(program_id: int) -> int | None:
     libbpf, link_id = _libbpf(), ctypes.c_uint32(0)
     while libbpf.bpf_link_get_next_id(link_id, ctypes.byref(link_id)) == 0:
         fd = libbpf.bpf_link_get_fd_by_id(link_id)
-        if fd >= 0 and _object_info(fd, _LINK_INFO)[2] == program_id:
+        if fd >= 0 and _last_look(fd, _LINK_INFO)[2] == program_id:
             return link_id.value
     return None
 
@@ -297,7 +338,7 @@ def _occupied(ifname: str, ifindex: int) -> str:
     if libbpf.bpf_xdp_query(ifindex, 0, ctypes.byref(query)) or not query.program:
         return f"another XDP program is on {ifname}: stop what attached it"
     fd = libbpf.bpf_prog_get_fd_by_id(query.program)
-    name = bytes(_object_info(fd, _PROG_INFO)[0]).rstrip(b"\0").decode() if fd >= 0 else ""
+    name = bytes(_last_look(fd, _PROG_INFO)[0]).rstrip(b"\0").decode() if fd >= 0 else ""
     what = f"another XDP program is on {ifname}: {name or 'without a name'}, id {query.program}"
     link_id = _link_of(query.program)
     if link_id is None:
@@ -326,9 +367,18 @@ def _attach(program: int, ifname: str, ifindex: int, generic: bool) -> tuple[int
 class XdpProgram:
     """Our program on one card, from `attach` to `close` or the end of the process."""
 
-    def __init__(self, descriptors: dict[str, int], queues: int, link: int, mode: str, objection: str) -> None:
+    def __init__(
+        self,
+        descriptors: dict[str, int],
+        layouts: Mapping[str, tuple[Places, Places]],
+        queues: int,
+        link: int,
+        mode: str,
+        objection: str,
+    ) -> None:
         self.descriptors = descriptors
         """Of the programs and maps, by name."""
+        self._layouts = layouts
         self._queues = queues
         self._link = link
         self._more: Loading | None = None
@@ -357,6 +407,8 @@ class XdpProgram:
             raise XdpError(f"there is no network card {ifname}: `ip link` lists them") from None
         descriptors = loading.finish()
         try:
+            for name, (key, value) in _MAPS.items():
+                check_map(name, descriptors[name], loading.layouts[name], key, value)
             for ethertype in ETHERTYPES:
                 set_entry(descriptors["ethertypes"], struct.pack("!H", ethertype), b"\1")
             link, mode, objection = _attach(descriptors["souppp"], ifname, ifindex, generic)
@@ -364,7 +416,7 @@ class XdpProgram:
             for fd in descriptors.values():
                 os.close(fd)
             raise
-        return cls(descriptors, queues, link, mode, objection)
+        return cls(descriptors, loading.layouts, queues, link, mode, objection)
 
     @property
     def has_kernel_path(self) -> bool:
@@ -397,13 +449,17 @@ class XdpProgram:
             raise XdpError(f"cannot put the in-kernel data path on the card: {os.strerror(-error)}")
         for name in (*PROGRAMS, *MAPS):
             os.close(self.descriptors[name])
-        self.descriptors = descriptors
+        self.descriptors, self._layouts = descriptors, more.layouts
         self.xsk_map_fd = descriptors["xsks"]
+
+    def check_map(self, name: str, key: Any, value: Any) -> None:
+        """See that a map has keys and values of these types of ctypes. Raises XdpError."""
+        check_map(name, self.descriptors[name], self._layouts[name], key, value)
 
     def counters(self) -> list[XdpCounters]:
         """One per queue. Raises XdpError."""
         counters = self.descriptors["counters"]
-        return [XdpCounters(*sum_over_cpus(counters, queue, _COUNTS)) for queue in range(self._queues)]
+        return [XdpCounters(*sum_over_cpus(counters, queue, len(_COUNTS))) for queue in range(self._queues)]
 
     def close(self) -> None:
         """Takes the program off the card. A second call does nothing."""

@@ -2,13 +2,14 @@
 
 Run as a script: `xdp_loader.py SOCKET_FD ORDER`, the order in JSON: `headers`, `sources` (compiled as one text, one
 behind the other), `flags`, `programs`, `maps`, and `shared`: descriptors by name of maps to use instead of new ones.
-It answers with one message on the socket: the descriptors of the programs and the maps in that order, or a line that
-says what is wrong.
+It answers with one message on the socket: the descriptors of the programs and the maps in that order, with the layouts
+of the maps' keys and values in JSON, or a line that says what is wrong.
 It is a process of its own because bcc's compiler never gives back the 129 MB it takes.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import socket
@@ -27,8 +28,8 @@ class LoadError(Exception):
     """One line that says why there is no program."""
 
 
-def load(order: dict[str, Any]) -> list[int]:
-    """The descriptors of the programs and the maps, in that order. Raises LoadError."""
+def load(order: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
+    """The descriptors of the programs and the maps, in that order, and the maps' layouts. Raises LoadError."""
     os.environ["BCC_KERNEL_SOURCE"] = order["headers"]
     try:
         from bcc import BPF
@@ -44,7 +45,21 @@ def load(order: dict[str, Any]) -> list[int]:
         line = str(error).strip().splitlines()[-1:]
         raise LoadError(f"bcc cannot load the XDP program: {' '.join(line) or type(error).__name__}") from error
     programs = [_load(bpf, name, BPF.XDP) for name in order["programs"]]
-    return [*programs, *(bpf[name].map_fd for name in order["maps"])]
+    maps = {name: bpf[name] for name in order["maps"]}
+    return [*programs, *(it.map_fd for it in maps.values())], {name: layouts(it) for name, it in maps.items()}
+
+
+def layouts(table: Any) -> list[dict[str, tuple[int, int]]]:
+    """The layouts of a map's key and value as the compiler has them: offset and size by field, the whole's by "".
+
+    What it fills gaps with is left out.
+    """
+    found = []
+    for kind in (table.Key, getattr(table, "sLeaf", table.Leaf)):  # sLeaf: one of a map's that has one for each CPU
+        names = [name for name, *_ in getattr(kind, "_fields_", ()) if not name.startswith("__pad")]
+        fields = {name: (getattr(kind, name).offset, getattr(kind, name).size) for name in names}
+        found.append({"": (0, ctypes.sizeof(kind)), **fields})
+    return found
 
 
 def _load(bpf: Any, name: str, kind: int) -> int:
@@ -58,11 +73,11 @@ def _load(bpf: Any, name: str, kind: int) -> int:
 def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
-        descriptors = load(json.loads(sys.argv[2]))
+        descriptors, known = load(json.loads(sys.argv[2]))
     except LoadError as error:
         channel.send(str(error).encode()[:1000])
     else:
-        socket.send_fds(channel, [LOADED], descriptors)
+        socket.send_fds(channel, [LOADED, json.dumps(known).encode()], descriptors)
     sys.stdout.flush()
     os._exit(0)  # taking bcc down in good order takes time and helps nobody
 

@@ -11,13 +11,16 @@ import ctypes
 import os
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntFlag
 from functools import cache
+from itertools import takewhile
 from types import TracebackType
 
+from engine.api.values import TRAFFIC_FIELDS
 from engine.host.errors import Trouble
 from engine.host.files import REMEDY, private
+from engine.host.layout import Places, difference, numbers, places
 from engine.settings.limits import MAX_SESSIONS
 from engine.wire.keys import FourKeys
 
@@ -30,6 +33,10 @@ MIN_FRAME = 14
 
 _COPYING = {None: 0, True: 1, False: 2}
 _EGRESS_NONE, _EGRESS_OWN, _EGRESS_ROUTED = range(3)
+_NUMBERS = ("cpu_ns", "rx_waiting", "tx_waiting", "ring_size")
+"""What a queue tells beside its counters."""
+_MADE = {"drops", "rx_ring_fill", "tx_ring_fill", "cpu"}
+"""What is made of it."""
 
 
 class Open(IntFlag):
@@ -98,16 +105,55 @@ class _Session(ctypes.Structure):
     ]
 
 
+class _Place(ctypes.Structure):
+    _fields_ = [
+        ("structure", ctypes.c_char_p),
+        ("name", ctypes.c_char_p),
+        ("offset", ctypes.c_size_t),
+        ("size", ctypes.c_size_t),
+    ]
+
+
+_LAYOUT: dict[str, Places] = {
+    "souppp_options": places(_Options),
+    "souppp_session": places(_Session),
+    "session_counters": places(numbers(TRAFFIC_FIELDS)),
+    "values": {
+        name: (value, 0)
+        for name, value in {
+            "SOUPPP_ANY": _COPYING[None],
+            "SOUPPP_ZERO_COPY": _COPYING[True],
+            "SOUPPP_COPY": _COPYING[False],
+            "SOUPPP_EGRESS_NONE": _EGRESS_NONE,
+            "SOUPPP_EGRESS_OWN": _EGRESS_OWN,
+            "SOUPPP_EGRESS_ROUTED": _EGRESS_ROUTED,
+            "IPV4_OPEN": Open.IPV4,
+            "IPV6_OPEN": Open.IPV6,
+            "MAX_FRAME": MAX_FRAME,
+        }.items()
+    },
+}
+"""What is written here as in `souppp.h`."""
+
 _BRIEF = ("souppp_receive_control", "souppp_send_control")
 """They take microseconds and never wait, so the interpreter is kept: to get it back beside a busy screen takes long."""
 
 
 @cache
 def _library() -> ctypes.CDLL:
+    """The helper, of which all that is repeated here has been compared. Raises DatapathError."""
     try:
         library, holding = ctypes.CDLL(str(LIBRARY), use_errno=True), ctypes.PyDLL(str(LIBRARY))
-    except OSError as error:
+        _declare(library, holding)
+    except (OSError, AttributeError) as error:
         raise DatapathError(f"cannot load the C helper ({error}): {REMEDY}") from None
+    if reason := _stranger(library):
+        raise DatapathError(f"the C helper is not the one that belongs to this program ({reason}): {REMEDY}")
+    return library
+
+
+def _declare(library: ctypes.CDLL, holding: ctypes.CDLL) -> None:
+    """Say what the functions take and give; raises AttributeError if one is missing."""
     handle, u32 = ctypes.c_void_p, ctypes.c_uint32
     signatures: dict[str, tuple[type | None, list[type]]] = {
         "souppp_open": (handle, [ctypes.c_char_p, handle, handle, ctypes.c_size_t]),
@@ -124,12 +170,25 @@ def _library() -> ctypes.CDLL:
         "souppp_add_traffic": (None, [handle, handle, u32]),
         "souppp_queue_names": (ctypes.POINTER(ctypes.c_char_p), []),
         "souppp_queue": (None, [handle, u32, handle]),
+        "souppp_layout": (ctypes.POINTER(_Place), []),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(holding if name in _BRIEF else library, name)
         function.restype, function.argtypes = result, arguments
         setattr(library, name, function)
-    return library
+
+
+def _stranger(library: ctypes.CDLL) -> str:
+    """What is not the same there as here; empty if all is."""
+    theirs: dict[str, dict[str, tuple[int, int]]] = {}
+    for place in takewhile(lambda place: place.structure, library.souppp_layout()):
+        theirs.setdefault(place.structure.decode(), {})[place.name.decode()] = place.offset, place.size
+    for structure in {**_LAYOUT, **theirs}:
+        if text := difference(_LAYOUT.get(structure, {}), theirs.get(structure, {})):
+            return f"{structure}: {text}"
+    counted = {name for name in _queue_names(library) if not name.startswith("drop_")}
+    wanted = {field.name for field in fields(QueueCounters)} - _MADE | {*_NUMBERS}
+    return f"counters of a queue: {', '.join(sorted(counted ^ wanted))}" if counted != wanted else ""
 
 
 def _queue_names(library: ctypes.CDLL) -> tuple[str, ...]:

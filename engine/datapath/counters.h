@@ -51,8 +51,11 @@ struct counters {
     DROP_REASONS(COUNTER_FIELD)
 };
 
+/* Of a session; bytes are those of IP packets. In the order in which souppp_add_traffic gives them. */
+#define TRAFFIC_COUNTERS(X) X(rx_packets) X(rx_bytes) X(tx_packets) X(tx_bytes)
+
 struct session_counters {
-    _Atomic uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes; /* bytes of IP packets */
+    TRAFFIC_COUNTERS(COUNTER_FIELD)
 };
 
 static inline void count(_Atomic uint64_t *counter, uint64_t more)

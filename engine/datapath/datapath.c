@@ -387,11 +387,12 @@ void souppp_add_traffic(const struct datapath *dp, uint64_t *numbers, uint32_t c
     for (uint32_t queue = 0; queue < dp->queues; queue++) {
         const struct session_counters *sessions = dp->workers[queue].sessions;
 
+        uint64_t *number = numbers;
+
         for (uint32_t i = 0; i < count; i++) {
-            numbers[4 * i] += load(&sessions[i].rx_packets);
-            numbers[4 * i + 1] += load(&sessions[i].rx_bytes);
-            numbers[4 * i + 2] += load(&sessions[i].tx_packets);
-            numbers[4 * i + 3] += load(&sessions[i].tx_bytes);
+#define ADD(name) *number++ += load(&sessions[i].name);
+            TRAFFIC_COUNTERS(ADD)
+#undef ADD
         }
     }
 }

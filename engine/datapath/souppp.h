@@ -12,29 +12,49 @@ struct datapath;
 /* Whether the card's driver writes received frames to our memory and takes those to send from it. */
 enum souppp_copying { SOUPPP_ANY, SOUPPP_ZERO_COPY, SOUPPP_COPY };
 
+/* Fields as lists, from which souppp_layout tells where they are: type, name, dimensions. */
+#define SOUPPP_OPTIONS(X) \
+    X(uint32_t, queues, ) \
+    X(uint32_t, max_sessions, ) \
+    X(int, xsk_map, )      /* the XDP program's map of sockets by queue */ \
+    X(uint32_t, copying, ) /* enum souppp_copying */ \
+    X(bool, busy_poll, )
+
+#define SOUPPP_FIELD(type, name, dimensions) type name dimensions;
+
 struct souppp_options {
-    uint32_t queues;
-    uint32_t max_sessions;
-    int xsk_map; /* the XDP program's map of sockets by queue */
-    uint32_t copying; /* enum souppp_copying */
-    bool busy_poll;
+    SOUPPP_OPTIONS(SOUPPP_FIELD)
 };
 
 enum souppp_egress { SOUPPP_EGRESS_NONE, SOUPPP_EGRESS_OWN, SOUPPP_EGRESS_ROUTED };
 
+#define SOUPPP_SESSION(X) \
+    X(uint8_t, own_mac, [6]) \
+    X(uint8_t, peer_mac, [6]) \
+    X(uint16_t, session_id, ) \
+    X(uint16_t, vlan_count, ) \
+    X(uint16_t, vlans, [2][2]) /* TPID and TCI, outer tag first */ \
+    X(uint32_t, mtu, )         /* the longest IP packet, octets */ \
+    X(uint32_t, open, )        /* whose packets may flow, both ways: 1 IPv4, 2 IPv6, 3 both */ \
+    X(uint32_t, egress, )      /* enum souppp_egress */ \
+    X(int32_t, fd, )           /* SOUPPP_EGRESS_OWN */ \
+    X(uint8_t, ipv4, [4])      /* SOUPPP_EGRESS_ROUTED; all zero: none */ \
+    X(uint8_t, ipv6, [8])      /* the /64 prefix; all zero: none */
+
 struct souppp_session {
-    uint8_t own_mac[6];
-    uint8_t peer_mac[6];
-    uint16_t session_id;
-    uint16_t vlan_count;
-    uint16_t vlans[2][2]; /* TPID and TCI, outer tag first */
-    uint32_t mtu;         /* the longest IP packet, octets */
-    uint32_t open;        /* whose packets may flow, both ways: 1 IPv4, 2 IPv6, 3 both */
-    uint32_t egress;      /* enum souppp_egress */
-    int32_t fd;           /* SOUPPP_EGRESS_OWN */
-    uint8_t ipv4[4];      /* SOUPPP_EGRESS_ROUTED; all zero: none */
-    uint8_t ipv6[8];      /* the /64 prefix; all zero: none */
+    SOUPPP_SESSION(SOUPPP_FIELD)
 };
+
+/* A field of a struct above, the whole of one (its name is empty), or the value of a name (its size is 0). */
+struct souppp_place {
+    const char *structure;
+    const char *name;
+    size_t offset;
+    size_t size;
+};
+
+/* All that the other side must have the same, ended by one whose structure is NULL. */
+const struct souppp_place *souppp_layout(void);
 
 /* NULL with a line in `error` if it can't be done. */
 struct datapath *souppp_open(const char *ifname, const struct souppp_options *options, char *error, size_t size);

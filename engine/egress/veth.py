@@ -6,6 +6,7 @@ long as this process has a descriptor of it; with it go all pairs, and with them
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import mmap
@@ -19,12 +20,15 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from socket import htonl, htons
+from typing import Any
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTM_NEWQDISC
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
+from engine.api.values import TRAFFIC_FIELDS
 from engine.card.facts import Card, read_card, takes_xdp_frames
 from engine.card.xdp import (
     DEVICE_MAC,
@@ -39,9 +43,10 @@ from engine.card.xdp import (
 from engine.datapath import DatapathError, Open
 from engine.egress.quiet import keep_quiet
 from engine.host import kthreads, netns
+from engine.host.layout import numbers
 from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
 from engine.settings.limits import MAX_SESSIONS
-from engine.wire.ethernet import vlan_ids
+from engine.wire.ethernet import MAX_VLANS, vlan_ids
 from engine.wire.keys import FourKeys
 
 ETHERNET_MTU = 1500
@@ -52,15 +57,49 @@ THREADS = 256
 """So many sessions have a kernel thread of their own, which costs 25 KB each."""
 
 # As in bpf/kernel_path.bpf.c.
-_KEY = struct.Struct("=12s2s4s2x")
-_SESSION = struct.Struct("=12s8s2s5HI")
-_OPEN, _OPEN_AT = struct.Struct("=H"), struct.calcsize("=12s8s2s4H")
-_RECEIVED = struct.Struct("=8Q")
 _RECEIVED_DROPS = ("bad_ip", "closed_in", "router_message", "too_long", "no_room", "egress_refused")
-_SENT = struct.Struct("=9Q")
 _SENT_DROPS = ("not_ip", "not_open", "closed_out", "too_long", "too_long_for_card", "no_room", "no_card")
-_TRAFFIC = 32
-"""Octets of `engine.api.values.TRAFFIC_FIELDS`."""
+_RECEIVED, _SENT = ("packets", "bytes", *_RECEIVED_DROPS), ("packets", "bytes", *_SENT_DROPS)
+_TRAFFIC = 8 * len(TRAFFIC_FIELDS)
+"""Octets of a session's."""
+
+
+class _Key(ctypes.Structure):
+    """What stands in frames is in network byte order."""
+
+    _fields_ = [
+        ("macs", ctypes.c_uint8 * 12),
+        ("session_id", ctypes.c_uint16),
+        ("vlans", ctypes.c_uint16 * MAX_VLANS),
+        ("unused", ctypes.c_uint16),
+    ]
+
+
+class _Session(ctypes.Structure):
+    """As `_Key`."""
+
+    _fields_ = [
+        ("macs", ctypes.c_uint8 * 12),
+        ("tags", ctypes.c_uint32 * MAX_VLANS),
+        ("session_id", ctypes.c_uint16),
+        ("tag_count", ctypes.c_uint16),
+        ("mtu", ctypes.c_uint16),
+        ("clamp", ctypes.c_uint16),
+        ("longest", ctypes.c_uint16),
+        ("open", ctypes.c_uint16),
+        ("index", ctypes.c_uint32),
+    ]
+
+
+_MAPS: dict[str, tuple[Any, Any]] = {
+    "numbers": (_Key, ctypes.c_uint32),
+    "sessions": (ctypes.c_uint32, _Session),
+    "traffic": (ctypes.c_uint32, numbers(TRAFFIC_FIELDS)),
+    "devices": (ctypes.c_uint32, ctypes.c_uint32),
+    "received": (ctypes.c_uint32, numbers(_RECEIVED)),
+    "sent": (ctypes.c_uint32, numbers(_SENT)),
+}
+"""Keys and values."""
 
 
 @dataclass(slots=True)
@@ -213,11 +252,13 @@ class KernelPath:
 
     def __init__(self, which: Card, program: XdpProgram, hidden: HiddenNet) -> None:
         """Raises XdpError."""
+        for name, (key, value) in _MAPS.items():
+            program.check_map(name, key, value)
         self._card = which
         self._maps = program.descriptors
         self._hidden = hidden
         self._indexes: dict[int, int] = {}
-        self._entries: dict[int, tuple[bytes, bytearray]] = {}
+        self._entries: dict[int, tuple[_Key, _Session]] = {}
         """Keys and values in the programs' maps."""
         self._cpus = sorted(os.sched_getaffinity(0))
         self._traffic = mmap.mmap(self._maps["traffic"], _TRAFFIC * MAX_SESSIONS, prot=mmap.PROT_READ)
@@ -256,35 +297,39 @@ class KernelPath:
         """
         # A device forwards frames of one VLAN tag more than its MTU.
         longest = read_card(self._card.name).mtu + VLAN_TAG - VLAN_TAG * len(keys.vlans) - PPPOE_HEADER
-        key = _KEY.pack(keys.own_mac + keys.peer_mac, _big(keys.session_id), b"".join(map(_big, vlan_ids(keys.vlans))))
-        session = _SESSION.pack(
-            keys.peer_mac + keys.own_mac,
-            b"".join(_big(tag.tpid) + _big(tag.tci) for tag in keys.vlans),
-            _big(keys.session_id),
-            len(keys.vlans),
-            mtu,
-            mtu if mtu < ETHERNET_MTU else 0,
-            longest,
-            opened,
-            self._indexes[number],
+        key = _Key(session_id=htons(keys.session_id))
+        key.macs[:] = keys.own_mac + keys.peer_mac
+        for place, vid in enumerate(vlan_ids(keys.vlans)):
+            key.vlans[place] = htons(vid)
+        session = _Session(
+            session_id=key.session_id,
+            tag_count=len(keys.vlans),
+            mtu=mtu,
+            clamp=mtu if mtu < ETHERNET_MTU else 0,
+            longest=longest,
+            open=opened,
+            index=self._indexes[number],
         )
-        set_entry(self._maps["sessions"], _uint32(number), session)
-        set_entry(self._maps["numbers"], key, _uint32(number))
-        self._entries[number] = key, bytearray(session)
+        session.macs[:] = keys.peer_mac + keys.own_mac
+        for place, tag in enumerate(keys.vlans):
+            session.tags[place] = htonl(tag.tpid << 16 | tag.tci)
+        set_entry(self._maps["sessions"], _uint32(number), bytes(session))
+        set_entry(self._maps["numbers"], bytes(key), _uint32(number))
+        self._entries[number] = key, session
 
     def set_open(self, number: int, opened: Open) -> None:
         """Change which of a session's packets flow; does nothing if none ever did. Raises XdpError."""
         if number in self._entries:
             _, session = self._entries[number]
-            _OPEN.pack_into(session, _OPEN_AT, opened)
+            session.open = opened
             set_entry(self._maps["sessions"], _uint32(number), bytes(session))
 
     def remove_session(self, number: int) -> None:
         """Stop its packets, if they flow."""
         entry = self._entries.pop(number, None)
         if entry is not None:
-            delete_entry(self._maps["numbers"], entry[0])
-            set_entry(self._maps["sessions"], _uint32(number), bytes(_SESSION.size))
+            delete_entry(self._maps["numbers"], bytes(entry[0]))
+            set_entry(self._maps["sessions"], _uint32(number), bytes(_Session()))
 
     def traffic(self, sessions: int) -> array[int]:
         """As `Datapath.traffic`."""
@@ -294,10 +339,10 @@ class KernelPath:
         """One per queue. Cards send a redirected frame on the queue that belongs to the CPU: it is counted there."""
         found = []
         for queue in range(queues):
-            packets, octets, *drops = sum_over_cpus(self._maps["received"], queue, _RECEIVED)
+            packets, octets, *drops = sum_over_cpus(self._maps["received"], queue, len(_RECEIVED))
             lost = Counter(dict(zip(_RECEIVED_DROPS, drops, strict=True)))
             found.append(PathCounters(rx_packets=packets, rx_bytes=octets, drops=lost))
-        for cpu, (packets, octets, *drops) in enumerate(by_cpu(self._maps["sent"], 0, _SENT)):
+        for cpu, (packets, octets, *drops) in enumerate(by_cpu(self._maps["sent"], 0, len(_SENT))):
             of = found[cpu % queues]
             of.tx_packets += packets
             of.tx_bytes += octets
@@ -315,10 +360,6 @@ class KernelPath:
 
 def _uint32(value: int) -> bytes:
     return struct.pack("=I", value)
-
-
-def _big(value: int) -> bytes:
-    return value.to_bytes(2, "big")
 
 
 _INDEX, _NETNS = 0x7E570001, 0x7E570002

@@ -10,13 +10,16 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from engine.card import xdp, xdp_loader
+from engine.card.facts import read_card
 from engine.card.xdp import Loading, XdpCounters, XdpError, XdpProgram
 from engine.datapath import Datapath
+from engine.egress.veth import HiddenNet, KernelPath
 
 from .line import FAR, NEAR, QUEUES, Line, namespace, needs_root, open_descriptors, run, until, veth_line
 
@@ -202,6 +205,52 @@ def test_a_program_that_does_not_compile_is_one_line(monkeypatch: pytest.MonkeyP
         XdpProgram.attach("lo", 1)
     assert "\n" not in str(told.value)
     assert open_descriptors() == before
+
+
+STRUCTS = {
+    "a counter more": (
+        "SOURCE",
+        "u64 failed;",
+        "u64 failed, lost;",
+        "value of counters: the whole is 32 octets at 0 there and 24 octets at 0 here",
+    ),
+    "another order": (
+        "KERNEL_PATH_SOURCE",
+        "    u16 tag_count;\n    u16 mtu; ",
+        "    u16 mtu;\n    u16 tag_count; ",
+        "value of sessions: tag_count is 2 octets at 24 there and 2 octets at 22 here",
+    ),
+    "another key": (
+        "SOURCE",
+        "    u16 unused;\n",
+        "    u16 other;\n",
+        "key of numbers: unused is nothing there and 2 octets at 18 here",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "before", "after", "reason"), STRUCTS.values(), ids=STRUCTS)
+def test_a_program_with_another_struct_is_refused(
+    line: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, before: str, after: str, reason: str
+) -> None:
+    text = getattr(xdp, source).read_text()
+    assert text.count(before) == 1
+    changed = tmp_path / "changed.bpf.c"
+    changed.write_text(text.replace(before, after))
+    monkeypatch.setattr(xdp, source, changed)
+
+    def use() -> None:
+        with ExitStack() as undo:
+            program = XdpProgram.attach(NEAR, QUEUES, loading=Loading(kernel_path=True))
+            undo.callback(program.close)
+            undo.callback(KernelPath(read_card(NEAR), program, HiddenNet()).close)
+
+    opened = open_descriptors()
+    with namespace(line.near), pytest.raises(XdpError) as told:
+        use()
+    assert str(told.value) == f"the XDP program is not the one that belongs here ({reason}): {xdp.REMEDY}"
+    assert open_descriptors() == opened
+    assert not attached(line)
 
 
 REFUSED = {
