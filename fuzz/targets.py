@@ -120,6 +120,7 @@ def concentrator(data: bytes) -> None:
         else:
             ac.receive(frame, line.now)
     line.run(line.now + 1.0)
+    assert set(ac.subscribers) == set(ac.discovery.sessions), "a session that only one of its books knows"
 
 
 def _method(data: bytes) -> AuthMethod:

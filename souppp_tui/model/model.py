@@ -1,6 +1,6 @@
 """What the console knows: the sessions shown and their order, the cursor, the marks, the totals. Pure.
 
-Cursor and marks are session ids, never rows, so that no sort and no filter can move them to another session.
+Cursor and marks are sessions' keys, never rows, so that no sort and no filter can move them to another session.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Model:
         self.arrange()
 
     def sort_by(self, key: str | None, reverse: bool = False) -> None:
-        """Sort by a column; None is the order of the configuration."""
+        """Sort by a column; None is the order in which the sessions were added."""
         self.sort, self.reverse = key, reverse
         self.arrange()
 

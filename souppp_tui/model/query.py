@@ -2,10 +2,10 @@
 
     ac:bras-2 !failed rx>1M
 
-All terms must hold. `word` is looked for in every column, `column:word` in one; `|` separates alternatives; `=`, `<`,
-`>`, `<=` and `>=` compare numbers (`k`, `M`, `G`; times with `s`, `m`, `h`, `d`); `!` before a term turns it round;
-quotes keep spaces. Case doesn't matter. `is:marked` are the marked sessions. Settings that no column shows can be asked
-for by their words: `datapath:kernel`, `autodial:no`.
+All terms must hold. `word` is looked for in every column of text, `column:word` in one; `|` separates alternatives;
+`=`, `<`, `>`, `<=` and `>=` compare numbers (`k`, `M`, `G`; times with `s`, `m`, `h`, `d`); `!` before a term turns it
+round; quotes keep spaces. Case doesn't matter. `is:marked` are the marked sessions. Settings that no column shows can
+be asked for by their words: `datapath:kernel`, `autodial:no`.
 """
 
 from __future__ import annotations
@@ -191,5 +191,5 @@ def haystack(view: SessionView) -> str:
     return (
         f"{view.name}\n{state}\n{view.ipv4 or ''}\n{view.ipv6_prefix or ''}\n{view.ac_name or ''}\n{sid}\n{view.user}\n"
         f"{view.service}\n{view.device or ''}\n{view.local_mac or ''}\n{view.ac_mac or ''}\n{view.ipv6 or ''}\n"
-        f"{' '.join(view.dns)}\n{view.ipv4_peer or ''}"
+        f"{' '.join(view.dns)}\n{view.ipv4_peer or ''}\n{'.'.join(map(str, view.vlans))}"
     ).casefold()

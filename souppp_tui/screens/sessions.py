@@ -13,7 +13,7 @@ from souppp_tui.desk.actions import Action, Command, bindings
 from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.page import Page
 from souppp_tui.show import eventlines, words
-from souppp_tui.show.columns import COLUMNS, GAP, USUAL, Place, cells, layout
+from souppp_tui.show.columns import COLUMNS, GAP, USUAL, Fitted, cells, layout
 from souppp_tui.show.paint import Line, Span, rule, width_of
 from souppp_tui.show.queuelines import queue_lines
 from souppp_tui.widgets.lines import Lines, Row, Rows
@@ -48,7 +48,7 @@ class SessionsPage(Page):
         self.table.clicked = self._clicked
         self.divider = Lines()
         self.events = Lines()
-        self._places: list[Place] = []
+        self._places: list[Fitted] = []
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""

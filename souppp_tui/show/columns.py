@@ -145,14 +145,14 @@ GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A column and how wide it stands on the screen."""
+class Fitted:
+    """A column as wide as it stands on the screen."""
 
     column: Column
     width: int
 
 
-def layout(keys: Sequence[str], width: int) -> list[Place]:
+def layout(keys: Sequence[str], width: int) -> list[Fitted]:
     """The columns that fit into `width` characters, in the order of `keys`; depends on nothing else, so nothing jumps.
 
     One column always stays, however narrow it is.
@@ -167,17 +167,17 @@ def layout(keys: Sequence[str], width: int) -> list[Place]:
             chosen.add(key)
             left -= need
         elif not chosen:
-            return [Place(COLUMNS[key], max(1, width))]
+            return [Fitted(COLUMNS[key], max(1, width))]
     places = []
     for key in wanted:
         if key in chosen:
             extra = min(COLUMNS[key].grow, left)
             left -= extra
-            places.append(Place(COLUMNS[key], COLUMNS[key].width + extra))
+            places.append(Fitted(COLUMNS[key], COLUMNS[key].width + extra))
     return places
 
 
-def cells(view: SessionView, places: Sequence[Place], meter: Readings) -> list[tuple[str, str]]:
+def cells(view: SessionView, places: Sequence[Fitted], meter: Readings) -> list[tuple[str, str]]:
     """One row: for each cell its column's key and its text, cut and aligned, with the gap after it.
 
     A state with a reason runs on over the cells after it as long as there is nothing in them.

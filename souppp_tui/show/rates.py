@@ -15,7 +15,7 @@ GRAPH_STEPS = 60
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Per second, of IP packets; bits are 8 times the bytes."""
+    """Per second: of a session's IP packets, or of a queue's frames; bits are 8 times the bytes."""
 
     rx_packets: float = 0.0
     rx_bits: float = 0.0

@@ -85,7 +85,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span in at most seven characters: `8 s`, `4m 10s`, `3h 07m`, `3d 04h`.
+    """A time span in at most seven characters: `8 s`, `4m 10s`, `3h 07m`, `3d 04h`, `100d`.
 
     It moves ever more slowly, so that a screen of long-lived sessions stands still.
     """
@@ -99,7 +99,7 @@ def duration(seconds: float) -> str:
         return f"{minutes}m"
     if days < 1:
         return f"{hours}h {minutes % 60:02d}m"
-    return f"{days}d {hours % 24:02d}h"
+    return f"{days}d {hours % 24:02d}h" if days < 100 else f"{days}d"
 
 
 def wait(seconds: float) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.api.commands import Dial, HangUp
 from souppp_tui.model.model import Model
-from souppp_tui.model.query import QueryError, complete, parse
+from souppp_tui.model.query import _NUMERIC, QueryError, complete, parse
+from souppp_tui.show.columns import COLUMNS
 from tests.console.scripted import ScriptedEngine
 
 
@@ -121,3 +124,11 @@ def test_any_text_is_a_filter_or_refused(text: str) -> None:
     assert set(model.shown) <= {0, 1}
     assert model.query.text == ("" if model.filter_error else text.strip())
     assert not model.filter_error or model.shown == [0, 1]
+
+
+def test_a_bare_word_is_looked_for_in_every_column_of_text(model: Model) -> None:
+    more = {"service": "gold", "ipv6": "fe80::77", "ipv6_prefix": "2001:db8:77::/56"}
+    view = replace(model.views[0], vlans=(417, 2003), dns=("192.0.2.77",), **more)
+    for column in COLUMNS.values():
+        if column.key not in _NUMERIC:
+            assert parse(f'"{column.text(view, model.meter)}"').matches(view, model.meter, ()), column.key

@@ -37,10 +37,24 @@ def test_metric_takes_at_most_five_columns(value: float) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(8.9, "8 s"), (61, "1m 00s"), (259, "4m 10s"), (700, "11m"), (11_260, "3h 07m"), (3 * 86400 + 4 * 3600, "3d 04h")],
+    [
+        (8.9, "8 s"),
+        (61, "1m 00s"),
+        (259, "4m 10s"),
+        (700, "11m"),
+        (11_260, "3h 07m"),
+        (3 * 86400 + 4 * 3600, "3d 04h"),
+        (99 * 86400, "99d 00h"),
+        (400 * 86400, "400d"),
+    ],
 )
 def test_duration(seconds: float, text: str) -> None:
     assert words.duration(seconds) == text
+
+
+@given(st.floats(0, 1e9))
+def test_a_duration_takes_at_most_seven_columns(seconds: float) -> None:
+    assert len(words.duration(seconds)) <= 7
 
 
 def test_a_minute_of_a_long_uptime_changes_nothing() -> None:

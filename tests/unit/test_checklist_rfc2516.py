@@ -18,6 +18,7 @@ from engine.wire import control, ethernet, ppp, pppoe
 from engine.wire.control import Code as Lcp
 from engine.wire.control import ControlPacket, LcpOption, Option
 from engine.wire.ethernet import BROADCAST, ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, VlanTag
+from engine.wire.keys import FourKeys
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
@@ -86,7 +87,7 @@ def test_02_unknown_and_zero_length_tags_are_no_trouble() -> None:
     peer.dial()
     peer.pado(Tag(0x7777, b"what?"), Tag(0x7778), Tag(TagType.VENDOR_SPECIFIC), Tag(TagType.RELAY_SESSION_ID))
     peer.pads(Tag(0x7777, b"what?"), Tag(0x7778))
-    assert peer.session.keys is not None
+    assert peer.session.keys == FourKeys(OWN, AC, SID)
 
 
 @pytest.mark.parametrize("code", [Code.PADO, Code.PADS, Code.PADT])
@@ -347,7 +348,8 @@ def test_06_a_pado_that_refuses_does_not_spoil_another_ones_offer() -> None:
     peer.pado(Tag(TagType.AC_SYSTEM_ERROR, b"out of resources"), src=STRANGER)
     peer.pado()
     peer.pads()
-    assert peer.session.keys is not None
+    assert peer.session.keys == FourKeys(OWN, AC, SID), "the one that offered, not the one that refused"
+    assert peer.ends == []
 
 
 def test_06_a_padt_that_says_why() -> None:
