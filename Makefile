@@ -4,7 +4,9 @@
 # make test-kernels   the program in guests with other kernels and cards, some 15 minutes (as root)
 # make check    linters, types and import contracts
 # make wheel    build/dist/*.whl, for pip
-# make test-distros   set-up, lab and unit tests on a bare Debian 12 and 13 (as root; takes 10 minutes)
+# make deb      build/deb/*.deb, a package for this release of Debian
+# make install DESTDIR= PREFIX=/usr/local    what the package holds, without the package
+# make test-distros   set-up, lab, unit tests and the package on a bare Debian 12 and 13 (as root; takes 15 minutes)
 # make lock     pin the Python packages that pyproject.toml asks for, with hashes; what is pinned stays as it is
 # make test-newest, make lock-newest    all tests with the newest Python packages; pin those
 # make screenshots, make bench-datapath, make bench-console, make fuzz SECONDS=60
@@ -13,6 +15,8 @@
 # Nothing is written outside this folder but Debian packages. What is up to date is not made again.
 
 SECONDS ?= 60
+PREFIX ?= /usr/local
+DESTDIR ?=
 
 bin := .venv/bin
 # A virtual environment survives neither a move of its folder nor another Debian: the name tells both.
@@ -20,7 +24,7 @@ installed := .venv/installed-$(firstword $(shell { pwd; grep VERSION_ID /etc/os-
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run setup dev test wheel test-kernels test-distros check lock lock-newest test-newest
+.PHONY: run setup dev test wheel install deb test-kernels test-distros check lock lock-newest test-newest
 .PHONY: screenshots bench-datapath bench-console fuzz clean help packages test-packages helper
 
 run: setup
@@ -41,6 +45,14 @@ wheel: setup
 	@$(bin)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/dist .
 	@echo build/dist/*.whl
 
+install: wheel
+	@$(bin)/python scripts/install build/dist/*.whl '$(PREFIX)' '$(DESTDIR)'
+
+deb: wheel
+	@rm -rf build/deb
+	@scripts/deb build/dist/*.whl build/deb
+	@echo build/deb/*.deb
+
 check: setup $(installed)-dev
 	$(bin)/ruff check
 	$(bin)/ruff format --check
@@ -48,8 +60,8 @@ check: setup $(installed)-dev
 	$(bin)/lint-imports --cache-dir build/import-linter
 
 test-distros: dev
-	scripts/distro bookworm
 	scripts/distro trixie
+	scripts/distro bookworm
 
 lock: packages
 	@scripts/lock requirements

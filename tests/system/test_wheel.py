@@ -1,4 +1,7 @@
-"""The wheel: built from a copy of the checkout, installed, and run from a folder that knows nothing of either."""
+"""The wheel, and what is made of it: built from a copy of the checkout, and run from a folder that knows nothing of it.
+
+What the Debian package does to a whole system is tried by `make test-distros`.
+"""
 
 from __future__ import annotations
 
@@ -140,3 +143,51 @@ def test_a_virtual_environment_without_system_packages_is_told_of(installed: Pat
     assert (done.returncode, done.stdout) == (3, "")
     assert "--system-site-packages" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_make_install_needs_no_virtual_environment(wheel: Path, elsewhere: Path) -> None:
+    prefix = elsewhere / "opt of ours"
+    run(sys.executable, ROOT / "scripts" / "install", wheel, prefix)
+    assert {path.name for path in prefix.iterdir()} == {"bin", "lib", "share"}
+    assert {path.name for path in (prefix / "lib").iterdir()} == {"souppp-tui", "systemd"}
+    done = ran(elsewhere, prefix / "bin" / "souppp-tui", "--lab", "--sessions", "2", "--headless", "--until-up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ran(elsewhere, "/usr/bin/python3", "-c", "import textual; print(textual.__file__)").stdout == ""
+    unit = (prefix / "lib" / "systemd" / "system" / "souppp@.service").read_text()
+    assert f'ExecStart="{prefix}/bin/souppp-tui" %I ' in unit
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
+def test_the_debian_package_says_what_it_needs_and_keeps_to_its_folder(wheel: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "COMPRESSION": "none"}
+    subprocess.run([ROOT / "scripts" / "deb", wheel, tmp_path], env=environment, check=True, timeout=60)
+    (package,) = tmp_path.glob("souppp-tui_*.deb")
+    depends = run("dpkg-deb", "-f", package, "Depends").strip().split(", ")
+    libraries = {"libc6", "libxdp1", "libbpf1"}
+    assert {word.split()[0] for word in depends} == libraries | {"python3", "python3-bpfcc", "iproute2"}
+    major, minor = sys.version_info[:2]
+    assert {f"python3 (>= {major}.{minor})", f"python3 (<< {major}.{minor + 1})"} < set(depends)
+    lines = [line.split(maxsplit=5) for line in run("dpkg-deb", "-c", package).splitlines()]
+    assert {line[1] for line in lines} == {"root/root"}
+    files = {line[5].removeprefix("./") for line in lines if not line[5].endswith("/")}
+    assert {name for name in files if not name.startswith("usr/lib/souppp-tui/")} == {
+        "usr/bin/souppp-tui",
+        "usr/lib/systemd/system/souppp@.service",
+        "usr/share/bash-completion/completions/souppp-tui",
+        "usr/share/doc/souppp-tui/changelog.gz",
+        "usr/share/doc/souppp-tui/config.schema.json",
+        "usr/share/doc/souppp-tui/copyright",
+        "usr/share/doc/souppp-tui/example.yaml",
+        "usr/share/fish/vendor_completions.d/souppp-tui.fish",
+        "usr/share/man/man8/souppp-tui.8.gz",
+        "usr/share/zsh/vendor-completions/_souppp-tui",
+    }
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
+def test_systemd_takes_the_unit(wheel: Path, tmp_path: Path) -> None:
+    run(sys.executable, ROOT / "scripts" / "install", wheel, tmp_path / "usr")
+    unit = tmp_path / "souppp@eth0.service"
+    unit.write_bytes((tmp_path / "usr" / "lib" / "systemd" / "system" / "souppp@.service").read_bytes())
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
