@@ -1,7 +1,7 @@
 """What a console, a command line or a test may ask of an engine, and what it answers: values.
 
 A `Request` is a command with a number of its sender's choosing; each is answered by one `Reply` with that number. A
-session is named by its key (`SessionView.id`), which is never given to another one while the engine lives.
+session is named by its key (`SessionView.id`), which goes to another one only when there is no fresh one left.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Hang up and forget."""
+    """End sessions at once, with a PADT only, and forget them."""
 
     keys: tuple[int, ...]
 

@@ -24,7 +24,7 @@ class EngineApi(Protocol):
         ...
 
     def snapshot(self) -> Snapshot:
-        """The state of things now; costs about as much as copying a list of the sessions."""
+        """The state of things now; costs as much as copying a list of the sessions and reading their counters."""
         ...
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:

@@ -30,7 +30,7 @@ class SessionView:
     """One session as it stands. A new object is made only when something in it changes; traffic is in `Snapshot`."""
 
     id: int
-    """Stays with the session as long as the engine lives; also its index into `Snapshot.traffic`."""
+    """Its key: stays with the session as long as that is there; also its index into `Snapshot.traffic`."""
     name: str
     user: str
     service: str
@@ -64,7 +64,7 @@ class SessionView:
     rtt_ms: float | None = None
     """Of the latest Echo-Reply."""
     flaps: int = 0
-    """How often an open session was lost, hang-ups by the operator not counted."""
+    """How often it was lost while it was up, hang-ups by the operator and addresses given back not counted."""
     capturing: bool = False
     version: int = field(default=0, compare=False)
     """That of the engine's board when this came to be: later views have higher ones."""
@@ -253,7 +253,7 @@ class Details:
     ladder: tuple[LadderEntry, ...] = ()
     """Oldest first; only the latest ones are kept."""
     counters: tuple[tuple[str, int], ...] = ()
-    """Control frames and discards, by name."""
+    """Control frames that were not heeded, by reason, since the session was added."""
     timers: tuple[tuple[str, float], ...] = ()
     """Running timers: name and when they end."""
     usage: tuple[tuple[str, str], ...] = ()

@@ -30,7 +30,7 @@ class Board:
         """Of the sessions that somebody watches."""
         self._views: list[SessionView] = []
         self._by_name: dict[str, int] = {}
-        self._place: dict[int, int] = {}
+        self._row: dict[int, int] = {}
         self._removed: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
         """(version, key), oldest first."""
 
@@ -60,17 +60,18 @@ class Board:
         return name in self._by_name
 
     def key_of(self, name: str) -> int | None:
-        """The session with that name."""
+        """The key of the session with that name, None if there is none."""
         return self._by_name.get(name)
 
     def free_key(self) -> int | None:
         """A key for another session, None if there is no room.
 
-        A key is not used again while there are fresh ones, so that no reader takes one session for another.
+        A key is not used again while there are fresh ones, so that no reader takes one session for another. There are
+        MAX_SESSIONS of them, as a key is also a session's index in the tables of both data paths.
         """
         if self.keys < MAX_SESSIONS:
             return self.keys
-        return next((key for key in range(MAX_SESSIONS) if key not in self._place), None)
+        return next((key for key in range(MAX_SESSIONS) if key not in self._row), None)
 
     @property
     def next_version(self) -> int:
@@ -81,27 +82,27 @@ class Board:
         """A session under a key from `free_key`."""
         self.keys = max(self.keys, view.id + 1)
         self._by_name[view.name] = view.id
-        self._place[view.id] = len(self._views)
+        self._row[view.id] = len(self._views)
         self._views = [*self._views, view]
         self.version = view.version  # last: a reader who sees the version must see the view
 
     def update(self, view: SessionView) -> None:
         """What has changed of a session, its name included; one that is not here, or is just the same, is ignored."""
-        place = self._place.get(view.id)
-        if place is None or self._views[place] == view:
+        row = self._row.get(view.id)
+        if row is None or self._views[row] == view:
             return
-        before = self._views[place]
+        before = self._views[row]
         if before.name != view.name:
             del self._by_name[before.name]
             self._by_name[view.name] = view.id
-        self._views[place] = view
+        self._views[row] = view
         self.version = view.version
 
     def remove(self, key: int) -> None:
-        """A session is gone."""
-        del self._by_name[self._views[self._place[key]].name]
+        """A session is gone. Raises KeyError if it wasn't here."""
+        del self._by_name[self._views[self._row[key]].name]
         self._views = [view for view in self._views if view.id != key]
-        self._place = {view.id: place for place, view in enumerate(self._views)}
+        self._row = {view.id: row for row, view in enumerate(self._views)}
         self.settings.pop(key, None)
         self.details.pop(key, None)
         self._removed.append((self.version + 1, key))

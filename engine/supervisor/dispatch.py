@@ -44,7 +44,10 @@ class _Outcome:
 
 
 def do(supervisor: Supervisor, request: Request, now: float) -> Reply:
-    """Carry a command out. What can't be done is in the reply and never raised."""
+    """Carry a command out. What can't be done is in the reply and never raised.
+
+    What the world refuses only later (a dial that fails, a device) is told by events.
+    """
     outcome = _Outcome()
     supervisor.run(lambda: _TABLE[type(request.command)](supervisor, request.command, outcome), now)
     return Reply(request.id, tuple(outcome.done), tuple(outcome.refused), outcome.ghosts)

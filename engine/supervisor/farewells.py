@@ -1,8 +1,8 @@
-"""Sessions that are over here and perhaps not at the concentrator: until their PADT has really left. Pure.
+"""Sessions that are over here and perhaps not at the concentrator: until their PADT has really left. Without I/O.
 
 A card without a carrier takes frames and loses them. So a PADT has left when the card has taken it and its carrier was
 there all the time; else it is owed, and sent again when the carrier is back. Positions count the frames handed to the
-card since the start. A carrier is told by how often it has changed, None while there is none.
+card since the start. A carrier is told by how often it has come or gone, None while there is none.
 """
 
 from __future__ import annotations

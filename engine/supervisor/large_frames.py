@@ -1,4 +1,4 @@
-"""Whether a card in zero-copy lets large frames through, found out with an Echo-Request of full size. Pure.
+"""Whether a card in zero-copy lets large frames through, found out with an Echo-Request of full size. Without I/O.
 
 A driver that has less room than it takes for granted loses them without a trace (Linux has drivers that count in whole
 KB), while all that a session needs to come up is small.
@@ -32,7 +32,7 @@ class LargeFrames:
     wanted: bool = False
     """Whether that is to be found out."""
     key: int | None = None
-    """The session."""
+    """The session that is asked, None while none can be."""
     octets: int = 0
     """Of the packets that it was asked with."""
     tries: int = 0

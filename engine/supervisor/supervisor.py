@@ -299,7 +299,7 @@ class Supervisor:
         self._dirty.add(key)
 
     def remove(self, key: int) -> None:
-        """Hang a session up and forget it."""
+        """End a session at once, with a PADT only, and forget it."""
         session = self.fleet.members[key].session
         name = session.settings.name
         self.fleet.remove(key, self._now)

@@ -12,7 +12,7 @@ from engine.wire.ethernet import format_mac
 
 
 def session_view(
-    number: int,
+    key: int,
     member: Member,
     wall: Callable[[float], float],
     device: str | None,
@@ -26,7 +26,7 @@ def session_view(
     keys, ipv4 = session.keys, session.ipv4
     up = session.state is SessionState.UP
     return SessionView(
-        id=number,
+        id=key,
         name=settings.name,
         user=settings.user,
         service=settings.service,
@@ -65,7 +65,7 @@ def setup_ms(session: Session) -> float | None:
 
 
 def details(
-    number: int, member: Member, now: float, wall: Callable[[float], float], usage: tuple[tuple[str, str], ...]
+    key: int, member: Member, now: float, wall: Callable[[float], float], usage: tuple[tuple[str, str], ...]
 ) -> Details:
     """One session at full length; `wall` turns the engine's time into Unix time."""
     session = member.session
@@ -82,7 +82,7 @@ def details(
     if member.redial_at is not None:
         timers.append(("next dial", wall(member.redial_at)))
     return Details(
-        id=number,
+        id=key,
         facts=tuple(facts),
         steps=tuple(steps),
         ladder=tuple(ladder),

@@ -35,7 +35,7 @@ class Watched:
         return self._next if self._until else None
 
     def gone(self, now: float) -> list[int]:
-        """Sessions that nobody looks at any more, told once."""
+        """Sessions that nobody has looked at for KEPT seconds, told once."""
         gone = [key for key, until in self._until.items() if until <= now]
         for key in gone:
             del self._until[key]
