@@ -683,6 +683,7 @@ class Link:
             self._drop_upper_layers()
             self._advance(Occasion.DOWN)
             self._events.append(LinkEnded(self._end or self._why_finished()))
+            self._lcp.extensions = {}  # they hold this link, which nobody but a search for garbage would then find
 
     def _why_finished(self) -> End:
         """The reason for an end that LCP came to by itself."""

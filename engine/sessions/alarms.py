@@ -46,16 +46,15 @@ class Alarms:
         return None
 
     def expired(self, now: float) -> Iterator[int]:
-        """The machines that are due by now, earliest first; each is to take a step before the next is asked for.
+        """The machines that are due by now, earliest first.
 
-        One that doesn't, and is still due, comes again for ever.
+        Each is to take a step, and to be armed, before the next is asked for. Who stops early finds the others later.
         """
         while self._heap and self._heap[0][0] <= now:
             key = self._pop()
             due = self._due.get(key)
             if due is not None and due <= now:
                 yield key
-                self.arm(key)
             elif due is not None:
                 self._enter(key, due)
 

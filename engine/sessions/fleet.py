@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
 
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState
@@ -32,6 +33,8 @@ from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, Etherne
 from engine.wire.keys import FourKeys
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
+SHARE = 64
+"""Sessions that something is done to in one go, so that whoever waits behind it waits for milliseconds only."""
 Match = tuple[bytes, bytes, tuple[int, ...], int]
 """Own MAC, concentrator's MAC, VLAN ids, session id: what a session frame is matched by, whatever its priority."""
 
@@ -293,8 +296,11 @@ class Fleet:
         return at_alarm
 
     def handle_timer(self, now: float) -> None:
-        """Do whatever is due by now; calling it early does nothing."""
-        for key in self._alarms.expired(now):
+        """Do what is due by now, for SHARE sessions at most: as long as others wait, `next_timer` is in the past.
+
+        Calling it early does nothing.
+        """
+        for key in islice(self._alarms.expired(now), SHARE):
             member = self.members[key]
             if member.redial_at is not None and member.redial_at <= now:
                 self._enqueue(key, member, self._retries if member.failures else self._queue, now)

@@ -2,7 +2,7 @@
 
 Its values are immutable and replaced when something changes; each change of a session has a number, the version, which
 the session's view carries. A reader keeps the version it has seen and asks for what came after. Only the engine's
-thread writes. Readers need no lock: they copy a list in one step of the interpreter and work on the copy.
+thread writes. Readers need no lock: they copy what there is in one step of the interpreter and work on the copy.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ class Board:
         """As they are from the session's next dial on."""
         self.details: dict[int, Details] = {}
         """Of the sessions that somebody watches."""
-        self._views: list[SessionView] = []
+        self._views: dict[int, SessionView] = {}
         self._by_name: dict[str, int] = {}
-        self._row: dict[int, int] = {}
         self._removed: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
         """(version, key), oldest first."""
 
@@ -39,12 +38,12 @@ class Board:
     @property
     def views(self) -> tuple[SessionView, ...]:
         """All sessions, in the order in which they were added."""
-        return tuple(self._views)
+        return tuple(self._views.copy().values())
 
     def changes_since(self, version: int) -> Changes:
         """What came after a version; 0 asks for everything."""
         # In this order: what happens meanwhile is told now or the next time, or twice, but never not at all.
-        latest, views, removed = self.version, tuple(self._views), self._removed.copy()
+        latest, views, removed = self.version, self.views, self._removed.copy()
         forgotten = len(removed) == REMEMBERED and removed[0][0] > version
         if version == 0 or version > latest or forgotten:
             return Changes(latest, views, whole=True)
@@ -71,7 +70,7 @@ class Board:
         """
         if self.keys < MAX_SESSIONS:
             return self.keys
-        return next((key for key in range(MAX_SESSIONS) if key not in self._row), None)
+        return next((key for key in range(MAX_SESSIONS) if key not in self._views), None)
 
     @property
     def next_version(self) -> int:
@@ -82,27 +81,23 @@ class Board:
         """A session under a key from `free_key`."""
         self.keys = max(self.keys, view.id + 1)
         self._by_name[view.name] = view.id
-        self._row[view.id] = len(self._views)
-        self._views = [*self._views, view]
+        self._views[view.id] = view
         self.version = view.version  # last: a reader who sees the version must see the view
 
     def update(self, view: SessionView) -> None:
         """What has changed of a session, its name included; one that is not here, or is just the same, is ignored."""
-        row = self._row.get(view.id)
-        if row is None or self._views[row] == view:
+        before = self._views.get(view.id)
+        if before is None or before == view:
             return
-        before = self._views[row]
         if before.name != view.name:
             del self._by_name[before.name]
             self._by_name[view.name] = view.id
-        self._views[row] = view
+        self._views[view.id] = view
         self.version = view.version
 
     def remove(self, key: int) -> None:
         """A session is gone. Raises KeyError if it wasn't here."""
-        del self._by_name[self._views[self._row[key]].name]
-        self._views = [view for view in self._views if view.id != key]
-        self._row = {view.id: row for row, view in enumerate(self._views)}
+        del self._by_name[self._views.pop(key).name]
         self.settings.pop(key, None)
         self.details.pop(key, None)
         self._removed.append((self.version + 1, key))

@@ -114,9 +114,9 @@ def _edit(supervisor: Supervisor, command: Edit, outcome: _Outcome) -> None:
 
 
 def _remove(supervisor: Supervisor, command: Remove, outcome: _Outcome) -> None:
-    for key in _there(supervisor, command.keys, outcome):
-        supervisor.remove(key)
-        outcome.done.append(key)
+    found = _there(supervisor, command.keys, outcome)
+    supervisor.each(lambda key, _: supervisor.remove(key), found)
+    outcome.done += found
 
 
 def _clear_ghosts(supervisor: Supervisor, command: ClearGhosts, outcome: _Outcome) -> None:

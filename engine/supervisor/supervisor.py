@@ -14,6 +14,7 @@ be on disk before LCP's first packet), then egresses and the event log, then vie
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
@@ -28,7 +29,7 @@ from engine.record.journal import padt_frame
 from engine.record.narrate import tell
 from engine.record.plural import plural
 from engine.sessions import rotation
-from engine.sessions.fleet import Fleet, Member
+from engine.sessions.fleet import SHARE, Fleet, Member
 from engine.sessions.macs import own_mac
 from engine.sessions.rotation import Rotation, Verdict
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
@@ -123,6 +124,8 @@ class Supervisor:
         """Whether a control frame ever came."""
         self._received: Sequence[int] = ()
         """Packets received, by key, as last seen."""
+        self._to_do: deque[tuple[Callable[[int, float], None], int]] = deque()
+        """What is still to be done to which sessions."""
         self._now = 0.0
 
     # Life
@@ -151,6 +154,7 @@ class Supervisor:
     def leave(self, now: float) -> None:
         """Nobody is waited for any more: what hasn't ended yet gets its PADT alone."""
         self._now = now
+        self._to_do.clear()
         for key in [*self.fleet.members]:
             self.fleet.stop(key, End(EndKind.HUNG_UP, "Hung up: the program ends."), now)
         self._settle()
@@ -158,7 +162,7 @@ class Supervisor:
     @property
     def idle(self) -> bool:
         """Whether nothing more will be sent for any session."""
-        return self.fleet.idle
+        return self.fleet.idle and not self._to_do
 
     @property
     def parted(self) -> bool:
@@ -193,9 +197,10 @@ class Supervisor:
         self._now = now
         if received != self._received:
             before = [*self._received, *[0] * (len(received) - len(self._received))]
-            for key, (new, old) in enumerate(zip(received, before, strict=False)):
-                if new != old and key in self.fleet.members:
-                    self.fleet.members[key].session.note_traffic()
+            members = self.fleet.members
+            for key in [key for key, (new, old) in enumerate(zip(received, before, strict=False)) if new != old]:
+                if key in members:
+                    members[key].session.note_traffic()
             self._received = received
 
     def next_timer(self) -> float | None:
@@ -206,6 +211,7 @@ class Supervisor:
             self.card.next_timer(),
             self._next_check,
             self._large.due,
+            self._now if self._to_do else None,
         )
         return min((at for at in timers if at is not None), default=None)
 
@@ -218,6 +224,7 @@ class Supervisor:
             self._attempt(self._check_farewells)
         self._attempt(self._try_large_frames)
         self._attempt(self.fleet.handle_timer, now)
+        self._go_on(SHARE)
         for key in self.watched.gone(now):
             self.board.details.pop(key, None)
         self._settle(self.watched.due(now))
@@ -259,10 +266,22 @@ class Supervisor:
     # What commands do; `engine.supervisor.dispatch` says which command does what
 
     def each(self, action: Callable[[int, float], None], keys: Iterable[int]) -> None:
-        """Have the same done to several sessions of the fleet."""
-        for key in keys:
-            self._dirty.add(key)
-            self._attempt(action, key, self._now)
+        """Have the same done to several sessions: to a share of them now, to the others when the timer expires.
+
+        In order, behind what was asked for earlier; a session that is gone by then is left out.
+        """
+        waiting = bool(self._to_do)
+        self._to_do.extend((action, key) for key in keys)
+        if not waiting:
+            self._go_on(SHARE)
+
+    def _go_on(self, share: int) -> None:
+        """Do so much of what there is still to do."""
+        for _ in range(min(share, len(self._to_do))):
+            action, key = self._to_do.popleft()
+            if key in self.fleet.members:
+                self._dirty.add(key)
+                self._attempt(action, key, self._now)
 
     def rotate(self, key: int, now: float) -> None:
         """Exchange a session's IPv4 address for another; a session without one is just dialled again."""
@@ -354,6 +373,7 @@ class Supervisor:
 
     def _card_taken(self, news: CardTaken) -> None:
         card, taken = news.card, news.taken
+        self._go_on(len(self._to_do))  # what the card's absence means for its sessions
         self.fleet.hold()  # until it has a carrier
         for _, member in self.fleet:
             # A card that was away may have come back with another address.
@@ -379,17 +399,19 @@ class Supervisor:
         self.tell(Severity.ERROR, "card-down", f"{why} Sessions are dialled again when it is back.")
         self.fleet.hold()
         self._farewells.lost()
-        for key, member in self.fleet:
+
+        def lose(key: int, now: float) -> None:
+            member = self.fleet.members[key]
             on_the_line = member.session.state not in IDLE
             if on_the_line or (member.wanted and member.reason != EndKind.CARD_DOWN):
-                self.fleet.stop(key, End(EndKind.CARD_DOWN, why), self._now)
+                self.fleet.stop(key, End(EndKind.CARD_DOWN, why), now)
+
+        self.each(lose, [*self.fleet.members])
 
     def _card_back(self, text: str) -> None:
         if text:
             self.tell(Severity.INFO, "card-up", text)
-        for key, member in self.fleet:
-            if member.wanted:
-                self.fleet.dial(key, self._now)
+        self.each(self.fleet.dial, [key for key, member in self.fleet if member.wanted])
         self.fleet.release(self._now)
 
     def _follow_large_frames(self, key: int, session: Session, event: SessionEvent) -> None:

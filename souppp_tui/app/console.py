@@ -19,6 +19,7 @@ import textual
 from rich.console import RenderableType
 from textual._compositor import CompositorUpdate
 from textual.app import App
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.events import Event as TextualEvent
 from textual.events import Key, Paste
@@ -44,6 +45,8 @@ from souppp_tui.widgets.lines import Lines, Rows
 
 MESSAGE_LOOKS = 12
 """For how many looks at the engine a message stays, if no key is pressed."""
+PAGES_TO_COLLECT = 100
+"""Pages and questions that are left from one search for their garbage to the next, see `engine.host.promptness`."""
 
 
 USUAL = ConsoleOptions()
@@ -70,6 +73,8 @@ class Console(App[None], inherit_bindings=False):
         super().__init__(driver_class=Driver, ansi_color=True if colourless else None)
         self.engine = engine
         self._leaving = leaving
+        self._left = 0
+        """Pages and questions that were."""
         self.options: ConsoleOptions = options
         self.columns = options.columns
         self.model = Model()
@@ -190,6 +195,13 @@ class Console(App[None], inherit_bindings=False):
             for _ in range(len(kinds) - kinds.index(type(made))):
                 self.pop_screen()
         self.push_screen(made)
+
+    def pop_screen(self) -> AwaitComplete:
+        """See `App.pop_screen`."""
+        self._left += 1
+        if self._left % PAGES_TO_COLLECT == 0:
+            gc.collect()
+        return super().pop_screen()
 
     def _make(self, page: str, session: int | None) -> Page:
         """A page by its word. They are imported when they are wanted: the first one must not wait for them."""

@@ -26,6 +26,7 @@ from engine.api.commands import (
 )
 from engine.api.values import SessionState
 from engine.lab.concentrator import LabSettings
+from engine.sessions.fleet import SHARE
 from engine.settings.limits import MAX_SESSIONS
 from engine.supervisor.dispatch import GONE
 
@@ -210,3 +211,38 @@ def test_a_device_that_another_session_has_is_refused() -> None:
     assert refused.reason == "There is already a session with the device wan0."
     assert world.do(Add(session("three", device="wan0"))).refused
     assert world.do(Edit(0, session("one", device="wan0", mru=1400))).done == (0,), "its own is not taken"
+
+
+MANY = 3 * SHARE + 1
+
+
+def test_what_is_asked_of_many_is_done_a_share_at_a_time() -> None:
+    world = World([session(f"s{n}") for n in range(MANY)]).open()
+    world.until(lambda: world.states() == {S.UP})
+    keys = tuple(range(MANY))
+    for share in (SHARE, 2 * SHARE, 3 * SHARE, MANY):
+        if share == SHARE:
+            assert world.do(HangUp(keys)).done == keys
+        else:
+            world.supervisor.handle_timer(world.now)
+        assert sum(view.state is not S.UP for view in world.supervisor.board.views) == share
+        due = world.supervisor.next_timer()
+        assert due is not None
+        assert (due <= world.now) is (share < MANY)
+    world.run(1.0)
+    assert world.states() == {S.DOWN}
+
+
+def test_commands_for_many_keep_their_order() -> None:
+    world = World([session(f"s{n}") for n in range(MANY)]).open()
+    world.until(lambda: world.states() == {S.UP})
+    keys = tuple(range(MANY))
+    world.do(HangUp(keys))
+    world.do(Dial(keys))
+    world.do(Remove(keys[-2:]))
+    world.do(HangUp(keys[-2:]))
+    world.run(2.0)
+    assert world.states() == {S.UP}
+    assert len(world.supervisor.board.views) == MANY - 2
+    assert len(world.concentrator.subscribers) == MANY - 2
+    assert not world.events("internal-error"), world.story()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from engine.api.commands import ClearGhosts, Dial, FixCard, HangUp, Remove, Reply, Rotate, Watch
+from engine.api.commands import ClearGhosts, Dial, FixCard, HangUp, Redial, Remove, Reply, Rotate, Watch
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, Severity
 from engine.egress.protocol import Addresses
@@ -15,6 +16,7 @@ from engine.host.errors import HostError, Trouble
 from engine.lab.concentrator import LabSettings
 from engine.lab.faults import FAULTS
 from engine.pppoe.concentrator import ConcentratorSettings
+from engine.sessions.fleet import SHARE
 from engine.settings.values import DialSettings, KeepaliveSettings, MacPolicy, VlanTag
 from engine.supervisor.watched import KEPT
 from engine.wire.keys import FourKeys
@@ -26,6 +28,21 @@ GHOST = FourKeys(OURS, AC, 0x99, ())
 
 
 # Many sessions
+
+
+def test_what_is_over_is_freed_without_a_search_for_garbage() -> None:
+    """Which would hold up the loop for as long as it takes to look at all that ten thousand sessions are made of."""
+    world = World([session(f"s{n}") for n in range(5)]).open()
+    world.until(lambda: world.states() == {UP})
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            world.do(Redial(tuple(range(5))))
+            world.until(lambda: len(world.events("ipv4-up")) % 5 == 0 and world.states() == {UP})
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_a_thousand_sessions_come_up_and_leave() -> None:
@@ -156,7 +173,8 @@ def test_no_card() -> None:
 def test_sessions_are_lost_with_the_card_and_come_back_with_it(
     gone: dict[str, object], back: dict[str, object], taken: int
 ) -> None:
-    world = World([session(f"s{n}") for n in range(5)] + [session("idle", autodial=False)]).open()
+    many = SHARE + 5
+    world = World([session(f"s{n}") for n in range(many)] + [session("idle", autodial=False)]).open()
     world.run(1.0)
     world.card.change(**gone)
     world.look()
@@ -166,17 +184,17 @@ def test_sessions_are_lost_with_the_card_and_come_back_with_it(
         assert not world.supervisor.card.view.up
         assert {view.reason for view in world.supervisor.board.views if view.name != "idle"} == {EndKind.CARD_DOWN}
         assert not world.egress.devices
-        assert len(world.disk.noted) == 5, "nobody has told the concentrator"
+        assert len(world.disk.noted) == many, "nobody has told the concentrator"
         world.run(30.0)
         assert {view.state for view in world.supervisor.board.views} == {FAILED, DOWN}
         world.card.change(**back)
         world.look()
     assert world.supervisor.card.view is not None
     assert world.supervisor.card.view.up
-    world.until(lambda: sum(view.state is UP for view in world.supervisor.board.views) == 5)
+    world.until(lambda: sum(view.state is UP for view in world.supervisor.board.views) == many)
     assert world.card.times_taken == taken
-    assert world.view(5).state is DOWN, "one that nobody wants stays down"
-    assert len(world.concentrator.subscribers) == 5, "the old ones got their PADT"
+    assert world.view(many).state is DOWN, "one that nobody wants stays down"
+    assert len(world.concentrator.subscribers) == many, "the old ones got their PADT"
     assert world.view(0).local_mac == (world.card.card or CARD).mac.hex(":")
 
 
