@@ -73,19 +73,25 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help=f"where open sessions are noted, to end them after a crash ({STATE_FOLDER})",
     )
-    console = it.add_argument_group("console")
+    _console_options(it.add_argument_group("console"))
+    _silent_options(it.add_argument_group("without a screen"))
+    return it
+
+
+def _console_options(console: argparse._ArgumentGroup) -> None:
     console.add_argument("--read-only", action="store_true", help="show everything, change nothing")
     console.add_argument("--theme", choices=THEMES, help=f"{', '.join(THEMES)} ({THEMES[0]})")
     console.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     console.add_argument("--event-log", type=Path, metavar="FILE", help="append every event to this file")
-    silent = it.add_argument_group("without a screen")
+
+
+def _silent_options(silent: argparse._ArgumentGroup) -> None:
     silent.add_argument("--headless", action="store_true", help="no console: events as JSON lines on standard output")
     silent.add_argument("--until-up", action="store_true", help="end when every autodial session is up (exit code 0)")
     silent.add_argument(
         "--timeout", type=_seconds, default=60.0, metavar="S", help="give up on that after S seconds (60)"
     )
     silent.add_argument("--hold", action="store_true", help="with --until-up: then keep the sessions until a signal")
-    return it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

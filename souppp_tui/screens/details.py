@@ -17,8 +17,10 @@ from souppp_tui.show.detaillines import Shown
 from souppp_tui.show.paint import Line, rule
 from souppp_tui.widgets.lines import Lines, Row, Rows
 
+WIDE = 110
+"""Columns from which on both parts stand side by side."""
 SIDE = 0.55
-"""The share of the width for the left part where both parts stand side by side."""
+"""The share of the width that the left part then gets."""
 SIDE_MOST = 88
 SOON = 0.05
 """Seconds until details that were asked for a moment ago are looked for again."""
@@ -65,42 +67,40 @@ class DetailsPage(ListPage):
         """Show the session as it is now."""
         super().look()
         view = self.model.views.get(self.session)
-        details = self.desk.engine.details(self.session)
-        if view is not None and details is None:
-            # The engine makes them when it is asked for the first time.
-            self.set_timer(SOON, self.look)
-            details = Details(self.session)
-        if view is None or details is None:
+        if view is None:
             self.desk.say("This session is gone.", "warning")
             self.app.pop_screen()
             return
+        details = self.desk.engine.details(self.session)
+        if details is None:
+            # The engine makes them when it is asked for the first time.
+            self.set_timer(SOON, self.look)
+            details = Details(self.session)
         at_end = self._details is None or self.cursor >= len(self._details.ladder) - 1
         self._details = details
-        shown = self.desk.mask(view)
-        wide = self.size.width >= 110
-        self.split.styles.layout = "horizontal" if wide else "vertical"
+        shown, hide = self.desk.mask(view), self.desk.mask_text
+        wide = self.size.width >= WIDE
         side = min(SIDE_MOST, round(self.size.width * SIDE)) if wide else self.size.width
         self._lines = [
-            [(self.desk.mask_text(text, self.session), role) for text, role in line]
+            [(hide(text, self.session), role) for text, role in line]
             for line in detaillines.sections(self._shown(shown, details), self.model.meter, side - 3)
         ]
-        if wide:
-            self.facts.styles.width, self.facts.styles.height = side, "1fr"
-        else:
-            self.facts.styles.width, self.facts.styles.height = (
-                "1fr",
-                max(4, min(len(self._lines), self.size.height // 2)),
-            )
-        ladder: Line = [("ladder, newest last", "dim")]
-        self.below.display = not wide
-        self.title_line.show(
-            [rule(detaillines.title(shown, self.model.meter.now), ladder if wide else [], self.size.width)]
-        )
-        self.below.show([rule(ladder, [], self.size.width)])
+        self._arrange(detaillines.title(shown, self.model.meter.now), side if wide else None)
         self.facts.sync(len(self._lines))
         if at_end:
             self.cursor = len(details.ladder) - 1
         self.look_at_list()
+
+    def _arrange(self, title: Line, side: int | None) -> None:
+        """Both parts side by side, with so many columns for the facts, or one below the other."""
+        ladder: Line = [("ladder, newest last", "dim")]
+        self.split.styles.layout = "vertical" if side is None else "horizontal"
+        self.facts.styles.width = "1fr" if side is None else side
+        most = max(4, min(len(self._lines), self.size.height // 2))
+        self.facts.styles.height = most if side is None else "1fr"
+        self.title_line.show([rule(title, ladder if side is not None else [], self.size.width)])
+        self.below.display = side is None
+        self.below.show([rule(ladder, [], self.size.width)])
 
     def _shown(self, view: SessionView, details: Details) -> Shown:
         """What there is to say of it."""

@@ -12,7 +12,7 @@ from engine.api.values import SessionState
 from souppp_tui.desk.actions import BY_NAME, GROUPS, Action, Command, on_page
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.model import LIVE
-from souppp_tui.screens.steering import Steering
+from souppp_tui.screens.display import Display
 from souppp_tui.show import words
 from souppp_tui.show.cardlines import in_the_way
 from souppp_tui.show.overview import overview
@@ -24,7 +24,7 @@ UNLISTED = ("commands", "up", "down", "page_up", "page_down", "back")
 """Not worth a line in the palette: they are how one gets around, there too."""
 
 
-class Page(Steering):
+class Page(Display):
     """A whole screen of the console."""
 
     PAGE: ClassVar[str] = ""

@@ -949,9 +949,15 @@ def test_no_two_actions_of_a_page_share_a_key() -> None:
 
 
 async def test_an_event_file_that_fails_at_the_very_end_is_no_reason_to_fail(start: Start, tmp_path: Path) -> None:
+    """There is no page left then to say so on, and the console has still to return."""
     log = tmp_path / "log"
     async with start(3, options=ConsoleOptions(theme="dark", event_file=log)) as stage:
-        log.unlink(missing_ok=True)
+        stage.engine.emit("Dialled.")
+        await stage.tick()
+        assert log.read_text().endswith("Dialled.\n")
+        log.unlink()
         log.mkdir()
     stage.engine.emit("Hung up.")
     stage.app.write_events()
+    assert stage.app.message == (f"Events are no longer written to {log}: Is a directory.", "failed")
+    assert not stage.app.return_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGES = ("engine", "souppp_tui")
+SCREEN = 50
+"""Lines."""
 PLANTS = {
     "The console knows an engine's values alone": ("souppp_tui/screens/details.py", "import engine.run.thread"),
     "The engine knows no screen": ("engine/settings/values.py", "import rich.text"),
@@ -116,3 +119,14 @@ def circles(package: str) -> list[list[str]]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_files_import_each_other_in_a_circle(package: str) -> None:
     assert circles(package) == []
+
+
+def test_every_function_of_the_console_fits_a_screen() -> None:
+    too_long = [
+        f"{file.relative_to(ROOT)}: {node.name} has {lines} lines"
+        for file in (ROOT / "souppp_tui").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (lines := (node.end_lineno or 0) - node.lineno + 1) > SCREEN
+    ]
+    assert not too_long

@@ -1,0 +1,78 @@
+"""What the operator can do to the display, on every page: copy, mask, freeze, change colours, go elsewhere, leave."""
+
+from __future__ import annotations
+
+from souppp_tui.model.model import LIVE
+from souppp_tui.screens.editing import Editing
+from souppp_tui.show import words
+
+
+class Display(Editing):
+    """Nothing here reaches the engine."""
+
+    def do_copy(self) -> None:
+        """Copy the session's address."""
+        targets = self.targets()[:1]
+        if not targets or not targets[0].ipv4:
+            self.desk.say("There is no address to copy.", "warning")
+            return
+        self.copy(targets[0].ipv4)
+
+    def copy(self, text: str) -> None:
+        """Hand a text to the terminal's clipboard (OSC 52)."""
+        self.app.copy_to_clipboard(text)
+        self.desk.say(f"Copied: {text}" if not self.desk.masked else "Copied.")
+
+    def do_mask(self) -> None:
+        """Hide names and addresses, or show them again."""
+        desk = self.desk
+        desk.masked = not desk.masked
+        desk.say("Names and addresses are hidden." if desk.masked else "Names and addresses are shown.")
+        desk.look()
+
+    def do_zero(self) -> None:
+        """Counters from now on, or again from the start."""
+        model = self.model
+        if model.baseline is None:
+            model.zero()
+            self.desk.say("Counters start from zero now; press z again to count from the start.")
+        else:
+            model.unzero()
+            self.desk.say("Counters count from the engine's start.")
+        self.desk.look()
+
+    def do_freeze(self) -> None:
+        """Keep the display as it is, or go on."""
+        desk = self.desk
+        desk.frozen = not desk.frozen
+        desk.say("Display frozen: sessions keep running. Press p to go on." if desk.frozen else "")
+        desk.pull()
+        desk.look()
+
+    def do_theme(self) -> None:
+        """The next theme."""
+        desk = self.desk
+        desk.say(f"Theme: {desk.next_theme()}")
+
+    def do_redraw(self) -> None:
+        """Write the whole screen, whatever the terminal shows."""
+        self.desk.redraw()
+
+    def do_events(self) -> None:
+        """To the events."""
+        self.desk.open("events")
+
+    def do_card(self) -> None:
+        """To the card and its queues."""
+        self.desk.open("card")
+
+    def do_quit(self) -> None:
+        """Leave; asks if sessions are open."""
+        live = [view for view in self.model.views.values() if view.state in LIVE]
+        if not live:
+            self.app.exit()
+            return
+        from souppp_tui.screens.confirm import Confirm
+
+        question = f"Quit and hang up {words.plural(len(live), 'session')}?"
+        self.app.push_screen(Confirm(question, [], "quit", len(live)), lambda yes: self.app.exit() if yes else None)

@@ -1,0 +1,108 @@
+"""How the operator changes which sessions there are, and their settings: forms, and the configuration read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from engine.api.commands import Add, Command, Edit, Remove, Reply
+from engine.settings.forms import Taken, others
+from engine.settings.reload import Plan, plan
+from engine.settings.values import SessionSettings
+from souppp_tui.model.model import LIVE
+from souppp_tui.screens.steering import Steering
+from souppp_tui.show import words
+from souppp_tui.show.planlines import plan_lines
+
+
+class Editing(Steering):
+    """Add, edit, reload."""
+
+    def do_add(self) -> None:
+        """A form, then a new session."""
+        from souppp_tui.screens.form import Form
+
+        def told(reply: Reply, settings: SessionSettings) -> None:
+            self.say_reply(reply, f"Added {settings.name}." if reply.done else "")
+            if reply.done:
+                self.desk.save([(None, settings)])
+
+        def done(settings: SessionSettings | None) -> None:
+            if settings is not None:
+                self.desk.submit(Add(settings), lambda reply: told(reply, settings))
+
+        self.app.push_screen(Form("Add a session", SessionSettings(""), self._taken(), new=True), done)
+
+    def do_edit(self) -> None:
+        """A form, then other settings."""
+        from souppp_tui.screens.form import Form
+
+        view = self.targets()[0]
+        base = self.desk.engine.settings(view.id)
+        if base is None:
+            self.desk.say("This session is gone.", "warning")
+            return
+        name = base.name
+
+        def told(reply: Reply, settings: SessionSettings) -> None:
+            when = " In force when it is dialled next." if view.state in LIVE else ""
+            self.say_reply(reply, f"Changed {settings.name}.{when}" if reply.done else "", {view.id: name})
+            if reply.done:
+                self.desk.save([(name, settings)])
+
+        def done(settings: SessionSettings | None) -> None:
+            if settings is not None and settings != base:
+                self.desk.submit(Edit(view.id, settings), lambda reply: told(reply, settings))
+
+        self.app.push_screen(Form(f"Edit {name}", base, self._taken(but=view.id), new=False), done)
+
+    def _sessions(self) -> dict[int, SessionSettings]:
+        """All sessions' settings."""
+        settings = self.desk.engine.settings
+        return {session: known for session in self.model.views if (known := settings(session)) is not None}
+
+    def _taken(self, but: int | None = None) -> Taken:
+        """What only one session can have, and the others have."""
+        return others([settings for session, settings in self._sessions().items() if session != but])
+
+    def do_reload(self) -> None:
+        """Read the configuration again, show what changes, and change it if wanted."""
+        if self.desk.options.load is None:
+            return
+        try:
+            wanted = self.desk.options.load()
+        except (OSError, ValueError) as error:
+            lines = str(error).splitlines()
+            more = f" ({len(lines) - 1} more)" if len(lines) > 1 else ""
+            self.desk.say(f"{lines[0] if lines else error}{more}", "failed")
+            return
+        running = self._sessions()
+        todo = plan(running, wanted)
+        if not (todo.add or todo.edit or todo.remove):
+            self.desk.say("The configuration has not changed.")
+            return
+        from souppp_tui.screens.confirm import Confirm
+
+        live = sum(1 for session in todo.remove if self.model.views[session].state in LIVE)
+        facts = plan_lines(todo, running, masked=self.desk.masked)
+        if live:
+            facts.append(f"Removing hangs up {words.plural(live, 'open session')}.")
+        question = Confirm("Take over the changed configuration?", facts, "take over", live)
+        self.app.push_screen(question, lambda yes: self._take_over(todo, running) if yes else None)
+
+    def _take_over(self, todo: Plan, running: Mapping[int, SessionSettings]) -> None:
+        commands: list[Command] = [Remove(tuple(todo.remove))] if todo.remove else []
+        commands += [Edit(session, settings) for session, settings in todo.edit]
+        commands += [Add(settings) for settings in todo.add]
+        names = {} if self.desk.masked else {session: settings.name for session, settings in running.items()}
+        answers: list[Reply] = []
+
+        def told(reply: Reply) -> None:
+            answers.append(reply)
+            if len(answers) == len(commands):
+                refused = tuple(each for answer in answers for each in answer.refused)
+                done = "The configuration is in force; changed sessions take it at their next dial."
+                self.say_reply(replace(reply, refused=refused), done if not refused else "Taken over in part.", names)
+
+        for command in commands:
+            self.desk.submit(command, told)
