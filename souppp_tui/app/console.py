@@ -346,7 +346,7 @@ def run(
 ) -> None:
     """Show the console until the operator leaves, the terminal goes or `leaving` is set; then `stop` the engine.
 
-    `leaving` is set by such a signal before the console has begun to heed them. Raises ConsoleError.
+    A signal sets `leaving`, also one that comes before there is a console. Raises ConsoleError.
     """
     if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
         raise ConsoleError("This terminal cannot place text on its screen (TERM is dumb). Set TERM, or use --headless.")

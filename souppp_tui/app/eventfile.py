@@ -1,11 +1,11 @@
-"""Every event in a file, whatever the display shows."""
+"""Every event in a file, whatever the display shows; where some could not be had, the file says so."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from engine.api.engine import EngineApi
-from souppp_tui.show import eventlines
+from souppp_tui.show import eventlines, words
 
 
 class EventFile:
@@ -19,8 +19,10 @@ class EventFile:
 
     def write(self) -> None:
         """Append what is new. Raises OSError."""
-        events, _ = self._engine.events_since(self._seq)
+        events, lost = self._engine.events_since(self._seq)
         if events:
             with self.path.open("a", encoding="utf-8") as file:
+                if lost:  # the engine keeps the latest only, and we may have been held up
+                    file.write(f"({words.plural(lost, 'event')} before this are missing: they came too fast)\n")
                 file.writelines(f"{eventlines.text(event)}\n" for event in events)
             self._seq = events[-1].seq

@@ -99,7 +99,7 @@ def run(engine: EngineApi, options: HeadlessOptions, leaving: Leaving, stop: Cal
 
 
 class _Telling:
-    """Prints the engine's events, each of them once."""
+    """Prints the engine's events, each of them once, as far as the engine still has them when they are read."""
 
     def __init__(self, engine: EngineApi) -> None:
         self.troubles: dict[int | None, str] = {}

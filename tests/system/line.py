@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import socket
 import struct
@@ -57,10 +56,6 @@ def namespace(name: str) -> Iterator[None]:
             yield
         finally:
             assert libc.setns(before.fileno(), 0) == 0
-
-
-def device_names(name: str) -> list[str]:
-    return [line.split()[1].split("@")[0].rstrip(":") for line in run("ip", "-n", name, "-o", "link").splitlines()]
 
 
 class Wire:
@@ -156,12 +151,6 @@ def veth_line(name: str) -> Iterator[Line]:
         for each in (near, far):
             with suppress(subprocess.CalledProcessError):
                 run("ip", "netns", "del", each)
-
-
-def interface_mac(namespace_name: str, device: str) -> bytes:
-    with namespace(namespace_name), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        answer = fcntl.ioctl(asker, 0x8927, struct.pack("16s24x", device.encode()))
-    return answer[18:24]
 
 
 def open_descriptors() -> int:
