@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address
 
 from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath import Open
@@ -14,6 +13,7 @@ from engine.egress.addresses import Devices
 from engine.egress.carriers import MANY_SESSIONS, Carriers
 from engine.egress.protocol import Addresses
 from engine.egress.veth import HiddenNet
+from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way
 from engine.sessions.session import Session
@@ -66,7 +66,7 @@ class DeviceEgress:
             return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
         return None
 
-    def way_to(self, address: IPv4Address) -> Way | None:
+    def way_to(self, address: Address) -> Way | None:
         """See `Egress.way_to`."""
         return self._devices.way_to(address)
 
@@ -74,6 +74,7 @@ class DeviceEgress:
         """See `Egress.open`; nothing is opened while the card is away."""
         if self.carriers is None or key in self._opened:
             return
+        self._tell_once("confinement", self._devices.notice)
         path = self._choose(self.carriers, settings.datapath)
         make = partial(self.carriers.open_device, key, path)
         self._devices.create(key, _device_name(key, settings), make, self.carriers.closer(path))
@@ -114,6 +115,10 @@ class DeviceEgress:
         carriers = self.carriers
         return carriers.traffic(keys) if carriers is not None else array("Q", bytes(8 * len(TRAFFIC_FIELDS) * keys))
 
+    def tidy(self, now: float) -> None:
+        """Forget what ended sessions had, once its time is over; to be called every few seconds. Raises HostError."""
+        self._devices.tidy(now)
+
     def close_all(self) -> None:
         """Remove all devices; the card must have been given back."""
         self._devices.close()
@@ -121,16 +126,16 @@ class DeviceEgress:
 
     def _choose(self, carriers: Carriers, wanted: DatapathChoice) -> DatapathChoice:
         path = carriers.choose(wanted, self._sessions())
-        self._tell_once(carriers.kernel_notice)
+        self._tell_once("datapath", carriers.kernel_notice)
         if wanted is DatapathChoice.AUTO and path is DatapathChoice.AFXDP and self._sessions() >= MANY_SESSIONS:
-            self._tell_once(f"Sessions with `datapath: auto` go over AF_XDP: {carriers.kernel_obstacle()}.")
+            self._tell_once("datapath", f"Sessions with `datapath: auto` go over AF_XDP: {carriers.kernel_obstacle()}.")
         return path
 
-    def _tell_once(self, text: str) -> None:
-        """What concerns all sessions that are, or could be, carried in the kernel: the first time."""
+    def _tell_once(self, kind: str, text: str) -> None:
+        """What concerns all sessions: the first time."""
         if text and text not in self._told:
             self._told.add(text)
-            self._tell(Severity.WARNING, "datapath", text)
+            self._tell(Severity.WARNING, kind, text)
 
     def _connect(self, key: int, mtu: int) -> None:
         if self.carriers is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
+from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way
 from engine.sessions.session import Session
@@ -34,7 +35,7 @@ class Egress(Protocol):
     def obstacle(self, key: int, session: Session) -> Obstacle | None:
         """What keeps a session from being dialled, if anything does: found out before, it costs nobody anything."""
 
-    def way_to(self, address: IPv4Address) -> Way | None:
+    def way_to(self, address: Address) -> Way | None:
         """How the host itself reaches an address, sessions' routes left out; None if it doesn't."""
 
     def open(self, key: int, settings: SessionSettings, place: FourKeys, mtu: int) -> None:

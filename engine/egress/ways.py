@@ -9,12 +9,13 @@ import fcntl
 import socket
 import struct
 from collections.abc import Container, Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from pyroute2.netlink.rtnl import RTM_GETROUTE
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
+from engine.ppp.judge import Address
 from engine.sessions.policy import Way
 
 # linux/rtnetlink.h
@@ -29,18 +30,32 @@ _SIOCGIFFLAGS = 0x8913
 _IFF_POINTOPOINT = 0x10
 
 _ANY = IPv4Address("203.0.113.1")
+_ANY6 = IPv6Address("2001:db8::7e57:5")
 _question = Template(
     request(rtmsg, RTM_GETROUTE, 0, [("RTA_DST", str(_ANY))], family=socket.AF_INET, dst_len=32, flags=_FIB_MATCH),
     _ANY.packed,
 )
+_question6 = Template(
+    request(rtmsg, RTM_GETROUTE, 0, [("RTA_DST", str(_ANY6))], family=socket.AF_INET6, dst_len=128, flags=_FIB_MATCH),
+    _ANY6.packed,
+)
+_LOCAL = 2
 
 
-def way_to(rtnl: Rtnl, address: IPv4Address, ours: Container[int]) -> Way | None:
-    """How the host reaches an address; None if it doesn't, or by a device of `ours` (their indexes)."""
+def way_to(rtnl: Rtnl, address: Address, ours: Container[int]) -> Way | None:
+    """How the host reaches an address; None if it doesn't, or by a device of `ours` (their indexes).
+
+    Of IPv6 only what is the host's own: a link-local address says nothing of networks.
+    """
+    question = _question(address.packed) if isinstance(address, IPv4Address) else _question6(address.packed)
     try:
-        (answer,) = rtnl.ask(_question(address.packed))
+        (answer,) = rtnl.ask(question)
     except RtnlError:  # there is no route, or one that says so
         return None
+    if isinstance(address, IPv6Address):
+        index = int.from_bytes(attributes(answer, _ROUTE.size).get(_OIF, b""), "little")
+        own = _ROUTE.unpack_from(answer)[7] == _LOCAL and index not in ours
+        return Way(_name(index), IPv6Network(address), local=True) if own else None
     _, prefix, _, _, _, _, _, kind, _ = _ROUTE.unpack_from(answer)
     found = attributes(answer, _ROUTE.size)
     hops = list(_hops(found))

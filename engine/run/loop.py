@@ -13,6 +13,7 @@ import time
 from array import array
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 from engine.api.commands import Reply, Request
 from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
@@ -68,6 +69,7 @@ class Loop:
             self._undo.callback(self._loading.close)
         egress = DeviceEgress(lambda: len(self.supervisor.fleet.members), self._tell)
         self._undo.callback(egress.close_all)
+        self._egress = egress
         self.line = CardLine(
             self._ifname,
             self._options,
@@ -157,6 +159,7 @@ class Loop:
         now = time.monotonic()
         self.supervisor.note_traffic(self.traffic()[:: len(TRAFFIC_FIELDS)], now)
         self.supervisor.look_at_card(now)
+        self.supervisor.run(partial(self._egress.tidy, now), now)
         self._carry_on()
 
     def _carry_on(self) -> None:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from engine.ppp.ipcp import Ipv4Agreed
 from engine.ppp.ipv6cp import Ipv6Agreed
@@ -45,7 +45,7 @@ class Way:
     """How the host reaches an address at the moment: what its own routes say, those of sessions left out."""
 
     device: str
-    network: IPv4Network
+    network: IPv4Network | IPv6Network
     """What the route is for."""
     local: bool = False
     """It leads nowhere but to the host itself, or to all of a network."""
@@ -54,7 +54,7 @@ class Way:
     """The device has but one other end."""
 
 
-def objection(address: IPv4Address, whose: Whose, way: Way | None, holder: str = "") -> str:
+def objection(address: Address, whose: Whose, way: Way | None, holder: str = "") -> str:
     """What speaks against an address, as the rest of a sentence that begins with "it"; empty if nothing does.
 
     `holder` names another session that has or uses it.
@@ -68,6 +68,8 @@ def objection(address: IPv4Address, whose: Whose, way: Way | None, holder: str =
         return ""
     if way.local:
         return f"is this host's own, on {way.device}"
+    if isinstance(address, IPv6Address):
+        return ""  # a link-local one, of no network in particular
     if way.gateway == address:
         return f"is this host's gateway on {way.device}"
     if way.gateway is not None or way.network.prefixlen < SHORTEST_PREFIX:
@@ -117,11 +119,11 @@ class InUse:
         return next((other for other in self._peers.get(address, ()) if other != key), None)
 
 
-WayTo = Callable[[IPv4Address], Way | None]
+WayTo = Callable[[Address], Way | None]
 """Asks the host."""
 
 
-def nowhere(address: IPv4Address) -> None:
+def nowhere(address: Address) -> None:
     """A host without a route."""
 
 
@@ -142,7 +144,4 @@ class Judge:
         return self._judge(address, Whose.PEERS)
 
     def _judge(self, address: Address, whose: Whose) -> str:
-        holder = self._holder(address, whose)
-        if isinstance(address, IPv4Address):
-            return objection(address, whose, self._way_to(address), holder)
-        return f"belongs to session {holder}" if holder else ""
+        return objection(address, whose, self._way_to(address), self._holder(address, whose))

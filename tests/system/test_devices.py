@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -9,7 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -17,9 +19,11 @@ import pytest
 
 from engine.datapath import DatapathError
 from engine.egress.addresses import Devices
+from engine.egress.confinement import GRACE
 from engine.egress.tun import VNET_HEADER
 from engine.host import netns
 from engine.host.errors import HostError
+from engine.host.nft import Message, Nft, field, message, nest
 from tests.conftest import run
 
 pytestmark = pytest.mark.usefixtures("own_net")
@@ -29,14 +33,22 @@ PEER = IPv4Address("100.64.0.1")
 LL = IPv6Address("fe80::1234:5678:9abc:def0")
 ELSEWHERE = ("198.51.100.7", 9)
 TABLE = 0x50000000
+DEAD_END = TABLE + 0xFFFF
 
 
 def ip(words: str) -> str:
     return run("ip", *words.split())
 
 
-def rules() -> list[str]:
-    return [line for line in ip("rule").splitlines() if "proto" in line]
+def rules(family: str = "-4") -> list[str]:
+    """Those of addresses in use."""
+    lines = [line for line in ip(f"{family} rule").splitlines() if "lookup" in line and "proto 80" in line]
+    return [line for line in lines if f"lookup {DEAD_END} " not in line]
+
+
+def dead_ends(family: str = "-4") -> list[str]:
+    """The addresses that sessions had."""
+    return [line.split()[2] for line in ip(f"{family} rule").splitlines() if f"lookup {DEAD_END}" in line]
 
 
 @pytest.fixture
@@ -45,7 +57,9 @@ def devices() -> Iterator[Devices]:
     devices = Devices()
     yield devices
     devices.close()
-    assert rules() == []
+    assert "proto 80" not in ip("-4 rule") + ip("-6 rule") + ip("-4 route show table all") + ip(
+        "-6 route show table all"
+    )
     assert [line for line in ip("-o link").splitlines() if "soup" in line] == []
 
 
@@ -80,7 +94,10 @@ def test_device_with_an_ipv4_address(devices: Devices) -> None:
     assert f"inet {A} peer {PEER}/32 " in shown
     assert "inet6" not in shown
     assert rules() == [f"10000:\tfrom {A} lookup {TABLE + 7} proto 80"]
-    assert ip(f"route show table {TABLE + 7}").split() == ["default", "dev", "soup7", "proto", "80", "scope", "link"]
+    assert ip(f"route show table {TABLE + 7}").split() == [
+        *("default", "dev", "soup7", "proto", "80", "scope", "link"),
+        *("unreachable", "default", "proto", "80", "metric", str(0xFFFFFFFF - 7)),
+    ]
 
 
 def test_host_routes_are_left_alone(devices: Devices) -> None:
@@ -236,6 +253,89 @@ def test_name_that_is_taken(devices: Devices) -> None:
     assert 2 not in devices
 
 
+OTHER_CARD = (
+    "link add va type veth peer name vb",
+    "link set va up",
+    "link set vb up",
+    "addr add 192.0.2.1/24 dev va",
+    "route add default dev va",
+    f"neigh add {ELSEWHERE[0]} lladdr 02:00:00:00:00:01 dev va",
+)
+"""A default route by another card."""
+IP_TRANSPARENT = 19
+
+
+def link_down_up(devices: Devices) -> None:
+    ip("link set soup1 down")
+    ip("link set soup1 up")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        link_down_up,
+        lambda devices: ip("link del soup1"),
+        lambda devices: devices.clear_ipv4(1),
+        lambda devices: devices.remove(1),
+    ],
+    ids=["link down and up", "device deleted", "address given back", "session ended"],
+)
+def test_without_nftables_the_rules_are_enough(
+    monkeypatch: pytest.MonkeyPatch, way: Callable[[Devices], object]
+) -> None:
+    """A transparent socket may send from any address at all: it is told that there is no way."""
+
+    def none(self: Nft, groups: int = 0) -> None:
+        raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+
+    monkeypatch.setattr(Nft, "__init__", none)
+    for words in OTHER_CARD:
+        ip(words)
+    devices = Devices()
+    assert devices.notice.startswith("No nftables (Protocol not supported): routing rules alone keep")
+    devices.create(1, "soup1")
+    devices.set_ipv4(1, A, PEER, 1492)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+        sender.bind((str(A), 0))
+        sender.sendto(b"x", ELSEWHERE)
+        way(devices)
+        with pytest.raises(OSError, match=r"Network is unreachable|No route to host"):
+            sender.sendto(b"x", ELSEWHERE)
+        assert devices.way_to(IPv4Address(ELSEWHERE[0])), "the host's own way is open"
+        devices.tidy(time.monotonic() + GRACE + 1)
+        if way is not link_down_up and 1 not in devices:
+            sender.sendto(b"x", ELSEWHERE)
+    devices.close()
+
+
+def test_masquerading_on_another_card_hides_nothing() -> None:
+    """What has a session's address is dropped before that is translated, and after."""
+    for words in OTHER_CARD:
+        ip(words)
+    table, hook = field(1, "n"), nest(4, field(1, 4), field(2, 100))
+    masquerade = nest(4, nest(1, field(1, "masq"), nest(2)))
+    nft = Nft()
+    nft.commit(
+        [
+            message(Message.NEWTABLE, table),
+            message(Message.NEWCHAIN, table, field(3, "c"), hook, field(7, "nat")),
+            message(Message.NEWRULE, table, field(2, "c"), masquerade),
+        ]
+    )
+    nft.close()
+    devices = Devices()
+    devices.create(1, "soup1")
+    devices.set_ipv4(1, A, PEER, 1492)
+    for family in ("rule flush", "rule add pref 32766 lookup main"):
+        ip(family)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind((str(A), 0))
+        with pytest.raises(OSError, match="Operation not permitted"):
+            sender.sendto(b"x", ELSEWHERE)
+    devices.close()
+
+
 def test_device_deleted_by_someone_else(devices: Devices) -> None:
     devices.create(1, "soup1")
     ip("link del soup1")
@@ -253,6 +353,8 @@ def test_many_come_and_go(devices: Devices) -> None:
     for number in range(200):
         devices.remove(number)
     assert rules() == []
+    devices.tidy(time.monotonic() + 1000)
+    assert "proto 80" not in ip("rule")
     # Those that come last are deleted last.
     devices.create(0, "soup199")
     assert ip("-br link").count("soup") == 1
@@ -287,12 +389,12 @@ def test_two_instances_don_t_meet(other: subprocess.Popen[bytes], devices: Devic
     devices.create(3, "soup3")
     devices.set_ipv4(3, A, PEER, 1492)
     assert sorted(rules()) == [
-        f"10000:\tfrom 100.64.0.2 lookup {TABLE + 0x10000 + 3} proto 80",
         f"10000:\tfrom 100.64.9.9 lookup {TABLE + 3} proto 80",
+        f"14096:\tfrom 100.64.0.2 lookup {TABLE + 0x10000 + 3} proto 80",
     ]
     other.send_signal(signal.SIGKILL)
     other.wait()
-    ip("rule del from 100.64.9.9")
+    Devices().close()
 
 
 def test_rules_of_a_killed_instance_are_cleared_up(other: subprocess.Popen[bytes]) -> None:
@@ -305,8 +407,10 @@ def test_rules_of_a_killed_instance_are_cleared_up(other: subprocess.Popen[bytes
     other.wait()
     assert "100.64.9.9" in ip("rule")
     second = Devices()
-    assert set(ip("rule").splitlines()[1:-2]) == foreign
+    assert dead_ends() == ["100.64.9.9"], "its programs may still be sending"
+    assert {line for line in ip("rule").splitlines()[1:-2] if str(DEAD_END) not in line} == foreign
     second.close()
+    assert set(ip("rule").splitlines()[1:-2]) == foreign
     first.close()
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
@@ -145,6 +145,19 @@ def test_ways_of_the_host(devices: Devices) -> None:
         assert found.gateway in (IPv4Address("192.0.2.8"), IPv4Address("192.0.2.9"))
         run("ip", "route", "replace", "default", "via", "198.18.0.1", "dev", "lan", "onlink")
         assert way("198.18.0.1") == Way("lan", network("0.0.0.0/0"), gateway=IPv4Address("198.18.0.1"))
+
+
+def test_ipv6_addresses_of_the_host(devices: Devices) -> None:
+    """What a session had would be a session's alone: the host's own link-local address is refused."""
+    own = IPv6Address("fe80::7")
+    devices.create(1, "soup1")
+    devices.set_ipv6(1, IPv6Address("fe80::8"), 1492)
+    with lan("192.0.2.2", "192.0.2.1"):
+        assert devices.way_to(own) is None
+        run("ip", "addr", "add", "fe80::7/64", "dev", "lan", "nodad")
+        assert devices.way_to(own) == Way("lan", IPv6Network("fe80::7/128"), local=True)
+        assert devices.way_to(IPv6Address("fe80::8")) is None
+        assert devices.way_to(IPv6Address("fe80::9")) is None
 
 
 def test_ways_by_a_point_to_point_device(devices: Devices) -> None:

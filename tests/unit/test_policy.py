@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import pairwise
 
 import pytest
@@ -317,3 +317,11 @@ def test_a_judge_without_a_host_knows_what_is_no_address() -> None:
     assert Judge().ours(IPv4Address("127.0.0.1"))
     assert not Judge().ours(GOOD)
     assert not Judge().peers(link_local(bytes(7) + b"\1"))
+
+
+def test_a_link_local_address_of_the_hosts() -> None:
+    own = IPv6Address("fe80::7")
+    way = Way("lan0", IPv6Network(own), local=True)
+    assert objection(own, OURS, way) == "is this host's own, on lan0"
+    assert objection(own, OURS, None) == ""
+    assert Judge(lambda _: way).ours(own) == "is this host's own, on lan0"

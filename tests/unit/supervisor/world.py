@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from engine.api.commands import Command, Reply, Request
@@ -20,6 +19,7 @@ from engine.egress.protocol import Addresses
 from engine.host.errors import HostError, Trouble
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.line import Segment
+from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way
 from engine.sessions.session import Session
@@ -126,12 +126,12 @@ class VirtualEgress:
         self.mtus: dict[int, int] = {}
         self.fails = ""
         self.obstacles: dict[int, Obstacle] = {}
-        self.ways: dict[IPv4Address, Way] = {}
+        self.ways: dict[Address, Way] = {}
 
     def obstacle(self, key: int, session: Session) -> Obstacle | None:
         return self.obstacles.get(key)
 
-    def way_to(self, address: IPv4Address) -> Way | None:
+    def way_to(self, address: Address) -> Way | None:
         return self.ways.get(address)
 
     def open(self, key: int, settings: SessionSettings, place: FourKeys, mtu: int) -> None:

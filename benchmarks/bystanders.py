@@ -1,0 +1,130 @@
+"""What 10,000 sessions' addresses cost the host's other traffic, against none: both ways at once, alternately.
+
+    .venv/bin/python -m benchmarks.bystanders [SESSIONS]
+
+Two hosts, alike but for the rules, tables and sets of so many sessions, each with a neighbour on a cable. Measured are
+a bulk transfer and questions and answers, both by TCP, and the worst case: datagrams of an unconnected socket to where
+nobody listens, each of which is routed anew.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from engine.egress.confinement import Confinement
+from engine.egress.instances import Instance
+from engine.host import netns
+from engine.host.rtnl import Rtnl
+
+ROUNDS, SECONDS = 30, 0.3
+NEIGHBOUR, TARGET = "192.0.2.2", "198.51.100.7"
+
+
+def _ip(words: str) -> None:
+    subprocess.run(["ip", *words.split()], check=True)
+
+
+class Host:
+    """A host, its neighbour, and a connection between them."""
+
+    def __init__(self, sessions: int, program: Path) -> None:
+        self._program = program
+        self._near, far = netns.new_net(), netns.new_net()
+        with netns.visiting(self._near):
+            _ip("link set lo up")
+            _ip(f"link add lan type veth peer name lan netns /proc/{os.getpid()}/fd/{far}")
+            _ip("addr add 192.0.2.1/24 dev lan")
+            _ip("link set lan up")
+        with netns.visiting(far):
+            _ip(f"addr add {NEIGHBOUR}/24 dev lan")
+            _ip("link set lan up")
+            listener = socket.create_server((NEIGHBOUR, 0))
+        with netns.visiting(self._near):
+            _ip("route add default dev lan")
+            _ip(f"neigh add {TARGET} lladdr 02:00:00:00:00:01 dev lan")
+            self._client = socket.create_connection(listener.getsockname())
+            self._confine(sessions)
+        self._server, _ = listener.accept()
+        for each in (self._client, self._server):
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _confine(self, sessions: int) -> None:
+        if sessions:
+            instance = Instance()
+            confinement = Confinement(Rtnl(), instance, time.monotonic())
+            device = socket.if_nametoindex("lo")
+            begun = time.process_time()
+            for number in range(sessions):
+                confinement.open(IPv4Address("100.64.0.2") + number, instance.tables + number, device)
+            took = (time.process_time() - begun) / sessions
+            print(f"{sessions} addresses took {took * 1e6:.0f} us of processor each. {confinement.obstacle}")
+
+    def datagrams(self) -> float:
+        """So many a second of processor."""
+        with netns.visiting(self._near):
+            command = [str(self._program), TARGET, str(SECONDS)]
+            return 1e9 / float(subprocess.run(command, check=True, capture_output=True).stdout)
+
+    def bulk(self) -> float:
+        """Gbit/s."""
+        data, begun = bytes(1 << 18), time.perf_counter()
+        received = 0
+
+        def receive() -> None:
+            nonlocal received
+            buffer = bytearray(1 << 18)
+            while received < sent or not done:
+                received += self._server.recv_into(buffer)
+
+        sent, done = len(data), False
+        reader = threading.Thread(target=receive)
+        reader.start()
+        self._client.sendall(data)
+        while time.perf_counter() < begun + SECONDS:
+            sent += len(data)
+            self._client.sendall(data)
+        sent, done = sent + 1, True
+        self._client.sendall(b"x")
+        reader.join()
+        return 8e-9 * sent / (time.perf_counter() - begun)
+
+    def answers(self) -> float:
+        """Questions and answers a second."""
+        begun, asked = time.perf_counter(), 0
+        while time.perf_counter() < begun + SECONDS:
+            self._client.send(b"x")
+            self._server.send(self._server.recv(1))
+            self._client.recv(1)
+            asked += 1
+        return asked / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    """Print the medians."""
+    sessions = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "bystanders"
+        subprocess.run(["cc", "-O2", "-o", program, Path(__file__).with_suffix(".c")], check=True)
+        hosts = {number: Host(number, program) for number in (0, 1, sessions)}
+        for what in (Host.bulk, Host.answers, Host.datagrams):
+            found: dict[int, list[float]] = {number: [] for number in hosts}
+            for _ in range(ROUNDS):
+                for number, host in hosts.items():
+                    found[number].append(what(host))
+            none = statistics.median(found[0])
+            for number, rates in found.items():
+                median = statistics.median(rates)
+                print(f"{what.__name__}, {number} sessions: {median:.5g} ({100 * (median / none - 1):+.1f} %)")
+
+
+if __name__ == "__main__":
+    main()

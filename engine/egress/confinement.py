@@ -1,0 +1,158 @@
+"""What comes from a session's address leaves by its device or not at all: two layers, each enough by itself.
+
+1. Rules by source lead to the session's own routing table, before the host's main one. There the way through the device
+   is the only one, and below it stands "unreachable", which is there also when the device isn't.
+2. An nftables table drops what has a session's address and leaves by another device (`engine.egress.fence`).
+
+A session's end doesn't end that: a program may still be sending. For GRACE seconds more the address leads to a table
+without any way, and so it does from one run of the program to the next if the first was killed.
+
+No rule by device is needed: what is bound to a device the kernel itself sends through it or refuses.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from pyroute2.netlink import NLM_F_DUMP
+from pyroute2.netlink.rtnl import RTM_GETRULE
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+
+from engine.egress.fence import Fence
+from engine.egress.instances import Instance
+from engine.egress.requests import no_way_else, parse_rule, rule_request, way_through
+from engine.egress.rule_tree import Rule, RuleTree, Step
+from engine.host.rtnl import Rtnl, RtnlError, request
+from engine.ppp.judge import Address
+
+GRACE = 120.0
+"""Seconds: twice as long as a closing TCP connection may take."""
+
+HARMLESS = (errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.EEXIST, errno.EACCES)
+"""What is to be deleted is gone already, what is to be added is there, IPv6 is switched off."""
+_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
+
+
+def family_of(address: Address) -> socket.AddressFamily:
+    """The address family."""
+    return socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+
+
+def _address(family: socket.AddressFamily, number: int) -> Address:
+    return IPv4Address(number) if family == socket.AF_INET else IPv6Address(number)
+
+
+def _requests(family: socket.AddressFamily, steps: list[Step]) -> list[bytes]:
+    return [rule_request(step.add, family, step.rule) for step in steps]
+
+
+class Confinement:
+    """All addresses of one instance's sessions, in the calling thread's namespace."""
+
+    def __init__(self, rtnl: Rtnl, instance: Instance, now: float) -> None:
+        """Take over what dead instances left. Raises RtnlError."""
+        self._rtnl = rtnl
+        self._instance = instance
+        self._trees = {
+            family: RuleTree(bits, instance.first_rule, instance.last_rule)
+            for family, bits in ((socket.AF_INET, 32), (socket.AF_INET6, 128))
+        }
+        self._dead_ends: set[socket.AddressFamily] = set()
+        """Families that have the table without any way."""
+        self._grace: dict[Address, float] = {}
+        """Addresses that no session has any more, and until when they are ours; in this order."""
+        self._fence = Fence(instance)
+        self.obstacle = self._fence.obstacle
+        """Why there is but one layer, in one line; empty if there are two."""
+        self._take_over(now)
+
+    def open(self, address: Address, table: int, index: int) -> None:
+        """Confine an address to a table, which says what its ways are, and to the device with this index."""
+        self._grace.pop(address, None)
+        family = family_of(address)
+        steps = self._trees[family].lead(int(address), table)
+        self._rtnl.do([no_way_else(family, table), *_requests(family, steps)], HARMLESS)
+        self._fence.open(address, index)
+        self._rtnl.do([way_through(family, table, index)], HARMLESS)
+
+    def shut(self, address: Address, table: int, index: int, now: float) -> None:
+        """The session with this table has the address no more: for a while nothing leaves from there."""
+        self._fence.shut(address, index)
+        family = family_of(address)
+        tree = self._trees[family]
+        if tree.table(int(address)) == table:
+            self._dead_end(family, address, now)
+        self._rtnl.do([no_way_else(family, table, False)], HARMLESS)
+
+    def tidy(self, now: float) -> None:
+        """Forget the addresses whose time is over."""
+        while self._grace:
+            address, until = next(iter(self._grace.items()))
+            if until > now:
+                break
+            self.forget(address)
+
+    def forget(self, address: Address) -> None:
+        """Leave an address that no session has to the host; does nothing for others."""
+        if self._grace.pop(address, None) is not None:
+            family = family_of(address)
+            self._follow(family, self._trees[family].forget(int(address)))
+            self._fence.forget(address)
+
+    def close(self) -> None:
+        """Take all of it away, that of sessions and that of addresses whose time is not over."""
+        for family, tree in self._trees.items():
+            rules = list(tree.rules())
+            dead_end = [no_way_else(family, self._instance.dead_end, False)] if family in self._dead_ends else []
+            self._rtnl.do([*(rule_request(False, family, rule) for rule in rules), *dead_end], HARMLESS)
+        self._fence.close()
+
+    def _dead_end(self, family: socket.AddressFamily, address: Address, now: float) -> None:
+        if family not in self._dead_ends:
+            self._rtnl.do([no_way_else(family, self._instance.dead_end)], HARMLESS)
+            self._dead_ends.add(family)
+        self._follow(family, self._trees[family].lead(int(address), self._instance.dead_end))
+        self._grace[address] = now + GRACE
+
+    def _follow(self, family: socket.AddressFamily, steps: list[Step]) -> None:
+        self._rtnl.do(_requests(family, steps), HARMLESS)
+
+    # What dead instances left
+
+    def _take_over(self, now: float) -> None:
+        """Their addresses are ours for a while, and their rules and tables gone. No address is free in between."""
+        stale = {family: list(self._stale_rules(family)) for family in self._trees}
+        addresses = {*self._fence.inherited}
+        for family, rules in stale.items():
+            addresses.update(_address(family, rule.source) for rule in rules if rule.table is not None)
+        if not addresses and not any(stale.values()):
+            return
+        for family, rules in stale.items():
+            mine = [each for each in addresses if family_of(each) == family]
+            self._rtnl.do([no_way_else(family, self._instance.dead_end)] if mine else [], HARMLESS)
+            # The dead instance's rules may stand where ours will, but never before these.
+            bits, dead_end = mine[0].max_prefixlen if mine else 0, self._instance.dead_end
+            bridge = [Rule(self._instance.first_rule - 1, int(each), bits, table=dead_end) for each in mine]
+            self._rtnl.do([rule_request(True, family, rule) for rule in bridge], HARMLESS)
+            tables = {rule.table for rule in rules if rule.table not in (None, dead_end)}
+            self._rtnl.do([rule_request(False, family, rule) for rule in rules if rule not in bridge], HARMLESS)
+            self._rtnl.do([no_way_else(family, table, False) for table in tables if table is not None], HARMLESS)
+            for address in mine:
+                self._dead_end(family, address, now)
+                self._fence.hold(address)
+            self._rtnl.do([rule_request(False, family, rule) for rule in bridge], HARMLESS)
+
+    def _stale_rules(self, family: socket.AddressFamily) -> Iterator[Rule]:
+        try:
+            bodies = self._rtnl.ask(request(fibmsg, RTM_GETRULE, NLM_F_DUMP, family=family))
+        except RtnlError as error:
+            if error.errno not in _NO_SUCH_FAMILY:
+                raise
+            return
+        for body in bodies:
+            rule = parse_rule(body)
+            if rule is not None and self._instance.inherits(rule):
+                yield rule

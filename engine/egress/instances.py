@@ -1,0 +1,88 @@
+"""Which of the instances of this program on the host we are, and what of theirs is ours to clear up.
+
+Each holds a socket in the abstract namespace, which the kernel closes with it: whoever can have the name of another
+instance knows that this is dead.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from engine.egress.rule_tree import Rule
+from engine.host.errors import HostError
+
+TABLES = 0x50000000
+"""Our tables: this, plus 65,536 for each instance on the host, plus the session's number."""
+MAX_INSTANCES = 256
+DEAD_END = 0xFFFF
+"""In place of a session's number: the table that has no way at all."""
+FIRST_RULE = 10000
+"""The least preference of our rules: before the main table's 32766."""
+RULES = 4096
+"""Preferences for each instance, for as many instances as there is room for; the others share what is left."""
+_WITH_ROOM = 5
+
+
+class Instance:
+    """The first free one, held until `close`."""
+
+    def __init__(self) -> None:
+        """Raises HostError."""
+        for number in range(MAX_INSTANCES):
+            claim = _claim(number)
+            if claim is not None:
+                self.number = number
+                self._claim = claim
+                self._dead: dict[int, bool] = {number: True}
+                return
+        raise HostError(f"{MAX_INSTANCES} instances of this program are running here already.")
+
+    @property
+    def tables(self) -> int:
+        """The first of its tables."""
+        return TABLES + (self.number << 16)
+
+    @property
+    def dead_end(self) -> int:
+        """Its table without any way."""
+        return self.tables + DEAD_END
+
+    @property
+    def first_rule(self) -> int:
+        """The least preference of its rules."""
+        return FIRST_RULE + min(self.number, _WITH_ROOM) * RULES
+
+    @property
+    def last_rule(self) -> int:
+        """The greatest; the one behind it, before the next instance's first, is free."""
+        return self.first_rule + (RULES - 2 if self.number < _WITH_ROOM else 0)
+
+    def inherits(self, rule: Rule) -> bool:
+        """Whether a rule, which must be one of ours, is of a dead instance; of our own, before we have any."""
+        by_table = (rule.table - TABLES) >> 16 if rule.table is not None else None
+        number = (rule.preference - FIRST_RULE) // RULES if by_table is None else by_table
+        return 0 <= number < MAX_INSTANCES and self.is_dead(number)
+
+    def is_dead(self, number: int) -> bool:
+        """Whether an instance is; looked at once."""
+        if number not in self._dead:
+            claim = _claim(number)
+            self._dead[number] = claim is not None
+            if claim is not None:
+                claim.close()
+        return self._dead[number]
+
+    def close(self) -> None:
+        """Let another have it."""
+        self._claim.close()
+
+
+def _claim(number: int) -> socket.socket | None:
+    """A name that only one process of this network namespace can have, and that dies with it; None if it is taken."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        claim.bind(f"\0souppp-instance-{number}")
+    except OSError:
+        claim.close()
+        return None
+    return claim

@@ -1,0 +1,145 @@
+"""What is said to the kernel about sessions' devices, addresses, routes and rules: requests as octets."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from ipaddress import IPv4Address, IPv6Address
+
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
+from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELROUTE,
+    RTM_DELRULE,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWROUTE,
+    RTM_NEWRULE,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
+
+from engine.egress.rule_tree import Rule
+from engine.host.rtnl import Template, attribute, attributes, packed, request
+
+PROTOCOL = 80
+"""What our routes and rules are marked with; `ip rule` shows it as `proto 80`."""
+DOOMED = 0x50000000
+"""The link group of devices about to be deleted."""
+LAST_RESORT = 0xFFFFFFFF
+"""The metric of the unreachable default that stands below a table's way through its device, less the session's number:
+the kernel looks for routes that are the same in all but their table one by one."""
+
+
+def uint32(value: int) -> bytes:
+    """As netlink writes it."""
+    return value.to_bytes(4, sys.byteorder)
+
+
+_INDEX, _MTU = 0x7E570001, 0x7E570002
+_OURS, _PEERS, _LINK_LOCAL = IPv4Address("203.0.113.1"), IPv4Address("203.0.113.2"), IPv6Address("fe80::7e57:4")
+"""What stands in the templates for what is filled in."""
+
+_ADD = NLM_F_CREATE | NLM_F_EXCL
+_LINK_SCOPE = 253
+
+# --- devices ---
+
+set_up = Template(
+    request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_MTU", _MTU)], index=_INDEX, flags=IFF_UP, change=IFF_UP),
+    uint32(_INDEX),
+    uint32(_MTU),
+)
+doom = Template(request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_GROUP", DOOMED)], index=_INDEX), uint32(_INDEX))
+delete_doomed = request(ifinfmsg, RTM_DELLINK, 0, [("IFLA_GROUP", DOOMED)])
+
+# --- addresses ---
+
+
+def _ipv4(type_: int, how: int = 0) -> Template:
+    wanted = [("IFA_LOCAL", str(_OURS)), ("IFA_ADDRESS", str(_PEERS)), ("IFA_FLAGS", IFA_F_NOPREFIXROUTE)]
+    encoded = request(ifaddrmsg, type_, how, wanted, family=socket.AF_INET, prefixlen=32, index=_INDEX)
+    return Template(encoded, uint32(_INDEX), _OURS.packed, _PEERS.packed)
+
+
+def _ipv6(type_: int, how: int = 0) -> Template:
+    wanted = [("IFA_LOCAL", str(_LINK_LOCAL)), ("IFA_FLAGS", IFA_F_NODAD)]
+    fields = {"family": socket.AF_INET6, "prefixlen": 64, "scope": _LINK_SCOPE, "index": _INDEX}
+    return Template(request(ifaddrmsg, type_, how, wanted, **fields), uint32(_INDEX), _LINK_LOCAL.packed)
+
+
+add_ipv4, delete_ipv4 = _ipv4(RTM_NEWADDR, _ADD), _ipv4(RTM_DELADDR)
+add_ipv6, delete_ipv6 = _ipv6(RTM_NEWADDR, _ADD), _ipv6(RTM_DELADDR)
+
+# --- routes ---
+
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_TABLE, _OIF, _METRIC = 15, 4, 6
+_UNICAST, _UNREACHABLE = 1, 7
+
+
+def _route(type_: int, how: int, family: socket.AddressFamily, kind: int, table: int, more: bytes) -> bytes:
+    scope = _LINK_SCOPE if kind == _UNICAST and family == socket.AF_INET else 0
+    fixed = _ROUTE.pack(family, 0, 0, 0, 0, PROTOCOL, scope, kind, 0)
+    return packed(type_, how, fixed + attribute(_TABLE, uint32(table)) + more)
+
+
+def way_through(family: socket.AddressFamily, table: int, index: int, replace: bool = True) -> bytes:
+    """Let a table lead everything through a device."""
+    how = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
+    return _route(RTM_NEWROUTE, how, family, _UNICAST, table, attribute(_OIF, uint32(index)))
+
+
+def no_way_else(family: socket.AddressFamily, table: int, there: bool = True) -> bytes:
+    """Let a table that has no other way say that there is none; or take that back."""
+    metric = attribute(_METRIC, uint32(LAST_RESORT - (table & 0xFFFF)))
+    type_, how = (RTM_NEWROUTE, _ADD) if there else (RTM_DELROUTE, 0)
+    return _route(type_, how, family, _UNREACHABLE, table, metric)
+
+
+# --- rules ---
+
+_RULE = struct.Struct("=BBBBBBBBI")
+_FRA_SRC, _FRA_GOTO, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 2, 4, 6, 15, 21
+_LOOK_UP, _GOTO, _NOTHING = 1, 2, 3
+_BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
+
+
+def rule_request(add: bool, family: socket.AddressFamily, rule: Rule, missing: bool = True) -> bytes:
+    """Add or delete a rule; to find out whether it is there already, the kernel reads all, unless it is `missing`."""
+    action = _LOOK_UP if rule.table is not None else _GOTO if rule.goto is not None else _NOTHING
+    parts = [
+        _RULE.pack(family, 0, rule.length, 0, 0, 0, 0, action, 0),
+        attribute(_FRA_PRIORITY, uint32(rule.preference)),
+        attribute(_FRA_PROTOCOL, bytes([PROTOCOL])),
+    ]
+    if rule.length:
+        parts.append(attribute(_FRA_SRC, rule.source.to_bytes(_BITS[family] // 8, "big")))
+    if rule.table is not None:
+        parts.append(attribute(_FRA_TABLE, uint32(rule.table)))
+    if rule.goto is not None:
+        parts.append(attribute(_FRA_GOTO, uint32(rule.goto)))
+    return packed(
+        RTM_NEWRULE if add else RTM_DELRULE, 0 if not add else NLM_F_CREATE if missing else _ADD, b"".join(parts)
+    )
+
+
+def parse_rule(body: bytes) -> Rule | None:
+    """A rule of ours, of any instance, in a message about a rule."""
+    _, _, length, _, _, _, _, action, _ = _RULE.unpack_from(body)
+    found = attributes(body, _RULE.size)
+    if found.get(_FRA_PROTOCOL) != bytes([PROTOCOL]):
+        return None
+
+    def number(kind: int) -> int:
+        return int.from_bytes(found.get(kind, b""), sys.byteorder)
+
+    return Rule(
+        number(_FRA_PRIORITY),
+        int.from_bytes(found.get(_FRA_SRC, b""), "big"),
+        length,
+        table=number(_FRA_TABLE) if action == _LOOK_UP else None,
+        goto=number(_FRA_GOTO) if action == _GOTO else None,
+    )

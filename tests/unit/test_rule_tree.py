@@ -1,0 +1,110 @@
+"""The tree of routing rules, by a model of how the kernel reads them."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left, insort
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.egress.rule_tree import FULL, Rule, RuleTree, Step
+
+FIRST, LAST = 10000, 14095
+
+
+class Kernel:
+    """Rules as the kernel keeps and reads them."""
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+        self.rules: list[Rule] = []
+
+    def do(self, step: Step) -> None:
+        if step.add:
+            assert step.rule not in self.rules
+            insort(self.rules, step.rule, key=lambda rule: rule.preference)  # behind those of the same preference
+        else:
+            self.rules.remove(step.rule)
+
+    def look_up(self, source: int) -> tuple[int | None, int]:
+        """The table that a packet is led to, None if it goes on to the host's own, and how many rules it met."""
+        met, at = 0, 0
+        while at < len(self.rules):
+            rule = self.rules[at]
+            met, at = met + 1, at + 1
+            if rule.length and (source ^ rule.source) >> (self.bits - rule.length):
+                continue
+            if rule.table is not None:
+                return rule.table, met
+            if rule.goto is not None:
+                assert rule.goto > rule.preference
+                at = bisect_left(self.rules, rule.goto, key=lambda each: each.preference)
+                assert self.rules[at].preference == rule.goto
+        return None, met
+
+
+@settings(max_examples=15)
+@given(
+    st.sampled_from((32, 128)),
+    st.lists(
+        st.tuples(st.integers(0, 60), st.one_of(st.none(), st.integers(1, 3)), st.booleans()), min_size=20, max_size=80
+    ),
+)
+def test_every_address_is_led_at_every_moment(bits: int, changes: list[tuple[int, int | None, bool]]) -> None:
+    """Addresses lie close together, or far apart."""
+    tree, kernel = RuleTree(bits, FIRST, LAST), Kernel(bits)
+    wanted: dict[int, int] = {}
+    for number, table, far in changes:
+        address = number << (bits - 6) if far else (1 << (bits - 2)) + number
+        steps = tree.forget(address) if table is None else tree.lead(address, table)
+        for step in steps:
+            kernel.do(step)
+            for other, its in wanted.items():
+                assert other == address or kernel.look_up(other)[0] == its
+            if address in wanted and table is not None:
+                assert kernel.look_up(address)[0] in (wanted[address], table)
+        wanted.pop(address, None)
+        if table is not None:
+            wanted[address] = table
+        assert {each: kernel.look_up(each)[0] for each in wanted} == wanted
+        assert all(tree.table(each) == its for each, its in wanted.items())
+        assert kernel.look_up(5 << (bits - 8))[0] == wanted.get(5 << (bits - 8))
+        assert sorted(tree.rules(), key=str) == sorted(kernel.rules, key=str)
+    for address in wanted:
+        for step in tree.forget(address):
+            kernel.do(step)
+    assert kernel.rules == []
+
+
+@pytest.mark.parametrize("spread", ["one after another", "at random"])
+def test_ten_thousand_are_in_nobodys_way(spread: str) -> None:
+    """Other packets meet as many rules with 10,000 addresses as with 100, and those of sessions not many more."""
+    chance = random.Random(1)
+    pool = (0x64400002 + n for n in range(10_000))
+    addresses = list(pool) if spread == "one after another" else [chance.getrandbits(32) for _ in range(10_000)]
+    tree, kernel = RuleTree(32, FIRST, LAST), Kernel(32)
+    for address in addresses:
+        tree.lead(address, 7)
+    for rule in tree.rules():
+        kernel.do(Step(True, rule))
+    others = [chance.getrandbits(32) for _ in range(300)]
+    met = [kernel.look_up(each)[1] for each in others]
+    assert max(met) <= (12 if spread == "one after another" else 60), "the tree is as deep as there are sessions nearby"
+    assert all(kernel.look_up(each)[0] == 7 for each in addresses[::97])
+    assert max(kernel.look_up(each)[1] for each in addresses[::97]) <= 32 + 5 * 16
+
+
+def test_a_few_are_plain_rules() -> None:
+    tree = RuleTree(32, FIRST, LAST)
+    steps = [step for address in range(FULL) for step in tree.lead(address, 100 + address)]
+    assert steps == [Step(True, Rule(FIRST, address, 32, table=100 + address)) for address in range(FULL)]
+
+
+def test_without_preferences_left_rows_get_long() -> None:
+    tree = RuleTree(32, FIRST, FIRST + 4)
+    for address in range(1000):
+        tree.lead(address << 22, 1)
+    assert all(tree.table(address << 22) == 1 for address in range(1000))
+    assert {rule.preference for rule in tree.rules()} <= set(range(FIRST, FIRST + 5))
