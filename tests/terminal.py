@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -44,7 +45,7 @@ class Terminal:
 
     def start(self, command: str, columns: int = 80, rows: int = 24) -> None:
         """Start a program by a shell's command line; its exit code is written when it ends."""
-        script = f"cd {ROOT}; env LANG=C.UTF-8 {command}; echo $? > {self._status}; sleep 60"
+        script = f"cd {quote(str(ROOT))}; env LANG=C.UTF-8 {command}; echo $? > {quote(str(self._status))}; sleep 60"
         self.tmux("new-session", "-d", "-x", str(columns), "-y", str(rows), "sh", "-c", script)
 
     def type(self, *keys: str) -> None:

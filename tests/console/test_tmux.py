@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -26,7 +27,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 def console(arguments: str, environment: str = "") -> str:
     """The command line of a console over an engine that follows a script."""
-    return f"env {environment} {sys.executable} -m tests.console.scripted {arguments}"
+    return f"env {environment} {quote(sys.executable)} -m tests.console.scripted {arguments}"
 
 
 def test_dial_hang_up_and_quit(terminal: Terminal) -> None:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from shlex import join
 
 import pytest
 
@@ -30,7 +31,7 @@ def capture(tmp_path: Path) -> Path:
 
 def console(capture: Path, sessions: int) -> str:
     """The command line of a console on the lab."""
-    return " ".join([*COMMAND, "--lab", "--capture", str(capture), "--sessions", str(sessions)])
+    return join([*COMMAND, "--lab", "--capture", str(capture), "--sessions", str(sessions)])
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from shlex import join
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_before_the_console_is_there(arguments: tuple[str | Path, ...], tmp_path
         folder = tmp_path / f"at-{moment}"
         folder.mkdir()
         with closing(Terminal(folder)) as terminal:
-            terminal.start(" ".join(map(str, (*COMMAND, *arguments))))
+            terminal.start(join(map(str, (*COMMAND, *arguments))))
             pid = until(lambda t=terminal: _program(t), "the program")
             until(lambda pid=pid: heeds(pid, TERM), "its handlers")
             time.sleep(moment)
