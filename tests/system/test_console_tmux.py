@@ -77,7 +77,7 @@ def test_an_operators_round(terminal: Terminal, capture: Path, columns: int, row
     terminal.type("y")
     assert terminal.ended() == 0
     assert terminal.screen().strip() == "", "the terminal is as it was"
-    until(lambda: not traces.left(), "everything gone", 10)
+    until(lambda: not traces.left(), "everything gone")
     assert goodbyes(capture) == 8, "five at the end, and three before"
 
 
@@ -109,7 +109,7 @@ def test_each_way_out_ends_the_sessions_in_order(terminal: Terminal, capture: Pa
         if "Quit and" in terminal.screen():
             terminal.type("y")
         assert terminal.ended() == 0
-    until(lambda: not traces.left(), "everything gone", 20)
+    until(lambda: not traces.left(), "everything gone")
     assert goodbyes(capture) == 4
 
 
@@ -118,7 +118,7 @@ def test_sigkill_leaves_nothing(terminal: Terminal, capture: Path) -> None:
     terminal.shows("2 up")
     traces = Traces(terminal.pid)
     os.kill(terminal.pid, signal.SIGKILL)
-    until(lambda: not traces.left(), "everything gone", 20)
+    until(lambda: not traces.left(), "everything gone")
 
 
 def test_it_stays_responsive_while_a_hundred_sessions_dial(terminal: Terminal, capture: Path) -> None:

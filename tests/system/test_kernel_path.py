@@ -852,4 +852,4 @@ def test_the_lab_in_the_kernel(tmp_path: Path) -> None:
         traces = Traces(program.pid)
         program.process.kill()
         program.process.wait()
-        until(lambda: not traces.left(), "everything gone", 10)
+        until(lambda: not traces.left(), "everything gone")

@@ -154,7 +154,7 @@ def test_sigkill_leaves_nothing(own_net: None) -> None:
         traces = Traces(program.pid)
         program.process.kill()
         program.process.wait()
-        until(lambda: not traces.left(), "everything gone", 10)
+        until(lambda: not traces.left(), "everything gone")
     assert devices() == ["lo"]
 
 

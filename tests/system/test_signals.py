@@ -58,7 +58,7 @@ def test_a_signal_to_the_whole_group(arguments: tuple[str | Path, ...], lab: boo
             os.killpg(program.pid, number)
             assert program.ended() == 0, moment
             assert program.complaints == [], moment
-            until(lambda traces=traces: not traces.left(), "everything gone", 10)
+            until(lambda traces=traces: not traces.left(), "everything gone")
 
 
 def test_not_every_session_was_up(arguments: tuple[str | Path, ...]) -> None:
