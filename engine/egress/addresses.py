@@ -23,6 +23,7 @@ from engine.egress.tun import open_tun
 from engine.egress.undertaker import Undertaker
 from engine.egress.ways import way_to
 from engine.host.errors import HostError
+from engine.host.links import index_of
 from engine.host.rtnl import Rtnl, RtnlError
 from engine.ppp.judge import Address
 from engine.sessions.policy import Way
@@ -113,14 +114,15 @@ class Devices:
         self._undertaker.wait_for(name)
         if any(device.name == name for device in self._devices.values()):
             raise HostError(f"The device {name} belongs to another session.")
-        fd = make(name)
-        index = socket.if_nametoindex(name)
-        self._indexes.add(index)
-        device = self._devices[number] = Device(name, fd, index, self._instance.tables + number, close)
+        device = Device(name, make(name), 0, self._instance.tables + number, close)
         try:
-            keep_quiet(self._rtnl, name, index)
+            device.index = index_of(self._rtnl, name)
+            self._indexes.add(device.index)
+            keep_quiet(self._rtnl, name, device.index)
         except RtnlError as error:
+            self._undertaker.take(device)
             raise _trouble(device, error) from None
+        self._devices[number] = device
 
     def way_to(self, address: Address) -> Way | None:
         """How the host reaches an address by other devices than ours; None if it doesn't."""

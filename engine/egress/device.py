@@ -13,6 +13,7 @@ from engine.egress.addresses import Devices
 from engine.egress.carriers import MANY_SESSIONS, Carriers
 from engine.egress.protocol import Addresses
 from engine.egress.veth import HiddenNet
+from engine.host.errors import Trouble
 from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way
@@ -79,7 +80,11 @@ class DeviceEgress:
         make = partial(self.carriers.open_device, key, path)
         self._devices.create(key, _device_name(key, settings), make, self.carriers.closer(path))
         self._opened[key] = _Opened(path, place)
-        self._connect(key, mtu)
+        try:
+            self._connect(key, mtu)
+        except Trouble:
+            self.close(key)
+            raise
 
     def set_addresses(self, key: int, addresses: Addresses, mtu: int) -> None:
         """See `Egress.set_addresses`."""

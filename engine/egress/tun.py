@@ -14,6 +14,8 @@ TUNSETOFFLOAD = 0x400454D0
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
+IFF_TUN_EXCL = 0x8000
+"""Make one, never take one that is there: it is someone else's."""
 IFNAMSIZ = 16
 
 VNET_HEADER = 10
@@ -37,7 +39,7 @@ def open_tun(name: str, *, offload: bool = True) -> int:
     except OSError as error:
         raise DatapathError(f"cannot open {TUN}: {error.strerror}; load the module with `modprobe tun`") from None
     try:
-        flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if offload else 0)
+        flags = IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL | (IFF_VNET_HDR if offload else 0)
         fcntl.ioctl(fd, TUNSETIFF, struct.pack(f"{IFNAMSIZ}sH22x", name.encode()[: IFNAMSIZ - 1], flags))
         if offload:
             _set_offloads(fd)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from engine.egress.requests import delete_doomed, doom, uint32
-from engine.host.rtnl import Rtnl
+from engine.host.rtnl import Rtnl, RtnlError
 
 
 class Doomed(Protocol):
@@ -89,7 +90,10 @@ class Undertaker:
 
     def _bury(self, devices: list[Doomed]) -> None:
         try:
-            self._rtnl.do([*(doom(uint32(device.index)) for device in devices), delete_doomed], (errno.ENODEV,))
+            # Without an index it goes with its descriptor, as all do that can't be deleted.
+            with suppress(RtnlError):
+                known = [doom(uint32(device.index)) for device in devices if device.index]
+                self._rtnl.do([*known, delete_doomed], (errno.ENODEV,))
         finally:
             for device in devices:
                 device.close(device.fd)

@@ -93,9 +93,9 @@ def _name(index: int) -> str:
 
 
 def _is_point_to_point(name: str) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        try:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack("16s24x", name.encode()))
-        except OSError:
-            return False
+    except OSError:
+        return False
     return bool(struct.unpack_from("=16xH", answer)[0] & _IFF_POINTOPOINT)

@@ -9,7 +9,7 @@ from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_GETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from engine.host.rtnl import Rtnl, attributes, request
+from engine.host.rtnl import Rtnl, attribute, attributes, packed, request
 
 IFF_UP = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_CARRIER = 1, 3, 4, 31, 32, 33
@@ -61,6 +61,13 @@ def parse_link(body: bytes) -> Link:
         carrier_changes=number(IFLA_CARRIER_CHANGES),
         received=int.from_bytes(found.get(IFLA_STATS64, b"")[:8], "little"),
     )
+
+
+def index_of(rtnl: Rtnl, name: str) -> int:
+    """The index of a link; takes no descriptor, as `socket.if_nametoindex` would. Raises RtnlError."""
+    question = packed(RTM_GETLINK, 0, bytes(16) + attribute(IFLA_IFNAME, name.encode() + b"\0"))
+    (answer,) = rtnl.ask(question)
+    return int(struct.unpack_from("=i", answer, 4)[0])
 
 
 def all_links(rtnl: Rtnl) -> dict[int, Link]:

@@ -20,6 +20,7 @@ from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
 from engine.card.changes import LinkWatch
 from engine.card.xdp import Loading
 from engine.egress.device import DeviceEgress
+from engine.host import descriptors
 from engine.record.captures import Captures
 from engine.record.journal import GhostJournal
 from engine.run.line import CardLine
@@ -67,6 +68,7 @@ class Loop:
         """Take the card and begin to dial; raises Trouble, and `close` is due all the same."""
         if self._loading is not None:
             self._undo.callback(self._loading.close)
+        descriptors.raise_limit()
         egress = DeviceEgress(lambda: len(self.supervisor.fleet.members), self._tell)
         self._undo.callback(egress.close_all)
         self._egress = egress
@@ -97,6 +99,8 @@ class Loop:
             wall_offset=time.time() - time.monotonic(),
             usage=self._usage,
         )
+        if short := descriptors.shortage(len(self._settings.sessions)):
+            self._tell(Severity.WARNING, "limits", short)
         links = LinkWatch()
         self._undo.callback(links.close)
         self.supervisor.open(time.monotonic())

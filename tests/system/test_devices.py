@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import signal
 import socket
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from engine.egress.tun import VNET_HEADER
 from engine.host import netns
 from engine.host.errors import HostError
 from engine.host.nft import Message, Nft, field, message, nest
+from engine.host.rtnl import RtnlError
 from tests.conftest import run
 
 pytestmark = pytest.mark.usefixtures("own_net")
@@ -336,6 +339,71 @@ def test_masquerading_on_another_card_hides_nothing() -> None:
     devices.close()
 
 
+def test_someone_elses_tun_device_is_left_alone(devices: Devices) -> None:
+    """Persistent, and so there without anyone who holds it."""
+    ip("tuntap add mode tun wan")
+    with pytest.raises(DatapathError, match="cannot make the TUN device wan: Device or resource busy"):
+        devices.create(1, "wan")
+    devices.remove(1)
+    devices.create(1, "soup1")
+    devices.remove(1)
+    devices.create(1, "soup1")
+    assert "wan" in ip("-br link")
+
+
+def all_that_can_be_opened() -> list[int]:
+    found = []
+    with suppress(OSError):
+        while True:
+            found.append(os.open("/dev/null", os.O_RDONLY))
+    return found
+
+
+@pytest.mark.parametrize("left", range(3))
+def test_out_of_descriptors_nothing_leaks(devices: Devices, left: int) -> None:
+    """As many as are left are enough for a device or not: then the next try, with more, is."""
+    devices.create(1, "soup1")
+    devices.set_ipv4(1, A, PEER, 1492)
+    before, (soft, hard) = os.listdir("/proc/self/fd"), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + 1 + left, hard))
+    fillers = all_that_can_be_opened()
+    try:
+        for _ in range(left):
+            os.close(fillers.pop())
+        if left == 0:
+            with pytest.raises(DatapathError, match="Too many open files"):
+                devices.create(2, "soup2")
+        else:
+            devices.create(2, "soup2")
+            devices.set_ipv4(2, B, PEER, 1492)
+            devices.remove(2)
+        assert 2 not in devices
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for each in fillers:
+            os.close(each)
+    devices.create(2, "soup2")
+    devices.set_ipv4(2, B, PEER, 1492)
+    devices.remove(2)
+    devices.create(2, "soup2")  # now the first is gone
+    assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+
+
+def test_device_that_cant_be_made_quiet_is_gone(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise RtnlError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr("engine.egress.addresses.keep_quiet", refuse)
+    with pytest.raises(HostError, match="The device soup1 can't be set up: Cannot allocate memory"):
+        devices.create(1, "soup1")
+    assert 1 not in devices
+    monkeypatch.undo()
+    devices.create(1, "soup1")
+    devices.set_ipv4(1, A, PEER, 1492)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+
+
 def test_device_deleted_by_someone_else(devices: Devices) -> None:
     devices.create(1, "soup1")
     ip("link del soup1")
@@ -364,6 +432,7 @@ def test_many_come_and_go(devices: Devices) -> None:
 # --- instances ---
 
 OTHER_INSTANCE = """
+from contextlib import suppress
 from ipaddress import IPv4Address
 from engine.egress.addresses import Devices
 devices = Devices()

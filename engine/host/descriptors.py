@@ -1,0 +1,23 @@
+"""How many files this process may have open: each session's device takes one."""
+
+from __future__ import annotations
+
+import resource
+
+BESIDE = 128
+"""For all that isn't a session's: the card, the program, timers, clients."""
+
+
+def raise_limit() -> None:
+    """Let this process have as many open files, and as much locked memory, as its hard limits allow."""
+    for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_MEMLOCK):
+        _, hard = resource.getrlimit(which)
+        resource.setrlimit(which, (hard, hard))
+
+
+def shortage(sessions: int) -> str:
+    """What to do if so many sessions may need more than there can be, in one line; empty if there is enough."""
+    limit, needed = resource.getrlimit(resource.RLIMIT_NOFILE)[0], sessions + BESIDE
+    if limit >= needed or limit == resource.RLIM_INFINITY:
+        return ""
+    return f"{sessions} sessions may need {needed} open files, but this process may have {limit}: `ulimit -n {needed}`."
