@@ -51,9 +51,9 @@ class Carriers:
             with suppress(XdpError):
                 self._port.program.load_kernel_path()
 
-    def open_device(self, number: int, path: DatapathChoice, name: str) -> int:
+    def open_device(self, key: int, path: DatapathChoice, name: str) -> int:
         """Make a session's device for a data path; returns its descriptor. Raises DatapathError."""
-        return open_tun(name) if path is DatapathChoice.AFXDP else self._need_kernel().open_device(number, name)
+        return open_tun(name) if path is DatapathChoice.AFXDP else self._need_kernel().open_device(key, name)
 
     def kernel_known(self) -> bool:
         """Whether `kernel_obstacle` won't wait; begins to load the in-kernel path where it must be known."""
@@ -88,37 +88,37 @@ class Carriers:
         """What closes such a device's descriptor, also after this port is closed."""
         return os.close if path is DatapathChoice.AFXDP else self._hidden.remove
 
-    def make_known(self, number: int, keys: FourKeys, mru: int) -> None:
+    def make_known(self, key: int, place: FourKeys, mru: int) -> None:
         """Let a session's control frames come before strangers'."""
-        self._plug(number, keys, -1, mru, Open.NONE)
+        self._plug(key, place, -1, mru, Open.NONE)
 
-    def plug(self, number: int, path: DatapathChoice, keys: FourKeys, fd: int, mtu: int, opened: Open) -> None:
+    def plug(self, key: int, path: DatapathChoice, place: FourKeys, fd: int, mtu: int, opened: Open) -> None:
         """Let a session's packets flow to and from its device. Replaces what was there."""
         if path is DatapathChoice.AFXDP:
-            self._plug(number, keys, fd, mtu, opened)
+            self._plug(key, place, fd, mtu, opened)
         elif self._kernel is not None:
-            self._plug(number, keys, -1, mtu, Open.NONE)
-            self._kernel.add_session(number, keys, mtu, opened)
+            self._plug(key, place, -1, mtu, Open.NONE)
+            self._kernel.add_session(key, place, mtu, opened)
 
-    def _plug(self, number: int, keys: FourKeys, fd: int, mtu: int, opened: Open) -> None:
-        self.unplug(number)
-        self._port.datapath.add_session(number, keys, fd, mtu, opened)
-        self._plugged.add(number)
+    def _plug(self, key: int, place: FourKeys, fd: int, mtu: int, opened: Open) -> None:
+        self.unplug(key)
+        self._port.datapath.add_session(key, place, fd, mtu, opened)
+        self._plugged.add(key)
 
-    def set_open(self, number: int, opened: Open) -> None:
+    def set_open(self, key: int, opened: Open) -> None:
         """Change which packets of a session flow; those of one that isn't plugged in don't."""
-        if number in self._plugged:
-            self._port.datapath.set_open(number, opened)
+        if key in self._plugged:
+            self._port.datapath.set_open(key, opened)
             if self._kernel is not None:
-                self._kernel.set_open(number, opened)
+                self._kernel.set_open(key, opened)
 
-    def unplug(self, number: int) -> None:
+    def unplug(self, key: int) -> None:
         """After this nothing touches the session's descriptor any more."""
-        if number in self._plugged:
-            self._plugged.discard(number)
+        if key in self._plugged:
+            self._plugged.discard(key)
             if self._kernel is not None:
-                self._kernel.remove_session(number)
-            self._port.datapath.remove_session(number)
+                self._kernel.remove_session(key)
+            self._port.datapath.remove_session(key)
 
     def traffic(self, sessions: int) -> array[int]:
         """See `Datapath.traffic`."""
@@ -130,10 +130,10 @@ class Carriers:
 
     def queues(self) -> tuple[QueueView, ...]:
         """Every queue as it stands."""
-        number = self._port.card.queues
+        count = self._port.card.queues
         counts = zip(
             self._port.datapath.queue_counters(),
-            self._kernel.queue_counters(number) if self._kernel else repeat(PathCounters(), number),
+            self._kernel.queue_counters(count) if self._kernel else repeat(PathCounters(), count),
             self._port.program.counters(),
             strict=True,
         )

@@ -64,8 +64,8 @@ _TRAFFIC = 8 * len(TRAFFIC_FIELDS)
 """Octets of a session's."""
 
 
-class _Key(ctypes.Structure):
-    """What stands in frames is in network byte order."""
+class _Match(ctypes.Structure):
+    """What frames are matched by; what stands in frames is in network byte order."""
 
     _fields_ = [
         ("macs", ctypes.c_uint8 * 12),
@@ -76,7 +76,7 @@ class _Key(ctypes.Structure):
 
 
 class _Session(ctypes.Structure):
-    """As `_Key`."""
+    """A session; as `_Match`."""
 
     _fields_ = [
         ("macs", ctypes.c_uint8 * 12),
@@ -92,7 +92,7 @@ class _Session(ctypes.Structure):
 
 
 _MAPS: dict[str, tuple[Any, Any]] = {
-    "numbers": (_Key, ctypes.c_uint32),
+    "numbers": (_Match, ctypes.c_uint32),
     "sessions": (ctypes.c_uint32, _Session),
     "traffic": (ctypes.c_uint32, numbers(TRAFFIC_FIELDS)),
     "devices": (ctypes.c_uint32, ctypes.c_uint32),
@@ -162,11 +162,11 @@ class HiddenNet:
         """Whether pairs can be made at all: makes one and deletes it. Raises DatapathError."""
         self.delete(self.pair(0, f"souppp{os.getpid()}"))
 
-    def pair(self, number: int, name: str) -> int:
+    def pair(self, key: int, name: str) -> int:
         """Make the device `name`, down, for a session; returns the index of its hidden end. Raises DatapathError."""
         self.open()
         assert self._rtnl is not None
-        index = (1 + next(self._made) % GENERATIONS) * MAX_SESSIONS + number
+        index = (1 + next(self._made) % GENERATIONS) * MAX_SESSIONS + key
         octets = name.encode().ljust(len(_NAME), b"\0")
         try:
             self._rtnl.do([_pair(_uint32(index), b"%010d\0" % index, octets, _uint32(self._visible))])
@@ -258,19 +258,19 @@ class KernelPath:
         self._maps = program.descriptors
         self._hidden = hidden
         self._indexes: dict[int, int] = {}
-        self._entries: dict[int, tuple[_Key, _Session]] = {}
-        """Keys and values in the programs' maps."""
+        self._entries: dict[int, tuple[_Match, _Session]] = {}
+        """What frames are matched by, and the session, as in the programs' maps; by key."""
         self._cpus = sorted(os.sched_getaffinity(0))
         self._traffic = mmap.mmap(self._maps["traffic"], _TRAFFIC * MAX_SESSIONS, prot=mmap.PROT_READ)
         set_entry(self._maps["devices"], _uint32(0), _uint32(which.index))
 
-    def open_device(self, number: int, name: str) -> int:
+    def open_device(self, key: int, name: str) -> int:
         """Make a session's device in the calling thread's namespace, down and without an address.
 
         Returns the descriptor that its hidden end's program hangs on, for `HiddenNet.remove`.
         Raises DatapathError.
         """
-        index = self._hidden.pair(number, name)
+        index = self._hidden.pair(key, name)
         with ExitStack() as undo:
             undo.callback(self._hidden.delete, index)
             try:
@@ -279,57 +279,57 @@ class KernelPath:
                 with netns.visiting(self._hidden.descriptor):
                     link = link_native(self._maps["push"], index)
                     undo.callback(os.close, link)
-                    set_entry(self._maps["devices"], _uint32(1 + number), _uint32(index))
+                    set_entry(self._maps["devices"], _uint32(1 + key), _uint32(index))
                 self._hidden.up(index)
-                if number < THREADS:
-                    self._hidden.give_thread(index, self._cpus[number % len(self._cpus)])
+                if key < THREADS:
+                    self._hidden.give_thread(index, self._cpus[key % len(self._cpus)])
             except (XdpError, OSError) as error:
                 raise DatapathError(f"cannot set up the device {name}: {error}") from None
             undo.pop_all()
         self._hidden.keep(link, index)
-        self._indexes[number] = index
+        self._indexes[key] = index
         return link
 
-    def add_session(self, number: int, keys: FourKeys, mtu: int, opened: Open = Open.ALL) -> None:
+    def add_session(self, key: int, place: FourKeys, mtu: int, opened: Open = Open.ALL) -> None:
         """Let packets of up to `mtu` octets flow between card and device, of protocols that are open.
 
         Raises XdpError or HostError.
         """
         # A device forwards frames of one VLAN tag more than its MTU.
-        longest = read_card(self._card.name).mtu + VLAN_TAG - VLAN_TAG * len(keys.vlans) - PPPOE_HEADER
-        key = _Key(session_id=htons(keys.session_id))
-        key.macs[:] = keys.own_mac + keys.peer_mac
-        for place, vid in enumerate(vlan_ids(keys.vlans)):
-            key.vlans[place] = htons(vid)
+        longest = read_card(self._card.name).mtu + VLAN_TAG - VLAN_TAG * len(place.vlans) - PPPOE_HEADER
+        match = _Match(session_id=htons(place.session_id))
+        match.macs[:] = place.own_mac + place.peer_mac
+        for at, vid in enumerate(vlan_ids(place.vlans)):
+            match.vlans[at] = htons(vid)
         session = _Session(
-            session_id=key.session_id,
-            tag_count=len(keys.vlans),
+            session_id=match.session_id,
+            tag_count=len(place.vlans),
             mtu=mtu,
             clamp=mtu if mtu < ETHERNET_MTU else 0,
             longest=longest,
             open=opened,
-            index=self._indexes[number],
+            index=self._indexes[key],
         )
-        session.macs[:] = keys.peer_mac + keys.own_mac
-        for place, tag in enumerate(keys.vlans):
-            session.tags[place] = htonl(tag.tpid << 16 | tag.tci)
-        set_entry(self._maps["sessions"], _uint32(number), bytes(session))
-        set_entry(self._maps["numbers"], bytes(key), _uint32(number))
-        self._entries[number] = key, session
+        session.macs[:] = place.peer_mac + place.own_mac
+        for at, tag in enumerate(place.vlans):
+            session.tags[at] = htonl(tag.tpid << 16 | tag.tci)
+        set_entry(self._maps["sessions"], _uint32(key), bytes(session))
+        set_entry(self._maps["numbers"], bytes(match), _uint32(key))
+        self._entries[key] = match, session
 
-    def set_open(self, number: int, opened: Open) -> None:
+    def set_open(self, key: int, opened: Open) -> None:
         """Change which of a session's packets flow; does nothing if none ever did. Raises XdpError."""
-        if number in self._entries:
-            _, session = self._entries[number]
+        if key in self._entries:
+            _, session = self._entries[key]
             session.open = opened
-            set_entry(self._maps["sessions"], _uint32(number), bytes(session))
+            set_entry(self._maps["sessions"], _uint32(key), bytes(session))
 
-    def remove_session(self, number: int) -> None:
+    def remove_session(self, key: int) -> None:
         """Stop its packets, if they flow."""
-        entry = self._entries.pop(number, None)
+        entry = self._entries.pop(key, None)
         if entry is not None:
             delete_entry(self._maps["numbers"], bytes(entry[0]))
-            set_entry(self._maps["sessions"], _uint32(number), bytes(_Session()))
+            set_entry(self._maps["sessions"], _uint32(key), bytes(_Session()))
 
     def traffic(self, sessions: int) -> array[int]:
         """As `Datapath.traffic`."""
