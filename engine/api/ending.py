@@ -47,3 +47,40 @@ class End:
     """A sentence for the operator, with what the other side said."""
     was_up: bool = False
     """Whether it had an address."""
+
+
+_LIMIT_WORDS = (
+    "too many",
+    "session limit",
+    "limit exceeded",
+    "limit reached",
+    "max session",
+    "maximum",
+    "no more session",
+    "no client slots",  # rp-pppoe
+)
+
+
+def speaks_of_limit(text: str) -> bool:
+    """Whether what a concentrator says is about too many sessions; nothing else tells that from other errors."""
+    return any(word in text.lower() for word in _LIMIT_WORDS)
+
+
+def refusal(text: str, where: str) -> End:
+    """The end of an attempt that an error tag in a PADO or PADS refused."""
+    kind = EndKind.TOO_MANY if speaks_of_limit(text) else EndKind.REFUSED
+    return End(kind, f'The concentrator refused the session in its {where}: "{text}".')
+
+
+def dismissal(how: str, said: str, authenticating: bool) -> End:
+    """The end of a session by a PADT or a Terminate-Request, and what that says, if it says anything.
+
+    While it is `authenticating` that is a refusal: the one in words may be lost, or overtaken on another queue.
+    """
+    quoted = f': "{said}"' if said else ""
+    if said and speaks_of_limit(said):
+        return End(EndKind.TOO_MANY, f"The concentrator ended the session ({how}){quoted}.")
+    if authenticating:
+        asked = f"The concentrator ended the session during authentication ({how}){quoted}"
+        return End(EndKind.REFUSED, f"{asked}. Are user name and password right?")
+    return End(EndKind.PEER_ENDED, f"The concentrator ended the session ({how}){quoted}.")

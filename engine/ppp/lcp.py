@@ -18,6 +18,8 @@ from engine.wire.ppp import Protocol
 
 MIN_MRU = 128
 """The smallest MRU accepted from a peer."""
+MAX_MRU_NAKS = 3
+"""Naks of our MRU until we ask for none."""
 DEFAULT_PEER_MRU = 1500
 """What a peer that doesn't say takes (RFC 1661 section 6.1)."""
 
@@ -111,6 +113,7 @@ class LcpOptions:
         self.looped_back = 0
         """How often in a row the peer's magic number was our own: more than once means we hear ourselves."""
         self._suggestions = 0
+        self._mru_naks = 0
         """Naks of the peer's authentication protocol: each suggests the next of those we allow."""
         self._rejected: set[int] = set()
 
@@ -141,9 +144,9 @@ class LcpOptions:
         value = option.value
         match option.type:
             case LcpOption.MRU:  # section 6.1
-                asked = int.from_bytes(value, "big") if len(value) == 2 else self._wishes.largest_mru
-                fits = min(max(asked, MIN_MRU), self._wishes.largest_mru)
-                return _ack_or_nak(option, fits.to_bytes(2, "big"))
+                # How much it takes is its own affair; we send no more than the line carries.
+                takes = int.from_bytes(value, "big") if len(value) == 2 else self._wishes.largest_mru
+                return _ack_or_nak(option, max(takes, MIN_MRU).to_bytes(2, "big"))
             case LcpOption.MAGIC:  # section 6.4: a number equal to ours may be our own, come back
                 if value == self.magic and LcpOption.MAGIC not in self._rejected:
                     self.looped_back += 1
@@ -178,7 +181,7 @@ class LcpOptions:
         self.looped_back = 0
         for option in options:
             if option.type == LcpOption.MRU:
-                self.peer_mru = int.from_bytes(option.value, "big")
+                self.peer_mru = min(int.from_bytes(option.value, "big"), self._wishes.largest_mru)
             elif option.type == LcpOption.AUTHENTICATION:
                 self.authenticate_with = next(m for m, value in AUTH_VALUES.items() if value == option.value)
                 self.refused_auth = ""
@@ -202,6 +205,9 @@ class LcpOptions:
                     suggested = int.from_bytes(option.value, "big")
                     if MIN_MRU <= suggested <= self._wishes.largest_mru:
                         self.mru = suggested
+                    self._mru_naks += 1
+                    if self._mru_naks > MAX_MRU_NAKS:
+                        self._rejected.add(LcpOption.MRU)  # without the option we take as much, whatever it thinks
                 case LcpOption.MAGIC:
                     # The peer saw its own number in ours: a new one tells a coincidence from a loop.
                     self.magic = self._new_magic()

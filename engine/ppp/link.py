@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from engine.api.ending import End, EndKind
+from engine.api.ending import End, EndKind, dismissal
 from engine.ppp.authentication import Authentication, Result
 from engine.ppp.automaton import State
 from engine.ppp.facts import Facts
@@ -43,6 +43,8 @@ PROBE_WAIT = 1.0
 """Seconds between full-size Echo-Requests (RFC 4638 section 5.2)."""
 ECHO_HEADER = 4
 """Octets of an echo packet before its magic number."""
+REOPEN, MAX_REOPEN = 30.0, 600.0
+"""Seconds after which a network protocol that failed beside another one is tried again; doubled each time."""
 LOOPED_BACK = "We hear our own packets: the line is looped back."
 BY_THE_PEER = (EndKind.PEER_ENDED, EndKind.REFUSED, EndKind.TOO_MANY)
 """Ends in which the other side has the last word, which is no news where there was a reason already."""
@@ -174,6 +176,11 @@ LinkNews = (
 LinkEvent = LinkNews | PhaseChanged | LinkEnded
 
 
+def _refused(method: AuthMethod, result: Result) -> End:
+    said = f': "{result.message}"' if result.message else ""
+    return End(EndKind.WRONG_PASSWORD, f"The password was refused ({method}){said}.")
+
+
 class Link:
     """One PPP link, without I/O."""
 
@@ -206,9 +213,17 @@ class Link:
         }
         self._lcp = Negotiator(Protocol.LCP, self._options, timing, extensions)
         self._ncps: dict[int, Negotiator] = {}
+        self._useless: dict[int, str] = {}
+        """Network protocols that we close although they opened, and why."""
+        self._reopen_at: dict[int, float] = {}
+        """When those that failed are tried again."""
+        self._pauses: dict[int, float] = {}
+        """Seconds that each of them waits next time."""
         self._ipcp: IpcpHandler | None = None
         self._ipv6cp: Ipv6cpOptions | None = None
         self._auths: dict[int, tuple[AuthMethod, Authentication]] = {}
+        self._awaited: dict[int, tuple[AuthMethod, Authentication]] = {}
+        """Those that a Terminate-Request cut short: the verdict may come behind it, and is the better reason."""
         self._unproven: set[int] = set()
         self._denied: tuple[AuthMethod, str | None] | None = None
         """What the peer last said of our proof, if that was no but try again."""
@@ -255,8 +270,9 @@ class Link:
         """The PPPoE session is gone: end at once, without another frame."""
         if self.phase is Phase.DEAD:
             return
-        known = self._end is not None and self._end.kind is not EndKind.PEER_ENDED
-        if not (known and end.kind in BY_THE_PEER):
+        first = self._end
+        more = first is None or (first.kind is EndKind.PEER_ENDED and not self._lcp.terminated)
+        if more or end.kind not in BY_THE_PEER:
             self._end = self._explained(end)
         self._finish()
         self._out.clear()
@@ -294,6 +310,7 @@ class Link:
             return None
         deadlines = [self._lcp.next_timer(), self._echo_at, self._probe_at]
         deadlines += [ncp.next_timer() for ncp in self._ncps.values()]
+        deadlines += self._reopen_at.values()
         deadlines += [auth.next_timer() for _, auth in self._auths.values()]
         return min([deadline for deadline in deadlines if deadline is not None], default=None)
 
@@ -304,6 +321,8 @@ class Link:
         self._lcp.handle_timer(now)
         for ncp in self._ncps.values():
             ncp.handle_timer(now)
+        for number in [number for number, at in self._reopen_at.items() if now >= at]:
+            self._reopen(number, now)
         for _, auth in self._auths.values():
             auth.handle_timer(now)
         if self._echo_at is not None and now >= self._echo_at:
@@ -353,6 +372,7 @@ class Link:
             ("full-size echo", self._probe_at),
         ]
         named += [(f"{Protocol(number).name} restart", ncp.next_timer()) for number, ncp in self._ncps.items()]
+        named += [(f"{Protocol(number).name} again", at) for number, at in self._reopen_at.items()]
         named += [(f"{Protocol(number).name} patience", auth.next_timer()) for number, (_, auth) in self._auths.items()]
         return [(name, deadline - now) for name, deadline in named if deadline is not None]
 
@@ -365,6 +385,9 @@ class Link:
             if self._options.looped_back >= self._timing.max_failure:
                 self._fail(EndKind.LOOPED_BACK, LOOPED_BACK, now)
         elif protocol in AUTH_PROTOCOLS:
+            if protocol in self._awaited:
+                self._late_verdict(*self._awaited[protocol], information, now)
+                return
             if protocol not in self._auths:
                 raise Discard("authentication that was not negotiated")
             method, auth = self._auths[protocol]
@@ -373,6 +396,8 @@ class Link:
         elif protocol in NCPS and self.phase is not Phase.NETWORK:
             raise Discard("network protocol before authentication is finished")
         elif protocol in self._ncps:
+            if protocol in self._reopen_at and information[:1] == bytes((Code.CONFIGURE_REQUEST,)):
+                self._reopen(protocol, now)
             self._ncps[protocol].receive(information, now)
             self._heed_ipcp(now)
         elif protocol in (Protocol.IPV4, Protocol.IPV6):
@@ -383,6 +408,12 @@ class Link:
             self._send_lcp(Code.PROTOCOL_REJECT, protocol.to_bytes(2, "big") + information[:room])
         else:
             raise Discard("unknown protocol before authentication is finished")
+
+    def _late_verdict(self, method: AuthMethod, auth: Authentication, information: bytes, now: float) -> None:
+        auth.receive(information, now)
+        result = auth.next_event()
+        if result is not None and not result.ok:
+            self._end = _refused(method, result)
 
     # LCP's own codes
 
@@ -414,8 +445,6 @@ class Link:
         """Answered only while LCP is open, with our own magic number (RFC 1661 section 5.8)."""
         if self._lcp.state is not State.OPENED:
             raise Discard("Echo-Request while LCP is not open")
-        if len(packet.data) < 4:
-            raise Discard("Echo-Request without a magic number")
         if self._is_own_magic(packet.data[:4]):
             if not self._loop_noticed:
                 self._loop_noticed = True
@@ -429,8 +458,10 @@ class Link:
         """A sign of life, a round-trip time, and of a full-size echo a proof of the path (RFC 1661 section 5.8)."""
         if self._lcp.state is not State.OPENED:
             raise Discard("Echo-Reply while LCP is not open")
+        # Our own number in it is no loop: LCP has found another one there. It is a request sent back as it was.
         if self._is_own_magic(packet.data[:4]):
-            raise Discard("looped back")
+            self.counters["Echo-Replies with our own magic number"] += 1
+        self._echo_misses = 0  # a sign of life, whatever it answers
         sent = self._echo_sent.pop(packet.identifier, None)
         if sent is None:
             raise Discard("Echo-Reply to nothing we sent")
@@ -566,6 +597,7 @@ class Link:
         """LCP is not open any more: it is negotiated anew, unless somebody wants the end (RFC 1661 section 3.7)."""
         self._echo_at = self._probe_at = None
         self._path_mtu = self._lcp.max_packet = DEFAULT_MRU
+        auths = dict(self._auths)
         self._drop_upper_layers()
         if self.phase is Phase.TERMINATE:
             return
@@ -574,10 +606,9 @@ class Link:
             self._advance(Occasion.RENEGOTIATE)
             return
         if self._end is None and self._lcp.failure is None:
-            # A concentrator whose CHAP Failure was lost says it this way (RFC 1994 section 4.2).
-            during = " during authentication" if self.phase is Phase.AUTHENTICATE else ""
-            text = f"The concentrator ended the session with a Terminate-Request{during}."
-            self._end = self._explained(End(EndKind.PEER_ENDED, text))
+            proving = self.phase is Phase.AUTHENTICATE
+            self._end = self._explained(dismissal("Terminate-Request", printable(self._lcp.terminated), proving))
+            self._awaited = auths if proving else {}
         self._advance(Occasion.CLOSING)
 
     def _drop_upper_layers(self) -> None:
@@ -586,6 +617,8 @@ class Link:
             ncp.packets_to_send()
             self._closed(number)
         self._ncps.clear()
+        self._reopen_at.clear()
+        self._useless.clear()
         self._auths.clear()
 
     def _authentication_decided(self, number: int, method: AuthMethod, result: Result, now: float) -> None:
@@ -597,12 +630,7 @@ class Link:
                     now,
                 )
             else:
-                said = f': "{result.message}"' if result.message else ""
-                self._fail(
-                    EndKind.WRONG_PASSWORD,
-                    f"The password was refused ({method}){said}.",
-                    now,
-                )
+                self.terminate(now, _refused(method, result))
             return
         self._peer_user = result.user or self._peer_user
         self._events.append(Authenticated(method, result.message, result.user))
@@ -632,15 +660,31 @@ class Link:
                 self._closed(number)
             case Signal.FINISHED if self.phase is Phase.NETWORK and ncp.state < State.REQ_SENT:
                 name = "IPv4" if number == Protocol.IPCP else "IPv6"
-                why = ncp.failure or "the concentrator closed it"
-                if any(other.state >= State.REQ_SENT for other in self._ncps.values()):
+                why = self._useless.pop(number, None) or ncp.failure or "the concentrator closed it"
+                if self._has_other(number):
                     self._events.append(ProtocolMissing(Protocol(number), why))
+                    rejected = ncp.failure is Failure.PROTOCOL_REJECTED  # which asks for silence (section 5.7)
+                    pause = MAX_REOPEN if rejected else self._pauses.get(number, REOPEN)
+                    self._reopen_at[number] = now + pause
+                    self._pauses[number] = min(2 * pause, MAX_REOPEN)
                 else:
                     self._fail(
                         EndKind.NO_ADDRESS,
                         f"No network protocol is left; {name}: {why}.",
                         now,
                     )
+
+    def _has_other(self, number: int) -> bool:
+        """Whether another network protocol than this is open or on its way."""
+        return any(ncp.state >= State.REQ_SENT for other, ncp in self._ncps.items() if other != number)
+
+    def _reopen(self, number: int, now: float) -> None:
+        """Negotiate a network protocol that failed once more, from the start."""
+        del self._reopen_at[number]
+        ncp = self._ncps[number]
+        ncp.down(now)
+        ncp.open(now)
+        ncp.up(now)
 
     def _opened(self, number: int, now: float) -> None:
         if number == Protocol.IPCP and self._ipcp is not None:
@@ -649,6 +693,9 @@ class Link:
                 self._announce(number, Ipv4Opened(ipv4))
             elif self._ipcp.refusal:
                 self._fail(EndKind.ADDRESS_REFUSED, self._ipcp.refusal, now)
+            elif self._has_other(number):
+                self._useless[number] = "the concentrator gave no usable address"
+                self._ncps[number].close(now)
             else:
                 self._fail(EndKind.NO_ADDRESS, "The concentrator gave no usable IPv4 address.", now)
         elif number == Protocol.IPV6CP and self._ipv6cp is not None:

@@ -8,7 +8,7 @@ One `Negotiator` is one control protocol (LCP, IPCP, IPv6CP) of one link. What i
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -33,7 +33,7 @@ class Timing:
     """The Restart timer of Terminate-Requests."""
     max_terminate: int = 2
     max_failure: int = 5
-    """Naks sent before they become Rejects; of the peer's, twice as many are taken, its Rejects counted with them."""
+    """Naks sent before they become Rejects; of the peer's Naks and Rejects, twice as many of each are taken."""
 
 
 class Verdict(Enum):
@@ -117,6 +117,8 @@ class Negotiator:
         self.timing = timing
         self.extensions = extensions or {}
         self.state = State.INITIAL
+        self.terminated = b""
+        """What the peer's latest Terminate-Request says (RFC 1661 section 5.5)."""
         self.failure: Failure | None = None
         """With Signal.FINISHED: what went wrong, None after an orderly end."""
         self.max_packet = DEFAULT_MRU
@@ -130,7 +132,12 @@ class Negotiator:
         self._restart_count = 0
         self._sent_in_row = 0
         self._naks_sent = 0
-        self._naks_received = 0
+        self._refusals: Counter[Callable[..., None]] = Counter()
+        """The peer's Naks and Rejects of this negotiation, each by what takes them."""
+        self._fruitless = 0
+        """Naks in a row after which we would ask for the same as before."""
+        self._postponed = False
+        """Whether the latest request is answered, and the next one waits for the Restart timer."""
         self._request: tuple[Option, ...] = ()
         self._awaiting_answer = False
         self._answered_at = 0.0
@@ -276,7 +283,7 @@ class Negotiator:
                 raise Discard("duplicated Configure-Ack")
             self._awaiting_answer = False
             self._answered_at = now
-            self._naks_received = 0
+            self._refusals.clear()
             self.handler.ours_agreed(options)
         self._run(Event.RCA, now)
 
@@ -307,12 +314,13 @@ class Negotiator:
     ) -> None:
         """Take the peer's Nak or Reject, as long as it may still lead somewhere: the RFC bounds only our own Naks."""
         self._awaiting_answer = False
-        self._naks_received += 1
-        if self._naks_received > 2 * self.timing.max_failure:
+        self._refusals[take] += 1
+        if self._refusals[take] > 2 * self.timing.max_failure:
             self.failure = Failure.ENDLESS_NAKS
             self._run(Event.CLOSE, now)
             return
         take(options)
+        self._fruitless = self._fruitless + 1 if tuple(self.handler.request()) == self._request else 0
         self._run(Event.RCN, now)
 
     def _is_answer(self, packet: ControlPacket) -> bool:
@@ -324,10 +332,13 @@ class Negotiator:
             return False
         if packet.identifier != self._identifier_of_request:
             raise Discard("wrong identifier")
+        if self._postponed:
+            raise Discard("another answer to the same request")
         return True
 
     def _terminate_request(self, packet: ControlPacket, now: float) -> None:
         """RTR (RFC 1661 section 5.5)."""
+        self.terminated = packet.data
         self._run(Event.RTR, now, packet)
 
     def _terminate_ack(self, packet: ControlPacket, now: float) -> None:
@@ -387,7 +398,8 @@ class Negotiator:
                 self._restart_count = self.timing.max_terminate if closing else self.timing.max_configure
                 # After an Ack requests stay slow: a peer that acknowledges but never asks for anything itself would
                 # else be asked every 250 ms for ever.
-                if event is not Event.RCA:
+                # So they do after Naks that suggest nothing new.
+                if event is not Event.RCA and not (event is Event.RCN and self._fruitless > 1):
                     self._sent_in_row = 0
             case Action.ZRC:
                 self._restart_count = 0
@@ -411,6 +423,11 @@ class Negotiator:
             # A retransmission keeps its identifier, so that a late answer to an earlier copy still counts.
             if previous is State.OPENED and event is Event.RTA:
                 self._start_afresh()
+            if event is Event.RCN and self._fruitless > 1:
+                self._postponed = True
+                self._start_restart_timer(now)
+                return
+            self._postponed = False
             self._identifier_of_request = self.next_identifier()
             self._request = tuple(self.handler.request())
             self._awaiting_answer = True
@@ -420,6 +437,10 @@ class Negotiator:
             control.encode_options(self._request),
         )
         self._restart_count -= 1
+        self._start_restart_timer(now)
+
+    def _start_restart_timer(self, now: float) -> None:
+        """For an answer; or for the next request, where Naks suggest nothing new: at once, it would get the same."""
         self._deadline = now + min(self.timing.first_restart * 2**self._sent_in_row, self.timing.restart)
         self._sent_in_row += 1
 
@@ -427,7 +448,9 @@ class Negotiator:
         """A new negotiation: nothing is agreed, refused or counted yet."""
         self.handler.reset()
         self.failure = None
-        self._naks_sent = self._naks_received = self._sent_in_row = 0
+        self._naks_sent = self._sent_in_row = self._fruitless = 0
+        self._postponed = False
+        self._refusals.clear()
         self._restart_count = self.timing.max_configure
         self._awaiting_answer = False
         self._acked = None

@@ -6,11 +6,12 @@ One `Discovery` is one attempt to open a session. Unless it is stopped it ends w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
-from engine.api.ending import End, EndKind
+from engine.api.ending import End, EndKind, refusal
 from engine.settings.values import DEFAULT_MRU, AcFilter, LineId
 from engine.wire import pppoe
 from engine.wire.ethernet import BROADCAST, format_mac
@@ -29,23 +30,13 @@ ROUND_SIZE = 4
 """Octets of the part that is new in each round."""
 MAX_OFFERS = 16
 """PADOs kept while the window is open; more than this is a flood."""
+SECOND_CHOICE = 0.5
+"""Seconds for which the offer of a concentrator that failed us waits for another one's."""
 
 ECHOED = (TagType.AC_COOKIE, TagType.RELAY_SESSION_ID)
 """Tags of a PADO that the PADR returns unmodified (RFC 2516 appendix A)."""
 MAX_DISCOVERY_PAYLOAD = 1500 - pppoe.HEADER
 """The longest discovery payload that fits every Ethernet."""
-
-# No error tag has a code for it, so that the text has to tell.
-_LIMIT_WORDS = (
-    "too many",
-    "session limit",
-    "limit exceeded",
-    "limit reached",
-    "max session",
-    "maximum",
-    "no more session",
-    "no client slots",  # rp-pppoe
-)
 
 
 class Stage(Enum):
@@ -66,6 +57,8 @@ class DiscoverySettings:
     line_id: LineId = LineId()
     max_payload: int = DEFAULT_MRU
     """Over 1492 asks for RFC 4638."""
+    host_uniq: bytes = b""
+    """Host-Uniq as the provider wants it, byte for byte; empty takes one of ours, new in each round."""
     pado_window: float = 0.0
     """Seconds to collect PADOs; 0 takes the first that fits, and so does a filter that only one can fit."""
 
@@ -82,6 +75,11 @@ class Offer:
     """Cookie and relay id, to be copied into the PADR unmodified."""
     max_payload: int | None
 
+    @property
+    def shown(self) -> str:
+        """The concentrator for people: its name, or its MAC address where it has none."""
+        return self.ac_name or format_mac(self.mac)
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -95,29 +93,13 @@ class Found:
     """The largest PPP payload both sides agreed to carry: 1492, or more with RFC 4638."""
 
 
-def speaks_of_limit(text: str) -> bool:
-    """Whether an error tag's text is about too many sessions; there is no other way to tell that from other errors."""
-    return any(word in text.lower() for word in _LIMIT_WORDS)
+def _shown(name: str, mac: bytes) -> str:
+    return f"{name} ({format_mac(mac)})" if name else format_mac(mac)
 
 
-def refusal(text: str, where: str) -> End:
-    """The end of an attempt that an error tag in a PADO or PADS refused."""
-    kind = EndKind.TOO_MANY if speaks_of_limit(text) else EndKind.REFUSED
-    return End(kind, f'The concentrator refused the session in its {where}: "{text}".')
-
-
-def dismissal(text: str | None, authenticating: bool) -> End:
-    """The end of a session by a PADT, with the text of its error tag if it has one.
-
-    While it is `authenticating`, a PADT is a refusal: it may overtake the one in words, on another queue of the card.
-    """
-    said = f': "{text}"' if text else ""
-    if text and speaks_of_limit(text):
-        return End(EndKind.TOO_MANY, f"The concentrator ended the session (PADT){said}.")
-    if authenticating:
-        asked = "The concentrator ended the session during authentication"
-        return End(EndKind.REFUSED, f"{asked} (PADT){said}. Are user name and password right?")
-    return End(EndKind.PEER_ENDED, f"The concentrator ended the session (PADT){said}.")
+def _is_named(name: bytes, wanted: str) -> bool:
+    """Whether an AC-Name is the one wanted, which may have been copied from a screen that shows no NUL and no blank."""
+    return wanted.strip("\0 ") == name.decode("utf-8", "replace").strip("\0 ") or printable(name) == wanted
 
 
 class Discovery:
@@ -127,7 +109,7 @@ class Discovery:
         self,
         settings: DiscoverySettings,
         stem: bytes,
-        avoid: bytes | None,
+        failed: Mapping[bytes, float],
         entropy: Callable[[int], bytes],
         counters: Counter[str],
     ) -> None:
@@ -141,8 +123,8 @@ class Discovery:
         self._out: list[tuple[bytes, PppoePacket]] = []
         self._settings = settings
         self._stem = stem
-        self._avoid = avoid
-        """The concentrator that refused us last, or didn't answer a PADR: taken only if it is the only one."""
+        self._failed = dict(failed)
+        """When concentrators refused us, or were deaf to a PADR, by MAC address: the latest is the last choice."""
         self._entropy = entropy
         self._counters = counters
         self._tries = 0
@@ -150,7 +132,8 @@ class Discovery:
         self._padis = 0
         self._started_at = 0.0
         self._refusal: End | None = None
-        self._strangers: list[str] = []
+        self._passed_over: list[str] = []
+        """Concentrators whose offer can't be used, and why."""
 
     def start(self, now: float) -> None:
         """Send the first PADI."""
@@ -165,6 +148,12 @@ class Discovery:
             self._pads(source, packet, tags, now)
         else:
             self._counters[f"discarded: {Code(packet.code).name} out of state"] += 1
+
+    def awaits(self, code: int, source: bytes) -> bool:
+        """Whether an answer of that code, from that MAC address, is one that this attempt could be waiting for."""
+        if code == Code.PADO:
+            return self.stage is Stage.PADI_SENT
+        return self.stage is Stage.PADR_SENT and self.chosen is not None and self.chosen.mac == source
 
     def packets_to_send(self) -> list[tuple[bytes, PppoePacket]]:
         """Packets with the MAC address each is for, oldest first."""
@@ -198,13 +187,7 @@ class Discovery:
                 self._begin_round(now)
             else:
                 assert self.chosen is not None
-                name = self.chosen.ac_name
-                self._finish(
-                    End(
-                        EndKind.NO_ANSWER,
-                        f"{name} made an offer but doesn't answer the PADR.",
-                    )
-                )
+                self._finish(End(EndKind.NO_ANSWER, f"{self.chosen.shown} made an offer but doesn't answer the PADR."))
 
     def stop(self) -> None:
         """Give the attempt up without a result."""
@@ -216,10 +199,10 @@ class Discovery:
     def _begin_round(self, now: float) -> None:
         """From the start: broadcast, with a new Host-Uniq and no memory of earlier offers."""
         self._rounds += 1
-        self.host_uniq = self._stem + self._entropy(ROUND_SIZE)
+        self.host_uniq = self._settings.host_uniq or self._stem + self._entropy(ROUND_SIZE)
         self.offers.clear()
         if self.chosen is not None:
-            self._avoid = self.chosen.mac
+            self._failed[self.chosen.mac] = now
         self.chosen = None
         self._tries = 0
         self.stage = Stage.PADI_SENT
@@ -238,34 +221,38 @@ class Discovery:
         if offer is None:
             return
         self.offers.append(offer)
-        if self._settings.pado_window <= 0 or self._settings.ac.mac is not None:
+        window = self._settings.pado_window if self._settings.ac.mac is None else 0.0
+        if window <= 0 and offer.mac not in self._failed:
             self._request(offer, now)
         elif len(self.offers) == 1:
-            self._deadline = now + self._settings.pado_window
+            self._deadline = now + (window or SECOND_CHOICE)
 
     def _read_offer(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...]) -> Offer | None:
-        """The offer, if it is whole and one that we want."""
-        name = pppoe.find(tags, TagType.AC_NAME)
+        """The offer, if it is one that we want and can use (RFC 2516 section 5.2).
+
+        An offer must name the concentrator and a service. Those that leave one out mean it well, and are taken.
+        """
+        name = pppoe.find(tags, TagType.AC_NAME) or b""
         ac = self._settings.ac
-        unwanted_name = ac.name is not None and name is not None and name != ac.name.encode()
-        if unwanted_name or (ac.mac is not None and source != ac.mac):
+        if (ac.name is not None and name and not _is_named(name, ac.name)) or (ac.mac is not None and source != ac.mac):
             self._pass_over(source, name)
             return None
         error = pppoe.error_text(tags)
         if error is not None:
             self._refusal = refusal(error, "PADO")
             return None
+        if packet.session_id != 0:
+            self._pass_over(source, name, "its PADO has a session id")
+            return None
         services = tuple(tag.value for tag in tags if tag.type == TagType.SERVICE_NAME)
         wanted = self._settings.service.encode()
-        if packet.session_id != 0 or name is None or not services:
-            self._counters["discarded: incomplete PADO"] += 1
-            return None
-        if wanted and wanted not in services:
-            self._pass_over(source, name)
+        if wanted and services and wanted not in services:
+            offered = ", ".join(f'"{printable(service)}"' for service in services[:3])
+            self._pass_over(source, name, f'without the service "{self._settings.service}", but {offered}')
             return None
         echo = tuple(tag for tag in tags if tag.type in ECHOED)
         if len(pppoe.encode_tags((*self._own_tags(), *echo))) > MAX_DISCOVERY_PAYLOAD:
-            self._counters["discarded: PADO too long to answer"] += 1
+            self._pass_over(source, name, "its PADO is too long to answer")
             return None
         shown = printable(name)
         known = any(offer.mac == source and offer.ac_name == shown for offer in self.offers)
@@ -274,20 +261,20 @@ class Discovery:
             return None
         return Offer(source, shown, wanted in services, echo, pppoe.max_payload(tags))
 
-    def _pass_over(self, source: bytes, name: bytes | None) -> None:
-        """Remember a concentrator that is not wanted, or lacks the service: the operator may have misspelt it."""
-        stranger = f"{printable(name or b'')} ({format_mac(source)})"
-        if stranger not in self._strangers:
-            self._strangers = [*self._strangers, stranger][-4:]
-        self._counters["discarded: PADO of another concentrator"] += 1
+    def _pass_over(self, source: bytes, name: bytes, why: str = "") -> None:
+        """Remember a concentrator whose offer can't be used: the operator may have misspelt what is wanted."""
+        told = _shown(printable(name), source) + (f", {why}" if why else "")
+        if told not in self._passed_over:
+            self._passed_over = [*self._passed_over, told][-4:]
+        self._counters["discarded: PADO that can't be used"] += 1
 
     def _best_offer(self) -> Offer:
-        """One that did not refuse us, exactly the service, then the payload asked for; of equals, the first."""
+        """One that hasn't failed us or did so longest ago, exactly the service, then the payload; else the first."""
         wanted = self._settings.max_payload
 
-        def rank(offer: Offer) -> tuple[bool, bool, bool]:
+        def rank(offer: Offer) -> tuple[float, bool, bool]:
             enough = wanted > DEFAULT_MRU and (offer.max_payload or 0) >= wanted
-            return offer.mac != self._avoid, offer.exact_service, enough
+            return -self._failed.get(offer.mac, -inf), offer.exact_service, enough
 
         return max(self.offers, key=rank)
 
@@ -315,7 +302,9 @@ class Discovery:
             self._finish(refusal(error, "PADS"))
             return
         if packet.session_id in (0, pppoe.RESERVED_SESSION_ID):
-            self._counters["discarded: PADS with a reserved session id"] += 1
+            # A refusal should say why in an error tag; without one it is a refusal all the same.
+            told = f"its PADS has session id {packet.session_id:#x}, and no reason"
+            self._finish(End(EndKind.REFUSED, f"{self.chosen.shown} refused the session: {told}."))
             return
         # More than 1492 only if both PADO and PADS carry the tag (RFC 4638 section 4).
         payload = DEFAULT_MRU
@@ -347,13 +336,9 @@ class Discovery:
 
     def _no_answer(self, now: float) -> End:
         waited = f"{self._padis} PADIs in {now - self._started_at:.0f} s"
-        if self._strangers:
-            others = ", ".join(self._strangers)
-            service = f' with the service "{self._settings.service}"' if self._settings.service else ""
-            return End(
-                EndKind.NONE_WANTED,
-                f"No wanted concentrator{service} answered {waited}; others did: {others}.",
-            )
+        if self._passed_over:
+            others = "; ".join(self._passed_over)
+            return End(EndKind.NONE_WANTED, f"No wanted concentrator answered {waited}; others did: {others}.")
         return End(
             EndKind.NO_CONCENTRATOR,
             f"No answer to {waited}. Is the modem in bridge mode?",

@@ -45,7 +45,8 @@ def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> S
             return Story(severity, "mtu", f"The path carries packets of {mtu} octets.")
         case ProtocolMissing(protocol, why):
             family = "IPv4" if protocol is Protocol.IPCP else "IPv6"
-            return Story(Severity.DEBUG, "no-protocol", f"No {family} on this session: {why}.")
+            severity = Severity.WARNING if protocol is Protocol.IPCP else Severity.DEBUG
+            return Story(severity, "no-protocol", f"No {family} on this session: {why}. It is asked for again.")
         case Notice(text):
             return Story(Severity.WARNING, "notice", text)
         case Ended(end):

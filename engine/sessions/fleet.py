@@ -39,6 +39,10 @@ Match = tuple[bytes, bytes, tuple[int, ...], int]
 """Own MAC, concentrator's MAC, VLAN ids, session id: what a session frame is matched by, whatever its priority."""
 
 
+Spot = tuple[bytes, tuple[int, ...]]
+"""Own MAC and VLAN ids: all that tells sessions apart by a frame of discovery without a Host-Uniq."""
+
+
 def _match(outer: EthernetFrame, packet: PppoePacket) -> Match:
     return outer.dst, outer.src, ethernet.vlan_ids(outer.vlans), packet.session_id
 
@@ -70,6 +74,8 @@ class Member:
     reason: str = ""
     """Why it is in that state, if there is something to say."""
     match: Match | None = None
+    asks_from: Spot | None = None
+    """Where it asks from while it is in discovery."""
 
 
 class Fleet:
@@ -100,6 +106,8 @@ class Fleet:
         """Members that no frame matches any more, and whose farewell has not gone out yet."""
         self._by_stem: dict[bytes, int] = {}
         """By the stem of a session's Host-Uniq."""
+        self._asking: dict[Spot, dict[int, None]] = {}
+        """Members in discovery by where they ask from, in the order in which they began."""
         self._alarms = Alarms(self._due)
         self._queue: OrderedDict[int, None] = OrderedDict()
         self._retries: OrderedDict[int, None] = OrderedDict()
@@ -265,10 +273,11 @@ class Fleet:
             member.session.take_back(outer.src, packet.session_id)
 
     def _addressee(self, outer: EthernetFrame, packet: PppoePacket) -> int | None:
-        """A frame in a session, or its PADT, goes by the four keys; an answer in discovery by its Host-Uniq."""
+        """A frame in a session, or its PADT, goes by the four keys; an answer in discovery by Host-Uniq or by turns."""
         discovery = outer.ethertype == ETH_PPPOE_DISCOVERY
         if discovery and packet.code in (Code.PADO, Code.PADS):
-            return self._by_host_uniq(packet.payload)
+            key = self._by_host_uniq(packet.payload)
+            return self._by_turn(outer, packet.code) if key is None else key
         padt = discovery and packet.code == Code.PADT
         if padt or outer.ethertype == ETH_PPPOE_SESSION:
             match = _match(outer, packet)
@@ -287,6 +296,12 @@ class Fleet:
                 return self._by_stem[stem]
             at = tags.find(_HOST_UNIQ, at + 1)
         return None
+
+    def _by_turn(self, outer: EthernetFrame, code: int) -> int | None:
+        """Whose an answer without our Host-Uniq is: of those who ask from there, the first has the turn."""
+        asking = self._asking.get((outer.dst, ethernet.vlan_ids(outer.vlans)))
+        first = next(iter(asking), None) if asking else None
+        return first if first is not None and self.members[first].session.awaits(code, outer.src) else None
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
@@ -343,6 +358,7 @@ class Fleet:
                     self._outstanding.add(key)
                 else:
                     self._outstanding.discard(key)
+                self._note_asking(key, member, state is SessionState.DIALLING)
                 if state is SessionState.UP:
                     member.up_since = now
             case PppoeOpened(keys):
@@ -357,6 +373,17 @@ class Fleet:
                 self._in_use.forget(key, IPv4Address, IPv6Address)
                 self._ended(key, member, end, now)
         self._events.append((key, event))
+
+    def _note_asking(self, key: int, member: Member, asks: bool) -> None:
+        if member.asks_from is not None:
+            asking = self._asking[member.asks_from]
+            del asking[key]
+            if not asking:
+                del self._asking[member.asks_from]
+        session = member.session
+        member.asks_from = (session.own_mac, ethernet.vlan_ids(session.settings.vlans)) if asks else None
+        if member.asks_from is not None:
+            self._asking.setdefault(member.asks_from, {})[key] = None
 
     def _settle_in(self, key: int, member: Member, keys: FourKeys, now: float) -> None:
         """A session's frames reach it from now on. Whom they reached is gone, or its id would not be given out anew."""

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from engine.api.ending import End, EndKind
+from engine.api.ending import End, EndKind, dismissal
 from engine.api.values import SessionState
 from engine.ppp.authentication import Authentication, client_for
 from engine.ppp.facts import Facts
@@ -37,7 +37,7 @@ from engine.ppp.link import (
 )
 from engine.ppp.negotiator import Timing
 from engine.ppp.phases import Phase
-from engine.pppoe.client import STEM_SIZE, Discovery, DiscoverySettings, Found, Stage, dismissal
+from engine.pppoe.client import STEM_SIZE, Discovery, DiscoverySettings, Found, Stage
 from engine.sessions import policy
 from engine.sessions.states import IDLE, SETTING_UP, TABLE, Step
 from engine.settings.values import AuthMethod, SessionSettings
@@ -57,6 +57,8 @@ LADDER = 100
 """Control frames kept for the details screen."""
 ECHOES = 10
 """Echoes kept for it, apart from the rest: a session that has been up for long would show nothing else."""
+FORGIVEN = 600.0
+"""Seconds after which a concentrator that refused or didn't answer is as good as any other."""
 SETUP_LIMIT = 120.0
 """Seconds from the PADS, or from the loss of the address, to an address: each step has its timers, but a peer can
 answer for ever and never agree."""
@@ -175,10 +177,11 @@ class Session:
         self._link: Link | None = None
         self._asked: deque[bytes] = deque(maxlen=8)
         """MAC addresses of the concentrators that got a PADR lately."""
-        self._avoid: bytes | None = None
-        """The concentrator that kept the last dial from opening a session."""
+        self._failed: dict[bytes, float] = {}
+        """When concentrators kept a dial from opening a session, by MAC address; they are asked last for FORGIVEN."""
         self._was_up = False
-        self._ipv4_expected = True
+        self._missing: dict[int, str] = {}
+        """Network protocols that did not come up, and why."""
         self._give_up_at: float | None = None
         self._pending: tuple[SessionSettings, bytes] | None = None
         self._out: list[SeenFrame] = []
@@ -195,17 +198,17 @@ class Session:
         self.steps.clear()
         self.ac_name = self.ipv4 = self.ipv6 = None
         self._was_up = False
-        self._ipv4_expected = True
         self._discovery = Discovery(
             DiscoverySettings(
                 settings.service,
                 settings.ac,
                 settings.line_id,
                 settings.mru,
+                settings.host_uniq,
                 self._pado_window,
             ),
             self.stem,
-            self._avoid,
+            {mac: at for mac, at in self._failed.items() if now - at < FORGIVEN},
             self._entropy,
             self.counters,
         )
@@ -331,6 +334,12 @@ class Session:
             self._link.note_traffic()
 
     @property
+    def lack(self) -> str:
+        """What an open session does without although it was wanted, and why; mostly empty."""
+        why = self._missing.get(Protocol.IPCP) if self.state is SessionState.UP else None
+        return f"without IPv4: {why}" if why is not None else ""
+
+    @property
     def mtu(self) -> int | None:
         """The longest IP packet the session carries, None before the network protocols' phase."""
         return self._link.mtu if self._link is not None and self._link.phase is Phase.NETWORK else None
@@ -356,6 +365,10 @@ class Session:
         """The latest control frames, oldest first."""
         return sorted([*self._ladder, *self._echoes], key=lambda seen: seen.at)
 
+    def awaits(self, code: int, source: bytes) -> bool:
+        """Whether a PADO or PADS from that MAC address is what discovery waits for."""
+        return self._discovery is not None and self._discovery.awaits(code, source)
+
     # Frames in
 
     def _is_for_us(self, outer: EthernetFrame) -> bool:
@@ -379,16 +392,18 @@ class Session:
     def _offer_or_session(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
         """A PADO or PADS: Host-Uniq says whether it is ours, and whether it belongs to this round of discovery.
 
-        RFC 2516 appendix A. A late PADS opens a session at the concentrator all the same, which is given back.
+        A concentrator must return that tag (RFC 2516 appendix A). From one that doesn't, the fleet says whose it is.
+        A late PADS opens a session at the concentrator all the same, which is given back.
         """
         tags = pppoe.decode_tags(packet.payload)
-        host_uniq = pppoe.find(tags, TagType.HOST_UNIQ) or b""
         discovery = self._discovery
-        if not host_uniq.startswith(self.stem):
+        returned = pppoe.find(tags, TagType.HOST_UNIQ)
+        latest = discovery.host_uniq if discovery is not None else b""
+        if returned is not None and returned != latest and not returned.startswith(self.stem):
             self.counters["discarded: wrong Host-Uniq"] += 1
             return
         self._record(SeenFrame(now, False, frame))
-        if discovery is not None and discovery.stage is not Stage.DONE and host_uniq == discovery.host_uniq:
+        if discovery is not None and discovery.stage is not Stage.DONE and returned in (None, latest):
             discovery.receive(outer.src, packet, tags, now)
             self._settle(now)
         else:
@@ -405,9 +420,12 @@ class Session:
             self.counters["discarded: PADT of another session"] += 1
             self.take_back(outer.src, packet.session_id)
             return
-        text = pppoe.error_text(pppoe.decode_tags(packet.payload))
+        try:
+            said = pppoe.error_text(pppoe.decode_tags(packet.payload)) or ""
+        except WireError:  # the session is over, however badly that is said
+            said = ""
         self._record(SeenFrame(now, False, frame))
-        self.lose(now, dismissal(text, self.state is SessionState.AUTHENTICATING))
+        self.lose(now, dismissal("PADT", said, self.state is SessionState.AUTHENTICATING))
 
     def _give_back(self, outer: EthernetFrame, packet: PppoePacket, now: float) -> None:
         """A session opened for a PADR of ours that we didn't take, or don't want any more, would stay as a ghost."""
@@ -433,9 +451,11 @@ class Session:
             self._asked.append(discovery.chosen.mac)
         result = discovery.next_event()
         if isinstance(result, End):
-            self._avoid = discovery.chosen.mac if discovery.chosen is not None else None
+            if discovery.chosen is not None:
+                self._failed[discovery.chosen.mac] = now
             self._finish(result, now)
         elif result is not None:
+            self._failed.pop(result.mac, None)
             self._open_link(result, now)
 
     def _open_link(self, found: Found, now: float) -> None:
@@ -464,7 +484,7 @@ class Session:
     def _link_event(self, event: LinkEvent, now: float) -> None:
         match event:
             case PhaseChanged(phase):
-                self._ipv4_expected = True
+                self._missing.clear()
                 if phase is not Phase.DEAD:  # what that means, LinkEnded says
                     self._advance(Step(phase.value), now)
                 if phase in _PHASE_STEPS:
@@ -475,20 +495,21 @@ class Session:
                 return
             case Ipv4Opened(ipv4):
                 self.ipv4 = ipv4
+                self._missing.pop(Protocol.IPCP, None)
             case Ipv4Closed():
                 self.ipv4 = None
             case Ipv6Opened(ipv6):
                 self.ipv6 = ipv6
             case Ipv6Closed():
                 self.ipv6 = None
-            case ProtocolMissing(Protocol.IPCP):
-                self._ipv4_expected = False
+            case ProtocolMissing(protocol, why):
+                self._missing[protocol] = why
         self._events.append(event)
         self._up_or_not(now)
 
     def _up_or_not(self, now: float) -> None:
         """A session is up with an IPv4 address, or with IPv6 alone where IPv4 will not come."""
-        usable = self.ipv4 is not None or (self.ipv6 is not None and not self._ipv4_expected)
+        usable = self.ipv4 is not None or (self.ipv6 is not None and Protocol.IPCP in self._missing)
         if usable and self.state is SessionState.GETTING_ADDRESS:
             self._was_up = True
             self._end_step(now)

@@ -31,7 +31,7 @@ from engine.settings.kinds import (
     whole,
     words_of,
 )
-from engine.settings.own_kinds import CONCENTRATOR, DEVICE, KEYS, NETWORK, OWN_MAC, VLANS
+from engine.settings.own_kinds import CONCENTRATOR, DEVICE, HOST_UNIQ, KEYS, NETWORK, OWN_MAC, VLANS
 from engine.settings.values import (
     DEFAULT_MRU,
     AuthMethod,
@@ -143,6 +143,13 @@ SESSION: Keys = {
         "The TR-101 Agent Remote ID to send in discovery.",
         "remote id",
         "TR-101; empty: none",
+    ),
+    "host_uniq": Key(
+        "host_uniq",
+        HOST_UNIQ,
+        "The Host-Uniq that the provider wants, as text or as 0x and hexadecimal; empty sends our own.",
+        "Host-Uniq",
+        "text or 0x…; empty: our own",
     ),
     "autodial": Key("autodial", boolean, "Whether the session is dialled at start.", "autodial", "yes or no"),
     "datapath": Key(

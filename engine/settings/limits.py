@@ -16,6 +16,8 @@ MAX_PASSWORD = 255
 """As MAX_USER."""
 MAX_SERVICE = 255
 MAX_AC_NAME = 255
+MAX_HOST_UNIQ = 64
+"""Octets; providers that want a certain one want fewer."""
 MAX_LINE_ID = 63
 """Of each of the two TR-101 ids."""
 MAX_DEVICE = 15

@@ -55,6 +55,29 @@ OWN_MAC = typed(
 )
 
 
+def _parse_host_uniq(given: str) -> bytes:
+    if not given.startswith("0x"):
+        octets = given.encode()
+    elif re.fullmatch("0x([0-9A-Fa-f]{2})*", given):
+        octets = bytes.fromhex(given[2:])
+    else:
+        raise ValueError("must have two hexadecimal digits for each octet behind 0x")
+    if len(octets) > limits.MAX_HOST_UNIQ:
+        raise ValueError(f"must not be longer than {limits.MAX_HOST_UNIQ} octets")
+    return octets
+
+
+def _show_host_uniq(value: bytes) -> str:
+    """Text where that says every octet."""
+    readable = all(0x21 <= octet < 0x7F for octet in value) and not value.startswith(b"0x")
+    return value.decode("ascii") if readable else f"0x{value.hex()}"
+
+
+HOST_UNIQ = typed(
+    _parse_host_uniq, _show_host_uniq, "text, or hexadecimal behind 0x", {"type": ["string", "integer"]}, "str", "int"
+)
+
+
 def _parse_device(given: str) -> str:
     name: str = _DEVICE_NAME.parse(given)
     if re.search(r"[\s/:%]", name) or name in (".", ".."):

@@ -111,6 +111,8 @@ class SessionSettings:
     """The largest packet wanted, both ways. More than 1492 asks for RFC 4638."""
     ipv6: bool = True
     line_id: LineId = LineId()
+    host_uniq: bytes = b""
+    """Host-Uniq as the provider wants it; empty takes one of our own (RFC 2516 appendix A)."""
     keepalive: KeepaliveSettings = KeepaliveSettings()
     autodial: bool = False
     datapath: DatapathChoice = DatapathChoice.AFXDP

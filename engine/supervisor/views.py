@@ -33,7 +33,7 @@ def session_view(
         autodial=settings.autodial,
         state=session.state,
         since=wall(member.since),
-        reason=member.reason,
+        reason=session.lack or member.reason,
         retry_at=wall(member.redial_at) if member.redial_at is not None else None,
         ipv4=str(ipv4.address) if ipv4 is not None else None,
         ipv4_peer=str(ipv4.peer) if ipv4 is not None and ipv4.peer is not None else None,

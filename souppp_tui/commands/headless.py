@@ -153,7 +153,7 @@ def _watch(engine: EngineApi, told: _Telling, options: HeadlessOptions, leaving:
         told.go_on()
         if waiting:
             wanted = [view for view in engine.snapshot().sessions if view.autodial]
-            all_up = all(view.state is SessionState.UP for view in wanted)
+            all_up = all(view.state is SessionState.UP and view.ipv4 is not None for view in wanted)
             if all_up or time.monotonic() >= deadline:
                 for view in wanted:
                     told.print(session_object(view, told.troubles.get(view.id)))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.api.ending import EndKind
+from engine.api.ending import End, EndKind
 from engine.api.values import SessionState
 from engine.ppp import mschapv2
 from engine.ppp.automaton import State
@@ -214,8 +214,28 @@ def test_chap_a_failure_lost_and_then_a_terminate_request_tells_of_authenticatio
     peer.lcp(Code.TERMINATE_REQUEST, 1)
     peer.sleep(10)
     (end,) = peer.ends
-    assert end.kind is EndKind.PEER_ENDED
-    assert "authentication" in end.text
+    assert end.kind is EndKind.REFUSED
+    assert "during authentication (Terminate-Request). Are user name and password right?" in end.text
+
+
+@pytest.mark.parametrize("method", [AuthMethod.PAP, AuthMethod.CHAP])
+@pytest.mark.parametrize("padt", [False, True])
+def test_a_verdict_that_a_terminate_request_overtook_is_the_reason(method: AuthMethod, padt: bool) -> None:
+    peer = Peer()
+    peer.open_lcp({AuthMethod.PAP: PAP, AuthMethod.CHAP: CHAP}[method])
+    if method is AuthMethod.CHAP:
+        peer.challenge()
+    peer.lcp(Code.TERMINATE_REQUEST, 99)
+    peer.heard()
+    if method is AuthMethod.CHAP:
+        peer.control(Protocol.CHAP, 4, 1, b"no")
+    else:
+        peer.control(Protocol.PAP, 3, peer.latest(Protocol.PAP, 1).identifier, b"\2no")
+    assert peer.heard() == [], "nothing more is said in its name"
+    if padt:
+        peer.padt()
+    peer.sleep(10)
+    assert peer.ends == [End(EndKind.WRONG_PASSWORD, f'The password was refused ({method}): "no".')]
 
 
 # The choice of the protocol

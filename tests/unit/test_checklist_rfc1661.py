@@ -354,9 +354,10 @@ def test_08_the_peers_naks_are_bounded() -> None:
     peer = Peer()
     peer.open_pppoe()
     for _ in range(100):
-        if peer.lcp_state is not State.REQ_SENT:
+        if peer.ends:
             break
         peer.answer(LCP, Code.CONFIGURE_NAK, Option(LcpOption.MRU, b"\xff\xff"))
+        peer.sleep(3)
     peer.sleep(10)
     assert [end.kind for end in peer.ends] == [EndKind.NOT_CONVERGING]
 

@@ -35,7 +35,7 @@ class Engine:
     def snapshot(self) -> Snapshot:
         self._looks -= 1
         state = SessionState.GETTING_ADDRESS if self._looks > 0 else SessionState.UP
-        session = SessionView(0, "one", "alice", "", True, state, 0.0)
+        session = SessionView(0, "one", "alice", "", True, state, 0.0, ipv4="100.64.0.2")
         return Snapshot(0.0, CardView("va", "", 1500, True), (), (session,), array("Q"), 1)
 
 

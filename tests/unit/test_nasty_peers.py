@@ -197,10 +197,24 @@ def test_an_mru_that_the_peer_wants_larger_is_granted() -> None:
 def test_an_mru_that_pppoe_does_not_carry_is_not_asked_for() -> None:
     peer = Peer()
     peer.open_pppoe()
-    for value in (b"\x05\xdc", b"\xff\xff", b"\0\0", b"\0\x7f", b"\x05"):
+    for value in (b"\x05\xdc", b"\x05", b"\xff\xff", b"\0\0"):
         peer.answer(LCP, Code.CONFIGURE_NAK, Option(LcpOption.MRU, value))
+        peer.sleep(3)
         (mru, _) = options_of(peer.latest(LCP, Code.CONFIGURE_REQUEST))
         assert mru == Option(LcpOption.MRU, b"\x05\xd4")
+
+
+def test_a_peer_that_insists_on_another_mru_of_ours_is_asked_without() -> None:
+    peer = Peer()
+    peer.open_pppoe()
+    for _ in range(4):
+        peer.answer(LCP, Code.CONFIGURE_NAK, Option(LcpOption.MRU, b"\x05\xdc"))
+        peer.sleep(3)
+    (magic,) = options_of(peer.latest(LCP, Code.CONFIGURE_REQUEST))
+    assert magic.type == LcpOption.MAGIC
+    peer.open_lcp()
+    peer.open_ipcp()
+    assert peer.session.mtu == 1492
 
 
 def test_a_nak_with_options_that_were_not_asked_for_adds_none() -> None:
@@ -385,11 +399,12 @@ def test_an_echo_reply_with_any_magic_but_ours_is_a_sign_of_life(data: bytes) ->
 
 
 @pytest.mark.parametrize("size", [0, 1, 3])
-def test_an_echo_request_too_short_for_a_magic_number_is_discarded(size: int) -> None:
+def test_an_echo_request_too_short_for_a_magic_number_is_answered_with_ours(size: int) -> None:
     peer = Peer()
     peer.up()
     peer.lcp(Code.ECHO_REQUEST, 1, bytes(size))
-    assert peer.heard() == []
+    (reply,) = peer.heard_of(LCP)
+    assert (reply.code, len(reply.data)) == (Code.ECHO_REPLY, 4)
 
 
 @pytest.mark.parametrize("first", [PAP, CHAP, None])

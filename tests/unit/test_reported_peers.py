@@ -1,0 +1,271 @@
+"""Peers as people report them: what others' clients can't do with them, or tell wrongly."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from engine.api.ending import EndKind
+from engine.api.values import SessionState
+from engine.ppp.link import Ipv4Opened, Notice, ProtocolMissing
+from engine.sessions.fleet import Fleet
+from engine.sessions.session import Session
+from engine.settings.values import AcFilter, DialSettings, KeepaliveSettings
+from engine.wire import control, ethernet, pppoe
+from engine.wire.control import Code, IpcpOption, Option
+from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, EthernetFrame
+from engine.wire.ppp import Protocol
+from engine.wire.pppoe import PppoePacket, Tag, TagType
+
+from .peer import AC, MAGIC, OWN, SETTINGS, STRANGER, Peer
+
+LCP, IPCP, IPV6CP = Protocol.LCP, Protocol.IPCP, Protocol.IPV6CP
+DUAL = replace(SETTINGS, ipv6=True)
+NO_ADDRESS = Option(IpcpOption.IP_ADDRESS, bytes(4))
+
+
+def asked(peer: Peer) -> list[bytes]:
+    """Whom the latest PADRs went to."""
+    return [heard.outer.dst for heard in peer.heard() if heard.packet.code == pppoe.Code.PADR]
+
+
+# Offers
+
+
+@pytest.mark.parametrize("name", [b"BRAS-1\0", b"BRAS-1 ", b" BRAS-1", b"BRAS-1"])
+def test_a_name_copied_from_the_screen_matches(name: bytes) -> None:
+    peer = Peer(replace(SETTINGS, ac=AcFilter(name="BRAS-1")))
+    peer.dial()
+    peer.discovery(pppoe.Code.PADO, [Tag(TagType.AC_NAME, name), Tag(TagType.SERVICE_NAME), peer.host_uniq()])
+    assert asked(peer) == [AC]
+
+
+@pytest.mark.parametrize("name", [b"bras-1", b"BRAS-12", b"BRAS 1", b"\0"])
+def test_another_name_does_not(name: bytes) -> None:
+    peer = Peer(replace(SETTINGS, ac=AcFilter(name="BRAS-1")))
+    peer.dial()
+    peer.discovery(pppoe.Code.PADO, [Tag(TagType.AC_NAME, name), Tag(TagType.SERVICE_NAME), peer.host_uniq()])
+    assert asked(peer) == []
+
+
+def test_an_offer_without_the_service_is_told_as_that() -> None:
+    peer = Peer(replace(SETTINGS, service="gold"))
+    peer.dial()
+    peer.pado(service="silver")
+    peer.sleep(20)
+    (end,) = peer.ends
+    assert end.kind is EndKind.NONE_WANTED
+    assert 'ac1 (02:ac:ac:ac:00:01), without the service "gold", but "silver".' in end.text
+
+
+# Several concentrators
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+@pytest.mark.parametrize("window", [0.0, 1.0])
+def test_a_concentrator_that_failed_is_asked_after_all_others(deaf: bool, window: float) -> None:
+    peer = Peer(pado_window=window)
+
+    def offers(*macs: bytes) -> list[bytes]:
+        for mac in macs:
+            peer.pado(name=mac.hex(), src=mac)
+        peer.sleep(1.0)
+        return asked(peer)
+
+    peer.dial()
+    assert offers(AC, STRANGER) == [AC] * (1 if window else 2)
+    if deaf:
+        peer.sleep(7.5)  # until it is given up, and a new round begins
+    else:
+        peer.pads(Tag(TagType.AC_SYSTEM_ERROR, b"out of resources"), sid=0)
+        peer.dial()
+    peer.heard()
+    assert offers(AC, STRANGER)[:1] == [STRANGER]
+
+
+def test_the_only_concentrator_is_asked_again_although_it_refused() -> None:
+    peer = Peer()
+    peer.to_padr()
+    peer.pads(Tag(TagType.AC_SYSTEM_ERROR, b"out of resources"), sid=0)
+    peer.dial()
+    peer.heard()
+    peer.pado()
+    assert asked(peer) == [], "another one may answer yet"
+    peer.sleep(1)
+    assert AC in asked(peer)
+
+
+# Host-Uniq
+
+
+@pytest.mark.parametrize("wanted", [b"\x12\x34", b"provider-says-so", b""])
+def test_host_uniq_as_the_provider_wants_it(wanted: bytes) -> None:
+    peer = Peer(replace(SETTINGS, host_uniq=wanted))
+    peer.to_padr()
+    sent = {pppoe.find(heard.tags, TagType.HOST_UNIQ) for heard in peer.heard()}
+    assert sent == {wanted} if wanted else len(sent) == 1
+    peer.pads()
+    assert peer.session.keys is not None
+
+
+class Forgetful:
+    """A concentrator that returns no Host-Uniq, and a fleet on one MAC address."""
+
+    def __init__(self, sessions: int) -> None:
+        self.now = 0.0
+        self.opened: list[int] = []
+        self.fleet = Fleet(DialSettings(rate=1000), lambda: 0.5)
+        for key in range(sessions):
+            self.fleet.add(key, Session(replace(SETTINGS, name=str(key)), OWN, _entropy(key)), 0.0)
+            self.fleet.dial(key, 0.0)
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        while (due := self.fleet.next_timer()) is not None and due <= until:
+            self.now = max(self.now, due)
+            self.fleet.handle_timer(self.now)
+            while frames := self.fleet.frames_to_send():
+                for frame in frames:
+                    self._answer(ethernet.decode(frame))
+        self.now = until
+
+    def _answer(self, outer: EthernetFrame) -> None:
+        if outer.ethertype != ETH_PPPOE_DISCOVERY:
+            return
+        packet = pppoe.decode(outer.payload)
+        tags = [Tag(TagType.AC_NAME, b"ac1"), Tag(TagType.SERVICE_NAME)]
+        if packet.code == pppoe.Code.PADI:
+            self._say(PppoePacket(pppoe.Code.PADO, 0, pppoe.encode_tags(tags)))
+        elif packet.code == pppoe.Code.PADR:
+            self.opened.append(len(self.opened) + 1)
+            self._say(PppoePacket(pppoe.Code.PADS, self.opened[-1], pppoe.encode_tags(tags)))
+
+    def _say(self, packet: PppoePacket) -> None:
+        self.fleet.receive(ethernet.encode(EthernetFrame(OWN, AC, ETH_PPPOE_DISCOVERY, pppoe.encode(packet))), self.now)
+
+
+def _entropy(seed: int) -> Callable[[int], bytes]:
+    return random.Random(seed).randbytes
+
+
+@pytest.mark.parametrize("sessions", [1, 4])
+def test_a_concentrator_that_returns_no_host_uniq_serves_one_session_after_another(sessions: int) -> None:
+    line = Forgetful(sessions)
+    line.run(14)
+    ids = [member.session.keys.session_id for _, member in line.fleet if member.session.keys is not None]
+    assert sorted(ids) == line.opened == list(range(1, sessions + 1)), (
+        "each has its own, and none was opened for nobody"
+    )
+
+
+# IPv4 alone fails
+
+
+def test_naks_that_suggest_nothing_new_are_not_answered_as_fast_as_they_come() -> None:
+    peer = Peer(DUAL)
+    peer.open_network()
+    peer.open_ipv6cp()
+    peer.heard()
+    requests = 0
+    for _ in range(40):
+        peer.answer(IPCP, Code.CONFIGURE_NAK, NO_ADDRESS)
+        requests += len(peer.heard_of(IPCP, Code.CONFIGURE_REQUEST))
+    assert requests <= 2
+    peer.sleep(10)
+    assert 2 <= len(peer.heard_of(IPCP, Code.CONFIGURE_REQUEST)) <= 6
+
+
+def without_ipv4() -> Peer:
+    """Up with IPv6, while IPv4 never converges."""
+    peer = Peer(DUAL)
+    peer.open_network()
+    peer.open_ipv6cp()
+    for _ in range(20):
+        if any(isinstance(event, ProtocolMissing) for event in peer.events):
+            break
+        peer.answer(IPCP, Code.CONFIGURE_NAK, NO_ADDRESS)
+        peer.sleep(3)
+    assert peer.session.state is SessionState.UP
+    assert peer.session.lack == "without IPv4: the peer's Configure-Naks never end"
+    peer.heard()
+    return peer
+
+
+def test_ipv4_is_asked_for_again_after_a_pause() -> None:
+    peer = without_ipv4()
+    peer.sleep(25)
+    assert peer.heard_of(IPCP) == []
+    peer.sleep(6)
+    assert peer.heard_of(IPCP, Code.CONFIGURE_REQUEST)
+    peer.open_ipcp()
+    assert any(isinstance(event, Ipv4Opened) for event in peer.events)
+    assert peer.session.lack == ""
+
+
+def test_ipv4_is_taken_when_the_peer_asks_for_it() -> None:
+    peer = without_ipv4()
+    peer.open_ipcp()
+    assert any(isinstance(event, Ipv4Opened) for event in peer.events)
+    assert peer.session.lack == ""
+
+
+def test_an_ipcp_that_opens_without_an_address_closes_alone() -> None:
+    peer = Peer(DUAL)
+    peer.open_network()
+    peer.open_ipv6cp()
+    peer.request(IPCP, Option(IpcpOption.IP_ADDRESS, b"\x64\x40\0\1"), identifier=0x41)
+    peer.answer(IPCP, Code.CONFIGURE_ACK)
+    peer.sleep(5)
+    assert peer.session.state is SessionState.UP
+    assert peer.session.lack == "without IPv4: the concentrator gave no usable address"
+    assert not peer.ends
+
+
+# Signs of life
+
+
+@pytest.mark.parametrize("identifier", [None, 0xEE])
+@pytest.mark.parametrize("own_magic", [False, True])
+def test_any_echo_reply_is_a_sign_of_life(identifier: int | None, own_magic: bool) -> None:
+    peer = Peer(replace(SETTINGS, keepalive=KeepaliveSettings(1.0, 3)))
+    peer.up()
+    for _ in range(10):
+        peer.sleep(1.0)
+        for echo in peer.heard_of(LCP, Code.ECHO_REQUEST):
+            data = echo.data if own_magic else MAGIC
+            peer.lcp(Code.ECHO_REPLY, echo.identifier if identifier is None else identifier, data)
+    assert not peer.ends
+
+
+# Ends
+
+
+@pytest.mark.parametrize("padt", [False, True])
+def test_what_a_terminate_request_says_is_the_reason(padt: bool) -> None:
+    peer = Peer()
+    peer.up()
+    peer.lcp(Code.TERMINATE_REQUEST, 7, b"Connect time expired")
+    if padt:
+        peer.padt()
+    peer.sleep(10)
+    (end,) = peer.ends
+    assert end.text == 'The concentrator ended the session (Terminate-Request): "Connect time expired".'
+
+
+def test_naks_and_rejects_are_counted_apart() -> None:
+    """Nine Naks of what the peer would rather have, and two Rejects, lead to an agreement in the end."""
+    peer = Peer()
+    peer.open_network()
+    for number in range(9):
+        peer.answer(IPCP, Code.CONFIGURE_NAK, Option(IpcpOption.IP_ADDRESS, bytes((100, 64, 0, number + 2))))
+    for kind in (IpcpOption.PRIMARY_DNS, IpcpOption.SECONDARY_DNS):
+        latest = control.decode_options(peer.latest(IPCP, Code.CONFIGURE_REQUEST).data)
+        peer.answer(IPCP, Code.CONFIGURE_REJECT, next(option for option in latest if option.type == kind))
+    peer.request(IPCP, identifier=0x41)
+    peer.answer(IPCP, Code.CONFIGURE_ACK)
+    assert peer.session.ipv4 is not None
+    assert str(peer.session.ipv4.address) == "100.64.0.10"
+    assert not any(isinstance(event, Notice) for event in peer.events)
