@@ -34,6 +34,7 @@ from engine.settings.values import SessionSettings, kept
 from engine.supervisor.supervisor import Supervisor
 
 GONE = "There is no such session any more."
+FAULT = "Internal error: see the events."
 
 
 @dataclass(slots=True)
@@ -41,6 +42,8 @@ class _Outcome:
     done: list[int] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     ghosts: int = 0
+    whole: bool = False
+    """Whether the command was carried out to its end, without a fault of our own."""
 
 
 def do(supervisor: Supervisor, request: Request, now: float) -> Reply:
@@ -49,7 +52,14 @@ def do(supervisor: Supervisor, request: Request, now: float) -> Reply:
     What the world refuses only later (a dial that fails, a device) is told by events.
     """
     outcome = _Outcome()
-    supervisor.run(lambda: _TABLE[type(request.command)](supervisor, request.command, outcome), now)
+
+    def carry_out() -> None:
+        _TABLE[type(request.command)](supervisor, request.command, outcome)
+        outcome.whole = True
+
+    supervisor.run(carry_out, now)
+    if not outcome.whole:
+        outcome.refused.append(Refused(None, FAULT))
     return Reply(request.id, tuple(outcome.done), tuple(outcome.refused), outcome.ghosts)
 
 

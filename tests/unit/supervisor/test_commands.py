@@ -19,6 +19,7 @@ from engine.api.commands import (
     Redial,
     Refused,
     Remove,
+    Reply,
     Rotate,
     StartCapture,
     StopCapture,
@@ -28,7 +29,7 @@ from engine.api.values import SessionState
 from engine.lab.concentrator import LabSettings
 from engine.sessions.fleet import SHARE
 from engine.settings.limits import MAX_SESSIONS
-from engine.supervisor.dispatch import GONE
+from engine.supervisor.dispatch import FAULT, GONE
 
 from .world import World, session
 
@@ -246,3 +247,11 @@ def test_commands_for_many_keep_their_order() -> None:
     assert len(world.supervisor.board.views) == MANY - 2
     assert len(world.concentrator.subscribers) == MANY - 2
     assert not world.events("internal-error"), world.story()
+
+
+def test_a_fault_of_our_own_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said nothing about looks as if it were done."""
+    world = World([session("one")]).open()
+    monkeypatch.setattr(world.supervisor, "add", lambda settings: 1 // 0)
+    assert world.do(Add(session("two"))) == Reply(1, refused=(Refused(None, FAULT),))
+    assert "Internal error" in world.events("internal-error")[0].text
