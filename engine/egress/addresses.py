@@ -56,7 +56,7 @@ class Device:
 
 
 class Devices:
-    """All devices of one engine, by session number, in the network namespace of the thread that makes this."""
+    """All devices of one engine, by session key, in the network namespace of the thread that makes this."""
 
     def __init__(self) -> None:
         """Take the first free instance and clear up after dead ones; raises HostError."""
@@ -76,22 +76,22 @@ class Devices:
         """What is less safe on this host than it could be, in one line; mostly empty."""
         return self._confinement.obstacle
 
-    def __contains__(self, number: int) -> bool:
-        return number in self._devices
+    def __contains__(self, key: int) -> bool:
+        return key in self._devices
 
-    def name(self, number: int) -> str:
+    def name(self, key: int) -> str:
         """The device's name."""
-        return self._devices[number].name
+        return self._devices[key].name
 
-    def fd(self, number: int) -> int:
+    def fd(self, key: int) -> int:
         """The device's descriptor."""
-        return self._devices[number].fd
+        return self._devices[key].fd
 
-    def taken(self, number: int, name: str) -> str:
+    def taken(self, key: int, name: str) -> str:
         """Why a session can't have a device of this name, in a sentence; empty if it can, or has it."""
-        if any(device.name == name and other != number for other, device in self._devices.items()):
+        if any(device.name == name and other != key for other, device in self._devices.items()):
             return f"The device {name} belongs to another session."
-        if number in self._devices or self._undertaker.has(name):
+        if key in self._devices or self._undertaker.has(name):
             return ""
         try:
             socket.if_nametoindex(name)
@@ -101,7 +101,7 @@ class Devices:
 
     def create(
         self,
-        number: int,
+        key: int,
         name: str,
         make: Callable[[str], int] = open_tun,
         close: Callable[[int], None] = os.close,
@@ -114,7 +114,7 @@ class Devices:
         self._undertaker.wait_for(name)
         if any(device.name == name for device in self._devices.values()):
             raise HostError(f"The device {name} belongs to another session.")
-        device = Device(name, make(name), 0, self._instance.tables + number, close)
+        device = Device(name, make(name), 0, self._instance.tables + key, close)
         try:
             device.index = index_of(self._rtnl, name)
             self._indexes.add(device.index)
@@ -122,57 +122,57 @@ class Devices:
         except RtnlError as error:
             self._undertaker.take(device)
             raise _trouble(device, error) from None
-        self._devices[number] = device
+        self._devices[key] = device
 
     def way_to(self, address: Address) -> Way | None:
         """How the host reaches an address by other devices than ours; None if it doesn't."""
         return way_to(self._rtnl, address, self._indexes)
 
-    def set_ipv4(self, number: int, address: IPv4Address, peer: IPv4Address | None, mtu: int) -> None:
+    def set_ipv4(self, key: int, address: IPv4Address, peer: IPv4Address | None, mtu: int) -> None:
         """Set the device up with this address in place of any other; `mtu` in octets of IP packet. Raises HostError."""
-        device = self._devices[number]
+        device = self._devices[key]
         self._set_up(device, mtu)
         if device.ipv4 != (address, peer):
-            self.clear_ipv4(number)
+            self.clear_ipv4(key)
             device.ipv4 = address, peer
             self._give(device, address)
 
-    def clear_ipv4(self, number: int) -> None:
+    def clear_ipv4(self, key: int) -> None:
         """Take the address away, if there is one; raises HostError."""
-        device = self._devices.get(number)
+        device = self._devices.get(key)
         if device is not None and device.ipv4 is not None:
             (address, peer), device.ipv4 = device.ipv4, None
             self._take(device, address, delete_ipv4(uint32(device.index), address.packed, (peer or address).packed))
 
-    def set_ipv6(self, number: int, address: IPv6Address, mtu: int) -> None:
+    def set_ipv6(self, key: int, address: IPv6Address, mtu: int) -> None:
         """Set the device up with this link-local address in place of any other; raises HostError.
 
         Does without the address where the host has IPv6 switched off, or the MTU is too small for it.
         """
-        device = self._devices[number]
+        device = self._devices[key]
         self._set_up(device, mtu)
         if device.ipv6 != address and mtu >= MIN_IPV6_MTU and has_ipv6(device.name):
-            self.clear_ipv6(number)
+            self.clear_ipv6(key)
             device.ipv6 = address
             self._give(device, address)
 
-    def clear_ipv6(self, number: int) -> None:
+    def clear_ipv6(self, key: int) -> None:
         """Take the link-local address away, if there is one; raises HostError."""
-        device = self._devices.get(number)
+        device = self._devices.get(key)
         if device is not None and device.ipv6 is not None:
             address, device.ipv6 = device.ipv6, None
             self._take(device, address, delete_ipv6(uint32(device.index), address.packed))
 
-    def set_mtu(self, number: int, mtu: int) -> None:
+    def set_mtu(self, key: int, mtu: int) -> None:
         """Change the device's MTU, in octets of IP packet; raises HostError."""
-        self._set_up(self._devices[number], mtu)
+        self._set_up(self._devices[key], mtu)
 
-    def remove(self, number: int) -> None:
+    def remove(self, key: int) -> None:
         """Delete the device and close its descriptor, if there is one: what led there now, the rest some 50 ms later.
 
         Nobody may use the descriptor any more.
         """
-        device = self._devices.pop(number, None)
+        device = self._devices.pop(key, None)
         if device is not None:
             for address in device.addresses():
                 self._confinement.shut(address, device.table, device.index, time.monotonic())
@@ -187,8 +187,8 @@ class Devices:
 
     def close(self) -> None:
         """Remove all devices; returns when they are gone."""
-        for number in list(self._devices):
-            self.remove(number)
+        for key in list(self._devices):
+            self.remove(key)
         self._undertaker.close()
         self._confinement.close()
         self._rtnl.close()

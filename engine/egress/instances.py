@@ -12,10 +12,10 @@ from engine.egress.rule_tree import Rule
 from engine.host.errors import HostError
 
 TABLES = 0x50000000
-"""Our tables: this, plus 65,536 for each instance on the host, plus the session's number."""
+"""Our tables: this, plus 65,536 for each instance on the host, plus the session's key."""
 MAX_INSTANCES = 256
 DEAD_END = 0xFFFF
-"""In place of a session's number: the table that has no way at all."""
+"""In place of a session's key: the table that has no way at all."""
 FIRST_RULE = 10000
 """The least preference of our rules: before the main table's 32766."""
 RULES = 4096

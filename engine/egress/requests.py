@@ -29,7 +29,7 @@ PROTOCOL = 80
 DOOMED = 0x50000000
 """The link group of devices about to be deleted."""
 LAST_RESORT = 0xFFFFFFFF
-"""The metric of the unreachable default that stands below a table's way through its device, less the session's number:
+"""The metric of the unreachable default that stands below a table's way through its device, less the session's key:
 the kernel looks for routes that are the same in all but their table one by one."""
 
 

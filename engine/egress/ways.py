@@ -1,6 +1,6 @@
 """How the host itself reaches an address: its own routes, asked of the kernel for one address at a time.
 
-One question takes some 20 us, however many routes and sessions there are, and the answer is never out of date.
+One question takes less than 0.1 ms, however many routes and sessions there are, and the answer is never out of date.
 """
 
 from __future__ import annotations
