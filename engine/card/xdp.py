@@ -447,10 +447,12 @@ class XdpProgram:
             for fd in descriptors.values():
                 os.close(fd)
             raise XdpError(f"cannot put the in-kernel data path on the card: {os.strerror(-error)}")
-        for name in (*PROGRAMS, *MAPS):
-            os.close(self.descriptors[name])
-        self.descriptors, self._layouts = descriptors, more.layouts
-        self.xsk_map_fd = descriptors["xsks"]
+        for name in MAPS:  # the same maps; other threads may be reading them by the descriptors that they know
+            os.close(descriptors[name])
+            descriptors[name] = self.descriptors[name]
+        former, self.descriptors, self._layouts = self.descriptors, descriptors, more.layouts
+        for name in PROGRAMS:
+            os.close(former[name])
 
     def check_map(self, name: str, key: Any, value: Any) -> None:
         """See that a map has keys and values of these types of ctypes. Raises XdpError."""

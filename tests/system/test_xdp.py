@@ -120,6 +120,21 @@ time.sleep(60)
 """
 
 
+def test_counters_are_read_while_the_in_kernel_path_comes_to_the_card(line: Line) -> None:
+    """A console's thread reads them, and must not find the descriptor closed, or another file behind it."""
+    with namespace(line.near):
+        program = XdpProgram.attach(NEAR, QUEUES)
+    shared = {name: program.descriptors[name] for name in xdp.MAPS}
+    maps = {name: Path(f"/proc/self/fdinfo/{fd}").read_text() for name, fd in shared.items()}
+    before = open_descriptors()
+    program.add_kernel_path()
+    assert {name: program.descriptors[name] for name in xdp.MAPS} == shared
+    assert {name: Path(f"/proc/self/fdinfo/{fd}").read_text() for name, fd in shared.items()} == maps
+    assert len(program.counters()) == QUEUES
+    assert open_descriptors() - before == len(program.descriptors) - len(xdp.MAPS) - len(xdp.PROGRAMS)
+    program.close()
+
+
 def test_nothing_stays_after_sigkill_and_a_second_comer_is_told_who_holds_the_card(line: Line) -> None:
     holder = subprocess.Popen(
         ["ip", "netns", "exec", line.near, sys.executable, "-c", HOLDER],
