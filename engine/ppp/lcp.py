@@ -113,8 +113,9 @@ class LcpOptions:
         self.looped_back = 0
         """How often in a row the peer's magic number was our own: more than once means we hear ourselves."""
         self._suggestions = 0
-        self._mru_naks = 0
         """Naks of the peer's authentication protocol: each suggests the next of those we allow."""
+        self._mru_naks = 0
+        """The peer's Naks of our MRU."""
         self._rejected: set[int] = set()
 
     def request(self) -> list[Option]:

@@ -194,7 +194,7 @@ class Link:
     ) -> None:
         self.phase = Phase.DEAD
         self.counters: Counter[str] = Counter()
-        """Discarded packets by reason, and those of unknown protocols."""
+        """Packets that were discarded or are odd, by what is wrong with them."""
         self.rtt: float | None = None
         """Seconds between an Echo-Request and its reply, of the latest pair; None before the first."""
         self._side = side
@@ -410,6 +410,7 @@ class Link:
             raise Discard("unknown protocol before authentication is finished")
 
     def _late_verdict(self, method: AuthMethod, auth: Authentication, information: bytes, now: float) -> None:
+        """A Failure behind the Terminate-Request that it is the reason for (RFC 1994 section 4.2)."""
         auth.receive(information, now)
         result = auth.next_event()
         if result is not None and not result.ok:

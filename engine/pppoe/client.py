@@ -60,7 +60,7 @@ class DiscoverySettings:
     host_uniq: bytes = b""
     """Host-Uniq as the provider wants it, byte for byte; empty takes one of ours, new in each round."""
     pado_window: float = 0.0
-    """Seconds to collect PADOs; 0 takes the first that fits, and so does a filter that only one can fit."""
+    """Seconds to collect PADOs; 0 takes the first that fits and hasn't failed us, and so does a filter by MAC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Discovery:
     ) -> None:
         self.stage = Stage.IDLE
         self.host_uniq = b""
-        """The session's stem, and what is new in each round."""
+        """The session's stem and what is new in each round, or what the settings say."""
         self.offers: list[Offer] = []
         self.chosen: Offer | None = None
         self._deadline: float | None = None

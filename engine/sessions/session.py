@@ -153,7 +153,7 @@ class Session:
         self.settings = settings
         self.own_mac = own_mac
         self.stem = entropy(STEM_SIZE)
-        """How every Host-Uniq of this session begins, by which PADO and PADS find it."""
+        """How every Host-Uniq of this session begins, by which PADO and PADS find it; one that is set has no stem."""
         self.state = SessionState.DOWN
         self.keys: FourKeys | None = None
         """Set from the PADS to the end."""
