@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from engine.api.values import Event, SessionView
+from souppp_tui.show.words import ADDRESS, dots
 from souppp_tui.show.words import mask_addresses as hide
 
 SOMEONE = "•••"
@@ -42,8 +45,22 @@ def event(event: Event, views: Mapping[int, SessionView]) -> Event:
 
 def text(text: str, about: SessionView | None) -> str:
     """A text, about a session if it is known which, without its name, user and addresses."""
-    if about is not None:
-        text = text.replace(about.name, name(about.id))
-        if about.user:
-            text = text.replace(about.user, SOMEONE)
-    return hide(text)
+    if about is None:
+        return hide(text)
+    instead = {about.user: SOMEONE, about.name: name(about.id)}
+    return _secrets(about.name, about.user).sub(lambda found: instead.get(found[0]) or dots(found[0]), text)
+
+
+@lru_cache(1024)
+def _secrets(*words: str) -> re.Pattern[str]:
+    """Finds whole words and addresses in one go: a name that is a part of an address must not break it up."""
+    longest_first = sorted(filter(None, words), key=len, reverse=True)
+    holding_one = [word for word in longest_first if ADDRESS.search(word)]
+    others = [word for word in longest_first if word not in holding_one]
+    return re.compile("|".join([*map(_whole, holding_one), ADDRESS.pattern, *map(_whole, others)]))
+
+
+def _whole(word: str) -> str:
+    before = r"(?<!\w)" if re.match(r"\w", word) else ""
+    after = r"(?!\w)" if re.search(r"\w\Z", word) else ""
+    return f"{before}{re.escape(word)}{after}"

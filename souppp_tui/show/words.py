@@ -170,19 +170,24 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 _GROUPS = r"[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*"
-_ADDRESS = re.compile(
-    r"\b\d{1,3}(?:\.\d{1,3}){3}\b"
+ADDRESS = re.compile(
+    r"(?i:\b\d{1,3}(?:\.\d{1,3}){3}\b"
     r"|\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b"
     r"|\b(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}\b"
     rf"|(?<![\w:])(?:{_GROUPS})?::(?:{_GROUPS})?(?![\w:])"
-    r"|(?<![\w:])(?:[0-9a-f]{1,4}:){3}[0-9a-f]{1,4}(?![\w:])",
-    re.IGNORECASE,
+    r"|(?<![\w:])(?:[0-9a-f]{1,4}:){3}[0-9a-f]{1,4}(?![\w:]))"
 )
+"""An IPv4, IPv6 or MAC address, or an IPv6 identifier."""
 
 
 def mask_addresses(text: str) -> str:
-    """Every IPv4, IPv6 and MAC address and IPv6 identifier in a text, with its letters and digits hidden."""
-    return _ADDRESS.sub(lambda match: re.sub(r"[0-9A-Fa-f]", "•", match[0]), text)
+    """Every address in a text with its letters and digits hidden."""
+    return ADDRESS.sub(lambda match: dots(match[0]), text)
+
+
+def dots(address: str) -> str:
+    """An address with its letters and digits hidden."""
+    return re.sub(r"[0-9A-Fa-f]", "•", address)
 
 
 def columns(text: str) -> int:
