@@ -8,27 +8,31 @@ destination as on the link.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
-from engine.egress.confinement import HARMLESS, Confinement
+from engine.egress.confinement import HARMLESS, Confinement, put
+from engine.egress.guard import Guard
 from engine.egress.instances import Instance
 from engine.egress.quiet import has_ipv6, keep_quiet
-from engine.egress.requests import add_ipv4, add_ipv6, delete_ipv4, delete_ipv6, set_up, uint32
+from engine.egress.requests import add_ipv4, add_ipv6, delete_ipv4, delete_ipv6, rename, set_down, set_up, uint32
 from engine.egress.tun import open_tun
 from engine.egress.undertaker import Undertaker
 from engine.egress.ways import way_to
 from engine.host.errors import HostError
-from engine.host.links import index_of
+from engine.host.links import index_of, link_at
 from engine.host.rtnl import Rtnl, RtnlError
 from engine.ppp.judge import Address
 from engine.sessions.policy import Way
 
 MIN_IPV6_MTU = 1280
+PATIENCE, AMNESTY = 10, 60.0
+"""So often in so many seconds a device is put back; then its session ends rather than quarrel."""
 
 
 @dataclass(slots=True)
@@ -50,9 +54,28 @@ class Device:
     ipv6: IPv6Address | None = None
     """The link-local address."""
 
+    away: bool = False
+    """Someone has moved it to another namespace, and does there with it what he likes."""
+    mends: int = 0
+    """How often it has been put back lately."""
+
     def addresses(self) -> list[Address]:
         """Those that it has."""
         return [each for each in (self.ipv4 and self.ipv4[0], self.ipv6) if each is not None]
+
+
+@dataclass(slots=True)
+class Mended:
+    """What others had changed, and what was done about it."""
+
+    for_all: list[str] = field(default_factory=list)
+    """In sentences, what concerns all sessions."""
+    each: dict[int, str] = field(default_factory=dict)
+    """What was put back for a session, by its key."""
+    gone: list[int] = field(default_factory=list)
+    """Those whose device isn't there any more."""
+    lost: dict[int, str] = field(default_factory=dict)
+    """What can't be put back."""
 
 
 class Devices:
@@ -63,12 +86,16 @@ class Devices:
         self._rtnl = Rtnl()
         self._devices: dict[int, Device] = {}
         self._instance = Instance()
+        self._keys: dict[int, int] = {}
+        """By the indexes of the devices."""
         self._indexes: set[int] = set()
         """Of all our devices, those that wait to be deleted among them."""
         try:
             self._confinement = Confinement(self._rtnl, self._instance, time.monotonic())
         except RtnlError as error:
             raise HostError(f"The routing rules can't be read: {error.strerror}.") from None
+        self._guard = Guard(self._rtnl.port)
+        self._next_amnesty = 0.0
         self._undertaker = Undertaker(self._indexes.discard)
 
     @property
@@ -123,6 +150,7 @@ class Devices:
             self._undertaker.take(device)
             raise _trouble(device, error) from None
         self._devices[key] = device
+        self._keys[device.index] = key
 
     def way_to(self, address: Address) -> Way | None:
         """How the host reaches an address by other devices than ours; None if it doesn't."""
@@ -174,12 +202,84 @@ class Devices:
         """
         device = self._devices.pop(key, None)
         if device is not None:
+            self._keys.pop(device.index, None)
             for address in device.addresses():
                 self._confinement.shut(address, device.table, device.index, time.monotonic())
             self._undertaker.take(device)
 
+    def filenos(self) -> list[int]:
+        """Readable when others may have changed something of ours: then `look`."""
+        return [self._guard.fileno(), *self._confinement.news]
+
+    def look(self) -> Mended:
+        """Put back what others have taken away or altered since the last look."""
+        touched = self._guard.listen(self._keys, range(self._instance.tables, self._instance.dead_end))
+        result = Mended()
+        try:
+            if touched.rules and (missing := self._confinement.mend_rules()):
+                result.for_all.append(f"Someone deleted {missing} of the sessions' routing rules: put back.")
+        except RtnlError as error:
+            result.for_all.append(f"Deleted routing rules of sessions can't be put back: {error.strerror}.")
+        if self._confinement.mend_fence():
+            result.for_all.append("Someone changed the nftables table that keeps sessions' packets in: put back.")
+        for index in touched.moved & self._keys.keys():
+            key = self._keys[index]
+            device = self._devices[key]
+            device.away = True
+            result.each[key] = f"{device.name} is in another namespace now: what it has there is up to you."
+        keys = {self._keys[index] for index in touched.devices & self._keys.keys()}
+        keys |= {table - self._instance.tables for table in touched.tables} & self._devices.keys()
+        for key in sorted(self._devices if touched.everything else keys):
+            self._mend_for(key, result, self._devices[key].table in touched.tables)
+        return result
+
+    def _mend_for(self, key: int, result: Mended, altered: bool) -> None:
+        device = self._devices[key]
+        try:
+            found = self._mend(device, altered)
+        except RtnlError as error:
+            if error.errno == errno.ENODEV:
+                result.gone.append(key)
+            else:
+                result.lost[key] = f"The device {device.name} can't be put back as it was: {error.strerror}."
+            return
+        if found:
+            device.mends += 1
+            result.each[key] = f"Someone changed the device {device.name}: put back {', '.join(found)}."
+        if device.mends > PATIENCE:
+            result.lost[key] = f"Someone changes the device {device.name} again and again: {', '.join(found)}."
+
+    def _mend(self, device: Device, altered: bool) -> list[str]:
+        """What was not as it must be, and is again; `altered` if its routes may be. Raises RtnlError."""
+        if device.mtu is None or device.away:
+            return []
+        index, found = uint32(device.index), []
+        link = link_at(self._rtnl, device.index)
+        if link.name != device.name:
+            found.append("its name")
+            self._rtnl.do([set_down(index), rename(device.index, device.name)])
+        if found or not link.up:
+            found.append("it is up")
+        if link.mtu != device.mtu:
+            found.append("its MTU")
+        if found:
+            self._rtnl.do([set_up(index, uint32(device.mtu))])
+        if device.ipv4 is not None:
+            address, peer = device.ipv4
+            if put(self._rtnl, add_ipv4(index, address.packed, (peer or address).packed)):
+                found.append(f"its address {address}")
+        if device.ipv6 is not None and put(self._rtnl, add_ipv6(index, device.ipv6.packed)):
+            found.append(f"its address {device.ipv6}")
+        for each in device.addresses():
+            found += self._confinement.mend(each, device.table, device.index, altered)
+        return found
+
     def tidy(self, now: float) -> None:
         """Forget what sessions had and nobody can use any more; to be called every few seconds. Raises HostError."""
+        if now >= self._next_amnesty:
+            self._next_amnesty = now + AMNESTY
+            for device in self._devices.values():
+                device.mends = 0
         try:
             self._confinement.tidy(now)
         except RtnlError as error:
@@ -190,6 +290,7 @@ class Devices:
         for key in list(self._devices):
             self.remove(key)
         self._undertaker.close()
+        self._guard.close()
         self._confinement.close()
         self._rtnl.close()
         self._instance.close()
@@ -197,6 +298,9 @@ class Devices:
     def _set_up(self, device: Device, mtu: int) -> None:
         if device.mtu != mtu:
             device.mtu = mtu
+            if mtu < MIN_IPV6_MTU and device.ipv6 is not None:  # the kernel takes it away
+                self._take(device, device.ipv6, delete_ipv6(uint32(device.index), device.ipv6.packed))
+                device.ipv6 = None
             self._do(device, set_up(uint32(device.index), uint32(mtu)))
 
     def _give(self, device: Device, address: Address) -> None:

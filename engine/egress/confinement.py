@@ -25,6 +25,7 @@ from engine.egress.fence import Fence
 from engine.egress.instances import Instance
 from engine.egress.requests import no_way_else, parse_rule, rule_request, way_through
 from engine.egress.rule_tree import Rule, RuleTree, Step
+from engine.egress.ways import way_from
 from engine.host.rtnl import Rtnl, RtnlError, request
 from engine.ppp.judge import Address
 
@@ -47,6 +48,17 @@ def _address(family: socket.AddressFamily, number: int) -> Address:
 
 def _requests(family: socket.AddressFamily, steps: list[Step]) -> list[bytes]:
     return [rule_request(step.add, family, step.rule) for step in steps]
+
+
+def put(rtnl: Rtnl, request: bytes) -> bool:
+    """Whether something was missing that is there now. Raises RtnlError."""
+    try:
+        rtnl.do([request])
+    except RtnlError as error:
+        if error.errno in HARMLESS:
+            return False
+        raise
+    return True
 
 
 class Confinement:
@@ -86,6 +98,44 @@ class Confinement:
         if tree.table(int(address)) == table:
             self._dead_end(family, address, now)
         self._rtnl.do([no_way_else(family, table, False)], HARMLESS)
+
+    @property
+    def news(self) -> list[int]:
+        """Descriptors that are readable when something has happened to the second layer."""
+        return [self._fence.news.fileno()] if self._fence.news is not None else []
+
+    def mend_rules(self) -> int:
+        """Put back all rules that are missing; how many were. Raises RtnlError."""
+        missing = 0
+        for family, tree in self._trees.items():
+            wanted = list(tree.rules())
+            if wanted:
+                there = {parse_rule(body) for body in self._all_rules(family)}
+                lost = [rule for rule in wanted if rule not in there]
+                # Ways in come last, so that nobody is led to a row that is not whole.
+                lost.sort(key=lambda rule: (rule.goto is not None, -rule.preference))
+                self._rtnl.do([rule_request(True, family, rule) for rule in lost], HARMLESS)
+                missing += len(lost)
+        return missing
+
+    def mend_fence(self) -> bool:
+        """Put the second layer back if someone has been at it; whether that was so."""
+        mended = self._fence.look()
+        self.obstacle = self._fence.obstacle
+        return mended
+
+    def mend(self, address: Address, table: int, index: int, altered: bool) -> list[str]:
+        """Put back the routes of an address in use; what was missing or `altered`, in words. Raises RtnlError."""
+        family = family_of(address)
+        wanted = (
+            ("its unreachable default route", no_way_else(family, table)),
+            ("its default route", way_through(family, table, index, replace=False)),
+        )
+        found = [what for what, request in wanted if put(self._rtnl, request)]
+        if altered and not found and isinstance(address, IPv4Address) and way_from(self._rtnl, address) != index:
+            self._rtnl.do([way_through(family, table, index)])
+            found.append("its default route")
+        return found
 
     def tidy(self, now: float) -> None:
         """Forget the addresses whose time is over."""
@@ -145,14 +195,16 @@ class Confinement:
                 self._fence.hold(address)
             self._rtnl.do([rule_request(False, family, rule) for rule in bridge], HARMLESS)
 
-    def _stale_rules(self, family: socket.AddressFamily) -> Iterator[Rule]:
+    def _all_rules(self, family: socket.AddressFamily) -> list[bytes]:
         try:
-            bodies = self._rtnl.ask(request(fibmsg, RTM_GETRULE, NLM_F_DUMP, family=family))
+            return self._rtnl.ask(request(fibmsg, RTM_GETRULE, NLM_F_DUMP, family=family))
         except RtnlError as error:
             if error.errno not in _NO_SUCH_FAMILY:
                 raise
-            return
-        for body in bodies:
+            return []
+
+    def _stale_rules(self, family: socket.AddressFamily) -> Iterator[Rule]:
+        for body in self._all_rules(family):
             rule = parse_rule(body)
             if rule is not None and self._instance.inherits(rule):
                 yield rule

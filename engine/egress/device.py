@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath import Open
 from engine.egress.addresses import Devices
 from engine.egress.carriers import MANY_SESSIONS, Carriers
-from engine.egress.protocol import Addresses
+from engine.egress.protocol import Addresses, Happening
 from engine.egress.veth import HiddenNet
 from engine.host.errors import Trouble
 from engine.ppp.judge import Address
@@ -28,6 +28,9 @@ class _Opened:
 
     path: DatapathChoice
     place: FourKeys
+    settings: SessionSettings
+    mtu: int
+    addresses: Addresses = field(default_factory=Addresses)
     flows: Open = Open.NONE
     """Whose packets flow. An address is on the device before, and goes after they do."""
 
@@ -79,7 +82,7 @@ class DeviceEgress:
         path = self._choose(self.carriers, settings.datapath)
         make = partial(self.carriers.open_device, key, path)
         self._devices.create(key, _device_name(key, settings), make, self.carriers.closer(path))
-        self._opened[key] = _Opened(path, place)
+        self._opened[key] = _Opened(path, place, settings, mtu)
         try:
             self._connect(key, mtu)
         except Trouble:
@@ -90,6 +93,7 @@ class DeviceEgress:
         """See `Egress.set_addresses`."""
         if key not in self._opened:
             return
+        self._opened[key].addresses, self._opened[key].mtu = addresses, mtu
         flows = _families(addresses)
         self._let_flow(key, self._opened[key].flows & flows)
         if addresses.ipv4 is None:
@@ -105,6 +109,7 @@ class DeviceEgress:
     def set_mtu(self, key: int, mtu: int) -> None:
         """See `Egress.set_mtu`."""
         if key in self._opened:
+            self._opened[key].mtu = mtu
             self._devices.set_mtu(key, mtu)
             self._connect(key, mtu)
 
@@ -119,6 +124,33 @@ class DeviceEgress:
         """See `Egress.counters`; they begin anew with each card that is taken."""
         carriers = self.carriers
         return carriers.traffic(keys) if carriers is not None else array("Q", bytes(8 * len(TRAFFIC_FIELDS) * keys))
+
+    def filenos(self) -> list[int]:
+        """Readable when others may have changed something of ours: then `look`."""
+        return self._devices.filenos()
+
+    def look(self) -> list[Happening]:
+        """Put back what others have taken away or altered since the last look; a device that is gone is made anew."""
+        mended = self._devices.look()
+        self._tell_once("confinement", self._devices.notice)
+        happenings = [Happening(text) for text in mended.for_all]
+        happenings += (Happening(text, key) for key, text in mended.each.items() if key not in mended.lost)
+        happenings += (Happening(text, key, lost=True) for key, text in mended.lost.items())
+        happenings += (self._make_anew(key) for key in mended.gone)
+        return happenings
+
+    def _make_anew(self, key: int) -> Happening:
+        name, former = self._devices.name(key), self._opened.get(key)
+        what = f"Someone deleted the device {name}"
+        self.close(key)
+        if former is None or self.carriers is None:
+            return Happening(f"{what}.", key, lost=True)
+        try:
+            self.open(key, former.settings, former.place, former.mtu)
+            self.set_addresses(key, former.addresses, former.mtu)
+        except Trouble as error:
+            return Happening(f"{what}, and it can't be made anew: {error}", key, lost=True)
+        return Happening(f"{what}: it was made anew. Programs that were bound to it must bind again.", key)
 
     def tidy(self, now: float) -> None:
         """Forget what ended sessions had, once its time is over; to be called every few seconds. Raises HostError."""

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from engine.egress.instances import MAX_INSTANCES, Instance
 from engine.host.nft import (
+    NEWS,
     Message,
     Nft,
     compare,
@@ -76,8 +77,10 @@ class Fence:
         self._sources: set[Address] = set()
         self._ways: set[tuple[Address, int]] = set()
         self._nft: Nft | None = None
+        self.news: Nft | None = None
+        """Tells of changes; None while there is no table."""
         try:
-            self._nft = Nft()
+            self._nft, self.news = Nft(), Nft(NEWS)
             dead = {_name(number) for number in range(MAX_INSTANCES)}.intersection(self._nft.tables())
             dead = {name for name in dead if instance.is_dead(int(name.removeprefix(TABLE) or "0"))}
             for name in dead:
@@ -122,8 +125,17 @@ class Fence:
         if self._nft is not None:
             with suppress(OSError):
                 self._nft.commit([message(Message.DELTABLE, field(1, self._table))])
-            self._nft.close()
-            self._nft = None
+        for each in (self._nft, self.news):
+            if each is not None:
+                each.close()
+        self._nft = self.news = None
+
+    def look(self) -> bool:
+        """Put the table back if someone has been at it; whether that was so."""
+        if self.news is None or self._nft is None or not self.news.news_of(self._table, self._nft.port):
+            return False
+        self.restore()
+        return self._nft is not None
 
     def restore(self) -> None:
         """Make it anew as it must be, in one step."""

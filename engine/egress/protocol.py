@@ -29,6 +29,17 @@ class Addresses:
     """The link-local one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What others did to a session's egress, and what came of it, in a sentence."""
+
+    text: str
+    key: int | None = None
+    """None if it concerns all sessions."""
+    lost: bool = False
+    """It can't be put back: the session must end."""
+
+
 class Egress(Protocol):
     """What takes sessions' IP packets on this host. All but `counters` belong to one thread."""
 

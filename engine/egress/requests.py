@@ -52,6 +52,17 @@ set_up = Template(
     uint32(_INDEX),
     uint32(_MTU),
 )
+set_down = Template(
+    request(ifinfmsg, RTM_NEWLINK, 0, index=_INDEX, flags=0, change=IFF_UP),
+    uint32(_INDEX),
+)
+
+
+def rename(index: int, name: str) -> bytes:
+    """Give a device that is down a name."""
+    return packed(RTM_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0) + attribute(3, name.encode() + b"\0"))
+
+
 doom = Template(request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_GROUP", DOOMED)], index=_INDEX), uint32(_INDEX))
 delete_doomed = request(ifinfmsg, RTM_DELLINK, 0, [("IFLA_GROUP", DOOMED)])
 

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pyroute2.netlink.rtnl import RTM_GETROUTE
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
+from engine.host.rtnl import Rtnl, RtnlError, Template, attribute, attributes, packed, request
 from engine.ppp.judge import Address
 from engine.sessions.policy import Way
 
@@ -23,7 +23,7 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 _HOP = struct.Struct("=HBBi")
 _FIB_MATCH = 0x2000
 """Not the way alone, but the route that leads there."""
-_DST, _OIF, _GATEWAY, _MULTIPATH, _VIA = 1, 4, 5, 9, 18
+_DST, _SRC, _OIF, _GATEWAY, _MULTIPATH, _VIA = 1, 2, 4, 5, 9, 18
 _UNICAST = 1
 
 _SIOCGIFFLAGS = 0x8913
@@ -65,6 +65,17 @@ def way_to(rtnl: Rtnl, address: Address, ours: Container[int]) -> Way | None:
     network = IPv4Network((found.get(_DST, bytes(4)), prefix), strict=False)
     name = _name(index)
     return Way(name, network, kind != _UNICAST, gateway, _is_point_to_point(name))
+
+
+def way_from(rtnl: Rtnl, source: IPv4Address) -> int:
+    """The index of the device by which packets to anywhere leave that have this source; 0 if they don't."""
+    fixed = _ROUTE.pack(socket.AF_INET, 32, 32, 0, 0, 0, 0, 0, 0)
+    question = packed(RTM_GETROUTE, 0, fixed + attribute(_DST, _ANY.packed) + attribute(_SRC, source.packed))
+    try:
+        (answer,) = rtnl.ask(question)
+    except RtnlError:
+        return 0
+    return int.from_bytes(attributes(answer, _ROUTE.size).get(_OIF, b""), "little")
 
 
 def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, IPv4Address | IPv6Address | None]]:

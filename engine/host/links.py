@@ -70,6 +70,12 @@ def index_of(rtnl: Rtnl, name: str) -> int:
     return int(struct.unpack_from("=i", answer, 4)[0])
 
 
+def link_at(rtnl: Rtnl, index: int) -> Link:
+    """One link. Raises RtnlError."""
+    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0)))
+    return parse_link(answer)
+
+
 def all_links(rtnl: Rtnl) -> dict[int, Link]:
     """The links of the socket's namespace by index, without statistics; raises RtnlError."""
     bodies = rtnl.ask(request(ifinfmsg, RTM_GETLINK, NLM_F_DUMP, [SKIP_STATISTICS]))

@@ -5,6 +5,7 @@ All messages of one `commit` come into force in the same instant, or none does.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,10 @@ _NESTED = 0x8000
 _HEADER = struct.Struct("=IHHII")
 NEWS = 1 << 6
 """The multicast group that tells of changes of tables, NFNLGRP_NFTABLES."""
+
+
+_TAKEN = (2, 5, 8, 11, 14)
+"""NFT_MSG_DELTABLE, and the same of chains, rules, sets and elements."""
 
 
 class Message(IntEnum):
@@ -130,6 +135,32 @@ class Nft:
             first = first or failure(kind, body)
         if first is not None:
             raise first
+
+    @property
+    def port(self) -> int:
+        """What notifications of our changes name us by."""
+        return int(self._socket.getsockname()[0])
+
+    def fileno(self) -> int:
+        """Readable when there is news."""
+        return self._socket.fileno()
+
+    def news_of(self, table: str, but_from: int) -> bool:
+        """Whether anyone but the port `but_from` has taken away a table, or anything in it; or may have."""
+        found = False
+        while True:
+            try:
+                data = self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return found
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                found = True
+                continue
+            for kind, body in messages(data, but_from):
+                taken = kind >> 8 == _SUBSYSTEM and kind & 0xFF in _TAKEN
+                found = found or (taken and attributes(body, 4).get(1) == table.encode() + b"\0")
 
     def tables(self) -> list[str]:
         """The names of all tables for IPv4 and IPv6 together."""

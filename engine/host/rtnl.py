@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
@@ -22,6 +23,9 @@ SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
 NLMSGERR_ATTR_MSG = 1
+SO_RCVBUFFORCE = 33
+NEWS_ROOM = 1 << 23
+"""Octets of notifications that may wait: thousands of sessions come up in a few seconds."""
 _HEADER = struct.Struct("=IHHII")
 
 
@@ -69,12 +73,16 @@ class Template:
         return bytes(filled)
 
 
-def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The messages in what one `recv` gave: type, and what follows the header."""
+def messages(data: bytes, but_from: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """The messages in what one `recv` gave: type, and what follows the header.
+
+    Without those about what was asked for from the port `but_from`.
+    """
     at = 0
     while at + _HEADER.size <= len(data):
-        length, type_, *_ = _HEADER.unpack_from(data, at)
-        yield type_, data[at + _HEADER.size : at + length]
+        length, type_, _, _, port = _HEADER.unpack_from(data, at)
+        if port != but_from:
+            yield type_, data[at + _HEADER.size : at + length]
         at += (length + 3) & ~3
 
 
@@ -97,6 +105,9 @@ class Rtnl:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
+        if groups:
+            with suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, NEWS_ROOM)
         self._socket.bind((0, groups))
 
     def fileno(self) -> int:
@@ -141,8 +152,15 @@ class Rtnl:
                     return answers
                 answers.append(body)
 
-    def news(self) -> list[tuple[int, bytes]] | None:
+    @property
+    def port(self) -> int:
+        """What others' notifications of our changes name us by."""
+        return int(self._socket.getsockname()[0])
+
+    def news(self, but_from: int | None = None) -> list[tuple[int, bytes]] | None:
         """The messages that came for our groups; None if some were lost because nobody read them in time.
+
+        Without those about what was asked for from the port `but_from`.
 
         What came before the loss is then of no use any more, and thrown away: ask for the present state.
         """
@@ -158,7 +176,7 @@ class Rtnl:
                 found = None
             else:
                 if found is not None:
-                    found += messages(data)
+                    found += messages(data, but_from)
 
 
 def failure(type_: int, body: bytes) -> RtnlError | None:

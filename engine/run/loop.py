@@ -104,6 +104,9 @@ class Loop:
         links = LinkWatch()
         self._undo.callback(links.close)
         self.supervisor.open(time.monotonic())
+        for fd in egress.filenos():
+            self._loop.add_reader(fd, self._egress_news)
+            self._undo.callback(self._loop.remove_reader, fd)
         self._loop.add_reader(links.fileno(), self._link_events, links)
         self._undo.callback(self._loop.remove_reader, links.fileno())
         self._next_tick = self._loop.call_later(TICK, self._tick)
@@ -156,6 +159,11 @@ class Loop:
     def _link_events(self, links: LinkWatch) -> None:
         if any(event.name == self._ifname for event in links.events()):
             self.supervisor.look_at_card(time.monotonic())
+            self._carry_on()
+
+    def _egress_news(self) -> None:
+        if happenings := self._egress.look():
+            self.supervisor.note_egress(happenings, time.monotonic())
             self._carry_on()
 
     def _tick(self) -> None:

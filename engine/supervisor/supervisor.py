@@ -21,7 +21,7 @@ from ipaddress import IPv4Network
 
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, SessionView, Severity
-from engine.egress.protocol import Addresses, Egress
+from engine.egress.protocol import Addresses, Egress, Happening
 from engine.host.errors import Trouble
 from engine.ppp.link import Ipv4Opened, RoundTrip
 from engine.record.events import EventLog
@@ -191,6 +191,15 @@ class Supervisor:
         for news in self.card.look(now):
             self._attempt(self._card_news, news)
             self._settle()
+
+    def note_egress(self, happenings: Iterable[Happening], now: float) -> None:
+        """What others did to sessions' devices, routes and rules."""
+        self._now = now
+        for each in happenings:
+            self.tell(Severity.ERROR if each.lost else Severity.WARNING, "guard", each.text, each.key)
+            if each.lost and each.key is not None:
+                self._attempt(self.fleet.end, each.key, End(EndKind.LOCAL_ERROR, each.text), now)
+        self._settle()
 
     def note_traffic(self, received: Sequence[int], now: float) -> None:
         """Packets received so far, by key: who received any is alive."""

@@ -1,0 +1,83 @@
+"""Hears from the kernel what others change of ours: links, addresses, routes and rules. It decides nothing."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Container
+from dataclasses import dataclass, field
+
+from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELROUTE,
+    RTM_DELRULE,
+    RTM_NEWLINK,
+    RTM_NEWROUTE,
+)
+
+from engine.egress.requests import parse_rule
+from engine.host.links import parse_link
+from engine.host.rtnl import Rtnl, attributes
+
+# Bits of linux/rtnetlink.h's groups.
+_LINK, _ADDRESSES, _ROUTES, _RULES = 1 << 0, 1 << 4 | 1 << 8, 1 << 6 | 1 << 10, 1 << 7 | 1 << 18
+_NEW_NETNSID, _NEW_IFINDEX = 45, 49
+_RTA_TABLE = 15
+
+
+@dataclass(slots=True)
+class Touched:
+    """What others have laid hands on since the last look."""
+
+    devices: set[int] = field(default_factory=set)
+    """By interface index."""
+    tables: set[int] = field(default_factory=set)
+    """Routing tables."""
+    moved: set[int] = field(default_factory=set)
+    """Devices that are in another namespace now."""
+    rules: bool = False
+    everything: bool = False
+    """More has happened than could be heard: all must be looked at."""
+
+
+class Guard:
+    """Listens in the calling thread's namespace."""
+
+    def __init__(self, own_port: int) -> None:
+        """`own_port` is the netlink port by which we change things ourselves."""
+        self._rtnl = Rtnl(_LINK | _ADDRESSES | _ROUTES | _RULES)
+        self._own_port = own_port
+
+    def fileno(self) -> int:
+        """Readable when something has happened."""
+        return self._rtnl.fileno()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._rtnl.close()
+
+    def listen(self, devices: Container[int], tables: range) -> Touched:
+        """What has happened to these devices and tables, and to our rules."""
+        news = self._rtnl.news(self._own_port)
+        if news is None:
+            return Touched(rules=True, everything=True)
+        touched = Touched()
+        for type_, body in news:
+            if type_ in (RTM_NEWLINK, RTM_DELLINK):
+                link = parse_link(body)
+                if link.index in devices:
+                    touched.devices.add(link.index)
+                    if type_ == RTM_DELLINK and {_NEW_NETNSID, _NEW_IFINDEX} & attributes(body, 16).keys():
+                        touched.moved.add(link.index)
+            elif type_ == RTM_DELADDR:
+                (index,) = struct.unpack_from("=I", body, 4)
+                if index in devices:
+                    touched.devices.add(index)
+            elif type_ in (RTM_NEWROUTE, RTM_DELROUTE):
+                table = int.from_bytes(attributes(body, 12).get(_RTA_TABLE, b""), sys.byteorder)
+                if table in tables:
+                    touched.tables.add(table)
+            elif type_ == RTM_DELRULE and parse_rule(body) is not None:
+                touched.rules = True
+        return touched

@@ -1,0 +1,197 @@
+"""What others do to sessions' devices, addresses, routes and rules is undone at once, and told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from engine.api.values import SessionState
+from engine.egress.addresses import PATIENCE, Devices, Mended
+from engine.host import rtnl
+from engine.host.nft import Message, Nft, field, message
+from engine.settings.values import DatapathChoice
+from tests.conftest import run
+from tests.program import until
+from tests.provider import CARD, provider
+from tests.system.engines import dialling, events, fetch, session, view, wait_up
+
+pytestmark = pytest.mark.usefixtures("own_net")
+
+A, LL = IPv4Address("100.64.0.2"), IPv6Address("fe80::1234")
+TABLE = 0x50000001
+
+
+def ip(words: str) -> str:
+    return run("ip", *words.split())
+
+
+@pytest.fixture
+def devices() -> Iterator[Devices]:
+    ip("link set lo up")
+    devices = Devices()
+    devices.create(1, "soup1")
+    devices.set_ipv4(1, A, IPv4Address("100.64.0.1"), 1492)
+    devices.set_ipv6(1, LL, 1492)
+    yield devices
+    devices.close()
+
+
+def state() -> tuple[str, ...]:
+    """All that can be touched."""
+    return tuple(
+        ip(words)
+        for words in (
+            "-o addr show soup1",
+            "-o link show soup1",
+            "-4 rule",
+            "-6 rule",
+            f"-4 route show table {TABLE}",
+            f"-6 route show table {TABLE}",
+        )
+    )
+
+
+def flush_rules() -> None:
+    """As an operator would who has rules of his own to lay anew."""
+    for family in ("-4", "-6"):
+        ip(f"{family} rule flush")
+        ip(f"{family} rule add pref 32766 lookup main protocol kernel")
+    ip("-4 rule add pref 32767 lookup default protocol kernel")
+
+
+def rename() -> None:
+    ip("link set soup1 down")
+    ip("link set soup1 name mine")
+    ip("link set mine up")
+
+
+WAYS: dict[str, tuple[Callable[[], object], str]] = {
+    "set down": (lambda: ip("link set soup1 down"), "it is up, its address fe80::1234, its default route"),
+    "MTU": (lambda: ip("link set soup1 mtu 1300"), "Someone changed the device soup1: put back its MTU."),
+    "address": (lambda: ip("addr flush dev soup1"), "put back its address 100.64.0.2, its address fe80::1234"),
+    "routes": (lambda: ip(f"-4 route flush table {TABLE}"), "its unreachable default route, its default route."),
+    "default route": (lambda: ip(f"route replace default dev lo table {TABLE} proto 80"), "its default route."),
+    "name": (rename, "put back its name, it is up"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_changed_is_put_back_and_told_once(devices: Devices, way: str) -> None:
+    strike, told = WAYS[way]
+    devices.look()
+    before = state()
+    strike()
+    mended = devices.look()
+    assert state() == before
+    assert told in mended.each[1]
+    assert (mended.gone, mended.lost) == ([], {})
+    assert devices.look() == Mended(), "what we put back ourselves is no news"
+
+
+def test_rules_are_put_back(devices: Devices) -> None:
+    devices.look()
+    before = state()
+    flush_rules()
+    assert state() != before
+    assert devices.look().for_all == ["Someone deleted 2 of the sessions' routing rules: put back."]
+    assert state() == before
+    assert devices.look() == Mended()
+
+
+def test_the_table_of_the_firewall_is_put_back(devices: Devices) -> None:
+    """`nft flush ruleset` is what a firewall begins with."""
+    devices.look()
+    nft = Nft()
+    nft.commit([message(Message.DELTABLE, field(1, "souppp"))])
+    assert nft.elements("souppp", "sources4") == []
+    text = "Someone changed the nftables table that keeps sessions' packets in: put back."
+    assert devices.look().for_all == [text]
+    assert nft.elements("souppp", "sources4") == [A.packed]
+    assert devices.look() == Mended()
+    nft.close()
+
+
+def test_what_happened_while_nobody_listened_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel has room for a few notifications only, and says that some are lost."""
+    ip("link set lo up")
+    monkeypatch.setattr(rtnl, "NEWS_ROOM", 1)
+    devices = Devices()
+    for number in (1, 2):
+        devices.create(number, f"soup{number}")
+        devices.set_ipv4(number, A + number, None, 1492)
+        devices.set_ipv6(number, LL + number, 1492)
+    devices.look()
+    before = state()
+    ip("addr flush dev soup1")
+    for number in range(50):
+        ip(f"route add 203.0.113.{number} dev lo")
+    flush_rules()
+    ip("link set soup1 down")
+    mended = devices.look()
+    assert state() == before
+    assert [*mended.each] == [1]
+    devices.close()
+
+
+def test_a_device_that_is_gone(devices: Devices) -> None:
+    devices.look()
+    ip("link del soup1")
+    assert devices.look() == Mended(gone=[1])
+
+
+def test_a_device_in_another_namespace_is_left_to_its_new_owner(devices: Devices) -> None:
+    devices.look()
+    ip("netns add guard-test")
+    try:
+        ip("link set soup1 netns guard-test")
+        assert devices.look().each == {1: "soup1 is in another namespace now: what it has there is up to you."}
+        assert devices.look() == Mended()
+    finally:
+        ip("netns del guard-test")
+
+
+def test_a_quarrel_ends(devices: Devices) -> None:
+    devices.look()
+    for _ in range(PATIENCE):
+        ip("link set soup1 mtu 1300")
+        assert devices.look().lost == {}
+    ip("link set soup1 mtu 1300")
+    assert devices.look().lost[1] == "Someone changes the device soup1 again and again: its MTU."
+    devices.tidy(time.monotonic() + 100)
+    ip("link set soup1 mtu 1300")
+    assert devices.look().lost == {}
+
+
+@pytest.mark.parametrize("path", [DatapathChoice.AFXDP, DatapathChoice.KERNEL])
+def test_a_deleted_device_is_made_anew_and_the_session_stays_up(path: DatapathChoice) -> None:
+    with provider(), dialling([session("one", datapath=path)]) as engine:
+        wait_up(engine)
+        before = view(engine, "one")
+        device, address = before.device, before.ipv4
+        assert device is not None
+        assert address is not None
+        for number in (1, 2):
+            ip(f"link del {device}")
+            until(lambda number=number: len(events(engine, "guard")) == number, "word of it")  # type: ignore[misc]
+            assert "made anew" in events(engine, "guard")[-1].text
+            assert fetch(device) == fetch(address) == address
+        now = view(engine, "one")
+        assert (now.state, now.session_id, now.flaps) == (SessionState.UP, before.session_id, before.flaps)
+        ip(f"link set {device} down")
+        until(lambda: len(events(engine, "guard")) == 3, "word of that")
+        assert fetch(device) == address
+
+
+def test_what_cant_be_put_back_ends_the_session() -> None:
+    with provider(), dialling([session("one", device="wan", datapath=DatapathChoice.AFXDP)]) as engine:
+        wait_up(engine)
+        for number in range(1, PATIENCE + 1):
+            ip("link set wan mtu 1300")
+            until(lambda number=number: len(events(engine, "guard")) == number, "word of it")  # type: ignore[misc]
+        ip("link set wan mtu 1300")
+        until(lambda: events(engine, "session-down", "one"), "the end")
+        assert "again and again" in events(engine, "session-down", "one")[0].text
+        assert CARD in ip("-br link")
