@@ -139,6 +139,8 @@ def main() -> None:
         number = 2 + next(rounds)
         for frame in replies[number % 256]:
             fleet.receive(frame, now)
+        while fleet.next_event() is not None:
+            pass
 
     rounds = iter(range(1000))
     replies = {number: bench.frames(Code.ECHO_REPLY, number) for number in range(40)}

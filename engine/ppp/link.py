@@ -470,8 +470,8 @@ class Link:
         answered = len(packet.data) + ECHO_HEADER
         self.rtt = now - at
         self._events.append(RoundTrip(self.rtt, asked, answered))
-        whole = answered == self._full_size()
-        if packet.identifier in self._probe_ids and whole and self._probe_at is not None:
+        probing = self._probe_at is not None and packet.identifier in self._probe_ids
+        if probing and answered == self._full_size():
             self._probe_at = None
             self._path_mtu = self._full_size()
             self._events.append(MtuVerified(self.mtu))
