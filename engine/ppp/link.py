@@ -536,17 +536,20 @@ class Link:
         moved = True
         while moved:
             moved = False
-            self._emit_all(Protocol.LCP, self._lcp.packets_to_send())
+            for packet in self._lcp.packets_to_send():
+                self._emit(Protocol.LCP, packet)
             while (signal := self._lcp.next_event()) is not None:
                 moved = True
                 self._lcp_signal(signal, now)
             for number, (method, auth) in [*self._auths.items()]:
-                self._emit_all(number, auth.packets_to_send())
+                for packet in auth.packets_to_send():
+                    self._emit(number, packet)
                 if (result := auth.next_event()) is not None:
                     moved = True
                     self._authentication_decided(number, method, result, now)
             for number, ncp in [*self._ncps.items()]:
-                self._emit_all(number, ncp.packets_to_send())
+                for packet in ncp.packets_to_send():
+                    self._emit(number, packet)
                 while (signal := ncp.next_event()) is not None:
                     moved = True
                     self._ncp_signal(number, ncp, signal, now)
@@ -773,10 +776,6 @@ class Link:
         identifier = self._lcp.next_identifier()
         self._emit(Protocol.LCP, ControlPacket(code, identifier, data))
         return identifier
-
-    def _emit_all(self, protocol: int, packets: list[ControlPacket]) -> None:
-        for packet in packets:
-            self._emit(protocol, packet)
 
     def _emit(self, protocol: int, packet: ControlPacket) -> None:
         self._out.append(ppp.encode(protocol, control.encode(packet)))

@@ -436,7 +436,7 @@ class Session:
 
     def _settle(self, now: float) -> None:
         """Move packets and results between discovery, link and owner until nothing is left to move."""
-        if self._discovery is not None:
+        if self._discovery is not None and self._link is None:
             self._settle_discovery(self._discovery, now)
         if self._link is not None:
             self._settle_link(self._link, now)
@@ -598,5 +598,7 @@ def _is_echo(frame: bytes) -> bool:
 
     The EtherType stands behind up to two VLAN tags, the PPP protocol behind PPPoE's six octets.
     """
-    at = next((at for at in (12, 16, 20) if frame[at : at + 2] == b"\x88\x64"), None)
-    return at is not None and frame[at + 8 : at + 10] == b"\xc0\x21" and frame[at + 10 : at + 11] in _ECHO_CODES
+    for at in (12, 16, 20):
+        if frame[at : at + 2] == b"\x88\x64":
+            return frame[at + 8 : at + 10] == b"\xc0\x21" and frame[at + 10 : at + 11] in _ECHO_CODES
+    return False
