@@ -11,7 +11,7 @@ from engine.settings.reload import Plan, plan
 from engine.settings.values import SessionSettings
 from souppp_tui.model.model import LIVE
 from souppp_tui.screens.steering import Steering
-from souppp_tui.show import words
+from souppp_tui.show import masking, words
 from souppp_tui.show.planlines import plan_lines
 
 
@@ -23,7 +23,7 @@ class Editing(Steering):
         from souppp_tui.screens.form import Form
 
         def told(reply: Reply, settings: SessionSettings) -> None:
-            self.say_reply(reply, f"Added {settings.name}." if reply.done else "")
+            self.say_reply(reply, f"Added {self._called(settings, *reply.done)}." if reply.done else "")
             if reply.done:
                 self.desk.save([(None, settings)])
 
@@ -46,7 +46,8 @@ class Editing(Steering):
 
         def told(reply: Reply, settings: SessionSettings) -> None:
             when = " In force when it is dialled next." if view.state in LIVE else ""
-            self.say_reply(reply, f"Changed {settings.name}.{when}" if reply.done else "", {view.id: name})
+            done = f"Changed {self._called(settings, view.id)}.{when}" if reply.done else ""
+            self.say_reply(reply, done, {view.id: self.desk.mask(view).name})
             if reply.done:
                 self.desk.save([(name, settings)])
 
@@ -55,6 +56,10 @@ class Editing(Steering):
                 self.desk.submit(Edit(view.id, settings), lambda reply: told(reply, settings))
 
         self.app.push_screen(Form(f"Edit {name}", base, self._taken(but=view.id), new=False), done)
+
+    def _called(self, settings: SessionSettings, key: int) -> str:
+        """Its name as it may be shown."""
+        return masking.name(key) if self.desk.masked else settings.name
 
     def _sessions(self) -> dict[int, SessionSettings]:
         """All sessions' settings."""

@@ -281,7 +281,7 @@ async def test_a_refused_change_is_neither_claimed_nor_saved(start: Start, tmp_p
         assert saved == []
 
 
-async def test_a_reply_is_shown_when_it_comes(start: Start) -> None:
+async def test_a_reply_is_shown_when_it_comes(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     """It comes from the engine's thread, perhaps on another page, or never."""
     async with start(2, up=False) as stage:
         stage.engine.dumb = True
@@ -296,6 +296,7 @@ async def test_a_reply_is_shown_when_it_comes(start: Start) -> None:
         assert "Dialling home-0001." in stage.text()
         await stage.press("escape", "d", "q")
     stage.engine.answer()
+    assert not caplog.records, "a future logs what goes wrong in its callbacks"
 
 
 async def test_a_reload_that_is_done_in_part_says_what_was_not(start: Start) -> None:
@@ -321,13 +322,18 @@ async def test_ghosts_are_counted(start: Start) -> None:
         assert "Ending 3 sessions that an earlier run left open." in stage.text()
 
 
-async def test_reasons_are_masked_too(start: Start) -> None:
+async def test_replies_are_masked_too(start: Start) -> None:
     async with start(2) as stage:
         stage.engine.refuses = "home-0001 has 100.64.0.0 no more."
         await stage.press("x", "c")
         assert "session 1:" in stage.text()
         assert "home-0001" not in stage.text()
         assert "100.64" not in stage.text()
+        stage.engine.refuses = ""
+        await stage.press("E", "down", "x", "ctrl+s")
+        assert "Changed session 1." in stage.text()
+        await stage.press("a", *"new", "ctrl+s")
+        assert "Added session 3." in stage.text()
 
 
 # -- the table
