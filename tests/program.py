@@ -149,12 +149,16 @@ def refused(*arguments: str | Path, within: Sequence[str | Path] = (), **environ
 
 
 def goodbyes(capture: Path) -> int:
-    """How many sessions were ended in order: Terminate-Request, Terminate-Ack, PADT."""
+    """How many sessions were ended in order: Terminate-Request, Terminate-Ack, PADT; each may have been sent again."""
     frames = run("tcpdump", "-nr", capture).splitlines()
     sessions = {frame.split("[ses ")[1].split("]")[0] for frame in frames if "[ses 0x" in frame and "0x0]" not in frame}
-    ends = [[frame for frame in frames if f"[ses {number}]" in frame][-3:] for number in sessions]
     order = ("Term-Request", "Term-Ack", "PADT")
-    return sum(all(word in frame for word, frame in zip(order, end, strict=True)) for end in ends)
+
+    def in_order(number: str) -> bool:
+        rest = (frame for frame in frames if f"[ses {number}]" in frame)
+        return all(any(word in frame for frame in rest) for word in order)
+
+    return sum(map(in_order, sessions))
 
 
 def _process_namespaces() -> dict[int, str]:
