@@ -62,10 +62,11 @@ class Port:
 
     def close(self) -> None:
         """Give the card back as it was. What was handed to the data path for sending still goes out."""
-        self.datapath.close()
-        self.program.close()
-        if self._promiscuous is not None:
-            self._promiscuous.close()
+        with ExitStack() as steps:  # each of them whatever becomes of the others, the last one here first
+            if self._promiscuous is not None:
+                steps.callback(self._promiscuous.close)
+            steps.callback(self.program.close)
+            steps.callback(self.datapath.close)
 
 
 def _zero_copy(xdp: XdpMode, mode: str) -> bool | None:

@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
@@ -287,13 +288,12 @@ class Devices:
 
     def close(self) -> None:
         """Remove all devices; returns when they are gone."""
-        for key in list(self._devices):
-            self.remove(key)
-        self._undertaker.close()
-        self._guard.close()
-        self._confinement.close()
-        self._rtnl.close()
-        self._instance.close()
+        mine = (self._instance, self._rtnl, self._confinement, self._guard, self._undertaker)
+        with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
+            for each in mine:
+                steps.callback(each.close)
+            for key in self._devices:
+                steps.callback(self.remove, key)
 
     def _set_up(self, device: Device, mtu: int) -> None:
         if device.mtu != mtu:

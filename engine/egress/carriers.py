@@ -116,9 +116,11 @@ class Carriers:
         """After this nothing touches the session's descriptor any more."""
         if key in self._plugged:
             self._plugged.discard(key)
-            if self._kernel is not None:
-                self._kernel.remove_session(key)
-            self._port.datapath.remove_session(key)
+            try:
+                if self._kernel is not None:
+                    self._kernel.remove_session(key)
+            finally:
+                self._port.datapath.remove_session(key)
 
     def traffic(self, sessions: int) -> array[int]:
         """See `Datapath.traffic`."""

@@ -115,10 +115,12 @@ class DeviceEgress:
 
     def close(self, key: int) -> None:
         """See `Egress.close`. A device's descriptor must leave the data path first."""
-        if self.carriers is not None:
-            self.carriers.unplug(key)
         self._opened.pop(key, None)
-        self._devices.remove(key)
+        try:
+            if self.carriers is not None:
+                self.carriers.unplug(key)
+        finally:
+            self._devices.remove(key)
 
     def counters(self, keys: int) -> array[int]:
         """See `Egress.counters`; they begin anew with each card that is taken."""
@@ -158,8 +160,10 @@ class DeviceEgress:
 
     def close_all(self) -> None:
         """Remove all devices; the card must have been given back."""
-        self._devices.close()
-        self.hidden.close()
+        try:
+            self._devices.close()
+        finally:
+            self.hidden.close()
 
     def _choose(self, carriers: Carriers, wanted: DatapathChoice) -> DatapathChoice:
         path = carriers.choose(wanted, self._sessions())

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from engine.egress.requests import delete_doomed, doom, uint32
-from engine.host.rtnl import Rtnl, RtnlError
+from engine.host.rtnl import Rtnl
 
 
 class Doomed(Protocol):
@@ -89,12 +89,11 @@ class Undertaker:
                 self._changed.notify_all()
 
     def _bury(self, devices: list[Doomed]) -> None:
-        try:
-            # Without an index it goes with its descriptor, as all do that can't be deleted.
-            with suppress(RtnlError):
-                known = [doom(uint32(device.index)) for device in devices if device.index]
-                self._rtnl.do([*known, delete_doomed], (errno.ENODEV,))
-        finally:
-            for device in devices:
+        # Without an index it goes with its descriptor, as all do that can't be deleted.
+        with suppress(OSError):
+            known = [doom(uint32(device.index)) for device in devices if device.index]
+            self._rtnl.do([*known, delete_doomed], (errno.ENODEV,))
+        for device in devices:
+            with suppress(OSError):  # who waits for others must not wait for ever
                 device.close(device.fd)
-                self._gone(device.index)
+            self._gone(device.index)

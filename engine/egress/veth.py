@@ -220,8 +220,10 @@ class HiddenNet:
     def remove(self, link: int) -> None:
         """Close a link, and delete the pair if its device has been moved elsewhere; for one thread at a time."""
         assert self._removals is not None
-        self._removals.do([_delete(_uint32(self._indexes.pop(link)))], (errno.ENODEV,))
-        os.close(link)
+        try:
+            self._removals.do([_delete(_uint32(self._indexes.pop(link)))], (errno.ENODEV,))
+        finally:
+            os.close(link)
 
     def lost(self) -> int:
         """Packets for devices that were behind, which the kernel dropped; for one thread at a time."""
@@ -313,9 +315,9 @@ class KernelPath:
         session.macs[:] = place.peer_mac + place.own_mac
         for at, tag in enumerate(place.vlans):
             session.tags[at] = htonl(tag.tpid << 16 | tag.tci)
+        self._entries[key] = match, session
         set_entry(self._maps["sessions"], _uint32(key), bytes(session))
         set_entry(self._maps["numbers"], bytes(match), _uint32(key))
-        self._entries[key] = match, session
 
     def set_open(self, key: int, opened: Open) -> None:
         """Change which of a session's packets flow; does nothing if none ever did. Raises XdpError."""

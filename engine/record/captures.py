@@ -58,7 +58,7 @@ class Captures:
         self._files.clear()
         self._close_unused()
         if self._everything is not None:
-            self._everything.close()
+            self._finish(self._everything)
 
     def _tap(self, key: int, session: Session, file: CaptureFile) -> None:
         self._files[key] = file
@@ -78,5 +78,11 @@ class Captures:
 
     def _close_unused(self) -> None:
         for file in self._open.difference(self._files.values()):
-            file.close()
             self._open.discard(file)
+            self._finish(file)
+
+    def _finish(self, file: CaptureFile) -> None:
+        try:
+            file.close()
+        except CaptureError as error:
+            self._tell(Severity.ERROR, "capture", str(error))

@@ -7,6 +7,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
 from engine.api.values import TRAFFIC_FIELDS, QueueView, Severity
 from engine.card.facts import Card, read_card
@@ -62,10 +63,6 @@ class CardLine:
         self._lock = threading.Lock()
         """Held while counters are read, so that the port isn't closed under the reader."""
         self._unsent: deque[bytes] = deque()
-        self._handed = 0
-        """Frames ever handed over."""
-        self._handed_before = 0
-        """How many of them before the card was taken last: none of those is left in it."""
         self._traffic_before = array("Q")
         self._queues_before: tuple[QueueView, ...] = ()
         """What was counted while we had the card earlier: counters never go back."""
@@ -93,7 +90,6 @@ class CardLine:
         with self._lock:
             self._port = port
             self._egress.carriers = Carriers(port, self._egress.hidden)
-        self._handed_before = self._handed
         self._loop.add_reader(port.datapath.control_fd, self._control_frames)
         fixes = words(joining(port.objection, self._name))
         return Taken(port.mode, port.datapath.zero_copy, port.notice, fixes)
@@ -145,26 +141,29 @@ class CardLine:
 
     def close(self) -> None:
         """Give the card back as it was."""
-        self.give_back()
-        self._restore("On again on {}: {}.")
+        try:
+            self.give_back()
+        finally:
+            self._restore("On again on {}: {}.")
 
     def give_back(self) -> None:
         """See `Line.give_back`."""
         if self._port is None:
             return
         self._loop.remove_reader(self._port.datapath.control_fd)
-        with self._lock:
+        self._unsent.clear()
+        # The steps come after the block, the last one first, each whatever becomes of the others.
+        with ExitStack() as steps, self._lock:
             port, self._port = self._port, None
             carriers, self._egress.carriers = self._egress.carriers, None
             assert carriers is not None
+            steps.callback(port.close)
+            steps.callback(carriers.close)
+            steps.callback(port.datapath.close)
             keys = len(self._traffic_before) // len(TRAFFIC_FIELDS)
             self._traffic_before = added(carriers.traffic(keys), self._traffic_before)
             self._queues_before = joined(carriers.queues(), self._queues_before)
-        self._counted = True
-        self._unsent.clear()
-        port.datapath.close()
-        carriers.close()
-        port.close()
+            self._counted = True
 
     def hear_all(self) -> bool:
         """See `Line.hear_all`."""
@@ -191,7 +190,6 @@ class CardLine:
 
     def send(self, frames: list[bytes]) -> None:
         """Hand frames to the card; what its ring has no room for goes a little later, in order."""
-        self._handed += len(frames)
         if self._port is None or not (self._unsent or frames):
             return
         waiting = [*self._unsent, *frames] if self._unsent else frames
@@ -202,7 +200,7 @@ class CardLine:
 
     def frames_taken(self) -> int:
         """See `Line.frames_taken`."""
-        return self._handed_before + (self._port.datapath.control_taken() if self._port is not None else 0)
+        return self._port.datapath.control_taken() if self._port is not None else 0
 
     def traffic(self, keys: int) -> array[int]:
         """As in `Snapshot.traffic`, of the sessions with keys below this; any thread."""

@@ -169,14 +169,21 @@ class Loop:
     def _tick(self) -> None:
         self._next_tick = self._loop.call_later(TICK, self._tick)
         now = time.monotonic()
-        self.supervisor.note_traffic(self.traffic()[:: len(TRAFFIC_FIELDS)], now)
-        self.supervisor.look_at_card(now)
-        self.supervisor.run(partial(self._egress.tidy, now), now)
-        self._carry_on()
+        try:
+            self.supervisor.note_traffic(self.traffic()[:: len(TRAFFIC_FIELDS)], now)
+        finally:
+            self.supervisor.look_at_card(now)
+            self.supervisor.run(partial(self._egress.tidy, now), now)
+            self._carry_on()
 
     def _carry_on(self) -> None:
         """What the supervisor has to say goes to the card; then its timer is set."""
-        self.line.send(self.supervisor.frames_to_send())
+        try:
+            self.line.send(self.supervisor.frames_to_send())
+        finally:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
         due = self.supervisor.next_timer()
         if self._timer is not None:
             if due == self._timer.when():

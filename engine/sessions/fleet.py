@@ -324,12 +324,18 @@ class Fleet:
         self._start_dials(now)
 
     def frames_to_send(self) -> list[bytes]:
-        """Ethernet frames to put on the line, oldest first."""
-        out, self._out = self._out, []
-        for key in self._talking:
-            out += self.members[key].session.frames_to_send()
-        self._talking.clear()
+        """Ethernet frames to put on the line, oldest first.
+
+        If a session raises something it isn't asked again, and the next call gives what the others have to say.
+        """
+        talking = iter(self._talking)
+        try:
+            for key in talking:
+                self._out += self.members[key].session.frames_to_send()
+        finally:
+            self._talking = dict.fromkeys(talking)
         self._parting.clear()
+        out, self._out = self._out, []
         return out
 
     def next_event(self) -> tuple[int, SessionEvent] | None:

@@ -40,6 +40,10 @@ class Board:
         """All sessions, in the order in which they were added."""
         return tuple(self._views.copy().values())
 
+    def view(self, key: int) -> SessionView | None:
+        """One session, None if there is no such."""
+        return self._views.get(key)
+
     def changes_since(self, version: int) -> Changes:
         """What came after a version; 0 asks for everything."""
         # In this order: what happens meanwhile is told now or the next time, or twice, but never not at all.

@@ -245,10 +245,10 @@ class CardWatch:
         yield CardLost(why)
 
     def _give_back(self) -> None:
-        self._line.give_back()
         self._taken = None
         if self.view is not None:
             self.view = replace(self.view, mode="", zero_copy=False, notice="", fixes="")
+        self._line.give_back()  # last: it may go wrong
 
     def _show(self, card: Card, up: bool) -> None:
         taken = self._taken[1] if self._taken is not None else Taken("", False)

@@ -48,7 +48,7 @@ class Line(Protocol):
         """Do without zero-copy from the next `take` on; False if the operator insists on it."""
 
     def frames_taken(self) -> int:
-        """How many of the frames handed over since the start, from the first on, the card has taken, or never will."""
+        """How many of the frames handed over since it was taken last, from the first on, the card has taken in turn."""
 
     def hear_all(self) -> bool:
         """Have the card, if it is taken, take frames for any address and VLAN (promiscuous mode); whether that is new.
@@ -77,6 +77,20 @@ class Journal(Protocol):
 
     def closed(self, sessions: list[FourKeys]) -> None:
         """Note sessions as closed."""
+
+
+class NoJournal:
+    """Where there is no folder for one: nothing is noted."""
+
+    def ghosts(self) -> list[FourKeys]:
+        """None is known."""
+        return []
+
+    def opened(self, sessions: list[FourKeys]) -> None:
+        """See `Journal.opened`."""
+
+    def closed(self, sessions: list[FourKeys]) -> None:
+        """See `Journal.closed`."""
 
 
 class Captures(Protocol):

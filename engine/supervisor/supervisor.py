@@ -50,7 +50,7 @@ from engine.supervisor.card_watch import (
 )
 from engine.supervisor.egress_steps import follow
 from engine.supervisor.farewells import Farewells
-from engine.supervisor.handed import Captures, Journal, Line
+from engine.supervisor.handed import Captures, Journal, Line, NoJournal
 from engine.supervisor.large_frames import LargeFrames, Step
 from engine.supervisor.watched import Watched
 from engine.wire.keys import FourKeys
@@ -101,7 +101,7 @@ class Supervisor:
         self._settings = settings
         self._line = line
         self._egress = egress
-        self._journal = journal
+        self._journal = journal or NoJournal()
         self._entropy = entropy
         self._wall_offset = wall_offset
         self._usage = usage
@@ -113,8 +113,8 @@ class Supervisor:
         self._farewells = Farewells()
         self._ghosts: set[FourKeys] = set()
         """Sessions of an earlier run whose PADT has not left yet."""
-        self._handed = 0
-        """How many frames were ever given out to be sent."""
+        self._handed = self._handed_before = 0
+        """How many frames were ever given out to be sent, and how many of them before the card was taken last."""
         self._warned_of_lost_tags = False
         self._large = LargeFrames()
         self._next_check: float | None = None
@@ -156,7 +156,7 @@ class Supervisor:
         self._now = now
         self._to_do.clear()
         for key in [*self.fleet.members]:
-            self.fleet.stop(key, End(EndKind.HUNG_UP, "Hung up: the program ends."), now)
+            self._attempt(self.fleet.stop, key, End(EndKind.HUNG_UP, "Hung up: the program ends."), now)
         self._settle()
 
     @property
@@ -188,9 +188,7 @@ class Supervisor:
     def look_at_card(self, now: float) -> None:
         """See what has happened to the card, and do what follows."""
         self._now = now
-        for news in self.card.look(now):
-            self._attempt(self._card_news, news)
-            self._settle()
+        self._attempt(self._follow_card, self.card.look(now))
 
     def note_egress(self, happenings: Iterable[Happening], now: float) -> None:
         """What others did to sessions' devices, routes and rules."""
@@ -243,7 +241,7 @@ class Supervisor:
 
         Without a carrier none: they would be lost. Who ended is owed a PADT then.
         """
-        frames, ended = self.fleet.frames_to_send(), self._ended
+        frames, ended = self._frames(), self._ended
         self._ended = []
         if not self.card.up:
             self._farewells.owe(ended)
@@ -256,14 +254,22 @@ class Supervisor:
             self._pause, self._next_check = CHECK, self._next_check or self._now + CHECK
         return frames
 
+    def _frames(self) -> list[bytes]:
+        """Those of the fleet. A session with a bug costs no other its frames."""
+        while True:
+            try:
+                return self.fleet.frames_to_send()
+            except Exception as error:
+                self._tell_of_bug(error, "frames_to_send")
+
     def _check_farewells(self) -> None:
         """See whose PADT has left: only now the journal may forget the session."""
         self._next_check = None
-        taken = self._line.frames_taken()
+        taken = self._handed_before + self._line.frames_taken()
         if self._farewells.taken(taken):
             self.look_at_card(self._now)  # a card without a carrier takes frames too, and loses them
             left = self._farewells.left(taken, self.card.carrier)
-            self._journal_step("closed", left)
+            self._note(self._journal.closed, left)
             if ghosts := self._ghosts.intersection(left):
                 self._ghosts -= ghosts
                 text = f"Ended {plural(len(ghosts), 'session')} that an earlier run had left open."
@@ -343,16 +349,14 @@ class Supervisor:
 
     def clear_ghosts(self) -> int:
         """End the sessions that an earlier run left open at the concentrator; returns how many there are."""
-        ghosts = self._journal.ghosts() if self._journal is not None else []
+        ghosts = self._journal.ghosts()
         self._farewells.owe(ghosts)
         self._ghosts.update(ghosts)
         return len(ghosts)
 
     def fix_card(self) -> None:
         """Switch off what the card does that keeps frames, or XDP, from us. Raises Trouble."""
-        for news in self.card.fix(self._now):
-            self._attempt(self._card_news, news)
-            self._settle()
+        self._follow_card(self.card.fix(self._now))
 
     def changed(self, keys: Iterable[int]) -> None:
         """Something that the views of these sessions show has changed."""
@@ -364,6 +368,12 @@ class Supervisor:
         self._show_details(key)
 
     # The card
+
+    def _follow_card(self, told: Iterable[CardNews]) -> None:
+        """Act on each piece of news before the next."""
+        for news in told:
+            self._attempt(self._card_news, news)
+            self._settle()
 
     def _card_news(self, news: CardNews) -> None:
         match news:
@@ -384,11 +394,9 @@ class Supervisor:
         card, taken = news.card, news.taken
         self._go_on(len(self._to_do))  # what the card's absence means for its sessions
         self.fleet.hold()  # until it has a carrier
+        self._handed_before = self._handed
         for _, member in self.fleet:
-            # A card that was away may have come back with another address.
-            settings = member.session.next_settings
-            member.session.reconfigure(settings, self._own_mac(settings))
-            self._line.expect(settings.datapath)
+            self._attempt(self._adapt, member.session)
         self._large = LargeFrames(wanted=taken.zero_copy or self._large.wanted)
         copying = "zero-copy" if taken.zero_copy else "copy"
         how = f"{taken.mode} mode, {copying}, {plural(card.queues, 'queue')}"
@@ -397,6 +405,12 @@ class Supervisor:
             self.tell(Severity.WARNING, "card-notice", taken.notice)
         self._warned_of_lost_tags = False
         self._warn_of_lost_tags(self._settings.sessions)
+
+    def _adapt(self, session: Session) -> None:
+        """A card that was away may have come back with another address. Raises Trouble."""
+        settings = session.next_settings
+        self._line.expect(settings.datapath)
+        session.reconfigure(settings, self._own_mac(settings))
 
     def _warn_of_lost_tags(self, sessions: Iterable[SessionSettings]) -> None:
         """Where frames of these sessions may lose their VLAN tags on the way: say so, once."""
@@ -447,9 +461,7 @@ class Supervisor:
                 elif self._line.copy():
                     self.tell(Severity.WARNING, "large-frames", f"{text} in zero-copy: its frames are copied now.")
                     large.wanted = True
-                    for news in self.card.take_anew("without zero-copy", self._now):
-                        self._attempt(self._card_news, news)
-                        self._settle()
+                    self._follow_card(self.card.take_anew("without zero-copy", self._now))
                     self.card.note("Frames are copied: in zero-copy large ones were lost.")
                 else:
                     text += " in zero-copy. Is it the driver? `xdp: copy` does without."
@@ -470,15 +482,20 @@ class Supervisor:
 
     # After each piece of work
 
-    def _attempt(self, work: Callable[..., None], *arguments: object) -> None:
-        """A bug in one session's handling must not stop the others."""
+    def _attempt(
+        self, work: Callable[..., None], *arguments: object, kind: str = "trouble", about: int | None = None
+    ) -> None:
+        """What goes wrong with one session, and a bug in its handling, must not stop the others: it is told."""
         try:
             work(*arguments)
         except Trouble as error:
-            self.tell(Severity.ERROR, "trouble", str(error))
+            self.tell(Severity.ERROR, kind, str(error), about)
         except Exception as error:
-            place = f"{type(error).__name__} in {work.__name__}: {error}"
-            self.tell(Severity.ERROR, "internal-error", f"Internal error, please report it: {place}")
+            self._tell_of_bug(error, work.__name__)
+
+    def _tell_of_bug(self, error: Exception, place: str) -> None:
+        text = f"Internal error, please report it: {type(error).__name__} in {place}: {error}"
+        self.tell(Severity.ERROR, "internal-error", text)
 
     def _settle(self, look_at: Iterable[int] = ()) -> None:
         """Carry the fleet's events where they belong; then the views, and the details that are watched."""
@@ -487,13 +504,15 @@ class Supervisor:
             key, event = item
             self._note_keys(self.records[key], event, open_now)
             self._attempt(self._session_event, key, event)
+            if isinstance(event, Ended):
+                self._release(key)
         # On disk before LCP's first packet, so that a crash leaves no ghost unknown. A concentrator may hand the id of
         # a session that has just ended out again at once.
         opened = [keys for keys, is_open in open_now.items() if is_open]
         self._ended = [keys for keys in self._ended if keys not in open_now]
         self._ended += [keys for keys, is_open in open_now.items() if not is_open]
         self._farewells.opened(opened)
-        self._journal_step("opened", opened)
+        self._note(self._journal.opened, opened)
         dirty, self._dirty = self._dirty, set()
         for key in dirty:
             self._attempt(self._show, key)
@@ -509,13 +528,10 @@ class Supervisor:
             open_now[record.keys] = False
             record.keys = None
 
-    def _journal_step(self, what: str, keys: list[FourKeys]) -> None:
-        if self._journal is None or not keys:
-            return
-        try:
-            (self._journal.opened if what == "opened" else self._journal.closed)(keys)
-        except Trouble as error:
-            self.tell(Severity.ERROR, "journal", str(error))
+    def _note(self, step: Callable[[list[FourKeys]], None], keys: list[FourKeys]) -> None:
+        """Have the journal note something of sessions."""
+        if keys:
+            self._attempt(step, keys, kind="journal")
 
     def _session_event(self, key: int, event: SessionEvent) -> None:
         """Tell it, and do what it asks for."""
@@ -553,7 +569,6 @@ class Supervisor:
     def _carry_out(self, key: int, session: Session, event: SessionEvent) -> None:
         """What an event asks of the card and the egress. Raises Trouble."""
         if isinstance(event, Ended):
-            self._release(key)
             return
         if isinstance(event, PppoeOpened):
             self._line.make_known(key, event.keys, session.settings.mru)
@@ -561,9 +576,10 @@ class Supervisor:
         record.addresses = follow(self._egress, key, session, event, record.addresses)
 
     def _release(self, key: int) -> None:
+        """Let go of all that a session had, each whatever becomes of the others."""
         self.records[key].addresses = Addresses()
-        self._egress.close(key)
-        self._line.forget(key)
+        for step in (self._egress.close, self._line.forget):
+            self._attempt(step, key, kind="device", about=key)
 
     def _keeps(self, key: int, event: Ipv4Opened) -> bool:
         """Whether a session keeps the address that it was given; if not, its end has begun."""
@@ -611,9 +627,9 @@ class Supervisor:
             self.board.update(self._view(key, member))
 
     def _show_details(self, key: int) -> None:
-        member = self.fleet.members.get(key)
-        if member is not None:
-            usage = self._usage(self._view(key, member))
+        member, view = self.fleet.members.get(key), self.board.view(key)
+        if member is not None and view is not None:
+            usage = self._usage(view)
             self.board.details[key] = views.details(key, member, self._now, self.wall, usage)
 
     def _all_settings(self) -> list[SessionSettings]:

@@ -246,6 +246,22 @@ def test_name_can_be_had_again_at_once(devices: Devices) -> None:
     devices.remove(1)
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_device_that_can_not_be_closed_keeps_no_other_from_going(devices: Devices) -> None:
+    def close(fd: int) -> None:
+        os.close(fd)
+        raise OSError("no such thing")
+
+    devices.create(1, "wan", close=close)
+    devices.create(2, "wan2")
+    devices.remove(1)
+    devices.remove(2)
+    devices.create(1, "wan")
+    devices.create(2, "wan2")
+    for number in (1, 2):
+        devices.set_ipv4(number, (A, B)[number - 1], PEER, 1492)
+
+
 def test_name_that_is_taken(devices: Devices) -> None:
     devices.create(1, "wan")
     with pytest.raises(HostError, match="The device wan belongs to another session"):

@@ -13,6 +13,8 @@ import pytest
 from engine.api.commands import Add, Dial, HangUp, Remove
 from engine.api.values import SessionState, unpack_traffic
 from engine.card.facts import Card
+from engine.card.xdp import XdpError
+from engine.egress.carriers import Carriers
 from engine.record.journal import GhostJournal, replay
 from engine.run.line import CardLine
 from engine.run.loop import TICK
@@ -70,6 +72,19 @@ def test_set_down_and_up(engine: Engine) -> None:
     run("ip", "link", "set", CARD, "down")
     lost(engine)
     run("ip", "link", "set", CARD, "up")
+    back(engine)
+
+
+def test_given_back_whole_though_its_counters_can_not_be_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else our own program would stay on it, and keep us from taking it again."""
+
+    def unreadable(carriers: Carriers) -> None:
+        raise XdpError("cannot read the XDP program's counters")
+
+    monkeypatch.setattr(Carriers, "queues", unreadable)
+    run("ip", "link", "set", CARD, "address", "02:00:00:00:00:77")
+    until(lambda: events(engine, "trouble"), "what went wrong")
+    monkeypatch.undo()
     back(engine)
 
 

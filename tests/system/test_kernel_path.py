@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -21,10 +22,11 @@ from engine.api.commands import Add, Dial, Edit, HangUp, Redial
 from engine.api.values import SessionState, Severity, unpack_traffic
 from engine.card import xdp
 from engine.card.facts import read_card
-from engine.card.xdp import Loading, XdpProgram
+from engine.card.xdp import Loading, XdpError, XdpProgram
 from engine.datapath import Datapath, DatapathError, Open
 from engine.egress.veth import HiddenNet, KernelPath, obstacle
 from engine.host import kthreads, netns
+from engine.host.rtnl import RtnlError
 from engine.run.thread import Engine
 from engine.settings.values import DatapathChoice, XdpMode
 from engine.wire.ethernet import VlanTag
@@ -473,6 +475,21 @@ def test_a_pair_that_can_not_be_set_up_leaves_nothing(monkeypatch: pytest.Monkey
             assert (open_descriptors(), socket.if_nameindex()) == before
 
 
+def test_a_link_is_closed_though_its_pair_can_not_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(requests: object, ignore: object) -> None:
+        raise RtnlError(errno.EBUSY, "busy")
+
+    with rig() as it:
+        before = open_descriptors()
+        with namespace(it.line.near):
+            link = it.path.open_device(6, "soup6")
+        with monkeypatch.context() as patch:
+            patch.setattr(it.hidden._removals, "do", refused)
+            with pytest.raises(RtnlError):
+                it.hidden.remove(link)
+        assert open_descriptors() == before
+
+
 def test_no_clamp_with_an_mtu_of_fifteen_hundred() -> None:
     with rig(mtu=1500) as it:
         packet = tcp(b"", flags=SYN, options=OPTIONS["alone"])
@@ -585,6 +602,24 @@ def test_fifteen_hundred_octets() -> None:
 
 
 @pytest.mark.usefixtures("own_net")
+def test_a_session_that_the_programs_keep_is_dialled_again_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step of its end is taken, whatever becomes of the others: else the helper would still have it."""
+
+    def stuck(*_: object) -> None:
+        raise XdpError("cannot fill the XDP program's map")
+
+    with provider(), dialling([session("one", datapath=KERNEL, ipv6=False)]) as engine:
+        wait_up(engine)
+        with monkeypatch.context() as patch:
+            patch.setattr(KernelPath, "remove_session", stuck)
+            engine.submit(HangUp((0,)))
+            wait_state(engine, SessionState.DOWN)
+        assert [event.text for event in events(engine, "device")] == ["cannot fill the XDP program's map"]
+        engine.submit(Dial((0,)))
+        wait_up(engine)
+        assert pings("soup0", 100, count=1)
+
+
 def test_pings_are_counted_and_nothing_else() -> None:
     with provider(), dialling([session("one", datapath=KERNEL, ipv6=False)]) as engine:
         wait_up(engine)

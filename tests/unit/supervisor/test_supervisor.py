@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.api.commands import ClearGhosts, Dial, FixCard, HangUp, Redial, Remove, Reply, Rotate, Watch
+from engine.api.commands import ClearGhosts, Dial, FixCard, HangUp, Redial, Remove, Reply, Rotate, StartCapture, Watch
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, Severity
 from engine.egress.protocol import Addresses
@@ -498,9 +498,97 @@ def test_an_egress_that_fails_at_the_end_is_told() -> None:
     world.run(1.0)
     world.egress.fails = "close"
     world.concentrator.cut(next(iter(world.concentrator.subscribers)), world.now)
-    world.run(0.5)
+    world.run(0.002)
     assert world.events("device")
+    assert world.card.known == {}, "its frames are a stranger's all the same"
     world.until(lambda: world.state() is UP, 60.0)
+
+
+def test_a_session_whose_egress_fails_is_removed_all_the_same() -> None:
+    world = World([session("one"), session("two")]).open()
+    world.run(1.0)
+    world.do(Watch(0))
+    world.do(StartCapture((0,), "/tmp/one"))
+    world.egress.fails = "close"
+    assert world.do(Remove((0,))).done == (0,)
+    world.run(0.1)
+    assert [view.name for view in world.supervisor.board.views] == ["two"]
+    assert (world.card.known.keys(), world.captures.files, world.supervisor.board.details) == ({1}, {}, {})
+    assert world.events("device")
+
+
+# A bug in one session
+
+
+class Bug(Exception):
+    """Whatever a mistake of ours may raise."""
+
+
+def plant_a_bug(world: World, key: int) -> None:
+    """From now on a session can send no frame."""
+
+    def tap(frame: object) -> None:
+        raise Bug
+
+    world.supervisor.fleet.members[key].session.tap = tap
+
+
+LOSSES = {
+    "leaves": lambda world: world.supervisor.leave(world.now),
+    "says goodbye": lambda world: world.supervisor.say_goodbye(world.now),
+    "loses the card": lambda world: (world.card.set_carrier(False), world.look()),
+    "loses the card for good": lambda world: (setattr(world.card, "card", None), world.look()),
+}
+
+
+@pytest.mark.parametrize("how", LOSSES)
+def test_a_bug_in_one_session_keeps_no_other_from_its_end(how: str) -> None:
+    world = World([session(f"s{n}") for n in range(3)]).open()
+    world.run(1.0)
+    plant_a_bug(world, 0)
+    LOSSES[how](world)
+    world.run(1.0)
+    assert {view.state for view in world.supervisor.board.views if view.id} <= {DOWN, FAILED}
+    assert world.events("internal-error")
+
+
+def test_a_bug_in_one_session_keeps_no_other_from_being_dialled_again() -> None:
+    world = World([session(f"s{n}") for n in range(3)]).open()
+    world.run(1.0)
+    world.card.set_carrier(False)
+    world.look()
+    plant_a_bug(world, 0)
+    world.card.set_carrier(True)
+    world.look()
+    world.until(lambda: all(world.state(key) is UP for key in (1, 2)))
+    assert world.events("internal-error")
+
+
+def test_a_session_whose_address_the_card_cannot_hear_keeps_no_other_from_a_card_that_is_back() -> None:
+    world = World([session("one", mac_policy=MacPolicy.DERIVED), session("two")]).open()
+    world.run(1.0)
+    world.card.card = None
+    world.look()
+    world.card.deaf = True
+    world.card.change(mac=bytes.fromhex("020000000002"))
+    world.look()
+    world.until(lambda: world.state(1) is UP)
+    assert world.view(1).local_mac == "02:00:00:00:00:02"
+    assert any("promiscuous" in event.text for event in world.events("trouble"))
+
+
+def test_a_card_that_can_not_be_given_back_is_taken_again_when_it_can() -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    world.card.stuck = True
+    world.card.card = None
+    world.look()
+    assert world.events("internal-error")
+    world.run(0.1)
+    world.card.change()
+    world.look()
+    world.until(lambda: world.state() is UP)
+    assert world.card.times_taken == 2
 
 
 def test_the_egress_has_the_addresses_of_what_is_open_and_no_others() -> None:

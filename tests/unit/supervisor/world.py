@@ -49,7 +49,7 @@ class VirtualCard:
         self.promiscuous = False
         self.expected: list[DatapathChoice] = []
         self.handed = 0
-        """Frames it was handed, of which it takes all but the `kept` last ones."""
+        """Frames it was handed since it was taken, of which it takes all but the `kept` last ones."""
         self.kept = 0
         self.in_the_way = ""
         """What keeps XDP out of the driver."""
@@ -59,6 +59,10 @@ class VirtualCard:
         self.zero_copy = True
         self.insists = False
         """Whether the operator wants zero-copy or nothing."""
+        self.deaf = False
+        """Whether it can't be made promiscuous."""
+        self.stuck = False
+        """Whether the next giving back goes wrong."""
         self.room: Callable[[], int] = lambda: 2048
         """The longest frame that comes in, in octets."""
 
@@ -72,6 +76,7 @@ class VirtualCard:
             raise self.refusals.pop(0)
         self.taken = card
         self.times_taken += 1
+        self.handed = 0
         self.promiscuous = False
         if self.resets:
             self.set_carrier(False)
@@ -81,6 +86,9 @@ class VirtualCard:
 
     def give_back(self) -> None:
         self.taken = None
+        if self.stuck:
+            self.stuck = False
+            raise OSError("no such thing")
 
     def fix(self) -> bool:
         self.change(strips_vlan_tags=False)
@@ -101,6 +109,8 @@ class VirtualCard:
     def hear_all(self) -> bool:
         if self.taken is None or self.promiscuous:
             return False
+        if self.deaf:
+            raise HostError("The card can't be made promiscuous.")
         self.promiscuous = True
         return True
 
