@@ -1,6 +1,6 @@
 """What 10,000 sessions' addresses cost the host's other traffic, against none: both ways at once, alternately.
 
-    .venv/bin/python -m benchmarks.bystanders [SESSIONS]
+    make bench-bystanders
 
 Two hosts, alike but for the rules, tables and sets of so many sessions, each with a neighbour on a cable. Measured are
 a bulk transfer and questions and answers, both by TCP, and the worst case: datagrams of an unconnected socket to where

@@ -20,12 +20,15 @@ class Kernel:
     def __init__(self, bits: int) -> None:
         self.bits = bits
         self.rules: list[Rule] = []
+        self._there: set[Rule] = set()
 
     def do(self, step: Step) -> None:
         if step.add:
-            assert step.rule not in self.rules
+            assert step.rule not in self._there
+            self._there.add(step.rule)
             insort(self.rules, step.rule, key=lambda rule: rule.preference)  # behind those of the same preference
         else:
+            self._there.remove(step.rule)
             self.rules.remove(step.rule)
 
     def look_up(self, source: int) -> tuple[int | None, int]:
