@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,45 @@ def parse(text: str, source: str, base: Path) -> Settings:
         settings = _read_settings(root, base, problems)
     except Problem as problem:
         problems.append(problem)
+    lines = text.split("\n")
+    remarks = [Problem(node, _CUT) for node in _passwords(root, problems) if _ends_before_comment(lines, node)]
     if problems:
         raise _config_error(source, problems)
-    return settings
+    return replace(settings, remarks=_places(source, remarks))
+
+
+_CUT = "the password ends here, for `#` behind a blank begins a comment: put it in quotes if it goes on"
+
+
+def _passwords(root: Node, problems: list[Problem]) -> Iterator[ScalarNode]:
+    """The passwords as they are written; one that begins a block of no lines was meant otherwise, and is noted."""
+    top = nodes_of(root)
+    entries = top.get("sessions")
+    for entry in [*(entries.value if isinstance(entries, SequenceNode) else ()), top.get("defaults")]:
+        node = nodes_of(entry).get("password") if isinstance(entry, MappingNode) else None
+        if isinstance(node, ScalarNode) and node.style in ("|", ">") and not node.value:
+            problems.append(
+                Problem(
+                    node, f"password: {node.style} begins a block of lines, and none follow: put the password in quotes"
+                )
+            )
+        elif isinstance(node, ScalarNode):
+            yield node
+
+
+def _ends_before_comment(lines: list[str], node: ScalarNode) -> bool:
+    """Whether it stands without quotes, and the rest of its line is a comment to YAML."""
+    end = node.end_mark
+    return not node.style and lines[end.line][end.column :].lstrip(" \t").startswith("#")
 
 
 def _config_error(source: str, problems: list[Problem]) -> ConfigError:
+    return ConfigError(*_places(source, problems))
+
+
+def _places(source: str, problems: Iterable[Problem]) -> tuple[str, ...]:
     lines = sorted({(*problem.place, problem.text) for problem in problems})
-    return ConfigError(*(f"{source}:{line}:{column}: {text}" for line, column, text in lines))
+    return tuple(f"{source}:{line}:{column}: {text}" for line, column, text in lines)
 
 
 def compose(text: str, source: str) -> Node:
@@ -93,6 +124,8 @@ def compose(text: str, source: str) -> Node:
             raise ConfigError(f"{source}:{place}: {TOO_DEEP}") from None
         # PyYAML may quote what it found, which could be part of a password; single characters are its punctuation.
         problem_text = re.split(r"['\"](?!.['\"])(?<!['\"].['\"])", error.problem or "", maxsplit=1)[0].strip()
+        if "cannot start any token" in problem_text:
+            problem_text += ": put text that begins with @, % or ` in quotes"
         raise ConfigError(f"{source}:{place}: not YAML: {problem_text}") from None
     if root is None:
         raise ConfigError(f"{source}:1:1: the file is empty; the least is   {LEAST}")

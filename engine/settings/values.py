@@ -155,3 +155,5 @@ class Settings:
     """IPv4 networks in CIDR form; an address in one of them is given back and the session redialled."""
     xdp: XdpMode = XdpMode.AUTO
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
+    remarks: tuple[str, ...] = field(default=(), compare=False)
+    """What is right and perhaps not meant, a line each with its place in the file."""

@@ -135,6 +135,8 @@ class Supervisor:
         self._now = now
         for news in self.card.open(now):
             self._card_news(news)
+        for remark in self._settings.remarks:
+            self.tell(Severity.WARNING, "configuration", remark)
         for settings in self._settings.sessions:
             try:
                 self.add(settings)

@@ -156,7 +156,7 @@ def test_every_field_can_be_set() -> None:
     }
     assert attributes - {""} == {each.name for each in fields(SessionSettings)}
     assert {key.field for key in rules.DIAL.values()} == {each.name for each in fields(DialSettings)}
-    assert {key.field for key in rules.TOP.values()} - {""} == {each.name for each in fields(Settings)}
+    assert {key.field for key in rules.TOP.values()} - {""} == {each.name for each in fields(Settings)} - {"remarks"}
 
 
 # --- mistakes ---
@@ -549,3 +549,28 @@ def test_rewrite_tells_of_a_file_that_is_no_text_any_more(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="not UTF-8; save the file as UTF-8"):
         rewrite(file, lambda text: text)
     assert file.read_bytes() == b"sessions: [{name: caf\xe9}]\n"
+
+
+def with_password(written: str) -> Settings:
+    text = f"sessions:\n  - name: a\n    password: {written}\n    autodial: true\n"
+    return config.parse(text, "f.yaml", Path())
+
+
+def test_a_password_that_ends_before_a_comment_is_remarked_on() -> None:
+    settings = with_password("pa #ss")
+    assert settings.sessions[0].password == "pa"
+    (remark,) = settings.remarks
+    assert remark.startswith("f.yaml:3:15: the password ends here")
+    assert "in quotes" in remark
+    assert "pa" not in remark.replace("password", "")
+
+
+@pytest.mark.parametrize("written", ["plain", "a#b", "'a #b'", "'a'  # a comment", '"a" # a comment'])
+def test_a_password_that_is_whole_is_not(written: str) -> None:
+    assert with_password(written).remarks == ()
+
+
+@pytest.mark.parametrize("written", ["@word", "%word", "`word", "|", ">"])
+def test_a_password_that_yaml_takes_for_something_else_is_told_to_be_put_in_quotes(written: str) -> None:
+    with pytest.raises(config.ConfigError, match=r"f\.yaml:3:15: .*in quotes"):
+        with_password(written)
