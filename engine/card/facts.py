@@ -50,6 +50,21 @@ class Card:
         return min(self.rx_queues, self.tx_queues)
 
 
+def card_name(given: str) -> str:
+    """The name that the kernel shows for a card that may be called by another one (`ip link property`, Linux 5.5).
+
+    What no card is called comes back as it is: `read_card` tells of it.
+    """
+    rtnl = Rtnl()
+    try:
+        (body,) = rtnl.ask(request(ifinfmsg, RTM_GETLINK, 0, [("IFLA_ALT_IFNAME", given)]))
+    except RtnlError:
+        return given
+    finally:
+        rtnl.close()
+    return parse_link(body).name
+
+
 def read_card(name: str) -> Card:
     """The card with this name in the calling thread's namespace; raises HostError."""
     rtnl = Rtnl()

@@ -6,6 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
+from engine.card.facts import card_name
 from engine.card.xdp import Loading
 from engine.host.errors import HostError
 from engine.host.privileges import check_tun, missing_capabilities
@@ -75,7 +76,7 @@ def _run_card(options: argparse.Namespace, settings: Settings, leaving: Leaving,
         state_folder=options.state_dir,
         capture=options.capture,
     )
-    engine = Engine(options.card, settings, engine_options, loading)
+    engine = Engine(card_name(options.card), settings, engine_options, loading)
     return _run_engine(engine, options, settings.console, leaving, loading)
 
 

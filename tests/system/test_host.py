@@ -16,7 +16,7 @@ import pytest
 
 from engine.api.values import ReceiveRules
 from engine.card.changes import LinkChange, LinkWatch
-from engine.card.facts import Card, Promiscuous, read_card
+from engine.card.facts import Card, Promiscuous, card_name, read_card
 from engine.host import netns, privileges
 from engine.host.errors import HostError
 from engine.host.privileges import check_tun, missing_capabilities
@@ -67,6 +67,13 @@ def test_a_card_that_takes_vlan_tags_off_is_known(cable: None) -> None:
     for inner, outer, strips in (("on", "off", True), ("off", "on", True), ("off", "off", False)):
         run("ethtool", "-K", "va", "rxvlan", inner, "rx-vlan-stag-hw-parse", outer)
         assert read_card("va").strips_vlan_tags is strips
+
+
+@pytest.mark.parametrize("other", ["enp3s0", "enx0200aabbccddeeff", "a-name-of-127-octets" + "-" * 107])
+def test_a_card_may_be_called_by_any_of_its_names(cable: None, other: str) -> None:
+    ip(f"link property add dev va altname {other}")
+    assert card_name(other) == card_name("va") == "va"
+    assert card_name("eth9") == "eth9"
 
 
 def test_queues_in_use_can_be_fewer_than_the_driver_has_room_for(cable: None) -> None:
