@@ -65,8 +65,9 @@ def do(supervisor: Supervisor, request: Request, now: float) -> Reply:
 
 def _there(supervisor: Supervisor, keys: Iterable[int], outcome: _Outcome) -> list[int]:
     """Those of the sessions that exist; the others are refused."""
-    found = [key for key in keys if key in supervisor.fleet.members]
-    outcome.refused += [Refused(key, GONE) for key in keys if key not in supervisor.fleet.members]
+    members, leaving = supervisor.fleet.members, supervisor.leaving
+    found = [key for key in keys if key in members and key not in leaving]
+    outcome.refused += [Refused(key, GONE) for key in keys if key not in members or key in leaving]
     return found
 
 
@@ -93,6 +94,7 @@ def _sound(supervisor: Supervisor, settings: SessionSettings, key: int | None) -
         settings = check(settings)
     except ValueError as error:
         raise Trouble("; ".join(str(error).splitlines())) from None
+    supervisor.make_way(settings)
     taken = (of for other, of in supervisor.board.settings.items() if other != key)
     if settings.device is not None and any(other.device == settings.device for other in taken):
         raise Trouble(f"There is already a session with the device {settings.device}.")
@@ -125,7 +127,7 @@ def _edit(supervisor: Supervisor, command: Edit, outcome: _Outcome) -> None:
 
 def _remove(supervisor: Supervisor, command: Remove, outcome: _Outcome) -> None:
     found = _there(supervisor, command.keys, outcome)
-    supervisor.each(lambda key, _: supervisor.remove(key), found)
+    supervisor.remove_all(found)
     outcome.done += found
 
 

@@ -112,6 +112,8 @@ class Supervisor:
         """Sessions that have ended since frames were last asked for: their PADTs are among the next."""
         self._farewells = Farewells()
         self._ghosts: set[FourKeys] = set()
+        self.leaving: set[int] = set()
+        """Sessions that are to be removed and wait for that: nobody can name them any more."""
         """Sessions of an earlier run whose PADT has not left yet."""
         self._handed = self._handed_before = 0
         """How many frames were ever given out to be sent, and how many of them before the card was taken last."""
@@ -334,8 +336,21 @@ class Supervisor:
         self.board.settings[key] = settings
         self._dirty.add(key)
 
+    def remove_all(self, keys: Sequence[int]) -> None:
+        """Have sessions removed, a share at a time."""
+        self.leaving.update(keys)
+        self.each(lambda key, now: self.remove(key), keys)
+
+    def make_way(self, settings: SessionSettings) -> None:
+        """What only one session can have is free at once where the one that has it is to be removed."""
+        named = self.board.key_of(settings.name)
+        for key in [*self.leaving]:
+            if key == named or settings.device in {self.board.settings[key].device} - {None}:
+                self.remove(key)
+
     def remove(self, key: int) -> None:
         """End a session at once, with a PADT only, and forget it."""
+        self.leaving.discard(key)
         session = self.fleet.members[key].session
         name = session.settings.name
         self.fleet.remove(key, self._now)

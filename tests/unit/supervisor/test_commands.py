@@ -255,3 +255,20 @@ def test_a_fault_of_our_own_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(world.supervisor, "add", lambda settings: 1 // 0)
     assert world.do(Add(session("two"))) == Reply(1, refused=(Refused(None, FAULT),))
     assert "Internal error" in world.events("internal-error")[0].text
+
+
+def test_what_sessions_had_that_are_removed_is_free_at_once() -> None:
+    """Though many are removed a share at a time; nor can they be named any more."""
+    many = tuple(range(3 * SHARE))
+    world = World([session(f"s{key}", device=f"d{key}", autodial=False) for key in many]).open()
+    assert world.do(Remove(many)).done == many
+    assert len(world.supervisor.board.views) == 2 * SHARE
+    assert world.do(Dial(many[-1:])).refused == (Refused(many[-1], GONE),)
+    assert world.do(Remove(many[-1:])).refused == (Refused(many[-1], GONE),)
+    added = world.do(Add(session(f"s{many[-1]}", autodial=False))).done
+    added += world.do(Add(session("new", device=f"d{many[-2]}", autodial=False))).done
+    assert len(added) == 2
+    world.run(1.0)
+    assert [view.id for view in world.supervisor.board.views] == list(added)
+    assert not world.supervisor.leaving
+    assert not world.events("internal-error")
