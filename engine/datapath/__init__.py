@@ -146,7 +146,8 @@ def _library() -> ctypes.CDLL:
         library, holding = ctypes.CDLL(str(LIBRARY), use_errno=True), ctypes.PyDLL(str(LIBRARY))
         _declare(library, holding)
     except (OSError, AttributeError) as error:
-        remedy = "run `apt-get install libxdp1 libbpf1`" if LIBRARY.exists() else REMEDY
+        lacks_libraries = isinstance(error, OSError) and LIBRARY.exists()
+        remedy = "run `apt-get install libxdp1 libbpf1`" if lacks_libraries else REMEDY
         raise DatapathError(f"cannot load the C helper ({error}): {remedy}") from None
     if reason := _stranger(library):
         raise DatapathError(f"the C helper is not the one that belongs to this program ({reason}): {REMEDY}")

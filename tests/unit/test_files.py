@@ -59,3 +59,14 @@ def test_a_helper_whose_libraries_are_missing_names_their_packages(
     monkeypatch.setattr(datapath, "LIBRARY", helper)
     with pytest.raises(DatapathError, match=r"libgone\.so.*run `apt-get install libxdp1 libbpf1`"):
         datapath._library()
+
+
+def test_a_helper_of_another_release_is_to_be_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loading_anew: None
+) -> None:
+    helper = tmp_path / "libsouppp.so"
+    (tmp_path / "helper.c").write_text("int souppp_open(void) { return 0; }\n")
+    run("cc", "-shared", "-fPIC", "-o", helper, tmp_path / "helper.c")
+    monkeypatch.setattr(datapath, "LIBRARY", helper)
+    with pytest.raises(DatapathError, match=r"undefined symbol: souppp_.*run `make setup`"):
+        datapath._library()
