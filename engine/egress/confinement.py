@@ -62,7 +62,7 @@ def put(rtnl: Rtnl, request: bytes) -> bool:
 
 
 class Confinement:
-    """All addresses of one instance's sessions, in the calling thread's namespace."""
+    """All addresses of one instance's sessions, in the calling thread's namespace; each step may raise RtnlError."""
 
     def __init__(self, rtnl: Rtnl, instance: Instance, now: float) -> None:
         """Take over what dead instances left. Raises RtnlError."""

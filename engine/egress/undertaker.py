@@ -1,4 +1,4 @@
-"""Deletes devices in a thread of its own: it takes the kernel about 20 ms, however many go at once."""
+"""Deletes devices in a thread of its own: the kernel takes 20 ms and more each time."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from souppp_tui.widgets.lines import Row, Rows
 
 
 class ColumnChooser(ModalScreen[tuple[str, ...] | None]):
-    """Ends with the columns wanted, or None."""
+    """Ends with the columns wanted; None leaves them as they are, as does wanting none at all."""
 
     DEFAULT_CSS = """
     ColumnChooser { align: center middle; background: $background 60%; }

@@ -60,7 +60,7 @@ class Confirm(ModalScreen[bool]):
         self.box.show(lines)
 
     def on_key(self, event: Key) -> None:
-        """Only keys that are shown do anything."""
+        """Yes only by the key that is shown for it; whatever leaves a page elsewhere is a no."""
         event.stop()
         event.prevent_default()
         if event.key in ("escape", "n", "N", "q", "ctrl+c", "ctrl+q"):

@@ -67,7 +67,7 @@ class Display(Editing):
         self.desk.open("card")
 
     def do_quit(self) -> None:
-        """Leave; asks if sessions are open."""
+        """Leave; asks if that ends anything, be it a session that is not up yet."""
         live = [view for view in self.model.views.values() if view.state in LIVE]
         if not live:
             self.app.exit()
