@@ -223,6 +223,9 @@ class Devices:
             result.for_all.append(f"Deleted routing rules of sessions can't be put back: {error.strerror}.")
         if self._confinement.mend_fence():
             result.for_all.append("Someone changed the nftables table that keeps sessions' packets in: put back.")
+        for address, index in touched.gained.items():
+            if index not in self._indexes:
+                self._leave_to_host(address, index, result)
         for index in touched.moved & self._keys.keys():
             key = self._keys[index]
             device = self._devices[key]
@@ -233,6 +236,17 @@ class Devices:
         for key in sorted(self._devices if touched.everything else keys):
             self._mend_for(key, result, self._devices[key].table in touched.tables)
         return result
+
+    def _leave_to_host(self, address: Address, index: int, result: Mended) -> None:
+        try:
+            self._confinement.leave_to_host(address)
+            where = link_at(self._rtnl, index).name
+        except RtnlError as error:
+            result.for_all.append(f"What keeps {address} to a session can't be taken away: {error.strerror}.")
+            return
+        for key, device in self._devices.items():
+            if address in device.addresses():
+                result.lost[key] = f"This host has the session's address {address} itself now, on {where}."
 
     def _mend_for(self, key: int, result: Mended, altered: bool) -> None:
         device = self._devices[key]

@@ -76,6 +76,8 @@ class Confinement:
         """Families that have the table without any way."""
         self._grace: dict[Address, float] = {}
         """Addresses that no session has any more, and until when they are ours; in this order."""
+        self._hosts: set[Address] = set()
+        """Addresses that the host has got while a session had them."""
         self._fence = Fence(instance)
         self.obstacle = self._fence.obstacle
         """Why there is but one layer, in one line; empty if there are two."""
@@ -84,6 +86,7 @@ class Confinement:
     def open(self, address: Address, table: int, index: int) -> None:
         """Confine an address to a table, which says what its ways are, and to the device with this index."""
         self._grace.pop(address, None)
+        self._hosts.discard(address)
         family = family_of(address)
         steps = self._trees[family].lead(int(address), table)
         self._rtnl.do([no_way_else(family, table), *_requests(family, steps)], HARMLESS)
@@ -98,6 +101,14 @@ class Confinement:
         if tree.table(int(address)) == table:
             self._dead_end(family, address, now)
         self._rtnl.do([no_way_else(family, table, False)], HARMLESS)
+        if address in self._hosts:
+            self.forget(address)
+
+    def leave_to_host(self, address: Address) -> None:
+        """The host has an address itself now: it is ours no longer than a session has it. Raises RtnlError."""
+        if self._trees[family_of(address)].table(int(address)) is not None:
+            self._hosts.add(address)
+        self.forget(address)
 
     @property
     def news(self) -> list[int]:

@@ -6,12 +6,14 @@ import struct
 import sys
 from collections.abc import Container
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from pyroute2.netlink.rtnl import (
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_DELROUTE,
     RTM_DELRULE,
+    RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWROUTE,
 )
@@ -19,11 +21,13 @@ from pyroute2.netlink.rtnl import (
 from engine.egress.requests import parse_rule
 from engine.host.links import parse_link
 from engine.host.rtnl import Rtnl, attributes
+from engine.ppp.judge import Address
 
 # Bits of linux/rtnetlink.h's groups.
 _LINK, _ADDRESSES, _ROUTES, _RULES = 1 << 0, 1 << 4 | 1 << 8, 1 << 6 | 1 << 10, 1 << 7 | 1 << 18
 _NEW_NETNSID, _NEW_IFINDEX = 45, 49
 _RTA_TABLE = 15
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
 
 @dataclass(slots=True)
@@ -34,6 +38,8 @@ class Touched:
     """By interface index."""
     tables: set[int] = field(default_factory=set)
     """Routing tables."""
+    gained: dict[Address, int] = field(default_factory=dict)
+    """Addresses that the host has been given, and the devices they are on."""
     moved: set[int] = field(default_factory=set)
     """Devices that are in another namespace now."""
     rules: bool = False
@@ -70,6 +76,11 @@ class Guard:
                     touched.devices.add(link.index)
                     if type_ == RTM_DELLINK and {_NEW_NETNSID, _NEW_IFINDEX} & attributes(body, 16).keys():
                         touched.moved.add(link.index)
+            elif type_ == RTM_NEWADDR:
+                found = attributes(body, 8)
+                address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
+                if len(address) in (4, 16):
+                    touched.gained[ip_address(address)] = struct.unpack_from("=I", body, 4)[0]
             elif type_ == RTM_DELADDR:
                 (index,) = struct.unpack_from("=I", body, 4)
                 if index in devices:

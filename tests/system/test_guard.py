@@ -153,6 +153,24 @@ def test_a_device_in_another_namespace_is_left_to_its_new_owner(devices: Devices
         ip("netns del guard-test")
 
 
+def test_an_address_that_the_host_gets_is_the_hosts(devices: Devices) -> None:
+    """Of a session that has ended at once, of one that is up when it has ended."""
+    ip("link add lan type veth peer name far")
+    devices.clear_ipv6(1)
+    devices.look()
+    assert "fe80::1234" in ip("-6 rule")
+    ip("addr add fe80::1234/64 dev lan nodad")
+    ip("addr add 100.64.0.2/24 dev lan")
+    mended = devices.look()
+    assert mended.lost == {1: "This host has the session's address 100.64.0.2 itself now, on lan."}
+    assert "fe80::1234" not in ip("-6 rule")
+    devices.remove(1)
+    assert "100.64.0.2" not in ip("-4 rule")
+    nft = Nft()
+    assert nft.elements("souppp", "sources4") == nft.elements("souppp", "sources6") == []
+    nft.close()
+
+
 def test_a_quarrel_ends(devices: Devices) -> None:
     devices.look()
     for _ in range(PATIENCE):
