@@ -26,7 +26,7 @@ from engine.wire.keys import FourKeys
 
 LIBRARY = private("libsouppp.so")
 
-BATCH_FRAMES = 128
+BATCH_FRAMES = 64
 BATCH_OCTETS = 1 << 18
 MAX_FRAME = 2048
 MIN_FRAME = 14

@@ -13,11 +13,12 @@ import sys
 
 SWITCH_INTERVAL = 0.0001
 """Seconds between Python's thread switches: the default of 5 ms would delay the engine beside a busy screen."""
-COLLECT_AFTER = (10_000, 5, 1 << 30)
+COLLECT_AFTER = (5_000, 3, 1 << 30)
 """How many new objects make Python look for garbage, how many such looks a deeper one, and how many of those a look at
 everything. A redrawn screen makes thousands, all freed without a look; by default (700, 10, 10) looking took a third of
-the time of a redraw. A look at everything takes 0.1 s for a thousand sessions, and the engine needs none: what is over
-is freed at once. The console, whose pages do need one, takes it when many have been opened."""
+the time of a redraw, and with much more than here one deeper look holds the engine up for 20 ms. A look at everything
+takes 0.1 s for a thousand sessions, and the engine needs none: what is over is freed at once. The console, whose pages
+do need one, takes it when many have been left."""
 SLICE = 100_000
 """Nanoseconds of processor the thread asks for in one go. Linux from 6.12 on lets a thread that asks for little run
 before one that asks for more, even if that one has just begun; older ones take no notice."""
