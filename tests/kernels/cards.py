@@ -19,6 +19,19 @@ class Card:
     """The first Linux whose driver has AF_XDP's zero-copy."""
     queues_by_device: bool = False
     """Whether the device sets the number of queues, not the driver by the number of processors."""
+    bonded: bool = False
+    """Whether it is in a bond, beside a card whose cable is out."""
+    link: str = "eth0"
+    """What Linux calls it."""
+    above: str = ""
+    """What the program runs on, if not that."""
+    tags: bool = True
+    """Whether frames come to it with their VLAN tags."""
+
+    @property
+    def name(self) -> str:
+        """What the program runs on."""
+        return self.above or self.link
 
     def arguments(self, mac: str, queues: int) -> str:
         """QEMU's `-device`, on the port that `Guest` keeps for it."""
@@ -34,9 +47,12 @@ class Card:
         return "native mode, zero-copy" if zero_copy else "native mode, copy"
 
 
+_IN_A_BOND = ("virtio_net", "bonding")
 CARDS = {
     "virtio": Card("virtio-net-pci", ("virtio_net",), native_since=(4, 10), queues_by_device=True),
     "igb": Card("igb", ("igb",), native_since=(5, 10), zero_copy_since=(6, 14)),
     "vmxnet3": Card("vmxnet3", ("vmxnet3",), native_since=(6, 6)),
     "e1000e": Card("e1000e", ("e1000e",), native_since=None),
+    "bond": Card("virtio-net-pci", _IN_A_BOND, native_since=None, bonded=True, above="bond0", tags=False),
+    "slave": Card("virtio-net-pci", _IN_A_BOND, native_since=(4, 10), bonded=True),
 }

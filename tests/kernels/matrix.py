@@ -26,8 +26,13 @@ from tests.kernels.guest import CommandFailed, GuestError, compile_modules
 KERNELS = ("6.1", "6.12")
 EVERYWHERE = ("virtio:1", "virtio:4", "igb:2", "vmxnet3:2", "e1000e:1")
 """Cards on each of them; behind the colon the number of queues."""
-BESIDES = (("6.18", "igb:2", ""), ("6.18", "igb:2", "--busy-poll"))
-"""Kernels, cards and options of the program's: where drivers write to our memory."""
+BESIDES = (
+    ("6.18", "igb:2", ""),
+    ("6.18", "igb:2", "--busy-poll"),
+    ("6.12", "bond", ""),
+    ("6.12", "slave", ""),
+)
+"""Kernels, cards and options of the program's: where drivers write to our memory, and a bond."""
 FAILED, NOT_RUN = "FAILED", "-"
 CANNOT = 3
 JOBS = 2
