@@ -82,7 +82,7 @@ class Bench:
         """One LCP packet for each session, as the concentrator would send it."""
         frames = []
         for _, member in self.fleet:
-            keys = member.session.keys
+            keys = member.session.place
             assert keys is not None
             payload = ppp.encode(Protocol.LCP, control.encode(ControlPacket(code, identifier, b"magi" + bytes(8))))
             packet = pppoe.encode(PppoePacket(pppoe.Code.SESSION, keys.session_id, payload))

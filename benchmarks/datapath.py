@@ -39,7 +39,7 @@ from engine.card.xdp import HEADERS, Loading, XdpProgram  # noqa: E402
 from engine.datapath import Datapath  # noqa: E402
 from engine.egress.tun import open_tun  # noqa: E402
 from engine.egress.veth import HiddenNet, KernelPath  # noqa: E402
-from engine.wire.keys import FourKeys  # noqa: E402
+from engine.wire.place import Place  # noqa: E402
 
 LOAD = ROOT / "build" / "load"
 QUEUES = 2
@@ -274,7 +274,7 @@ class UserSpace(Rig):
             for number in range(sessions):
                 fd = open_tun(f"soup{number}", offload=offload)
                 self.stack.callback(os.close, fd)
-                self.datapath.add_session(number, FourKeys(own, peer, number + 1), fd, MTU)
+                self.datapath.add_session(number, Place(own, peer, number + 1), fd, MTU)
         self.start_devices(sessions)
 
     def cpu(self) -> float:
@@ -307,7 +307,7 @@ class InKernel(Rig):
             self.stack.callback(path.close)
             for number in range(sessions):
                 self.stack.callback(os.close, path.open_device(number, f"soup{number}"))
-                path.add_session(number, FourKeys(own, peer, number + 1), MTU)
+                path.add_session(number, Place(own, peer, number + 1), MTU)
         self.start_devices(sessions)
 
 

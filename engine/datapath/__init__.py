@@ -22,7 +22,7 @@ from engine.host.errors import Trouble
 from engine.host.files import REMEDY, private
 from engine.host.layout import Places, difference, numbers, places
 from engine.settings.limits import MAX_SESSIONS
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 LIBRARY = private("libsouppp.so")
 
@@ -279,7 +279,7 @@ class Datapath:
         self._control_taken += more
         return self._control_taken
 
-    def add_session(self, slot: int, key: FourKeys, egress_fd: int, mtu: int, opened: Open = Open.ALL) -> None:
+    def add_session(self, slot: int, key: Place, egress_fd: int, mtu: int, opened: Open = Open.ALL) -> None:
         """Lets a session's IP packets, of up to `mtu` octets, flow to and from `egress_fd`, which is non-blocking.
 
         Of the protocols in `opened` only, until `set_open` says otherwise.
@@ -290,7 +290,7 @@ class Datapath:
         self._add(slot, key, mtu, opened, egress=_EGRESS_OWN if egress_fd >= 0 else _EGRESS_NONE, fd=egress_fd)
 
     def add_routed_session(
-        self, slot: int, key: FourKeys, mtu: int, *, ipv4: bytes = bytes(4), ipv6_prefix: bytes = bytes(8)
+        self, slot: int, key: Place, mtu: int, *, ipv4: bytes = bytes(4), ipv6_prefix: bytes = bytes(8)
     ) -> None:
         """Like `add_session`, but through the descriptor of `open_routed_egress`.
 
@@ -304,7 +304,7 @@ class Datapath:
     def _add(
         self,
         slot: int,
-        key: FourKeys,
+        key: Place,
         mtu: int,
         opened: Open,
         *,

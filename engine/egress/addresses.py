@@ -204,9 +204,11 @@ class Devices:
         device = self._devices.pop(key, None)
         if device is not None:
             self._keys.pop(device.index, None)
-            for address in device.addresses():
-                self._confinement.shut(address, device.table, device.index, time.monotonic())
-            self._undertaker.take(device)
+            try:
+                for address in device.addresses():
+                    self._confinement.shut(address, device.table, device.index, time.monotonic())
+            finally:
+                self._undertaker.take(device)
 
     def filenos(self) -> list[int]:
         """Readable when others may have changed something of ours: then `look`."""

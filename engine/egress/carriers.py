@@ -18,7 +18,7 @@ from engine.datapath import DatapathError, Open
 from engine.egress.tun import open_tun
 from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle
 from engine.settings.values import DatapathChoice
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 MANY_SESSIONS = 4
 """From so many on, the in-kernel data path is the better one."""
@@ -88,11 +88,11 @@ class Carriers:
         """What closes such a device's descriptor, also after this port is closed."""
         return os.close if path is DatapathChoice.AFXDP else self._hidden.remove
 
-    def make_known(self, key: int, place: FourKeys, mru: int) -> None:
+    def make_known(self, key: int, place: Place, mru: int) -> None:
         """Let a session's control frames come before strangers'."""
         self._plug(key, place, -1, mru, Open.NONE)
 
-    def plug(self, key: int, path: DatapathChoice, place: FourKeys, fd: int, mtu: int, opened: Open) -> None:
+    def plug(self, key: int, path: DatapathChoice, place: Place, fd: int, mtu: int, opened: Open) -> None:
         """Let a session's packets flow to and from its device. Replaces what was there."""
         if path is DatapathChoice.AFXDP:
             self._plug(key, place, fd, mtu, opened)
@@ -100,7 +100,7 @@ class Carriers:
             self._plug(key, place, -1, mtu, Open.NONE)
             self._kernel.add_session(key, place, mtu, opened)
 
-    def _plug(self, key: int, place: FourKeys, fd: int, mtu: int, opened: Open) -> None:
+    def _plug(self, key: int, place: Place, fd: int, mtu: int, opened: Open) -> None:
         self.unplug(key)
         self._port.datapath.add_session(key, place, fd, mtu, opened)
         self._plugged.add(key)

@@ -19,7 +19,7 @@ from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way
 from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice, SessionSettings
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class _Opened:
     """A session that has a device."""
 
     path: DatapathChoice
-    place: FourKeys
+    place: Place
     settings: SessionSettings
     mtu: int
     addresses: Addresses = field(default_factory=Addresses)
@@ -74,7 +74,7 @@ class DeviceEgress:
         """See `Egress.way_to`."""
         return self._devices.way_to(address)
 
-    def open(self, key: int, settings: SessionSettings, place: FourKeys, mtu: int) -> None:
+    def open(self, key: int, settings: SessionSettings, place: Place, mtu: int) -> None:
         """See `Egress.open`; nothing is opened while the card is away."""
         if self.carriers is None or key in self._opened:
             return

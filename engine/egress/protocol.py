@@ -15,7 +15,7 @@ from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way
 from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice, SessionSettings
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Egress(Protocol):
     def way_to(self, address: Address) -> Way | None:
         """How the host itself reaches an address, sessions' routes left out; None if it doesn't."""
 
-    def open(self, key: int, settings: SessionSettings, place: FourKeys, mtu: int) -> None:
+    def open(self, key: int, settings: SessionSettings, place: Place, mtu: int) -> None:
         """Make what a session needs, without addresses; `mtu` is in octets of IP packet. Raises Trouble."""
 
     def set_addresses(self, key: int, addresses: Addresses, mtu: int) -> None:

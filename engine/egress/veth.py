@@ -47,7 +47,7 @@ from engine.host.layout import numbers
 from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
 from engine.settings.limits import MAX_SESSIONS
 from engine.wire.ethernet import MAX_VLANS, vlan_ids
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 ETHERNET_MTU = 1500
 VLAN_TAG, PPPOE_HEADER = 4, 8
@@ -292,7 +292,7 @@ class KernelPath:
         self._indexes[key] = index
         return link
 
-    def add_session(self, key: int, place: FourKeys, mtu: int, opened: Open = Open.ALL) -> None:
+    def add_session(self, key: int, place: Place, mtu: int, opened: Open = Open.ALL) -> None:
         """Let packets of up to `mtu` octets flow between card and device, of protocols that are open.
 
         Raises XdpError or HostError.

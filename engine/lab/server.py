@@ -22,7 +22,7 @@ from engine.ppp.link import Ipv4Closed, Ipv4Opened, LinkEnded
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import AuthMethod
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 DEVICE = "subscribers"
 """The provider's end of all sessions: one TUN device, its packets sorted to sessions by address."""
@@ -123,7 +123,7 @@ class Server:
             case Ipv4Opened():
                 slot = self._free_slots.pop()
                 self._slots[event.session_id] = slot
-                key = FourKeys(self._concentrator.mac, event.peer.mac, event.session_id, event.peer.vlans)
+                key = Place(self._concentrator.mac, event.peer.mac, event.session_id, event.peer.vlans)
                 self._datapath.add_routed_session(slot, key, event.mtu, ipv4=event.grant.client.packed)
             case Ipv4Closed() | LinkEnded() if event.session_id in self._slots:
                 slot = self._slots.pop(event.session_id)

@@ -22,7 +22,7 @@ from zlib import crc32
 from engine.host.errors import Trouble
 from engine.wire import ethernet, pppoe
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, EthernetFrame, VlanTag
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 from engine.wire.pppoe import PppoePacket
 
 SLACK = 4096
@@ -37,10 +37,10 @@ class GhostError(Trouble):
     """The journal can't be used or written: one line for the operator."""
 
 
-def padt_frame(keys: FourKeys) -> bytes:
+def padt_frame(place: Place) -> bytes:
     """The Ethernet frame with the PADT that ends this session (RFC 2516 section 5.5)."""
-    packet = pppoe.encode(PppoePacket(pppoe.Code.PADT, keys.session_id, b""))
-    return ethernet.encode(EthernetFrame(keys.peer_mac, keys.own_mac, ETH_PPPOE_DISCOVERY, packet, keys.vlans))
+    packet = pppoe.encode(PppoePacket(pppoe.Code.PADT, place.session_id, b""))
+    return ethernet.encode(EthernetFrame(place.peer_mac, place.own_mac, ETH_PPPOE_DISCOVERY, packet, place.vlans))
 
 
 class GhostJournal:
@@ -68,24 +68,24 @@ class GhostJournal:
         except OSError as error:
             raise self._failed(error) from None
 
-    def ghosts(self) -> list[FourKeys]:
+    def ghosts(self) -> list[Place]:
         """The sessions that an earlier run left open, less those since closed or opened anew; oldest first."""
-        return [keys for keys, ours in self._noted.items() if not ours]
+        return [place for place, ours in self._noted.items() if not ours]
 
-    def opened(self, sessions: list[FourKeys]) -> None:
+    def opened(self, sessions: list[Place]) -> None:
         """Note sessions as open; they are on the disk when this returns. One disk flush a call, however many they are.
 
         Raises GhostError if the disk fails; the next call that succeeds makes up for it.
         """
-        new = [keys for keys in sessions if keys not in self._noted]
+        new = [place for place in sessions if place not in self._noted]
         self._noted.update(dict.fromkeys(sessions, True))
         self._append(b"+", new)
 
-    def closed(self, sessions: list[FourKeys]) -> None:
+    def closed(self, sessions: list[Place]) -> None:
         """Note sessions as closed, ghosts too, after their PADT was sent; as `opened`, which see."""
-        known = [keys for keys in dict.fromkeys(sessions) if keys in self._noted]
-        for keys in known:
-            del self._noted[keys]
+        known = [place for place in dict.fromkeys(sessions) if place in self._noted]
+        for place in known:
+            del self._noted[place]
         self._append(b"-", known)
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class GhostJournal:
             os.close(fd)
         raise GhostError(f"{self.path} can't be made, or vanishes again and again.")
 
-    def _read(self, fd: int) -> list[FourKeys]:
+    def _read(self, fd: int) -> list[Place]:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise GhostError(f"{self.path} is not a plain file. Move it away.")
         with open(fd, "rb", closefd=False) as file:
@@ -144,7 +144,7 @@ class GhostJournal:
             raise GhostError(f"{self.path} is not a journal of open sessions. Move it away.")
         return replay(data)
 
-    def _append(self, sign: bytes, sessions: list[FourKeys]) -> None:
+    def _append(self, sign: bytes, sessions: list[Place]) -> None:
         if self._fd is None or not (sessions or self._stale):
             return
         try:
@@ -152,7 +152,7 @@ class GhostJournal:
                 self._replace()
             else:
                 self._stale = True
-                _write_all(self._fd, b"".join(_record(sign, keys) for keys in sessions))
+                _write_all(self._fd, b"".join(_record(sign, place) for place in sessions))
                 os.fdatasync(self._fd)
                 self._stale = False
                 self._lines += len(sessions)
@@ -168,7 +168,7 @@ class GhostJournal:
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            records = b"".join(_record(b"+", keys) for keys in self._noted)
+            records = b"".join(_record(b"+", place) for place in self._noted)
             _write_all(fd, _MAGIC + records)
             os.fsync(fd)
             new.rename(self.path)
@@ -188,33 +188,33 @@ class GhostJournal:
         )
 
 
-def replay(data: bytes) -> list[FourKeys]:
+def replay(data: bytes) -> list[Place]:
     """The sessions open at the end of a journal's octets, which may be cut anywhere; never raises."""
-    opened: dict[FourKeys, None] = {}
+    opened: dict[Place, None] = {}
     for line in data.split(b"\n")[1:]:
         match _parse(line):
-            case b"+", keys:
-                opened[keys] = None
-            case b"-", keys:
-                opened.pop(keys, None)
+            case b"+", place:
+                opened[place] = None
+            case b"-", place:
+                opened.pop(place, None)
     return list(opened)
 
 
-def _record(sign: bytes, keys: FourKeys) -> bytes:
-    vlans = ",".join(f"{tag.tpid:04x}{tag.tci:04x}" for tag in keys.vlans) or "-"
-    told = f"{keys.own_mac.hex()} {keys.peer_mac.hex()} {keys.session_id:04x} {vlans}".encode()
+def _record(sign: bytes, place: Place) -> bytes:
+    vlans = ",".join(f"{tag.tpid:04x}{tag.tci:04x}" for tag in place.vlans) or "-"
+    told = f"{place.own_mac.hex()} {place.peer_mac.hex()} {place.session_id:04x} {vlans}".encode()
     text = sign + b" " + told
     return text + b" %08x\n" % crc32(text)
 
 
-def _parse(line: bytes) -> tuple[bytes, FourKeys] | None:
+def _parse(line: bytes) -> tuple[bytes, Place] | None:
     text, _, checksum = line.rpartition(b" ")
     if checksum != b"%08x" % crc32(text):
         return None
     try:
         sign, own, peer, session_id, vlans = text.decode().split(" ")
         tags = tuple(_vlan(tag) for tag in vlans.split(",")) if vlans != "-" else ()
-        return sign.encode(), FourKeys(bytes.fromhex(own), bytes.fromhex(peer), int(session_id, 16), tags)
+        return sign.encode(), Place(bytes.fromhex(own), bytes.fromhex(peer), int(session_id, 16), tags)
     except ValueError:
         return None
 

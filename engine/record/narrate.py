@@ -29,9 +29,9 @@ def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> S
     match event:
         case StateChanged(SessionState.DIALLING):
             return Story(Severity.DEBUG, "dialling", "Looking for a concentrator.")
-        case PppoeOpened(keys):
-            where = f"{ac_name} ({format_mac(keys.peer_mac)})"
-            return Story(Severity.INFO, "pppoe-open", f"Session {keys.session_id:04x} opened with {where}.")
+        case PppoeOpened(place):
+            where = f"{ac_name} ({format_mac(place.peer_mac)})"
+            return Story(Severity.INFO, "pppoe-open", f"Session {place.session_id:04x} opened with {where}.")
         case Authenticated(method, message):
             said = f': "{message}"' if message else ""
             return Story(Severity.DEBUG, "authenticated", f"Authenticated by {method}{said}.")

@@ -22,7 +22,7 @@ from engine.run.counting import added, joined
 from engine.settings.options import EngineOptions
 from engine.settings.values import DatapathChoice, XdpMode
 from engine.supervisor.handed import Taken
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 RETRY = 0.001
 """Seconds until frames that the card's ring had no room for are offered to it again."""
@@ -174,7 +174,7 @@ class CardLine:
         if self._egress.carriers is not None:
             self._egress.carriers.expect(wanted)
 
-    def make_known(self, key: int, place: FourKeys, mru: int) -> None:
+    def make_known(self, key: int, place: Place, mru: int) -> None:
         """See `Line.make_known`."""
         if self._egress.carriers is not None:
             self._egress.carriers.make_known(key, place, mru)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import count
 
 from engine.api.commands import Command, Refused, Reply, Request, Watch
@@ -70,7 +71,8 @@ class Engine:
     def stop(self) -> None:
         """End every session and give the card back; returns when nothing of us is left. A second call does nothing."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._leaving.set)
+            with suppress(RuntimeError):  # it has come to its end by itself, a moment ago
+                self._loop.call_soon_threadsafe(self._leaving.set)
             self._thread.join()
 
     def _run(self) -> None:

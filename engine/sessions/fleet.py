@@ -30,7 +30,7 @@ from engine.settings.values import DialSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.errors import WireError
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
 SHARE = 64
@@ -273,7 +273,7 @@ class Fleet:
             member.session.take_back(outer.src, packet.session_id)
 
     def _addressee(self, outer: EthernetFrame, packet: PppoePacket) -> int | None:
-        """A frame in a session, or its PADT, goes by the four keys; an answer in discovery by Host-Uniq or by turns."""
+        """A frame in a session, or its PADT, goes by its place; an answer in discovery by Host-Uniq or by turns."""
         discovery = outer.ethertype == ETH_PPPOE_DISCOVERY
         if discovery and packet.code in (Code.PADO, Code.PADS):
             key = self._by_host_uniq(packet.payload)
@@ -367,8 +367,8 @@ class Fleet:
                 self._note_asking(key, member, state is SessionState.DIALLING)
                 if state is SessionState.UP:
                     member.up_since = now
-            case PppoeOpened(keys):
-                self._settle_in(key, member, keys, now)
+            case PppoeOpened(place):
+                self._settle_in(key, member, place, now)
             case Ipv4Opened(agreed) | Ipv6Opened(agreed):
                 self._in_use.note(key, agreed)
             case Ipv4Closed():
@@ -391,9 +391,9 @@ class Fleet:
         if member.asks_from is not None:
             self._asking.setdefault(member.asks_from, {})[key] = None
 
-    def _settle_in(self, key: int, member: Member, keys: FourKeys, now: float) -> None:
+    def _settle_in(self, key: int, member: Member, place: Place, now: float) -> None:
         """A session's frames reach it from now on. Whom they reached is gone, or its id would not be given out anew."""
-        match = keys.own_mac, keys.peer_mac, ethernet.vlan_ids(keys.vlans), keys.session_id
+        match = place.own_mac, place.peer_mac, ethernet.vlan_ids(place.vlans), place.session_id
         former = self._by_match.get(match)
         if former is not None:
             text = "The concentrator gave this session's id away: it must have lost the session."

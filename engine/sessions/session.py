@@ -49,7 +49,7 @@ from engine.wire.ethernet import (
     ETH_PPPOE_SESSION,
     EthernetFrame,
 )
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket, TagType
 
@@ -76,7 +76,7 @@ class StateChanged:
 class PppoeOpened:
     """A PADS opened the session. Whoever keeps a record of open sessions must write it before sending frames."""
 
-    keys: FourKeys
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class Session:
         self.stem = entropy(STEM_SIZE)
         """How every Host-Uniq of this session begins, by which PADO and PADS find it; one that is set has no stem."""
         self.state = SessionState.DOWN
-        self.keys: FourKeys | None = None
+        self.place: Place | None = None
         """Set from the PADS to the end."""
         self.ac_name: str | None = None
         self.ipv4: Ipv4Agreed | None = None
@@ -255,9 +255,9 @@ class Session:
 
     def lose(self, now: float, end: End) -> None:
         """The concentrator has no such session any more: end at once, without another frame of this session."""
-        if self._link is not None and self.keys is not None:
-            self.take_back(self.keys.peer_mac, self.keys.session_id)
-            self.keys = None
+        if self._link is not None and self.place is not None:
+            self.take_back(self.place.peer_mac, self.place.session_id)
+            self.place = None
             self._link.stop(now, end)
             self._settle(now)
 
@@ -412,7 +412,8 @@ class Session:
             self._give_back(outer, packet, now)
 
     def _matches(self, outer: EthernetFrame, packet: PppoePacket) -> bool:
-        return self.keys is not None and outer.src == self.keys.peer_mac and packet.session_id == self.keys.session_id
+        place = self.place
+        return place is not None and (outer.src, packet.session_id) == (place.peer_mac, place.session_id)
 
     def _padt(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
         """The session is over: not one more frame goes out, not even a Terminate-Ack (RFC 2516 section 5.5)."""
@@ -460,9 +461,9 @@ class Session:
 
     def _open_link(self, found: Found, now: float) -> None:
         """Begin with PPP (RFC 2516 section 6); `PppoeOpened` comes before the first frame of it."""
-        self.keys = FourKeys(self.own_mac, found.mac, found.session_id, self.settings.vlans)
+        self.place = Place(self.own_mac, found.mac, found.session_id, self.settings.vlans)
         self.ac_name = found.ac_name
-        self._events.append(PppoeOpened(self.keys))
+        self._events.append(PppoeOpened(self.place))
         self.facts.note("PPPoE payload", "asked", self.settings.mru)
         self.facts.note("PPPoE payload", "agreed", found.max_payload)
         side = ClientSide(self.settings, found.max_payload, self._entropy, self.facts, self.judge)
@@ -477,9 +478,9 @@ class Session:
 
     def _send_packets(self, link: Link, now: float) -> None:
         for payload in link.packets_to_send():
-            if self.keys is not None:
-                packet = PppoePacket(Code.SESSION, self.keys.session_id, payload)
-                self._send(self.keys.peer_mac, ETH_PPPOE_SESSION, packet, now)
+            if self.place is not None:
+                packet = PppoePacket(Code.SESSION, self.place.session_id, payload)
+                self._send(self.place.peer_mac, ETH_PPPOE_SESSION, packet, now)
 
     def _link_event(self, event: LinkEvent, now: float) -> None:
         match event:
@@ -522,17 +523,17 @@ class Session:
 
         The PADT comes after the link's own Terminate-Request, and after it nothing more (RFC 2516 section 5.5).
         """
-        if self.keys is not None:
+        if self.place is not None:
             self._send(
-                self.keys.peer_mac,
+                self.place.peer_mac,
                 ETH_PPPOE_DISCOVERY,
-                PppoePacket(Code.PADT, self.keys.session_id, b""),
+                PppoePacket(Code.PADT, self.place.session_id, b""),
                 now,
             )
         if self._link is not None:
             self.counters += self._link.counters
         self._end_step(now)
-        self.keys = self._link = None
+        self.place = self._link = None
         self.ipv4 = self.ipv6 = None
         if self._discovery is not None:
             self._discovery.stop()

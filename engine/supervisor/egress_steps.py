@@ -20,8 +20,8 @@ def follow(egress: Egress, key: int, session: Session, event: SessionEvent, had:
         egress.set_mtu(key, event.mtu)
     elif addresses != had or isinstance(event, Ipv4Opened | Ipv6Opened):
         mtu = session.mtu or session.settings.mru
-        if session.keys is not None:
-            egress.open(key, session.settings, session.keys, mtu)
+        if session.place is not None:
+            egress.open(key, session.settings, session.place, mtu)
         egress.set_addresses(key, addresses, mtu)
     return addresses
 

@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    keys: dict[FourKeys, None]
+    places: dict[Place, None]
     position: int
     """Behind the last of their PADTs."""
     carrier: int | None
@@ -27,7 +27,7 @@ class Farewells:
     """All of one card."""
 
     def __init__(self) -> None:
-        self._owed: dict[FourKeys, None] = {}
+        self._owed: dict[Place, None] = {}
         self._on_the_way: deque[_Batch] = deque()
 
     @property
@@ -35,42 +35,42 @@ class Farewells:
         """Whether any PADT has been handed over and is not known to have left."""
         return bool(self._on_the_way)
 
-    def owe(self, sessions: Iterable[FourKeys]) -> None:
+    def owe(self, sessions: Iterable[Place]) -> None:
         """Their PADTs have yet to be sent."""
         self._owed.update(dict.fromkeys(sessions))
 
-    def collect(self) -> list[FourKeys]:
+    def collect(self) -> list[Place]:
         """Whose PADTs are to be sent now; they are owed no more: `sent` is due."""
         owed, self._owed = self._owed, {}
         return list(owed)
 
-    def sent(self, sessions: Iterable[FourKeys], position: int, carrier: int | None) -> None:
+    def sent(self, sessions: Iterable[Place], position: int, carrier: int | None) -> None:
         """Their PADTs are handed over."""
         self._on_the_way.append(_Batch(dict.fromkeys(sessions), position, carrier))
 
-    def opened(self, sessions: Iterable[FourKeys]) -> None:
+    def opened(self, sessions: Iterable[Place]) -> None:
         """They are sessions of ours once more: no PADT may follow them."""
-        for keys in sessions:
-            self._owed.pop(keys, None)
+        for place in sessions:
+            self._owed.pop(place, None)
             for batch in self._on_the_way:
-                batch.keys.pop(keys, None)
+                batch.places.pop(place, None)
 
     def lost(self) -> None:
         """The card is gone, or its carrier: what was on the way is owed again."""
         while self._on_the_way:
-            self.owe(self._on_the_way.popleft().keys)
+            self.owe(self._on_the_way.popleft().places)
 
     def taken(self, position: int) -> bool:
         """Whether the card, which has taken so many frames, has taken any of these: then its carrier tells."""
         return bool(self._on_the_way) and self._on_the_way[0].position <= position
 
-    def left(self, position: int, carrier: int | None) -> list[FourKeys]:
+    def left(self, position: int, carrier: int | None) -> list[Place]:
         """Whose PADT has left, by what the card has taken and its carrier after that. The others are owed again."""
-        gone: list[FourKeys] = []
+        gone: list[Place] = []
         while self.taken(position):
             batch = self._on_the_way.popleft()
             if carrier is not None and batch.carrier == carrier:
-                gone += batch.keys
+                gone += batch.places
             else:
-                self.owe(batch.keys)
+                self.owe(batch.places)
         return gone

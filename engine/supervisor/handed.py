@@ -13,7 +13,7 @@ from typing import Protocol
 from engine.card.facts import Card
 from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Line(Protocol):
         Raises Trouble.
         """
 
-    def make_known(self, key: int, place: FourKeys, mru: int) -> None:
+    def make_known(self, key: int, place: Place, mru: int) -> None:
         """Let a session's control frames come before strangers', if the card is taken. Raises Trouble."""
 
     def forget(self, key: int) -> None:
@@ -69,27 +69,27 @@ class Line(Protocol):
 class Journal(Protocol):
     """The record on disk of open sessions; see `engine.record.journal`. All of its methods raise Trouble."""
 
-    def ghosts(self) -> list[FourKeys]:
+    def ghosts(self) -> list[Place]:
         """The sessions that an earlier run left open."""
 
-    def opened(self, sessions: list[FourKeys]) -> None:
+    def opened(self, sessions: list[Place]) -> None:
         """Note sessions as open; on the disk when this returns."""
 
-    def closed(self, sessions: list[FourKeys]) -> None:
+    def closed(self, sessions: list[Place]) -> None:
         """Note sessions as closed."""
 
 
 class NoJournal:
     """Where there is no folder for one: nothing is noted."""
 
-    def ghosts(self) -> list[FourKeys]:
+    def ghosts(self) -> list[Place]:
         """None is known."""
         return []
 
-    def opened(self, sessions: list[FourKeys]) -> None:
+    def opened(self, sessions: list[Place]) -> None:
         """See `Journal.opened`."""
 
-    def closed(self, sessions: list[FourKeys]) -> None:
+    def closed(self, sessions: list[Place]) -> None:
         """See `Journal.closed`."""
 
 

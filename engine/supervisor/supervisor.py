@@ -53,7 +53,7 @@ from engine.supervisor.farewells import Farewells
 from engine.supervisor.handed import Captures, Journal, Line, NoJournal
 from engine.supervisor.large_frames import LargeFrames, Step
 from engine.supervisor.watched import Watched
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 CHECK, MAX_CHECK = 0.02, 1.0
 """Seconds until a look whether the card has taken the PADTs it was handed; doubled from look to look, up to this."""
@@ -64,7 +64,7 @@ class Record:
     """What the supervisor itself knows of a session."""
 
     rotation: Rotation = field(default_factory=Rotation)
-    keys: FourKeys | None = None
+    place: Place | None = None
     """Those of the open session, as noted in the journal."""
     addresses: Addresses = field(default_factory=Addresses)
     """Those that its egress was told to have."""
@@ -108,10 +108,10 @@ class Supervisor:
         self._unwanted = tuple(IPv4Network(network) for network in settings.unwanted_networks)
         self._dirty: set[int] = set()
         """Sessions whose view may be out of date."""
-        self._ended: list[FourKeys] = []
+        self._ended: list[Place] = []
         """Sessions that have ended since frames were last asked for: their PADTs are among the next."""
         self._farewells = Farewells()
-        self._ghosts: set[FourKeys] = set()
+        self._ghosts: set[Place] = set()
         self.leaving: set[int] = set()
         """Sessions that are to be removed and wait for that: nobody can name them any more."""
         """Sessions of an earlier run whose PADT has not left yet."""
@@ -516,18 +516,18 @@ class Supervisor:
 
     def _settle(self, look_at: Iterable[int] = ()) -> None:
         """Carry the fleet's events where they belong; then the views, and the details that are watched."""
-        open_now: dict[FourKeys, bool] = {}
+        open_now: dict[Place, bool] = {}
         while (item := self.fleet.next_event()) is not None:
             key, event = item
-            self._note_keys(self.records[key], event, open_now)
+            self._note_place(self.records[key], event, open_now)
             self._attempt(self._session_event, key, event)
             if isinstance(event, Ended):
                 self._release(key)
         # On disk before LCP's first packet, so that a crash leaves no ghost unknown. A concentrator may hand the id of
         # a session that has just ended out again at once.
-        opened = [keys for keys, is_open in open_now.items() if is_open]
-        self._ended = [keys for keys in self._ended if keys not in open_now]
-        self._ended += [keys for keys, is_open in open_now.items() if not is_open]
+        opened = [place for place, is_open in open_now.items() if is_open]
+        self._ended = [place for place in self._ended if place not in open_now]
+        self._ended += [place for place, is_open in open_now.items() if not is_open]
         self._farewells.opened(opened)
         self._note(self._journal.opened, opened)
         dirty, self._dirty = self._dirty, set()
@@ -537,18 +537,18 @@ class Supervisor:
             self._attempt(self._show_details, key)
 
     @staticmethod
-    def _note_keys(record: Record, event: SessionEvent, open_now: dict[FourKeys, bool]) -> None:
+    def _note_place(record: Record, event: SessionEvent, open_now: dict[Place, bool]) -> None:
         if isinstance(event, PppoeOpened):
-            record.keys = event.keys
-            open_now[event.keys] = True
-        elif isinstance(event, Ended) and record.keys is not None:
-            open_now[record.keys] = False
-            record.keys = None
+            record.place = event.place
+            open_now[event.place] = True
+        elif isinstance(event, Ended) and record.place is not None:
+            open_now[record.place] = False
+            record.place = None
 
-    def _note(self, step: Callable[[list[FourKeys]], None], keys: list[FourKeys]) -> None:
+    def _note(self, step: Callable[[list[Place]], None], places: list[Place]) -> None:
         """Have the journal note something of sessions."""
-        if keys:
-            self._attempt(step, keys, kind="journal")
+        if places:
+            self._attempt(step, places, kind="journal")
 
     def _session_event(self, key: int, event: SessionEvent) -> None:
         """Tell it, and do what it asks for."""
@@ -588,7 +588,7 @@ class Supervisor:
         if isinstance(event, Ended):
             return
         if isinstance(event, PppoeOpened):
-            self._line.make_known(key, event.keys, session.settings.mru)
+            self._line.make_known(key, event.place, session.settings.mru)
         record = self.records[key]
         record.addresses = follow(self._egress, key, session, event, record.addresses)
 

@@ -23,7 +23,7 @@ def session_view(
     """One session as it stands, for a version of the board; `wall` turns the engine's time into Unix time."""
     session = member.session
     settings = session.settings
-    keys, ipv4 = session.keys, session.ipv4
+    place, ipv4 = session.place, session.ipv4
     up = session.state is SessionState.UP
     return SessionView(
         id=key,
@@ -41,9 +41,9 @@ def session_view(
         ipv6=str(session.ipv6.address) if session.ipv6 is not None else None,
         device=device,
         datapath=datapath,
-        session_id=keys.session_id if keys is not None else None,
+        session_id=place.session_id if place is not None else None,
         ac_name=session.ac_name,
-        ac_mac=format_mac(keys.peer_mac) if keys is not None else None,
+        ac_mac=format_mac(place.peer_mac) if place is not None else None,
         local_mac=format_mac(session.own_mac),
         vlans=tuple(tag.vid for tag in settings.vlans),
         mtu=session.mtu,

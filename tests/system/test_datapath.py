@@ -17,7 +17,7 @@ import pytest
 
 from engine.datapath import BATCH_FRAMES, Datapath, DatapathError, Open
 from engine.wire.ethernet import VlanTag, vlan_ids
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 from .line import NEAR, QUEUES, namespace, needs_root, open_descriptors, run, until
 from .rig import (
@@ -117,7 +117,7 @@ def test_farewells_leave_before_the_queues_close(rig: Rig) -> None:
 @pytest.mark.parametrize("compressed", [False, True], ids=["two octets", "one octet"])
 def test_downlink(rig: Rig, vlans: tuple[VlanTag, ...], compressed: bool) -> None:
     fd, inside = rig.tun("soup0", mtu=1500)
-    rig.datapath.add_session(3, FourKeys(OWN, PEER, 1, vlans), fd, 1500)
+    rig.datapath.add_session(3, Place(OWN, PEER, 1, vlans), fd, 1500)
     packets = [ipv4(b""), ipv4(), ipv4(bytes(1500 - 28)), ipv6(b""), ipv6()]
     for packet in packets:
         rig.wire.send(padded(pppoe(ppp(packet)[compressed:], vlans=vlans)) + b"trailer")
@@ -145,7 +145,7 @@ def test_vlan_ids_alone_tell_vlans_apart(
     """As for `engine.wire.ethernet.vlan_ids`: a tag with id 0 only carries a priority (IEEE 802.1Q section 6.9)."""
     assert vlan_ids(session) == vlan_ids(seen)
     fd, inside = rig.tun("soup0")
-    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1, session), fd, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1, session), fd, MTU)
     if way == 0:
         rig.wire.send(padded(pppoe(ppp(ipv4()), vlans=seen)))
         assert inside.wait_for(lambda seen: True) == ipv4()
@@ -160,7 +160,7 @@ def test_vlan_ids_alone_tell_vlans_apart(
 @over_vlans
 def test_uplink(rig: Rig, vlans: tuple[VlanTag, ...]) -> None:
     fd, inside = rig.tun("soup0", mtu=1500)
-    rig.datapath.add_session(1, FourKeys(OWN, PEER, 0xABCD, vlans), fd, 1500)
+    rig.datapath.add_session(1, Place(OWN, PEER, 0xABCD, vlans), fd, 1500)
     packets = [ipv4(b""), ipv4(bytes(1500 - 28)), ipv6(b"")]
     for packet in packets:
         inside.send(packet)
@@ -173,7 +173,7 @@ def test_uplink(rig: Rig, vlans: tuple[VlanTag, ...]) -> None:
 
 def test_a_packet_longer_than_the_mtu_is_not_sent(rig: Rig) -> None:
     fd, inside = rig.tun("soup0", mtu=1500)
-    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), fd, 1400)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, 1400)
     inside.send(ipv4(bytes(1373)))
     assert until(lambda: rig.counters().drops["too_long"] == 1)
     inside.send(ipv4(bytes(1372)))
@@ -186,7 +186,7 @@ def test_a_socket_pair_does_as_an_egress(rig: Rig) -> None:
     with ours, theirs:
         theirs.setblocking(False)
         ours.settimeout(5)
-        rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), theirs.fileno(), MTU)
+        rig.datapath.add_session(0, Place(OWN, PEER, 1), theirs.fileno(), MTU)
         rig.wire.send(padded(pppoe(ppp(ipv4()))))
         assert ours.recv(2000) == ipv4()
         ours.send(ipv6())
@@ -226,8 +226,8 @@ HOSTILE = {
 
 def test_hostile_frames_are_counted_and_reach_nobody(rig: Rig) -> None:
     fd, inside = rig.tun("soup0")
-    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), fd, MTU)
-    rig.datapath.add_session(1, FourKeys(OWN, PEER, 9), -1, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(1, Place(OWN, PEER, 9), -1, MTU)
     for name, (frame, reason) in HOSTILE.items():
         before = rig.counters()
         rig.wire.send(frame)
@@ -243,7 +243,7 @@ def test_hostile_frames_are_counted_and_reach_nobody(rig: Rig) -> None:
 def test_packets_flow_only_while_their_protocol_is_open(rig: Rig, opened: Open) -> None:
     """Both ways, and with offload or without: a super-packet of a closed protocol is dropped whole."""
     fd, inside = rig.tun("soup0")
-    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), fd, MTU, Open.NONE)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU, Open.NONE)
     closed = 0
     for now in (opened, Open.NONE, opened):
         rig.datapath.set_open(0, now)
@@ -274,7 +274,7 @@ def test_a_session_that_is_not_there_is_not_opened(rig: Rig) -> None:
 def test_every_frame_is_accounted_for(rig: Rig, seed: int) -> None:
     chance = random.Random(seed)
     fd, _ = rig.tun("soup0")
-    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU)
     good = [padded(pppoe(ppp(ipv4(flow=flow)))) for flow in range(50)]
     bad = [frame for frame, _ in HOSTILE.values()]
     control = [padded(padi()), padded(pppoe(LCP_ECHO)), padded(pppoe(LCP_ECHO, session_id=77))]
@@ -307,7 +307,7 @@ def test_every_frame_is_accounted_for(rig: Rig, seed: int) -> None:
 
 
 def test_a_flood_of_strangers_cannot_take_the_keepalives(rig: Rig) -> None:
-    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), -1, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), -1, MTU)
     junk, sent = padi(text=struct.pack("!HH", 0x0101, 1400) + bytes(1400)), 0
     while rig.counters().drops["control_full"] == 0 and sent < 20000:
         rig.wire.send(junk)
@@ -323,8 +323,8 @@ def test_a_flood_of_strangers_cannot_take_the_keepalives(rig: Rig) -> None:
 
 
 def test_a_flood_in_one_sessions_name_cannot_take_the_keepalives_of_others(rig: Rig) -> None:
-    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), -1, MTU)
-    rig.datapath.add_session(1, FourKeys(OWN, PEER, 2), -1, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), -1, MTU)
+    rig.datapath.add_session(1, Place(OWN, PEER, 2), -1, MTU)
     noise, echo = padded(pppoe(b"\xc0\x21\x0b\1\0\4", session_id=1)), padded(pppoe(LCP_ECHO, session_id=2))
     for _ in range(4000):
         rig.wire.send(noise)
@@ -342,7 +342,7 @@ def test_a_flood_in_one_sessions_name_cannot_take_the_keepalives_of_others(rig: 
 
 
 def test_a_padt_comes_before_strangers_discovery(rig: Rig) -> None:
-    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), -1, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), -1, MTU)
     goodbye = padded(OWN + PEER + b"\x88\x63" + struct.pack("!BBHH", 0x11, 0xA7, 1, 0))
     stranger = padded(OWN + PEER + b"\x88\x63" + struct.pack("!BBHH", 0x11, 0xA7, 2, 0))
     offer = padi()
@@ -357,7 +357,7 @@ def test_a_padt_comes_before_strangers_discovery(rig: Rig) -> None:
 def test_counters_of_a_slot_go_on_when_its_session_comes_back(rig: Rig) -> None:
     fd, inside = rig.tun("soup0")
     for round_number in (1, 2):
-        key = FourKeys(OWN, PEER, round_number)
+        key = Place(OWN, PEER, round_number)
         rig.datapath.add_session(0, key, fd, MTU)
         rig.wire.send(padded(pppoe(ppp(ipv4()), session_id=round_number)))
         assert inside.wait_for(lambda seen: True) == ipv4()
@@ -366,14 +366,14 @@ def test_counters_of_a_slot_go_on_when_its_session_comes_back(rig: Rig) -> None:
 
 
 def test_what_cannot_be_added_or_removed(rig: Rig) -> None:
-    key = FourKeys(OWN, PEER, 1)
+    key = Place(OWN, PEER, 1)
     rig.datapath.add_session(0, key, -1, MTU)
     for attempt in (
-        lambda: rig.datapath.add_session(0, FourKeys(OWN, PEER, 2), -1, MTU),
+        lambda: rig.datapath.add_session(0, Place(OWN, PEER, 2), -1, MTU),
         lambda: rig.datapath.add_session(1, key, -1, MTU),
-        lambda: rig.datapath.add_session(256, FourKeys(OWN, PEER, 2), -1, MTU),
-        lambda: rig.datapath.add_session(1, FourKeys(OWN, PEER, 2), 9999, MTU),
-        lambda: rig.datapath.add_routed_session(1, FourKeys(OWN, PEER, 2), MTU, ipv4=b"\x0a\0\0\1"),
+        lambda: rig.datapath.add_session(256, Place(OWN, PEER, 2), -1, MTU),
+        lambda: rig.datapath.add_session(1, Place(OWN, PEER, 2), 9999, MTU),
+        lambda: rig.datapath.add_routed_session(1, Place(OWN, PEER, 2), MTU, ipv4=b"\x0a\0\0\1"),
         lambda: rig.datapath.remove_session(1),
         lambda: rig.datapath.remove_session(256),
     ):
@@ -388,11 +388,11 @@ def test_routed_sessions_share_a_device(rig: Rig) -> None:
     rig.datapath.open_routed_egress(fd)
     vlans = VLANS["QinQ"]
     rig.datapath.add_routed_session(
-        0, FourKeys(OWN, PEER, 1), MTU, ipv4=bytes([10, 0, 0, 1]), ipv6_prefix=b"\x20\1\r\xb8" + bytes(4)
+        0, Place(OWN, PEER, 1), MTU, ipv4=bytes([10, 0, 0, 1]), ipv6_prefix=b"\x20\1\r\xb8" + bytes(4)
     )
-    rig.datapath.add_routed_session(1, FourKeys(OWN, STRANGER, 2, vlans), MTU, ipv4=bytes([10, 0, 0, 2]))
+    rig.datapath.add_routed_session(1, Place(OWN, STRANGER, 2, vlans), MTU, ipv4=bytes([10, 0, 0, 2]))
     with pytest.raises(DatapathError):
-        rig.datapath.add_routed_session(2, FourKeys(OWN, PEER, 3), MTU, ipv4=bytes([10, 0, 0, 2]))
+        rig.datapath.add_routed_session(2, Place(OWN, PEER, 3), MTU, ipv4=bytes([10, 0, 0, 2]))
     wanted: list[tuple[bytes, Callable[[bytes], bytes]]] = [
         (ipv4(dst=bytes([10, 0, 0, 1])), lambda p: pppoe(ppp(p), dst=PEER, src=OWN)),
         (ipv4(dst=bytes([10, 0, 0, 2])), lambda p: pppoe(ppp(p), dst=STRANGER, src=OWN, session_id=2, vlans=vlans)),
@@ -408,7 +408,7 @@ def test_routed_sessions_share_a_device(rig: Rig) -> None:
         rig.wire.send(padded(pppoe(ppp(packet), src=src, session_id=session_id, vlans=tagged)))
         assert inside.wait_for(lambda seen: True) == packet
     rig.datapath.remove_session(0)
-    rig.datapath.add_routed_session(2, FourKeys(OWN, PEER, 3), MTU, ipv4=bytes([10, 0, 0, 1]))
+    rig.datapath.add_routed_session(2, Place(OWN, PEER, 3), MTU, ipv4=bytes([10, 0, 0, 1]))
     inside.send(wanted[0][0])
     assert rig.wire.wait_for(lambda seen: True) == pppoe(ppp(wanted[0][0]), dst=PEER, src=OWN, session_id=3)
     assert list(rig.datapath.traffic(3)[2::4]) == [2, 1, 1]
@@ -417,8 +417,8 @@ def test_routed_sessions_share_a_device(rig: Rig) -> None:
 def test_a_device_that_vanishes_harms_nobody_else(rig: Rig) -> None:
     gone, _ = rig.tun("soup0")
     fd, inside = rig.tun("soup1")
-    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), gone, MTU)
-    rig.datapath.add_session(2, FourKeys(OWN, PEER, 2), fd, MTU)  # the same worker reads both
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), gone, MTU)
+    rig.datapath.add_session(2, Place(OWN, PEER, 2), fd, MTU)  # the same worker reads both
     run("ip", "-n", rig.line.near, "link", "del", "soup0")
     rig.wire.send(padded(pppoe(ppp(ipv4()))))
     assert until(lambda: rig.counters().drops["egress_refused"] == 1)
@@ -438,7 +438,7 @@ def idle(rig: Rig, seconds: float = 0.3) -> bool:
 
 def test_idle_workers_sleep(rig: Rig) -> None:
     fd, inside = rig.tun("soup0")
-    rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU)
     assert until(lambda: idle(rig))
     rig.wire.send(padded(pppoe(ppp(ipv4()))))
     assert inside.wait_for(lambda seen: True) == ipv4()
@@ -453,7 +453,7 @@ def test_receive_frames_run_out_and_come_back(rig: Rig) -> None:
     """A worker is held up by a blocking egress: what doesn't fit its rings and UMEM is lost and counted, no more."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        rig.datapath.add_session(0, FourKeys(OWN, PEER, 1), theirs.fileno(), MTU)
+        rig.datapath.add_session(0, Place(OWN, PEER, 1), theirs.fileno(), MTU)
         sent = 5000
         for number in range(sent):
             rig.wire.send(padded(pppoe(ppp(ipv4(struct.pack("!I", number))))))
@@ -479,7 +479,7 @@ def test_receive_frames_run_out_and_come_back(rig: Rig) -> None:
 def test_transmit_frames_run_out_and_come_back(rig: Rig) -> None:
     """A card that is down takes nothing: frames wait, in order, until it is up; then all go."""
     fd, inside = rig.tun("soup0")
-    rig.datapath.add_session(1, FourKeys(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(1, Place(OWN, PEER, 1), fd, MTU)
     frames = [padded(pppoe(LCP_ECHO, dst=PEER, src=OWN, session_id=number)) for number in range(2 * TX_FRAMES)]
     for cycle in range(1, 4):
         run("ip", "-n", rig.line.near, "link", "set", NEAR, "down")

@@ -262,6 +262,20 @@ def test_a_device_that_can_not_be_closed_keeps_no_other_from_going(devices: Devi
         devices.set_ipv4(number, (A, B)[number - 1], PEER, 1492)
 
 
+def test_a_device_goes_although_the_rules_cant_be_changed(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise HostError("No rules today.")
+
+    devices.create(1, "wan")
+    devices.set_ipv4(1, A, PEER, 1492)
+    monkeypatch.setattr(devices._confinement, "shut", fails)
+    with pytest.raises(HostError):
+        devices.remove(1)
+    monkeypatch.undo()
+    devices.create(1, "wan")
+    devices.set_ipv4(1, A, PEER, 1492)
+
+
 def test_name_that_is_taken(devices: Devices) -> None:
     devices.create(1, "wan")
     with pytest.raises(HostError, match="The device wan belongs to another session"):

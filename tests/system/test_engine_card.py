@@ -21,7 +21,7 @@ from engine.run.loop import TICK
 from engine.run.thread import Engine, EngineError, EngineOptions
 from engine.settings.values import Settings, XdpMode
 from engine.supervisor.handed import Taken
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 from tests.conftest import run
 from tests.program import until
 from tests.provider import CARD, FAR_CARD, Provider, provider
@@ -127,7 +127,7 @@ def test_a_driver_that_resets_the_link_for_the_program(
     far: Provider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What is sent before the carrier is back would be lost: ghosts' PADTs, first PADIs. And when it is back."""
-    ghost = FourKeys(b"\2\0\0\0\0\1", b"\2\0\0\0\0\2", 0x99, ())
+    ghost = Place(b"\2\0\0\0\0\1", b"\2\0\0\0\0\2", 0x99, ())
     left = GhostJournal(tmp_path / "state" / f"{CARD}.ghosts")
     left.opened([ghost])
     left.close()

@@ -30,7 +30,7 @@ from engine.host.rtnl import RtnlError
 from engine.run.thread import Engine
 from engine.settings.values import DatapathChoice, XdpMode
 from engine.wire.ethernet import VlanTag
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 from tests.conftest import ROOT, run
 from tests.program import Traces, running, until
 from tests.provider import CARD, BridgedProvider, Provider, provider
@@ -70,7 +70,7 @@ class Rig:
         self.device = Wire(line.near, "soup5")
 
     def open(self, vlans: tuple[VlanTag, ...], mtu: int) -> None:
-        keys = FourKeys(OWN, PEER, 1, vlans)
+        keys = Place(OWN, PEER, 1, vlans)
         self.datapath.add_session(self.NUMBER, keys, -1, mtu)
         self.path.add_session(self.NUMBER, keys, mtu)
 
@@ -337,7 +337,7 @@ def test_frames_too_long_for_the_card_are_counted() -> None:
     with rig(VLANS["QinQ"], 1500) as it:
         run("ip", "-n", it.line.near, "link", "set", NEAR, "mtu", "1500")
         with namespace(it.line.near):
-            it.path.add_session(it.NUMBER, FourKeys(OWN, PEER, 1, it.vlans), 1500)
+            it.path.add_session(it.NUMBER, Place(OWN, PEER, 1, it.vlans), 1500)
         it.send(ipv4(b"x" * (1500 + 4 - 16 - 28)))
         assert it.leaves(outgoing(ipv4(b"x" * (1500 + 4 - 16 - 28)), it.vlans))
         it.send(ipv4(b"x" * (1500 + 5 - 16 - 28)))

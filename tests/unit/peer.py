@@ -252,7 +252,7 @@ class Peer:
 
     def open_lcp(self, auth: bytes | None = None, mru: int = 1492) -> None:
         """From an open PPPoE session to an open LCP, or through LCP once more."""
-        if self.session.keys is None:
+        if self.session.place is None:
             self.open_pppoe()
         self.request(Protocol.LCP, *self.lcp_options(auth, mru), identifier=0x31)
         self.answer(Protocol.LCP, Code.CONFIGURE_ACK)

@@ -31,7 +31,7 @@ def test_the_four_keys_are_known_before_the_first_packet_of_lcp() -> None:
     while (event := peer.session.next_event()) is not None:
         events.append(event)
     (opened,) = [event for event in events if isinstance(event, PppoeOpened)]
-    assert (opened.keys.own_mac, opened.keys.peer_mac, opened.keys.session_id) == (OWN, AC, SID)
+    assert (opened.place.own_mac, opened.place.peer_mac, opened.place.session_id) == (OWN, AC, SID)
     assert len(peer.session.frames_to_send()) == 1
 
 
@@ -138,7 +138,7 @@ def test_a_session_can_be_dialled_again_and_again() -> None:
         peer.up()
         peer.hang_up()
         peer.sleep(10)
-        assert peer.session.keys is None
+        assert peer.session.place is None
     assert isinstance(peer.session, Session)
 
 

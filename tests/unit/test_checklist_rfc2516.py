@@ -18,7 +18,7 @@ from engine.wire import control, ethernet, ppp, pppoe
 from engine.wire.control import Code as Lcp
 from engine.wire.control import ControlPacket, LcpOption, Option
 from engine.wire.ethernet import BROADCAST, ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, VlanTag
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
@@ -59,7 +59,7 @@ def test_01_reserved_session_ids_are_never_used(sid: int) -> None:
     peer.heard()
     peer.pads(sid=sid)
     peer.sleep(20)
-    assert peer.session.keys is None
+    assert peer.session.place is None
     assert peer.heard() == []
     (end,) = peer.ends
     assert end == End(EndKind.REFUSED, f"ac1 refused the session: its PADS has session id {sid:#x}, and no reason.")
@@ -92,7 +92,7 @@ def test_02_unknown_and_zero_length_tags_are_no_trouble() -> None:
     peer.dial()
     peer.pado(Tag(0x7777, b"what?"), Tag(0x7778), Tag(TagType.VENDOR_SPECIFIC), Tag(TagType.RELAY_SESSION_ID))
     peer.pads(Tag(0x7777, b"what?"), Tag(0x7778))
-    assert peer.session.keys == FourKeys(OWN, AC, SID)
+    assert peer.session.place == Place(OWN, AC, SID)
 
 
 BROKEN_TAG = b"\x01\x02\x00\x09short"
@@ -154,7 +154,7 @@ def test_04_a_pado_without_one_of_its_tags_is_taken_for_what_it_means(missing: T
     peer.discovery(Code.PADO, [tag for tag in peer.offer_tags() if tag.type != missing])
     assert codes(peer) == [Code.PADR]
     peer.pads()
-    assert peer.session.keys is not None
+    assert peer.session.place is not None
 
 
 def test_04_a_pado_needs_the_service_asked_for() -> None:
@@ -365,7 +365,7 @@ def test_06_a_pado_that_refuses_does_not_spoil_another_ones_offer() -> None:
     peer.pado(Tag(TagType.AC_SYSTEM_ERROR, b"out of resources"), src=STRANGER)
     peer.pado()
     peer.pads()
-    assert peer.session.keys == FourKeys(OWN, AC, SID), "the one that offered, not the one that refused"
+    assert peer.session.place == Place(OWN, AC, SID), "the one that offered, not the one that refused"
     assert peer.ends == []
 
 
@@ -607,7 +607,7 @@ def test_10_a_pads_from_another_mac_is_ignored() -> None:
     peer.to_padr()
     peer.heard()
     peer.pads(src=STRANGER)
-    assert (peer.heard(), peer.session.keys) == ([], None)
+    assert (peer.heard(), peer.session.place) == ([], None)
     assert peer.discarded("PADS from another concentrator") == 1
 
 
@@ -621,9 +621,9 @@ def test_10_a_multicast_source_is_ignored(code: Code, src: bytes) -> None:
     if code == Code.PADT:
         peer.pads()
     peer.heard()
-    before = peer.session.keys
+    before = peer.session.place
     peer.discovery(code, peer.offer_tags(), 0 if code == Code.PADO else SID, src=src)
-    assert (peer.heard(), peer.session.keys) == ([], before)
+    assert (peer.heard(), peer.session.place) == ([], before)
     assert peer.discarded("not for this session") == 1
 
 
@@ -686,8 +686,8 @@ def test_10_a_second_session_for_a_repeated_padr_is_given_back() -> None:
     peer.heard()
     peer.pads(sid=79)
     assert [(heard.packet.code, heard.packet.session_id) for heard in peer.heard()] == [(Code.PADT, 79)]
-    assert peer.session.keys is not None
-    assert peer.session.keys.session_id == SID
+    assert peer.session.place is not None
+    assert peer.session.place.session_id == SID
 
 
 # RFC 4638

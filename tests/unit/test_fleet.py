@@ -92,7 +92,7 @@ class Field:
         return [event.end.kind for _, who, event in self.events if who == number and isinstance(event, Ended)]
 
     def sid(self, number: int) -> int:
-        keys = self.fleet.members[number].session.keys
+        keys = self.fleet.members[number].session.place
         assert keys is not None
         return keys.session_id
 
@@ -532,7 +532,7 @@ def test_floods_from_strangers_change_nothing() -> None:
     field.fleet.dial(2, field.now)
     field.fleet.hang_up(2, field.now)
     field.run(5)
-    before = [member.session.keys for _, member in field.fleet]
+    before = [member.session.place for _, member in field.fleet]
     tags = pppoe.encode_tags([Tag(TagType.AC_NAME, b"evil"), Tag(TagType.SERVICE_NAME)])
     for count in range(3000):
         source = STRANGER[:4] + count.to_bytes(2, "big")
@@ -542,7 +542,7 @@ def test_floods_from_strangers_change_nothing() -> None:
             field.inject(source, dst, PppoePacket(Code.PADS, count, tags + guess))
             field.inject(source, dst, PppoePacket(Code.PADT, count % 8, b""))
             field.inject(AC1, dst, PppoePacket(Code.PADT, 4 + count, b""))
-    assert [member.session.keys for _, member in field.fleet] == before
+    assert [member.session.place for _, member in field.fleet] == before
     assert sum(field.fleet.counters.values()) == 3000 * 8
     assert field.fleet.frames_to_send() == []
     assert len(field.fleet._alarms) < 20

@@ -24,13 +24,13 @@ from engine.record import journal as ghosts
 from engine.record.journal import GhostError, GhostJournal, padt_frame, replay
 from engine.wire import ethernet, pppoe
 from engine.wire.ethernet import VlanTag
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 ROOT = Path(__file__).parents[2]
 
 
-def keys(number: int, vlans: tuple[VlanTag, ...] = ()) -> FourKeys:
-    return FourKeys(bytes.fromhex("0211223344aa"), bytes.fromhex("02acacac0001"), number, vlans)
+def keys(number: int, vlans: tuple[VlanTag, ...] = ()) -> Place:
+    return Place(bytes.fromhex("0211223344aa"), bytes.fromhex("02acacac0001"), number, vlans)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "souppp" / "eth9.ghosts"
 
 
-def left_behind(path: Path) -> list[FourKeys]:
+def left_behind(path: Path) -> list[Place]:
     """What the next run finds; the journal is left as it is."""
     with closing(GhostJournal(path)) as journal:
         return journal.ghosts()
@@ -209,16 +209,16 @@ def test_padt_frame() -> None:
 
 macs = st.binary(min_size=6, max_size=6)
 tags = st.builds(VlanTag, st.integers(0, 4095), st.integers(0, 7), st.sampled_from([0x8100, 0x88A8]), st.booleans())
-four_keys = st.builds(FourKeys, macs, macs, st.integers(0, 0xFFFF), st.lists(tags, max_size=2).map(tuple))
+four_keys = st.builds(Place, macs, macs, st.integers(0, 0xFFFF), st.lists(tags, max_size=2).map(tuple))
 
 
 @given(st.lists(four_keys, min_size=1, max_size=6), st.data())
-def test_journal_cut_anywhere_tells_of_a_state_that_was(pool: list[FourKeys], data: st.DataObject) -> None:
+def test_journal_cut_anywhere_tells_of_a_state_that_was(pool: list[Place], data: st.DataObject) -> None:
     steps = st.tuples(st.booleans(), st.lists(st.sampled_from(pool), max_size=4, unique=True))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.ghosts"
         journal = GhostJournal(path)
-        states: list[set[FourKeys]] = [set()]
+        states: list[set[Place]] = [set()]
         """After each single opening and closing."""
         returned = [(0, 1)]
         """After each call: octets of the file, and the number of states so far."""
@@ -240,7 +240,7 @@ def test_journal_cut_anywhere_tells_of_a_state_that_was(pool: list[FourKeys], da
 
 
 @given(st.lists(four_keys, min_size=1, max_size=5, unique=True), st.data())
-def test_spoilt_record_is_never_misread(pool: list[FourKeys], data: st.DataObject) -> None:
+def test_spoilt_record_is_never_misread(pool: list[Place], data: st.DataObject) -> None:
     octets = bytearray(b"souppp ghosts 1\n" + b"".join(ghosts._record(b"+", one) for one in pool))
     octets[data.draw(st.integers(16, len(octets) - 1))] = data.draw(st.integers(0, 255))
     assert set(replay(bytes(octets))) <= set(pool)
@@ -347,7 +347,7 @@ import os, random, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 from engine.record import journal as ghosts
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 ghosts.SLACK = 20
 chance = random.Random(int(sys.argv[2]))
 journal = ghosts.GhostJournal(Path(sys.argv[1]))
@@ -358,7 +358,7 @@ while True:
     batch = chance.sample(sorted(set(range(60)) - mine) if opens else sorted(mine), 3)
     told = ("+" if opens else "-") + ",".join(map(str, batch))
     os.write(1, f"will {{told}}\\n".encode())
-    (journal.opened if opens else journal.closed)([FourKeys(b"123456", b"abcdef", n) for n in batch])
+    (journal.opened if opens else journal.closed)([Place(b"123456", b"abcdef", n) for n in batch])
     os.write(1, f"did {{told}}\\n".encode())
     mine = mine | set(batch) if opens else mine - set(batch)
 """
@@ -402,7 +402,7 @@ from contextlib import suppress
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 from engine.record.journal import GhostError, GhostJournal
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 held = 0
 mark = Path(sys.argv[2])
 end = time.monotonic() + 20
@@ -414,8 +414,8 @@ while held < 15 and time.monotonic() < end:
         time.sleep(0.001)
         continue
     os.mkdir(mark)
-    journal.opened([FourKeys(b"123456", b"abcdef", 1)])
-    journal.closed([FourKeys(b"123456", b"abcdef", 1)])
+    journal.opened([Place(b"123456", b"abcdef", 1)])
+    journal.closed([Place(b"123456", b"abcdef", 1)])
     held += 1
     os.rmdir(mark)
     journal.close()

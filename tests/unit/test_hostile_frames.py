@@ -124,7 +124,7 @@ class Hostile(RuleBasedStateMachine):
     @rule(payload=junk)
     def in_the_session(self, payload: bytes) -> None:
         """With the right keys, anything."""
-        keys = self.line.fleet.members[0].session.keys
+        keys = self.line.fleet.members[0].session.place
         if keys is not None:
             packet = pppoe.encode(PppoePacket(0, keys.session_id, payload))
             frame = ethernet.encode(EthernetFrame(keys.own_mac, keys.peer_mac, ETH_PPPOE_SESSION, packet))
@@ -136,7 +136,7 @@ class Hostile(RuleBasedStateMachine):
             return
         session = self.line.fleet.members[0].session
         idle = session.state in (SessionState.DOWN, SessionState.FAILED)
-        assert (session.keys is None) or not idle
+        assert (session.place is None) or not idle
         if idle:
             assert session.next_timer() is None
         elif session.state is not SessionState.UP:
@@ -166,7 +166,7 @@ def healthy() -> Segment:
 
 def is_ours(frame: bytes, session: Session) -> bool:
     """Whether a frame has the session's four keys."""
-    keys = session.keys
+    keys = session.place
     assert keys is not None
     try:
         outer = ethernet.decode(frame)
@@ -184,11 +184,11 @@ def test_a_healthy_session_survives_whatever_has_not_its_four_keys(frame: bytes)
     session = line.fleet.members[0].session
     if is_ours(frame, session):
         return
-    before = session.keys, session.ipv4, session.next_timer()
+    before = session.place, session.ipv4, session.next_timer()
     line.fleet.receive(frame, line.now)
     session.receive(frame, line.now)
     assert session.state is SessionState.UP
-    assert (session.keys, session.ipv4, session.next_timer()) == before
+    assert (session.place, session.ipv4, session.next_timer()) == before
     assert line.fleet.frames_to_send() == []
 
 

@@ -108,7 +108,7 @@ def test_host_uniq_as_the_provider_wants_it(wanted: bytes) -> None:
     sent = {pppoe.find(heard.tags, TagType.HOST_UNIQ) for heard in peer.heard()}
     assert sent == {wanted} if wanted else len(sent) == 1
     peer.pads()
-    assert peer.session.keys is not None
+    assert peer.session.place is not None
 
 
 class Forgetful:
@@ -155,7 +155,7 @@ def _entropy(seed: int) -> Callable[[int], bytes]:
 def test_a_concentrator_that_returns_no_host_uniq_serves_one_session_after_another(sessions: int) -> None:
     line = Forgetful(sessions)
     line.run(14)
-    ids = [member.session.keys.session_id for _, member in line.fleet if member.session.keys is not None]
+    ids = [member.session.place.session_id for _, member in line.fleet if member.session.place is not None]
     assert sorted(ids) == line.opened == list(range(1, sessions + 1)), (
         "each has its own, and none was opened for nobody"
     )

@@ -160,7 +160,7 @@ class Soak:
         for number, member in fleet:
             session = member.session
             assert (number in self.alive) == (session.state not in IDLE)
-            assert (session.keys is not None) == (number in self.places)
+            assert (session.place is not None) == (number in self.places)
             if session.state in IDLE:
                 assert session.next_timer() is None, "a timer of a session that is down"
                 queued = number in self.fleet._queue or number in self.fleet._retries

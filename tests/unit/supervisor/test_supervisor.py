@@ -19,12 +19,12 @@ from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions.fleet import SHARE
 from engine.settings.values import DialSettings, KeepaliveSettings, MacPolicy, VlanTag
 from engine.supervisor.watched import KEPT
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 from .world import AC, CARD, EPOCH, OURS, QUICK, World, session
 
 UP, DOWN, FAILED = SessionState.UP, SessionState.DOWN, SessionState.FAILED
-GHOST = FourKeys(OURS, AC, 0x99, ())
+GHOST = Place(OURS, AC, 0x99, ())
 
 
 # Many sessions
@@ -87,7 +87,7 @@ def test_no_fault_of_a_concentrator_is_one_of_ours(fault: str) -> None:
     world.run(5.0)
     world.until(lambda: world.states() == {UP} and len(world.concentrator.subscribers) == 10, 120.0, 0.5)
     assert not world.events("internal-error"), world.story()
-    assert set(world.disk.noted) == {record.keys for record in world.supervisor.records.values()}
+    assert set(world.disk.noted) == {record.place for record in world.supervisor.records.values()}
 
 
 # What must be on disk before what is on the line
@@ -295,7 +295,7 @@ def parting() -> Iterator[World]:
     """A session has just been ended, and its PADT handed to the card."""
     world = World([session("one")]).open()
     world.run(1.0)
-    keys = world.supervisor.records[0].keys
+    keys = world.supervisor.records[0].place
     assert keys is not None
     world.card.kept = 1
     world.supervisor.fleet.stop(0, End(EndKind.HUNG_UP, "Hung up by you."), world.now)
@@ -596,7 +596,7 @@ def test_the_egress_has_the_addresses_of_what_is_open_and_no_others() -> None:
     world.run(1.0)
     have = world.egress.addresses[0]
     assert (str(have.ipv4), str(have.ipv6)) == (world.view().ipv4, world.view().ipv6)
-    assert world.card.known == {0: world.supervisor.records[0].keys}
+    assert world.card.known == {0: world.supervisor.records[0].place}
     FAULTS["IPCP Terminate-Request"](world.concentrator, next(iter(world.concentrator.subscribers)), world.now)
     world.run(0.002)
     assert world.egress.addresses[0] == replace(have, ipv4=None, peer=None)

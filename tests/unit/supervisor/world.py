@@ -28,7 +28,7 @@ from engine.supervisor import dispatch
 from engine.supervisor.card_watch import CardWatch
 from engine.supervisor.handed import Taken
 from engine.supervisor.supervisor import Supervisor
-from engine.wire.keys import FourKeys
+from engine.wire.place import Place
 
 OURS = bytes.fromhex("020000000001")
 AC = bytes.fromhex("02acacac0001")
@@ -55,7 +55,7 @@ class VirtualCard:
         """What keeps XDP out of the driver."""
         self.resets = False
         """Whether its link goes down when it is taken."""
-        self.known: dict[int, FourKeys] = {}
+        self.known: dict[int, Place] = {}
         self.zero_copy = True
         self.insists = False
         """Whether the operator wants zero-copy or nothing."""
@@ -114,7 +114,7 @@ class VirtualCard:
         self.promiscuous = True
         return True
 
-    def make_known(self, key: int, place: FourKeys, mru: int) -> None:
+    def make_known(self, key: int, place: Place, mru: int) -> None:
         self.known[key] = place
 
     def forget(self, key: int) -> None:
@@ -144,7 +144,7 @@ class VirtualEgress:
     def way_to(self, address: Address) -> Way | None:
         return self.ways.get(address)
 
-    def open(self, key: int, settings: SessionSettings, place: FourKeys, mtu: int) -> None:
+    def open(self, key: int, settings: SessionSettings, place: Place, mtu: int) -> None:
         self._step("open")
         self.devices[key] = f"soup{key}"
         self.mtus[key] = mtu
@@ -181,26 +181,26 @@ class VirtualEgress:
 class VirtualDisk:
     """Implements `Journal`; `full` makes it fail."""
 
-    noted: dict[FourKeys, None] = field(default_factory=dict)
-    left: list[FourKeys] = field(default_factory=list)
+    noted: dict[Place, None] = field(default_factory=dict)
+    left: list[Place] = field(default_factory=list)
     full: bool = False
-    written: list[tuple[str, FourKeys]] = field(default_factory=list)
+    written: list[tuple[str, Place]] = field(default_factory=list)
 
-    def ghosts(self) -> list[FourKeys]:
+    def ghosts(self) -> list[Place]:
         return self.left
 
-    def opened(self, sessions: list[FourKeys]) -> None:
+    def opened(self, sessions: list[Place]) -> None:
         self._write("+", sessions)
         self.noted.update(dict.fromkeys(sessions))
 
-    def closed(self, sessions: list[FourKeys]) -> None:
+    def closed(self, sessions: list[Place]) -> None:
         self._write("-", sessions)
         for keys in sessions:
             self.noted.pop(keys, None)
             if keys in self.left:
                 self.left = [ghost for ghost in self.left if ghost != keys]
 
-    def _write(self, sign: str, sessions: list[FourKeys]) -> None:
+    def _write(self, sign: str, sessions: list[Place]) -> None:
         if self.full:
             raise HostError("No space left on device.")
         self.written += [(sign, keys) for keys in sessions]
@@ -267,7 +267,7 @@ class World:
         lab: LabSettings | None = None,
         *,
         unwanted: tuple[str, ...] = (),
-        ghosts: Iterable[FourKeys] = (),
+        ghosts: Iterable[Place] = (),
         journal: bool = True,
     ) -> None:
         chance = random.Random(7)

@@ -8,7 +8,7 @@ from engine.wire.ethernet import VlanTag
 
 
 @dataclass(frozen=True, slots=True)
-class FourKeys:
+class Place:
     """A session's place on the line and its number (RFC 2516 section 4): a session id alone is its concentrator's."""
 
     own_mac: bytes
