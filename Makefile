@@ -3,6 +3,7 @@
 # make test     set-up, then all tests (as root, or those that need root are skipped)
 # make test-kernels   the program in guests with other kernels and cards, some 15 minutes (as root)
 # make check    linters, types and import contracts
+# make coverage   what the unit tests alone reach of the protocol and the supervisor; fails below 95 %
 # make wheel    build/dist/*.whl, for pip
 # make deb      build/deb/*.deb, a package for this release of Debian
 # make install DESTDIR= PREFIX=/usr/local    what the package holds, without the package
@@ -24,7 +25,7 @@ installed := .venv/installed-$(firstword $(shell { pwd; grep VERSION_ID /etc/os-
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run setup dev test wheel install deb test-kernels test-distros check lock lock-newest test-newest
+.PHONY: run setup dev test coverage wheel install deb test-kernels test-distros check lock lock-newest test-newest
 .PHONY: screenshots bench-datapath bench-console bench-bystanders fuzz clean help packages test-packages helper
 
 run: setup
@@ -36,6 +37,12 @@ dev: setup test-packages $(installed)-dev
 
 test: dev
 	$(bin)/python -m pytest --numprocesses 2 --dist loadfile
+
+coverage: dev
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(bin)/python -m coverage run -m pytest --numprocesses 2 --dist loadfile tests/unit
+	@$(bin)/python -m coverage combine --quiet
+	$(bin)/python -m coverage report
 
 test-kernels: dev
 	$(bin)/python -m tests.kernels.matrix
