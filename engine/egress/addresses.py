@@ -237,6 +237,9 @@ class Devices:
         keys |= {table - self._instance.tables for table in touched.tables} & self._devices.keys()
         for key in sorted(self._devices if touched.everything else keys):
             self._mend_for(key, result, self._devices[key].table in touched.tables)
+        if not touched.everything:
+            # Whether it was deleted or moved, its last notification says, which may be still on its way.
+            result.gone = [key for key in result.gone if self._devices[key].index in touched.left]
         return result
 
     def _leave_to_host(self, address: Address, index: int, result: Mended) -> None:

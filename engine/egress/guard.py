@@ -40,6 +40,8 @@ class Touched:
     """Routing tables."""
     gained: dict[Address, int] = field(default_factory=dict)
     """Addresses that the host has been given, and the devices they are on."""
+    left: set[int] = field(default_factory=set)
+    """Devices that are not here any more: deleted, or moved."""
     moved: set[int] = field(default_factory=set)
     """Devices that are in another namespace now."""
     rules: bool = False
@@ -74,6 +76,8 @@ class Guard:
                 link = parse_link(body)
                 if link.index in devices:
                     touched.devices.add(link.index)
+                    if type_ == RTM_DELLINK:
+                        touched.left.add(link.index)
                     if type_ == RTM_DELLINK and {_NEW_NETNSID, _NEW_IFINDEX} & attributes(body, 16).keys():
                         touched.moved.add(link.index)
             elif type_ == RTM_NEWADDR:

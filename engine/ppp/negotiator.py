@@ -135,7 +135,7 @@ class Negotiator:
         self._refusals: Counter[Callable[..., None]] = Counter()
         """The peer's Naks and Rejects of this negotiation, each by what takes them."""
         self._fruitless = 0
-        """Naks in a row after which we would ask for the same as before."""
+        """Naks in a row that suggest nothing but what we have asked for."""
         self._postponed = False
         """Whether the latest request is answered, and the next one waits for the Restart timer."""
         self._request: tuple[Option, ...] = ()
@@ -320,7 +320,8 @@ class Negotiator:
             self._run(Event.CLOSE, now)
             return
         take(options)
-        self._fruitless = self._fruitless + 1 if tuple(self.handler.request()) == self._request else 0
+        repeated = take == self.handler.naked and all(option in self._request for option in options)
+        self._fruitless = self._fruitless + 1 if repeated else 0
         self._run(Event.RCN, now)
 
     def _is_answer(self, packet: ControlPacket) -> bool:

@@ -664,6 +664,7 @@ def test_a_device_moved_to_another_namespace_goes_with_the_session_too() -> None
 
             assert there() == {"lo", "soup0"}
             engine.submit(HangUp((0,)))
+            wait_state(engine, SessionState.DOWN)
             until(lambda: there() == {"lo"}, "the device go")
             engine.submit(Dial((0,)))
             wait_up(engine)
