@@ -78,7 +78,7 @@ class Fence:
         self._ways: set[tuple[Address, int]] = set()
         self._nft: Nft | None = None
         self.news: Nft | None = None
-        """Tells of changes; None while there is no table."""
+        """Tells of changes, and is read by `look`; None where there is no nftables at all."""
         try:
             self._nft, self.news = Nft(), Nft(NEWS)
             dead = {_name(number) for number in range(MAX_INSTANCES)}.intersection(self._nft.tables())
@@ -132,7 +132,7 @@ class Fence:
 
     def look(self) -> bool:
         """Put the table back if someone has been at it; whether that was so."""
-        if self.news is None or self._nft is None or not self.news.news_of(self._table, self._nft.port):
+        if self.news is None or not self.news.news_of(self._table, self._nft.port if self._nft is not None else 0):
             return False
         self.restore()
         return self._nft is not None

@@ -342,6 +342,25 @@ def test_without_nftables_the_rules_are_enough(
     devices.close()
 
 
+def test_news_is_read_also_where_our_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the descriptor would be readable for ever, and the loop would turn without end."""
+
+    def refuse(self: Nft, batch: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    with monkeypatch.context() as refused:
+        refused.setattr(Nft, "commit", refuse)
+        devices = Devices()
+    assert devices.notice.startswith("No nftables (Operation not supported): routing rules alone keep")
+    others = Nft()
+    others.commit([message(Message.NEWTABLE, field(1, "others"))])
+    devices.look()
+    assert select.select(devices.filenos(), [], [], 0)[0] == []
+    others.commit([message(Message.DELTABLE, field(1, "others"))])
+    others.close()
+    devices.close()
+
+
 def test_masquerading_on_another_card_hides_nothing() -> None:
     """What has a session's address is dropped before that is translated, and after."""
     for words in OTHER_CARD:
