@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from engine.egress.confinement import HARMLESS, Confinement, put
-from engine.egress.guard import Guard
+from engine.egress.guard import Guard, Touched
 from engine.egress.instances import Instance
 from engine.egress.quiet import has_ipv6, keep_quiet
 from engine.egress.requests import add_ipv4, add_ipv6, delete_ipv4, delete_ipv6, rename, set_down, set_up, uint32
@@ -164,7 +164,7 @@ class Devices:
         if device.ipv4 != (address, peer):
             self.clear_ipv4(key)
             device.ipv4 = address, peer
-            self._give(device, address)
+            self._give(device, address, add_ipv4(uint32(device.index), address.packed, (peer or address).packed))
 
     def clear_ipv4(self, key: int) -> None:
         """Take the address away, if there is one; raises HostError."""
@@ -183,7 +183,7 @@ class Devices:
         if device.ipv6 != address and mtu >= MIN_IPV6_MTU and has_ipv6(device.name):
             self.clear_ipv6(key)
             device.ipv6 = address
-            self._give(device, address)
+            self._give(device, address, add_ipv6(uint32(device.index), address.packed))
 
     def clear_ipv6(self, key: int) -> None:
         """Take the link-local address away, if there is one; raises HostError."""
@@ -236,10 +236,7 @@ class Devices:
         keys = {self._keys[index] for index in touched.devices & self._keys.keys()}
         keys |= {table - self._instance.tables for table in touched.tables} & self._devices.keys()
         for key in sorted(self._devices if touched.everything else keys):
-            self._mend_for(key, result, self._devices[key].table in touched.tables)
-        if not touched.everything:
-            # Whether it was deleted or moved, its last notification says, which may be still on its way.
-            result.gone = [key for key in result.gone if self._devices[key].index in touched.left]
+            self._mend_for(key, touched, result)
         return result
 
     def _leave_to_host(self, address: Address, index: int, result: Mended) -> None:
@@ -253,13 +250,15 @@ class Devices:
             if address in device.addresses():
                 result.lost[key] = f"This host has the session's address {address} itself now, on {where}."
 
-    def _mend_for(self, key: int, result: Mended, altered: bool) -> None:
+    def _mend_for(self, key: int, touched: Touched, result: Mended) -> None:
         device = self._devices[key]
         try:
-            found = self._mend(device, altered)
+            found = self._mend(device, device.table in touched.tables)
         except RtnlError as error:
             if error.errno == errno.ENODEV:
-                result.gone.append(key)
+                # Whether it was deleted or moved, its last notification says, which may be still on its way.
+                if touched.everything or device.index in touched.left:
+                    result.gone.append(key)
             else:
                 result.lost[key] = f"The device {device.name} can't be put back as it was: {error.strerror}."
             return
@@ -322,17 +321,13 @@ class Devices:
                 device.ipv6 = None
             self._do(device, set_up(uint32(device.index), uint32(mtu)))
 
-    def _give(self, device: Device, address: Address) -> None:
-        """Give a device an address that nothing leaves from by another device."""
+    def _give(self, device: Device, address: Address, request: bytes) -> None:
+        """Give a device an address by this request, after nothing can leave from there by another device."""
         try:
             self._confinement.open(address, device.table, device.index)
         except RtnlError as error:
             raise _trouble(device, error) from None
-        if device.ipv4 is not None and address == device.ipv4[0]:
-            peer = device.ipv4[1] or device.ipv4[0]
-            self._do(device, add_ipv4(uint32(device.index), address.packed, peer.packed))
-        else:
-            self._do(device, add_ipv6(uint32(device.index), address.packed))
+        self._do(device, request)
 
     def _take(self, device: Device, address: Address, request: bytes) -> None:
         try:

@@ -78,8 +78,8 @@ class Guard:
                     touched.devices.add(link.index)
                     if type_ == RTM_DELLINK:
                         touched.left.add(link.index)
-                    if type_ == RTM_DELLINK and {_NEW_NETNSID, _NEW_IFINDEX} & attributes(body, 16).keys():
-                        touched.moved.add(link.index)
+                        if {_NEW_NETNSID, _NEW_IFINDEX} & attributes(body, 16).keys():
+                            touched.moved.add(link.index)
             elif type_ == RTM_NEWADDR:
                 found = attributes(body, 8)
                 address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")

@@ -52,12 +52,12 @@ def way_to(rtnl: Rtnl, address: Address, ours: Container[int]) -> Way | None:
         (answer,) = rtnl.ask(question)
     except RtnlError:  # there is no route, or one that says so
         return None
-    if isinstance(address, IPv6Address):
-        index = int.from_bytes(attributes(answer, _ROUTE.size).get(_OIF, b""), "little")
-        own = _ROUTE.unpack_from(answer)[7] == _LOCAL and index not in ours
-        return Way(_name(index), IPv6Network(address), local=True) if own else None
     _, prefix, _, _, _, _, _, kind, _ = _ROUTE.unpack_from(answer)
     found = attributes(answer, _ROUTE.size)
+    if isinstance(address, IPv6Address):
+        index = _device(found)
+        own = kind == _LOCAL and index not in ours
+        return Way(_name(index), IPv6Network(address), local=True) if own else None
     hops = list(_hops(found))
     index, gateway = next((hop for hop in hops if hop[1] == address), hops[0] if hops else (0, None))
     if index in ours:
@@ -75,13 +75,18 @@ def way_from(rtnl: Rtnl, source: IPv4Address) -> int:
         (answer,) = rtnl.ask(question)
     except RtnlError:
         return 0
-    return int.from_bytes(attributes(answer, _ROUTE.size).get(_OIF, b""), "little")
+    return _device(attributes(answer, _ROUTE.size))
+
+
+def _device(found: dict[int, bytes]) -> int:
+    """The index of the device that a route leads through."""
+    return int.from_bytes(found.get(_OIF, b""), "little")
 
 
 def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, IPv4Address | IPv6Address | None]]:
     """Device and gateway; of a route over several paths, each path's."""
     if _MULTIPATH not in found:
-        yield int.from_bytes(found.get(_OIF, b""), "little"), _gateway(found)
+        yield _device(found), _gateway(found)
         return
     paths = found[_MULTIPATH]
     while len(paths) >= _HOP.size:

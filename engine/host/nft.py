@@ -5,7 +5,6 @@ All messages of one `commit` come into force in the same instant, or none does.
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from engine.host.rtnl import (
     attributes,
     failure,
     messages,
+    news,
 )
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
@@ -147,20 +147,11 @@ class Nft:
 
     def news_of(self, table: str, but_from: int) -> bool:
         """Whether anyone but the port `but_from` has taken away a table, or anything in it; or may have."""
-        found = False
-        while True:
-            try:
-                data = self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return found
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                found = True
-                continue
-            for kind, body in messages(data, but_from):
-                taken = kind >> 8 == _SUBSYSTEM and kind & 0xFF in _TAKEN
-                found = found or (taken and attributes(body, 4).get(1) == table.encode() + b"\0")
+        heard = news(self._socket, but_from)
+        return heard is None or any(
+            kind >> 8 == _SUBSYSTEM and kind & 0xFF in _TAKEN and attributes(body, 4).get(1) == table.encode() + b"\0"
+            for kind, body in heard
+        )
 
     def tables(self) -> list[str]:
         """The names of all tables for IPv4 and IPv6 together."""

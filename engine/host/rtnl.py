@@ -164,19 +164,24 @@ class Rtnl:
 
         What came before the loss is then of no use any more, and thrown away: ask for the present state.
         """
-        found: list[tuple[int, bytes]] | None = []
-        while True:
-            try:
-                data = self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return found
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                found = None
-            else:
-                if found is not None:
-                    found += messages(data, but_from)
+        return news(self._socket, but_from)
+
+
+def news(listening: socket.socket, but_from: int | None) -> list[tuple[int, bytes]] | None:
+    """See `Rtnl.news`; of any netlink socket."""
+    found: list[tuple[int, bytes]] | None = []
+    while True:
+        try:
+            data = listening.recv(1 << 16, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return found
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            found = None
+        else:
+            if found is not None:
+                found += messages(data, but_from)
 
 
 def failure(type_: int, body: bytes) -> RtnlError | None:

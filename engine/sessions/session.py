@@ -180,8 +180,8 @@ class Session:
         self._failed: dict[bytes, float] = {}
         """When concentrators kept a dial from opening a session, by MAC address; they are asked last for FORGIVEN."""
         self._was_up = False
-        self._missing: dict[int, str] = {}
-        """Network protocols that did not come up, and why."""
+        self._no_ipv4: str | None = None
+        """Why IPv4 did not come up, once that is known."""
         self._give_up_at: float | None = None
         self._pending: tuple[SessionSettings, bytes] | None = None
         self._out: list[SeenFrame] = []
@@ -336,8 +336,8 @@ class Session:
     @property
     def lack(self) -> str:
         """What an open session does without although it was wanted, and why; mostly empty."""
-        why = self._missing.get(Protocol.IPCP) if self.state is SessionState.UP else None
-        return f"without IPv4: {why}" if why is not None else ""
+        is_lacking = self.state is SessionState.UP and self._no_ipv4 is not None
+        return f"without IPv4: {self._no_ipv4}" if is_lacking else ""
 
     @property
     def mtu(self) -> int | None:
@@ -485,7 +485,7 @@ class Session:
     def _link_event(self, event: LinkEvent, now: float) -> None:
         match event:
             case PhaseChanged(phase):
-                self._missing.clear()
+                self._no_ipv4 = None
                 if phase is not Phase.DEAD:  # what that means, LinkEnded says
                     self._advance(Step(phase.value), now)
                 if phase in _PHASE_STEPS:
@@ -496,21 +496,21 @@ class Session:
                 return
             case Ipv4Opened(ipv4):
                 self.ipv4 = ipv4
-                self._missing.pop(Protocol.IPCP, None)
+                self._no_ipv4 = None
             case Ipv4Closed():
                 self.ipv4 = None
             case Ipv6Opened(ipv6):
                 self.ipv6 = ipv6
             case Ipv6Closed():
                 self.ipv6 = None
-            case ProtocolMissing(protocol, why):
-                self._missing[protocol] = why
+            case ProtocolMissing(Protocol.IPCP, why):
+                self._no_ipv4 = why
         self._events.append(event)
         self._up_or_not(now)
 
     def _up_or_not(self, now: float) -> None:
         """A session is up with an IPv4 address, or with IPv6 alone where IPv4 will not come."""
-        usable = self.ipv4 is not None or (self.ipv6 is not None and Protocol.IPCP in self._missing)
+        usable = self.ipv4 is not None or (self.ipv6 is not None and self._no_ipv4 is not None)
         if usable and self.state is SessionState.GETTING_ADDRESS:
             self._was_up = True
             self._end_step(now)

@@ -65,7 +65,7 @@ class Record:
 
     rotation: Rotation = field(default_factory=Rotation)
     place: Place | None = None
-    """Those of the open session, as noted in the journal."""
+    """That of the open session, as noted in the journal."""
     addresses: Addresses = field(default_factory=Addresses)
     """Those that its egress was told to have."""
 
@@ -112,9 +112,9 @@ class Supervisor:
         """Sessions that have ended since frames were last asked for: their PADTs are among the next."""
         self._farewells = Farewells()
         self._ghosts: set[Place] = set()
+        """Sessions of an earlier run whose PADT has not left yet."""
         self.leaving: set[int] = set()
         """Sessions that are to be removed and wait for that: nobody can name them any more."""
-        """Sessions of an earlier run whose PADT has not left yet."""
         self._handed = self._handed_before = 0
         """How many frames were ever given out to be sent, and how many of them before the card was taken last."""
         self._warned_of_lost_tags = False
@@ -585,8 +585,6 @@ class Supervisor:
 
     def _carry_out(self, key: int, session: Session, event: SessionEvent) -> None:
         """What an event asks of the card and the egress. Raises Trouble."""
-        if isinstance(event, Ended):
-            return
         if isinstance(event, PppoeOpened):
             self._line.make_known(key, event.place, session.settings.mru)
         record = self.records[key]
