@@ -100,7 +100,9 @@ class GhostJournal:
             if not self._noted:
                 # Whoever waits for the lock sees that the file it opened is gone, and makes a new one.
                 self.path.unlink(missing_ok=True)
-                _sync_folder(self.path.parent)
+                # It may have come and gone since, and have taken the folder with it: then nothing is left to sync.
+                with suppress(FileNotFoundError):
+                    _sync_folder(self.path.parent)
                 with suppress(OSError):
                     self.path.parent.rmdir()
         except OSError as error:

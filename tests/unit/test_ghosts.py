@@ -394,6 +394,22 @@ def test_killed_at_any_moment(path: Path) -> None:
     assert len(lines) > 2
 
 
+def test_another_comes_and_goes_while_the_journal_is_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for the file to vanish, makes its own, leaves at once, and takes the empty folder with it."""
+    journal = GhostJournal(path)
+    unlink = Path.unlink
+
+    def with_another(gone: Path, missing_ok: bool = False) -> None:
+        unlink(gone, missing_ok)
+        monkeypatch.undo()
+        GhostJournal(path).close()
+        assert not path.parent.exists()
+
+    monkeypatch.setattr(Path, "unlink", with_another)
+    journal.close()
+    assert not path.parent.exists()
+
+
 def test_instances_that_come_and_go_never_share_the_journal(path: Path) -> None:
     """Four processes take the journal as often as they can, and each must find itself alone."""
     script = f"""
