@@ -17,7 +17,7 @@ from engine.settings.console import THEMES
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import Settings, XdpMode
 from souppp_tui import __version__
-from souppp_tui.commands.errors import CannotRunError
+from souppp_tui.commands.errors import CannotRunError, complain
 from souppp_tui.terminal.leaving import Leaving
 
 EXIT_OK = 0
@@ -108,10 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load(options.config) if options.config is not None else Settings()
     except ConfigError as error:
         for line in error.errors:
-            print(line, file=sys.stderr)
+            complain(line)
         return EXIT_USAGE
     if settings.console.keys and (wrong := _clash(settings.console.keys)):
-        print(f"{options.config}: console: keys: {wrong}", file=sys.stderr)
+        complain(f"{options.config}: console: keys: {wrong}")
         return EXIT_USAGE
     try:
         if not options.headless:
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CannotRunError as error:
         if leaving.is_set():  # what was being started has failed because we are to end
             return EXIT_NOT_UP if options.until_up else EXIT_OK
-        print(f"souppp-tui: {error}", file=sys.stderr)
+        complain(f"souppp-tui: {error}")
         return EXIT_ENVIRONMENT
 
 

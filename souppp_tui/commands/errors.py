@@ -1,5 +1,23 @@
-"""What keeps the program from running."""
+"""What keeps the program from running, and what is said to whoever started it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+STDERR = 2
 
 
 class CannotRunError(Exception):
     """It can't run here (privileges, kernel, packages, card, terminal): one line for the operator."""
+
+
+def complain(line: str) -> None:
+    """One line on standard error, if that takes it: a full disk under it must not end what goes on without a word.
+
+    Past Python's own stream, which would try the same once more at the very end, and spoil the exit code.
+    """
+    encoding = sys.stderr.encoding if sys.stderr else "ascii"
+    with suppress(OSError):
+        os.write(STDERR, f"{line}\n".encode(encoding, "backslashreplace"))

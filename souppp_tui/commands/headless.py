@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.api.engine import EngineApi
 from engine.api.values import Event, SessionState, SessionView
+from souppp_tui.commands.errors import complain
 from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.terminal.outlet import Outlet
 
@@ -24,16 +25,10 @@ LAG = 65536
 FAREWELL = 2.0
 """Seconds for the last lines to be read after a signal."""
 
+NOT_TOLD = "from here on nothing of what happens is told, and all else goes on."
+
 EXIT_UP = 0
 EXIT_NOT_UP = 1
-
-
-class OutputError(Exception):
-    """What happens can no longer be told: one line for the operator, empty where the reader has gone on purpose."""
-
-    def __init__(self, reason: OSError) -> None:
-        gone = isinstance(reason, BrokenPipeError)
-        super().__init__("" if gone else f"can't write to standard output: {reason.strerror}; all sessions were ended.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,37 +80,40 @@ def _too_late(view: SessionView, trouble: str | None) -> str:
 def run(engine: EngineApi, options: HeadlessOptions, leaving: Leaving, stop: Callable[[], None]) -> int:
     """Print until there is nothing more to wait for or `leaving` is set, then what happens while `stop` ends it all.
 
-    Returns the exit code. Raises OutputError; then `stop` may not have been called.
+    Returns the exit code. A reader that goes away wishes the end, as with `| head`. Where nothing can be written for
+    another reason, that is said on standard error, and all else goes on: sessions don't hang on a full disk.
     """
-    told = _Telling(engine)
+    told = _Telling(engine, leaving)
     code = _watch(engine, told, options, leaving)
     stopping = threading.Thread(target=stop, name="stop")
     stopping.start()
     while stopping.is_alive():
         told.go_on()
         stopping.join(LOOK)
-    told.finish(leaving)
-    return code
+    told.finish()
+    return code if told.failure is None else EXIT_NOT_UP
 
 
 class _Telling:
     """Prints the engine's events, each of them once, as far as the engine still has them when they are read."""
 
-    def __init__(self, engine: EngineApi) -> None:
+    def __init__(self, engine: EngineApi, leaving: Leaving) -> None:
+        self.failure: OSError | None = None
+        """Why nothing can be printed any more."""
         self.troubles: dict[int | None, str] = {}
         """The latest failure of each session."""
         self._engine = engine
+        self._leaving = leaving
         self._seen = 0
         self._outlet = Outlet(STDOUT)
         encoding = sys.stdout.encoding if sys.stdout else "ascii"
         self._ascii = codecs.lookup(encoding).name != "utf-8"
         """JSON has an escape for each character that others may not have."""
+        if sys.stdout is None:
+            complain(f"souppp-tui: standard output is closed: {NOT_TOLD}")
 
     def go_on(self, everything: bool = False) -> None:
-        """Print what happened since the last call, but while the reader lags behind only if it is to be everything.
-
-        Raises OutputError if what was printed before could not be written.
-        """
+        """Print what happened since the last call, but while the reader lags behind only if it is to be everything."""
         self._check()
         if self._outlet.waiting > LAG and not everything:
             return
@@ -130,20 +128,22 @@ class _Telling:
         """One object on a line of its own."""
         self._outlet.write(json.dumps(thing, ensure_ascii=self._ascii).encode(errors="backslashreplace") + b"\n")
 
-    def finish(self, leaving: Leaving) -> None:
-        """Print what is left, however slowly it is read; once `leaving` is set only as long as a farewell may take.
-
-        Raises OutputError.
-        """
+    def finish(self) -> None:
+        """Print what is left, however slowly it is read; once `leaving` is set only as long as a farewell may take."""
         self.go_on(everything=True)
-        while self._outlet.waiting and not leaving.wait(LOOK):
+        while self._outlet.waiting and not self._leaving.wait(LOOK):
             pass
         self._outlet.finish(FAREWELL)
         self._check()
 
     def _check(self) -> None:
-        if self._outlet.failure is not None:
-            raise OutputError(self._outlet.failure)
+        if self._outlet.failure is None or self.failure is not None:
+            return
+        self.failure = self._outlet.failure
+        if isinstance(self.failure, BrokenPipeError):
+            self._leaving.set()
+        else:
+            complain(f"souppp-tui: can't write to standard output: {self.failure.strerror}: {NOT_TOLD}")
 
 
 def _watch(engine: EngineApi, told: _Telling, options: HeadlessOptions, leaving: Leaving) -> int:

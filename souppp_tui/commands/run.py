@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from importlib import import_module
 
 from engine.card.facts import card_name
@@ -17,11 +16,10 @@ from engine.settings.console import ConsoleSettings
 from engine.settings.values import Settings, XdpMode
 from souppp_tui.commands import headless
 from souppp_tui.commands.errors import CannotRunError
-from souppp_tui.commands.headless import HeadlessOptions, OutputError
+from souppp_tui.commands.headless import HeadlessOptions
 from souppp_tui.terminal.leaving import Leaving
 
 EXIT_OK = 0
-EXIT_FAILED = 1
 LAB_SESSIONS = 8
 LOOK = 0.05
 """Seconds between looks whether a signal came, while the engine takes the card."""
@@ -98,11 +96,6 @@ def _run_engine(
             return EXIT_OK if leaving.is_set() else _run_console(engine, options, console, leaving)
         wishes = HeadlessOptions(options.until_up, options.timeout, options.hold)
         return headless.run(engine, wishes, leaving, engine.stop)
-    except OutputError as error:
-        engine.stop()
-        if str(error):
-            print(f"souppp-tui: {error}", file=sys.stderr)
-        return EXIT_FAILED
     finally:
         engine.stop()
 

@@ -145,28 +145,41 @@ def test_a_reader_that_goes(own_net: None, capture: Path) -> None:
     assert (process.returncode, complaints) == (1, b"")
 
 
-def test_output_that_cannot_be_written(own_net: None, capture: Path) -> None:
-    """A full disk: one line that says so, and the sessions are ended."""
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(lab(capture, "--headless"), stdout=full, stderr=subprocess.PIPE, cwd=ROOT, text=True)
-    assert done.returncode == 1
-    assert (
-        done.stderr == "souppp-tui: can't write to standard output: No space left on device; all sessions were ended.\n"
-    )
+NOT_TOLD = "from here on nothing of what happens is told, and all else goes on.\n"
+FULL = f"souppp-tui: can't write to standard output: No space left on device: {NOT_TOLD}"
+TOO_LARGE = f"souppp-tui: can't write to standard output: File too large: {NOT_TOLD}"
+CLOSED = f"souppp-tui: standard output is closed: {NOT_TOLD}"
 
 
-def test_no_standard_output_at_all(own_net: None, capture: Path) -> None:
-    """What is opened first must not take its number: lines would be written to a socket or a map."""
-    process = subprocess.Popen(
-        ["sh", "-c", 'exec "$@" <&- >&-', "sh", *lab(capture, "--headless")], stderr=subprocess.PIPE, cwd=ROOT
-    )
+@pytest.mark.parametrize(
+    ("redirection", "said", "code"),
+    [
+        ("> /dev/full", FULL, 1),
+        ('>> "$LOG"', TOO_LARGE, 1),
+        ("<&- >&-", CLOSED, 0),  # what is opened first must not take its number
+        ("> /dev/full 2> /dev/full", "", 1),
+        (">&- 2>&-", "", 0),
+    ],
+    ids=["full disk", "size limit", "none", "full disk for both", "none at all"],
+)
+def test_without_an_output_it_goes_on(
+    own_net: None, capture: Path, tmp_path: Path, redirection: str, said: str, code: int
+) -> None:
+    """It is said once, the sessions come up all the same, and end in order when it is asked to end."""
+    limit = 1 << 26
+    with (tmp_path / "log").open("wb") as log:
+        log.truncate(limit)
+    command = ["prlimit", f"--fsize={limit}", "sh", "-c", f'exec "$@" {redirection}', "sh", *lab(capture, "--headless")]
+    environment = {**os.environ, "LOG": str(tmp_path / "log")}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
     try:
         until(lambda: all_up(process.pid), "all sessions")
         process.send_signal(signal.SIGTERM)
         _, complaints = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
-    assert (process.returncode, complaints) == (0, b"")
+        process.wait()
+    assert (process.returncode, complaints) == (code, said)
     assert goodbyes(capture) == SESSIONS
 
 
