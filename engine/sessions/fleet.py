@@ -35,6 +35,10 @@ from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
 SHARE = 64
 """Sessions that something is done to in one go, so that whoever waits behind it waits for milliseconds only."""
+EARLY = 0.25
+"""Seconds that a frame may come before the PADS that opens its session: each may have a queue of its own."""
+MANY_EARLY = 256
+"""Such frames that are kept."""
 Match = tuple[bytes, bytes, tuple[int, ...], int]
 """Own MAC, concentrator's MAC, VLAN ids, session id: what a session frame is matched by, whatever its priority."""
 
@@ -106,6 +110,8 @@ class Fleet:
         """Members that no frame matches any more, and whose farewell has not gone out yet."""
         self._by_stem: dict[bytes, int] = {}
         """By the stem of a session's Host-Uniq."""
+        self._early: deque[tuple[float, Match, bytes]] = deque()
+        """Frames that came before their PADS, if there is one to come, and until when they are kept."""
         self._asking: dict[Spot, dict[int, None]] = {}
         """Members in discovery by where they ask from, in the order in which they began."""
         self._alarms = Alarms(self._due)
@@ -260,7 +266,8 @@ class Fleet:
             packet = pppoe.decode(outer.payload)
             key = self._addressee(outer, packet)
             if key is None:
-                self.counters["discarded: for no session"] += 1
+                if not self._is_early(outer, packet, frame, now):
+                    self.counters["discarded: for no session"] += 1
                 return
             member = self.members[key]
             member.session.receive_decoded(outer, packet, frame, now)
@@ -271,6 +278,38 @@ class Fleet:
         if packet.code == Code.PADS and self._by_match.get(_match(outer, packet), key) != key:
             # An old PADS once more: its session is another member's by now, who is not to lose it to a PADT.
             member.session.take_back(outer.src, packet.session_id)
+        elif packet.code == Code.PADS:
+            for early in self._due_now(_match(outer, packet), now):
+                self.receive(early, now)
+
+    def _is_early(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> bool:
+        """Whether a session that is not open may be about to be: somebody waits for a PADS from there.
+
+        A concentrator sends its first Configure-Request right behind the PADS, and another queue may be quicker.
+        """
+        if outer.ethertype != ETH_PPPOE_SESSION:
+            return False
+        self._forget_early(now)
+        asking = self._asking.get((outer.dst, ethernet.vlan_ids(outer.vlans)), ())
+        if len(self._early) == MANY_EARLY:
+            return False
+        if not any(self.members[key].session.awaits(Code.PADS, outer.src) for key in asking):
+            return False
+        self._early.append((now + EARLY, _match(outer, packet), frame))
+        return True
+
+    def _due_now(self, match: Match, now: float) -> list[bytes]:
+        """The frames that came before the PADS of the session that they are for, in order."""
+        self._forget_early(now)
+        found = [frame for _, whose, frame in self._early if whose == match]
+        if found:
+            self._early = deque(one for one in self._early if one[1] != match)
+        return found
+
+    def _forget_early(self, now: float) -> None:
+        while self._early and self._early[0][0] < now:
+            self._early.popleft()
+            self.counters["discarded: for no session"] += 1
 
     def _addressee(self, outer: EthernetFrame, packet: PppoePacket) -> int | None:
         """A frame in a session, or its PADT, goes by its place; an answer in discovery by Host-Uniq or by turns."""

@@ -11,12 +11,12 @@ import pytest
 from engine.api.ending import EndKind
 from engine.api.values import SessionState
 from engine.ppp.link import Ipv4Opened, Notice, ProtocolMissing
-from engine.sessions.fleet import Fleet
+from engine.sessions.fleet import MANY_EARLY, Fleet
 from engine.sessions.session import Session
 from engine.settings.values import AcFilter, DialSettings, KeepaliveSettings
-from engine.wire import control, ethernet, pppoe
+from engine.wire import control, ethernet, ppp, pppoe
 from engine.wire.control import Code, IpcpOption, Option
-from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, EthernetFrame
+from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import PppoePacket, Tag, TagType
 
@@ -126,18 +126,22 @@ class Forgetful:
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds
+        self._deliver()
         while (due := self.fleet.next_timer()) is not None and due <= until:
             self.now = max(self.now, due)
             self.fleet.handle_timer(self.now)
-            while frames := self.fleet.frames_to_send():
-                for frame in frames:
-                    self._answer(ethernet.decode(frame))
+            self._deliver()
         self.now = until
 
+    def _deliver(self) -> None:
+        while frames := self.fleet.frames_to_send():
+            for frame in frames:
+                self._answer(ethernet.decode(frame))
+
     def _answer(self, outer: EthernetFrame) -> None:
+        packet = pppoe.decode(outer.payload)
         if outer.ethertype != ETH_PPPOE_DISCOVERY:
             return
-        packet = pppoe.decode(outer.payload)
         tags = [Tag(TagType.AC_NAME, b"ac1"), Tag(TagType.SERVICE_NAME)]
         if packet.code == pppoe.Code.PADI:
             self._say(PppoePacket(pppoe.Code.PADO, 0, pppoe.encode_tags(tags)))
@@ -161,6 +165,63 @@ def test_a_concentrator_that_returns_no_host_uniq_serves_one_session_after_anoth
     assert sorted(ids) == line.opened == list(range(1, sessions + 1)), (
         "each has its own, and none was opened for nobody"
     )
+
+
+# Several queues
+
+
+class Hasty(Forgetful):
+    """Its first Configure-Requests overtake the PADS, by so many seconds, and it never repeats them."""
+
+    def __init__(self, sessions: int, ahead: float, src: bytes = AC) -> None:
+        self._ahead, self._src = ahead, src
+        self.acks = 0
+        super().__init__(sessions)
+
+    def _answer(self, outer: EthernetFrame) -> None:
+        packet = pppoe.decode(outer.payload)
+        if packet.code == pppoe.Code.PADR:
+            request = control.encode(control.ControlPacket(Code.CONFIGURE_REQUEST, 7, b""))
+            early = PppoePacket(pppoe.Code.SESSION, len(self.opened) + 1, ppp.encode(LCP, request))
+            frame = EthernetFrame(OWN, self._src, ETH_PPPOE_SESSION, pppoe.encode(early))
+            self.fleet.receive(ethernet.encode(frame), self.now)
+            self.now += self._ahead
+        elif outer.ethertype == ETH_PPPOE_SESSION:
+            protocol, information = ppp.decode(packet.payload)
+            self.acks += protocol == LCP and control.decode(information).code == Code.CONFIGURE_ACK
+        super()._answer(outer)
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+@pytest.mark.parametrize("ahead", [0.0, 0.1])
+def test_a_configure_request_that_overtook_its_pads_is_answered(sessions: int, ahead: float) -> None:
+    line = Hasty(sessions, ahead)
+    line.run(5)
+    assert line.acks == len(line.opened) == sessions
+
+
+@pytest.mark.parametrize(("ahead", "src"), [(2.0, AC), (0.0, STRANGER)], ids=["too early", "a stranger's"])
+def test_what_belongs_to_no_session_to_come_is_not_kept(ahead: float, src: bytes) -> None:
+    line = Hasty(1, ahead, src)
+    line.run(5)
+    assert line.acks == 0
+    assert line.fleet.counters["discarded: for no session"] == 1
+
+
+def test_a_flood_that_might_be_early_is_not_kept_for_ever() -> None:
+    line = Hasty(1, 0.0)
+    frame = ethernet.encode(
+        EthernetFrame(OWN, AC, ETH_PPPOE_SESSION, pppoe.encode(PppoePacket(pppoe.Code.SESSION, 9, b"\xc0\x21x")))
+    )
+    line.fleet.handle_timer(0.0)
+    line.fleet.frames_to_send()
+    offer = pppoe.encode_tags([Tag(TagType.AC_NAME, b"ac1"), Tag(TagType.SERVICE_NAME)])
+    line._say(PppoePacket(pppoe.Code.PADO, 0, offer))
+    for _ in range(1000):
+        line.fleet.receive(frame, 0.0)
+    assert line.fleet.counters["discarded: for no session"] == 1000 - MANY_EARLY
+    line.fleet.receive(frame, 1.0)
+    assert line.fleet.counters["discarded: for no session"] == 1000
 
 
 # IPv4 alone fails
