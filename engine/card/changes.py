@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTMGRP_LINK
 
-from engine.host.links import Link, all_links, parse_link
+from engine.host.links import Link, all_links, has_moved, parse_link
 from engine.host.rtnl import Rtnl
 
 
@@ -18,6 +18,7 @@ class LinkChange(StrEnum):
 
     APPEARED = "appeared"
     GONE = "gone"
+    MOVED = "moved"
     RENAMED = "renamed"
     DOWN = "down"
     UP = "up"
@@ -39,15 +40,13 @@ class LinkEvent:
     """One line, full sentences."""
 
 
-def changes(before: Link | None, after: Link | None) -> Iterator[LinkEvent]:
-    """What happened between two looks at the same link; None where it isn't there."""
+def changes(before: Link | None, after: Link | None, moved: bool = False) -> Iterator[LinkEvent]:
+    """What happened between two looks at the same link; None where it isn't there, `moved` where it is elsewhere."""
     if before is None or after is None:
         link = before or after
         if link is not None:
-            change = LinkChange.APPEARED if before is None else LinkChange.GONE
-            yield LinkEvent(
-                link.name, link.index, change, f"{link.name} {'is there' if before is None else 'is gone'}."
-            )
+            change = LinkChange.APPEARED if before is None else LinkChange.MOVED if moved else LinkChange.GONE
+            yield LinkEvent(link.name, link.index, change, f"{link.name} {_COMINGS[change]}.")
         return
     name = before.name
     table = (
@@ -62,6 +61,13 @@ def changes(before: Link | None, after: Link | None) -> Iterator[LinkEvent]:
     for happened, change, text in table:
         if happened:
             yield LinkEvent(name, before.index, change, text)
+
+
+_COMINGS = {
+    LinkChange.APPEARED: "is there",
+    LinkChange.GONE: "is gone",
+    LinkChange.MOVED: "was moved to another network namespace",
+}
 
 
 class LinkWatch:
@@ -89,7 +95,8 @@ class LinkWatch:
                 before = self._known.pop(link.index, None)
                 if type_ == RTM_NEWLINK:
                     self._known[link.index] = link
-                events += changes(before, link if type_ == RTM_NEWLINK else None)
+                moved = type_ == RTM_DELLINK and has_moved(body)
+                events += changes(before, link if type_ == RTM_NEWLINK else None, moved)
         return events
 
     def _look_again(self) -> list[LinkEvent]:

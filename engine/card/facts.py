@@ -13,7 +13,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from engine.api.values import ReceiveRules
 from engine.card import ethtool, offloads
 from engine.host.errors import HostError
-from engine.host.links import parse_link
+from engine.host.links import link_at, parse_link
 from engine.host.rtnl import Rtnl, RtnlError, attributes, messages, request
 from engine.settings.limits import MAX_DEVICE
 
@@ -65,6 +65,26 @@ def card_name(given: str) -> str:
     return parse_link(body).name
 
 
+def card_name_at(index: int) -> str | None:
+    """What the card with this index is called now; None where it is gone from the calling thread's namespace."""
+    rtnl = Rtnl()
+    try:
+        return link_at(rtnl, index).name
+    except RtnlError:
+        return None
+    finally:
+        rtnl.close()
+
+
+def mtu_of(index: int) -> int:
+    """The MTU of the card with this index. Raises RtnlError."""
+    rtnl = Rtnl()
+    try:
+        return link_at(rtnl, index).mtu
+    finally:
+        rtnl.close()
+
+
 def read_card(name: str) -> Card:
     """The card with this name in the calling thread's namespace; raises HostError."""
     rtnl = Rtnl()
@@ -82,7 +102,7 @@ def read_card(name: str) -> Card:
         raise HostError(f"There is no card {name} here: a name has at most {MAX_DEVICE} octets.")
     if len(link.mac) != 6 or not any(link.mac):
         raise HostError(f"{name} is no Ethernet card.")
-    rx, tx = _queues(name) or (link.rx_queues, link.tx_queues)
+    rx, tx = queues_in_use(name) or (link.rx_queues, link.tx_queues)
     return Card(
         name,
         link.index,
@@ -104,7 +124,7 @@ def read_card(name: str) -> Card:
 _ETH_FLAG_NTUPLE = 1 << 27
 
 
-def _queues(name: str) -> tuple[int, int] | None:
+def queues_in_use(name: str) -> tuple[int, int] | None:
     """Receive and transmit queues in use, which can be fewer than the driver made room for."""
     found = ethtool.channels(name)
     if found is None:

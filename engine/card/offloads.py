@@ -86,6 +86,14 @@ class Offloads:
                 self._note.parent.rmdir()
         return off
 
+    def rename(self, name: str, note: Path | None) -> None:
+        """The card has another name now, and the note with it."""
+        self._name = name
+        if self._note is not None and note is not None:
+            with suppress(OSError):  # there is one only while something is off
+                self._note.rename(note)
+        self._note = note
+
     def _remember(self, features: list[str]) -> None:
         """Put them on disk: before they are switched off, so that a crash leaves none unknown. Raises HostError."""
         self._off.update(dict.fromkeys(features))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 from engine.card import ethtool
-from engine.card.facts import Card, Promiscuous
+from engine.card.facts import Card, Promiscuous, queues_in_use
 from engine.card.objection import joining, remedy
 from engine.card.xdp import Loading, XdpError, XdpProgram
 from engine.datapath import Datapath
@@ -30,6 +31,7 @@ class Port:
     ) -> None:
         """Take the card; `loading` are the XDP programs being loaded already. Raises XdpError or DatapathError."""
         self.card = card
+        """As it is with the program on it, which may have more queues than before: virtio_net adds some for it."""
         self._promiscuous: Promiscuous | None = None
         with ExitStack() as undo:
             beneath = card.driver in MASTERS and xdp is not XdpMode.GENERIC
@@ -40,9 +42,11 @@ class Port:
                 reason = self.program.objection or MASTERS_OBJECTION
                 why = f"XDP does not run in its driver ({reason}); use `xdp: auto`"
                 raise XdpError(f"{card.name} can't do zero-copy: {why}")
+            self.card = _with_queues(card)
+            self.program.queues = self.card.queues
             self.datapath = Datapath(
                 card.name,
-                card.queues,
+                self.card.queues,
                 self.program.xsk_map_fd,
                 busy_poll=busy_poll,
                 zero_copy=_zero_copy(xdp, self.program.mode),
@@ -60,6 +64,16 @@ class Port:
         self._promiscuous = Promiscuous(self.card.index)
         return True
 
+    def grow(self, now: Card) -> None:
+        """Serve the queues that the card has been given meanwhile as well. Raises DatapathError."""
+        self.datapath.add_queues(now.name, now.queues)
+        self.card = now
+        self.program.queues = now.queues
+
+    def rename(self, name: str) -> None:
+        """The card has another name now."""
+        self.card = replace(self.card, name=name)
+
     def close(self) -> None:
         """Give the card back as it was. What was handed to the data path for sending still goes out."""
         with ExitStack() as steps:  # each of them whatever becomes of the others, the last one here first
@@ -67,6 +81,11 @@ class Port:
                 steps.callback(self._promiscuous.close)
             steps.callback(self.program.close)
             steps.callback(self.datapath.close)
+
+
+def _with_queues(card: Card) -> Card:
+    rx, tx = queues_in_use(card.name) or (card.rx_queues, card.tx_queues)
+    return replace(card, rx_queues=rx, tx_queues=tx)
 
 
 def _zero_copy(xdp: XdpMode, mode: str) -> bool | None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -60,6 +60,8 @@ _XDP_FLAGS_DRV_MODE = 1 << 2
 _XDP_ATTACHED_SKB = 2
 _PROG_INFO = struct.Struct("=64x16s")
 _LINK_INFO = struct.Struct("=III")
+_ATTACHED_TO = struct.Struct("=16xI")
+"""In what is told of a link: the index of its device, 0 once it was detached."""
 _MAP_INFO = struct.Struct("=8xII")
 _ANSWER = 1 << 16
 """Octets; some 2,000 are used."""
@@ -347,12 +349,24 @@ def _occupied(ifname: str, ifindex: int) -> str:
     return f"{what}, held by {_process_with_link(link_id) or 'a process'}; stop that first"
 
 
-def _attach(program: int, ifname: str, ifindex: int, generic: bool) -> tuple[int, str, str]:
-    """The link's descriptor, the mode, and what the driver says against a better one. Raises XdpError."""
+_MODES = {"native": _XDP_FLAGS_DRV_MODE, "generic": _XDP_FLAGS_SKB_MODE}
+
+
+def _index_of(ifname: str) -> int:
+    try:
+        return socket.if_nametoindex(ifname)
+    except OSError:
+        raise XdpError(f"there is no network card {ifname}: `ip link` lists them") from None
+
+
+def _attach(program: int, ifname: str, ifindex: int, modes: Iterable[str]) -> tuple[int, str, str]:
+    """In the first mode that can be: the link's descriptor, that mode, and what the driver says against a better one.
+
+    Raises XdpError.
+    """
     objection = ""
-    for mode, flags in (("native", _XDP_FLAGS_DRV_MODE), ("generic", _XDP_FLAGS_SKB_MODE)):
-        if generic and mode == "native":
-            continue
+    for mode in modes:
+        flags = _MODES[mode]
         link = _link(program, ifindex, flags)
         if link >= 0:
             return link, mode, objection
@@ -379,7 +393,8 @@ class XdpProgram:
         self.descriptors = descriptors
         """Of the programs and maps, by name."""
         self._layouts = layouts
-        self._queues = queues
+        self.queues = queues
+        """How many of them `counters` are for."""
         self._link = link
         self._more: Loading | None = None
         self.mode = mode
@@ -401,17 +416,18 @@ class XdpProgram:
             loading.close()
             raise XdpError(f"{ifname} has {queues} queues, of which {MAX_QUEUES} can be used: `ethtool -L` sets fewer")
         try:
-            ifindex = socket.if_nametoindex(ifname)
-        except OSError:
+            ifindex = _index_of(ifname)
+        except XdpError:
             loading.close()
-            raise XdpError(f"there is no network card {ifname}: `ip link` lists them") from None
+            raise
         descriptors = loading.finish()
         try:
             for name, (key, value) in _MAPS.items():
                 check_map(name, descriptors[name], loading.layouts[name], key, value)
             for ethertype in ETHERTYPES:
                 set_entry(descriptors["ethertypes"], struct.pack("!H", ethertype), b"\1")
-            link, mode, objection = _attach(descriptors["souppp"], ifname, ifindex, generic)
+            modes = ("generic",) if generic else tuple(_MODES)
+            link, mode, objection = _attach(descriptors["souppp"], ifname, ifindex, modes)
         except XdpError:
             for fd in descriptors.values():
                 os.close(fd)
@@ -454,6 +470,18 @@ class XdpProgram:
         for name in PROGRAMS:
             os.close(former[name])
 
+    @property
+    def taken_off(self) -> bool:
+        """Whether somebody has taken it off the card, or its card away; of which the kernel tells nobody."""
+        return _object_info(self._link, _ATTACHED_TO) == (0,)
+
+    def put_back(self, ifname: str) -> None:
+        """On the card again, in the mode that it had. Raises XdpError."""
+        index = _index_of(ifname)
+        link, _, _ = _attach(self.descriptors["souppp"], ifname, index, (self.mode,))
+        os.close(self._link)
+        self._link = link
+
     def check_map(self, name: str, key: Any, value: Any) -> None:
         """See that a map has keys and values of these types of ctypes. Raises XdpError."""
         check_map(name, self.descriptors[name], self._layouts[name], key, value)
@@ -461,7 +489,7 @@ class XdpProgram:
     def counters(self) -> list[XdpCounters]:
         """One per queue. Raises XdpError."""
         counters = self.descriptors["counters"]
-        return [XdpCounters(*sum_over_cpus(counters, queue, len(_COUNTS))) for queue in range(self._queues)]
+        return [XdpCounters(*sum_over_cpus(counters, queue, len(_COUNTS))) for queue in range(self.queues)]
 
     def close(self) -> None:
         """Takes the program off the card. A second call does nothing."""

@@ -160,6 +160,7 @@ def _declare(library: ctypes.CDLL, holding: ctypes.CDLL) -> None:
     signatures: dict[str, tuple[type | None, list[type]]] = {
         "souppp_open": (handle, [ctypes.c_char_p, handle, handle, ctypes.c_size_t]),
         "souppp_close": (None, [handle]),
+        "souppp_add_queues": (ctypes.c_bool, [handle, ctypes.c_char_p, u32, handle, ctypes.c_size_t]),
         "souppp_control_event": (ctypes.c_int, [handle]),
         "souppp_zero_copy": (ctypes.c_bool, [handle]),
         "souppp_receive_control": (u32, [handle, handle, u32, handle, u32]),
@@ -237,6 +238,16 @@ class Datapath:
         self.control_fd: int = self._library.souppp_control_event(handle)
         """Readable while control frames wait; `receive_control` resets it."""
         self.zero_copy: bool = self._library.souppp_zero_copy(handle)
+
+    def add_queues(self, ifname: str, queues: int) -> None:
+        """Serve the queues up to `queues` as well, of the card by the name it has now. Raises DatapathError.
+
+        No other thread may ask for counters meanwhile.
+        """
+        error = ctypes.create_string_buffer(256)
+        if not self._library.souppp_add_queues(self._handle, ifname.encode(), queues, error, len(error)):
+            raise DatapathError(error.value.decode())
+        self._queues = queues
 
     def receive_control(self) -> list[bytes]:
         """The waiting control frames, whole with their VLAN tags and padding; those of known sessions come first.

@@ -16,7 +16,7 @@
 #include "souppp.h"
 #include "worker.h"
 
-enum { ETHERNET_MTU = 1500, ETHERNET_HEADER = 14, VLAN_TAG = 4 };
+enum { ETHERNET_MTU = 1500, ETHERNET_HEADER = 14, VLAN_TAG = 4, MAX_QUEUES = 128, ALIGNMENT = 64 };
 
 /* What the engine's side keeps of a session, by slot. */
 struct slot {
@@ -33,14 +33,15 @@ struct datapath {
     struct shared shared;
     struct slot *slots;
     struct egress routed;
+    struct souppp_options options;
     uint32_t max_sessions;
-    uint32_t queues;
-    char ifname[IFNAMSIZ];
+    uint32_t queues; /* how many of the workers there are */
+    int ifindex; /* a card's name may change */
     int asker; /* a socket in the card's network namespace */
     uint32_t next; /* the queue whose control frames come first next time */
     uint64_t mark; /* a worker's `shown` that the card is being watched to reach */
     uint32_t control_taken;
-    struct worker workers[];
+    struct worker *workers[MAX_QUEUES];
 };
 
 static void explain(char *error, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -73,11 +74,10 @@ static bool has_vnet_header(int fd)
 /* The longest frame that the kernel lets a device with this MTU forward: one VLAN tag's room is free. */
 static uint32_t longest_frame(const struct datapath *dp)
 {
-    struct ifreq request = {0};
+    struct ifreq request = {.ifr_ifindex = dp->ifindex};
     uint32_t longest;
 
-    memcpy(request.ifr_name, dp->ifname, IFNAMSIZ);
-    if (ioctl(dp->asker, SIOCGIFMTU, &request))
+    if (ioctl(dp->asker, SIOCGIFNAME, &request) || ioctl(dp->asker, SIOCGIFMTU, &request))
         return MAX_FRAME;
     longest = (uint32_t)request.ifr_mtu + ETHERNET_HEADER + VLAN_TAG;
     return longest < MAX_FRAME ? longest : MAX_FRAME;
@@ -98,6 +98,15 @@ static int open_shared(struct datapath *dp)
     return 0;
 }
 
+/* Zeroed memory that ends on a cache line of its own. */
+static void *allocate(size_t size)
+{
+    size_t whole = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    void *memory = aligned_alloc(ALIGNMENT, whole);
+
+    return memory ? memset(memory, 0, whole) : NULL;
+}
+
 static const char *objection(int code, const struct souppp_options *options)
 {
     if (code == -EBUSY)
@@ -107,19 +116,25 @@ static const char *objection(int code, const struct souppp_options *options)
     return strerror(-code);
 }
 
-static int open_queue(struct datapath *dp, const char *ifname, uint32_t queue, const struct souppp_options *options,
-                      char *error, size_t size)
+static int open_queue(struct datapath *dp, const char *ifname, uint32_t queue, char *error, size_t size)
 {
-    struct worker *worker = &dp->workers[queue];
-    int code = port_open(&worker->port, ifname, queue,
+    const struct souppp_options *options = &dp->options;
+    struct worker *worker = allocate(sizeof *worker);
+    int code;
+
+    if (!worker) {
+        explain(error, size, "not enough memory for queue %u of %s", queue, ifname);
+        return -ENOMEM;
+    }
+    code = port_open(&worker->port, ifname, queue,
                          (struct port_options){.copying = options->copying, .busy_poll = options->busy_poll});
 
     if (code) {
         explain(error, size, "cannot open an AF_XDP socket on queue %u of %s%s: %s", queue, ifname,
                 options->copying == SOUPPP_ZERO_COPY ? " with zero-copy" : "", objection(code, options));
+        free(worker);
         return code;
     }
-    dp->queues = queue + 1;
     code = worker_open(worker, &dp->shared, dp->max_sessions);
     if (!code)
         code = worker_start(worker, queue);
@@ -129,13 +144,32 @@ static int open_queue(struct datapath *dp, const char *ifname, uint32_t queue, c
         code = -errno;
         explain(error, size, "cannot give queue %u of %s to the XDP program: %s", queue, ifname, strerror(-code));
     }
-    return code;
+    if (code) {
+        worker_close(worker);
+        port_close(&worker->port);
+        free(worker);
+        return code;
+    }
+    dp->workers[queue] = worker;
+    dp->queues = queue + 1;
+    return 0;
+}
+
+bool souppp_add_queues(struct datapath *dp, const char *ifname, uint32_t queues, char *error, size_t size)
+{
+    if (queues > MAX_QUEUES) {
+        explain(error, size, "%s has %u queues, of which %u can be used", ifname, queues, MAX_QUEUES);
+        return false;
+    }
+    for (uint32_t queue = dp->queues; queue < queues; queue++)
+        if (open_queue(dp, ifname, queue, error, size))
+            return false;
+    return true;
 }
 
 struct datapath *souppp_open(const char *ifname, const struct souppp_options *options, char *error, size_t size)
 {
-    size_t all = sizeof(struct datapath) + options->queues * sizeof(struct worker);
-    struct datapath *dp = aligned_alloc(64, (all + 63) / 64 * 64);
+    struct datapath *dp = allocate(sizeof *dp);
 
     libxdp_set_print(NULL); /* errors are told by us; nothing else may write on the operator's screen */
     libbpf_set_print(NULL);
@@ -143,20 +177,18 @@ struct datapath *souppp_open(const char *ifname, const struct souppp_options *op
         explain(error, size, "not enough memory for the data path");
         return NULL;
     }
-    memset(dp, 0, all);
+    dp->options = *options;
     dp->max_sessions = options->max_sessions;
-    snprintf(dp->ifname, IFNAMSIZ, "%s", ifname);
+    dp->ifindex = (int)if_nametoindex(ifname);
     dp->routed = (struct egress){.fd = -1, .slot = EGRESS_ROUTED};
     if (open_shared(dp)) {
         explain(error, size, "not enough memory for %u sessions", options->max_sessions);
         souppp_close(dp);
         return NULL;
     }
-    for (uint32_t queue = 0; queue < options->queues; queue++) {
-        if (open_queue(dp, ifname, queue, options, error, size)) {
-            souppp_close(dp);
-            return NULL;
-        }
+    if (!souppp_add_queues(dp, ifname, options->queues, error, size)) {
+        souppp_close(dp);
+        return NULL;
     }
     return dp;
 }
@@ -164,8 +196,9 @@ struct datapath *souppp_open(const char *ifname, const struct souppp_options *op
 void souppp_close(struct datapath *dp)
 {
     for (uint32_t i = 0; i < dp->queues; i++) {
-        worker_close(&dp->workers[i]);
-        port_close(&dp->workers[i].port);
+        worker_close(dp->workers[i]);
+        port_close(&dp->workers[i]->port);
+        free(dp->workers[i]);
     }
     table_close(&dp->shared.keys);
     table_close(&dp->shared.routes);
@@ -186,7 +219,7 @@ int souppp_control_event(const struct datapath *dp)
 bool souppp_zero_copy(const struct datapath *dp)
 {
     for (uint32_t i = 0; i < dp->queues; i++)
-        if (!dp->workers[i].port.zero_copy)
+        if (!dp->workers[i]->port.zero_copy)
             return false;
     return true;
 }
@@ -223,11 +256,11 @@ uint32_t souppp_receive_control(struct datapath *dp, uint8_t *octets, uint32_t s
     eventfd_read(dp->shared.control_event, &ignored);
     atomic_store(&dp->shared.control_waiting, false); /* before looking, so that nothing put in later goes untold */
     for (uint32_t i = 0; i < dp->queues; i++)
-        empty &= collect(&dp->workers[(first + i) % dp->queues].known, &batch);
+        empty &= collect(&dp->workers[(first + i) % dp->queues]->known, &batch);
     if (empty)
         atomic_fetch_add_explicit(&dp->shared.rounds, 1, memory_order_relaxed);
     for (uint32_t i = 0; i < dp->queues; i++)
-        empty &= collect(&dp->workers[(first + i) % dp->queues].unknown, &batch);
+        empty &= collect(&dp->workers[(first + i) % dp->queues]->unknown, &batch);
     if (!empty && !atomic_exchange(&dp->shared.control_waiting, true))
         eventfd_write(dp->shared.control_event, 1);
     return batch.count;
@@ -235,7 +268,7 @@ uint32_t souppp_receive_control(struct datapath *dp, uint8_t *octets, uint32_t s
 
 uint32_t souppp_send_control(struct datapath *dp, const uint8_t *octets, const uint32_t *ends, uint32_t count)
 {
-    struct worker *worker = &dp->workers[0]; /* one queue for all, so that they leave in this order */
+    struct worker *worker = dp->workers[0]; /* one queue for all, so that they leave in this order */
     uint32_t taken = 0, start = 0;
 
     for (; taken < count && ring_put(&worker->outgoing, octets + start, ends[taken] - start); taken++)
@@ -247,7 +280,7 @@ uint32_t souppp_send_control(struct datapath *dp, const uint8_t *octets, const u
 
 uint32_t souppp_control_taken(struct datapath *dp)
 {
-    const struct worker *worker = &dp->workers[0];
+    const struct worker *worker = dp->workers[0];
     uint32_t taken = port_taken(&worker->port);
 
     /* One mark after another: the latest may never be reached while more and more is sent. What isn't in the ring's
@@ -326,7 +359,7 @@ int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp
         slot->egress.fd = what->fd;
         slot->egress.offload = has_vnet_header(what->fd);
         session->egress = &slot->egress;
-        error = worker_watch(&dp->workers[slot->egress.owner], &slot->egress);
+        error = worker_watch(dp->workers[slot->egress.owner], &slot->egress);
         if (error)
             return error;
     }
@@ -353,12 +386,12 @@ int souppp_remove_session(struct datapath *dp, uint32_t number)
         return -ENOENT;
     slot = &dp->slots[number];
     if (slot->egress.fd >= 0)
-        worker_unwatch(&dp->workers[slot->egress.owner], &slot->egress);
+        worker_unwatch(dp->workers[slot->egress.owner], &slot->egress);
     table_remove(&dp->shared.keys, number);
     for (uint32_t i = 0; i < slot->route_count; i++)
         table_remove(&dp->shared.routes, slot->routes[i].number);
     for (uint32_t i = 0; i < dp->queues; i++)
-        reader_wait(&dp->workers[i].reader);
+        reader_wait(&dp->workers[i]->reader);
     slot->used = false;
     return 0;
 }
@@ -371,7 +404,7 @@ int souppp_routed_egress(struct datapath *dp, int fd)
         return -EEXIST;
     dp->routed.fd = fd;
     dp->routed.offload = has_vnet_header(fd);
-    error = worker_watch(&dp->workers[dp->routed.owner], &dp->routed);
+    error = worker_watch(dp->workers[dp->routed.owner], &dp->routed);
     if (error)
         dp->routed.fd = -1;
     return error;
@@ -385,7 +418,7 @@ static uint64_t load(const _Atomic uint64_t *counter)
 void souppp_add_traffic(const struct datapath *dp, uint64_t *numbers, uint32_t count)
 {
     for (uint32_t queue = 0; queue < dp->queues; queue++) {
-        const struct session_counters *sessions = dp->workers[queue].sessions;
+        const struct session_counters *sessions = dp->workers[queue]->sessions;
 
         uint64_t *number = numbers;
 
@@ -411,7 +444,7 @@ const char *const *souppp_queue_names(void)
 
 void souppp_queue(const struct datapath *dp, uint32_t queue, uint64_t *numbers)
 {
-    const struct worker *worker = &dp->workers[queue];
+    const struct worker *worker = dp->workers[queue];
     const struct counters *counters = &worker->counters;
     const struct port *port = &worker->port;
     struct xdp_statistics kernel = {0};

@@ -59,6 +59,9 @@ const struct souppp_place *souppp_layout(void);
 /* NULL with a line in `error` if it can't be done. */
 struct datapath *souppp_open(const char *ifname, const struct souppp_options *options, char *error, size_t size);
 void souppp_close(struct datapath *datapath);
+/* Serves the queues up to `queues` as well, of the card by the name it has now; false with what went wrong in `error`.
+ * No other call may be under way. */
+bool souppp_add_queues(struct datapath *datapath, const char *ifname, uint32_t queues, char *error, size_t size);
 
 /* An eventfd that is readable while control frames wait. */
 int souppp_control_event(const struct datapath *datapath);

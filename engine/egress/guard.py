@@ -19,13 +19,12 @@ from pyroute2.netlink.rtnl import (
 )
 
 from engine.egress.requests import parse_rule
-from engine.host.links import parse_link
+from engine.host.links import has_moved, parse_link
 from engine.host.rtnl import Rtnl, attributes
 from engine.ppp.judge import Address
 
 # Bits of linux/rtnetlink.h's groups.
 _LINK, _ADDRESSES, _ROUTES, _RULES = 1 << 0, 1 << 4 | 1 << 8, 1 << 6 | 1 << 10, 1 << 7 | 1 << 18
-_NEW_NETNSID, _NEW_IFINDEX = 45, 49
 _RTA_TABLE = 15
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
@@ -78,7 +77,7 @@ class Guard:
                     touched.devices.add(link.index)
                     if type_ == RTM_DELLINK:
                         touched.left.add(link.index)
-                        if {_NEW_NETNSID, _NEW_IFINDEX} & attributes(body, 16).keys():
+                        if has_moved(body):
                             touched.moved.add(link.index)
             elif type_ == RTM_NEWADDR:
                 found = attributes(body, 8)

@@ -29,7 +29,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from engine.api.values import TRAFFIC_FIELDS
-from engine.card.facts import Card, read_card, takes_xdp_frames
+from engine.card.facts import Card, mtu_of, takes_xdp_frames
 from engine.card.xdp import (
     DEVICE_MAC,
     XdpError,
@@ -298,7 +298,7 @@ class KernelPath:
         Raises XdpError or HostError.
         """
         # A device forwards frames of one VLAN tag more than its MTU.
-        longest = read_card(self._card.name).mtu + VLAN_TAG - VLAN_TAG * len(place.vlans) - PPPOE_HEADER
+        longest = mtu_of(self._card.index) + VLAN_TAG - VLAN_TAG * len(place.vlans) - PPPOE_HEADER
         match = _Match(session_id=htons(place.session_id))
         match.macs[:] = place.own_mac + place.peer_mac
         for at, vid in enumerate(vlan_ids(place.vlans)):

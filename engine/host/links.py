@@ -14,6 +14,7 @@ from engine.host.rtnl import Rtnl, attribute, attributes, packed, request
 IFF_UP = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_CARRIER = 1, 3, 4, 31, 32, 33
 IFLA_CARRIER_CHANGES, IFLA_STATS64 = 35, 23
+_NEW_NETNSID, _NEW_IFINDEX = 45, 49
 SKIP_STATISTICS = ("IFLA_EXT_MASK", 8)
 
 
@@ -61,6 +62,11 @@ def parse_link(body: bytes) -> Link:
         carrier_changes=number(IFLA_CARRIER_CHANGES),
         received=int.from_bytes(found.get(IFLA_STATS64, b"")[:8], "little"),
     )
+
+
+def has_moved(body: bytes) -> bool:
+    """Whether the link of an RTM_DELLINK message is in another namespace now, and not deleted."""
+    return not {_NEW_NETNSID, _NEW_IFINDEX}.isdisjoint(attributes(body, 16))
 
 
 def index_of(rtnl: Rtnl, name: str) -> int:

@@ -37,6 +37,11 @@ class GhostError(Trouble):
     """The journal can't be used or written: one line for the operator."""
 
 
+def journal_of(folder: Path, card: str) -> Path:
+    """Where the journal of a card is."""
+    return folder / f"{card}.ghosts"
+
+
 def padt_frame(place: Place) -> bytes:
     """The Ethernet frame with the PADT that ends this session (RFC 2516 section 5.5)."""
     packet = pppoe.encode(PppoePacket(pppoe.Code.PADT, place.session_id, b""))
@@ -87,6 +92,24 @@ class GhostJournal:
         for place in known:
             del self._noted[place]
         self._append(b"-", known)
+
+    def rename(self, card: str) -> None:
+        """The card has another name now: move the file to where the next start looks. Raises GhostError.
+
+        What another card has left there stays, and so does our file then.
+        """
+        new = journal_of(self.path.parent, card)
+        if self._fd is None or new == self.path:
+            return
+        try:
+            os.link(self.path, new)
+            self.path.unlink()
+            _sync_folder(new.parent)
+        except FileExistsError:
+            raise GhostError(f"{new} is there already: open sessions are noted in {self.path} all the same.") from None
+        except OSError as error:
+            raise self._failed(error) from None
+        self.path = new
 
     def close(self) -> None:
         """Unlock. The file, and its folder if nothing else is in it, stay only if sessions are still noted as open.

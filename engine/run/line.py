@@ -8,9 +8,10 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from pathlib import Path
 
 from engine.api.values import TRAFFIC_FIELDS, QueueView, Severity
-from engine.card.facts import Card, read_card
+from engine.card.facts import Card, card_name_at, read_card
 from engine.card.objection import joining
 from engine.card.offloads import STRIPPING, Offloads, words
 from engine.card.port import Port
@@ -24,6 +25,7 @@ from engine.settings.values import DatapathChoice, XdpMode
 from engine.supervisor.handed import Taken
 from engine.wire.place import Place
 
+GONE = "is gone"
 RETRY = 0.001
 """Seconds until frames that the card's ring had no room for are offered to it again."""
 
@@ -47,7 +49,14 @@ class CardLine:
 
         `tagged` says whether any session has VLAN tags; `tell` takes what has become of the card's offloads.
         """
-        self._name = name
+        self.name = name
+        """What the card is called, as far as that is known."""
+        self.index: int | None = None
+        """The card's, while it is ours: it is the same whatever it is called."""
+        self.how_it_went = GONE
+        """What is said of it when it is there no more."""
+        self.hear: Callable[[], object] = bool
+        """Takes in the kernel's latest news of links, which may say how it went."""
         self._options = options
         self._egress = egress
         self._loop = loop
@@ -57,8 +66,7 @@ class CardLine:
         self._tell = tell
         self._fix = options.fix_card
         self._xdp = xdp
-        note = options.state_folder / f"{name}.offloads" if options.state_folder is not None else None
-        self._offloads = Offloads(name, note)
+        self._offloads = Offloads(name, self._note())
         self._port: Port | None = None
         self._lock = threading.Lock()
         """Held while counters are read, so that the port isn't closed under the reader."""
@@ -69,36 +77,71 @@ class CardLine:
         self._counted = False
         """Whether that is anything."""
 
+    def _note(self) -> Path | None:
+        folder = self._options.state_folder
+        return folder / f"{self.name}.offloads" if folder is not None else None
+
     def look(self) -> Card:
         """See `Line.look`."""
-        return read_card(self._name)
+        if self.index is None:
+            return read_card(self.name)
+        name = card_name_at(self.index)
+        if name is None:
+            self.hear()
+            raise HostError(f"{self.name} {self.how_it_went}.")
+        if name != self.name:
+            self.name = name
+            self._offloads.rename(name, self._note())
+            if self._port is not None:
+                self._port.rename(name)
+        return read_card(name)
+
+    def grow(self, card: Card) -> None:
+        """See `Line.grow`."""
+        if self._port is not None:
+            with self._lock:
+                self._port.grow(card)
+
+    @property
+    def bare(self) -> bool:
+        """Whether the card is ours, and has lost our program."""
+        return self._port is not None and self._port.program.taken_off
+
+    def mend(self) -> bool:
+        """See `Line.mend`."""
+        if self._port is None or not self.bare:
+            return False
+        self._port.program.put_back(self.name)
+        return True
 
     def take(self, card: Card) -> Taken:
         """See `Line.take`."""
+        self.index, self.how_it_went = None, GONE
         self._recover()
         if self._fix and self._tagged():
             self._switch_off(STRIPPING)
         with self._offloads.watched() as gone:
             port = self._open(card)
-            if self._fix and (in_the_way := joining(port.objection, self._name)):
+            if self._fix and (in_the_way := joining(port.objection, self.name)):
                 port.close()
                 self._switch_off(in_the_way)
                 port = self._open(card)
         if gone:
-            text = f"Went off on {self._name} with the XDP program, and is put back at the end: {words(gone)}."
+            text = f"Went off on {self.name} with the XDP program, and is put back at the end: {words(gone)}."
             self._tell(Severity.INFO, "offload", text)
         with self._lock:
             self._port = port
             self._egress.carriers = Carriers(port, self._egress.hidden)
+        self.index = card.index
         self._loop.add_reader(port.datapath.control_fd, self._control_frames)
-        fixes = words(joining(port.objection, self._name))
-        return Taken(port.mode, port.datapath.zero_copy, port.notice, fixes)
+        fixes = words(joining(port.objection, self.name))
+        return Taken(port.mode, port.datapath.zero_copy, port.card.queues, port.notice, fixes)
 
     def fix(self) -> bool:
         """See `Line.fix`."""
         self._fix = True
         self._switch_off(STRIPPING)
-        return self._port is not None and bool(joining(self._port.objection, self._name))
+        return self._port is not None and bool(joining(self._port.objection, self.name))
 
     def copy(self) -> bool:
         """See `Line.copy`."""
@@ -123,7 +166,7 @@ class CardLine:
             self._tell(Severity.WARNING, "offload", str(error))
             return
         if gone:
-            text = f"Switched off on {self._name}, and put back at the end: {words(gone)}."
+            text = f"Switched off on {self.name}, and put back at the end: {words(gone)}."
             self._tell(Severity.INFO, "offload", text)
 
     def _recover(self) -> None:
@@ -135,7 +178,7 @@ class CardLine:
     def _restore(self, text: str) -> None:
         try:
             if back := self._offloads.restore():
-                self._tell(Severity.INFO, "offload", text.format(self._name, words(back)))
+                self._tell(Severity.INFO, "offload", text.format(self.name, words(back)))
         except HostError as error:
             self._tell(Severity.WARNING, "offload", str(error))
 
@@ -148,6 +191,7 @@ class CardLine:
 
     def give_back(self) -> None:
         """See `Line.give_back`."""
+        self.index = None
         if self._port is None:
             return
         self._loop.remove_reader(self._port.datapath.control_fd)

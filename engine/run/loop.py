@@ -17,12 +17,12 @@ from functools import partial
 
 from engine.api.commands import Reply, Request
 from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
-from engine.card.changes import LinkWatch
+from engine.card.changes import LinkChange, LinkWatch
 from engine.card.xdp import Loading
 from engine.egress.device import DeviceEgress
 from engine.host import descriptors
 from engine.record.captures import Captures
-from engine.record.journal import GhostJournal
+from engine.record.journal import GhostJournal, journal_of
 from engine.run.line import CardLine
 from engine.settings.options import EngineOptions
 from engine.settings.values import Settings
@@ -33,6 +33,8 @@ from engine.supervisor.supervisor import Supervisor
 TICK = 2.0
 """Seconds between looks at the traffic, which counts as a sign of life, and at the card, whose number of queues
 changes without a word on rtnetlink."""
+GLANCE = 0.5
+"""Seconds between looks whether our program is still on the card, of which the kernel tells nobody."""
 FAREWELL = 3.0
 """Seconds that sessions get for an orderly end when the engine stops; then they get a PADT only."""
 FLUSH = 1.0
@@ -62,6 +64,7 @@ class Loop:
         self._usage = usage
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick: asyncio.TimerHandle | None = None
+        self._next_glance: asyncio.TimerHandle | None = None
         self._undo = ExitStack()
 
     def open(self) -> None:
@@ -103,6 +106,7 @@ class Loop:
             self._tell(Severity.WARNING, "limits", short)
         links = LinkWatch()
         self._undo.callback(links.close)
+        self.line.hear = partial(self._hear, links)
         self.supervisor.open(time.monotonic())
         for fd in egress.filenos():
             self._loop.add_reader(fd, self._egress_news)
@@ -110,12 +114,13 @@ class Loop:
         self._loop.add_reader(links.fileno(), self._link_events, links)
         self._undo.callback(self._loop.remove_reader, links.fileno())
         self._next_tick = self._loop.call_later(TICK, self._tick)
+        self._next_glance = self._loop.call_later(GLANCE, self._glance)
         self._carry_on()
 
     def _open_journal(self) -> GhostJournal | None:
         if self._options.state_folder is None:
             return None
-        journal = GhostJournal(self._options.state_folder / f"{self._ifname}.ghosts")
+        journal = GhostJournal(journal_of(self._options.state_folder, self._ifname))
         self._undo.callback(journal.close)
         return journal
 
@@ -134,7 +139,7 @@ class Loop:
 
     def close(self) -> None:
         """Undo `open`, as far as it came."""
-        for timer in (self._timer, self._next_tick):
+        for timer in (self._timer, self._next_tick, self._next_glance):
             if timer is not None:
                 timer.cancel()  # it would tell of a card that we have just given back
         self._undo.close()
@@ -157,7 +162,20 @@ class Loop:
         self._carry_on()
 
     def _link_events(self, links: LinkWatch) -> None:
-        if any(event.name == self._ifname for event in links.events()):
+        if self._hear(links):
+            self.supervisor.look_at_card(time.monotonic())
+            self._carry_on()
+
+    def _hear(self, links: LinkWatch) -> bool:
+        """Take in what the kernel tells of links; whether any of it is about the card."""
+        of_card = [each for each in links.events() if each.index == self.line.index or each.name == self.line.name]
+        if any(each.change is LinkChange.MOVED for each in of_card):
+            self.line.how_it_went = "was moved to another network namespace"
+        return bool(of_card)
+
+    def _glance(self) -> None:
+        self._next_glance = self._loop.call_later(GLANCE, self._glance)
+        if self.line.bare:
             self.supervisor.look_at_card(time.monotonic())
             self._carry_on()
 

@@ -40,6 +40,7 @@ from engine.ppp.phases import Phase
 from engine.pppoe.client import STEM_SIZE, Discovery, DiscoverySettings, Found, Stage
 from engine.sessions import policy
 from engine.sessions.states import IDLE, SETTING_UP, TABLE, Step
+from engine.settings.limits import MAX_MRU
 from engine.settings.values import AuthMethod, SessionSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.control import Code as ControlCode
@@ -155,6 +156,8 @@ class Session:
         self.stem = entropy(STEM_SIZE)
         """How every Host-Uniq of this session begins, by which PADO and PADS find it; one that is set has no stem."""
         self.state = SessionState.DOWN
+        self.room = MAX_MRU
+        """The longest IP packet that the card has room for, in octets."""
         self.place: Place | None = None
         """Set from the PADS to the end."""
         self.ac_name: str | None = None
@@ -203,7 +206,7 @@ class Session:
                 settings.service,
                 settings.ac,
                 settings.line_id,
-                settings.mru,
+                self.mru,
                 settings.host_uniq,
                 self._pado_window,
             ),
@@ -340,9 +343,16 @@ class Session:
         return f"without IPv4: {self._no_ipv4}" if is_lacking else ""
 
     @property
+    def mru(self) -> int:
+        """The longest IP packet that it may have, as far as settings and card are concerned."""
+        return min(self.settings.mru, self.room)
+
+    @property
     def mtu(self) -> int | None:
         """The longest IP packet the session carries, None before the network protocols' phase."""
-        return self._link.mtu if self._link is not None and self._link.phase is Phase.NETWORK else None
+        if self._link is None or self._link.phase is not Phase.NETWORK:
+            return None
+        return min(self._link.mtu, self.mru)
 
     @property
     def rtt(self) -> float | None:
@@ -464,9 +474,9 @@ class Session:
         self.place = Place(self.own_mac, found.mac, found.session_id, self.settings.vlans)
         self.ac_name = found.ac_name
         self._events.append(PppoeOpened(self.place))
-        self.facts.note("PPPoE payload", "asked", self.settings.mru)
+        self.facts.note("PPPoE payload", "asked", self.mru)
         self.facts.note("PPPoE payload", "agreed", found.max_payload)
-        side = ClientSide(self.settings, found.max_payload, self._entropy, self.facts, self.judge)
+        side = ClientSide(self.settings, min(self.mru, found.max_payload), self._entropy, self.facts, self.judge)
         self._link = Link(side, self._entropy, self.facts, self._timing, self.settings.keepalive)
         self._link.start(now)
 

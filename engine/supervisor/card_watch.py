@@ -1,7 +1,8 @@
 """What becomes of the card: taken, lost, back, changed. It says what happened; the supervisor does what follows.
 
 A card can be away in many ways: set down, unplugged, pulled out, its driver reloaded. While only its carrier is away
-we keep it; what can't change under our feet (its index, queues and address) makes us give it back and take it anew.
+we keep it, and follow it to another name and to more queues; what can't change under our feet (its index, its address,
+fewer queues) makes us give it back and take it anew.
 """
 
 from __future__ import annotations
@@ -59,6 +60,25 @@ class CardBack:
 
 
 @dataclass(frozen=True, slots=True)
+class CardRenamed:
+    """It has another name now."""
+
+    name: str
+    text: str
+    """One full sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardMended:
+    """Something was done to it that costs no session."""
+
+    text: str
+    """One full sentence."""
+    usual: bool
+    """Whether it had to be put back, or served only."""
+
+
+@dataclass(frozen=True, slots=True)
 class CardMtu:
     """Its MTU was changed."""
 
@@ -72,7 +92,7 @@ class CardTrouble:
     why: str
 
 
-CardNews = CardTaken | CardLost | CardWaits | CardBack | CardMtu | CardTrouble
+CardNews = CardTaken | CardLost | CardWaits | CardBack | CardRenamed | CardMended | CardMtu | CardTrouble
 
 
 @dataclass(slots=True)
@@ -146,17 +166,21 @@ class CardWatch:
         self._next_look = None
         try:
             card = self._see()
-        except Trouble:
+        except Trouble as error:
             if self._taken is not None:
-                yield from self._lose(f"{self.name} is gone.")
+                yield from self._lose(str(error))
                 self._give_back()
             return
-        if self._taken is not None and _identity(card) != _identity(self._taken[0]):
-            what = f"it now has {plural(card.queues, 'queue')} and the address {format_mac(card.mac)}"
-            yield from self._lose(f"{self.name} has changed: {what}.")
-            self._give_back()
+        if card.name != self.name:
+            former, self.name = self.name, card.name
+            if self.view is not None:
+                self.view = replace(self.view, name=self.name)
+            yield CardRenamed(self.name, f"{former} is called {self.name} now.")
+        if self._taken is not None:
+            yield from self._keep(card, *self._taken)
         was_up = self.up
         if self.view is not None and card.mtu != self.view.mtu:
+            self.view = replace(self.view, mtu=card.mtu)
             yield CardMtu(card.mtu)
         usable = card.up and card.carrier
         if was_up and not usable:
@@ -178,6 +202,35 @@ class CardWatch:
             yield CardBack(wait.then if wait is not None else f"{self.name} is back.")
         elif self._wait is not None and not was_up:
             yield from self._go_on_waiting(self._wait, now)
+
+    def _keep(self, card: Card, before: Card, taken: Taken) -> Iterator[CardNews]:
+        """See that a card that is ours is as it was taken; give it back where that can't be."""
+        changed = [
+            words
+            for words, differs in (
+                (f"the address {format_mac(card.mac)}", card.mac != before.mac),
+                (plural(card.queues, "queue"), card.queues != taken.queues),
+            )
+            if differs
+        ]
+        why = ""
+        try:
+            if card.index != before.index:
+                why = f"{self.name} is another card now."
+            elif card.mac == before.mac and card.queues > taken.queues:
+                self._line.grow(card)
+                self._taken = before, replace(taken, queues=card.queues)
+                text = f"{self.name} has {plural(card.queues, 'queue')} now, before {taken.queues}: all are served."
+                yield CardMended(text, usual=True)
+            elif changed:
+                why = f"{self.name} has changed: it now has {' and '.join(changed)}."
+            elif self._line.mend():
+                yield CardMended(f"Someone took our XDP program off {self.name}: it was put back.", usual=False)
+        except Trouble as error:
+            why = f"{self.name} can't be used as it was: {str(error).rstrip('.')}."
+        if why:
+            yield from self._lose(why)
+            self._give_back()
 
     def fix(self, now: float) -> Iterator[CardNews]:
         """Switch off what the card does that keeps frames, or XDP, from us. Raises Trouble."""
@@ -251,7 +304,7 @@ class CardWatch:
         self._line.give_back()  # last: it may go wrong
 
     def _show(self, card: Card, up: bool) -> None:
-        taken = self._taken[1] if self._taken is not None else Taken("", False)
+        taken = self._taken[1] if self._taken is not None else Taken("", False, 0)
         notice = self.view.notice if self.view is not None and self._taken is not None else ""
         self.view = CardView(
             name=self.name,
@@ -268,8 +321,3 @@ class CardWatch:
             receive_rules=card.receive_rules,
             notice=taken.notice or notice,
         )
-
-
-def _identity(card: Card) -> tuple[int, int, bytes]:
-    """What can't change under our feet."""
-    return card.index, card.queues, card.mac

@@ -17,9 +17,9 @@ def follow(egress: Egress, key: int, session: Session, event: SessionEvent, had:
     """
     addresses = _after(event, had)
     if isinstance(event, MtuVerified):
-        egress.set_mtu(key, event.mtu)
+        egress.set_mtu(key, min(event.mtu, session.mru))
     elif addresses != had or isinstance(event, Ipv4Opened | Ipv6Opened):
-        mtu = session.mtu or session.settings.mru
+        mtu = session.mtu or session.mru
         if session.place is not None:
             egress.open(key, session.settings, session.place, mtu)
         egress.set_addresses(key, addresses, mtu)

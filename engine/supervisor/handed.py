@@ -23,6 +23,8 @@ class Taken:
     mode: str
     """`native` or `generic`."""
     zero_copy: bool
+    queues: int
+    """How many it has with our program on it: all of them are served."""
     notice: str = ""
     """One line for the operator if that is not as good as could be, or empty."""
     fixes: str = ""
@@ -33,10 +35,16 @@ class Line(Protocol):
     """The card, as it can be looked at and taken."""
 
     def look(self) -> Card:
-        """The card as it stands. Raises Trouble if there is none."""
+        """The card as it stands, while it is ours by whatever name. Raises Trouble if it is gone, or there is none."""
 
     def take(self, card: Card) -> Taken:
         """Take it: from now on its PPPoE frames come to us. Raises Trouble."""
+
+    def grow(self, card: Card) -> None:
+        """Serve the queues that it has been given since it was taken as well. Raises Trouble."""
+
+    def mend(self) -> bool:
+        """Put our program back on it, if somebody has taken it off; whether that was so. Raises Trouble."""
 
     def give_back(self) -> None:
         """Let it go, if it was taken."""
@@ -78,6 +86,9 @@ class Journal(Protocol):
     def closed(self, sessions: list[Place]) -> None:
         """Note sessions as closed."""
 
+    def rename(self, card: str) -> None:
+        """The card has another name now, by which the next start will look for them."""
+
 
 class NoJournal:
     """Where there is no folder for one: nothing is noted."""
@@ -91,6 +102,9 @@ class NoJournal:
 
     def closed(self, sessions: list[Place]) -> None:
         """See `Journal.closed`."""
+
+    def rename(self, card: str) -> None:
+        """See `Journal.rename`."""
 
 
 class Captures(Protocol):

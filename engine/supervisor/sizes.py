@@ -10,6 +10,8 @@ from engine.settings.values import SessionSettings
 
 PPPOE_OVERHEAD = 8
 """Octets of PPPoE's header and PPP's protocol number."""
+SMALLEST = 68
+"""Octets that every IPv4 network carries (RFC 791 section 3.2)."""
 VLAN_TAG = 4
 """Octets of a VLAN tag; cards have room for one beyond their MTU, but for those below."""
 NO_ROOM_FOR_A_TAG = ("cdc_eem", "cdc_ether", "cdc_ncm", "cdc_subset", "ipheth", "rndis_host", "zaurus")
@@ -22,13 +24,18 @@ def mtu_needed(settings: SessionSettings, driver: str = "") -> int:
     return settings.mru + PPPOE_OVERHEAD + VLAN_TAG * max(len(settings.vlans) - for_nothing, 0)
 
 
+def room(card: CardView, settings: SessionSettings) -> int:
+    """The longest IP packet that a session can have on this card, in octets."""
+    return max(card.mtu - mtu_needed(settings, card.driver) + settings.mru, SMALLEST)
+
+
 def too_small(card: CardView | None, settings: SessionSettings) -> str:
-    """What is wrong, where the session's largest packets would vanish without a trace; empty if nothing is."""
+    """What a session lacks on this card; empty if nothing."""
     needed = mtu_needed(settings, card.driver if card is not None else "")
     if card is None or card.mtu >= needed:
         return ""
-    text = f"{card.name} has an MTU of {card.mtu}, but {settings.name} needs {needed}: lower its mru,"
-    return f"{text} or `ip link set {card.name} mtu {needed}`."
+    text = f"{card.name} has an MTU of {card.mtu}, but {settings.name} needs {needed} for its mru of {settings.mru}:"
+    return f"{text} it is held to {room(card, settings)}. `ip link set {card.name} mtu {needed}` makes room."
 
 
 def mtu_news(card: CardView, mtu: int, sessions: Iterable[SessionSettings]) -> tuple[Severity, str, str]:
@@ -38,5 +45,5 @@ def mtu_news(card: CardView, mtu: int, sessions: Iterable[SessionSettings]) -> t
     if not needed:
         return Severity.INFO, "card-mtu", text
     remedy = f"`ip link set {card.name} mtu {max(needed)}`"
-    lost = f"That is too small for {plural(len(needed), 'session')}, whose largest packets are lost: {remedy}."
-    return Severity.WARNING, "card-mtu", f"{text} {lost}"
+    held = f"That is too small for {plural(len(needed), 'session')}, whose packets are held to it: {remedy} makes room."
+    return Severity.WARNING, "card-mtu", f"{text} {held}"

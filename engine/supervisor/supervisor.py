@@ -41,8 +41,10 @@ from engine.supervisor.board import Board
 from engine.supervisor.card_watch import (
     CardBack,
     CardLost,
+    CardMended,
     CardMtu,
     CardNews,
+    CardRenamed,
     CardTaken,
     CardTrouble,
     CardWaits,
@@ -317,6 +319,7 @@ class Supervisor:
             raise Trouble(f"No room for another session: {MAX_SESSIONS:,} is the limit.")
         self._line.expect(settings.datapath)
         session = Session(settings, self._own_mac(settings), self._entropy, pado_window=self._settings.dial.pado_window)
+        self._make_room(session)
         self.records[key] = Record()
         self.fleet.add(key, session, self._now)
         self.captures.joined(key, session)
@@ -332,7 +335,9 @@ class Supervisor:
         if self.board.key_of(settings.name) not in (None, key):
             raise Trouble(f"There is already a session called {settings.name}.")
         self._line.expect(settings.datapath)
-        self.fleet.members[key].session.reconfigure(settings, self._own_mac(settings))
+        session = self.fleet.members[key].session
+        session.reconfigure(settings, self._own_mac(settings))
+        self._make_room(session)
         self.board.settings[key] = settings
         self._dirty.add(key)
 
@@ -402,8 +407,15 @@ class Supervisor:
                 self.tell(Severity.INFO if usual else Severity.WARNING, "card-waits", why)
             case CardBack(text):
                 self._card_back(text)
+            case CardRenamed(name, text):
+                self.tell(Severity.INFO, "card-renamed", text)
+                self._attempt(self._journal.rename, name, kind="journal")
+            case CardMended(text, usual):
+                self.tell(Severity.INFO if usual else Severity.ERROR, "card-mended", text)
             case CardMtu(mtu) if self.card.view is not None:
                 self.tell(*sizes.mtu_news(self.card.view, mtu, self._all_settings()))
+                for key, member in self.fleet:
+                    self._attempt(self._hold, key, member.session, kind="device", about=key)
             case CardTrouble(why):
                 self.tell(Severity.ERROR, "card-lost", why)
 
@@ -416,7 +428,7 @@ class Supervisor:
             self._attempt(self._adapt, member.session)
         self._large = LargeFrames(wanted=taken.zero_copy or self._large.wanted)
         copying = "zero-copy" if taken.zero_copy else "copy"
-        how = f"{taken.mode} mode, {copying}, {plural(card.queues, 'queue')}"
+        how = f"{taken.mode} mode, {copying}, {plural(taken.queues, 'queue')}"
         self.tell(Severity.INFO, "card-ready", f"{card.name} is ready: {how}.")
         if taken.notice:
             self.tell(Severity.WARNING, "card-notice", taken.notice)
@@ -428,6 +440,20 @@ class Supervisor:
         settings = session.next_settings
         self._line.expect(settings.datapath)
         session.reconfigure(settings, self._own_mac(settings))
+        self._make_room(session)
+
+    def _make_room(self, session: Session) -> None:
+        """Hold a session to what the card has room for, by its settings of now and of its next dial."""
+        if self.card.view is not None:
+            session.room = min(sizes.room(self.card.view, of) for of in (session.settings, session.next_settings))
+
+    def _hold(self, key: int, session: Session) -> None:
+        """The card's MTU was changed: the session's is never larger than that leaves room for. Raises Trouble."""
+        before = session.mtu
+        self._make_room(session)
+        if session.mtu is not None and session.mtu != before:
+            self._dirty.add(key)
+            self._egress.set_mtu(key, session.mtu)
 
     def _warn_of_lost_tags(self, sessions: Iterable[SessionSettings]) -> None:
         """Where frames of these sessions may lose their VLAN tags on the way: say so, once."""
@@ -586,7 +612,7 @@ class Supervisor:
     def _carry_out(self, key: int, session: Session, event: SessionEvent) -> None:
         """What an event asks of the card and the egress. Raises Trouble."""
         if isinstance(event, PppoeOpened):
-            self._line.make_known(key, event.place, session.settings.mru)
+            self._line.make_known(key, event.place, session.mru)
         record = self.records[key]
         record.addresses = follow(self._egress, key, session, event, record.addresses)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.api.commands import Add, Dial, HangUp, Remove
-from engine.api.values import SessionState, unpack_traffic
+from engine.api.values import SessionState, SessionView, unpack_traffic
+from engine.card import xdp
 from engine.card.facts import Card
 from engine.card.xdp import XdpError
 from engine.egress.carriers import Carriers
@@ -19,13 +23,13 @@ from engine.record.journal import GhostJournal, replay
 from engine.run.line import CardLine
 from engine.run.loop import TICK
 from engine.run.thread import Engine, EngineError, EngineOptions
-from engine.settings.values import Settings, XdpMode
+from engine.settings.values import DatapathChoice, Settings, XdpMode
 from engine.supervisor.handed import Taken
 from engine.wire.place import Place
 from tests.conftest import run
 from tests.program import until
 from tests.provider import CARD, FAR_CARD, Provider, provider
-from tests.system.engines import dialling, events, fetch, session, story, views, wait_state, wait_up
+from tests.system.engines import dialling, events, fetch, pings, session, story, views, wait_state, wait_up
 
 pytestmark = pytest.mark.usefixtures("own_net")
 
@@ -136,7 +140,6 @@ def test_a_driver_that_resets_the_link_for_the_program(
         return replay((tmp_path / "state" / f"{CARD}.ghosts").read_bytes()) == [ghost]
 
     driver = Resetting(far, monkeypatch)
-    run("ethtool", "-L", CARD, "tx", "1")
     with dialling([session(name) for name in NAMES], state_folder=tmp_path / "state") as engine:
         waits(engine)
         assert noted()
@@ -148,7 +151,7 @@ def test_a_driver_that_resets_the_link_for_the_program(
         assert not noted()
         assert not events(engine, "dial-failed"), story(engine)
         assert not engine.snapshot().card.waits
-        run("ethtool", "-L", CARD, "tx", "2")
+        run("ip", "link", "set", CARD, "address", "02:00:00:00:77:01")
         until(lambda: events(engine, "card-down"), "the change")
         waits(engine, 2)
         driver.up()
@@ -250,29 +253,136 @@ def test_card_removed_for_good(engine: Engine) -> None:
     until(lambda: "later" not in views(engine), "it gone")
 
 
-def test_number_of_queues_changed(far: Provider) -> None:
+def unhurt(engine: Engine, before: dict[str, SessionView], card: str = CARD) -> None:
+    """See that each session is the one it was, and carries packets."""
+    assert engine.snapshot().card.name == card
+    for name in NAMES:
+        found = views(engine)[name]
+        assert (found.session_id, found.flaps) == (before[name].session_id, 0), story(engine)
+        assert found.device is not None
+        assert fetch(found.device) == found.ipv4
+    assert not events(engine, "card-down"), story(engine)
+    assert not events(engine, "internal-error"), story(engine)
+
+
+@pytest.mark.parametrize("datapath", [DatapathChoice.AFXDP, DatapathChoice.KERNEL])
+def test_more_queues_cost_no_session(far: Provider, datapath: DatapathChoice) -> None:
     """Upwards, for the kernel lets nobody take away queues that AF_XDP sockets use."""
     run("ethtool", "-L", CARD, "tx", "1")
-    with dialling([session(name) for name in NAMES] + [session("idle", autodial=False)]) as engine:
+    with dialling([session(name, datapath=datapath) for name in NAMES]) as engine:
         wait_up(engine, *NAMES)
+        before = views(engine)
         assert len(engine.snapshot().queues) == 1
         run("ethtool", "-L", CARD, "tx", "2")
         until(lambda: len(engine.snapshot().queues) == 2, "two queues")
-        back(engine)
-        assert "2 queues" in events(engine, "card-down")[0].text
+        assert "2 queues now" in events(engine, "card-mended")[0].text
+        seen = engine.snapshot().queues[1].rx_packets
+        unhurt(engine, before)
+        until(lambda: engine.snapshot().queues[1].rx_packets > seen or pings("soup1"), "a frame by the new queue")
+        unhurt(engine, before)
+
+
+def test_queues_that_come_with_the_program_are_served(far: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As virtio_net's do: it adds one for each processor."""
+    run("ethtool", "-L", CARD, "rx", "1", "tx", "1")
+
+    def attach(program: int, ifname: str, *more: Any) -> tuple[int, str, str]:
+        attached = proper(program, ifname, *more)
+        run("ethtool", "-L", ifname, "rx", "2", "tx", "2")
+        return attached
+
+    proper = xdp._attach
+    monkeypatch.setattr(xdp, "_attach", attach)
+    with dialling([session(name) for name in NAMES]) as engine:
+        wait_up(engine, *NAMES)
+        before = views(engine)
+        time.sleep(2 * TICK)
+        assert len(engine.snapshot().queues) == 2
+        assert not events(engine, "card-mended")
+        unhurt(engine, before)
+
+
+def test_another_name(far: Provider, tmp_path: Path) -> None:
+    """It is followed, and so is the journal of open sessions, which the next start looks for by the new one."""
+    with dialling([session(name) for name in NAMES], state_folder=tmp_path / "state") as engine:
+        wait_up(engine, *NAMES)
+        before = views(engine)
+        run("ip", "link", "set", CARD, "name", "wan0")
+        until(lambda: events(engine, "card-renamed"), "the new name")
+        assert events(engine, "card-renamed")[0].text == f"{CARD} is called wan0 now."
+        unhurt(engine, before, "wan0")
+        assert [file.name for file in (tmp_path / "state").iterdir()] == ["wan0.ghosts"]
+        assert len(replay((tmp_path / "state" / "wan0.ghosts").read_bytes())) == len(NAMES)
+        run("ip", "link", "set", "wan0", "mtu", "1400")
+        until(lambda: views(engine)["one"].mtu == 1392, "the smaller MTU")
+        unhurt(engine, before, "wan0")
+    assert not (tmp_path / "state").exists(), "all have had their PADT"
+
+
+def test_a_journal_that_is_there_by_the_new_name_stays(far: Provider, tmp_path: Path) -> None:
+    left = GhostJournal(tmp_path / "state" / "wan0.ghosts")
+    left.opened([Place(b"\2\0\0\0\0\1", b"\2\0\0\0\0\2", 0x99, ())])
+    left.close()
+    with dialling([session("one")], state_folder=tmp_path / "state") as engine:
+        wait_up(engine)
+        run("ip", "link", "set", CARD, "name", "wan0")
+        until(lambda: events(engine, "journal"), "a word about it")
+        assert "wan0.ghosts is there already" in events(engine, "journal")[0].text
+        wait_up(engine)
+    assert [file.name for file in (tmp_path / "state").iterdir()] == ["wan0.ghosts"]
+
+
+def test_moved_to_another_namespace_and_back(engine: Engine, far: Provider) -> None:
+    with subprocess.Popen(["unshare", "-n", "sleep", "60"]) as elsewhere:
+        there = ("nsenter", "-t", str(elsewhere.pid), "-n")
+        until(lambda: CARD not in run(*there, "ip", "-br", "link"), "the other namespace")
+        run("ip", "link", "set", CARD, "netns", str(elsewhere.pid))
+        lost(engine)
+        assert f"{CARD} was moved to another network namespace." in events(engine, "card-down")[0].text
+        assert "xdp" not in run(*there, "ip", "link", "show", CARD)
+        run(*there, "ip", "link", "set", CARD, "netns", str(os.getpid()))
+        elsewhere.kill()
+    run("ip", "link", "set", CARD, "up")
+    back(engine)
+
+
+def take_off(card: str) -> None:
+    """As an administrator does: our program hangs on a link, which `ip link set xdp off` doesn't get off."""
+    attached = json.loads(run("bpftool", "-j", "net", "list", "dev", card))[0]["xdp"][0]["id"]
+    links = json.loads(run("bpftool", "-j", "link", "list"))
+    run("bpftool", "link", "detach", "id", str(next(each["id"] for each in links if each.get("prog_id") == attached)))
+    assert "xdp" not in run("ip", "link", "show", card)
+
+
+@pytest.mark.parametrize("mode", [XdpMode.COPY, XdpMode.GENERIC])
+def test_the_program_taken_off(far: Provider, mode: XdpMode) -> None:
+    with dialling([session(name) for name in NAMES], xdp=mode) as engine:
+        wait_up(engine, *NAMES)
+        before = views(engine)
+        take_off(CARD)
+        until(lambda: "xdp" in run("ip", "link", "show", CARD), "it back on the card")
+        until(lambda: events(engine, "card-mended"), "a word about it")
+        assert ("xdpgeneric" in run("ip", "link", "show", CARD)) == (mode is XdpMode.GENERIC)
+        unhurt(engine, before)
 
 
 def test_mtu_changed(engine: Engine) -> None:
-    """Sessions live on; where their packets don't fit any more, that is said."""
-    before = {name: found.session_id for name, found in views(engine).items()}
+    """Sessions live on, and their devices have no larger packets than fit."""
+    before = views(engine)
     run("ip", "link", "set", CARD, "mtu", "1400")
-    until(lambda: engine.snapshot().card.mtu == 1400, "the MTU")
     until(lambda: events(engine, "card-mtu"), "a word about it")
     assert "an MTU of 1400 now. That is too small for 4 sessions" in events(engine, "card-mtu")[0].text
+    for name in NAMES:
+        found = views(engine)[name]
+        assert found.mtu == 1392
+        assert f" mtu {found.mtu} " in run("ip", "link", "show", str(found.device))
+        assert pings(str(found.device), 1392 - 28)
+        assert not pings(str(found.device), 1392 - 27, count=1)
+    unhurt(engine, before)
     run("ip", "link", "set", CARD, "mtu", "1500")
-    until(lambda: engine.snapshot().card.mtu == 1500, "the MTU")
-    wait_up(engine, *NAMES)
-    assert {name: found.session_id for name, found in views(engine).items()} == before
+    until(lambda: {views(engine)[name].mtu for name in NAMES} == {1492}, "the larger MTU")
+    assert all(pings(str(views(engine)[name].device), 1492 - 28) for name in NAMES)
+    unhurt(engine, before)
 
 
 def test_address_of_the_card_changed(engine: Engine) -> None:

@@ -11,6 +11,7 @@ import pytest
 from engine.api.commands import ClearGhosts, Dial, FixCard, HangUp, Redial, Remove, Reply, Rotate, StartCapture, Watch
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, Severity
+from engine.datapath import DatapathError
 from engine.egress.protocol import Addresses
 from engine.host.errors import HostError, Trouble
 from engine.lab.concentrator import LabSettings
@@ -196,6 +197,93 @@ def test_sessions_are_lost_with_the_card_and_come_back_with_it(
     assert world.view(many).state is DOWN, "one that nobody wants stays down"
     assert len(world.concentrator.subscribers) == many, "the old ones got their PADT"
     assert world.view(0).local_mac == (world.card.card or CARD).mac.hex(":")
+
+
+@pytest.mark.parametrize("more", [{"rx_queues": 1}, {"mac": b"\2\0\0\0\0\7"}], ids=["queues", "address"])
+def test_a_change_is_told_as_what_it_is(more: dict[str, object]) -> None:
+    world = World([session("one")]).open()
+    world.card.change(**more)
+    world.look()
+    (told,) = world.events("card-down")
+    assert ("1 queue" in told.text, "the address 02:00:00:00:00:07" in told.text) == (
+        "rx_queues" in more,
+        "mac" in more,
+    )
+
+
+def test_queues_that_a_card_has_more_with_our_program_are_no_change() -> None:
+    """As of virtio_net: one for each processor."""
+    world = World([session("one")])
+    world.card.adds_queues = 2
+    world.open()
+    world.run(10.0)
+    world.look()
+    world.run(10.0)
+    assert "4 queues" in world.events("card-ready")[0].text
+    assert not world.events("card-down")
+    assert (world.card.times_taken, world.card.grown) == (1, [])
+
+
+def test_more_queues_cost_no_session() -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    world.card.change(rx_queues=4, tx_queues=4)
+    world.look()
+    world.look()
+    assert world.card.grown == [4]
+    assert [event.text for event in world.events("card-mended")] == ["eth9 has 4 queues now, before 2: all are served."]
+    assert world.view().flaps == 0
+    assert not world.events("card-down")
+
+
+def test_queues_that_can_not_be_served_cost_the_card() -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    world.card.change(rx_queues=4, tx_queues=4)
+    world.card.refusals = [DatapathError("cannot open an AF_XDP socket on queue 2 of eth9: in use")]
+    world.look()
+    assert "eth9 can't be used as it was: cannot open an AF_XDP socket" in world.events("card-down")[0].text
+    world.until(lambda: world.state() is UP)
+    assert world.card.times_taken == 2
+
+
+def test_a_card_with_another_name_is_followed() -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    world.card.change(name="wan0")
+    world.look()
+    assert [event.text for event in world.events("card-renamed")] == ["eth9 is called wan0 now."]
+    assert world.supervisor.card.view is not None
+    assert world.supervisor.card.view.name == world.disk.card == "wan0"
+    assert world.state() is UP
+    world.card.set_carrier(False)
+    world.look()
+    assert "wan0 lost its carrier." in world.events("card-down")[0].text
+
+
+def test_a_program_that_someone_took_off_is_put_back() -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    world.card.bare = True
+    world.look()
+    world.look()
+    (told,) = world.events("card-mended")
+    assert (told.severity, told.text) == (
+        Severity.ERROR,
+        "Someone took our XDP program off eth9: it was put back.",
+    )
+    assert world.view().flaps == 0
+
+
+def test_a_program_that_can_not_be_put_back_costs_the_card() -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    world.card.refusals = [HostError("another XDP program is on eth9")] * 2
+    world.look()
+    assert "another XDP program is on eth9" in world.events("card-down")[0].text
+    assert "another XDP program is on eth9" in world.events("card-lost")[0].text
+    world.look()
+    world.until(lambda: world.state() is UP)
 
 
 def test_a_card_taken_out_and_put_back() -> None:
@@ -384,16 +472,29 @@ def test_a_card_that_hears_nothing_is_told_as_that(received: int, told: str) -> 
     assert told in world.events("dial-failed")[0].text
 
 
-def test_a_changed_mtu_is_told_with_what_it_costs() -> None:
-    world = World([session("one")]).open()
+def test_a_changed_mtu_changes_the_sessions() -> None:
+    """Else their largest packets would vanish. What is dialled then asks for no more either."""
+    world = World([session("one"), session("tagged", vlans=(VlanTag(7), VlanTag(8))), session("later")])
+    world.card.change(mtu=1504)
+    world.open()
+    world.do(HangUp((2,)))
+    world.run(1.0)
+    assert world.egress.mtus[0] == 1492
     world.card.change(mtu=1400)
     world.look()
     (told,) = world.events("card-mtu")
     assert told.severity is Severity.WARNING
-    assert "`ip link set eth9 mtu 1500`" in told.text
+    assert "`ip link set eth9 mtu 1504` makes room" in told.text
+    assert (world.egress.mtus[0], world.egress.mtus[1]) == (1392, 1388)
+    assert (world.view(0).mtu, world.view(1).mtu) == (1392, 1388)
+    world.do(Dial((2,)))
+    world.until(lambda: world.view(2).state is UP)
+    assert world.view(2).mtu == 1392
     world.card.change(mtu=1600)
     world.look()
     assert world.events("card-mtu")[-1].severity is Severity.INFO
+    assert (world.egress.mtus[0], world.egress.mtus[1]) == (1492, 1492)
+    assert world.view(2).mtu == 1392, "that is what was agreed"
 
 
 def test_a_session_too_large_for_the_card_is_told_at_the_start() -> None:
@@ -795,7 +896,7 @@ def test_a_card_that_loses_large_frames_in_zero_copy_is_taken_anew_without() -> 
         "Packets of 1,492 octets don't come through eth9 in zero-copy: its frames are copied now.",
         "Packets of 1,492 octets come through eth9.",
     ]
-    world.card.change(rx_queues=3, tx_queues=3)
+    world.card.change(index=8)
     world.look()
     world.run(10.0)
     assert world.card.times_taken == 3

@@ -56,6 +56,11 @@ class VirtualCard:
         self.resets = False
         """Whether its link goes down when it is taken."""
         self.known: dict[int, Place] = {}
+        self.adds_queues = 0
+        """How many it has more with a program on it."""
+        self.grown: list[int] = []
+        self.bare = False
+        """Whether somebody has taken our program off it."""
         self.zero_copy = True
         self.insists = False
         """Whether the operator wants zero-copy or nothing."""
@@ -68,7 +73,7 @@ class VirtualCard:
 
     def look(self) -> Card:
         if self.card is None:
-            raise HostError("There is no card eth9 here.")
+            raise HostError("There is no card eth9 here." if self.taken is None else "eth9 is gone.")
         return self.card
 
     def take(self, card: Card) -> Taken:
@@ -81,8 +86,21 @@ class VirtualCard:
         if self.resets:
             self.set_carrier(False)
         if self.in_the_way:
-            return Taken("generic", False, f"{self.in_the_way} is on.", self.in_the_way)
-        return Taken("native", self.zero_copy)
+            return Taken("generic", False, card.queues, f"{self.in_the_way} is on.", self.in_the_way)
+        if self.adds_queues:
+            self.change(rx_queues=card.queues + self.adds_queues, tx_queues=card.queues + self.adds_queues)
+        return Taken("native", self.zero_copy, self.card.queues if self.card is not None else 0)
+
+    def grow(self, card: Card) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.grown.append(card.queues)
+
+    def mend(self) -> bool:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        was, self.bare = self.bare, False
+        return was
 
     def give_back(self) -> None:
         self.taken = None
@@ -184,6 +202,7 @@ class VirtualDisk:
     noted: dict[Place, None] = field(default_factory=dict)
     left: list[Place] = field(default_factory=list)
     full: bool = False
+    card: str = "eth9"
     written: list[tuple[str, Place]] = field(default_factory=list)
 
     def ghosts(self) -> list[Place]:
@@ -199,6 +218,9 @@ class VirtualDisk:
             self.noted.pop(keys, None)
             if keys in self.left:
                 self.left = [ghost for ghost in self.left if ghost != keys]
+
+    def rename(self, card: str) -> None:
+        self.card = card
 
     def _write(self, sign: str, sessions: list[Place]) -> None:
         if self.full:
