@@ -28,6 +28,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ sys.path.insert(0, str(ROOT))
 from engine.card.facts import read_card  # noqa: E402
 from engine.card.xdp import HEADERS, Loading, XdpProgram  # noqa: E402
 from engine.datapath import Datapath  # noqa: E402
+from engine.datapath.own import Own  # noqa: E402
 from engine.egress.tun import open_tun  # noqa: E402
 from engine.egress.veth import HiddenNet, KernelPath  # noqa: E402
 from engine.wire.place import Place  # noqa: E402
@@ -274,7 +276,7 @@ class UserSpace(Rig):
             for number in range(sessions):
                 fd = open_tun(f"soup{number}", offload=offload)
                 self.stack.callback(os.close, fd)
-                self.datapath.add_session(number, Place(own, peer, number + 1), fd, MTU)
+                self.datapath.add_session(number, Place(own, peer, number + 1), fd, MTU, own_of(number))
         self.start_devices(sessions)
 
     def cpu(self) -> float:
@@ -307,7 +309,7 @@ class InKernel(Rig):
             self.stack.callback(path.close)
             for number in range(sessions):
                 self.stack.callback(os.close, path.open_device(number, f"soup{number}"))
-                path.add_session(number, Place(own, peer, number + 1), MTU)
+                path.add_session(number, Place(own, peer, number + 1), MTU, own_of(number))
         self.start_devices(sessions)
 
 
@@ -322,6 +324,11 @@ class Plain(Rig):
         self.no_offload(self.far, "vb")
         self.ip(self.near, "addr", "add", session_address(0), "peer", SERVER, "dev", "soup0")
         self.ip(self.far, "addr", "add", SERVER, "peer", session_address(0), "dev", "vb")
+
+
+def own_of(number: int) -> Own:
+    """A session's own addresses."""
+    return Own(ipv4=IPv4Address(session_address(number)))
 
 
 def small_packet() -> bytes:

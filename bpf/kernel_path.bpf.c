@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* The in-kernel data path: IP packets of the sessions in the maps below go between the card and the sessions' devices
  * without leaving the kernel. bcc's dialect of C, compiled as one text behind souppp.bpf.c; SESSIONS, a power of two,
- * DEVICE_MAC, IPV4_OPEN and IPV6_OPEN come from the command line.
+ * NETWORKS, DEVICE_MAC, IPV4_OPEN and IPV6_OPEN come from the command line.
  *
  * A session's device is one end of a veth pair. What is redirected to the other, hidden end arrives on the device, and
  * what the device sends arrives on the hidden end, where `push` makes a PPPoE frame of it. Whatever isn't an IP packet
@@ -26,6 +26,9 @@
 #define ICMPV6 58 /* linux/icmpv6.h is not among bcc's headers */
 #define ICMPV6_ROUTER_ADVERTISEMENT 134
 #define ICMPV6_REDIRECT 137
+#define LISTENER_QUERY 130
+#define NEIGHBOR_SOLICITATION 135
+#define NEIGHBOR_ADVERTISEMENT 136
 #define FROM_THE_LINK 255 /* a hop limit that no router has lowered */
 /* Hop-by-hop, routing, fragment, authentication, destination: those below 64. */
 #define EXTENSIONS (1ull << 0 | 1ull << 43 | 1ull << 44 | 1ull << 51 | 1ull << 60)
@@ -54,18 +57,35 @@ struct session {
     u16 longest; /* the longest IP packet that fits into a frame of the card's */
     u16 open;    /* whose packets may flow: IPV4_OPEN when IPCP is open, IPV6_OPEN when IPv6CP is */
     u32 index; /* of the hidden end; its low bits are the session's number */
+    __be32 ipv4; /* its own address, and the one below: see engine/datapath/own.h */
+    u64 ipv6[2]; /* as they are in a packet */
+    u32 network_count;
+    u32 unused;
+};
+
+/* What is routed to a session, by its number; an IPv4 network stands in ::ffff:0:0/96. The value is the prefix's length:
+ * of an IPv4 network without these 96 bits. */
+struct network_key {
+    u32 length; /* of what is to be the same, in bits: 32 of the number, and then so many of the address */
+    u32 number;
+    __be32 address[4];
+};
+
+/* Packets of a session that its own addresses have nothing to do with. */
+struct strays {
+    u64 not_for_us, forged, not_from_us;
 };
 
 /* Frames taken off the card, those that were then dropped too; bytes are those of Ethernet frames. */
 struct received {
     u64 packets, bytes;
-    u64 bad_ip, closed_in, router_message, too_long, no_room, egress_refused;
+    u64 bad_ip, closed_in, router_message, not_for_us, forged, too_long, no_room, egress_refused;
 };
 
 /* Frames given to the card; what was dropped is not among them. */
 struct sent {
     u64 packets, bytes;
-    u64 not_ip, not_open, closed_out, too_long, too_long_for_card, no_room, no_card;
+    u64 not_ip, not_open, closed_out, not_from_us, too_long, too_long_for_card, no_room, no_card;
 };
 
 struct traffic {
@@ -75,6 +95,8 @@ struct traffic {
 BPF_F_TABLE("hash", struct session_key, u32, numbers, SESSIONS, BPF_F_NO_PREALLOC);
 BPF_ARRAY(sessions, struct session, SESSIONS);
 BPF_F_TABLE("array", u32, struct traffic, traffic, SESSIONS, BPF_F_MMAPABLE);
+BPF_F_TABLE("lpm_trie", struct network_key, u32, networks, NETWORKS, BPF_F_NO_PREALLOC);
+BPF_ARRAY(strays, struct strays, SESSIONS);
 BPF_DEVMAP(devices, SESSIONS + 1); /* the card, then the hidden end of each session */
 BPF_PERCPU_ARRAY(received, struct received, QUEUES);
 BPF_PERCPU_ARRAY(sent, struct sent, 1);
@@ -173,6 +195,108 @@ INLINE bool is_open(struct session *session, __be16 ethertype)
     return session->open & (ethertype == bpf_htons(ETH_P_IP) ? IPV4_OPEN : IPV6_OPEN);
 }
 
+/* The length of the network of the session's that an address is in; without one the default. */
+INLINE u32 network_of(struct session *session, u32 number, u8 *address, bool four, u32 otherwise)
+{
+    struct network_key key = {.length = 32 + 128, .number = number};
+    u32 *length;
+
+    if (!session->network_count)
+        return otherwise;
+    if (four) {
+        key.address[2] = bpf_htonl(0xffff);
+        key.address[3] = *(__be32 *)address;
+    } else {
+        __builtin_memcpy(key.address, address, sizeof key.address);
+    }
+    length = networks.lookup(&key);
+    return length ? *length : otherwise;
+}
+
+#define NO_NETWORK 0xffff
+
+INLINE bool same(u8 *address, u64 *words)
+{
+    return *(u64 *)address == words[0] && *(u64 *)(address + 8) == words[1];
+}
+
+/* The type of an ICMPv6 message, be it behind a router alert; 0 if it is none. */
+INLINE u8 icmpv6_type(u8 *ip, void *end)
+{
+    u8 *message = ip + IPV6_HEADER, next = ip[6];
+
+    if (next == 0) {
+        if ((void *)message + 8 > end || message[1])
+            return 0;
+        next = message[0];
+        message += 8;
+    }
+    return next == ICMPV6 && (void *)message + 1 <= end ? *message : 0;
+}
+
+/* Neighbours and listeners are looked for: at ff02::1, and at ff02::1:ff00:0/104. */
+INLINE bool is_neighbourly(u8 *ip, void *end)
+{
+    u64 group = *(u64 *)(ip + 24), last = *(u64 *)(ip + 32);
+    u8 type;
+
+    if (group != bpf_htonll(0xff02ull << 48) ||
+        (last != bpf_htonll(1) && (last & bpf_htonll(~0xffffffull)) != bpf_htonll(0x1ff000000ull)))
+        return 0;
+    type = icmpv6_type(ip, end);
+    return type == NEIGHBOR_SOLICITATION || type == NEIGHBOR_ADVERTISEMENT || type == LISTENER_QUERY;
+}
+
+enum way_in { LET_IN, NOT_FOR_US, FORGED };
+
+/* As in engine/datapath/own.h, and so below. */
+INLINE enum way_in way_in(struct session *session, u32 number, u8 *ip, void *end)
+{
+    u64 first;
+
+    if ((void *)ip + IPV4_HEADER > end)
+        return NOT_FOR_US;
+    if (ip[0] >> 4 == 4) {
+        __be32 source = *(__be32 *)(ip + 12);
+
+        if (*(__be32 *)(ip + 16) != session->ipv4 && network_of(session, number, ip + 16, 1, NO_NETWORK) == NO_NETWORK)
+            return NOT_FOR_US;
+        if (ip[12] == 0 || ip[12] == 127 || ip[12] >= 224 || source == session->ipv4 ||
+            network_of(session, number, ip + 12, 1, 0))
+            return FORGED;
+        return LET_IN;
+    }
+    if ((void *)ip + IPV6_HEADER > end)
+        return NOT_FOR_US;
+    if (!same(ip + 24, session->ipv6) && network_of(session, number, ip + 24, 0, NO_NETWORK) == NO_NETWORK &&
+        !is_neighbourly(ip, end))
+        return NOT_FOR_US;
+    if (ip[8] == 0xff || same(ip + 8, session->ipv6) || network_of(session, number, ip + 8, 0, 0))
+        return FORGED;
+    first = *(u64 *)(ip + 8);
+    if (first || (!*(u64 *)(ip + 16) && icmpv6_type(ip, end) == NEIGHBOR_SOLICITATION))
+        return LET_IN;
+    return FORGED;
+}
+
+INLINE bool is_from_us(struct session *session, u32 number, u8 *ip, void *end)
+{
+    u64 first, last;
+
+    if ((void *)ip + IPV4_HEADER > end)
+        return 0;
+    if (ip[0] >> 4 == 4)
+        return *(__be32 *)(ip + 12) == session->ipv4 ||
+               network_of(session, number, ip + 12, 1, NO_NETWORK) != NO_NETWORK;
+    if ((void *)ip + IPV6_HEADER > end)
+        return 0;
+    if (same(ip + 8, session->ipv6) || network_of(session, number, ip + 8, 0, NO_NETWORK) != NO_NETWORK)
+        return 1;
+    first = *(u64 *)(ip + 8);
+    last = *(u64 *)(ip + 16);
+    return !first && !last && ip[24] == 0xff && (ip[25] & 15) == 2 && icmpv6_type(ip, end);
+}
+
 /* The EtherType of an IP packet of so many octets that begins with `first`, or 0 if it is none. */
 INLINE __be16 ip_ethertype(u8 first, u32 length)
 {
@@ -190,9 +314,11 @@ INLINE int strip(struct xdp_md *ctx, struct session_key *key, u8 *at)
     struct pppoe *pppoe = (void *)at;
     struct session *session;
     struct traffic *traffic_of;
+    struct strays *strays_of;
     struct ethhdr *ethernet;
     u32 *number, slot, length, frame = ctx->data_end - ctx->data, queue = ctx->rx_queue_index;
     struct received *count = received.lookup(&queue);
+    enum way_in way;
     long rest;
     __be16 ethertype;
 
@@ -254,6 +380,20 @@ INLINE int strip(struct xdp_md *ctx, struct session_key *key, u8 *at)
         count->router_message++;
         return XDP_DROP;
     }
+    way = way_in(session, slot, (void *)(ethernet + 1), end);
+    if (way != LET_IN) {
+        strays_of = strays.lookup(&slot);
+        if (!strays_of)
+            return XDP_DROP;
+        if (way == FORGED) {
+            count->forged++;
+            __sync_fetch_and_add(&strays_of->forged, 1);
+        } else {
+            count->not_for_us++;
+            __sync_fetch_and_add(&strays_of->not_for_us, 1);
+        }
+        return XDP_DROP;
+    }
     if (session->clamp)
         clamp_mss((void *)(ethernet + 1), end, session->clamp);
     slot++;
@@ -290,6 +430,14 @@ int push(struct xdp_md *ctx)
     }
     if (!is_open(session, ethertype)) {
         count->closed_out++;
+        return XDP_DROP;
+    }
+    if (!is_from_us(session, slot, at + ETH_HLEN, end)) {
+        struct strays *strays_of = strays.lookup(&slot);
+
+        count->not_from_us++;
+        if (strays_of)
+            __sync_fetch_and_add(&strays_of->not_from_us, 1);
         return XDP_DROP;
     }
     if (length > session->mtu) {

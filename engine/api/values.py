@@ -253,7 +253,8 @@ class Details:
     ladder: tuple[LadderEntry, ...] = ()
     """Oldest first; only the latest ones are kept."""
     counters: tuple[tuple[str, int], ...] = ()
-    """Control frames that were not heeded, by reason, since the session was added."""
+    """Control frames that were not heeded, by reason, since the session was added, and packets that its own addresses
+    had nothing to do with, since the card was taken last."""
     timers: tuple[tuple[str, float], ...] = ()
     """Running timers: name and when they end."""
     usage: tuple[tuple[str, str], ...] = ()

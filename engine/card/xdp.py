@@ -28,7 +28,7 @@ from typing import Any
 from engine.card import verifier
 from engine.card.objection import drivers_words
 from engine.card.xdp_loader import LOADED
-from engine.datapath import Open
+from engine.datapath.own import Open
 from engine.host.errors import Trouble
 from engine.host.files import REMEDY, private
 from engine.host.layout import WHOLE, Places, difference, numbers, places
@@ -44,11 +44,14 @@ LOAD_TIMEOUT = 300.0
 """Seconds for what takes half a second, and a minute or more on a busy emulated processor."""
 MAX_QUEUES = 128
 """Entries of the programs' maps by queue."""
+NETWORKS = 1 << 16
+"""That are routed to the sessions of the in-kernel data path, all in all; each takes memory when it is there only."""
 DEVICE_MAC = b"\2soupp"
 """Of every session's veth device: it is no Ethernet to anyone, and must not pass for the card."""
 PROGRAMS, MAPS = ("souppp",), ("ethertypes", "xsks", "counters")
 """Descriptors go by these names, and those of the in-kernel data path."""
-KERNEL_PATH_PROGRAMS, KERNEL_PATH_MAPS = ("push",), ("numbers", "sessions", "traffic", "devices", "received", "sent")
+KERNEL_PATH_PROGRAMS = ("push",)
+KERNEL_PATH_MAPS = ("numbers", "sessions", "networks", "traffic", "strays", "devices", "received", "sent")
 
 ETHERTYPES = (ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION)
 """What is handed over: PPPoE Discovery and Session (RFC 2516 section 4)."""
@@ -222,7 +225,8 @@ def _order(kernel_path: bool, shared: Mapping[str, int]) -> dict[str, Any]:
     if kernel_path:
         order["sources"] += [str(KERNEL_PATH_SOURCE)]
         octets = ", ".join(map(str, DEVICE_MAC))
-        order["flags"] += ["-DKERNEL_PATH", f"-DSESSIONS={MAX_SESSIONS}", f"-DDEVICE_MAC={{{octets}}}"]
+        sizes = (f"-DSESSIONS={MAX_SESSIONS}", f"-DNETWORKS={NETWORKS}")
+        order["flags"] += ["-DKERNEL_PATH", *sizes, f"-DDEVICE_MAC={{{octets}}}"]
         order["flags"] += [f"-D{each.name}_OPEN={each.value}" for each in (Open.IPV4, Open.IPV6)]
         order["programs"] += KERNEL_PATH_PROGRAMS
         order["maps"] += KERNEL_PATH_MAPS
@@ -264,6 +268,14 @@ def set_entry(map_fd: int, key: bytes, value: bytes) -> None:
 def delete_entry(map_fd: int, key: bytes) -> None:
     """Take an entry out of a map, if it is there."""
     _libbpf().bpf_map_delete_elem(map_fd, key)
+
+
+def entry_of(map_fd: int, key: bytes, size: int) -> bytes:
+    """An entry of a map, of so many octets. Raises XdpError."""
+    value = ctypes.create_string_buffer(size)
+    if _libbpf().bpf_map_lookup_elem(map_fd, key, value):
+        raise XdpError(f"cannot read the XDP program's map: {os.strerror(ctypes.get_errno())}")
+    return value.raw
 
 
 def sum_over_cpus(map_fd: int, index: int, many: int) -> tuple[int, ...]:

@@ -10,18 +10,19 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from enum import IntFlag
 from functools import cache
 from itertools import takewhile
 from types import TracebackType
 
 from engine.api.values import TRAFFIC_FIELDS
+from engine.datapath.own import CLOSED, EVERYTHING, STRAYS, Open, Own
 from engine.host.errors import Trouble
 from engine.host.files import REMEDY, private
 from engine.host.layout import Places, difference, numbers, places
-from engine.settings.limits import MAX_SESSIONS
+from engine.settings.limits import MAX_ROUTED, MAX_SESSIONS
 from engine.wire.place import Place
 
 LIBRARY = private("libsouppp.so")
@@ -37,15 +38,6 @@ _NUMBERS = ("cpu_ns", "rx_waiting", "tx_waiting", "ring_size")
 """What a queue tells beside its counters."""
 _MADE = {"drops", "rx_ring_fill", "tx_ring_fill", "cpu"}
 """What is made of it."""
-
-
-class Open(IntFlag):
-    """The network protocols of a session that are open: their packets flow, both ways, and no others."""
-
-    NONE = 0
-    IPV4 = 1
-    IPV6 = 2
-    ALL = IPV4 | IPV6
 
 
 class DatapathError(Trouble):
@@ -89,6 +81,24 @@ class _Options(ctypes.Structure):
     ]
 
 
+class _Network(ctypes.Structure):
+    _fields_ = [
+        ("address", ctypes.c_uint8 * 16),
+        ("length", ctypes.c_uint32),
+        ("version", ctypes.c_uint32),
+    ]
+
+
+class _Own(ctypes.Structure):
+    _fields_ = [
+        ("open", ctypes.c_uint32),
+        ("network_count", ctypes.c_uint32),
+        ("ipv4", ctypes.c_uint8 * 4),
+        ("ipv6", ctypes.c_uint8 * 16),
+        ("networks", _Network * MAX_ROUTED),
+    ]
+
+
 class _Session(ctypes.Structure):
     _fields_ = [
         ("own_mac", ctypes.c_uint8 * 6),
@@ -97,11 +107,11 @@ class _Session(ctypes.Structure):
         ("vlan_count", ctypes.c_uint16),
         ("vlans", ctypes.c_uint16 * 2 * 2),
         ("mtu", ctypes.c_uint32),
-        ("open", ctypes.c_uint32),
         ("egress", ctypes.c_uint32),
         ("fd", ctypes.c_int32),
         ("ipv4", ctypes.c_uint8 * 4),
         ("ipv6", ctypes.c_uint8 * 8),
+        ("own", _Own),
     ]
 
 
@@ -117,7 +127,9 @@ class _Place(ctypes.Structure):
 _LAYOUT: dict[str, Places] = {
     "souppp_options": places(_Options),
     "souppp_session": places(_Session),
-    "session_counters": places(numbers(TRAFFIC_FIELDS)),
+    "souppp_own": places(_Own),
+    "souppp_network": places(_Network),
+    "session_counters": places(numbers((*TRAFFIC_FIELDS, *STRAYS))),
     "values": {
         name: (value, 0)
         for name, value in {
@@ -129,6 +141,7 @@ _LAYOUT: dict[str, Places] = {
             "SOUPPP_EGRESS_ROUTED": _EGRESS_ROUTED,
             "IPV4_OPEN": Open.IPV4,
             "IPV6_OPEN": Open.IPV6,
+            "SOUPPP_NETWORKS": MAX_ROUTED,
             "MAX_FRAME": MAX_FRAME,
         }.items()
     },
@@ -167,10 +180,11 @@ def _declare(library: ctypes.CDLL, holding: ctypes.CDLL) -> None:
         "souppp_send_control": (u32, [handle, ctypes.c_char_p, handle, u32]),
         "souppp_control_taken": (u32, [handle]),
         "souppp_add_session": (ctypes.c_int, [handle, u32, handle]),
-        "souppp_set_open": (ctypes.c_int, [handle, u32, u32]),
+        "souppp_set_own": (ctypes.c_int, [handle, u32, handle]),
         "souppp_remove_session": (ctypes.c_int, [handle, u32]),
         "souppp_routed_egress": (ctypes.c_int, [handle, ctypes.c_int]),
         "souppp_add_traffic": (None, [handle, handle, u32]),
+        "souppp_strays": (None, [handle, u32, handle]),
         "souppp_queue_names": (ctypes.POINTER(ctypes.c_char_p), []),
         "souppp_queue": (None, [handle, u32, handle]),
         "souppp_layout": (ctypes.POINTER(_Place), []),
@@ -200,6 +214,19 @@ def _queue_names(library: ctypes.CDLL) -> tuple[str, ...]:
     while (name := pointer[len(names)]) is not None:
         names.append(name.decode())
     return tuple(names)
+
+
+def _as_struct(own: Own) -> _Own:
+    """Raises ValueError where there are too many networks."""
+    if len(own.networks) > MAX_ROUTED:
+        raise ValueError(f"{len(own.networks)} networks of {MAX_ROUTED}")
+    what = _Own(open=own.open, network_count=len(own.networks))
+    what.ipv4[:] = own.ipv4.packed if own.ipv4 is not None else bytes(4)
+    what.ipv6[:] = own.ipv6.packed if own.ipv6 is not None else bytes(16)
+    for place, network in zip(what.networks, own.networks, strict=False):
+        place.address[:] = network.network_address.packed.ljust(16, b"\0")
+        place.length, place.version = network.prefixlen, network.version
+    return what
 
 
 class Datapath:
@@ -290,15 +317,15 @@ class Datapath:
         self._control_taken += more
         return self._control_taken
 
-    def add_session(self, slot: int, key: Place, egress_fd: int, mtu: int, opened: Open = Open.ALL) -> None:
+    def add_session(self, slot: int, key: Place, egress_fd: int, mtu: int, own: Own = CLOSED) -> None:
         """Lets a session's IP packets, of up to `mtu` octets, flow to and from `egress_fd`, which is non-blocking.
 
-        Of the protocols in `opened` only, until `set_open` says otherwise.
+        Those to and from its `own` addresses only, until `set_own` says otherwise.
 
         With -1 for the descriptor the session is only made known: its control frames come before strangers'.
         Counters of the slot go on from where they were. Raises DatapathError if the slot or the key is in use.
         """
-        self._add(slot, key, mtu, opened, egress=_EGRESS_OWN if egress_fd >= 0 else _EGRESS_NONE, fd=egress_fd)
+        self._add(slot, key, mtu, own, egress=_EGRESS_OWN if egress_fd >= 0 else _EGRESS_NONE, fd=egress_fd)
 
     def add_routed_session(
         self, slot: int, key: Place, mtu: int, *, ipv4: bytes = bytes(4), ipv6_prefix: bytes = bytes(8)
@@ -310,14 +337,14 @@ class Datapath:
 
         Raises DatapathError also if another session has the address, or no routed egress is open.
         """
-        self._add(slot, key, mtu, Open.ALL, egress=_EGRESS_ROUTED, fd=-1, ipv4=ipv4, ipv6=ipv6_prefix)
+        self._add(slot, key, mtu, EVERYTHING, egress=_EGRESS_ROUTED, fd=-1, ipv4=ipv4, ipv6=ipv6_prefix)
 
     def _add(
         self,
         slot: int,
         key: Place,
         mtu: int,
-        opened: Open,
+        own: Own,
         *,
         egress: int,
         fd: int,
@@ -325,7 +352,7 @@ class Datapath:
         ipv6: bytes = bytes(8),
     ) -> None:
         session = _Session(session_id=key.session_id, vlan_count=len(key.vlans), mtu=mtu, egress=egress, fd=fd)
-        session.open = opened
+        session.own = _as_struct(own)
         session.own_mac[:] = key.own_mac
         session.peer_mac[:] = key.peer_mac
         session.ipv4[:] = ipv4
@@ -334,9 +361,12 @@ class Datapath:
             place[:] = (tag.tpid, tag.tci)
         self._check(self._library.souppp_add_session(self._handle, slot, ctypes.byref(session)), "add", slot)
 
-    def set_open(self, slot: int, opened: Open) -> None:
-        """Changes which of a session's packets flow. Raises DatapathError if there is no such session."""
-        self._check(self._library.souppp_set_open(self._handle, slot, opened), "change", slot)
+    def set_own(self, slot: int, own: Own) -> None:
+        """Changes a session's own addresses: when this returns no other one's packets flow.
+
+        Raises DatapathError if there is no such session.
+        """
+        self._check(self._library.souppp_set_own(self._handle, slot, ctypes.byref(_as_struct(own))), "change", slot)
 
     def remove_session(self, slot: int) -> None:
         """When this returns no worker touches the session's descriptor any more.
@@ -367,6 +397,12 @@ class Datapath:
         if sessions > self._max_sessions:
             raise ValueError(f"{sessions} sessions of {self._max_sessions}")
         self._library.souppp_add_traffic(self._handle, numbers.buffer_info()[0], sessions)
+
+    def strays(self, slot: int) -> Counter[str]:
+        """How many packets a session's own addresses had nothing to do with, by STRAYS."""
+        found = array("Q", bytes(8 * len(STRAYS)))
+        self._library.souppp_strays(self._handle, slot, found.buffer_info()[0])
+        return Counter(dict(zip(STRAYS, found, strict=True)))
 
     def queue_counters(self) -> list[QueueCounters]:
         """One per queue."""

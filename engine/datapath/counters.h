@@ -25,6 +25,8 @@
     X(not_open)        /* data for a session that has no egress yet */ \
     X(closed_in)       /* its network protocol isn't open: IPCP, IPv6CP */ \
     X(router_message)  /* would change the host's routes: see router.h */ \
+    X(not_for_us)      /* to none of the session's own addresses: see own.h */ \
+    X(forged)          /* from one of them, or from where nothing can come */ \
     X(egress_full)     /* the TUN device's queue, or the socket's */ \
     X(egress_refused)  /* the TUN device is down or gone */ \
     X(control_full)    /* the engine is behind with control frames */ \
@@ -32,6 +34,7 @@
     /* on the way out */ \
     X(not_ip)          /* what an egress gave is no IP packet */ \
     X(closed_out)      /* its network protocol isn't open */ \
+    X(not_from_us)     /* from none of the session's own addresses */ \
     X(too_long)        /* longer than the session's MTU */ \
     X(too_long_for_card) /* with its headers and tags longer than the card's MTU lets pass */ \
     X(bad_offload)     /* an egress wants more done to a packet than can be */ \
@@ -54,8 +57,12 @@ struct counters {
 /* Of a session; bytes are those of IP packets. In the order in which souppp_add_traffic gives them. */
 #define TRAFFIC_COUNTERS(X) X(rx_packets) X(rx_bytes) X(tx_packets) X(tx_bytes)
 
+/* Likewise, in the order in which souppp_strays gives them: packets that its own addresses have nothing to do with. */
+#define STRAY_COUNTERS(X) X(not_for_us) X(forged) X(not_from_us)
+
 struct session_counters {
     TRAFFIC_COUNTERS(COUNTER_FIELD)
+    STRAY_COUNTERS(COUNTER_FIELD)
 };
 
 static inline void count(_Atomic uint64_t *counter, uint64_t more)

@@ -202,6 +202,8 @@ void souppp_close(struct datapath *dp)
     }
     table_close(&dp->shared.keys);
     table_close(&dp->shared.routes);
+    for (uint32_t i = 0; dp->shared.sessions && i < dp->max_sessions; i++)
+        free(dp->shared.sessions[i].own);
     free(dp->shared.sessions);
     free(dp->slots);
     if (dp->shared.control_event >= 0)
@@ -319,15 +321,23 @@ static struct session_address address_of(const struct souppp_session *session)
     return address;
 }
 
+/* When it returns no worker holds on to what it found before. */
+static void wait_for_workers(struct datapath *dp)
+{
+    for (uint32_t i = 0; i < dp->queues; i++)
+        reader_wait(&dp->workers[i]->reader);
+}
+
 int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp_session *what)
 {
     struct session_address address;
     struct session *session;
     struct slot *slot;
     struct key key;
+    struct own *own;
     int error;
 
-    if (number >= dp->max_sessions || what->vlan_count > MAX_VLAN_TAGS)
+    if (number >= dp->max_sessions || what->vlan_count > MAX_VLAN_TAGS || what->own.network_count > SOUPPP_NETWORKS)
         return -EINVAL;
     slot = &dp->slots[number];
     if (what->egress == SOUPPP_EGRESS_ROUTED && dp->routed.fd < 0)
@@ -345,9 +355,13 @@ int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp
         if (table_find(&dp->shared.routes, &slot->routes[i].key) != TABLE_NONE)
             return -EEXIST;
 
+    own = own_new(&what->own);
+    if (!own)
+        return -ENOMEM;
     session = &dp->shared.sessions[number];
+    free(session->own); /* of a session that could not be added, or is gone: nobody looks at it */
     *session = (struct session){
-        .open = what->open,
+        .own = own,
         .mtu = what->mtu < MAX_PACKET ? what->mtu : MAX_PACKET,
         .clamp = what->mtu < ETHERNET_MTU ? what->mtu : 0,
     };
@@ -370,11 +384,20 @@ int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp
     return 0;
 }
 
-int souppp_set_open(struct datapath *dp, uint32_t number, uint32_t open)
+int souppp_set_own(struct datapath *dp, uint32_t number, const struct souppp_own *what)
 {
+    struct own *own;
+
     if (number >= dp->max_sessions || !dp->slots[number].used)
         return -ENOENT;
-    atomic_store_explicit(&dp->shared.sessions[number].open, open, memory_order_relaxed);
+    if (what->network_count > SOUPPP_NETWORKS)
+        return -EINVAL;
+    own = own_new(what);
+    if (!own)
+        return -ENOMEM;
+    own = atomic_exchange(&dp->shared.sessions[number].own, own);
+    wait_for_workers(dp);
+    free(own);
     return 0;
 }
 
@@ -390,8 +413,7 @@ int souppp_remove_session(struct datapath *dp, uint32_t number)
     table_remove(&dp->shared.keys, number);
     for (uint32_t i = 0; i < slot->route_count; i++)
         table_remove(&dp->shared.routes, slot->routes[i].number);
-    for (uint32_t i = 0; i < dp->queues; i++)
-        reader_wait(&dp->workers[i]->reader);
+    wait_for_workers(dp);
     slot->used = false;
     return 0;
 }
@@ -427,6 +449,18 @@ void souppp_add_traffic(const struct datapath *dp, uint64_t *numbers, uint32_t c
             TRAFFIC_COUNTERS(ADD)
 #undef ADD
         }
+    }
+}
+
+void souppp_strays(const struct datapath *dp, uint32_t slot, uint64_t *numbers)
+{
+    for (uint32_t queue = 0; slot < dp->max_sessions && queue < dp->queues; queue++) {
+        const struct session_counters *session = &dp->workers[queue]->sessions[slot];
+        uint64_t *number = numbers;
+
+#define ADD(name) *number++ += load(&session->name);
+        STRAY_COUNTERS(ADD)
+#undef ADD
     }
 }
 

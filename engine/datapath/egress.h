@@ -8,13 +8,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "own.h"
 #include "table.h"
 #include "wire.h"
 
 enum { EGRESS_ROUTED = TABLE_NONE };
-
-/* IPCP is open; IPv6CP is. As in souppp.h. */
-enum { IPV4_OPEN = 1, IPV6_OPEN = 2 };
 
 struct egress {
     int fd;
@@ -26,7 +24,7 @@ struct egress {
 
 struct session {
     struct egress *egress; /* NULL while the session is being set up: its control frames only */
-    _Atomic uint32_t open; /* what may flow, IPV4_OPEN | IPV6_OPEN; the engine's thread changes it */
+    _Atomic(struct own *) own; /* what may flow; the engine's thread exchanges it */
     uint32_t mtu;
     uint32_t clamp; /* the MTU to which TCP's segment size is held; 0: any */
     uint32_t longest; /* IP packet that the card takes with this session's header */
@@ -34,12 +32,10 @@ struct session {
     uint8_t header[32];
 };
 
-/* Whether a session's packets of this protocol may flow. */
-static inline bool is_open(const struct session *session, uint16_t protocol)
+/* For as long as the reader doesn't turn. */
+static inline const struct own *own_of(const struct session *session)
 {
-    uint32_t open = atomic_load_explicit(&session->open, memory_order_relaxed);
-
-    return open & (protocol == PPP_IPV4 ? IPV4_OPEN : IPV6_OPEN);
+    return atomic_load_explicit(&session->own, memory_order_acquire);
 }
 
 /* A route's key: an IPv4 address, or the first 64 bits of an IPv6 address. */

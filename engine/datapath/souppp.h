@@ -28,6 +28,29 @@ struct souppp_options {
 
 enum souppp_egress { SOUPPP_EGRESS_NONE, SOUPPP_EGRESS_OWN, SOUPPP_EGRESS_ROUTED };
 
+enum { SOUPPP_NETWORKS = 16 }; /* a session's at most */
+
+#define SOUPPP_NETWORK(X) \
+    X(uint8_t, address, [16]) /* of IPv4 the first four octets, and zeros */ \
+    X(uint32_t, length, )     /* of the prefix, in bits */ \
+    X(uint32_t, version, )    /* 4 or 6 */
+
+struct souppp_network {
+    SOUPPP_NETWORK(SOUPPP_FIELD)
+};
+
+/* Whose packets flow, see own.h. */
+#define SOUPPP_OWN(X) \
+    X(uint32_t, open, )          /* the protocols, both ways: 1 IPv4, 2 IPv6, 3 both */ \
+    X(uint32_t, network_count, ) \
+    X(uint8_t, ipv4, [4]) \
+    X(uint8_t, ipv6, [16]) \
+    X(struct souppp_network, networks, [SOUPPP_NETWORKS])
+
+struct souppp_own {
+    SOUPPP_OWN(SOUPPP_FIELD)
+};
+
 #define SOUPPP_SESSION(X) \
     X(uint8_t, own_mac, [6]) \
     X(uint8_t, peer_mac, [6]) \
@@ -35,11 +58,11 @@ enum souppp_egress { SOUPPP_EGRESS_NONE, SOUPPP_EGRESS_OWN, SOUPPP_EGRESS_ROUTED
     X(uint16_t, vlan_count, ) \
     X(uint16_t, vlans, [2][2]) /* TPID and TCI, outer tag first */ \
     X(uint32_t, mtu, )         /* the longest IP packet, octets */ \
-    X(uint32_t, open, )        /* whose packets may flow, both ways: 1 IPv4, 2 IPv6, 3 both */ \
     X(uint32_t, egress, )      /* enum souppp_egress */ \
     X(int32_t, fd, )           /* SOUPPP_EGRESS_OWN */ \
     X(uint8_t, ipv4, [4])      /* SOUPPP_EGRESS_ROUTED; all zero: none */ \
-    X(uint8_t, ipv6, [8])      /* the /64 prefix; all zero: none */
+    X(uint8_t, ipv6, [8])      /* the /64 prefix; all zero: none */ \
+    X(struct souppp_own, own, )
 
 struct souppp_session {
     SOUPPP_SESSION(SOUPPP_FIELD)
@@ -77,10 +100,10 @@ uint32_t souppp_send_control(struct datapath *datapath, const uint8_t *octets, c
 uint32_t souppp_control_taken(struct datapath *datapath);
 
 /* -EEXIST for a slot, a session's address on the line or a routed address in use, -ENOENT for a routed session without a
- * routed egress, -EINVAL for a slot or tags too many. */
+ * routed egress, -EINVAL for a slot, tags or networks too many. */
 int souppp_add_session(struct datapath *datapath, uint32_t slot, const struct souppp_session *session);
-/* Changes which of its packets flow, as in souppp_session; -ENOENT if there is none, and so below. */
-int souppp_set_open(struct datapath *datapath, uint32_t slot, uint32_t open);
+/* Changes whose packets flow: when it returns no other one's do. -ENOENT if there is no such session, and so below. */
+int souppp_set_own(struct datapath *datapath, uint32_t slot, const struct souppp_own *own);
 /* When it returns no worker uses the session's descriptor any more. */
 int souppp_remove_session(struct datapath *datapath, uint32_t slot);
 /* The descriptor that all routed sessions share; once, and it stays until souppp_close. */
@@ -88,6 +111,10 @@ int souppp_routed_egress(struct datapath *datapath, int fd);
 
 /* Adds to four numbers for each of the first `count` slots: packets and IP bytes in, packets and IP bytes out. */
 void souppp_add_traffic(const struct datapath *datapath, uint64_t *numbers, uint32_t count);
+
+/* Three numbers of a session: packets that came in and were not for it, that came in with a source that was forged, and
+ * that were to go out and were not from it. */
+void souppp_strays(const struct datapath *datapath, uint32_t slot, uint64_t *numbers);
 
 /* The names of what souppp_queue gives, in its order, ended by NULL; drops begin with "drop_". */
 const char *const *souppp_queue_names(void);

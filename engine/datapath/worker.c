@@ -72,6 +72,36 @@ static void count_delivery(struct worker *worker, uint32_t slot, ssize_t written
     }
 }
 
+/* Whether an IP packet may come in; counted if not. */
+static bool is_let_in(struct worker *worker, uint32_t slot, uint16_t protocol, const uint8_t *packet, uint32_t length)
+{
+    struct counters *counters = &worker->counters;
+    struct session_counters *session = &worker->sessions[slot];
+    const struct own *own = own_of(&worker->shared->sessions[slot]);
+
+    if (!is_open(own, protocol)) {
+        count(&counters->closed_in, 1);
+        return false;
+    }
+    if (is_router_message(packet, length)) {
+        count(&counters->router_message, 1);
+        return false;
+    }
+    switch (way_in(own, protocol, packet, length)) {
+    case NOT_FOR_US:
+        count(&counters->not_for_us, 1);
+        count(&session->not_for_us, 1);
+        return false;
+    case FORGED:
+        count(&counters->forged, 1);
+        count(&session->forged, 1);
+        return false;
+    case LET_IN:
+        break;
+    }
+    return true;
+}
+
 static void to_egress(struct worker *worker, uint32_t slot, uint8_t *packet, uint32_t length)
 {
     struct counters *counters = &worker->counters;
@@ -87,14 +117,8 @@ static void to_egress(struct worker *worker, uint32_t slot, uint8_t *packet, uin
         count(&counters->bad_ip, 1);
         return;
     }
-    if (!is_open(session, protocol)) {
-        count(&counters->closed_in, 1);
+    if (!is_let_in(worker, slot, protocol, packet, length))
         return;
-    }
-    if (is_router_message(packet, length)) {
-        count(&counters->router_message, 1);
-        return;
-    }
     if (session->clamp)
         mss_clamp(packet, length, session->clamp);
     if (session->egress->offload)
@@ -227,7 +251,7 @@ static uint32_t route(const struct shared *shared, const struct egress *egress, 
 static const struct session *session_of(struct worker *worker, const struct egress *egress, const uint8_t *packet,
                                         uint32_t length, uint16_t *protocol, uint32_t *slot)
 {
-    const struct session *session;
+    const struct own *own;
 
     *protocol = ip_protocol(packet, length);
     if (!*protocol) {
@@ -239,12 +263,17 @@ static const struct session *session_of(struct worker *worker, const struct egre
         count(&worker->counters.no_route, 1);
         return NULL;
     }
-    session = &worker->shared->sessions[*slot];
-    if (!is_open(session, *protocol)) {
+    own = own_of(&worker->shared->sessions[*slot]);
+    if (!is_open(own, *protocol)) {
         count(&worker->counters.closed_out, 1);
         return NULL;
     }
-    return session;
+    if (!is_from_us(own, *protocol, packet, length)) {
+        count(&worker->counters.not_from_us, 1);
+        count(&worker->sessions[*slot].not_from_us, 1);
+        return NULL;
+    }
+    return &worker->shared->sessions[*slot];
 }
 
 /* Sends the packet that stands in the current transmit frame. */

@@ -14,7 +14,8 @@ from engine.card import ethtool
 from engine.card.objection import locked_queues
 from engine.card.port import Port
 from engine.card.xdp import XdpError, processors
-from engine.datapath import DatapathError, Open
+from engine.datapath import DatapathError
+from engine.datapath.own import CLOSED, Own
 from engine.egress.tun import open_tun
 from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle
 from engine.settings.values import DatapathChoice
@@ -90,27 +91,32 @@ class Carriers:
 
     def make_known(self, key: int, place: Place, mru: int) -> None:
         """Let a session's control frames come before strangers'."""
-        self._plug(key, place, -1, mru, Open.NONE)
+        self._plug(key, place, -1, mru, CLOSED)
 
-    def plug(self, key: int, path: DatapathChoice, place: Place, fd: int, mtu: int, opened: Open) -> None:
-        """Let a session's packets flow to and from its device. Replaces what was there."""
+    def plug(self, key: int, path: DatapathChoice, place: Place, fd: int, mtu: int, own: Own) -> None:
+        """Let a session's packets flow between its device and its own addresses. Replaces what was there."""
         if path is DatapathChoice.AFXDP:
-            self._plug(key, place, fd, mtu, opened)
+            self._plug(key, place, fd, mtu, own)
         elif self._kernel is not None:
-            self._plug(key, place, -1, mtu, Open.NONE)
-            self._kernel.add_session(key, place, mtu, opened)
+            self._plug(key, place, -1, mtu, CLOSED)
+            self._kernel.add_session(key, place, mtu, own)
 
-    def _plug(self, key: int, place: Place, fd: int, mtu: int, opened: Open) -> None:
+    def _plug(self, key: int, place: Place, fd: int, mtu: int, own: Own) -> None:
         self.unplug(key)
-        self._port.datapath.add_session(key, place, fd, mtu, opened)
+        self._port.datapath.add_session(key, place, fd, mtu, own)
         self._plugged.add(key)
 
-    def set_open(self, key: int, opened: Open) -> None:
-        """Change which packets of a session flow; those of one that isn't plugged in don't."""
+    def set_own(self, key: int, own: Own) -> None:
+        """Change a session's own addresses; the packets of one that isn't plugged in don't flow."""
         if key in self._plugged:
-            self._port.datapath.set_open(key, opened)
+            self._port.datapath.set_own(key, own)
             if self._kernel is not None:
-                self._kernel.set_open(key, opened)
+                self._kernel.set_own(key, own)
+
+    def strays(self, key: int) -> Counter[str]:
+        """See `Datapath.strays`."""
+        strays = self._port.datapath.strays(key)
+        return strays + self._kernel.strays(key) if self._kernel is not None else +strays
 
     def unplug(self, key: int) -> None:
         """After this nothing touches the session's descriptor any more."""

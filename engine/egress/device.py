@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from engine.api.values import TRAFFIC_FIELDS, Severity
-from engine.datapath import Open
+from engine.datapath.own import CLOSED, Own
 from engine.egress.addresses import Devices
 from engine.egress.carriers import MANY_SESSIONS, Carriers
 from engine.egress.protocol import Addresses, Happening
@@ -31,7 +31,7 @@ class _Opened:
     settings: SessionSettings
     mtu: int
     addresses: Addresses = field(default_factory=Addresses)
-    flows: Open = Open.NONE
+    flows: Own = CLOSED
     """Whose packets flow. An address is on the device before, and goes after they do."""
 
 
@@ -94,8 +94,8 @@ class DeviceEgress:
         if key not in self._opened:
             return
         self._opened[key].addresses, self._opened[key].mtu = addresses, mtu
-        flows = _families(addresses)
-        self._let_flow(key, self._opened[key].flows & flows)
+        flows = _own(addresses)
+        self._let_flow(key, self._opened[key].flows.common(flows))
         if addresses.ipv4 is None:
             self._devices.clear_ipv4(key)
         else:
@@ -126,6 +126,10 @@ class DeviceEgress:
         """See `Egress.counters`; they begin anew with each card that is taken."""
         carriers = self.carriers
         return carriers.traffic(keys) if carriers is not None else array("Q", bytes(8 * len(TRAFFIC_FIELDS) * keys))
+
+    def strays(self, key: int) -> Mapping[str, int]:
+        """See `Egress.strays`; they begin anew with each card that is taken."""
+        return self.carriers.strays(key) if self.carriers is not None else {}
 
     def filenos(self) -> list[int]:
         """Readable when others may have changed something of ours: then `look`."""
@@ -183,17 +187,16 @@ class DeviceEgress:
             opened = self._opened[key]
             self.carriers.plug(key, opened.path, opened.place, self._devices.fd(key), mtu, opened.flows)
 
-    def _let_flow(self, key: int, flows: Open) -> None:
-        self._opened[key].flows = flows
-        if self.carriers is not None:
-            self.carriers.set_open(key, flows)
+    def _let_flow(self, key: int, flows: Own) -> None:
+        if flows != self._opened[key].flows:
+            self._opened[key].flows = flows
+            if self.carriers is not None:
+                self.carriers.set_own(key, flows)
 
 
-def _families(addresses: Addresses) -> Open:
-    """The network protocols that have an address, and so are open."""
-    return (Open.IPV4 if addresses.ipv4 is not None else Open.NONE) | (
-        Open.IPV6 if addresses.ipv6 is not None else Open.NONE
-    )
+def _own(addresses: Addresses) -> Own:
+    """Whose packets are to flow."""
+    return Own(addresses.ipv4, addresses.ipv6)
 
 
 def _device_name(key: int, settings: SessionSettings) -> str:

@@ -5,7 +5,7 @@ It is told the whole wanted state, and makes it so. A session is named by its ke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
@@ -66,6 +66,9 @@ class Egress(Protocol):
 
     def path(self, key: int) -> DatapathChoice | None:
         """What carries a session's packets, None while nothing does."""
+
+    def strays(self, key: int) -> Mapping[str, int]:
+        """Packets dropped as a session's own addresses had nothing to do with them, by `engine.datapath.own.STRAYS`."""
 
     def counters(self, keys: int) -> Sequence[int]:
         """`TRAFFIC_FIELDS` of the sessions with keys below this, one after another; any thread."""

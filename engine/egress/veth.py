@@ -16,6 +16,7 @@ import struct
 import sys
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -36,11 +37,13 @@ from engine.card.xdp import (
     XdpProgram,
     by_cpu,
     delete_entry,
+    entry_of,
     link_native,
     set_entry,
     sum_over_cpus,
 )
-from engine.datapath import DatapathError, Open
+from engine.datapath import DatapathError
+from engine.datapath.own import CLOSED, STRAYS, Network, Own
 from engine.egress.quiet import keep_quiet
 from engine.host import kthreads, netns
 from engine.host.layout import numbers
@@ -57,8 +60,14 @@ THREADS = 256
 """So many sessions have a kernel thread of their own, which costs 25 KB each."""
 
 # As in bpf/kernel_path.bpf.c.
-_RECEIVED_DROPS = ("bad_ip", "closed_in", "router_message", "too_long", "no_room", "egress_refused")
-_SENT_DROPS = ("not_ip", "not_open", "closed_out", "too_long", "too_long_for_card", "no_room", "no_card")
+_RECEIVED_DROPS = (
+    *("bad_ip", "closed_in", "router_message", "not_for_us", "forged"),
+    *("too_long", "no_room", "egress_refused"),
+)
+_SENT_DROPS = (
+    *("not_ip", "not_open", "closed_out", "not_from_us"),
+    *("too_long", "too_long_for_card", "no_room", "no_card"),
+)
 _RECEIVED, _SENT = ("packets", "bytes", *_RECEIVED_DROPS), ("packets", "bytes", *_SENT_DROPS)
 _TRAFFIC = 8 * len(TRAFFIC_FIELDS)
 """Octets of a session's."""
@@ -88,13 +97,40 @@ class _Session(ctypes.Structure):
         ("longest", ctypes.c_uint16),
         ("open", ctypes.c_uint16),
         ("index", ctypes.c_uint32),
+        ("ipv4", ctypes.c_uint8 * 4),
+        ("ipv6", ctypes.c_uint8 * 16),
+        ("network_count", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
     ]
+
+    def set_own(self, own: Own) -> None:
+        """Its own addresses."""
+        self.open = own.open
+        self.ipv4[:] = own.ipv4.packed if own.ipv4 is not None else bytes(4)
+        self.ipv6[:] = own.ipv6.packed if own.ipv6 is not None else bytes(16)
+        self.network_count = len(own.networks)
+
+
+class _Network(ctypes.Structure):
+    """What is routed to a session."""
+
+    _fields_ = [("length", ctypes.c_uint32), ("number", ctypes.c_uint32), ("address", ctypes.c_uint8 * 16)]
+
+
+def _network(key: int, network: Network) -> bytes:
+    """Its key in the programs' map."""
+    before = bytes(10) + b"\xff\xff" if network.version == 4 else b""
+    entry = _Network(length=32 + 8 * len(before) + network.prefixlen, number=key)
+    entry.address[:] = before + network.network_address.packed
+    return bytes(entry)
 
 
 _MAPS: dict[str, tuple[Any, Any]] = {
     "numbers": (_Match, ctypes.c_uint32),
     "sessions": (ctypes.c_uint32, _Session),
+    "networks": (_Network, ctypes.c_uint32),
     "traffic": (ctypes.c_uint32, numbers(TRAFFIC_FIELDS)),
+    "strays": (ctypes.c_uint32, numbers(STRAYS)),
     "devices": (ctypes.c_uint32, ctypes.c_uint32),
     "received": (ctypes.c_uint32, numbers(_RECEIVED)),
     "sent": (ctypes.c_uint32, numbers(_SENT)),
@@ -262,6 +298,8 @@ class KernelPath:
         self._indexes: dict[int, int] = {}
         self._entries: dict[int, tuple[_Match, _Session]] = {}
         """What frames are matched by, and the session, as in the programs' maps; by key."""
+        self._networks: dict[int, frozenset[Network]] = {}
+        """What is routed to each, likewise."""
         self._cpus = sorted(os.sched_getaffinity(0))
         self._traffic = mmap.mmap(self._maps["traffic"], _TRAFFIC * MAX_SESSIONS, prot=mmap.PROT_READ)
         set_entry(self._maps["devices"], _uint32(0), _uint32(which.index))
@@ -292,8 +330,8 @@ class KernelPath:
         self._indexes[key] = index
         return link
 
-    def add_session(self, key: int, place: Place, mtu: int, opened: Open = Open.ALL) -> None:
-        """Let packets of up to `mtu` octets flow between card and device, of protocols that are open.
+    def add_session(self, key: int, place: Place, mtu: int, own: Own = CLOSED) -> None:
+        """Let packets of up to `mtu` octets flow between card and device, to and from its own addresses.
 
         Raises XdpError or HostError.
         """
@@ -309,33 +347,49 @@ class KernelPath:
             mtu=mtu,
             clamp=mtu if mtu < ETHERNET_MTU else 0,
             longest=longest,
-            open=opened,
             index=self._indexes[key],
         )
+        session.set_own(own)
         session.macs[:] = place.peer_mac + place.own_mac
         for at, tag in enumerate(place.vlans):
             session.tags[at] = htonl(tag.tpid << 16 | tag.tci)
         self._entries[key] = match, session
-        set_entry(self._maps["sessions"], _uint32(key), bytes(session))
+        self._set_session(key, session, own.networks)
         set_entry(self._maps["numbers"], bytes(match), _uint32(key))
 
-    def set_open(self, key: int, opened: Open) -> None:
-        """Change which of a session's packets flow; does nothing if none ever did. Raises XdpError."""
+    def set_own(self, key: int, own: Own) -> None:
+        """Change a session's own addresses; does nothing if none of its packets ever flowed. Raises XdpError."""
         if key in self._entries:
             _, session = self._entries[key]
-            session.open = opened
-            set_entry(self._maps["sessions"], _uint32(key), bytes(session))
+            session.set_own(own)
+            self._set_session(key, session, own.networks)
+
+    def _set_session(self, key: int, session: _Session, networks: Iterable[Network]) -> None:
+        """What is routed to it is in the map for as long as packets may flow by it."""
+        wanted, had = frozenset(networks), self._networks.get(key, frozenset())
+        for network in wanted - had:
+            set_entry(self._maps["networks"], _network(key, network), _uint32(network.prefixlen))
+        set_entry(self._maps["sessions"], _uint32(key), bytes(session))
+        for network in had - wanted:
+            delete_entry(self._maps["networks"], _network(key, network))
+        self._networks[key] = wanted
 
     def remove_session(self, key: int) -> None:
         """Stop its packets, if they flow."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             delete_entry(self._maps["numbers"], bytes(entry[0]))
-            set_entry(self._maps["sessions"], _uint32(key), bytes(_Session()))
+            self._set_session(key, _Session(), ())
+            del self._networks[key]
 
     def traffic(self, sessions: int) -> array[int]:
         """As `Datapath.traffic`."""
         return array("Q", self._traffic[: _TRAFFIC * sessions])
+
+    def strays(self, key: int) -> Counter[str]:
+        """As `Datapath.strays`. Raises XdpError."""
+        found = struct.unpack(f"={len(STRAYS)}Q", entry_of(self._maps["strays"], _uint32(key), 8 * len(STRAYS)))
+        return Counter(dict(zip(STRAYS, found, strict=True)))
 
     def queue_counters(self, queues: int) -> list[PathCounters]:
         """One per queue. Cards send a redirected frame on the queue that belongs to the CPU: it is counted there."""

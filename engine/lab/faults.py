@@ -33,6 +33,13 @@ def _deliver(packet: bytes) -> Fault:
     return lambda concentrator, session_id, now: concentrator.say(session_id, payload)
 
 
+def _stray(concentrator: Concentrator, session_id: int, now: float) -> None:
+    """Packets that are not for the client, and some that seem to come from itself."""
+    own = concentrator.subscribers[session_id].grant.client
+    for packet in rogue.strays([own], [rogue.SOMEWHERE4, rogue.SOMEWHERE], 9).values():
+        _deliver(packet)(concentrator, session_id, now)
+
+
 def _restart(concentrator: Concentrator, session_id: int, now: float) -> None:
     concentrator.restart()
 
@@ -63,6 +70,7 @@ FAULTS: dict[str, Fault] = {
     "Router Advertisement": _deliver(rogue.router_advertisement()),
     "hidden Router Advertisement": _deliver(rogue.hidden_router_advertisement()),
     "Redirect": _deliver(rogue.redirect(rogue.ROGUE, rogue.SOMEWHERE, rogue.ALL_NODES)),
+    "stray packets": _stray,
     "Code-Reject of an echo": _say(Protocol.LCP, Code.CODE_REJECT, bytes((Code.ECHO_REQUEST,))),
     "Code-Reject of a request": _say(Protocol.LCP, Code.CODE_REJECT, bytes((Code.CONFIGURE_REQUEST,))),
     "Protocol-Reject of IPv6CP": _say(Protocol.LCP, Code.PROTOCOL_REJECT, Protocol.IPV6CP.to_bytes(2, "big")),

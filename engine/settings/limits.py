@@ -30,6 +30,9 @@ MAX_PRIORITY = 7
 MAX_ECHO_INTERVAL = 3600
 MAX_ECHO_FAILURES = 100
 
+MAX_ROUTED = 16
+"""Networks that a provider routes to one session."""
+
 # Dialling
 MIN_RATE, MAX_RATE = 0.1, 10_000
 """Dials a second."""

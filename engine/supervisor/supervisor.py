@@ -671,7 +671,8 @@ class Supervisor:
         member, view = self.fleet.members.get(key), self.board.view(key)
         if member is not None and view is not None:
             usage = self._usage(view)
-            self.board.details[key] = views.details(key, member, self._now, self.wall, usage)
+            strays = self._egress.strays(key)
+            self.board.details[key] = views.details(key, member, self._now, self.wall, usage, strays)
 
     def _all_settings(self) -> list[SessionSettings]:
         return [member.session.settings for _, member in self.fleet]

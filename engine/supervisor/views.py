@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from engine.api.values import Details, Fact, LadderEntry, SessionState, SessionView, Step
 from engine.record.describe import describe
@@ -64,10 +64,23 @@ def setup_ms(session: Session) -> float | None:
     return (times[-1][1] - times[0][0]) * 1000
 
 
+STRAYS = {
+    "not_for_us": "dropped coming in: not for us",
+    "forged": "dropped coming in: source is our own, or nobody's",
+    "not_from_us": "dropped going out: not from us",
+}
+"""Words for what `Egress.strays` counts."""
+
+
 def details(
-    key: int, member: Member, now: float, wall: Callable[[float], float], usage: tuple[tuple[str, str], ...]
+    key: int,
+    member: Member,
+    now: float,
+    wall: Callable[[float], float],
+    usage: tuple[tuple[str, str], ...],
+    strays: Mapping[str, int],
 ) -> Details:
-    """One session at full length; `wall` turns the engine's time into Unix time."""
+    """One session at full length; `wall` turns the engine's time into Unix time, `strays` are from its egress."""
     session = member.session
     facts = [Fact(name, f.asked, f.offered, f.agreed, f.refused) for name, f in list(session.facts.by_name.items())]
     steps = [
@@ -81,12 +94,13 @@ def details(
     timers = [(name, wall(now + left)) for name, left in session.timers(now)]
     if member.redial_at is not None:
         timers.append(("next dial", wall(member.redial_at)))
+    lost = {words: strays[name] for name, words in STRAYS.items() if strays.get(name)}
     return Details(
         id=key,
         facts=tuple(facts),
         steps=tuple(steps),
         ladder=tuple(ladder),
-        counters=tuple(sorted(session.discards().items())),
+        counters=tuple(sorted({**session.discards(), **lost}.items())),
         timers=tuple(timers),
         usage=usage,
     )

@@ -52,6 +52,7 @@ static void fill_packet(uint8_t *packet, uint32_t session, uint32_t what, uint32
     packet[3] = PACKET;
     packet[8] = 64;
     packet[9] = 17;
+    memcpy(packet + 12, (uint8_t[]){192, 0, 2, 1}, 4);
     address_of(session, packet + 16);
     set16(packet + 20, 5000 + flow);
     set16(packet + 24, PACKET - 20);
@@ -171,13 +172,15 @@ static void drain(uint32_t from, uint32_t session)
     }
 }
 
+static const struct souppp_own everything = {.open = 3, .network_count = 1, .networks = {{.version = 4}}};
+
 static void add(uint32_t slot, uint32_t session)
 {
     uint32_t to = session % egresses;
     struct souppp_session what = {
         .session_id = (uint16_t)session,
         .mtu = 1492,
-        .open = 3,
+        .own = everything,
         .egress = to ? SOUPPP_EGRESS_OWN : SOUPPP_EGRESS_ROUTED,
         .fd = to ? egress[to] : -1,
     };
@@ -232,7 +235,9 @@ static void churn(uint32_t cycles)
     for (uint32_t added = 0, removed = 0; added < cycles || removed < added || !loaded(cycles);) {
         uint32_t slot = chance(&state) % SLOTS, session = in_slot[slot], to = session % egresses;
 
-        if (session) {
+        if (session && chance(&state) & 1) {
+            CHECK(souppp_set_own(datapath, slot, &everything) == 0);
+        } else if (session) {
             CHECK(souppp_remove_session(datapath, slot) == 0);
             drain(to, session);
             in_slot[slot] = on_egress[to] = 0;

@@ -6,10 +6,12 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from engine.card.xdp import XdpProgram
 from engine.datapath import Datapath, QueueCounters
+from engine.datapath.own import EVERYTHING, Open, Own
 from engine.egress.tun import open_tun
 from engine.lab import rogue
 from engine.wire.ethernet import VlanTag
@@ -75,6 +77,12 @@ ROUTER_MESSAGES = {
     ),
 }
 """Nothing of that kind may reach a session's device."""
+
+
+def only(opened: Open) -> Own:
+    """All packets of these protocols."""
+    none = {name: None for name, protocol in (("ipv4", Open.IPV4), ("ipv6", Open.IPV6)) if protocol not in opened}
+    return replace(EVERYTHING, **none)  # type: ignore[arg-type]
 
 
 def padded(frame: bytes) -> bytes:

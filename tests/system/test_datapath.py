@@ -15,7 +15,8 @@ from select import select
 
 import pytest
 
-from engine.datapath import BATCH_FRAMES, Datapath, DatapathError, Open
+from engine.datapath import BATCH_FRAMES, Datapath, DatapathError
+from engine.datapath.own import CLOSED, EVERYTHING, Open
 from engine.wire.ethernet import VlanTag, vlan_ids
 from engine.wire.place import Place
 
@@ -31,6 +32,7 @@ from .rig import (
     Rig,
     ipv4,
     ipv6,
+    only,
     open_rig,
     padded,
     padi,
@@ -117,7 +119,7 @@ def test_farewells_leave_before_the_queues_close(rig: Rig) -> None:
 @pytest.mark.parametrize("compressed", [False, True], ids=["two octets", "one octet"])
 def test_downlink(rig: Rig, vlans: tuple[VlanTag, ...], compressed: bool) -> None:
     fd, inside = rig.tun("soup0", mtu=1500)
-    rig.datapath.add_session(3, Place(OWN, PEER, 1, vlans), fd, 1500)
+    rig.datapath.add_session(3, Place(OWN, PEER, 1, vlans), fd, 1500, EVERYTHING)
     packets = [ipv4(b""), ipv4(), ipv4(bytes(1500 - 28)), ipv6(b""), ipv6()]
     for packet in packets:
         rig.wire.send(padded(pppoe(ppp(packet)[compressed:], vlans=vlans)) + b"trailer")
@@ -145,7 +147,7 @@ def test_vlan_ids_alone_tell_vlans_apart(
     """As for `engine.wire.ethernet.vlan_ids`: a tag with id 0 only carries a priority (IEEE 802.1Q section 6.9)."""
     assert vlan_ids(session) == vlan_ids(seen)
     fd, inside = rig.tun("soup0")
-    rig.datapath.add_session(0, Place(OWN, PEER, 1, session), fd, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1, session), fd, MTU, EVERYTHING)
     if way == 0:
         rig.wire.send(padded(pppoe(ppp(ipv4()), vlans=seen)))
         assert inside.wait_for(lambda seen: True) == ipv4()
@@ -160,7 +162,7 @@ def test_vlan_ids_alone_tell_vlans_apart(
 @over_vlans
 def test_uplink(rig: Rig, vlans: tuple[VlanTag, ...]) -> None:
     fd, inside = rig.tun("soup0", mtu=1500)
-    rig.datapath.add_session(1, Place(OWN, PEER, 0xABCD, vlans), fd, 1500)
+    rig.datapath.add_session(1, Place(OWN, PEER, 0xABCD, vlans), fd, 1500, EVERYTHING)
     packets = [ipv4(b""), ipv4(bytes(1500 - 28)), ipv6(b"")]
     for packet in packets:
         inside.send(packet)
@@ -173,7 +175,7 @@ def test_uplink(rig: Rig, vlans: tuple[VlanTag, ...]) -> None:
 
 def test_a_packet_longer_than_the_mtu_is_not_sent(rig: Rig) -> None:
     fd, inside = rig.tun("soup0", mtu=1500)
-    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, 1400)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, 1400, EVERYTHING)
     inside.send(ipv4(bytes(1373)))
     assert until(lambda: rig.counters().drops["too_long"] == 1)
     inside.send(ipv4(bytes(1372)))
@@ -186,7 +188,7 @@ def test_a_socket_pair_does_as_an_egress(rig: Rig) -> None:
     with ours, theirs:
         theirs.setblocking(False)
         ours.settimeout(5)
-        rig.datapath.add_session(0, Place(OWN, PEER, 1), theirs.fileno(), MTU)
+        rig.datapath.add_session(0, Place(OWN, PEER, 1), theirs.fileno(), MTU, EVERYTHING)
         rig.wire.send(padded(pppoe(ppp(ipv4()))))
         assert ours.recv(2000) == ipv4()
         ours.send(ipv6())
@@ -226,7 +228,7 @@ HOSTILE = {
 
 def test_hostile_frames_are_counted_and_reach_nobody(rig: Rig) -> None:
     fd, inside = rig.tun("soup0")
-    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU, EVERYTHING)
     rig.datapath.add_session(1, Place(OWN, PEER, 9), -1, MTU)
     for name, (frame, reason) in HOSTILE.items():
         before = rig.counters()
@@ -239,14 +241,14 @@ def test_hostile_frames_are_counted_and_reach_nobody(rig: Rig) -> None:
     assert rig.datapath.receive_control() == []
 
 
-@pytest.mark.parametrize("opened", [Open.NONE, Open.IPV4, Open.IPV6, Open.ALL])
+@pytest.mark.parametrize("opened", [Open.NONE, Open.IPV4, Open.IPV6, Open.IPV4 | Open.IPV6])
 def test_packets_flow_only_while_their_protocol_is_open(rig: Rig, opened: Open) -> None:
     """Both ways, and with offload or without: a super-packet of a closed protocol is dropped whole."""
     fd, inside = rig.tun("soup0")
-    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU, Open.NONE)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU, CLOSED)
     closed = 0
     for now in (opened, Open.NONE, opened):
-        rig.datapath.set_open(0, now)
+        rig.datapath.set_own(0, only(now))
         for family, packet in ((Open.IPV4, ipv4()), (Open.IPV6, ipv6())):
             rig.wire.send(padded(pppoe(ppp(packet))))
             inside.send(packet)
@@ -267,14 +269,14 @@ def _has_dropped(rig: Rig, wanted: dict[str, int]) -> bool:
 
 def test_a_session_that_is_not_there_is_not_opened(rig: Rig) -> None:
     with pytest.raises(DatapathError, match="cannot change session 7"):
-        rig.datapath.set_open(7, Open.ALL)
+        rig.datapath.set_own(7, EVERYTHING)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_frame_is_accounted_for(rig: Rig, seed: int) -> None:
     chance = random.Random(seed)
     fd, _ = rig.tun("soup0")
-    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU, EVERYTHING)
     good = [padded(pppoe(ppp(ipv4(flow=flow)))) for flow in range(50)]
     bad = [frame for frame, _ in HOSTILE.values()]
     control = [padded(padi()), padded(pppoe(LCP_ECHO)), padded(pppoe(LCP_ECHO, session_id=77))]
@@ -293,8 +295,9 @@ def test_every_frame_is_accounted_for(rig: Rig, seed: int) -> None:
     assert sent * 0.9 < redirected <= sent
     after = rig.counters()
     way_in = ("bad_header", "bad_length", "bad_ip", "unknown_session", "not_open", "closed_in", "router_message")
+    strays = ("not_for_us", "forged")
     full = ("egress_full", "egress_refused", "control_full", "control_flood")
-    lost = sum(after.drops[reason] for reason in (*way_in, *full))
+    lost = sum(after.drops[reason] for reason in (*way_in, *strays, *full))
     assert after.rx_packets == after.rx_data + after.rx_control + lost
     assert after.rx_data > sent / 4
     assert after.rx_control > sent / 10
@@ -358,7 +361,7 @@ def test_counters_of_a_slot_go_on_when_its_session_comes_back(rig: Rig) -> None:
     fd, inside = rig.tun("soup0")
     for round_number in (1, 2):
         key = Place(OWN, PEER, round_number)
-        rig.datapath.add_session(0, key, fd, MTU)
+        rig.datapath.add_session(0, key, fd, MTU, EVERYTHING)
         rig.wire.send(padded(pppoe(ppp(ipv4()), session_id=round_number)))
         assert inside.wait_for(lambda seen: True) == ipv4()
         assert rig.datapath.traffic(1)[0] == round_number
@@ -372,7 +375,7 @@ def test_what_cannot_be_added_or_removed(rig: Rig) -> None:
         lambda: rig.datapath.add_session(0, Place(OWN, PEER, 2), -1, MTU),
         lambda: rig.datapath.add_session(1, key, -1, MTU),
         lambda: rig.datapath.add_session(256, Place(OWN, PEER, 2), -1, MTU),
-        lambda: rig.datapath.add_session(1, Place(OWN, PEER, 2), 9999, MTU),
+        lambda: rig.datapath.add_session(1, Place(OWN, PEER, 2), 9999, MTU, EVERYTHING),
         lambda: rig.datapath.add_routed_session(1, Place(OWN, PEER, 2), MTU, ipv4=b"\x0a\0\0\1"),
         lambda: rig.datapath.remove_session(1),
         lambda: rig.datapath.remove_session(256),
@@ -417,8 +420,8 @@ def test_routed_sessions_share_a_device(rig: Rig) -> None:
 def test_a_device_that_vanishes_harms_nobody_else(rig: Rig) -> None:
     gone, _ = rig.tun("soup0")
     fd, inside = rig.tun("soup1")
-    rig.datapath.add_session(0, Place(OWN, PEER, 1), gone, MTU)
-    rig.datapath.add_session(2, Place(OWN, PEER, 2), fd, MTU)  # the same worker reads both
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), gone, MTU, EVERYTHING)
+    rig.datapath.add_session(2, Place(OWN, PEER, 2), fd, MTU, EVERYTHING)  # the same worker reads both
     run("ip", "-n", rig.line.near, "link", "del", "soup0")
     rig.wire.send(padded(pppoe(ppp(ipv4()))))
     assert until(lambda: rig.counters().drops["egress_refused"] == 1)
@@ -438,7 +441,7 @@ def idle(rig: Rig, seconds: float = 0.3) -> bool:
 
 def test_idle_workers_sleep(rig: Rig) -> None:
     fd, inside = rig.tun("soup0")
-    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU, EVERYTHING)
     assert until(lambda: idle(rig))
     rig.wire.send(padded(pppoe(ppp(ipv4()))))
     assert inside.wait_for(lambda seen: True) == ipv4()
@@ -453,7 +456,7 @@ def test_receive_frames_run_out_and_come_back(rig: Rig) -> None:
     """A worker is held up by a blocking egress: what doesn't fit its rings and UMEM is lost and counted, no more."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        rig.datapath.add_session(0, Place(OWN, PEER, 1), theirs.fileno(), MTU)
+        rig.datapath.add_session(0, Place(OWN, PEER, 1), theirs.fileno(), MTU, EVERYTHING)
         sent = 5000
         for number in range(sent):
             rig.wire.send(padded(pppoe(ppp(ipv4(struct.pack("!I", number))))))
@@ -479,7 +482,7 @@ def test_receive_frames_run_out_and_come_back(rig: Rig) -> None:
 def test_transmit_frames_run_out_and_come_back(rig: Rig) -> None:
     """A card that is down takes nothing: frames wait, in order, until it is up; then all go."""
     fd, inside = rig.tun("soup0")
-    rig.datapath.add_session(1, Place(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(1, Place(OWN, PEER, 1), fd, MTU, EVERYTHING)
     frames = [padded(pppoe(LCP_ECHO, dst=PEER, src=OWN, session_id=number)) for number in range(2 * TX_FRAMES)]
     for cycle in range(1, 4):
         run("ip", "-n", rig.line.near, "link", "set", NEAR, "down")

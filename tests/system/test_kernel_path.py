@@ -23,7 +23,8 @@ from engine.api.values import SessionState, Severity, unpack_traffic
 from engine.card import xdp
 from engine.card.facts import read_card
 from engine.card.xdp import Loading, XdpError, XdpProgram
-from engine.datapath import Datapath, DatapathError, Open
+from engine.datapath import Datapath, DatapathError
+from engine.datapath.own import EVERYTHING, Open
 from engine.egress.veth import HiddenNet, KernelPath, obstacle
 from engine.host import kthreads, netns
 from engine.host.rtnl import RtnlError
@@ -38,7 +39,7 @@ from tests.provider import CARD, BridgedProvider, Provider, provider
 from .engines import dialling, events, fetch, pings, session, story, view, views, wait_state, wait_up
 from .line import FAR, NEAR, QUEUES, Line, Wire, namespace, open_descriptors, veth_line
 from .line import until as soon
-from .rig import LCP_ECHO, MTU, OWN, PEER, ROUTER_MESSAGES, STRANGER, VLANS, ipv4, ipv6, padded, ppp, pppoe
+from .rig import LCP_ECHO, MTU, OWN, PEER, ROUTER_MESSAGES, STRANGER, VLANS, ipv4, ipv6, only, padded, ppp, pppoe
 from .test_offload import SYN, tcp
 
 KERNEL, AFXDP, AUTO = DatapathChoice.KERNEL, DatapathChoice.AFXDP, DatapathChoice.AUTO
@@ -72,7 +73,7 @@ class Rig:
     def open(self, vlans: tuple[VlanTag, ...], mtu: int) -> None:
         keys = Place(OWN, PEER, 1, vlans)
         self.datapath.add_session(self.NUMBER, keys, -1, mtu)
-        self.path.add_session(self.NUMBER, keys, mtu)
+        self.path.add_session(self.NUMBER, keys, mtu, EVERYTHING)
 
     def drops(self) -> dict[str, int]:
         """By reason, of both the programs and the helper; only those that occurred."""
@@ -291,8 +292,8 @@ def test_hostile_frames_reach_no_device_and_are_counted(hostile_rig: Rig, frame:
 
 def test_packets_flow_only_while_their_protocol_is_open() -> None:
     with rig() as it:
-        for opened in (Open.IPV4, Open.IPV6, Open.NONE, Open.ALL):
-            it.path.set_open(it.NUMBER, opened)
+        for opened in (Open.IPV4, Open.IPV6, Open.NONE, Open.IPV4 | Open.IPV6):
+            it.path.set_own(it.NUMBER, only(opened))
             before = it.drops()
             for family, packet in ((Open.IPV4, ipv4()), (Open.IPV6, ipv6())):
                 it.wire.send(pppoe(ppp(packet)))
@@ -304,7 +305,7 @@ def test_packets_flow_only_while_their_protocol_is_open() -> None:
             wanted = {reason: before.get(reason, 0) + closed for reason in ("closed_in", "closed_out")}
             assert soon(partial(it.has_dropped, wanted)), (opened, it.drops())
         it.path.remove_session(it.NUMBER)
-        it.path.set_open(it.NUMBER, Open.ALL)
+        it.path.set_own(it.NUMBER, EVERYTHING)
         it.send(ipv4())
         assert soon(lambda: it.drops().get("not_open") == 1), "who is gone is not opened again"
 
@@ -337,7 +338,7 @@ def test_frames_too_long_for_the_card_are_counted() -> None:
     with rig(VLANS["QinQ"], 1500) as it:
         run("ip", "-n", it.line.near, "link", "set", NEAR, "mtu", "1500")
         with namespace(it.line.near):
-            it.path.add_session(it.NUMBER, Place(OWN, PEER, 1, it.vlans), 1500)
+            it.path.add_session(it.NUMBER, Place(OWN, PEER, 1, it.vlans), 1500, EVERYTHING)
         it.send(ipv4(b"x" * (1500 + 4 - 16 - 28)))
         assert it.leaves(outgoing(ipv4(b"x" * (1500 + 4 - 16 - 28)), it.vlans))
         it.send(ipv4(b"x" * (1500 + 5 - 16 - 28)))

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import pytest
 
+from engine.datapath.own import EVERYTHING
 from engine.egress.tun import open_tun
 from engine.wire.place import Place
 
@@ -98,7 +99,7 @@ class Inside:
 
 def open_inside(rig: Rig, mtu: int = MTU) -> Inside:
     fd, _ = rig.tun("soup0", mtu=mtu)
-    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, mtu)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, mtu, EVERYTHING)
     return Inside(rig, "soup0")
 
 
@@ -167,11 +168,11 @@ def test_a_wrong_checksum_is_left_to_the_kernel(rig: Rig) -> None:
 def test_a_stream_through_a_session_and_back(rig: Rig) -> None:
     """Real TCP over two sessions of the same card that are each other's peers, by way of a mirror at the far end."""
     fd, _ = rig.tun("soup0")
-    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU, EVERYTHING)
     with namespace(rig.line.far):
         far = open_tun("soup1")
     rig.stack.callback(os.close, far)
-    rig.datapath.add_session(1, Place(PEER, OWN, 1), far, MTU)
+    rig.datapath.add_session(1, Place(PEER, OWN, 1), far, MTU, EVERYTHING)
     for where, name, address, peer in ((rig.line.near, "soup0", A, B), (rig.line.far, "soup1", B, A)):
         run("ip", "-n", where, "link", "set", name, "mtu", str(MTU), "up")
         run("ip", "-n", where, "addr", "add", f"{address}/32", "peer", peer, "dev", name)
@@ -234,14 +235,14 @@ def test_mss_is_held_to_the_mtu_of_a_short_session(rig: Rig, six: bool, mtu: int
 def test_a_frame_too_long_for_the_card_is_counted(rig: Rig) -> None:
     fd, inner = rig.tun("soup0", mtu=1500)
     run("ip", "-n", rig.line.near, "link", "set", NEAR, "mtu", "1500")
-    rig.datapath.add_session(0, Place(OWN, PEER, 1, VLANS["QinQ"]), fd, 1492)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1, VLANS["QinQ"]), fd, 1492, EVERYTHING)
     inner.send(ipv4(bytes(1492 - 28)))
     assert until(lambda: rig.counters().drops["too_long_for_card"] == 1)
     inner.send(ipv4(bytes(1488 - 28)))
     assert rig.wire.wait_for(lambda seen: len(seen) == 14 + 8 + 8 + 1488)
     rig.datapath.remove_session(0)
     run("ip", "-n", rig.line.near, "link", "set", NEAR, "mtu", str(CARD_MTU))
-    rig.datapath.add_session(0, Place(OWN, PEER, 1, VLANS["QinQ"]), fd, 1492)
+    rig.datapath.add_session(0, Place(OWN, PEER, 1, VLANS["QinQ"]), fd, 1492, EVERYTHING)
     inner.send(ipv4(bytes(1492 - 28)))
     assert rig.wire.wait_for(lambda seen: len(seen) == 14 + 8 + 8 + 1492)
 
@@ -289,7 +290,7 @@ def test_a_super_packet_of_more_segments_than_there_are_frames(rig: Rig) -> None
 def test_a_device_removed_under_traffic_harms_nobody_else(rig: Rig) -> None:
     inside = open_inside(rig)
     other, other_inside = rig.tun("soup1")
-    rig.datapath.add_session(2, Place(OWN, PEER, 2), other, MTU)
+    rig.datapath.add_session(2, Place(OWN, PEER, 2), other, MTU, EVERYTHING)
     frames = [padded(pppoe(ppp(tcp(bytes(MSS), sequence=1 + at * MSS)))) for at in range(1000)]
     packet = super_packet(bytes(60 * MSS), six=False)
     stop = threading.Event()

@@ -18,6 +18,7 @@ TESTS = [
     ("test_table.c", ["table.c"], "address"),
     ("test_table.c", ["table.c"], "thread"),
     ("test_router.c", ["router.c", "wire.c"], "address"),
+    ("test_own.c", ["own.c", "wire.c"], "address"),
     ("test_ring.c", [], "address"),
     ("test_ring.c", [], "thread"),
 ]

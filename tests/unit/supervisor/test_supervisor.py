@@ -783,6 +783,14 @@ def test_a_rotation_that_is_hung_up_meanwhile_is_over() -> None:
 # What others see
 
 
+def test_details_tell_of_packets_that_the_sessions_addresses_had_nothing_to_do_with() -> None:
+    world = World([session("one")]).open()
+    world.egress.lost[0] = {"not_for_us": 7, "forged": 0, "not_from_us": 2}
+    world.do(Watch(0))
+    counted = [(words, count) for words, count in world.supervisor.board.details[0].counters if "dropped" in words]
+    assert counted == [("dropped coming in: not for us", 7), ("dropped going out: not from us", 2)]
+
+
 def test_details_are_fresh_while_somebody_looks_and_gone_after() -> None:
     world = World([session("one")]).open()
     assert world.supervisor.board.details == {}

@@ -155,6 +155,8 @@ class VirtualEgress:
         self.fails = ""
         self.obstacles: dict[int, Obstacle] = {}
         self.ways: dict[Address, Way] = {}
+        self.lost: dict[int, dict[str, int]] = {}
+        """Packets that a session's own addresses had nothing to do with, by its key."""
 
     def obstacle(self, key: int, session: Session) -> Obstacle | None:
         return self.obstacles.get(key)
@@ -185,6 +187,9 @@ class VirtualEgress:
 
     def path(self, key: int) -> DatapathChoice | None:
         return DatapathChoice.AFXDP if key in self.devices else None
+
+    def strays(self, key: int) -> dict[str, int]:
+        return self.lost.get(key, {})
 
     def counters(self, keys: int) -> list[int]:
         return [0] * 4 * keys

@@ -1,0 +1,50 @@
+"""What of the Internet a session is: packets to it come in, packets from it go out, and no others. See `own.h`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+Network = IPv4Network | IPv6Network
+
+
+class Open(IntFlag):
+    """The network protocols of a session that are open: their packets flow, both ways, and no others."""
+
+    NONE = 0
+    IPV4 = 1
+    IPV6 = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A session's own addresses. A protocol without one is closed."""
+
+    ipv4: IPv4Address | None = None
+    ipv6: IPv6Address | None = None
+    """The link-local one."""
+    networks: tuple[Network, ...] = ()
+    """What else is routed to the session, where its protocol is open."""
+
+    @property
+    def open(self) -> Open:
+        """The protocols that are."""
+        return (Open.IPV4 if self.ipv4 is not None else Open.NONE) | (Open.IPV6 if self.ipv6 is not None else Open.NONE)
+
+    def common(self, other: Own) -> Own:
+        """What may flow while one takes the other's place: the protocols of which they have the same."""
+        same = self.networks == other.networks
+        return Own(
+            self.ipv4 if same and self.ipv4 == other.ipv4 else None,
+            self.ipv6 if same and self.ipv6 == other.ipv6 else None,
+            self.networks,
+        )
+
+
+CLOSED = Own()
+EVERYTHING = Own(IPv4Address("0.0.0.0"), IPv6Address("::"), (IPv4Network("0.0.0.0/0"), IPv6Network("::/0")))
+"""For who stands on the provider's side: all packets flow but those whose source can be nobody's."""
+
+STRAYS = ("not_for_us", "forged", "not_from_us")
+"""Packets that a session's own addresses have nothing to do with, as counted: see `Datapath.strays`."""
