@@ -11,8 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from engine.settings.values import AuthMethod  # noqa: E402
-from fuzz.targets import join, segment  # noqa: E402
+from fuzz.targets import METHODS, join, segment  # noqa: E402
 from tests.unit.captures import captured  # noqa: E402
 
 CORPUS = ROOT / "fuzz" / "corpus"
@@ -28,7 +27,7 @@ def write(target: str, name: str, data: bytes) -> None:
 
 def lives() -> None:
     """One life of a session with each authentication method, each side's frames for the other's target."""
-    for number, method in enumerate(AuthMethod):
+    for number, method in enumerate(METHODS):
         line = segment(method)
         up: list[bytes] = []
         down: list[bytes] = []

@@ -24,6 +24,7 @@ AC = bytes.fromhex("02acacac0001")
 OWN = bytes.fromhex("020000000001")
 MAX_FRAMES = 200
 PAUSE = 0xFFFF
+METHODS = [method for method in AuthMethod if method is not AuthMethod.NONE]
 
 DECODERS: tuple[Callable[[bytes], object], ...] = (
     ethernet.decode,
@@ -125,7 +126,7 @@ def concentrator(data: bytes) -> None:
 
 def _method(data: bytes) -> AuthMethod:
     """The first octet chooses how the session authenticates itself."""
-    return list(AuthMethod)[data[0] % len(AuthMethod)] if data else AuthMethod.CHAP
+    return METHODS[data[0] % len(METHODS)] if data else AuthMethod.CHAP
 
 
 def _must_come_to_rest(fleet: Fleet, now: float) -> None:

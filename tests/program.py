@@ -200,3 +200,8 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def noted(state: Path) -> set[str]:
+    """What a run has left in its state folder for the next one to clear up."""
+    return {path.name for path in state.glob("*") if path.suffix != ".proofs"}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from engine.api.ending import End, EndKind
+from engine.lab.impostor import credulous
 from engine.ppp.authentication import Authentication, authenticator_for
 from engine.ppp.facts import Facts
 from engine.ppp.ipcp import IpcpConcentrator, Ipv4Grant
@@ -51,6 +52,8 @@ class LabSettings:
         AuthMethod.MSCHAPV2,
     )
     """Methods accepted, the one asked for first in front; none for no authentication."""
+    impostor: bool = False
+    """It knows no password, takes any proof and can give none."""
     network: str = "100.64.0.0/16"
     """Addresses for clients; the first one is the concentrator's."""
     dns: tuple[str, ...] = ("100.64.0.53", "100.64.0.54")
@@ -90,7 +93,8 @@ class ConcentratorSide:
         entropy: Callable[[int], bytes],
     ):
         self.judge: AddressJudge = AnyAddress()
-        self.lcp = LcpWishes(max_payload, demand=settings.auth, odd=settings.odd_options)
+        demand = tuple(method for method in settings.auth if method is not AuthMethod.NONE)
+        self.lcp = LcpWishes(max_payload, demand=demand, odd=settings.odd_options)
         self.ipv6 = settings.ipv6
         self._settings = settings
         self._accounts = {user.encode(): password for user, password in settings.accounts}
@@ -104,6 +108,8 @@ class ConcentratorSide:
     def check(self, method: AuthMethod) -> Authentication:
         """Check the client against the accounts."""
         name, refusal = self._settings.discovery.name, self._settings.refusal
+        if self._settings.impostor:
+            return credulous(method, name, self._entropy)
         return authenticator_for(method, name, self._password_of, self._entropy, refusal)
 
     def ipcp(self, user: bytes) -> IpcpConcentrator:
@@ -216,10 +222,10 @@ class Concentrator:
         subscriber.link.challenge(now)
         self._after(session_id, subscriber, now)
 
-    def renegotiate(self, session_id: int, now: float) -> None:
-        """Start an open session's LCP all over."""
+    def renegotiate(self, session_id: int, now: float, demand: tuple[AuthMethod, ...] | None = None) -> None:
+        """Start an open session's LCP all over; `demand` are methods to ask for in place of the usual ones."""
         subscriber = self.subscribers[session_id]
-        subscriber.link.renegotiate(now)
+        subscriber.link.renegotiate(now, demand)
         self._after(session_id, subscriber, now)
 
     def cut(self, session_id: int, now: float) -> None:

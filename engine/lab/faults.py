@@ -11,6 +11,7 @@ from collections.abc import Callable
 from engine.lab import rogue
 from engine.lab.concentrator import Concentrator
 from engine.pppoe.concentrator import Refusal
+from engine.settings.values import AuthMethod
 from engine.wire import control, ppp
 from engine.wire.control import Code, ControlPacket, LcpOption, Option
 from engine.wire.ppp import Protocol
@@ -44,6 +45,11 @@ def _restart(concentrator: Concentrator, session_id: int, now: float) -> None:
     concentrator.restart()
 
 
+def _ask_for(*methods: AuthMethod) -> Fault:
+    """LCP all over, with another authentication, or none."""
+    return lambda concentrator, session_id, now: concentrator.renegotiate(session_id, now, methods)
+
+
 def _hang_up(concentrator: Concentrator, session_id: int, now: float) -> None:
     concentrator.hang_up(session_id, now)
 
@@ -59,6 +65,8 @@ FAULTS: dict[str, Fault] = {
     "restart": _restart,
     "new challenge": Concentrator.challenge,
     "renegotiation": Concentrator.renegotiate,
+    "renegotiation with PAP": _ask_for(AuthMethod.PAP),
+    "renegotiation without authentication": _ask_for(),
     "odd options": _say(Protocol.LCP, Code.CONFIGURE_REQUEST, _ODD_OPTIONS),
     "late Configure-Ack": _say(Protocol.LCP, Code.CONFIGURE_ACK),
     "late Configure-Nak": _say(Protocol.IPCP, Code.CONFIGURE_NAK, b"\3\6\1\2\3\4"),

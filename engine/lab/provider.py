@@ -28,6 +28,8 @@ class LabOrder:
     name: str = "souppp-lab"
     password: str = "lab"
     auth: tuple[str, ...] = ("chap", "pap", "mschapv2")
+    impostor: bool = False
+    """Whether it knows no password and takes anybody for a client of its own, by whatever method of `auth`."""
     network: str = "100.64.0.0/16"
     services: tuple[str, ...] = ()
     max_sessions: int = MAX_SESSIONS

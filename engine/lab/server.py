@@ -44,6 +44,7 @@ def lab_settings(order: LabOrder) -> LabSettings:
         any_password=order.password,
         refusal=f"the lab takes any user name, with the password {order.password}",
         auth=tuple(AuthMethod(word) for word in order.auth),
+        impostor=order.impostor,
         network=order.network,
     )
 

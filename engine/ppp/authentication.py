@@ -254,8 +254,7 @@ class PapAuthenticator(Authentication):
         if packet.code != PapCode.REQUEST:
             raise Discard("unexpected PAP packet")
         user, password = auth.decode_pap_request(packet.data)
-        secret = self._secrets(user)
-        ok = secret is not None and hmac.compare_digest(secret.encode(), password)
+        ok = self._check(user, password)
         message = "Welcome" if ok else self._refusal
         code = PapCode.ACK if ok else PapCode.NAK
         self._out.append(ControlPacket(code, packet.identifier, auth.encode_pap_message(message.encode())))
@@ -264,6 +263,10 @@ class PapAuthenticator(Authentication):
     def _expired(self, now: float) -> None:
         """The client has been silent for too long."""
         self._give_up(f"no PAP request in {PATIENCE:.0f} s")
+
+    def _check(self, user: bytes, password: bytes) -> bool:
+        secret = self._secrets(user)
+        return secret is not None and hmac.compare_digest(secret.encode(), password)
 
 
 class ChapAuthenticator(Authentication):

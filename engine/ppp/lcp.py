@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from engine.ppp import strength
 from engine.ppp.facts import Facts
 from engine.ppp.negotiator import Judgement, Verdict
 from engine.settings.values import DEFAULT_MRU, AuthMethod
@@ -78,7 +79,11 @@ class LcpWishes:
     mru: int
     """The largest packet we take."""
     may_authenticate_with: tuple[AuthMethod, ...] = ()
-    """Methods we let the peer demand of us, best first."""
+    """Methods we let the peer demand of us, best first; with NONE among them, or without any, it may demand nothing."""
+    done_before: AuthMethod | None = None
+    """The strongest method that this peer has done with us before: nothing weaker will do now."""
+    suggest: bool = True
+    """Whether to ask for a better method where the peer demands one that is allowed and not the best."""
     demand: tuple[AuthMethod, ...] = ()
     """Methods we demand of the peer, one of them, best first; empty for a client."""
     odd: tuple[Option, ...] = ()
@@ -94,26 +99,33 @@ class LcpOptions:
     """The OptionHandler of LCP."""
 
     def __init__(self, wishes: LcpWishes, entropy: Callable[[int], bytes], facts: Facts) -> None:
-        self._wishes = wishes
+        self.wishes = wishes
         self._entropy = entropy
         self._facts = facts
+        self._done_before = wishes.done_before
         self.reset()
 
     def reset(self) -> None:
         """Ask for everything again, with a new magic number."""
         self.magic = self._new_magic()
-        self.mru = self._wishes.mru
-        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.largest_mru)
+        self.mru = self.wishes.mru
+        self.peer_mru = min(DEFAULT_PEER_MRU, self.wishes.largest_mru)
         self.authenticate_with: AuthMethod | None = None
         """What we have agreed to prove ourselves with."""
-        self.demanded: AuthMethod | None = self._wishes.demand[0] if self._wishes.demand else None
+        self.demanded: AuthMethod | None = self.wishes.demand[0] if self.wishes.demand else None
         """What the peer is to prove itself with."""
         self.refused_auth = ""
         """The last authentication protocol that the peer wanted and we wouldn't do."""
+        self.passed_over = ""
+        """The last one that we would have done, had there not been a better one to suggest."""
+        self.too_weak: AuthMethod | None = None
+        """The last one that would be allowed, had the peer not done a stronger one before."""
+        self.insisted = 0
+        """How often it wanted such a one."""
         self.looped_back = 0
         """How often in a row the peer's magic number was our own: more than once means we hear ourselves."""
         self._suggestions = 0
-        """Naks of the peer's authentication protocol: each suggests the next of those we allow."""
+        """Naks of the peer's authentication protocol: each suggests the next of those we would rather do."""
         self._mru_naks = 0
         """The peer's Naks of our MRU."""
         self._rejected: set[int] = set()
@@ -123,7 +135,7 @@ class LcpOptions:
         wanted = [
             Option(LcpOption.MRU, self.mru.to_bytes(2, "big")),
             Option(LcpOption.MAGIC, self.magic),
-            *self._wishes.odd,
+            *self.wishes.odd,
         ]
         if self.demanded is not None:
             wanted.insert(1, Option(LcpOption.AUTHENTICATION, AUTH_VALUES[self.demanded]))
@@ -146,7 +158,7 @@ class LcpOptions:
         match option.type:
             case LcpOption.MRU:  # section 6.1
                 # How much it takes is its own affair; we send no more than the line carries.
-                takes = int.from_bytes(value, "big") if len(value) == 2 else self._wishes.largest_mru
+                takes = int.from_bytes(value, "big") if len(value) == 2 else self.wishes.largest_mru
                 return _ack_or_nak(option, max(takes, MIN_MRU).to_bytes(2, "big"))
             case LcpOption.MAGIC:  # section 6.4: a number equal to ours may be our own, come back
                 if value == self.magic and LcpOption.MAGIC not in self._rejected:
@@ -159,17 +171,48 @@ class LcpOptions:
                 return Verdict.REJECT, option
 
     def _judge_authentication(self, option: Option) -> Judgement:
-        """A Nak suggests what we can do; who allows nothing has nothing to suggest (RFC 1661 section 6.2)."""
-        allowed = self._wishes.may_authenticate_with
+        """A Nak suggests what we can do; who allows nothing has nothing to suggest (RFC 1661 section 6.2).
+
+        A method that is allowed gets one for each better one; who insists nevertheless knows no better one.
+        """
+        name = auth_name(option.value)
+        allowed = [method for method in self._allowed() if method is not AuthMethod.NONE]
         if not allowed:
-            self.refused_auth = auth_name(option.value)
+            self.refused_auth = name
             return Verdict.REJECT, option
-        if any(option.value == AUTH_VALUES[method] for method in allowed):
-            return Verdict.ACK, option
-        self.refused_auth = auth_name(option.value)
-        suggested = allowed[self._suggestions % len(allowed)]
+        values = [AUTH_VALUES[method] for method in allowed]
+        if option.value in values:
+            better = allowed[: values.index(option.value)] if self.wishes.suggest else []
+            if self._suggestions >= len(better):
+                return Verdict.ACK, option
+            self.passed_over = name
+        else:
+            better = allowed
+            self.refused_auth = name
+            by_settings = (m for m in self.wishes.may_authenticate_with if AUTH_VALUES.get(m) == option.value)
+            self.too_weak = next(by_settings, None)
+            self.insisted += self.too_weak is not None
+        suggested = better[self._suggestions % len(better)]
         self._suggestions += 1
         return Verdict.NAK, Option(LcpOption.AUTHENTICATION, AUTH_VALUES[suggested])
+
+    @property
+    def done_before(self) -> AuthMethod | None:
+        """The strongest method that this peer has done with us, in this link or an earlier one."""
+        return self._done_before
+
+    def proven(self, method: AuthMethod) -> None:
+        """We have proven ourselves: a negotiation later in this link may not lead to less."""
+        self._done_before = strength.stronger(method, self._done_before)
+
+    @property
+    def must_be_asked(self) -> bool:
+        """Whether a peer that asks for no proof is none that we want."""
+        allowed = self.wishes.may_authenticate_with
+        return bool(allowed) and AuthMethod.NONE not in allowed
+
+    def _allowed(self) -> tuple[AuthMethod, ...]:
+        return strength.allowed_after(self._done_before, self.wishes.may_authenticate_with)
 
     def missing(self, options: Sequence[Option]) -> list[Option]:
         """Nothing: every LCP option has a default."""
@@ -177,15 +220,16 @@ class LcpOptions:
 
     def peer_agreed(self, options: Sequence[Option]) -> None:
         """Take over what we acknowledged."""
-        self.peer_mru = min(DEFAULT_PEER_MRU, self._wishes.largest_mru)
+        self.peer_mru = min(DEFAULT_PEER_MRU, self.wishes.largest_mru)
         self.authenticate_with = None
         self.looped_back = 0
         for option in options:
             if option.type == LcpOption.MRU:
-                self.peer_mru = min(int.from_bytes(option.value, "big"), self._wishes.largest_mru)
+                self.peer_mru = min(int.from_bytes(option.value, "big"), self.wishes.largest_mru)
             elif option.type == LcpOption.AUTHENTICATION:
                 self.authenticate_with = next(m for m, value in AUTH_VALUES.items() if value == option.value)
-                self.refused_auth = ""
+                self.refused_auth = self.passed_over = ""
+                self.too_weak = None
             if option.type not in (LcpOption.MRU, LcpOption.MAGIC):
                 self._facts.note(option_name(option.type), "agreed", value_text(option))
         self._facts.note("peer's MRU", "agreed", self.peer_mru)
@@ -204,7 +248,7 @@ class LcpOptions:
             match option.type:
                 case LcpOption.MRU if len(option.value) == 2:
                     suggested = int.from_bytes(option.value, "big")
-                    if MIN_MRU <= suggested <= self._wishes.largest_mru:
+                    if MIN_MRU <= suggested <= self.wishes.largest_mru:
                         self.mru = suggested
                     self._mru_naks += 1
                     if self._mru_naks > MAX_MRU_NAKS:
@@ -214,7 +258,7 @@ class LcpOptions:
                     self.magic = self._new_magic()
                 case LcpOption.AUTHENTICATION if self.demanded is not None:
                     self.demanded = next(
-                        (method for method in self._wishes.demand if AUTH_VALUES[method] == option.value),
+                        (method for method in self.wishes.demand if AUTH_VALUES[method] == option.value),
                         self._next_demand(),
                     )
 
@@ -232,7 +276,7 @@ class LcpOptions:
 
     def _next_demand(self) -> AuthMethod | None:
         """The demand after the present one, round and round; the Nak bound ends it."""
-        demands = self._wishes.demand
+        demands = self.wishes.demand
         return demands[(demands.index(self.demanded) + 1) % len(demands)] if self.demanded in demands else None
 
     def _new_magic(self) -> bytes:

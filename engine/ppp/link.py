@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol as Interface
 
 from engine.api.ending import End, EndKind, dismissal
@@ -98,6 +98,11 @@ class Authenticated:
 
 
 @dataclass(frozen=True, slots=True)
+class PasswordInClear:
+    """PAP was agreed: our password goes out as it is (RFC 1334 section 2.2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ipv4Opened:
     """IPCP is open."""
 
@@ -173,7 +178,7 @@ LinkNews = (
 )
 """What is of interest beyond the session that owns the link."""
 
-LinkEvent = LinkNews | PhaseChanged | LinkEnded
+LinkEvent = LinkNews | PasswordInClear | PhaseChanged | LinkEnded
 
 
 def _refused(method: AuthMethod, result: Result) -> End:
@@ -357,8 +362,10 @@ class Link:
                 auth.start(now)
         self._settle(now)
 
-    def renegotiate(self, now: float) -> None:
-        """Start LCP all over, as a concentrator does when it hands a line to another one."""
+    def renegotiate(self, now: float, demand: tuple[AuthMethod, ...] | None = None) -> None:
+        """Start LCP all over, as a concentrator does when it hands a line to another one, which may `demand` others."""
+        if demand is not None:
+            self._options.wishes = replace(self._options.wishes, demand=demand)
         self._lcp.down(now)
         self._settle(now)
         self._lcp.up(now)
@@ -384,6 +391,8 @@ class Link:
             self._lcp.receive(information, now)
             if self._options.looped_back >= self._timing.max_failure:
                 self._fail(EndKind.LOOPED_BACK, LOOPED_BACK, now)
+            elif self._options.insisted >= self._timing.max_failure and (end := self._no_method()):
+                self.terminate(now, end)
         elif protocol in AUTH_PROTOCOLS:
             if protocol in self._awaited:
                 self._late_verdict(*self._awaited[protocol], information, now)
@@ -578,12 +587,17 @@ class Link:
             self._probes = 0
             self._probe_ids.clear()
             self._probe_at = now
-        if self._side.lcp.demand and options.demanded is None:
+        if options.wishes.demand and options.demanded is None:
             self._fail(EndKind.AUTH_METHOD, "The client refuses to authenticate.", now)
+            return
+        if options.authenticate_with is None and options.must_be_asked:
+            self.terminate(now, self._no_method() or self._nothing_asked())
             return
         self._auths.clear()
         if options.authenticate_with is not None:
             self._add_authentication(options.authenticate_with, self._side.prove(options.authenticate_with))
+            if options.authenticate_with is AuthMethod.PAP:
+                self._events.append(PasswordInClear())
         if options.demanded is not None:
             self._add_authentication(options.demanded, self._side.check(options.demanded))
         self._unproven = set(self._auths)
@@ -637,6 +651,8 @@ class Link:
                 self.terminate(now, _refused(method, result))
             return
         self._peer_user = result.user or self._peer_user
+        if method is self._options.authenticate_with:
+            self._options.proven(method)
         self._events.append(Authenticated(method, result.message, result.user))
         self._unproven.discard(number)
         if not self._unproven and self.phase is Phase.AUTHENTICATE:
@@ -744,10 +760,8 @@ class Link:
             case None:
                 return self._explained(End(EndKind.PEER_ENDED, "The concentrator ended the session."))
             case Failure.NO_ANSWER:
-                return End(
-                    EndKind.NO_ANSWER,
-                    "The concentrator opened the session but doesn't answer LCP.",
-                )
+                silent = "The concentrator opened the session but doesn't answer LCP."
+                return self._no_method() or End(EndKind.NO_ANSWER, silent)
             case failure:
                 return End(EndKind.NOT_CONVERGING, f"LCP ended: {failure}.")
 
@@ -758,10 +772,33 @@ class Link:
         method, denied = self._denied or ("", None)
         if denied is not None:
             return End(EndKind.WRONG_PASSWORD, f'The password was refused ({method}): "{denied}".')
-        wanted = self._options.refused_auth
-        if not wanted or self._had_network:
-            return end
-        text = f"The concentrator insists on {wanted}, which is not allowed or not known."
+        return end if self._had_network else self._no_method() or end
+
+    def _no_method(self) -> End | None:
+        """Why no authentication was agreed on, if LCP came so far."""
+        options = self._options
+        if options.too_weak is not None:
+            return self._weaker(options.too_weak)
+        if options.refused_auth:
+            text = f"The concentrator insists on {options.refused_auth}, which is not allowed or not known."
+            return End(EndKind.AUTH_METHOD, text)
+        if options.passed_over:
+            text = f"The concentrator gave up when it was asked for better than {options.passed_over}."
+            return End(EndKind.NO_BETTER, f"{text} It is not asked again.")
+        return None
+
+    def _weaker(self, wanted: AuthMethod) -> End:
+        """The end of a link with a peer that has once done better."""
+        wants = "no authentication" if wanted is AuthMethod.NONE else wanted
+        before = self._options.done_before
+        text = f"The concentrator asks for {wants} now and did {before} with this account before: refused."
+        return End(EndKind.WEAKER, f"{text} If it is right to do so, set `auth: [{wanted}]` for this session.")
+
+    def _nothing_asked(self) -> End:
+        """The end of a link with a peer that wants no proof, where it must."""
+        if self._options.done_before is not None:
+            return self._weaker(AuthMethod.NONE)
+        text = "The concentrator asks for no authentication: refused. `none` in `auth` would allow that."
         return End(EndKind.AUTH_METHOD, text)
 
     def _advance(self, occasion: Occasion) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from zlib import crc32
 
 from engine.host.errors import Trouble
+from engine.host.replacing import sync_folder, write_all
 from engine.wire import ethernet, pppoe
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, EthernetFrame, VlanTag
 from engine.wire.place import Place
@@ -104,7 +105,7 @@ class GhostJournal:
         try:
             os.link(self.path, new)
             self.path.unlink()
-            _sync_folder(new.parent)
+            sync_folder(new.parent)
         except FileExistsError:
             raise GhostError(f"{new} is there already: open sessions are noted in {self.path} all the same.") from None
         except OSError as error:
@@ -125,7 +126,7 @@ class GhostJournal:
                 self.path.unlink(missing_ok=True)
                 # It may have come and gone since, and have taken the folder with it: then nothing is left to sync.
                 with suppress(FileNotFoundError):
-                    _sync_folder(self.path.parent)
+                    sync_folder(self.path.parent)
                 with suppress(OSError):
                     self.path.parent.rmdir()
         except OSError as error:
@@ -139,7 +140,7 @@ class GhostJournal:
         for _ in range(_TRIES):
             if not folder.exists():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _sync_folder(folder.parent)
+                sync_folder(folder.parent)
             try:
                 fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
             except FileNotFoundError:
@@ -177,7 +178,7 @@ class GhostJournal:
                 self._replace()
             else:
                 self._stale = True
-                _write_all(self._fd, b"".join(_record(sign, place) for place in sessions))
+                write_all(self._fd, b"".join(_record(sign, place) for place in sessions))
                 os.fdatasync(self._fd)
                 self._stale = False
                 self._lines += len(sessions)
@@ -194,7 +195,7 @@ class GhostJournal:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             records = b"".join(_record(b"+", place) for place in self._noted)
-            _write_all(fd, _MAGIC + records)
+            write_all(fd, _MAGIC + records)
             os.fsync(fd)
             new.rename(self.path)
         except OSError:
@@ -203,7 +204,7 @@ class GhostJournal:
             raise
         old, self._fd = self._fd, fd
         os.close(old)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         self._lines = len(self._noted)
         self._stale = False
 
@@ -247,17 +248,3 @@ def _parse(line: bytes) -> tuple[bytes, Place] | None:
 def _vlan(text: str) -> VlanTag:
     number = int(text, 16)
     return VlanTag(number & 0xFFF, number >> 13 & 7, number >> 16, bool(number & 0x1000))
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make new and vanished names in a folder last."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from engine.api.ending import EndKind
 from engine.api.values import SessionState, Severity
 from engine.ppp.link import Authenticated, Ipv4Opened, Ipv6Opened, MtuVerified, Notice, ProtocolMissing
-from engine.sessions.session import Ended, PppoeOpened, SessionEvent, StateChanged
+from engine.sessions.session import Ended, PppoeOpened, SentInClear, SessionEvent, StateChanged
 from engine.settings.values import DEFAULT_MRU
 from engine.wire.ethernet import format_mac
 from engine.wire.ppp import Protocol
@@ -35,6 +35,9 @@ def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> S
         case Authenticated(method, message):
             said = f': "{message}"' if message else ""
             return Story(Severity.DEBUG, "authenticated", f"Authenticated by {method}{said}.")
+        case SentInClear(mac, name):
+            text = f"The password goes to {name} ({format_mac(mac)}) in clear (PAP), for all on the line to read."
+            return Story(Severity.WARNING, "in-clear", f"{text} `auth: [mschapv2, chap]` refuses that.")
         case Ipv4Opened(agreed):
             dns = ", ".join(map(str, agreed.dns)) or "none"
             return Story(Severity.INFO, "ipv4-up", f"Up with address {agreed.address}, DNS {dns}.")

@@ -21,9 +21,12 @@ from engine.card.changes import LinkChange, LinkWatch
 from engine.card.xdp import Loading
 from engine.egress.device import DeviceEgress
 from engine.host import descriptors
+from engine.host.errors import Trouble
 from engine.record.captures import Captures
 from engine.record.journal import GhostJournal, journal_of
+from engine.record.proofs import ProofsFile, proofs_of
 from engine.run.line import CardLine
+from engine.sessions.proofs import Proofs
 from engine.settings.options import EngineOptions
 from engine.settings.values import Settings
 from engine.supervisor import dispatch
@@ -88,6 +91,7 @@ class Loop:
         )
         self._undo.callback(self.line.close)
         journal = self._open_journal()
+        proofs, unread = self._load_proofs()
         captures = Captures(self._options.capture, self._wall, self._tell)
         self._undo.callback(captures.close)
         self.supervisor = Supervisor(
@@ -101,7 +105,10 @@ class Loop:
             chance=random.random,
             wall_offset=time.time() - time.monotonic(),
             usage=self._usage,
+            proofs=proofs,
         )
+        if unread:
+            self._tell(Severity.ERROR, "proofs", unread)
         if short := descriptors.shortage(len(self._settings.sessions)):
             self._tell(Severity.WARNING, "limits", short)
         links = LinkWatch()
@@ -124,6 +131,23 @@ class Loop:
         self._undo.callback(journal.close)
         return journal
 
+    def _load_proofs(self) -> tuple[Proofs, str]:
+        """What is known of concentrators' authentication, and why that isn't more."""
+        self._proofs = Proofs()
+        self._proofs_file: ProofsFile | None = None
+        if self._options.state_folder is not None:
+            file = ProofsFile(proofs_of(self._options.state_folder, self._ifname))
+            try:
+                self._proofs, self._proofs_file = file.load(), file
+            except Trouble as error:
+                return self._proofs, str(error)
+        return self._proofs, ""
+
+    def _save_proofs(self) -> None:
+        if self._proofs_file is not None:
+            self._proofs_file.rename(self.supervisor.card.name)
+            self._proofs_file.save(self._proofs)
+
     async def say_goodbye(self) -> None:
         """End every session in good order, as far as that is to be had in FAREWELL seconds, and FLUSH for the rest."""
         now = time.monotonic()
@@ -136,6 +160,7 @@ class Loop:
         self._carry_on()
         while not self.supervisor.parted and time.monotonic() < deadline + FLUSH:
             await asyncio.sleep(0.005)
+        self.supervisor.run(self._save_proofs, time.monotonic())
 
     def close(self) -> None:
         """Undo `open`, as far as it came."""
@@ -192,6 +217,7 @@ class Loop:
         finally:
             self.supervisor.look_at_card(now)
             self.supervisor.run(partial(self._egress.tidy, now), now)
+            self.supervisor.run(self._save_proofs, now)
             self._carry_on()
 
     def _carry_on(self) -> None:

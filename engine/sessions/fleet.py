@@ -23,6 +23,7 @@ from engine.sessions import obstacle, policy
 from engine.sessions.alarms import Alarms
 from engine.sessions.obstacle import SOON, Obstacles
 from engine.sessions.policy import InUse, WayTo, Whose
+from engine.sessions.proofs import Proofs
 from engine.sessions.redial import is_loss, pause
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.sessions.states import IDLE, ON_THE_WAY
@@ -91,10 +92,12 @@ class Fleet:
         chance: Callable[[], float],
         obstacles: Obstacles = obstacle.none,
         way_to: WayTo = policy.nowhere,
+        proofs: Proofs | None = None,
     ) -> None:
         """`chance` gives a number from 0 to 1; `obstacles` is asked right before each dial.
 
-        `way_to` says how the host itself reaches an address, which decides whether a session may have it.
+        `way_to` says how the host itself reaches an address, which decides whether a session may have it. `proofs` is
+        what is known of concentrators' authentication.
         """
         self.members: dict[int, Member] = {}
         self.counters: Counter[str] = Counter()
@@ -103,6 +106,7 @@ class Fleet:
         self._chance = chance
         self._obstacles = obstacles
         self._way_to = way_to
+        self._proofs = proofs or Proofs()
         self._in_use = InUse()
         self._held = False
         self._by_match: dict[Match, int] = {}
@@ -132,6 +136,7 @@ class Fleet:
         """Take a session in, down, under a key that no other has."""
         self.members[key] = Member(session, since=now)
         session.judge = policy.Judge(self._way_to, partial(self._holder, key))
+        session.proofs = self._proofs
         self._by_stem[session.stem] = key
 
     def remove(self, key: int, now: float) -> None:

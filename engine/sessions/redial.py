@@ -36,6 +36,8 @@ RULES: dict[EndKind, RedialRule | None] = {
     EndKind.TOO_MANY: SLOW,
     EndKind.WRONG_PASSWORD: SLOW,
     EndKind.AUTH_METHOD: SLOW,
+    EndKind.WEAKER: SLOW,
+    EndKind.NO_BETTER: ORDINARY,
     EndKind.NO_ADDRESS: RedialRule(first=5.0),
     EndKind.ADDRESS_REFUSED: RedialRule(first=5.0, cap=10.0),
     EndKind.UNWANTED_ADDRESS: ORDINARY,

@@ -24,6 +24,7 @@ from engine.ppp.ipv6cp import Ipv6Agreed
 from engine.ppp.judge import AddressJudge
 from engine.ppp.lcp import LcpWishes
 from engine.ppp.link import (
+    Authenticated,
     Ipv4Closed,
     Ipv4Opened,
     Ipv6Closed,
@@ -32,6 +33,7 @@ from engine.ppp.link import (
     LinkEnded,
     LinkEvent,
     LinkNews,
+    PasswordInClear,
     PhaseChanged,
     ProtocolMissing,
 )
@@ -39,6 +41,7 @@ from engine.ppp.negotiator import Timing
 from engine.ppp.phases import Phase
 from engine.pppoe.client import STEM_SIZE, Discovery, DiscoverySettings, Found, Stage
 from engine.sessions import policy
+from engine.sessions.proofs import Pair, Proofs
 from engine.sessions.states import IDLE, SETTING_UP, TABLE, Step
 from engine.settings.limits import MAX_MRU
 from engine.settings.values import AuthMethod, SessionSettings
@@ -81,13 +84,21 @@ class PppoeOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class SentInClear:
+    """A password goes to a concentrator in clear, for the first time."""
+
+    peer_mac: bytes
+    ac_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The attempt or session is over."""
 
     end: End
 
 
-SessionEvent = LinkNews | StateChanged | PppoeOpened | Ended
+SessionEvent = LinkNews | StateChanged | PppoeOpened | SentInClear | Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +121,13 @@ class ClientSide:
         entropy: Callable[[int], bytes],
         facts: Facts,
         judge: AddressJudge,
+        done_before: AuthMethod | None,
+        suggest: bool,
     ) -> None:
+        """See `LcpWishes` for the last two."""
         self.judge = judge
-        self.lcp = LcpWishes(min(settings.mru, max_payload), settings.auth if settings.user else ())
+        methods = settings.auth if settings.user else ()
+        self.lcp = LcpWishes(min(settings.mru, max_payload), methods, done_before, suggest)
         self.ipv6 = settings.ipv6
         self._settings = settings
         self._entropy = entropy
@@ -165,6 +180,8 @@ class Session:
         self.ipv6: Ipv6Agreed | None = None
         self.judge: AddressJudge = policy.Judge()
         """Says which addresses the session may have."""
+        self.proofs = Proofs()
+        """What is known of concentrators' authentication."""
         self.facts = Facts()
         self.counters: Counter[str] = Counter()
         self._ladder: deque[SeenFrame] = deque(maxlen=LADDER)
@@ -178,6 +195,8 @@ class Session:
         self._pado_window = pado_window
         self._discovery: Discovery | None = None
         self._link: Link | None = None
+        self._concentrator: Pair = b"", ""
+        """That of the present link."""
         self._asked: deque[bytes] = deque(maxlen=8)
         """MAC addresses of the concentrators that got a PADR lately."""
         self._failed: dict[bytes, float] = {}
@@ -476,7 +495,16 @@ class Session:
         self._events.append(PppoeOpened(self.place))
         self.facts.note("PPPoE payload", "asked", self.mru)
         self.facts.note("PPPoE payload", "agreed", found.max_payload)
-        side = ClientSide(self.settings, min(self.mru, found.max_payload), self._entropy, self.facts, self.judge)
+        self._concentrator = found.mac, found.ac_name
+        side = ClientSide(
+            self.settings,
+            min(self.mru, found.max_payload),
+            self._entropy,
+            self.facts,
+            self.judge,
+            self.proofs.done_before(self._concentrator, self.settings.user),
+            self.proofs.takes_suggestions(self._concentrator),
+        )
         self._link = Link(side, self._entropy, self.facts, self._timing, self.settings.keepalive)
         self._link.start(now)
 
@@ -502,8 +530,16 @@ class Session:
                     self._begin_step(_PHASE_STEPS[phase], now)
                 return
             case LinkEnded(end):
+                if end.kind is EndKind.NO_BETTER:
+                    self.proofs.gave_up(self._concentrator)
                 self._finish(end, now)
                 return
+            case PasswordInClear():
+                if self.proofs.first_in_clear(self._concentrator):
+                    self._events.append(SentInClear(*self._concentrator))
+                return
+            case Authenticated(method):
+                self.proofs.note(self._concentrator, self.settings.user, method)
             case Ipv4Opened(ipv4):
                 self.ipv4 = ipv4
                 self._no_ipv4 = None

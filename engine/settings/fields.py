@@ -103,7 +103,7 @@ SESSION: Keys = {
     "auth": Key(
         "auth",
         words_of(choice(*AuthMethod), 1, len(AuthMethod)),
-        "The authentication protocols allowed, best first.",
+        "The authentication protocols allowed, best first; with `none` the concentrator may ask for no proof at all.",
         "authentication",
         "best first",
     ),

@@ -21,6 +21,8 @@ class AuthMethod(StrEnum):
     MSCHAPV2 = "mschapv2"
     CHAP = "chap"
     PAP = "pap"
+    NONE = "none"
+    """No proof at all: among a session's methods it lets a concentrator ask for nothing."""
 
 
 class MacPolicy(StrEnum):
@@ -101,7 +103,8 @@ class SessionSettings:
         AuthMethod.CHAP,
         AuthMethod.PAP,
     )
-    """The methods that may be used, best first; others are refused."""
+    """The methods that may be used, best first; others are refused, and so is a concentrator that asks for nothing,
+    unless NONE is among them."""
     mac_policy: MacPolicy = MacPolicy.CARD
     mac: bytes | None = None
     """6 octets, with MacPolicy.FIXED only."""

@@ -31,6 +31,7 @@ from engine.record.plural import plural
 from engine.sessions import rotation
 from engine.sessions.fleet import SHARE, Fleet, Member
 from engine.sessions.macs import own_mac
+from engine.sessions.proofs import Proofs
 from engine.sessions.rotation import Rotation, Verdict
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.sessions.states import IDLE
@@ -88,14 +89,16 @@ class Supervisor:
         chance: Callable[[], float],
         wall_offset: float,
         usage: Callable[[SessionView], tuple[tuple[str, str], ...]],
+        proofs: Proofs | None = None,
     ) -> None:
         """`entropy` gives so many random octets, `chance` a number from 0 to 1; `wall_offset` makes Unix time of `now`.
 
-        `usage` tells what an open session is good for: what for, and the command line for it.
+        `usage` tells what an open session is good for: what for, and the command line for it. `proofs` is what earlier
+        runs knew of concentrators' authentication.
         """
         self.board = Board()
         self.log = EventLog()
-        self.fleet = Fleet(settings.dial, chance, egress.obstacle, egress.way_to)
+        self.fleet = Fleet(settings.dial, chance, egress.obstacle, egress.way_to, proofs)
         self.card = watch
         self.captures = captures
         self.records: dict[int, Record] = {}

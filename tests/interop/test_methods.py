@@ -21,7 +21,7 @@ def test_pap_and_the_limit_of_sessions(aclab: Callable[..., Aclab], tmp_path: Pa
         assert "insists on pap" in program.event("dial-failed", "not-pap")["text"]
         assert program.end() == 0
     wait_pppds(server, 0)
-    with dial(server.line, tmp_path, '{name: "s{n}", count: 3}') as program:
+    with dial(server.line, tmp_path, '{name: "s{n}", count: 3, auth: [pap]}') as program:
         up = {program.event("ipv4-up")["session"]}
         up.add(program.wait_for(lambda said: said.get("event") == "ipv4-up" and said["session"] not in up)["session"])
         failed = program.event("dial-failed")
@@ -54,7 +54,12 @@ def test_mschapv2(aclab: Callable[..., Aclab], tmp_path: Path) -> None:
 
 def test_no_authentication(aclab: Callable[..., Aclab], tmp_path: Path) -> None:
     server = aclab(AUTH="none")
-    with dial(server.line, tmp_path, '{name: without, user: "", password: ""}\n{name: with}', *HOLD) as program:
+    with dial(server.line, tmp_path, "{name: strict}") as program:
+        assert "asks for no authentication: refused." in program.event("dial-failed", "strict")["text"]
+        assert program.end() == 0
+    wait_pppds(server, 0)
+    sessions = '{name: without, user: "", password: ""}\n{name: with, auth: [none, chap]}'
+    with dial(server.line, tmp_path, sessions, *HOLD) as program:
         for said in program.up(2).values():
             assert pings(server.line, said["device"])
         assert not [said for said in program.said if said.get("event") == "authenticated"]

@@ -19,7 +19,7 @@ from engine.card.xdp import XdpProgram
 from engine.run.thread import Engine
 from engine.wire.ethernet import VlanTag
 from tests.conftest import run
-from tests.program import running, until
+from tests.program import noted, running, until
 from tests.provider import CARD, FAR_CARD, BridgedProvider, Provider, provider
 from tests.system.engines import dialling, events, session, story, view, wait_up
 
@@ -100,7 +100,7 @@ def test_fix_card_switches_it_off_and_on_again_at_the_end(far: Provider, tmp_pat
         assert TAGS in note.read_text()
     assert is_on()
     assert told(engine)[-1].startswith(f"On again on {CARD}: rxvlan, ")
-    assert not (tmp_path / "state").exists()
+    assert not noted(tmp_path / "state")
 
 
 def test_without_tagged_sessions_there_is_nothing_to_fix(far: Provider) -> None:
@@ -158,7 +158,7 @@ def test_the_next_start_puts_back_what_a_killed_run_left_off(far: Provider, tmp_
         program.up(1)
         assert is_on()
         assert program.end() == 0
-    assert not (tmp_path / "state").exists()
+    assert not noted(tmp_path / "state")
 
 
 def test_a_killed_run_that_is_started_again_with_the_same_wish(far: Provider, tmp_path: Path) -> None:

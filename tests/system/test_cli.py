@@ -14,7 +14,7 @@ import pytest
 from souppp_tui.commands import cli
 from souppp_tui.show import themes
 from tests.conftest import ROOT, run
-from tests.program import COMMAND, Program, refused, running
+from tests.program import COMMAND, Program, noted, refused, running
 from tests.provider import CARD, FAR_CARD, Provider, provider
 
 LEAST = "sessions: [{name: one, user: alice, password: lab, autodial: true}]\n"
@@ -55,7 +55,7 @@ def nothing_left(state: Path) -> bool:
     return (
         {name for _, name in socket.if_nameindex()} == {"lo", CARD, FAR_CARD}
         and not attached_program()
-        and not state.exists()
+        and not noted(state)
     )
 
 
@@ -161,7 +161,7 @@ def test_no_such_card(own_net: None, config: Path, state: Path, card: str) -> No
     assert (code, len(complaints)) == (ENVIRONMENT, 1)
     assert complaints[0].startswith("souppp-tui: ")
     assert card in complaints[0]
-    assert not state.exists()
+    assert not noted(state)
 
 
 def test_a_card_that_is_down_names_the_remedy(cable: None, config: Path, state: Path) -> None:
@@ -199,7 +199,7 @@ def test_two_instances_on_one_card(own_net: None, config: Path, state: Path, tmp
         assert not (tmp_path / "other-state").exists()
         assert attached_program(), "the first one's program is still there"
         assert first.end() == 0
-    assert not state.exists()
+    assert not noted(state)
 
 
 def test_a_state_folder_that_cannot_be_made(cable: None, config: Path, tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_concentrator_that_refuses_a_session(far: type[Provider], state: Path,
         errors = failed(program)
         assert sorted(error or "" for error in errors.values()) == ["", "", "too many sessions"]
         assert "refused the session" in program.event("dial-failed")["text"]
-    assert not state.exists()
+    assert not noted(state)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_a_concentrator_that_will_not_have_us(
         text = program.event("dial-failed", "one")["text"]
         assert said in text
         assert "not-the-secret" not in str(program.said)
-    assert not state.exists()
+    assert not noted(state)
 
 
 def test_nobody_answers_for_long(far: type[Provider], state: Path, tmp_path: Path) -> None:
@@ -297,4 +297,4 @@ def test_nobody_answers_for_long(far: type[Provider], state: Path, tmp_path: Pat
         assert texts["other"].startswith("No wanted concentrator answered 4 PADIs in 15 s; others did: souppp-lab (")
         for name, error in errors.items():
             assert error in ("no concentrator answers", f"not up in time: still dialling; before that: {texts[name]}")
-    assert not state.exists()
+    assert not noted(state)

@@ -158,7 +158,7 @@ def test_a_driver_that_resets_the_link_for_the_program(
         until(lambda: len(events(engine, "ipv4-up")) == 2 * len(NAMES), "all once more")
         wait_up(engine, *NAMES)
         assert not events(engine, "dial-failed"), story(engine)
-    assert not (tmp_path / "state").exists(), "every PADT has left"
+    assert not noted(tmp_path / "state"), "every PADT has left"
 
 
 def test_what_giving_the_card_back_does_to_it_is_not_told(far: Provider, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.program import running
+from tests.program import noted, running
 from tests.provider import CARD, provider
 
 pytestmark = pytest.mark.usefixtures("own_net")
@@ -33,7 +33,7 @@ def test_the_next_start_ends_the_ghosts(arguments: tuple[str | Path, ...], tmp_p
             program.up(2)
             assert not [said for said in program.said if said.get("event") == "dial-failed"]
             assert program.end() == 0
-        assert not (tmp_path / "state").exists(), "after an orderly end there is nothing to note"
+        assert not noted(tmp_path / "state"), "after an orderly end there is nothing to note"
 
 
 def test_without_the_journal_the_concentrator_refuses(arguments: tuple[str | Path, ...], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from shlex import join
 import pytest
 
 from tests.conftest import run
-from tests.program import COMMAND, Traces, running, until
+from tests.program import COMMAND, Traces, noted, running, until
 from tests.provider import CARD, FAR_CARD
 from tests.terminal import Terminal, needs_tmux
 
@@ -36,7 +36,7 @@ def arguments(tmp_path: Path) -> Iterator[tuple[str | Path, ...]]:
     yield CARD, "--config", config, "--state-dir", tmp_path / "state"
     assert {name for _, name in socket.if_nameindex()} == {"lo", CARD, FAR_CARD}
     assert "prog/xdp" not in run("ip", "-d", "link", "show", CARD)
-    assert not (tmp_path / "state").exists()
+    assert not noted(tmp_path / "state")
 
 
 def heeds(pid: int, number: int) -> bool:

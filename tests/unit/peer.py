@@ -38,7 +38,15 @@ MSCHAPV2 = b"\xc2\x23\x81"
 EAP = b"\xc2\x27"
 MAGIC = b"\xaa\xbb\xcc\xdd"
 ADDRESS = "100.64.0.9"
-SETTINGS = SessionSettings("test", user="alice", password="wonderland", ipv6=False)
+INSISTENCE = 4
+"""How often a method is asked for: each of the better ones is suggested once."""
+SETTINGS = SessionSettings(
+    "test",
+    user="alice",
+    password="wonderland",
+    auth=(AuthMethod.NONE, AuthMethod.MSCHAPV2, AuthMethod.CHAP, AuthMethod.PAP),
+    ipv6=False,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +259,14 @@ class Peer:
         return [*options, Option(LcpOption.MAGIC, MAGIC)]
 
     def open_lcp(self, auth: bytes | None = None, mru: int = 1492) -> None:
-        """From an open PPPoE session to an open LCP, or through LCP once more."""
+        """From an open PPPoE session to an open LCP, or through LCP once more; `auth` is insisted on."""
         if self.session.place is None:
             self.open_pppoe()
-        self.request(Protocol.LCP, *self.lcp_options(auth, mru), identifier=0x31)
+        for identifier in range(0x31, 0x31 + INSISTENCE):
+            before = len(self._history)
+            self.request(Protocol.LCP, *self.lcp_options(auth, mru), identifier=identifier)
+            if all(not it.in_session or it.control.code != Code.CONFIGURE_NAK for it in self._history[before:]):
+                break
         self.answer(Protocol.LCP, Code.CONFIGURE_ACK)
         assert self.lcp_state is State.OPENED
 

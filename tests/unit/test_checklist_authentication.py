@@ -293,11 +293,12 @@ def test_a_concentrator_that_insists_is_left_with_a_reason() -> None:
 
 
 def test_a_concentrator_that_gives_in_at_first_and_then_leaves_has_the_same_reason() -> None:
-    """As pppd does: it drops the option that was rejected, opens LCP, and terminates."""
+    """As pppd does: it drops the option that was refused, opens LCP, and terminates."""
     peer = Peer(replace(SETTINGS, auth=(AuthMethod.CHAP,)))
     peer.open_pppoe()
+    peer.answer(Protocol.LCP, Code.CONFIGURE_ACK)
     peer.request(Protocol.LCP, Option(LcpOption.AUTHENTICATION, PAP))
-    peer.open_lcp()
+    peer.request(Protocol.LCP, identifier=2)
     peer.lcp(Code.TERMINATE_REQUEST, 200)
     peer.sleep(5)
     assert [end.kind for end in peer.ends] == [EndKind.AUTH_METHOD]

@@ -475,8 +475,8 @@ def test_12_a_compressed_protocol_number_is_accepted() -> None:
 
 
 def test_13_a_configure_request_in_opened_renegotiates_everything() -> None:
-    peer = Peer()
-    peer.up(AuthMethod.CHAP)
+    peer = Peer(replace(SETTINGS, auth=(AuthMethod.PAP,)))
+    peer.up(AuthMethod.PAP)
     first = peer.latest(LCP, Code.CONFIGURE_REQUEST)
     peer.request(LCP, *peer.lcp_options(PAP)[:2], Option(LcpOption.MAGIC, b"new1"), identifier=0x77)
     assert peer.session.state is SessionState.NEGOTIATING

@@ -22,6 +22,7 @@ from engine.lab.line import Segment
 from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way
+from engine.sessions.proofs import Proofs
 from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice, DialSettings, SessionSettings, Settings
 from engine.supervisor import dispatch
@@ -296,6 +297,7 @@ class World:
         unwanted: tuple[str, ...] = (),
         ghosts: Iterable[Place] = (),
         journal: bool = True,
+        proofs: Proofs | None = None,
     ) -> None:
         chance = random.Random(7)
         self.card, self.egress, self.captures = VirtualCard(), VirtualEgress(), VirtualCaptures()
@@ -311,6 +313,7 @@ class World:
             chance=chance.random,
             wall_offset=EPOCH,
             usage=lambda view: (("fetch", f"curl {view.device}"),),
+            proofs=proofs,
         )
         self.concentrator = Concentrator(lab or LabSettings(any_account=True, any_password="lab"), AC, chance.randbytes)
         self.segment = Segment(Cable(self.supervisor, self.card), [self.concentrator], chance)
