@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -78,3 +79,11 @@ def test_what_a_debian_lacks_is_looked_for_once(checkout: Path, tmp_path: Path) 
     assert before.startswith("update\ninstall ")
     assert install() == ""
     assert calls.read_text() == before
+
+
+def test_no_package_is_of_one_release() -> None:
+    """As libclang-rt-14-dev is, which Debian 13 doesn't have, where libclang-rt-dev is in both."""
+    script = (ROOT / "scripts" / "setup").read_text()
+    names = " ".join(re.findall(r"^(?:program|tests)='(.*)'$", script, re.MULTILINE)).split()
+    assert {"python3-bpfcc", "libclang-rt-dev"} <= set(names)
+    assert [name for name in names if re.search(r"[a-z]-?[0-9]{2,}|-[0-9]", name)] == []

@@ -47,6 +47,7 @@ def test_what_is_over_is_freed_without_a_search_for_garbage() -> None:
         gc.enable()
 
 
+@pytest.mark.timeout(600)
 def test_a_thousand_sessions_come_up_and_leave() -> None:
     world = World([session(f"s{n}") for n in range(1000)], DialSettings(rate=1000.0, max_outstanding=200)).open()
     world.until(lambda: world.states() == {UP}, 10.0, 0.1)
