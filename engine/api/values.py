@@ -62,7 +62,9 @@ class SessionView:
     """From the first PADI to the address."""
     up_since: float | None = None
     rtt_ms: float | None = None
-    """Of the latest Echo-Reply."""
+    """Of the latest Echo-Reply, unless an answer is late."""
+    silent_since: float | None = None
+    """Since when Echo-Requests have gone unanswered, if the answer is late."""
     flaps: int = 0
     """How often it was lost while it was up, hang-ups by the operator and addresses given back not counted."""
     capturing: bool = False

@@ -43,6 +43,8 @@ PROBE_WAIT = 1.0
 """Seconds between full-size Echo-Requests (RFC 4638 section 5.2)."""
 ECHO_HEADER = 4
 """Octets of an echo packet before its magic number."""
+LATE = 3.0
+"""Seconds after which an Echo-Request that has no answer is told as that."""
 REOPEN, MAX_REOPEN = 30.0, 600.0
 """Seconds after which a network protocol that failed beside another one is tried again; doubled each time."""
 LOOPED_BACK = "We hear our own packets: the line is looped back."
@@ -152,6 +154,13 @@ class RoundTrip:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """Echo-Requests go unanswered since then, or the peer was heard again."""
+
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something the operator may want to know; it changes nothing."""
 
@@ -174,6 +183,7 @@ LinkNews = (
     | MtuVerified
     | ProtocolMissing
     | RoundTrip
+    | Silence
     | Notice
 )
 """What is of interest beyond the session that owns the link."""
@@ -234,8 +244,12 @@ class Link:
         """What the peer last said of our proof, if that was no but try again."""
         self._peer_user = b""
         self._end: End | None = None
+        self.silent_since: float | None = None
+        """When the first of the Echo-Requests was sent that the peer owes an answer to, if it is late."""
         self._echo_at: float | None = None
         self._echo_misses = 0
+        self._asked_at = 0.0
+        self._late_at: float | None = None
         self._echo_sent: dict[int, tuple[float, int]] = {}
         """When, and of how many octets, by identifier."""
         self._loop_noticed = False
@@ -290,14 +304,14 @@ class Link:
         try:
             protocol, information = ppp.decode(packet)
             self._dispatch(protocol, information, now)
-            self._echo_misses = 0
+            self._alive()
         except (WireError, Discard) as error:
             self.counters[f"discarded: {error}"] += 1
         self._settle(now)
 
     def note_traffic(self) -> None:
         """Data arrived from the peer: it is alive, whatever became of its Echo-Replies."""
-        self._echo_misses = 0
+        self._alive()
 
     def ask_full_size(self, now: float) -> int:
         """Send an Echo-Request as long as the peer's MRU and ours allow, if LCP is open; RoundTrip tells of the answer.
@@ -313,7 +327,7 @@ class Link:
         """When `handle_timer` is to be called next, None for not at all."""
         if self.phase is Phase.DEAD:
             return None
-        deadlines = [self._lcp.next_timer(), self._echo_at, self._probe_at]
+        deadlines = [self._lcp.next_timer(), self._echo_at, self._late_at, self._probe_at]
         deadlines += [ncp.next_timer() for ncp in self._ncps.values()]
         deadlines += self._reopen_at.values()
         deadlines += [auth.next_timer() for _, auth in self._auths.values()]
@@ -330,6 +344,8 @@ class Link:
             self._reopen(number, now)
         for _, auth in self._auths.values():
             auth.handle_timer(now)
+        if self._late_at is not None and now >= self._late_at:
+            self._tell_of_silence()
         if self._echo_at is not None and now >= self._echo_at:
             self._send_echo(now)
         if self._probe_at is not None and now >= self._probe_at:
@@ -471,7 +487,7 @@ class Link:
         # Our own number in it is no loop: LCP has found another one there. It is a request sent back as it was.
         if self._is_own_magic(packet.data[:4]):
             self.counters["Echo-Replies with our own magic number"] += 1
-        self._echo_misses = 0  # a sign of life, whatever it answers
+        self._alive()  # whatever it answers
         sent = self._echo_sent.pop(packet.identifier, None)
         if sent is None:
             raise Discard("Echo-Reply to nothing we sent")
@@ -510,9 +526,24 @@ class Link:
             )
             return
         self._echo_misses += 1
+        if self._echo_misses == 1:
+            self._asked_at, self._late_at = now, now + LATE
         self._echo_sent = {k: (at, size) for k, (at, size) in self._echo_sent.items() if now - at < 60}
         self._ask_echo(b"", now)
         self._echo_at = now + self._keepalive.interval
+
+    def _alive(self) -> None:
+        """The peer has been heard."""
+        self._echo_misses = 0
+        self._late_at = None
+        if self.silent_since is not None:
+            self.silent_since = None
+            self._events.append(Silence(None))
+
+    def _tell_of_silence(self) -> None:
+        self._late_at = None
+        self.silent_since = self._asked_at
+        self._events.append(Silence(self._asked_at))
 
     def _send_probe(self, now: float) -> None:
         """Ask for a full-size echo, or settle for what every Ethernet carries."""
@@ -578,7 +609,7 @@ class Link:
         """Begin authentication, or the network protocols where nobody has to prove anything (RFC 1661 section 3.5)."""
         options = self._options
         self._lcp.max_packet = options.peer_mru
-        self._echo_misses = 0
+        self._alive()
         self._echo_sent.clear()
         self._loop_noticed = False
         if self._keepalive.interval > 0:
@@ -613,7 +644,7 @@ class Link:
 
     def _lcp_down(self, now: float) -> None:
         """LCP is not open any more: it is negotiated anew, unless somebody wants the end (RFC 1661 section 3.7)."""
-        self._echo_at = self._probe_at = None
+        self._echo_at = self._probe_at = self._late_at = None
         self._path_mtu = self._lcp.max_packet = DEFAULT_MRU
         auths = dict(self._auths)
         self._drop_upper_layers()
@@ -746,7 +777,7 @@ class Link:
 
     def _finish(self) -> None:
         if self.phase is not Phase.DEAD:
-            self._echo_at = self._probe_at = None
+            self._echo_at = self._probe_at = self._late_at = None
             self._drop_upper_layers()
             self._advance(Occasion.DOWN)
             self._events.append(LinkEnded(self._end or self._why_finished()))

@@ -203,6 +203,14 @@ class Fleet:
         member.session.stop(now, end)
         self._after(key, member, now)
 
+    def note_traffic(self, key: int, now: float) -> None:
+        """See `Session.note_traffic`."""
+        member = self.members[key]
+        was_silent = member.session.silent_since is not None
+        member.session.note_traffic(now)
+        if was_silent:
+            self._after(key, member, now)
+
     def ask_full_size(self, key: int, now: float) -> int:
         """See `Link.ask_full_size`."""
         octets = self.members[key].session.ask_full_size(now)

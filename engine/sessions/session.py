@@ -350,10 +350,11 @@ class Session:
         self._settle(now)
         return octets
 
-    def note_traffic(self) -> None:
+    def note_traffic(self, now: float) -> None:
         """Data arrived on the data path: the concentrator is alive."""
         if self._link is not None:
             self._link.note_traffic()
+            self._settle(now)
 
     @property
     def lack(self) -> str:
@@ -372,6 +373,11 @@ class Session:
         if self._link is None or self._link.phase is not Phase.NETWORK:
             return None
         return min(self._link.mtu, self.mru)
+
+    @property
+    def silent_since(self) -> float | None:
+        """See `Link.silent_since`."""
+        return self._link.silent_since if self._link is not None else None
 
     @property
     def rtt(self) -> float | None:

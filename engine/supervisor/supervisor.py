@@ -213,11 +213,11 @@ class Supervisor:
         self._now = now
         if received != self._received:
             before = [*self._received, *[0] * (len(received) - len(self._received))]
-            members = self.fleet.members
             for key in [key for key, (new, old) in enumerate(zip(received, before, strict=False)) if new != old]:
-                if key in members:
-                    members[key].session.note_traffic()
+                if key in self.fleet.members:
+                    self.fleet.note_traffic(key, now)
             self._received = received
+            self._settle()
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""

@@ -16,6 +16,7 @@ from souppp_tui.model.query import Query, QueryError, parse
 from souppp_tui.model.traffic import Meter
 from souppp_tui.show.columns import COLUMNS
 from souppp_tui.show.overview import Totals
+from souppp_tui.show.words import is_silent
 
 LIVE = frozenset(SessionState) - {SessionState.DOWN, SessionState.FAILED}
 """States in which hanging up ends something."""
@@ -49,6 +50,8 @@ class Model:
         """A column's key; None is the order in which the sessions were added."""
         self.reverse = False
         self.states: Counter[SessionState] = Counter()
+        self.silent = 0
+        """How many of those that are up have not been heard for a while."""
         self.flaps = 0
         self.baseline: Snapshot | None = None
         """Counters are shown from here on."""
@@ -86,6 +89,7 @@ class Model:
         known = self.views
         self.views = {view.id: view for view in snapshot.sessions}
         self.states = Counter([view.state for view in snapshot.sessions])
+        self.silent = sum([is_silent(view) for view in snapshot.sessions])
         self.flaps = sum([view.flaps for view in snapshot.sessions])
         if not first:
             self._note_ups([(known.get(view.id), view) for view in snapshot.sessions], snapshot.at)
@@ -100,6 +104,7 @@ class Model:
             self.views[view.id] = view
             self.states[was.state] -= 1
             self.states[view.state] += 1
+            self.silent += is_silent(view) - is_silent(was)
             self.flaps += view.flaps - was.flaps
         self._note_ups(changed, at)
 
@@ -219,7 +224,7 @@ class Model:
     def totals(self) -> Totals:
         """All sessions together, since the baseline if there is one."""
         flaps = self.flaps - self.baseline_flaps
-        return Totals(self.states, self.meter.total(), self.setup_rate(), flaps, self.baseline is not None)
+        return Totals(self.states, self.silent, self.meter.total(), self.setup_rate(), flaps, self.baseline is not None)
 
     def setup_rate(self) -> float:
         """Sessions that came up per second, over the last 5 s."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from engine.api.values import SessionState, SessionView
 from engine.settings.fields import SESSION
 from engine.settings.kinds import Typed
+from souppp_tui.show import words
 from souppp_tui.show.columns import COLUMNS, Column
 from souppp_tui.show.rates import Readings
 
@@ -38,7 +39,7 @@ SETTINGS: dict[str, Typed] = {
     if name not in COLUMNS and name in SessionView.__slots__ and isinstance(key.kind, Typed) and key.kind.words
 }
 """Settings that a view tells and no column shows, with the words there are for them."""
-_STATE_WORDS = tuple(state.value for state in SessionState if " " not in state.value)
+_STATE_WORDS = (*(state.value for state in SessionState if " " not in state.value), "silent")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -151,7 +152,7 @@ def _inside(column: Column, needles: list[str]) -> Test:
         names = {state.value for state in SessionState}
 
         def test(view: SessionView, meter: Readings, marks: Container[int]) -> bool:
-            text = f"{view.state.value} · {view.reason}".casefold()
+            text = words.state_words(view)
             return any(view.state.value == word if word in names else word in text for word in wanted)
 
         return test
@@ -187,7 +188,7 @@ _NUMERIC = ("sid", "mtu", "uptime", "rx", "tx", "rxp", "txp", "rtt", "setup", "f
 def haystack(view: SessionView) -> str:
     """Everything about a session that a bare word is looked for in, in lower case."""
     sid = "" if view.session_id is None else f"{view.session_id:04x}"
-    state = f"{view.state.value} · {view.reason}"
+    state = words.state_words(view)
     return (
         f"{view.name}\n{state}\n{view.ipv4 or ''}\n{view.ipv6_prefix or ''}\n{view.ac_name or ''}\n{sid}\n{view.user}\n"
         f"{view.service}\n{view.device or ''}\n{view.local_mac or ''}\n{view.ac_mac or ''}\n{view.ipv6 or ''}\n"

@@ -151,11 +151,11 @@ class SessionsPage(Page):
         session = model.shown[row]
         view = self.desk.mask(model.views[session])
         here, marked = session == model.cursor, session in model.marks
-        state_role = words.role(view.state)
+        glyph, state_role = words.sign(view)
         spans: list[Span] = [
             ("▸" if here else " ", "accent"),
             ("✓" if marked else " ", "marked"),
-            (words.glyph(view.state) + " ", state_role),
+            (glyph + " ", state_role),
         ]
         for key, text in cells(view, self._places, model.meter):
             bare = text.strip()

@@ -89,7 +89,12 @@ COLUMNS: dict[str, Column] = {
     for column in (
         _plain("name", "NAME", 12, lambda v: v.name, grow=12, help="the session's name"),
         Column(
-            "state", "STATE", 15, lambda v, m: words.state(v, m.now), lambda v, m: _LIFE[v.state], help="what it does"
+            "state",
+            "STATE",
+            18,
+            lambda v, m: words.state(v, m.now),
+            lambda v, m: (_LIFE[v.state], words.is_silent(v)),
+            help="what it does",
         ),
         Column(
             "address",

@@ -39,11 +39,11 @@ class Shown:
 
 def title(view: SessionView, now: float) -> Line:
     """The session's name and what it is doing."""
-    role = words.role(view.state)
+    glyph, role = words.sign(view)
     return [
         (view.name, "strong"),
         ("  ", "text"),
-        (f"{words.glyph(view.state)} ", role),
+        (f"{glyph} ", role),
         (words.state(view, now), role),
     ]
 

@@ -17,6 +17,8 @@ class Totals:
 
     states: Mapping[SessionState, int]
     """How many are in which state."""
+    silent: int
+    """How many of those that are up have not been heard for a while."""
     rates: Rates
     setup_rate: float
     """Sessions that came up per second, lately."""
@@ -43,7 +45,7 @@ def overview(snapshot: Snapshot | None, totals: Totals, frozen: bool, width: int
         ("  ▲ ", "tx"),
         (f"{words.rate(total.tx_bits):>9} ", "text"),
     ]
-    told, short = _states(totals.states, short=False), _states(totals.states, short=True)
+    told, short = _states(totals, short=False), _states(totals, short=True)
     variants = (
         ([*name, *mode], [*told, *_extras(totals), *rates]),
         ([*name, *mode], [*told, *rates]),
@@ -57,20 +59,27 @@ def overview(snapshot: Snapshot | None, totals: Totals, frozen: bool, width: int
     return short
 
 
-def _states(states: Mapping[SessionState, int], short: bool) -> Line:
+def _states(totals: Totals, short: bool) -> Line:
     """How many sessions are in which state; `short` with glyphs in place of words."""
+    states = totals.states
     up, failed, down = (states.get(s, 0) for s in (SessionState.UP, SessionState.FAILED, SessionState.DOWN))
     counts = (
-        (up, "up", SessionState.UP),
-        (sum(states.values()) - up - failed - down, "dialling", SessionState.DIALLING),
-        (failed, "failed", SessionState.FAILED),
-        (down, "down", SessionState.DOWN),
+        (up - totals.silent, "up", words.glyph(SessionState.UP), words.role(SessionState.UP)),
+        (totals.silent, "silent", "!", "warning"),
+        (
+            sum(states.values()) - up - failed - down,
+            "dialling",
+            words.glyph(SessionState.DIALLING),
+            words.role(SessionState.DIALLING),
+        ),
+        (failed, "failed", words.glyph(SessionState.FAILED), words.role(SessionState.FAILED)),
+        (down, "down", words.glyph(SessionState.DOWN), words.role(SessionState.DOWN)),
     )
     spans: Line = []
-    for number, word, state in counts:
-        if number or state is SessionState.UP:
-            text = f"{words.glyph(state)} {words.count(number)}" if short else f"{words.count(number)} {word}"
-            spans += [("  " if short else " · ", "dim"), (text, words.role(state) if number else "dim")]
+    for number, word, glyph, role in counts:
+        if number or word == "up":
+            text = f"{glyph} {words.count(number)}" if short else f"{words.count(number)} {word}"
+            spans += [("  " if short else " · ", "dim"), (text, role if number else "dim")]
     return spans[1:]
 
 

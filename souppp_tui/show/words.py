@@ -30,6 +30,8 @@ ROLES = {
 }
 """The colour role of a state; all others are `busy`."""
 
+_WITH_REASON = (SessionState.UP, SessionState.DOWN, SessionState.FAILED, SessionState.HANGING_UP)
+
 _HOSTILE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffc\ud800-\udfff\U000e0000-\U000e0fff]"
@@ -51,6 +53,21 @@ def glyph(state: SessionState) -> str:
 def role(state: SessionState) -> str:
     """The state's colour role."""
     return ROLES.get(state, "busy")
+
+
+def sign(view: SessionView) -> tuple[str, str]:
+    """A session's one-character sign and colour role: one that is up and silent doesn't look healthy."""
+    return ("!", "warning") if is_silent(view) else (glyph(view.state), role(view.state))
+
+
+def is_silent(view: SessionView) -> bool:
+    """Whether a session that is up has not been heard for a while."""
+    return view.silent_since is not None and view.state is SessionState.UP
+
+
+def state_words(view: SessionView) -> str:
+    """What a session's state is looked for by, whatever the time is."""
+    return f"{view.state.value}{' · silent, no answer' if is_silent(view) else ''} · {view.reason}".casefold()
 
 
 def metric(value: float) -> str:
@@ -135,9 +152,11 @@ def fine_clock(at: float) -> str:
 def state(view: SessionView, now: float) -> str:
     """What a session is doing, for how long if that is long, and why and what next where that is known."""
     text: str = view.state.value
+    if is_silent(view) and view.silent_since is not None:
+        return f"no answer for {duration(now - view.silent_since)}"
     if role(view.state) == "busy" and now - view.since >= LONG:
         text += f" · {duration(now - view.since)}"
-    if view.reason and view.state in (SessionState.DOWN, SessionState.FAILED, SessionState.HANGING_UP):
+    if view.reason and view.state in _WITH_REASON:
         text += f" · {view.reason}"
     if view.retry_at is not None:
         text += f" (retry in {wait(view.retry_at - now)})"

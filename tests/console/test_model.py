@@ -14,6 +14,7 @@ from engine.settings.values import SessionSettings
 from souppp_tui.model.model import CALM, KEPT_EVENTS, EventLog, Model
 from souppp_tui.model.traffic import Meter
 from souppp_tui.show.columns import COLUMNS, GAP, USUAL, cells, layout, natural
+from souppp_tui.show.overview import overview
 from tests.console.scripted import ScriptedEngine
 
 
@@ -38,6 +39,42 @@ def test_the_cursor_stays_on_its_session_through_sort_and_filter() -> None:
     assert model.cursor == here
     model.filter("")
     assert model.cursor == here
+
+
+def silenced(model: Model, *sessions: int) -> Model:
+    """These sessions have had no answer for 12 s."""
+    snapshot = model.snapshot
+    assert snapshot is not None
+    views = [
+        replace(view, silent_since=snapshot.at - 12 if view.id in sessions else None, rtt_ms=None)
+        for view in snapshot.sessions
+    ]
+    model.take(replace(snapshot, sessions=tuple(views)))
+    return model
+
+
+def test_sessions_without_an_answer_are_counted_filtered_and_sorted_as_that() -> None:
+    model = silenced(told(ScriptedEngine(8)), 2, 5)
+
+    def header(width: int) -> str:
+        return "".join(text for text, _ in overview(model.snapshot, model.totals(), frozen=False, width=width))
+
+    assert "6 up · 2 silent" in header(160)
+    assert "● 6  ! 2" in header(30)
+    for text, wanted in (("state:silent", [2, 5]), ("no answer", [2, 5]), ("!silent", [0, 1, 3, 4, 6, 7])):
+        model.filter(text)
+        assert model.shown == wanted
+    model.filter("state:up")
+    assert len(model.shown) == 8, "they are up all the same"
+    model.sort_by("state")
+    assert model.shown[-2:] == [2, 5]
+    row = "".join(text for _, text in cells(model.views[2], layout(USUAL, 76), model.meter))
+    assert "no answer for 12 s" in row
+    assert model.views[2].ipv4 is not None
+    assert model.views[2].ipv4 in row
+    model = silenced(model)
+    assert "8 up" in header(160)
+    assert "silent" not in header(160)
 
 
 def test_a_session_that_is_filtered_away_hands_the_cursor_to_its_neighbour() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +66,19 @@ def test_a_minute_of_a_long_uptime_changes_nothing() -> None:
 def test_a_failed_session_says_why_and_when_next() -> None:
     view = SessionView(0, "a", "u", "", True, SessionState.FAILED, 0.0, "wrong password", 142.0)
     assert words.state(view, 100.0) == "failed · wrong password (retry in 42 s)"
+
+
+def test_a_session_without_an_answer_says_so() -> None:
+    view = SessionView(0, "a", "u", "", True, SessionState.UP, 0.0, silent_since=100.0)
+    assert words.state(view, 112.0) == "no answer for 12 s"
+    assert words.sign(view) == ("!", "warning")
+    assert words.sign(replace(view, silent_since=None)) == ("●", "up")
+    assert words.sign(replace(view, state=SessionState.FAILED)) == ("✗", "failed")
+
+
+def test_what_an_open_session_lacks_is_shown() -> None:
+    view = SessionView(0, "a", "u", "", True, SessionState.UP, 0.0, "without IPv4: rejected")
+    assert words.state(view, 1.0) == "up · without IPv4: rejected"
 
 
 def test_what_takes_long_says_how_long() -> None:

@@ -67,7 +67,7 @@ def test_received_data_resets_the_miss_count(sign: str) -> None:
         elif sign == "echo request":
             peer.lcp(Code.ECHO_REQUEST, 1, bytes(4))
         else:
-            peer.session.note_traffic()
+            peer.session.note_traffic(peer.now)
     assert peer.session.state is SessionState.UP
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine.api.ending import EndKind
 from engine.api.values import SessionState
-from engine.ppp.link import Ipv4Opened, Notice, ProtocolMissing
+from engine.ppp.link import LATE, Ipv4Opened, Notice, ProtocolMissing, Silence
 from engine.sessions.fleet import MANY_EARLY, Fleet
 from engine.sessions.session import Session
 from engine.settings.values import AcFilter, DialSettings, KeepaliveSettings
@@ -301,6 +301,26 @@ def test_any_echo_reply_is_a_sign_of_life(identifier: int | None, own_magic: boo
             data = echo.data if own_magic else MAGIC
             peer.lcp(Code.ECHO_REPLY, echo.identifier if identifier is None else identifier, data)
     assert not peer.ends
+
+
+def test_a_late_answer_is_told_until_the_peer_is_heard() -> None:
+    peer = Peer(replace(SETTINGS, keepalive=KeepaliveSettings(10.0, 4)))
+    peer.up()
+    peer.sleep(10.0)
+    asked = peer.now
+    peer.sleep(LATE - 0.5)
+    assert peer.session.silent_since is None
+    peer.sleep(1.0)
+    assert peer.session.silent_since == asked
+    peer.sleep(10.0)
+    assert peer.session.silent_since == asked, "of the first one that has no answer"
+    assert [event for event in peer.events if isinstance(event, Silence)] == [Silence(asked)]
+    peer.lcp(Code.ECHO_REPLY, 0xEE, MAGIC)
+    assert peer.session.silent_since is None
+    assert peer.events[-1] == Silence(None)
+    peer.sleep(20.0)
+    peer.session.note_traffic(peer.now)
+    assert peer.session.silent_since is None
 
 
 # Ends

@@ -726,7 +726,7 @@ def test_an_address_that_is_given_back_never_reaches_the_egress() -> None:
 def test_a_bug_in_one_session_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World([session(f"s{n}") for n in range(5)]).open()
     faulty = world.supervisor.fleet.members[2].session
-    monkeypatch.setattr(type(faulty), "note_traffic", lambda self: 1 / 0)
+    monkeypatch.setattr(type(faulty), "note_traffic", lambda self, now: 1 / 0)
     world.run(1.0)
     world.do(Watch(2))
     monkeypatch.setattr(world.egress, "device", lambda key: {}[key] if key == 2 else None)
@@ -861,6 +861,17 @@ def test_traffic_is_a_sign_of_life() -> None:
     assert world.state(0) is UP
     assert world.view(1).state is not UP
     assert world.view(1).flaps == 1
+
+
+def test_a_session_that_has_no_answer_does_not_look_healthy() -> None:
+    world = World([session(f"s{n}", keepalive=KeepaliveSettings(10.0, 4)) for n in range(2)]).open()
+    world.until(lambda: all(view.rtt_ms for view in world.supervisor.board.views))
+    world.segment.concentrators.clear()
+    world.until(lambda: all(view.silent_since for view in world.supervisor.board.views))
+    assert world.states() == {UP}
+    assert all(view.rtt_ms is None for view in world.supervisor.board.views)
+    world.supervisor.note_traffic([1, 0], world.now)
+    assert (world.view(0).silent_since, world.view(1).silent_since is None) == (None, False)
 
 
 def test_no_more_than_the_concentrator_has_room_for() -> None:
