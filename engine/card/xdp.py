@@ -233,9 +233,13 @@ def _order(kernel_path: bool, shared: Mapping[str, int]) -> dict[str, Any]:
     return order
 
 
+_FORBIDDEN = ("Operation not permitted", "Function not implemented")
+"""How a system call fails that a container's rules refuse (seccomp)."""
+
+
 def _load_failure(answer: str, complaint: str) -> str:
     """One line out of what the child says and what bcc, its compiler and the kernel write."""
-    forbidden, missing = "Operation not permitted" in complaint, missing_capabilities()
+    forbidden, missing = any(words in complaint for words in _FORBIDDEN), missing_capabilities()
     if missing and (forbidden or answer):
         return f"cannot load the XDP program: root rights are needed ({', '.join(missing)}): run it with sudo"
     if forbidden:

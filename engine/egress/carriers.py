@@ -18,6 +18,7 @@ from engine.datapath import DatapathError
 from engine.datapath.own import CLOSED, Own
 from engine.egress.tun import open_tun
 from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle
+from engine.host.surroundings import has_tun
 from engine.settings.values import DatapathChoice
 from engine.wire.place import Place
 
@@ -42,7 +43,7 @@ class Carriers:
         """What `auto` means on this card with so many sessions: as measured, see docs/PERFORMANCE.md."""
         if wanted is not DatapathChoice.AUTO:
             return wanted
-        if sessions >= MANY_SESSIONS and not self.kernel_obstacle():
+        if (sessions >= MANY_SESSIONS or not has_tun()) and not self.kernel_obstacle():
             return DatapathChoice.KERNEL
         return DatapathChoice.AFXDP
 

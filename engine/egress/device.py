@@ -14,6 +14,7 @@ from engine.egress.carriers import MANY_SESSIONS, Carriers
 from engine.egress.protocol import Addresses, Happening
 from engine.egress.veth import HiddenNet
 from engine.host.errors import Trouble
+from engine.host.surroundings import NO_TUN, has_ipv6, has_tun
 from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way
@@ -45,6 +46,7 @@ class DeviceEgress:
         self.hidden = HiddenNet()
         self._sessions = sessions
         self._tell = tell
+        self.has_ipv6 = has_ipv6()
         self._told: set[str] = set()
         self._devices = Devices()
         self._opened: dict[int, _Opened] = {}
@@ -61,14 +63,24 @@ class DeviceEgress:
         """See `Egress.obstacle`."""
         settings = session.settings
         asked = settings.datapath is DatapathChoice.KERNEL
-        likely = settings.datapath is DatapathChoice.AUTO and self._sessions() >= MANY_SESSIONS
+        either = settings.datapath is DatapathChoice.AUTO
+        likely = either and (self._sessions() >= MANY_SESSIONS or not has_tun())
         if self.carriers is not None and (asked or likely) and not self.carriers.kernel_known():
             return Obstacle("The in-kernel data path is being loaded.", passing=True)
         if self.carriers is not None and asked and (reason := self.carriers.kernel_obstacle()):
             return Obstacle(f"`datapath: kernel` is not to be had: {reason}. Set it to afxdp or auto.")
+        if not has_tun() and not asked and (reason := self._no_kernel_path(either)):
+            return Obstacle(f"{NO_TUN} {reason}")
         if taken := self._devices.taken(key, _device_name(key, settings)):
             return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
         return None
+
+    def _no_kernel_path(self, either: bool) -> str:
+        """Why the in-kernel path, which needs no TUN device, is not to be had instead, in a sentence; mostly empty."""
+        if not either:
+            return "Or set `datapath: auto`, which does without where the in-kernel path can run."
+        reason = self.carriers.kernel_obstacle() if self.carriers is not None else ""
+        return f"Nor can the in-kernel path do without: {reason}." if reason else ""
 
     def way_to(self, address: Address) -> Way | None:
         """See `Egress.way_to`."""

@@ -43,6 +43,9 @@ class Happening:
 class Egress(Protocol):
     """What takes sessions' IP packets on this host. All but `counters` belong to one thread."""
 
+    has_ipv6: bool
+    """Whether the host can have IPv6 addresses on a session's behalf."""
+
     def obstacle(self, key: int, session: Session) -> Obstacle | None:
         """What keeps a session from being dialled, if anything does: found out before, it costs nobody anything."""
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-from engine.host.errors import HostError
-
-TUN = Path("/dev/net/tun")
 
 _CAPABILITIES = {
     "CAP_NET_ADMIN": (12,),
@@ -24,9 +19,3 @@ def missing_capabilities(*, namespaces: bool = False) -> list[str]:
     effective = int(next(line for line in status.splitlines() if line.startswith("CapEff:")).split()[1], 16)
     needed = {name: bits for name, bits in _CAPABILITIES.items() if namespaces or name != "CAP_SYS_ADMIN"}
     return [name for name, bits in needed.items() if not any(effective >> bit & 1 for bit in bits)]
-
-
-def check_tun() -> None:
-    """Raise HostError unless TUN devices can be made."""
-    if not os.access(TUN, os.R_OK | os.W_OK):
-        raise HostError(f"{TUN} is missing or closed to us: load it with `modprobe tun`, or let the container have it.")

@@ -20,7 +20,7 @@ from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
 from engine.card.changes import LinkChange, LinkWatch
 from engine.card.xdp import Loading
 from engine.egress.device import DeviceEgress
-from engine.host import descriptors
+from engine.host import descriptors, surroundings
 from engine.host.errors import Trouble
 from engine.record.captures import Captures
 from engine.record.journal import GhostJournal, journal_of
@@ -111,6 +111,8 @@ class Loop:
             self._tell(Severity.ERROR, "proofs", unread)
         if short := descriptors.shortage(len(self._settings.sessions)):
             self._tell(Severity.WARNING, "limits", short)
+        for lack in surroundings.lacks():
+            self._tell(Severity.WARNING, "host", lack)
         links = LinkWatch()
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)

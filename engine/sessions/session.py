@@ -173,6 +173,8 @@ class Session:
         self.state = SessionState.DOWN
         self.room = MAX_MRU
         """The longest IP packet that the card has room for, in octets."""
+        self.has_ipv6 = True
+        """Whether the host can do anything with IPv6."""
         self.place: Place | None = None
         """Set from the PADS to the end."""
         self.ac_name: str | None = None
@@ -511,6 +513,7 @@ class Session:
             self.proofs.done_before(self._concentrator, self.settings.user),
             self.proofs.takes_suggestions(self._concentrator),
         )
+        side.ipv6 &= self.has_ipv6
         self._link = Link(side, self._entropy, self.facts, self._timing, self.settings.keepalive)
         self._link.start(now)
 

@@ -323,6 +323,7 @@ class Supervisor:
         self._line.expect(settings.datapath)
         session = Session(settings, self._own_mac(settings), self._entropy, pado_window=self._settings.dial.pado_window)
         self._make_room(session)
+        session.has_ipv6 = self._egress.has_ipv6
         self.records[key] = Record()
         self.fleet.add(key, session, self._now)
         self.captures.joined(key, session)

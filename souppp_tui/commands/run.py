@@ -8,12 +8,13 @@ from importlib import import_module
 from engine.card.facts import card_name
 from engine.card.xdp import Loading
 from engine.host.errors import HostError
-from engine.host.privileges import check_tun, missing_capabilities
+from engine.host.privileges import missing_capabilities
+from engine.host.surroundings import NO_TUN, has_tun
 from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
 from engine.lab.provider import Provider
 from engine.run.thread import Engine, EngineError, EngineOptions
 from engine.settings.console import ConsoleSettings
-from engine.settings.values import Settings, XdpMode
+from engine.settings.values import DatapathChoice, Settings, XdpMode
 from souppp_tui.commands import headless
 from souppp_tui.commands.errors import CannotRunError
 from souppp_tui.commands.headless import HeadlessOptions
@@ -40,7 +41,8 @@ def run(
     if missing:
         raise CannotRunError(f"needs to run as root, or with {', '.join(missing)}.")
     try:
-        check_tun()
+        if not has_tun() and not any(each.datapath is not DatapathChoice.AFXDP for each in settings.sessions):
+            raise HostError(NO_TUN)
         if provider is not None:
             return _run_lab(options, settings, leaving, loading, Lab(provider))
         return _run_card(options, settings, leaving, loading)

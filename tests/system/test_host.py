@@ -17,9 +17,9 @@ import pytest
 from engine.api.values import ReceiveRules
 from engine.card.changes import LinkChange, LinkWatch
 from engine.card.facts import Card, Promiscuous, card_name, read_card
-from engine.host import netns, privileges
+from engine.host import netns
 from engine.host.errors import HostError
-from engine.host.privileges import check_tun, missing_capabilities
+from engine.host.privileges import missing_capabilities
 from tests.conftest import NetnsPair, run
 
 pytestmark = pytest.mark.usefixtures("own_net")
@@ -195,7 +195,6 @@ def test_promiscuous_mode_of_a_card_that_is_gone() -> None:
 
 def test_root_lacks_nothing() -> None:
     assert missing_capabilities(namespaces=True) == []
-    check_tun()
 
 
 def test_missing_capabilities_are_named() -> None:
@@ -210,12 +209,6 @@ assert ctypes.CDLL(None).capset(header, data) == 0
 print(missing_capabilities(), missing_capabilities(namespaces=True))
 """
     assert run(sys.executable, "-c", program) == "['CAP_NET_ADMIN'] ['CAP_NET_ADMIN', 'CAP_SYS_ADMIN']\n"
-
-
-def test_missing_tun_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(privileges, "TUN", tmp_path / "tun")
-    with pytest.raises(HostError, match="modprobe tun"):
-        check_tun()
 
 
 # --- namespaces ---

@@ -156,6 +156,7 @@ class VirtualEgress:
         self.fails = ""
         self.obstacles: dict[int, Obstacle] = {}
         self.ways: dict[Address, Way] = {}
+        self.has_ipv6 = True
         self.lost: dict[int, dict[str, int]] = {}
         """Packets that a session's own addresses had nothing to do with, by its key."""
 
