@@ -313,6 +313,13 @@ class Link:
         """Data arrived from the peer: it is alive, whatever became of its Echo-Replies."""
         self._alive()
 
+    def ask(self, now: float) -> None:
+        """Send the next Echo-Request now: there is reason to doubt that the peer is still there."""
+        if self._echo_at is not None and self._echo_at > now:
+            self._echo_at = now
+            self._send_echo(now)
+            self._settle(now)
+
     def ask_full_size(self, now: float) -> int:
         """Send an Echo-Request as long as the peer's MRU and ours allow, if LCP is open; RoundTrip tells of the answer.
 
@@ -516,7 +523,8 @@ class Link:
     # Keepalive and path check
 
     def _send_echo(self, now: float) -> None:
-        if self._echo_misses >= self._keepalive.failures:
+        was_there = self._echo_at is None or now - self._echo_at < LATE  # a stopped process can't have heard an answer
+        if self._echo_misses >= self._keepalive.failures and was_there:
             self._echo_at = None
             waited = self._keepalive.failures * self._keepalive.interval
             self._fail(

@@ -38,10 +38,30 @@ TICK = 2.0
 changes without a word on rtnetlink."""
 GLANCE = 0.5
 """Seconds between looks whether our program is still on the card, of which the kernel tells nobody."""
+ASLEEP, SET = 5.0, 0.5
+"""Seconds by which a clock must differ from time.monotonic() for the host to have slept, or its clock to be set."""
 FAREWELL = 3.0
 """Seconds that sessions get for an orderly end when the engine stops; then they get a PADT only."""
 FLUSH = 1.0
 """Seconds that the card gets after that to take the last frames."""
+
+
+class Clock:
+    """How far another clock is from time.monotonic()."""
+
+    def __init__(self, number: int) -> None:
+        """`number` is one of time.CLOCK_…."""
+        self._number = number
+        self.offset = self._read()
+
+    def look(self) -> float:
+        """By how many seconds it has moved since the last look, as seen by time.monotonic()."""
+        before, self.offset = self.offset, self._read()
+        return self.offset - before
+
+    def _read(self) -> float:
+        return time.clock_gettime(self._number) - time.monotonic()
+
 
 Usage = Callable[[SessionView], tuple[tuple[str, str], ...]]
 
@@ -65,6 +85,7 @@ class Loop:
         self._loop = loop
         self._loading = loading
         self._usage = usage
+        self._slept, self._wall_clock = Clock(time.CLOCK_BOOTTIME), Clock(time.CLOCK_REALTIME)
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick: asyncio.TimerHandle | None = None
         self._next_glance: asyncio.TimerHandle | None = None
@@ -103,7 +124,7 @@ class Loop:
             journal,
             entropy=os.urandom,
             chance=random.random,
-            wall_offset=time.time() - time.monotonic(),
+            wall_offset=self._wall_clock.offset,
             usage=self._usage,
             proofs=proofs,
         )
@@ -214,6 +235,7 @@ class Loop:
     def _tick(self) -> None:
         self._next_tick = self._loop.call_later(TICK, self._tick)
         now = time.monotonic()
+        self._follow_clocks(now)
         try:
             self.supervisor.note_traffic(self.traffic()[:: len(TRAFFIC_FIELDS)], now)
         finally:
@@ -221,6 +243,14 @@ class Loop:
             self.supervisor.run(partial(self._egress.tidy, now), now)
             self.supervisor.run(self._save_proofs, now)
             self._carry_on()
+
+    def _follow_clocks(self, now: float) -> None:
+        """See whether the host was asleep, when time.monotonic() stands still, or its wall clock was set."""
+        slept, set_by = self._slept.look(), self._wall_clock.look()
+        if slept > ASLEEP:
+            self.supervisor.note_sleep(slept, now)
+        if abs(set_by) > SET:
+            self.supervisor.set_clock(self._wall_clock.offset, now)
 
     def _carry_on(self) -> None:
         """What the supervisor has to say goes to the card; then its timer is set."""

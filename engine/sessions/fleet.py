@@ -36,6 +36,10 @@ from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
 SHARE = 64
 """Sessions that something is done to in one go, so that whoever waits behind it waits for milliseconds only."""
+STOOD_STILL = 2.0
+"""Seconds without any call while something was due, after which the process must have been stopped."""
+GRACE = 0.5
+"""Seconds to hear what has come meanwhile, before anyone is judged by what is due."""
 EARLY = 0.25
 """Seconds that a frame may come before the PADS that opens its session: each may have a queue of its own."""
 MANY_EARLY = 256
@@ -114,6 +118,9 @@ class Fleet:
         """Members that no frame matches any more, and whose farewell has not gone out yet."""
         self._by_stem: dict[bytes, int] = {}
         """By the stem of a session's Host-Uniq."""
+        self._called_at: float | None = None
+        self._grace_until: float | None = None
+        self._stood_still = 0.0
         self._early: deque[tuple[float, Match, bytes]] = deque()
         """Frames that came before their PADS, if there is one to come, and until when they are kept."""
         self._asking: dict[Spot, dict[int, None]] = {}
@@ -203,6 +210,11 @@ class Fleet:
         member.session.stop(now, end)
         self._after(key, member, now)
 
+    def ask(self, key: int, now: float) -> None:
+        """See `Session.ask`."""
+        self.members[key].session.ask(now)
+        self._after(key, self.members[key], now)
+
     def note_traffic(self, key: int, now: float) -> None:
         """See `Session.note_traffic`."""
         member = self.members[key]
@@ -274,6 +286,7 @@ class Fleet:
 
     def receive(self, frame: bytes, now: float) -> None:
         """Give one Ethernet frame to the session it is for; what is for none is counted and otherwise ignored."""
+        self._note_call(now)
         try:
             outer = ethernet.decode(frame)
             packet = pppoe.decode(outer.payload)
@@ -357,16 +370,42 @@ class Fleet:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
+        due = self._next_due()
+        return due if due is None or self._grace_until is None else max(due, self._grace_until)
+
+    def _next_due(self) -> float | None:
         at_alarm = self._alarms.next()
         if self._may_dial():
             return self._next_dial if at_alarm is None else min(at_alarm, self._next_dial)
         return at_alarm
+
+    def stood_still(self) -> float:
+        """For how many seconds the process was stopped, as noticed since the last call; mostly 0."""
+        seconds, self._stood_still = self._stood_still, 0.0
+        return seconds
+
+    def _note_call(self, now: float) -> None:
+        """See whether we were called as soon as something was due: a stopped process wakes up late.
+
+        Nobody is judged then before what has come meanwhile is heard.
+        """
+        before, self._called_at = self._called_at, now
+        if before is None or now - before <= STOOD_STILL:
+            return
+        due = self._next_due()
+        if due is not None and now - max(before, due) > STOOD_STILL:
+            self._stood_still += now - max(before, due)
+            self._grace_until = now + GRACE
 
     def handle_timer(self, now: float) -> None:
         """Do what is due by now, for SHARE sessions at most: as long as others wait, `next_timer` is in the past.
 
         Calling it early does nothing.
         """
+        self._note_call(now)
+        if self._grace_until is not None and now < self._grace_until:
+            return
+        self._grace_until = None
         for key in islice(self._alarms.expired(now), SHARE):
             member = self.members[key]
             if member.redial_at is not None and member.redial_at <= now:

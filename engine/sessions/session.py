@@ -352,6 +352,12 @@ class Session:
         self._settle(now)
         return octets
 
+    def ask(self, now: float) -> None:
+        """See `Link.ask`."""
+        if self._link is not None:
+            self._link.ask(now)
+            self._settle(now)
+
     def note_traffic(self, now: float) -> None:
         """Data arrived on the data path: the concentrator is alive."""
         if self._link is not None:

@@ -219,6 +219,23 @@ class Supervisor:
             self._received = received
             self._settle()
 
+    def note_sleep(self, seconds: float, now: float) -> None:
+        """The host was asleep, and our clock with it: who is still there?"""
+        self._now = now
+        text = (
+            f"This host was asleep for {seconds:.0f} s: every session is asked whether its concentrator still has it."
+        )
+        self.tell(Severity.WARNING, "asleep", text)
+        self.each(self.fleet.ask, [*self.fleet.members])
+        self._settle()
+
+    def set_clock(self, wall_offset: float, now: float) -> None:
+        """The host's clock was set: all times that are shown are by it from now on."""
+        self._now = now
+        self._wall_offset = wall_offset
+        self.changed(self.fleet.members)
+        self._settle()
+
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
         timers = (
@@ -240,6 +257,9 @@ class Supervisor:
             self._attempt(self._check_farewells)
         self._attempt(self._try_large_frames)
         self._attempt(self.fleet.handle_timer, now)
+        if seconds := self.fleet.stood_still():
+            text = f"This program was stopped for {seconds:.0f} s: nothing was heard or sent meanwhile."
+            self.tell(Severity.WARNING, "stood-still", text)
         self._go_on(SHARE)
         for key in self.watched.gone(now):
             self.board.details.pop(key, None)

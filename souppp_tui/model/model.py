@@ -69,6 +69,9 @@ class Model:
         """Make the next snapshot the latest one."""
         before = self.snapshot
         self.snapshot = snapshot
+        if snapshot.at < self.meter.now:  # the host's clock was set back
+            self._ups.clear()
+            self._sorted_at = snapshot.at
         self.meter.take(snapshot)
         old, new = before.sessions if before else (), snapshot.sessions
         changed = [(was, view) for was, view in zip(old, new, strict=False) if was is not view]

@@ -46,6 +46,9 @@ class Meter:
     def take(self, snapshot: Snapshot) -> None:
         """Add the next snapshot."""
         recent, traffic = self._recent, unpack_traffic(snapshot.traffic)
+        if snapshot.at < self.now:  # the host's clock was set back: what was before is no span from here
+            recent.clear()
+            self._history.clear()
         recent.append(Look(snapshot.at, traffic, _sums(traffic), {queue.index: queue for queue in snapshot.queues}))
         self._rates.clear()
         while len(recent) > 2 and recent[1].at <= snapshot.at - WINDOW + 0.01:

@@ -874,6 +874,75 @@ def test_a_session_that_has_no_answer_does_not_look_healthy() -> None:
     assert (world.view(0).silent_since, world.view(1).silent_since is None) == (None, False)
 
 
+def stop_for(world: World, seconds: float) -> None:
+    world.cable.stopped = True
+    world.run(seconds)
+    world.cable.stopped = False
+
+
+@pytest.mark.parametrize("seconds", [5.0, 300.0])
+def test_a_process_that_was_stopped_judges_nobody_by_that(seconds: float) -> None:
+    """Echoes, set-ups and all: what had come by then is heard first, and who owes an answer is asked once more."""
+    world = World([session(f"s{n}", keepalive=KeepaliveSettings(1.0, 2)) for n in range(100)]).open()
+    world.until(lambda: world.states() == {UP})
+    world.do(Redial((0, 1, 2)))
+    for _ in range(3):
+        world.run(0.4)
+        stop_for(world, seconds)
+    world.run(10.0)
+    assert world.states() == {UP}
+    lost = [event.text for key in range(3, 100) for event in world.events("session-down", key)]
+    assert all("The concentrator ended the session (PADT)." in text for text in lost), world.story()
+    assert bool(lost) == (seconds > 60), "it has its own patience"
+    told = world.events("stood-still")
+    assert len(told) == 3
+    assert "was stopped for" in told[0].text
+
+
+def test_sessions_that_are_gone_after_a_stop_are_dialled_again_at_the_usual_pace() -> None:
+    many, rate = 200, 50.0
+    world = World(
+        [session(f"s{n}", keepalive=KeepaliveSettings(1.0, 2)) for n in range(many)], replace(QUICK, rate=rate)
+    )
+    world.open()
+    world.until(lambda: world.states() == {UP})
+    dials: list[float] = []
+    receive = world.concentrator.receive
+
+    def hear(frame: bytes, now: float) -> None:
+        dials.extend([now] * (frame[12:14] == b"\x88\x63" and frame[15] == 0x09))
+        receive(frame, now)
+
+    world.cable.stopped = True
+    for number in [*world.concentrator.subscribers]:
+        world.concentrator.drop(number, world.now)
+    world.run(120.0)
+    world.cable.stopped = False
+    world.concentrator.receive = hear  # type: ignore[method-assign]
+    world.until(lambda: all(view.flaps for view in world.supervisor.board.views) and world.states() == {UP})
+    busiest = max(sum(at <= other < at + 1.0 for other in dials) for at in dials)
+    assert busiest <= rate * 1.2 + 5
+
+
+def test_a_host_that_slept_asks_at_once_who_is_still_there() -> None:
+    world = World([session(f"s{n}", keepalive=KeepaliveSettings(30.0, 3)) for n in range(5)]).open()
+    world.run(1.0)
+    world.segment.concentrators.clear()
+    world.supervisor.note_sleep(3600.0, world.now)
+    assert "asleep for 3600 s" in world.events("asleep")[0].text
+    world.run(4.0)
+    assert all(view.silent_since is not None for view in world.supervisor.board.views)
+
+
+def test_a_clock_that_was_set_sets_all_times() -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    before, since = world.view().since, world.now
+    world.supervisor.set_clock(EPOCH + 3600.0, since)
+    assert world.view().since == before + 3600.0
+    assert world.supervisor.wall(since) == EPOCH + 3600.0 + since
+
+
 def test_no_more_than_the_concentrator_has_room_for() -> None:
     lab = LabSettings(ConcentratorSettings(max_sessions=3), any_account=True, any_password="lab")
     world = World([session(f"s{n}") for n in range(5)], lab=lab).open()

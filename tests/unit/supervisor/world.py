@@ -264,6 +264,9 @@ class Cable:
     def __init__(self, supervisor: Supervisor, card: VirtualCard) -> None:
         self._supervisor = supervisor
         self._card = card
+        self.stopped = False
+        """Whether the process is: its timers wait, and so do frames."""
+        self._waiting: list[bytes] = []
 
     @property
     def _connected(self) -> bool:
@@ -272,15 +275,25 @@ class Cable:
 
     def receive(self, frame: bytes, now: float) -> None:
         if self._connected and len(frame) <= self._card.room():
-            self._supervisor.receive([frame], now)
+            if self.stopped:
+                self._waiting.append(frame)
+            else:
+                self._supervisor.receive([frame], now)
 
     def handle_timer(self, now: float) -> None:
-        self._supervisor.handle_timer(now)
+        """A process that goes on finds its timers due before what has come is handed over."""
+        if not self.stopped:
+            self._supervisor.handle_timer(now)
+            waiting, self._waiting = self._waiting, []
+            if waiting:
+                self._supervisor.receive(waiting, now)
 
     def next_timer(self) -> float | None:
-        return self._supervisor.next_timer()
+        return None if self.stopped else self._supervisor.next_timer()
 
     def frames_to_send(self) -> list[bytes]:
+        if self.stopped:
+            return []
         frames = self._supervisor.frames_to_send()
         self._card.handed += len(frames)
         return frames if self._connected else []
@@ -317,7 +330,8 @@ class World:
             proofs=proofs,
         )
         self.concentrator = Concentrator(lab or LabSettings(any_account=True, any_password="lab"), AC, chance.randbytes)
-        self.segment = Segment(Cable(self.supervisor, self.card), [self.concentrator], chance)
+        self.cable = Cable(self.supervisor, self.card)
+        self.segment = Segment(self.cable, [self.concentrator], chance)
         self.requests = 0
 
     @property
