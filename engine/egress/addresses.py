@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
+from engine.datapath.own import Network
 from engine.egress.confinement import HARMLESS, Confinement, put
 from engine.egress.guard import Guard, Touched
 from engine.egress.instances import Instance
@@ -24,7 +25,7 @@ from engine.egress.quiet import has_ipv6, keep_quiet
 from engine.egress.requests import add_ipv4, add_ipv6, delete_ipv4, delete_ipv6, rename, set_down, set_up, uint32
 from engine.egress.tun import open_tun
 from engine.egress.undertaker import Undertaker
-from engine.egress.ways import way_to
+from engine.egress.ways import claim, way_to
 from engine.host.errors import HostError
 from engine.host.links import index_of, link_at
 from engine.host.rtnl import Rtnl, RtnlError
@@ -54,6 +55,8 @@ class Device:
     """Our address and the peer's."""
     ipv6: IPv6Address | None = None
     """The link-local address."""
+    networks: tuple[Network, ...] = ()
+    """What is routed to the session: confined as the addresses are, each while there is one of its family."""
 
     away: bool = False
     """Someone has moved it to another namespace, and does there with it what he likes."""
@@ -63,6 +66,10 @@ class Device:
     def addresses(self) -> list[Address]:
         """Those that it has."""
         return [each for each in (self.ipv4 and self.ipv4[0], self.ipv6) if each is not None]
+
+    def beside(self, address: Address) -> list[Network]:
+        """The networks of an address's family."""
+        return [network for network in self.networks if network.version == address.version]
 
 
 @dataclass(slots=True)
@@ -133,8 +140,11 @@ class Devices:
         name: str,
         make: Callable[[str], int] = open_tun,
         close: Callable[[int], None] = os.close,
+        networks: tuple[Network, ...] = (),
     ) -> None:
         """Have a session's device made, down and without an address; raises DatapathError or HostError.
+
+        `networks` are confined to it for as long as it has an address of their family.
 
         `make` makes one of that name and returns its descriptor; `close` closes it when the device has been deleted,
         in another thread. If the device is in another namespace by then, that must take it away.
@@ -142,7 +152,7 @@ class Devices:
         self._undertaker.wait_for(name)
         if any(device.name == name for device in self._devices.values()):
             raise HostError(f"The device {name} belongs to another session.")
-        device = Device(name, make(name), 0, self._instance.tables + key, close)
+        device = Device(name, make(name), 0, self._instance.tables + key, close, networks=networks)
         try:
             device.index = index_of(self._rtnl, name)
             self._indexes.add(device.index)
@@ -156,6 +166,10 @@ class Devices:
     def way_to(self, address: Address) -> Way | None:
         """How the host reaches an address by other devices than ours; None if it doesn't."""
         return way_to(self._rtnl, address, self._indexes)
+
+    def claim(self, network: Network) -> str:
+        """What of the host's speaks against a network's being a session's, as the rest of a sentence; mostly empty."""
+        return claim(self._rtnl, network, self._indexes)
 
     def set_ipv4(self, key: int, address: IPv4Address, peer: IPv4Address | None, mtu: int) -> None:
         """Set the device up with this address in place of any other; `mtu` in octets of IP packet. Raises HostError."""
@@ -206,7 +220,7 @@ class Devices:
             self._keys.pop(device.index, None)
             try:
                 for address in device.addresses():
-                    self._confinement.shut(address, device.table, device.index, time.monotonic())
+                    self._shut(device, address)
             finally:
                 self._undertaker.take(device)
 
@@ -325,16 +339,24 @@ class Devices:
         """Give a device an address by this request, after nothing can leave from there by another device."""
         try:
             self._confinement.open(address, device.table, device.index)
+            for network in device.beside(address):
+                self._confinement.open_network(network, device.table, device.index)
         except RtnlError as error:
             raise _trouble(device, error) from None
         self._do(device, request)
 
     def _take(self, device: Device, address: Address, request: bytes) -> None:
         try:
-            self._confinement.shut(address, device.table, device.index, time.monotonic())
+            self._shut(device, address)
         except RtnlError as error:
             raise _trouble(device, error) from None
         self._do(device, request)
+
+    def _shut(self, device: Device, address: Address) -> None:
+        now = time.monotonic()
+        for network in device.beside(address):
+            self._confinement.shut_network(network, device.table, device.index, now)
+        self._confinement.shut(address, device.table, device.index, now)
 
     def _do(self, device: Device, *requests: bytes) -> None:
         try:

@@ -15,16 +15,17 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_GETRULE
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 
-from engine.egress.fence import Fence
+from engine.datapath.own import Network
+from engine.egress.fence import Fence, Source
 from engine.egress.instances import Instance
 from engine.egress.requests import no_way_else, parse_rule, rule_request, way_through
-from engine.egress.rule_tree import Rule, RuleTree, Step
+from engine.egress.rule_tree import NetworkRules, Rule, RuleTree, Step
 from engine.egress.ways import way_from
 from engine.host.rtnl import Rtnl, RtnlError, request
 from engine.ppp.judge import Address
@@ -34,16 +35,27 @@ GRACE = 120.0
 
 HARMLESS = (errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.EEXIST, errno.EACCES)
 """What is to be deleted is gone already, what is to be added is there, IPv6 is switched off."""
+_BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 
 
-def family_of(address: Address) -> socket.AddressFamily:
+def family_of(source: Source) -> socket.AddressFamily:
     """The address family."""
-    return socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+    return socket.AF_INET if source.version == 4 else socket.AF_INET6
 
 
-def _address(family: socket.AddressFamily, number: int) -> Address:
-    return IPv4Address(number) if family == socket.AF_INET else IPv6Address(number)
+def _source(family: socket.AddressFamily, rule: Rule) -> Source:
+    """What a rule is for: an address, or a network."""
+    if rule.length == _BITS[family]:
+        return IPv4Address(rule.source) if family == socket.AF_INET else IPv6Address(rule.source)
+    return ip_network((rule.source.to_bytes(_BITS[family] // 8, "big"), rule.length))
+
+
+def _prefix(source: Source) -> tuple[int, int]:
+    """As a rule has it: its number, and how many bits of it count."""
+    if isinstance(source, IPv4Network | IPv6Network):
+        return int(source.network_address), source.prefixlen
+    return int(source), source.max_prefixlen
 
 
 def _requests(family: socket.AddressFamily, steps: list[Step]) -> list[bytes]:
@@ -69,13 +81,14 @@ class Confinement:
         self._rtnl = rtnl
         self._instance = instance
         self._trees = {
-            family: RuleTree(bits, instance.first_rule, instance.last_rule)
-            for family, bits in ((socket.AF_INET, 32), (socket.AF_INET6, 128))
+            family: RuleTree(bits, instance.first_rule, instance.last_rule) for family, bits in _BITS.items()
         }
+        self._networks = {family: NetworkRules(instance.last_rule, instance.last_rule + 1) for family in _BITS}
+        """Behind the trees, whose ways out lead to the last of their rules."""
         self._dead_ends: set[socket.AddressFamily] = set()
         """Families that have the table without any way."""
-        self._grace: dict[Address, float] = {}
-        """Addresses that no session has any more, and until when they are ours; in this order."""
+        self._grace: dict[Source, float] = {}
+        """Addresses and networks that no session has any more, and until when they are ours; in this order."""
         self._hosts: set[Address] = set()
         """Addresses that the host has got while a session had them."""
         self._fence = Fence(instance)
@@ -93,13 +106,25 @@ class Confinement:
         self._fence.open(address, index)
         self._rtnl.do([way_through(family, table, index)], HARMLESS)
 
+    def open_network(self, network: Network, table: int, index: int) -> None:
+        """Confine what is routed to a session likewise, as long as an address of its family is in the table."""
+        self._grace.pop(network, None)
+        self._follow(family_of(network), self._lead(network, table))
+        self._fence.open(network, index)
+
+    def shut_network(self, network: Network, table: int, index: int, now: float) -> None:
+        """It is not routed to the session with this table any more; before the address is shut."""
+        self._fence.shut(network, index)
+        if self._networks[family_of(network)].table(_prefix(network)) == table:
+            self._dead_end(network, now)
+
     def shut(self, address: Address, table: int, index: int, now: float) -> None:
         """The session with this table has the address no more: for a while nothing leaves from there."""
         self._fence.shut(address, index)
         family = family_of(address)
         tree = self._trees[family]
         if tree.table(int(address)) == table:
-            self._dead_end(family, address, now)
+            self._dead_end(address, now)
         self._rtnl.do([no_way_else(family, table, False)], HARMLESS)
         if address in self._hosts:
             self.forget(address)
@@ -119,7 +144,7 @@ class Confinement:
         """Put back all rules that are missing; how many were. Raises RtnlError."""
         missing = 0
         for family, tree in self._trees.items():
-            wanted = list(tree.rules())
+            wanted = [*tree.rules(), *self._networks[family].rules()]
             if wanted:
                 there = {parse_rule(body) for body in self._all_rules(family)}
                 lost = [rule for rule in wanted if rule not in there]
@@ -151,32 +176,42 @@ class Confinement:
     def tidy(self, now: float) -> None:
         """Forget the addresses whose time is over."""
         while self._grace:
-            address, until = next(iter(self._grace.items()))
+            source, until = next(iter(self._grace.items()))
             if until > now:
                 break
-            self.forget(address)
+            self.forget(source)
 
-    def forget(self, address: Address) -> None:
-        """Leave an address that no session has to the host; does nothing for others."""
-        if self._grace.pop(address, None) is not None:
-            family = family_of(address)
-            self._follow(family, self._trees[family].forget(int(address)))
-            self._fence.forget(address)
+    def forget(self, source: Source) -> None:
+        """Leave what no session has to the host; does nothing for others."""
+        if self._grace.pop(source, None) is not None:
+            family = family_of(source)
+            if isinstance(source, IPv4Network | IPv6Network):
+                self._follow(family, self._networks[family].forget(_prefix(source)))
+            else:
+                self._follow(family, self._trees[family].forget(int(source)))
+            self._fence.forget(source)
 
     def close(self) -> None:
         """Take all of it away, that of sessions and that of addresses whose time is not over."""
         for family, tree in self._trees.items():
-            rules = list(tree.rules())
+            rules = [*tree.rules(), *self._networks[family].rules()]
             dead_end = [no_way_else(family, self._instance.dead_end, False)] if family in self._dead_ends else []
             self._rtnl.do([*(rule_request(False, family, rule) for rule in rules), *dead_end], HARMLESS)
         self._fence.close()
 
-    def _dead_end(self, family: socket.AddressFamily, address: Address, now: float) -> None:
+    def _lead(self, source: Source, table: int) -> list[Step]:
+        family = family_of(source)
+        if isinstance(source, IPv4Network | IPv6Network):
+            return self._networks[family].lead(_prefix(source), table)
+        return self._trees[family].lead(int(source), table)
+
+    def _dead_end(self, source: Source, now: float) -> None:
+        family = family_of(source)
         if family not in self._dead_ends:
             self._rtnl.do([no_way_else(family, self._instance.dead_end)], HARMLESS)
             self._dead_ends.add(family)
-        self._follow(family, self._trees[family].lead(int(address), self._instance.dead_end))
-        self._grace[address] = now + GRACE
+        self._follow(family, self._lead(source, self._instance.dead_end))
+        self._grace[source] = now + GRACE
 
     def _follow(self, family: socket.AddressFamily, steps: list[Step]) -> None:
         self._rtnl.do(_requests(family, steps), HARMLESS)
@@ -186,24 +221,24 @@ class Confinement:
     def _take_over(self, now: float) -> None:
         """Their addresses are ours for a while, and their rules and tables gone. No address is free in between."""
         stale = {family: list(self._stale_rules(family)) for family in self._trees}
-        addresses = {*self._fence.inherited}
+        sources = {*self._fence.inherited}
         for family, rules in stale.items():
-            addresses.update(_address(family, rule.source) for rule in rules if rule.table is not None)
-        if not addresses and not any(stale.values()):
+            sources.update(_source(family, rule) for rule in rules if rule.table is not None)
+        if not sources and not any(stale.values()):
             return
         for family, rules in stale.items():
-            mine = [each for each in addresses if family_of(each) == family]
+            mine = [each for each in sources if family_of(each) == family]
             self._rtnl.do([no_way_else(family, self._instance.dead_end)] if mine else [], HARMLESS)
             # The dead instance's rules may stand where ours will, but never before these.
-            bits, dead_end = mine[0].max_prefixlen if mine else 0, self._instance.dead_end
-            bridge = [Rule(self._instance.first_rule - 1, int(each), bits, table=dead_end) for each in mine]
+            dead_end = self._instance.dead_end
+            bridge = [Rule(self._instance.first_rule - 1, *_prefix(each), table=dead_end) for each in mine]
             self._rtnl.do([rule_request(True, family, rule) for rule in bridge], HARMLESS)
-            tables = {rule.table for rule in rules if rule.table not in (None, dead_end)}
+            tables = {rule.table for rule in rules if rule.table not in (None, dead_end) and not rule.within}
             self._rtnl.do([rule_request(False, family, rule) for rule in rules if rule not in bridge], HARMLESS)
             self._rtnl.do([no_way_else(family, table, False) for table in tables if table is not None], HARMLESS)
-            for address in mine:
-                self._dead_end(family, address, now)
-                self._fence.hold(address)
+            for source in mine:
+                self._dead_end(source, now)
+                self._fence.hold(source)
             self._rtnl.do([rule_request(False, family, rule) for rule in bridge], HARMLESS)
 
     def _all_rules(self, family: socket.AddressFamily) -> list[bytes]:

@@ -17,7 +17,7 @@ from engine.host.errors import Trouble
 from engine.host.surroundings import NO_TUN, has_ipv6, has_tun
 from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
-from engine.sessions.policy import Way
+from engine.sessions.policy import Way, routed
 from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice, SessionSettings
 from engine.wire.place import Place
@@ -71,6 +71,8 @@ class DeviceEgress:
             return Obstacle(f"`datapath: kernel` is not to be had: {reason}. Set it to afxdp or auto.")
         if not has_tun() and not asked and (reason := self._no_kernel_path(either)):
             return Obstacle(f"{NO_TUN} {reason}")
+        if refused := self._refused_network(settings):
+            return Obstacle(refused)
         if taken := self._devices.taken(key, _device_name(key, settings)):
             return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
         return None
@@ -81,6 +83,13 @@ class DeviceEgress:
             return "Or set `datapath: auto`, which does without where the in-kernel path can run."
         reason = self.carriers.kernel_obstacle() if self.carriers is not None else ""
         return f"Nor can the in-kernel path do without: {reason}." if reason else ""
+
+    def _refused_network(self, settings: SessionSettings) -> str:
+        """Which of a session's networks the host has a use for itself, in a sentence; mostly empty."""
+        for network in routed(settings):
+            if why := self._devices.claim(network):
+                return f"The network {network} can't be this session's: it {why}. Change `networks:`."
+        return ""
 
     def way_to(self, address: Address) -> Way | None:
         """See `Egress.way_to`."""
@@ -93,7 +102,8 @@ class DeviceEgress:
         self._tell_once("confinement", self._devices.notice)
         path = self._choose(self.carriers, settings.datapath)
         make = partial(self.carriers.open_device, key, path)
-        self._devices.create(key, _device_name(key, settings), make, self.carriers.closer(path))
+        networks = routed(settings)
+        self._devices.create(key, _device_name(key, settings), make, self.carriers.closer(path), networks)
         self._opened[key] = _Opened(path, place, settings, mtu)
         try:
             self._connect(key, mtu)
@@ -106,7 +116,7 @@ class DeviceEgress:
         if key not in self._opened:
             return
         self._opened[key].addresses, self._opened[key].mtu = addresses, mtu
-        flows = _own(addresses)
+        flows = _own(addresses, self._opened[key].settings)
         self._let_flow(key, self._opened[key].flows.common(flows))
         if addresses.ipv4 is None:
             self._devices.clear_ipv4(key)
@@ -206,9 +216,9 @@ class DeviceEgress:
                 self.carriers.set_own(key, flows)
 
 
-def _own(addresses: Addresses) -> Own:
+def _own(addresses: Addresses, settings: SessionSettings) -> Own:
     """Whose packets are to flow."""
-    return Own(addresses.ipv4, addresses.ipv6)
+    return Own(addresses.ipv4, addresses.ipv6, routed(settings))
 
 
 def _device_name(key: int, settings: SessionSettings) -> str:

@@ -13,8 +13,9 @@ import struct
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, summarize_address_range
 
+from engine.datapath.own import Network
 from engine.egress.instances import MAX_INSTANCES, Instance
 from engine.host.nft import (
     NEWS,
@@ -33,14 +34,23 @@ from engine.host.nft import (
 from engine.host.rtnl import RtnlError
 from engine.ppp.judge import Address
 
+Source = Address | Network
+
 TABLE = "souppp"
 SOURCES, WAYS = "sources", "ways"
 """Sets: the addresses that sessions have or had; each of those in use with the device it may leave by."""
+NETWORKS, NETWORK_WAYS = "networks", "networkways"
+"""The same of networks. The first has all devices in its keys: the kernel has ranges of several fields or none."""
 
 _POSTROUTING = 4
 _BEFORE_TRANSLATION, _AFTER_TRANSLATION = -300, 300
 _OIF, _OIFTYPE, _NFPROTO = 5, 9, 15
 _LOOPBACK = struct.pack("=H", 772)
+_INTERVAL, _CONCATENATED = 0x4, 0x80
+"""Flags of a set."""
+_ANY_DEVICE = bytes(4), b"\xff" * 4
+_LINK = IPv6Network("fe80::/10"), IPv6Network("ff02::/16")
+"""In both sets of IPv6 networks, with all devices: neighbours are looked for by any address, on any link."""
 _AT_ONCE = 500
 """Elements to a message, whose length has 16 bits."""
 
@@ -57,12 +67,27 @@ def _name(instance: int) -> str:
     return f"{TABLE}{instance or ''}"
 
 
-def _suffix(address: Address) -> str:
-    return "4" if isinstance(address, IPv4Address) else "6"
+def _source_element(source: Source) -> tuple[str, bytes]:
+    """The set that it is to be in, and the element."""
+    if isinstance(source, IPv4Network | IPv6Network):
+        return f"{NETWORKS}{source.version}", _range(source, *_ANY_DEVICE)
+    return f"{SOURCES}{source.version}", nest(1, nest(1, field(1, source.packed)))
 
 
-def _way(address: Address, index: int) -> bytes:
-    return address.packed + index.to_bytes(4, sys.byteorder)
+def _way_element(source: Source, index: int) -> tuple[str, bytes]:
+    device = index.to_bytes(4, sys.byteorder)
+    if isinstance(source, IPv4Network | IPv6Network):
+        return f"{NETWORK_WAYS}{source.version}", _range(source, device, device)
+    return f"{WAYS}{source.version}", nest(1, nest(1, field(1, source.packed + device)))
+
+
+def _range(network: Network, first: bytes, last: bytes) -> bytes:
+    """An element from a network's first address and a device to its last one and another."""
+    return nest(1, nest(1, field(1, network[0].packed + first)), nest(10, field(1, network[-1].packed + last)))
+
+
+def _is_network(source: Source) -> bool:
+    return isinstance(source, IPv4Network | IPv6Network)
 
 
 class Fence:
@@ -71,11 +96,13 @@ class Fence:
     def __init__(self, instance: Instance) -> None:
         """Take over what dead instances left, in one step; `obstacle` says why there is no table, if so."""
         self.obstacle = ""
-        self.inherited: list[Address] = []
-        """Addresses that dead instances' sessions had."""
+        self.inherited: list[Source] = []
+        """What dead instances' sessions had."""
         self._table = _name(instance.number)
-        self._sources: set[Address] = set()
-        self._ways: set[tuple[Address, int]] = set()
+        self._sources: set[Source] = set()
+        self._ways: set[tuple[Source, int]] = set()
+        self._with_networks = False
+        """Whether the table has any: without, the host's packets aren't looked at for them."""
         self._nft: Nft | None = None
         self.news: Nft | None = None
         """Tells of changes, and is read by `look`; None where there is no nftables at all."""
@@ -87,38 +114,39 @@ class Fence:
                 for _, suffix, _, _, length, _ in _FAMILIES:
                     keys = self._nft.elements(name, SOURCES + suffix)
                     self.inherited += (ip_address(key) for key in keys if len(key) == length)
+                    for first, last in self._nft.ranges(name, NETWORKS + suffix):
+                        self.inherited += (
+                            each for each in _between(first[:length], last[:length]) if each not in _LINK
+                        )
             self._sources.update(self.inherited)
             others = [message(Message.DELTABLE, field(1, name)) for name in dead - {self._table}]
             self._nft.commit([*self._whole(), *others])
         except OSError as error:
             self._without(error)
 
-    def hold(self, address: Address) -> None:
-        """From now on packets with this source leave by no device that isn't opened to them."""
-        if address not in self._sources:
-            self._sources.add(address)
-            self._change(self._elements(Message.NEWSETELEM, SOURCES + _suffix(address), [address.packed]))
+    def hold(self, source: Source) -> None:
+        """From now on packets from there leave by no device that isn't opened to them."""
+        if source not in self._sources:
+            self._sources.add(source)
+            self._put(source, _source_element(source))
 
-    def open(self, address: Address, index: int) -> None:
-        """From now on packets with this source leave by this device or not at all."""
-        self._sources.add(address)
-        self._ways.add((address, index))
-        self._change(
-            self._elements(Message.NEWSETELEM, SOURCES + _suffix(address), [address.packed]),
-            self._elements(Message.NEWSETELEM, WAYS + _suffix(address), [_way(address, index)]),
-        )
+    def open(self, source: Source, index: int) -> None:
+        """From now on packets from there leave by this device or not at all; from a network also to itself."""
+        self._sources.add(source)
+        self._ways.add((source, index))
+        self._put(source, _source_element(source), _way_element(source, index))
 
-    def shut(self, address: Address, index: int) -> None:
+    def shut(self, source: Source, index: int) -> None:
         """From now on they leave by no device."""
-        if (address, index) in self._ways:
-            self._ways.discard((address, index))
-            self._change(self._elements(Message.DELSETELEM, WAYS + _suffix(address), [_way(address, index)]))
+        if (source, index) in self._ways:
+            self._ways.discard((source, index))
+            self._change(self._elements(Message.DELSETELEM, *_way_element(source, index)))
 
-    def forget(self, address: Address) -> None:
+    def forget(self, source: Source) -> None:
         """They are no concern of ours any more."""
-        if address in self._sources:
-            self._sources.discard(address)
-            self._change(self._elements(Message.DELSETELEM, SOURCES + _suffix(address), [address.packed]))
+        if source in self._sources:
+            self._sources.discard(source)
+            self._change(self._elements(Message.DELSETELEM, *_source_element(source)))
 
     def close(self) -> None:
         """Take the table away."""
@@ -145,6 +173,12 @@ class Fence:
             except OSError as error:
                 self._without(error)
 
+    def _put(self, source: Source, *elements: tuple[str, bytes]) -> None:
+        if _is_network(source) and not self._with_networks:
+            self.restore()
+        else:
+            self._change(*(self._elements(Message.NEWSETELEM, *each) for each in elements))
+
     def _change(self, *batch: bytes) -> None:
         if self._nft is not None:
             try:
@@ -162,12 +196,12 @@ class Fence:
 
     # What is said to the kernel
 
-    def _elements(self, what: Message, name: str, keys: Iterable[bytes]) -> bytes:
-        elements = (nest(1, nest(1, field(1, key))) for key in keys)
+    def _elements(self, what: Message, name: str, *elements: bytes) -> bytes:
         return message(what, field(1, self._table), field(2, name), nest(3, *elements))
 
     def _whole(self) -> list[bytes]:
         """The table in place of any that there is."""
+        self._with_networks = any(map(_is_network, self._sources))
         table = field(1, self._table)
         batch = [message(Message.NEWTABLE, table), message(Message.DELTABLE, table), message(Message.NEWTABLE, table)]
         for number, (_, suffix, _, _, length, kind) in enumerate(_FAMILIES):
@@ -175,20 +209,33 @@ class Fence:
             for which, (name, size, kinds) in enumerate(sizes):
                 key = field(4, kinds) + field(5, size) + field(10, 1 + 2 * number + which)
                 batch.append(message(Message.NEWSET, table, field(2, name + suffix), field(3, 0), key))
+            for which, name in enumerate((NETWORKS, NETWORK_WAYS) if self._with_networks else ()):
+                key = field(4, kind << 6 | _IFINDEX) + field(5, length + 4) + field(10, 9 + 2 * number + which)
+                fields = nest(9, nest(2, *(nest(1, field(1, size)) for size in (length, 4))))
+                flags = field(3, _INTERVAL | _CONCATENATED)
+                batch.append(message(Message.NEWSET, table, field(2, name + suffix), flags, key, fields))
         for name, priority in (("before", _BEFORE_TRANSLATION), ("after", _AFTER_TRANSLATION)):
             hook = nest(4, field(1, _POSTROUTING), field(2, priority & 0xFFFFFFFF))
             batch.append(message(Message.NEWCHAIN, table, field(3, name), hook, field(7, "filter")))
             for _, suffix, family, offset, length, _ in _FAMILIES:
-                rule = _rule(suffix, family, offset, length)
-                batch.append(message(Message.NEWRULE, table, field(2, name), nest(4, *rule)))
-        for of, suffix, *_ in _FAMILIES:
-            sources = [address.packed for address in self._sources if isinstance(address, of)]
-            ways = [_way(address, index) for address, index in self._ways if isinstance(address, of)]
-            for name, keys in ((SOURCES, sources), (WAYS, ways)):
-                for start in range(0, len(keys), _AT_ONCE):
-                    some = keys[start : start + _AT_ONCE]
-                    batch.append(self._elements(Message.NEWSETELEM, name + suffix, some))
+                rules = [_rule(suffix, family, offset, length)]
+                if self._with_networks:
+                    rules.append(_network_rule(suffix, family, offset, length))
+                batch += (message(Message.NEWRULE, table, field(2, name), nest(4, *rule)) for rule in rules)
+        by_set: dict[str, list[bytes]] = {}
+        if self._with_networks:
+            link = [_range(network, *_ANY_DEVICE) for network in _LINK]
+            by_set = {f"{NETWORKS}6": [*link], f"{NETWORK_WAYS}6": [*link]}
+        for name, element in (*map(_source_element, self._sources), *(_way_element(*way) for way in self._ways)):
+            by_set.setdefault(name, []).append(element)
+        for name, elements in by_set.items():
+            for start in range(0, len(elements), _AT_ONCE):
+                batch.append(self._elements(Message.NEWSETELEM, name, *elements[start : start + _AT_ONCE]))
         return batch
+
+
+def _between(first: bytes, last: bytes) -> Iterable[Network]:
+    return summarize_address_range(ip_address(first), ip_address(last))
 
 
 def _rule(suffix: str, family: bytes, offset: int, length: int) -> list[bytes]:
@@ -201,6 +248,25 @@ def _rule(suffix: str, family: bytes, offset: int, length: int) -> list[bytes]:
         look_up(SOURCES + suffix, 1),
         load_meta(_OIF, after_address),
         look_up(WAYS + suffix, 1, there=False),
+        load_meta(_OIFTYPE, 2),
+        compare(2, _LOOPBACK, equal=False),
+        count(),
+        drop(),
+    ]
+
+
+def _network_rule(suffix: str, family: bytes, offset: int, length: int) -> list[bytes]:
+    """The same of networks. Packets from one to one may go anywhere: it may lie behind this host."""
+    after_address = 8 + length // 4
+    return [
+        load_meta(_NFPROTO, 1),
+        compare(1, family),
+        load_network(offset, length, 1),
+        load_meta(_OIF, after_address),
+        look_up(NETWORKS + suffix, 1),
+        look_up(NETWORK_WAYS + suffix, 1, there=False),
+        load_network(offset + length, length, 1),
+        look_up(NETWORKS + suffix, 1, there=False),
         load_meta(_OIFTYPE, 2),
         compare(2, _LOOPBACK, equal=False),
         count(),

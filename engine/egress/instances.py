@@ -59,7 +59,7 @@ class Instance:
 
     def inherits(self, rule: Rule) -> bool:
         """Whether a rule, which must be one of ours, is of a dead instance; of our own, before we have any."""
-        by_table = (rule.table - TABLES) >> 16 if rule.table is not None else None
+        by_table = (rule.table - TABLES) >> 16 if rule.table is not None and not rule.within else None
         number = (rule.preference - FIRST_RULE) // RULES if by_table is None else by_table
         return 0 <= number < MAX_INSTANCES and self.is_dead(number)
 

@@ -113,7 +113,15 @@ def no_way_else(family: socket.AddressFamily, table: int, there: bool = True) ->
 # --- rules ---
 
 _RULE = struct.Struct("=BBBBBBBBI")
-_FRA_SRC, _FRA_GOTO, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 2, 4, 6, 15, 21
+_FRA_DST, _FRA_SRC, _FRA_GOTO, _FRA_PRIORITY, _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE, _FRA_PROTOCOL = (
+    1,
+    2,
+    4,
+    6,
+    14,
+    15,
+    21,
+)
 _LOOK_UP, _GOTO, _NOTHING = 1, 2, 3
 _BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
@@ -122,12 +130,15 @@ def rule_request(add: bool, family: socket.AddressFamily, rule: Rule, missing: b
     """Add or delete a rule; to find out whether it is there already, the kernel reads all, unless it is `missing`."""
     action = _LOOK_UP if rule.table is not None else _GOTO if rule.goto is not None else _NOTHING
     parts = [
-        _RULE.pack(family, 0, rule.length, 0, 0, 0, 0, action, 0),
+        _RULE.pack(family, rule.length if rule.within else 0, rule.length, 0, 0, 0, 0, action, 0),
         attribute(_FRA_PRIORITY, uint32(rule.preference)),
         attribute(_FRA_PROTOCOL, bytes([PROTOCOL])),
     ]
+    prefix = rule.source.to_bytes(_BITS[family] // 8, "big")
     if rule.length:
-        parts.append(attribute(_FRA_SRC, rule.source.to_bytes(_BITS[family] // 8, "big")))
+        parts.append(attribute(_FRA_SRC, prefix))
+    if rule.within:
+        parts += [attribute(_FRA_DST, prefix), attribute(_FRA_SUPPRESS_PREFIXLEN, uint32(0))]
     if rule.table is not None:
         parts.append(attribute(_FRA_TABLE, uint32(rule.table)))
     if rule.goto is not None:
@@ -153,4 +164,5 @@ def parse_rule(body: bytes) -> Rule | None:
         length,
         table=number(_FRA_TABLE) if action == _LOOK_UP else None,
         goto=number(_FRA_GOTO) if action == _GOTO else None,
+        within=_FRA_DST in found,
     )

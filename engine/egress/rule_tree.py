@@ -37,6 +37,8 @@ class Rule:
     """Where to look a route up …"""
     goto: int | None = None
     """… or the preference to go on from; without either, it does nothing."""
+    within: bool = False
+    """For packets to the same prefix only, and not by a default route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +165,54 @@ class RuleTree:
 
     def _way_out(self, row: _Row) -> Rule:
         return Rule(row.preference + 1, goto=self._last)
+
+
+MAIN = 254
+"""The host's own routing table, RT_TABLE_MAIN."""
+
+
+class NetworkRules:
+    """The rules of one instance for networks that are routed to sessions, of one family.
+
+    What comes from such a network is looked up in a session's table; but what goes to the same network in the host's
+    own table before, without its default routes: the network may lie behind this host, on a card of its own.
+    """
+
+    def __init__(self, within: int, others: int) -> None:
+        """The preferences of the two rules that each network has."""
+        self._within, self._others = within, others
+        self._tables: dict[tuple[int, int], int] = {}
+
+    def lead(self, network: tuple[int, int], table: int) -> list[Step]:
+        """Let what comes from a network, its address and the length of its prefix, be looked up in a table."""
+        former = self._tables.get(network)
+        if former == table:
+            return []
+        self._tables[network] = table
+        inner, outer = self._rules(network, table)
+        if former is None:
+            return [Step(True, inner), Step(True, outer)]
+        return [Step(True, outer), Step(False, self._rules(network, former)[1])]
+
+    def forget(self, network: tuple[int, int]) -> list[Step]:
+        """Let it be looked up as anything else is."""
+        table = self._tables.pop(network, None)
+        if table is None:
+            return []
+        inner, outer = self._rules(network, table)
+        return [Step(False, outer), Step(False, inner)]
+
+    def table(self, network: tuple[int, int]) -> int | None:
+        """Where what comes from a network is looked up, None if it has no rule."""
+        return self._tables.get(network)
+
+    def rules(self) -> Iterator[Rule]:
+        """All that there must be, in an order in which they can be added."""
+        for network, table in self._tables.items():
+            yield from self._rules(network, table)
+
+    def _rules(self, network: tuple[int, int], table: int) -> tuple[Rule, Rule]:
+        return (
+            Rule(self._within, *network, table=MAIN, within=True),
+            Rule(self._others, *network, table=table),
+        )

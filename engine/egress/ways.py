@@ -9,9 +9,11 @@ import fcntl
 import socket
 import struct
 from collections.abc import Container, Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
 
-from pyroute2.netlink.rtnl import RTM_GETROUTE
+from pyroute2.netlink import NLM_F_DUMP
+from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETROUTE
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from engine.host.rtnl import Rtnl, RtnlError, Template, attribute, attributes, packed, request
@@ -23,7 +25,8 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 _HOP = struct.Struct("=HBBi")
 _FIB_MATCH = 0x2000
 """Not the way alone, but the route that leads there."""
-_DST, _SRC, _OIF, _GATEWAY, _MULTIPATH, _VIA = 1, 2, 4, 5, 9, 18
+_DST, _SRC, _OIF, _GATEWAY, _PREFSRC, _MULTIPATH, _VIA = 1, 2, 4, 5, 7, 9, 18
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _UNICAST = 1
 
 _SIOCGIFFLAGS = 0x8913
@@ -67,6 +70,42 @@ def way_to(rtnl: Rtnl, address: Address, ours: Container[int]) -> Way | None:
     return Way(name, network, kind != _UNICAST, gateway, _is_point_to_point(name))
 
 
+def claim(rtnl: Rtnl, network: IPv4Network | IPv6Network, ours: Container[int]) -> str:
+    """What speaks against a network's being a session's, as the rest of a sentence that begins with "it".
+
+    That the host uses it to reach the world, or that it is a part of a network of the host's. One that is the host's as
+    a whole may lie behind it, for the session to carry. `ours` are the indexes of sessions' devices. Raises RtnlError.
+    """
+    anywhere = _ANY if network.version == 4 else _ANY6
+    fixed = _ROUTE.pack(_family(anywhere), anywhere.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    try:
+        (answer,) = rtnl.ask(packed(RTM_GETROUTE, 0, fixed + attribute(_DST, anywhere.packed)))
+    except RtnlError:  # it reaches nothing
+        answer = b""
+    found = attributes(answer, _ROUTE.size) if answer else {}
+    if found and _device(found) not in ours:
+        name = _name(_device(found))
+        gateways = [gateway for _, gateway in _hops(found)]
+        source = ip_address(found[_PREFSRC]) if _PREFSRC in found else None
+        if used := next((each for each in gateways if each is not None and each in network), None):
+            return f"has {used} in it, this host's gateway on {name}"
+        if source is not None and source in network:
+            return f"has {source} in it, this host's own address on {name}"
+    for body in rtnl.ask(request(ifaddrmsg, RTM_GETADDR, NLM_F_DUMP, family=_family(anywhere))):
+        index, told = int.from_bytes(body[4:8], "little"), attributes(body, 8)
+        address = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS, b"")
+        if index in ours or len(address) != len(anywhere.packed):
+            continue
+        around = ip_interface((address, body[1])).network
+        if around.prefixlen < network.prefixlen and network[0] in around:
+            return f"is in {around}, a network of this host on {_name(index)}"
+    return ""
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+
+
 def way_from(rtnl: Rtnl, source: IPv4Address) -> int:
     """The index of the device by which packets to anywhere leave that have this source; 0 if they don't."""
     fixed = _ROUTE.pack(socket.AF_INET, 32, 32, 0, 0, 0, 0, 0, 0)
@@ -97,7 +136,7 @@ def _hops(found: dict[int, bytes]) -> Iterator[tuple[int, IPv4Address | IPv6Addr
 
 def _gateway(found: dict[int, bytes]) -> IPv4Address | IPv6Address | None:
     if _GATEWAY in found:
-        return IPv4Address(found[_GATEWAY])
+        return ip_address(found[_GATEWAY])
     return IPv6Address(found[_VIA][2:]) if len(found.get(_VIA, b"")) == 18 else None
 
 

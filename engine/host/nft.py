@@ -161,11 +161,15 @@ class Nft:
 
     def elements(self, table: str, name: str) -> list[bytes]:
         """The keys in a set; none if there is no such table or set."""
+        return [first for first, _ in self.ranges(table, name)]
+
+    def ranges(self, table: str, name: str) -> list[tuple[bytes, bytes]]:
+        """The keys in a set, each from and to; the latter is empty but in a set of ranges."""
         question = _message(
             _SUBSYSTEM << 8 | Message.GETSETELEM, _REQUEST | _DUMP, _INET, 0, field(1, table) + field(2, name)
         )
         self._socket.send(question)
-        keys: list[bytes] = []
+        keys: list[tuple[bytes, bytes]] = []
         for kind, body in self._answers():
             if kind == _SUBSYSTEM << 8 | Message.NEWSETELEM:
                 keys += map(_key, _list(attributes(body, 4).get(3, b"")))
@@ -191,5 +195,6 @@ def _list(data: bytes) -> Iterable[bytes]:
         at += (length + 3) & ~3
 
 
-def _key(element: bytes) -> bytes:
-    return attributes(attributes(element, 0).get(1, b""), 0).get(1, b"")
+def _key(element: bytes) -> tuple[bytes, bytes]:
+    found = attributes(element, 0)
+    return attributes(found.get(1, b""), 0).get(1, b""), attributes(found.get(10, b""), 0).get(1, b"")

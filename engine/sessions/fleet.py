@@ -21,7 +21,7 @@ from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened
 from engine.pppoe.client import ROUND_SIZE, STEM_SIZE
 from engine.sessions import obstacle, policy
 from engine.sessions.alarms import Alarms
-from engine.sessions.obstacle import SOON, Obstacles
+from engine.sessions.obstacle import SOON, Obstacle, Obstacles
 from engine.sessions.policy import InUse, WayTo, Whose
 from engine.sessions.proofs import Proofs
 from engine.sessions.redial import is_loss, pause
@@ -263,7 +263,7 @@ class Fleet:
 
     def _is_clear(self, key: int, member: Member, now: float) -> bool:
         """Whether nothing is in a session's way; else it waits or fails, without a frame on the line."""
-        found = self._obstacles(key, member.session)
+        found = self._taken_networks(key, member.session) or self._obstacles(key, member.session)
         if found is None:
             return True
         if found.passing:
@@ -273,6 +273,16 @@ class Fleet:
             member.session.refuse(now, End(EndKind.NOT_POSSIBLE, found.text))
             self._after(key, member, now)
         return False
+
+    def _taken_networks(self, key: int, session: Session) -> Obstacle | None:
+        """A network that is to be this session's and is another one's, or has something of its."""
+        overlap = self._in_use.overlap(key, policy.routed(session.settings))
+        if overlap is None:
+            return None
+        network, other, what = overlap
+        name = self.members[other].session.settings.name
+        said = "it belongs" if what == network else f"{what} belongs"
+        return Obstacle(f"The network {network} can't be this session's: {said} to session {name}. Change `networks:`.")
 
     def _may_dial(self) -> bool:
         if self._held:
@@ -459,6 +469,7 @@ class Fleet:
                 if state is SessionState.UP:
                     member.up_since = now
             case PppoeOpened(place):
+                self._in_use.note_routed(key, policy.routed(member.session.settings))
                 self._settle_in(key, member, place, now)
             case Ipv4Opened(agreed) | Ipv6Opened(agreed):
                 self._in_use.note(key, agreed)
@@ -467,6 +478,7 @@ class Fleet:
             case Ipv6Closed():
                 self._in_use.forget(key, IPv6Address)
             case Ended(end):
+                self._in_use.note_routed(key, ())
                 self._in_use.forget(key, IPv4Address, IPv6Address)
                 self._ended(key, member, end, now)
         self._events.append((key, event))

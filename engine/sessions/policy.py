@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from engine.ppp.ipcp import Ipv4Agreed
 from engine.ppp.ipv6cp import Ipv6Agreed
 from engine.ppp.judge import Address
+from engine.settings.values import SessionSettings
 
 NO_HOSTS: dict[IPv4Network, str] = {
     IPv4Network(network): what
@@ -84,10 +85,24 @@ def objection(address: Address, whose: Whose, way: Way | None, holder: str = "")
     return f"is in {way.network}, a network of this host on {way.device}"
 
 
+Network = IPv4Network | IPv6Network
+
+
+def routed(settings: SessionSettings) -> tuple[Network, ...]:
+    """The networks that are routed to a session."""
+    return tuple(map(ip_network, settings.networks))
+
+
+def overlaps(one: Network, other: Network) -> bool:
+    """Whether two networks have an address in common."""
+    return one[0] in other or other[0] in one
+
+
 class InUse:
-    """Which session has which addresses, and which the concentrators at their other ends have."""
+    """Which session has which addresses and networks, and which the concentrators at their other ends have."""
 
     def __init__(self) -> None:
+        self._routed: dict[int, tuple[Network, ...]] = {}
         self._agreed: dict[tuple[int, type[Address]], tuple[Address, Address | None]] = {}
         self._ours: dict[Address, int] = {}
         self._peers: defaultdict[Address, set[int]] = defaultdict(set)
@@ -111,6 +126,24 @@ class InUse:
                 if not self._peers[peer]:
                     del self._peers[peer]
 
+    def note_routed(self, key: int, networks: tuple[Network, ...]) -> None:
+        """These are routed to a session from now on, and no others."""
+        self._routed.pop(key, None)
+        if networks:
+            self._routed[key] = networks
+
+    def overlap(self, key: int, networks: tuple[Network, ...]) -> tuple[Network, int, Address | Network] | None:
+        """Which of a session's networks another one has, or has something of: that one, and what it is."""
+        for network in networks:
+            for address, other in self._ours.items():
+                if other != key and address in network:
+                    return network, other, address
+            for other, theirs in self._routed.items():
+                for each in theirs:
+                    if other != key and overlaps(network, each):
+                        return network, other, each
+        return None
+
     def holder(self, address: Address, whose: Whose, key: int) -> int | None:
         """Another session than this that has an address; for ourselves, also one whose concentrator has it.
 
@@ -119,6 +152,9 @@ class InUse:
         owner = self._ours.get(address)
         if owner is not None and owner != key:
             return owner
+        for other, networks in self._routed.items():
+            if other != key and any(address in network for network in networks):
+                return other
         if whose is Whose.PEERS:
             return None
         return next((other for other in self._peers.get(address, ()) if other != key), None)

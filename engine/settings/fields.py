@@ -31,7 +31,7 @@ from engine.settings.kinds import (
     whole,
     words_of,
 )
-from engine.settings.own_kinds import CONCENTRATOR, DEVICE, HOST_UNIQ, KEYS, NETWORK, OWN_MAC, VLANS
+from engine.settings.own_kinds import CONCENTRATOR, DEVICE, HOST_UNIQ, KEYS, NETWORK, OWN_MAC, ROUTED, VLANS
 from engine.settings.values import (
     DEFAULT_MRU,
     AuthMethod,
@@ -166,6 +166,13 @@ SESSION: Keys = {
         "device",
         "empty: soup and a number",
         unique=True,
+    ),
+    "networks": Key(
+        "networks",
+        words_of(ROUTED, 0, limits.MAX_ROUTED),
+        "Networks that the provider routes to the session: let in, and let out as sources, beside its own address.",
+        "networks",
+        "routed to the session",
     ),
     "count": Key("", whole(1, limits.MAX_SESSIONS), "How many sessions this entry makes, numbered from 1."),
 }

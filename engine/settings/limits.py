@@ -32,6 +32,8 @@ MAX_ECHO_FAILURES = 100
 
 MAX_ROUTED = 16
 """Networks that a provider routes to one session."""
+MIN_ROUTED, MIN_ROUTED6 = 8, 16
+"""The shortest prefixes of such, in bits."""
 
 # Dialling
 MIN_RATE, MAX_RATE = 0.1, 10_000

@@ -99,6 +99,29 @@ def _parse_network(given: str) -> str:
 
 NETWORK = typed(_parse_network, str, "an IPv4 network such as 100.64.0.0/10", {"type": "string"}, "str")
 
+_NO_HOSTS = [
+    ipaddress.ip_network(each)
+    for each in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/8", "fe80::/10", "ff00::/8")
+]
+
+
+def _parse_routed(given: str) -> str:
+    try:
+        network = ipaddress.ip_network(given)
+    except ValueError:
+        raise ValueError(
+            "must be a network such as 203.0.113.8/29 or 2001:db8:5::/48, with no bit set past the prefix"
+        ) from None
+    shortest = limits.MIN_ROUTED if network.version == 4 else limits.MIN_ROUTED6
+    if network.prefixlen < shortest:
+        raise ValueError(f"must not have a prefix shorter than {shortest} bits")
+    if any(network.version == each.version and network.overlaps(each) for each in _NO_HOSTS):
+        raise ValueError("must be a network of addresses that a host can have")
+    return str(network)
+
+
+ROUTED = typed(_parse_routed, str, "a network such as 203.0.113.8/29 or 2001:db8:5::/48", {"type": "string"}, "str")
+
 _KEY = r"[!-~]|((ctrl|alt|shift)-)*([a-z0-9]|f[1-9][0-9]?|[a-z]{2,9})"
 
 

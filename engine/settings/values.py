@@ -119,6 +119,8 @@ class SessionSettings:
     keepalive: KeepaliveSettings = KeepaliveSettings()
     autodial: bool = False
     datapath: DatapathChoice = DatapathChoice.AFXDP
+    networks: tuple[str, ...] = ()
+    """IPv4 and IPv6 networks in CIDR form that the provider routes to the session."""
     device: str | None = None
     """The device's name; without one, `soup` and the session's key."""
 

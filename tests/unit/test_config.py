@@ -136,6 +136,11 @@ def test_console() -> None:
     assert read("sessions: []\nconsole: {}").console == ConsoleSettings()
 
 
+def test_networks_that_are_routed_to_a_session() -> None:
+    made = read("sessions: [{name: a, networks: [203.0.113.8/29, 2001:DB8:5::/48, 198.51.100.7]}]")
+    assert made.sessions[0].networks == ("203.0.113.8/29", "2001:db8:5::/48", "198.51.100.7/32")
+
+
 def test_dial_and_unwanted_networks() -> None:
     made = read("sessions: []\ndial: {rate: 5, retry_max: 300, jitter: 0}\nunwanted_networks: [10.0.0.0/8]")
     assert made.dial == DialSettings(rate=5, retry_max=300, jitter=0)
@@ -188,6 +193,16 @@ def test_every_field_can_be_set() -> None:
             "sessions: [{name: '{n}', device: 'aaaaaaaaaaaaaa{n}', count: 10}]",
             "1:34: device: must not be longer than 15",
         ),
+        ("sessions: [{name: a, networks: 203.0.113.8/29}]", "1:32: networks: must be a list of 0 to 16 items"),
+        ("sessions: [{name: a, networks: [203.0.113.9/29]}]", "1:33: networks: must be a network such as"),
+        ("sessions: [{name: a, networks: [nowhere]}]", "1:33: networks: must be a network such as"),
+        ("sessions: [{name: a, networks: [0.0.0.0/0]}]", "1:33: networks: must not have a prefix shorter than 8"),
+        ("sessions: [{name: a, networks: ['::/0']}]", "1:33: networks: must not have a prefix shorter than 16"),
+        ("sessions: [{name: a, networks: [127.0.0.0/24]}]", "1:33: networks: must be a network of addresses that a"),
+        ("sessions: [{name: a, networks: [239.1.2.0/24]}]", "1:33: networks: must be a network of addresses that a"),
+        ("sessions: [{name: a, networks: ['fe80::/64']}]", "1:33: networks: must be a network of addresses that a"),
+        ("sessions: [{name: a, networks: ['::ffff:0:0/96']}]", "1:33: networks: must be a network of addresses that"),
+        ("sessions: [{name: a, networks: [10.0.0.0/24, 10.0.0.0/24]}]", "1:32: networks: has the same item twice"),
         ("sessions: [{name: a, device: a/b}]", "1:30: device: must be a device name"),
         ("sessions: [{name: 42}]", "1:19: name: must be text; put it in quotes"),
         ("sessions: [{name: ''}]", "1:19: name: must not be empty"),

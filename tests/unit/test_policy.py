@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from engine.api.commands import Dial, HangUp
 from engine.api.ending import EndKind
 from engine.api.values import SessionState
 from engine.lab.concentrator import LabSettings
@@ -16,7 +17,7 @@ from engine.ppp.ipv6cp import Ipv6Agreed, link_local
 from engine.ppp.judge import Address
 from engine.ppp.link import Ipv4Opened, Notice
 from engine.pppoe.concentrator import ConcentratorSettings
-from engine.sessions.policy import InUse, Judge, Way, Whose, objection
+from engine.sessions.policy import InUse, Judge, Way, Whose, objection, overlaps
 from engine.sessions.session import Ended, Session
 from engine.settings.values import AcFilter, SessionSettings
 from engine.wire.control import Code, IpcpOption, Ipv6cpOption, Option
@@ -331,3 +332,30 @@ def test_a_link_local_address_of_the_hosts() -> None:
     assert objection(own, OURS, way) == "is this host's own, on lan0"
     assert objection(own, OURS, None) == ""
     assert Judge(lambda _: way).ours(own) == "is this host's own, on lan0"
+
+
+def test_networks_that_have_an_address_in_common() -> None:
+    wide, narrow, other = map(IPv4Network, ("203.0.113.0/24", "203.0.113.8/29", "198.51.100.0/24"))
+    assert overlaps(wide, narrow)
+    assert overlaps(narrow, wide)
+    assert overlaps(wide, wide)
+    assert not overlaps(wide, other)
+    assert not overlaps(IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+
+
+def test_a_session_that_wants_a_network_of_another_one_is_not_dialled() -> None:
+    """The later one; and again, once the first has ended."""
+    first, second = session("one", networks=("203.0.113.8/29",)), session("two", networks=("203.0.113.0/24",))
+    world = World([first, replace(second, autodial=False)]).open()
+    world.run(1.0)
+    world.do(Dial((1,)))
+    world.run(1.0)
+    (event,) = world.events("dial-failed", 1)
+    assert event.text == (
+        "The network 203.0.113.0/24 can't be this session's: 203.0.113.8/29 belongs to session one. Change `networks:`."
+    )
+    world.do(HangUp((0,)))
+    world.run(1.0)
+    world.do(Dial((1,)))
+    world.run(1.0)
+    assert world.state(1) is SessionState.UP

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.egress.rule_tree import FULL, Rule, RuleTree, Step
+from engine.egress.rule_tree import FULL, MAIN, NetworkRules, Rule, RuleTree, Step
 
 FIRST, LAST = 10000, 14095
 
@@ -111,3 +111,20 @@ def test_without_preferences_left_rows_get_long() -> None:
         tree.lead(address << 22, 1)
     assert all(tree.table(address << 22) == 1 for address in range(1000))
     assert {rule.preference for rule in tree.rules()} <= set(range(FIRST, FIRST + 5))
+
+
+def test_a_network_has_two_rules_in_their_order_and_none_after() -> None:
+    network, other = (0xCB007108, 29), (0xC6336400, 24)
+    rules = NetworkRules(LAST - 1, LAST)
+    inner = Rule(LAST - 1, *network, table=MAIN, within=True)
+    assert rules.lead(network, 7) == [Step(True, inner), Step(True, Rule(LAST, *network, table=7))]
+    assert rules.lead(network, 7) == []
+    assert len(rules.lead(other, 8)) == 2
+    assert rules.lead(network, 9) == [
+        Step(True, Rule(LAST, *network, table=9)),
+        Step(False, Rule(LAST, *network, table=7)),
+    ], "there is no moment without a table"
+    assert (rules.table(network), rules.table(other), rules.table((0, 8))) == (9, 8, None)
+    assert rules.forget(network) == [Step(False, Rule(LAST, *network, table=9)), Step(False, inner)]
+    assert rules.forget(network) == []
+    assert [rule.source for rule in rules.rules()] == [other[0]] * 2
