@@ -113,6 +113,9 @@ static const char *objection(int code, const struct souppp_options *options)
         return "another program uses this queue; stop it";
     if (code == -EOPNOTSUPP && options->copying == SOUPPP_ZERO_COPY)
         return "its driver has none; use `xdp: auto`";
+    if (code == -ENOBUFS)
+        return "too little memory may be locked; it takes CAP_IPC_LOCK, or `ulimit -l` with 8192 for each queue, "
+               "and twice that for zero-copy";
     return strerror(-code);
 }
 

@@ -39,11 +39,16 @@ class _Opened:
 class DeviceEgress:
     """The devices of one engine and their connections to its card, while it has one. Implements `Egress`."""
 
-    def __init__(self, sessions: Callable[[], int], tell: Callable[[Severity, str, str], None]) -> None:
-        """`sessions` says how many there are, up or not; `tell` takes what concerns them all. Raises HostError."""
+    def __init__(
+        self, sessions: Callable[[], int], tell: Callable[[Severity, str, str], None], hidden: HiddenNet | None = None
+    ) -> None:
+        """`sessions` says how many there are, up or not; `tell` takes what concerns them all. Raises HostError.
+
+        `hidden` is a namespace made before the right to make one was given up; it is closed with all else.
+        """
         self.carriers: Carriers | None = None
         """Those of the card, while it is ours."""
-        self.hidden = HiddenNet()
+        self.hidden = hidden or HiddenNet()
         self._sessions = sessions
         self._tell = tell
         self.has_ipv6 = has_ipv6()

@@ -36,13 +36,18 @@ def has_ipv6(name: str) -> bool:
     return (_CONF / name).exists()
 
 
+def make_up_no_address(rtnl: Rtnl, index: int) -> None:
+    """Keep the kernel from giving a device an address of its own making; in `rtnl`'s namespace. Raises RtnlError."""
+    rtnl.do([_no_address(_uint32(index))], (errno.EAFNOSUPPORT,))
+
+
 def keep_quiet(rtnl: Rtnl, name: str, index: int) -> None:
     """Keep the kernel from acting on a device that is still down; both in the calling thread's namespace.
 
     Raises RtnlError.
     """
     if has_ipv6(name):
-        rtnl.do([_no_address(_uint32(index))], (errno.EAFNOSUPPORT,))
+        make_up_no_address(rtnl, index)
         for setting in _HEEDED:
             with suppress(OSError):
                 (_CONF / name / setting).write_text("0")

@@ -16,13 +16,15 @@ import struct
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from socket import htonl, htons
-from typing import Any
+from typing import Any, TypeVar
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTM_NEWQDISC
@@ -44,7 +46,7 @@ from engine.card.xdp import (
 )
 from engine.datapath import DatapathError
 from engine.datapath.own import CLOSED, STRAYS, Network, Own
-from engine.egress.quiet import keep_quiet
+from engine.egress.quiet import make_up_no_address
 from engine.host import kthreads, netns
 from engine.host.layout import numbers
 from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
@@ -158,8 +160,11 @@ def obstacle(which: Card, mode: str) -> str:
     return ""
 
 
+T = TypeVar("T")
+
+
 class HiddenNet:
-    """Makes veth pairs between the calling thread's namespace and one without a name, which is made when needed."""
+    """Makes veth pairs between the calling thread's namespace and one without a name, where a thread lives."""
 
     def __init__(self) -> None:
         self.descriptor = -1
@@ -167,6 +172,7 @@ class HiddenNet:
         self._visible_rtnl: Rtnl | None = None
         self._visible = self._sysfs = -1
         self._without_ipv6 = False
+        self._resident: ThreadPoolExecutor | None = None
         self._made = count(os.getpid())  # Kernel threads get the ends' names: no other program's may be taken for ours.
         self._statistics: Rtnl | None = None
         self._removals: Rtnl | None = None
@@ -179,20 +185,38 @@ class HiddenNet:
         """Raises DatapathError."""
         if self._rtnl is not None:
             return
+        self._resident = ThreadPoolExecutor(1, "souppp-hidden")
         try:
-            self._visible, self.descriptor = netns.open_net(), netns.new_net()
+            self._visible = netns.open_net()
             self._visible_rtnl = Rtnl()
-            with netns.visiting(self.descriptor):
-                self._rtnl, self._statistics, self._removals = Rtnl(), Rtnl(), Rtnl()
-                with suppress(OSError):  # read-only, or no IPv6 in this kernel
-                    Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
-                    self._without_ipv6 = True
-                with suppress(OSError):
-                    self._sysfs = netns.open_sysfs()
+            self.run(self._settle)
         except OSError as error:
             self.close()
             what = "CAP_SYS_ADMIN is needed for that" if error.errno == errno.EPERM else error.strerror
             raise DatapathError(f"cannot make a network namespace for the in-kernel path: {what}") from None
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Have something done in the namespace, by the thread that lives there; raises what that raises.
+
+        To go there for each session would take CAP_SYS_ADMIN all the time.
+        """
+        assert self._resident is not None
+        return self._resident.submit(work).result()
+
+    def _settle(self) -> None:
+        netns.unshare_net()
+        self.descriptor = netns.open_net()
+        self._rtnl, self._statistics, self._removals = Rtnl(), Rtnl(), Rtnl()
+        with suppress(OSError):  # read-only, or no IPv6 in this kernel
+            Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+            self._without_ipv6 = True
+        with suppress(OSError):
+            self._sysfs = netns.open_sysfs()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is such a namespace."""
+        return self._rtnl is not None
 
     def check(self) -> None:
         """Whether pairs can be made at all: makes one and deletes it. Raises DatapathError."""
@@ -240,8 +264,7 @@ class HiddenNet:
         """Set a hidden end up. Raises RtnlError."""
         assert self._rtnl is not None
         if not self._without_ipv6:
-            with netns.visiting(self.descriptor):
-                keep_quiet(self._rtnl, f"{index:010d}", index)
+            make_up_no_address(self._rtnl, index)
         self._rtnl.do([_up(_uint32(index))])
 
     def delete(self, index: int) -> None:
@@ -275,6 +298,9 @@ class HiddenNet:
 
     def close(self) -> None:
         """Let the namespace go, and all pairs with it."""
+        if self._resident is not None:
+            self._resident.shutdown()
+        self._resident = None
         for rtnl in (self._rtnl, self._visible_rtnl, self._statistics, self._removals):
             if rtnl is not None:
                 rtnl.close()
@@ -316,10 +342,9 @@ class KernelPath:
             try:
                 _set_offloads(name)
                 self._hidden.add_queue(name)
-                with netns.visiting(self._hidden.descriptor):
-                    link = link_native(self._maps["push"], index)
-                    undo.callback(os.close, link)
-                    set_entry(self._maps["devices"], _uint32(1 + key), _uint32(index))
+                link = self._hidden.run(partial(link_native, self._maps["push"], index))
+                undo.callback(os.close, link)
+                self._hidden.run(partial(set_entry, self._maps["devices"], _uint32(1 + key), _uint32(index)))
                 self._hidden.up(index)
                 if key < THREADS:
                     self._hidden.give_thread(index, self._cpus[key % len(self._cpus)])

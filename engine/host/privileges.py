@@ -1,21 +1,78 @@
-"""What this process may do on this host."""
+"""What this process may do on this host: what it needs is looked for at the start, and all else given up then.
+
+SECURITY.md says what each capability is for.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import struct
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-_CAPABILITIES = {
+_NEEDED = {
     "CAP_NET_ADMIN": (12,),
     "CAP_NET_RAW": (13,),
     "CAP_BPF": (39, 21),
-    "CAP_SYS_ADMIN": (21,),
+    "CAP_PERFMON": (38, 21),
 }
-"""Capabilities by name, with the bits of which one is enough (CAP_SYS_ADMIN includes CAP_BPF); see capabilities(7)."""
+"""Capabilities by name, with the bits of which one is enough, as CAP_SYS_ADMIN includes the younger ones; see
+capabilities(7). Whatever becomes of the card, these do."""
+_LAB = {"CAP_SYS_ADMIN": (21,), "CAP_NET_BIND_SERVICE": (10,)}
+"""What the lab needs besides, to make its namespaces and for its web server."""
+_LOCKED_MEMORY = 14
+"""CAP_IPC_LOCK: kept where it is there, since without it the limit of locked memory counts."""
+_FILES = (0, 1, 3)
+"""CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER: what root needs for other users' files."""
+
+_PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP = 38, 24
+_VERSION_3 = 0x20080522
+_LAST = 63
 
 
-def missing_capabilities(*, namespaces: bool = False) -> list[str]:
-    """The capabilities that the calling thread lacks; with `namespaces`, also what it takes to make one."""
+def missing_capabilities(*, lab: bool = False) -> list[str]:
+    """The capabilities that the calling thread lacks, those of the lab too if there is to be one."""
+    held = _held("CapEff")
+    return [
+        name for name, bits in (_NEEDED | (_LAB if lab else {})).items() if not any(held >> bit & 1 for bit in bits)
+    ]
+
+
+def confine(files: Iterable[Path] = (), *, serving: bool = False) -> None:
+    """Give up, for good, all that is only needed to begin with: the calling thread, and all that it starts from now on.
+
+    What is left is what it takes to run the card, and to take it anew. `files` are those that are still to be read or
+    written: where root works on other users' files it keeps what that takes. `serving` is for the lab's web server.
+    Does nothing where the kernel refuses.
+    """
+    held = _held("CapPrm")
+    enough = [next((bit for bit in bits if held >> bit & 1), _LOCKED_MEMORY) for bits in _NEEDED.values()]
+    keep = {*enough, _LOCKED_MEMORY, *(_LAB["CAP_NET_BIND_SERVICE"] if serving else ())}
+    if os.geteuid() == 0 and any(map(_is_others, files)):
+        keep.update(_FILES)
+    mask = held & sum(1 << bit for bit in keep)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    for bit in range(_LAST + 1):
+        if not mask >> bit & 1:
+            libc.prctl(_PR_CAPBSET_DROP, bit, 0, 0, 0)  # fails for those that the kernel doesn't know
+    inheritable = _held("CapInh") & mask
+    parts = (part >> shift & 0xFFFFFFFF for shift in (0, 32) for part in (mask, mask, inheritable))
+    libc.capset(struct.pack("=Ii", _VERSION_3, 0), struct.pack("=6I", *parts))  # the ambient ones follow
+
+
+def _held(which: str) -> int:
     status = Path("/proc/thread-self/status").read_text()
-    effective = int(next(line for line in status.splitlines() if line.startswith("CapEff:")).split()[1], 16)
-    needed = {name: bits for name, bits in _CAPABILITIES.items() if namespaces or name != "CAP_SYS_ADMIN"}
-    return [name for name, bits in needed.items() if not any(effective >> bit & 1 for bit in bits)]
+    return int(next(line for line in status.splitlines() if line.startswith(f"{which}:")).split()[1], 16)
+
+
+def _is_others(path: Path) -> bool:
+    """Whether a file or a folder on the way to it belongs to somebody who is not root."""
+    whole = path.absolute()
+    for part in (whole, *whole.parents):
+        with suppress(OSError):
+            if part.stat().st_uid != 0:
+                return True
+    return False

@@ -6,6 +6,7 @@ import sys
 
 from engine.card.xdp import Loading, XdpError
 from engine.host.netns import unshare_net
+from engine.host.privileges import confine
 from engine.lab.provider import LabOrder
 
 
@@ -19,6 +20,7 @@ def main() -> int:
     except (OSError, XdpError) as error:
         print(f"error: {error}", flush=True)
         return 1
+    confine(serving=True)
     # Takes long to import: the XDP program is compiled meanwhile.
     from engine.lab.server import serve
 

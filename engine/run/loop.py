@@ -12,14 +12,16 @@ import random
 import time
 from array import array
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from engine.api.commands import Reply, Request
 from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
 from engine.card.changes import LinkChange, LinkWatch
 from engine.card.xdp import Loading
+from engine.datapath import DatapathError
 from engine.egress.device import DeviceEgress
+from engine.egress.veth import HiddenNet
 from engine.host import descriptors, surroundings
 from engine.host.errors import Trouble
 from engine.record.captures import Captures
@@ -78,7 +80,7 @@ class Loop:
         loading: Loading | None,
         usage: Usage,
     ) -> None:
-        """Nothing happens before `open`."""
+        """Nothing happens before `open`, but what takes rights that the process gives up before."""
         self._ifname = ifname
         self._settings = settings
         self._options = options
@@ -90,13 +92,23 @@ class Loop:
         self._next_tick: asyncio.TimerHandle | None = None
         self._next_glance: asyncio.TimerHandle | None = None
         self._undo = ExitStack()
+        self._hidden = HiddenNet()
+        self._undo.callback(self._hidden.close)
+        with suppress(DatapathError):  # told when a session needs it
+            self._hidden.open()
+
+    def confine(self, confine: Callable[[], None]) -> None:
+        """Have the rights given up, by whatever does so for one thread, of the threads that there are before `open`."""
+        if self._hidden.is_open:
+            self._hidden.run(confine)
+        confine()
 
     def open(self) -> None:
         """Take the card and begin to dial; raises Trouble, and `close` is due all the same."""
         if self._loading is not None:
             self._undo.callback(self._loading.close)
         descriptors.raise_limit()
-        egress = DeviceEgress(lambda: len(self.supervisor.fleet.members), self._tell)
+        egress = DeviceEgress(lambda: len(self.supervisor.fleet.members), self._tell, self._hidden)
         self._undo.callback(egress.close_all)
         self._egress = egress
         self.line = CardLine(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
@@ -50,6 +50,10 @@ class Engine:
         self._leaving = asyncio.Event()
 
     # Life
+
+    def confine(self, confine: Callable[[], None]) -> None:
+        """Before `start`: give up rights, by whatever does so for the calling thread and those that it will start."""
+        self._work.confine(confine)
 
     def start(self) -> None:
         """Start the thread; it takes the card while the caller does something else."""

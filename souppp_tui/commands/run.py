@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 
 from engine.card.facts import card_name
 from engine.card.xdp import Loading
 from engine.host.errors import HostError
-from engine.host.privileges import missing_capabilities
+from engine.host.privileges import confine, missing_capabilities
 from engine.host.surroundings import NO_TUN, has_tun
 from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
 from engine.lab.provider import Provider
@@ -37,7 +39,7 @@ def run(
 
     `loading` is the XDP program on its way, `provider` the lab's if there is to be a lab. Raises CannotRunError.
     """
-    missing = missing_capabilities(namespaces=options.lab)
+    missing = missing_capabilities(lab=options.lab)
     if missing:
         raise CannotRunError(f"needs to run as root, or with {', '.join(missing)}.")
     try:
@@ -87,6 +89,7 @@ def _run_engine(
     leaving: Leaving,
     loading: Loading,
 ) -> int:
+    engine.confine(partial(confine, _files(options, console)))
     engine.start()
     try:
         if not options.headless:
@@ -100,6 +103,13 @@ def _run_engine(
         return headless.run(engine, wishes, leaving, engine.stop)
     finally:
         engine.stop()
+
+
+def _files(options: argparse.Namespace, console: ConsoleSettings) -> list[Path]:
+    """Where there will be something to read or to write while the engine runs."""
+    named = (options.config, options.capture, options.event_log, console.event_file)
+    folders = (options.state_dir if not options.lab else None, None if options.headless else Path())
+    return [path for path in (*named, *folders) if path is not None]
 
 
 def _run_console(engine: Engine, options: argparse.Namespace, settings: ConsoleSettings, leaving: Leaving) -> int:
