@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -161,11 +162,12 @@ def goodbyes(capture: Path) -> int:
     return sum(map(in_order, sessions))
 
 
-def _process_namespaces() -> dict[int, str]:
+def _process_namespaces() -> dict[int, int]:
+    """The number of each process's network namespace, which is given out again as soon as that is gone."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/ns/net"):
         with suppress(OSError):
-            found[int(path.parts[2])] = os.readlink(path)
+            found[int(path.parts[2])] = path.stat().st_ino
     return found
 
 
@@ -184,8 +186,14 @@ class Traces:
 
     def __init__(self, pid: int) -> None:
         self.processes = descendants(pid)
-        everyone = _process_namespaces()
-        self.namespaces = {everyone[each] for each in self.processes if each in everyone} - {everyone[os.getpid()]}
+        self.namespaces: set[int] = set()
+        for each in self.processes:
+            with suppress(OSError):
+                # Held, or another test's namespace could get the number, and its processes would be counted.
+                held = os.open(f"/proc/{each}/ns/net", os.O_RDONLY)
+                weakref.finalize(self, os.close, held)
+                self.namespaces.add(os.fstat(held).st_ino)
+        self.namespaces.discard(_process_namespaces()[os.getpid()])
 
     def left(self) -> list[str]:
         """What is still there."""
