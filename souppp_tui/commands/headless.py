@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
+import select
+import stat
 import sys
 import threading
 import time
@@ -109,8 +112,11 @@ class _Telling:
         encoding = sys.stdout.encoding if sys.stdout else "ascii"
         self._ascii = codecs.lookup(encoding).name != "utf-8"
         """JSON has an escape for each character that others may not have."""
+        self._pipe = select.poll()
         if sys.stdout is None:
             complain(f"souppp-tui: standard output is closed: {NOT_TOLD}")
+        elif stat.S_ISFIFO(os.fstat(STDOUT).st_mode):
+            self._pipe.register(STDOUT, 0)
 
     def go_on(self, everything: bool = False) -> None:
         """Print what happened since the last call, but while the reader lags behind only if it is to be everything."""
@@ -123,6 +129,12 @@ class _Telling:
             self._seen = event.seq
             if event.kind in ("dial-failed", "session-down"):
                 self.troubles[event.session] = event.text
+
+    def look_for_reader(self) -> None:
+        """Wish the end where the reader of a pipe is gone: as long as nothing is written, nothing else tells."""
+        if self.failure is None and self._pipe.poll(0):
+            self.failure = BrokenPipeError()
+            self._leaving.set()
 
     def print(self, thing: dict[str, Any]) -> None:
         """One object on a line of its own."""
@@ -151,6 +163,7 @@ def _watch(engine: EngineApi, told: _Telling, options: HeadlessOptions, leaving:
     deadline = time.monotonic() + options.timeout
     while True:
         told.go_on()
+        told.look_for_reader()
         if waiting:
             wanted = [view for view in engine.snapshot().sessions if view.autodial]
             all_up = all(view.state is SessionState.UP and view.ipv4 is not None for view in wanted)

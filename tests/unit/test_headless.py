@@ -1,11 +1,13 @@
 """`--until-up` ends when all are up, also where the engine's events can be read a moment before its views.
 
-Whatever happens until the engine has stopped is printed.
+Whatever happens until the engine has stopped is printed, and a reader that goes away wishes the end.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import threading
 from array import array
 from collections.abc import Sequence
 from typing import cast
@@ -58,3 +60,28 @@ def test_views_that_come_after_their_events(looks: int, capfd: pytest.CaptureFix
 def test_the_farewell_is_printed(until_up: bool, capfd: pytest.CaptureFixture[str]) -> None:
     *_, last = printed(capfd, Engine(1), HeadlessOptions(until_up=until_up))
     assert (last["event"], last["session"]) == ("session-down", "one")
+
+
+def test_a_reader_that_goes_when_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left to be written that would tell."""
+    reader, writer = os.pipe()
+    leaving, too_late = Leaving(), threading.Event()
+
+    def read_and_go() -> None:
+        assert os.read(reader, 4096).endswith(b"}\n")
+        os.close(reader)
+
+    def give_up() -> None:
+        too_late.set()
+        leaving.set()
+
+    monkeypatch.setattr(headless, "STDOUT", writer)
+    threading.Thread(target=read_and_go).start()
+    deadline = threading.Timer(20.0, give_up)
+    deadline.start()
+    engine = Engine(1)
+    code = headless.run(cast(EngineApi, engine), HeadlessOptions(), leaving, engine.stop)
+    deadline.cancel()
+    os.close(writer)
+    assert not too_late.is_set()
+    assert code == headless.EXIT_NOT_UP
