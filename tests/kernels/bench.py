@@ -15,7 +15,6 @@ from tests.kernels.cards import CARDS, Card
 from tests.kernels.guest import CommandFailed, Guest
 from tests.kernels.line import TAP, access_line
 
-CARD_MTU = 1508
 CARD_MAC = "52:54:00:00:00:01"
 CONCENTRATOR = "100.64.0.1"
 DOWNLOAD = 1_000_000
@@ -23,18 +22,20 @@ DOWNLOAD = 1_000_000
 PATIENCE = 600
 """Seconds for what takes some ten of them on an idle machine."""
 SESSIONS = """\
+defaults: {{password: lab, autodial: true}}
 sessions:
-  - {{name: plain, user: plain, password: lab, autodial: true}}
-  - {{name: "derived-{{n}}", user: "derived{{n}}", password: lab, autodial: true, mac: derived, count: 2}}
-  - {{name: vlan, user: vlan, password: lab, autodial: true, vlan: 100}}
-  - {{name: qinq, user: qinq, password: lab, autodial: true, vlan: 100.200}}
-  - {{name: large, user: large, password: lab, autodial: true, mru: 1500}}
-  - {{name: kernel, user: kernel, password: lab, autodial: true, datapath: {in_kernel}}}
-  - {{name: kernel-vlan, user: kernel-vlan, password: lab, autodial: true, datapath: {in_kernel}, vlan: 101}}
+  - {{name: plain, user: plain}}
+  - {{name: "derived-{{n}}", user: "derived{{n}}", mac: derived, count: 2}}
+  - {{name: vlan, user: vlan, vlan: 100}}
+  - {{name: qinq, user: qinq, vlan: 100.200}}
+  - {{name: large, user: large, mru: 1500}}
+  - {{name: kernel, user: kernel, datapath: {in_kernel}}}
+  - {{name: kernel-vlan, user: kernel-vlan, datapath: {in_kernel}, vlan: 101}}
 """
 COUNT = 8
-MTUS = {"large": 1500}
-USUAL_MTU = 1492
+USUAL_MTU, LARGE = 1492, 1500
+PPPOE, TAG = 8, 4
+"""Octets of what is around a session's packets."""
 BOND = """set -e
 test -e /sys/class/net/spare || {{
   ip link add spare address 52:54:00:00:00:02 type veth peer name nowhere  # which is down: no carrier
@@ -72,14 +73,20 @@ class Bench:
     devices: dict[str, str] = field(default_factory=dict)
     """Of the sessions that are up, by name."""
 
+    def mtu(self, name: str) -> int:
+        """What a session is to carry: what it asks for, held to what the card has room for."""
+        tags = {"vlan": 1, "kernel-vlan": 1, "qinq": 2}.get(name, 0)
+        room = self.card.mtu - PPPOE - TAG * tags * self.card.counts_tags
+        return min(LARGE if name == "large" else USUAL_MTU, room)
+
     # The card
 
     def raise_card(self) -> None:
         """Bring the card up, as an operator does before the program starts."""
-        self.guest.until(f"ip link set {self.card.link} mtu {CARD_MTU} up")
+        self.guest.until(f"ip link set {self.card.link} mtu {self.card.mtu} up")
         self.guest.run(f"ethtool -L {self.card.link} combined {self.queues}; true")
         if self.card.bonded:
-            self.guest.run(BOND.format(card=self.card.link, mtu=CARD_MTU))
+            self.guest.run(BOND.format(card=self.card.link, mtu=self.card.mtu))
         self.guest.until(f"grep -q 1 /sys/class/net/{self.card.name}/carrier")
 
     def card_features(self) -> str:
@@ -161,7 +168,7 @@ class Bench:
     def each(self, command: str, what: str) -> None:
         """Run a command for all sessions at once, with `$device` and `$mtu`, until it succeeds. Raises Failed."""
         work = [
-            f"(device={device} mtu={MTUS.get(name, USUAL_MTU)} name={name}; "
+            f"(device={device} mtu={self.mtu(name)} name={name}; "
             f"timeout {PATIENCE} bash -c 'until {command}; do sleep 1; done' >/dev/null 2>&1 && echo $name) &"
             for name, device in self.devices.items()
         ]

@@ -27,6 +27,14 @@ class Card:
     """What the program runs on, if not that."""
     tags: bool = True
     """Whether frames come to it with their VLAN tags."""
+    bus: str = "place"
+    """What QEMU plugs it into."""
+    mtu: int = 1508
+    """Which it is given: a session can carry 1,500 octets then, where the driver lets it."""
+    counts_tags: bool = False
+    """Whether a VLAN tag takes of the MTU, as the driver has no room for one beyond it."""
+    tells_carrier: bool = True
+    """Whether it notices that its line is plugged out."""
 
     @property
     def name(self) -> str:
@@ -36,7 +44,8 @@ class Card:
     def arguments(self, mac: str, queues: int) -> str:
         """QEMU's `-device`, on the port that `Guest` keeps for it."""
         many = f",mq=on,vectors={2 * queues + 2}" if self.queues_by_device and queues > 1 else ""
-        return f"{self.device},id=card,netdev=line,bus=place,mac={mac},romfile={many}"
+        rom = ",romfile=" if self.bus == "place" else ""
+        return f"{self.device},id=card,netdev=line,bus={self.bus},mac={mac}{rom}{many}"
 
     def mode(self, version: str) -> str:
         """How the program is to say that it runs on a kernel such as `6.12`: the beginning of it."""
@@ -53,6 +62,13 @@ CARDS = {
     "igb": Card("igb", ("igb",), native_since=(5, 10), zero_copy_since=(6, 14)),
     "vmxnet3": Card("vmxnet3", ("vmxnet3",), native_since=(6, 6)),
     "e1000e": Card("e1000e", ("e1000e",), native_since=None),
+    "usb-net": Card(
+        *("usb-net", ("xhci_pci", "cdc_ether"), None),
+        bus="usb.0",
+        mtu=1500,
+        counts_tags=True,
+        tells_carrier=False,
+    ),
     "bond": Card("virtio-net-pci", _IN_A_BOND, native_since=None, bonded=True, above="bond0", tags=False),
     "slave": Card("virtio-net-pci", _IN_A_BOND, native_since=(4, 10), bonded=True),
 }

@@ -68,6 +68,8 @@ def check_kill(bench: Bench) -> str:
 
 def check_link(bench: Bench) -> str:
     """The line is plugged out and in: the sessions come back."""
+    if not bench.card.tells_carrier:
+        return "unseen"
     since = len(bench.said())
     bench.set_carrier(False)
     bench.event("card-down", since)

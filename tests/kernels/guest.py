@@ -80,7 +80,7 @@ class Guest:
                 *("-serial", f"file:{self._folder}/console"),
                 *("-chardev", f"socket,id=shell,fd={shell.fileno()}", "-serial", "chardev:shell"),
                 *("-chardev", f"socket,id=qmp,fd={qmp.fileno()}", "-mon", "chardev=qmp,mode=control"),
-                *("-device", "pcie-root-port,id=place,chassis=1,slot=1"),
+                *("-device", "pcie-root-port,id=place,chassis=1,slot=1", "-device", "qemu-xhci,id=usb"),
             ]
             if line is not None:
                 many = f",queues={queues}" if queues > 1 else ""

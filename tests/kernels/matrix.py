@@ -31,8 +31,9 @@ BESIDES = (
     ("6.18", "igb:2", "--busy-poll"),
     ("6.12", "bond", ""),
     ("6.12", "slave", ""),
+    ("6.12", "usb-net", ""),
 )
-"""Kernels, cards and options of the program's: where drivers write to our memory, and a bond."""
+"""Kernels, cards and options of the program's: where drivers write to our memory, a bond, and a card behind USB."""
 FAILED, NOT_RUN = "FAILED", "-"
 CANNOT = 3
 JOBS = 2
