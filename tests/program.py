@@ -150,14 +150,21 @@ def refused(*arguments: str | Path, within: Sequence[str | Path] = (), **environ
 
 
 def goodbyes(capture: Path) -> int:
-    """How many sessions were ended in order: Terminate-Request, Terminate-Ack, PADT; each may have been sent again."""
+    """How many sessions were ended in order: Terminate-Request, Terminate-Ack, PADT; each may have been sent again.
+
+    After the PADT there is nothing but another one, and an answer to a Terminate-Request (RFC 2516 section 5.5).
+    """
     frames = run("tcpdump", "-nr", capture).splitlines()
     sessions = {frame.split("[ses ")[1].split("]")[0] for frame in frames if "[ses 0x" in frame and "0x0]" not in frame}
     order = ("Term-Request", "Term-Ack", "PADT")
 
     def in_order(number: str) -> bool:
-        rest = (frame for frame in frames if f"[ses {number}]" in frame)
-        return all(any(word in frame for frame in rest) for word in order)
+        about = [frame for frame in frames if f"[ses {number}]" in frame]
+        rest = iter(about)
+        if not all(any(word in frame for frame in rest) for word in order):
+            return False
+        first = next(place for place, frame in enumerate(about) if "PADT" in frame)
+        return all("PADT" in frame or "Term-Ack" in frame for frame in about[first:])
 
     return sum(map(in_order, sessions))
 

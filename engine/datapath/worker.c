@@ -51,7 +51,7 @@ static bool within_share(struct worker *worker, uint32_t slot)
     struct share *share = &worker->shares[slot];
 
     if (share->round != round)
-        *share = (struct share){.round = round};
+        *share = (struct share){.round = round, .told = share->told};
     return share->frames < CONTROL_SHARE && ++share->frames;
 }
 
@@ -79,10 +79,6 @@ static bool is_let_in(struct worker *worker, uint32_t slot, uint16_t protocol, c
     struct session_counters *session = &worker->sessions[slot];
     const struct own *own = own_of(&worker->shared->sessions[slot]);
 
-    if (!is_open(own, protocol)) {
-        count(&counters->closed_in, 1);
-        return false;
-    }
     if (is_router_message(packet, length)) {
         count(&counters->router_message, 1);
         return false;
@@ -102,7 +98,8 @@ static bool is_let_in(struct worker *worker, uint32_t slot, uint16_t protocol, c
     return true;
 }
 
-static void to_egress(struct worker *worker, uint32_t slot, uint8_t *packet, uint32_t length)
+/* False if the packet's network protocol is closed, which the peer may have to be told. */
+static bool to_egress(struct worker *worker, uint32_t slot, uint8_t *packet, uint32_t length)
 {
     struct counters *counters = &worker->counters;
     const struct session *session = &worker->shared->sessions[slot];
@@ -110,21 +107,39 @@ static void to_egress(struct worker *worker, uint32_t slot, uint8_t *packet, uin
 
     if (!session->egress) {
         count(&counters->not_open, 1);
-        return;
+        return true;
     }
     protocol = ip_protocol(packet, length);
     if (!protocol) {
         count(&counters->bad_ip, 1);
-        return;
+        return true;
+    }
+    if (!is_open(own_of(session), protocol)) {
+        count(&counters->closed_in, 1);
+        return false;
     }
     if (!is_let_in(worker, slot, protocol, packet, length))
-        return;
+        return true;
     if (session->clamp)
         mss_clamp(packet, length, session->clamp);
     if (session->egress->offload)
         join_add(&worker->join, slot, packet, length, worker->shared->join_udp);
     else
         count_delivery(worker, slot, write(session->egress->fd, packet, length), 1, length);
+    return true;
+}
+
+/* Whether the engine is to see a packet of a closed protocol: one a second of each session is enough to say so. */
+static bool is_told(struct worker *worker, uint32_t slot)
+{
+    struct share *share = &worker->shares[slot];
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (share->told == (uint32_t)now.tv_sec)
+        return false;
+    share->told = (uint32_t)now.tv_sec;
+    return within_share(worker, slot);
 }
 
 /* Writes what has been joined; the offload header goes where the frame's own headers were. */
@@ -175,8 +190,8 @@ static void handle_frame(struct worker *worker, uint8_t *octets, uint32_t length
     case FRAME_DATA:
         if (slot == TABLE_NONE)
             count(&counters->unknown_session, 1);
-        else
-            to_egress(worker, slot, octets + (frame.packet - octets), frame.length);
+        else if (!to_egress(worker, slot, octets + (frame.packet - octets), frame.length) && is_told(worker, slot))
+            to_engine(worker, &worker->known, octets, length);
         break;
     }
 }

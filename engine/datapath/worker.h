@@ -34,6 +34,7 @@ struct shared {
 struct share {
     uint32_t round;
     uint32_t frames;
+    uint32_t told; /* the second in which the engine was last shown a packet of a closed protocol */
 };
 
 struct worker {

@@ -38,6 +38,9 @@ from engine.wire.text import printable
 
 AUTH_PROTOCOLS = (Protocol.PAP, Protocol.CHAP, Protocol.EAP)
 NCPS = (Protocol.IPCP, Protocol.IPV6CP)
+CONTROLLED_BY: dict[int, int] = {Protocol.IPV4: Protocol.IPCP, Protocol.IPV6: Protocol.IPV6CP}
+REJECT_PAUSE = 0.1
+"""Seconds between Protocol-Rejects: who sends what we have no use for may send much of it."""
 PROBE_TRIES = 3
 PROBE_WAIT = 1.0
 """Seconds between full-size Echo-Requests (RFC 4638 section 5.2)."""
@@ -253,6 +256,8 @@ class Link:
         self._echo_sent: dict[int, tuple[float, int]] = {}
         """When, and of how many octets, by identifier."""
         self._loop_noticed = False
+        self._reject_at = 0.0
+        """When the next Protocol-Reject may be sent."""
         self._probe_at: float | None = None
         self._probes = 0
         self._probe_ids: set[int] = set()
@@ -432,10 +437,13 @@ class Link:
                 self._reopen(protocol, now)
             self._ncps[protocol].receive(information, now)
             self._heed_ipcp(now)
-        elif protocol in (Protocol.IPV4, Protocol.IPV6):
+        elif self.phase is Phase.NETWORK and CONTROLLED_BY.get(protocol) in self._ncps:
             raise Discard("IP packet while its protocol is not open")
         elif self.phase is Phase.NETWORK:
             self.counters["unknown protocol"] += 1
+            if now < self._reject_at:
+                return
+            self._reject_at = now + REJECT_PAUSE
             room = max(self._options.peer_mru - 6, 0)  # four octets of header, two of the protocol's number (5.7)
             self._send_lcp(Code.PROTOCOL_REJECT, protocol.to_bytes(2, "big") + information[:room])
         else:

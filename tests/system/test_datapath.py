@@ -262,6 +262,27 @@ def test_packets_flow_only_while_their_protocol_is_open(rig: Rig, opened: Open) 
         assert rig.wire.receive() is None
 
 
+def test_a_packet_of_a_closed_protocol_is_shown_to_the_engine_now_and_then(rig: Rig) -> None:
+    """It may have to tell the peer; a flood of them is none of the engine's."""
+    fd, _ = rig.tun("soup0")
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU, only(Open.IPV4))
+    frame = padded(pppoe(ppp(ipv6())))
+    began = time.monotonic()
+    for _ in range(500):
+        rig.wire.send(frame)
+    rig.settled(500)
+    shown = rig.control(1)
+    assert set(shown) == {frame}
+    assert len(shown) <= QUEUES * (2 + time.monotonic() - began)
+
+
+def test_an_unknown_protocol_of_a_session_is_the_engines(rig: Rig) -> None:
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), -1, MTU, CLOSED)
+    frame = padded(pppoe(b"\x02\x81" + bytes(20)))
+    rig.wire.send(frame)
+    assert rig.control(1) == [frame]
+
+
 def _has_dropped(rig: Rig, wanted: dict[str, int]) -> bool:
     """Whether so many packets were dropped, for these reasons and no others."""
     return {reason: count for reason, count in rig.counters().drops.items() if count} == wanted

@@ -13,7 +13,7 @@ from engine.api.values import SessionState
 from engine.ppp.link import LATE, Ipv4Opened, Notice, ProtocolMissing, Silence
 from engine.sessions.fleet import MANY_EARLY, Fleet
 from engine.sessions.session import Session
-from engine.settings.values import AcFilter, DialSettings, KeepaliveSettings
+from engine.settings.values import AcFilter, DialSettings, KeepaliveSettings, SessionSettings
 from engine.wire import control, ethernet, ppp, pppoe
 from engine.wire.control import Code, IpcpOption, Option
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
@@ -321,6 +321,32 @@ def test_a_late_answer_is_told_until_the_peer_is_heard() -> None:
     peer.sleep(20.0)
     peer.session.note_traffic(peer.now)
     assert peer.session.silent_since is None
+
+
+# What we have no use for
+
+
+@pytest.mark.parametrize("number", [0x0281, 0x002D, Protocol.IPV6])
+def test_what_we_have_no_use_for_is_rejected_now_and_then(number: int) -> None:
+    peer = Peer(SETTINGS)
+    peer.up()
+    packet = number.to_bytes(2, "big") + b"\x60" + bytes(47)
+    for _ in range(100):
+        peer.ppp(packet)
+    peer.sleep(1.0)
+    peer.ppp(packet)
+    rejects = peer.heard_of(LCP, Code.PROTOCOL_REJECT)
+    assert [reject.data for reject in rejects] == [packet] * 2
+
+
+@pytest.mark.parametrize(("settings", "number"), [(SETTINGS, Protocol.IPV4), (DUAL, Protocol.IPV6)])
+def test_packets_of_a_protocol_that_may_yet_open_are_discarded(settings: SessionSettings, number: int) -> None:
+    """RFC 1661 section 3.5: silently."""
+    peer = Peer(settings)
+    peer.open_network()
+    peer.heard()
+    peer.ppp(number.to_bytes(2, "big") + b"\x60" + bytes(47))
+    assert peer.heard_of(LCP) == []
 
 
 # Ends
