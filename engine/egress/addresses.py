@@ -20,6 +20,7 @@ from ipaddress import IPv4Address, IPv6Address
 from engine.datapath.own import Network
 from engine.egress.confinement import HARMLESS, Confinement, put
 from engine.egress.guard import Guard, Touched
+from engine.egress.inbound import Inbound
 from engine.egress.instances import Instance
 from engine.egress.quiet import has_ipv6, keep_quiet
 from engine.egress.requests import add_ipv4, add_ipv6, delete_ipv4, delete_ipv6, rename, set_down, set_up, uint32
@@ -57,6 +58,8 @@ class Device:
     """The link-local address."""
     networks: tuple[Network, ...] = ()
     """What is routed to the session: confined as the addresses are, each while there is one of its family."""
+    closed: bool = False
+    """Whether nothing comes in that the host hasn't begun."""
 
     away: bool = False
     """Someone has moved it to another namespace, and does there with it what he likes."""
@@ -103,6 +106,7 @@ class Devices:
         except RtnlError as error:
             raise HostError(f"The routing rules can't be read: {error.strerror}.") from None
         self._guard = Guard(self._rtnl.port)
+        self._inbound = Inbound(self._instance)
         self._next_amnesty = 0.0
         self._undertaker = Undertaker(self._indexes.discard)
 
@@ -141,10 +145,13 @@ class Devices:
         make: Callable[[str], int] = open_tun,
         close: Callable[[int], None] = os.close,
         networks: tuple[Network, ...] = (),
+        *,
+        closed: bool = False,
     ) -> None:
         """Have a session's device made, down and without an address; raises DatapathError or HostError.
 
-        `networks` are confined to it for as long as it has an address of their family.
+        `networks` are confined to it for as long as it has an address of their family. If it is `closed`, nothing
+        comes in that the host hasn't begun.
 
         `make` makes one of that name and returns its descriptor; `close` closes it when the device has been deleted,
         in another thread. If the device is in another namespace by then, that must take it away.
@@ -152,14 +159,19 @@ class Devices:
         self._undertaker.wait_for(name)
         if any(device.name == name for device in self._devices.values()):
             raise HostError(f"The device {name} belongs to another session.")
-        device = Device(name, make(name), 0, self._instance.tables + key, close, networks=networks)
+        device = Device(name, make(name), 0, self._instance.tables + key, close, networks=networks, closed=closed)
         try:
             device.index = index_of(self._rtnl, name)
             self._indexes.add(device.index)
             keep_quiet(self._rtnl, name, device.index)
+            if closed:
+                self._inbound.shut(device.index)
         except RtnlError as error:
             self._undertaker.take(device)
             raise _trouble(device, error) from None
+        except HostError:
+            self._undertaker.take(device)
+            raise
         self._devices[key] = device
         self._keys[device.index] = key
 
@@ -170,6 +182,10 @@ class Devices:
     def claim(self, network: Network) -> str:
         """What of the host's speaks against a network's being a session's, as the rest of a sentence; mostly empty."""
         return claim(self._rtnl, network, self._indexes)
+
+    def inbound_obstacle(self) -> str:
+        """Why no session can be closed to what the host hasn't begun, in a few words; empty if it can."""
+        return self._inbound.obstacle()
 
     def set_ipv4(self, key: int, address: IPv4Address, peer: IPv4Address | None, mtu: int) -> None:
         """Set the device up with this address in place of any other; `mtu` in octets of IP packet. Raises HostError."""
@@ -221,6 +237,8 @@ class Devices:
             try:
                 for address in device.addresses():
                     self._shut(device, address)
+                if device.closed:
+                    self._inbound.forget(device.index)
             finally:
                 self._undertaker.take(device)
 
@@ -320,7 +338,7 @@ class Devices:
 
     def close(self) -> None:
         """Remove all devices; returns when they are gone."""
-        mine = (self._instance, self._rtnl, self._confinement, self._guard, self._undertaker)
+        mine = (self._instance, self._rtnl, self._inbound, self._confinement, self._guard, self._undertaker)
         with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
             for each in mine:
                 steps.callback(each.close)

@@ -19,7 +19,7 @@ from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way, routed
 from engine.sessions.session import Session
-from engine.settings.values import DatapathChoice, SessionSettings
+from engine.settings.values import DatapathChoice, Inbound, SessionSettings
 from engine.wire.place import Place
 
 
@@ -76,7 +76,7 @@ class DeviceEgress:
             return Obstacle(f"`datapath: kernel` is not to be had: {reason}. Set it to afxdp or auto.")
         if not has_tun() and not asked and (reason := self._no_kernel_path(either)):
             return Obstacle(f"{NO_TUN} {reason}")
-        if refused := self._refused_network(settings):
+        if refused := self._refused(settings):
             return Obstacle(refused)
         if taken := self._devices.taken(key, _device_name(key, settings)):
             return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
@@ -89,8 +89,10 @@ class DeviceEgress:
         reason = self.carriers.kernel_obstacle() if self.carriers is not None else ""
         return f"Nor can the in-kernel path do without: {reason}." if reason else ""
 
-    def _refused_network(self, settings: SessionSettings) -> str:
-        """Which of a session's networks the host has a use for itself, in a sentence; mostly empty."""
+    def _refused(self, settings: SessionSettings) -> str:
+        """What this host can't give a session, or needs itself, in a sentence; mostly empty."""
+        if settings.inbound is Inbound.CLOSED and (reason := self._devices.inbound_obstacle()):
+            return f"`inbound: closed` is not to be had: {reason}."
         for network in routed(settings):
             if why := self._devices.claim(network):
                 return f"The network {network} can't be this session's: it {why}. Change `networks:`."
@@ -107,8 +109,10 @@ class DeviceEgress:
         self._tell_once("confinement", self._devices.notice)
         path = self._choose(self.carriers, settings.datapath)
         make = partial(self.carriers.open_device, key, path)
-        networks = routed(settings)
-        self._devices.create(key, _device_name(key, settings), make, self.carriers.closer(path), networks)
+        networks, closed = routed(settings), settings.inbound is Inbound.CLOSED
+        self._devices.create(
+            key, _device_name(key, settings), make, self.carriers.closer(path), networks, closed=closed
+        )
         self._opened[key] = _Opened(path, place, settings, mtu)
         try:
             self._connect(key, mtu)

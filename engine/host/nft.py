@@ -93,6 +93,20 @@ def load_network(offset: int, length: int, register: int) -> bytes:
     return _expression("payload", field(1, register), field(2, 1), field(3, offset), field(4, length))
 
 
+def load_connection(key: int, register: int) -> bytes:
+    """Load what is known of the packet's connection, as its state."""
+    return _expression("ct", field(1, register), field(2, key))
+
+
+def mask(register: int, bits: bytes) -> bytes:
+    """Leave only these bits in a register."""
+    return _expression(
+        "bitwise",
+        *(field(kind, value) for kind, value in ((1, register), (2, register), (3, len(bits)))),
+        *(nest(kind, field(1, value)) for kind, value in ((4, bits), (5, bytes(len(bits))))),
+    )
+
+
 def compare(register: int, value: bytes, equal: bool = True) -> bytes:
     """Go on if a register has a value, or has another."""
     return _expression("cmp", field(1, register), field(2, int(not equal)), nest(3, field(1, value)))
@@ -110,7 +124,16 @@ def count() -> bytes:
 
 def drop() -> bytes:
     """Let the packet go nowhere."""
-    return _expression("immediate", field(1, 0), nest(2, nest(2, field(1, 0))))
+    return _verdict(0)
+
+
+def accept() -> bytes:
+    """Let the packet pass this chain."""
+    return _verdict(1)
+
+
+def _verdict(code: int) -> bytes:
+    return _expression("immediate", field(1, 0), nest(2, nest(2, field(1, code))))
 
 
 class Nft:

@@ -37,6 +37,7 @@ from engine.settings.values import (
     AuthMethod,
     DatapathChoice,
     DialSettings,
+    Inbound,
     KeepaliveSettings,
     SessionSettings,
     Settings,
@@ -173,6 +174,13 @@ SESSION: Keys = {
         "Networks that the provider routes to the session: let in, and let out as sources, beside its own address.",
         "networks",
         "routed to the session",
+    ),
+    "inbound": Key(
+        "inbound",
+        choice(*Inbound),
+        "Whether what the host has not begun may come in: closed lets in only answers to what it has.",
+        "inbound",
+        "open or closed",
     ),
     "count": Key("", whole(1, limits.MAX_SESSIONS), "How many sessions this entry makes, numbered from 1."),
 }

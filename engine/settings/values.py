@@ -47,6 +47,15 @@ class DatapathChoice(StrEnum):
     """Whichever is better here: the kernel, from four sessions on, where the card can (see docs/PERFORMANCE.md)."""
 
 
+class Inbound(StrEnum):
+    """What may come in by a session that the host hasn't begun."""
+
+    OPEN = "open"
+    """All that is for the session's own addresses, as on any interface."""
+    CLOSED = "closed"
+    """Nothing."""
+
+
 class XdpMode(StrEnum):
     """How XDP and AF_XDP are used on a card, by their configuration words."""
 
@@ -121,6 +130,7 @@ class SessionSettings:
     datapath: DatapathChoice = DatapathChoice.AFXDP
     networks: tuple[str, ...] = ()
     """IPv4 and IPv6 networks in CIDR form that the provider routes to the session."""
+    inbound: Inbound = Inbound.OPEN
     device: str | None = None
     """The device's name; without one, `soup` and the session's key."""
 

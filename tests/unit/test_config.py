@@ -141,6 +141,12 @@ def test_networks_that_are_routed_to_a_session() -> None:
     assert made.sessions[0].networks == ("203.0.113.8/29", "2001:db8:5::/48", "198.51.100.7/32")
 
 
+def test_what_may_come_in_is_said_for_one_or_for_all() -> None:
+    made = read("defaults: {inbound: closed}\nsessions: [{name: a}, {name: b, inbound: open}]")
+    assert [each.inbound for each in made.sessions] == ["closed", "open"]
+    assert read("sessions: [{name: a}]").sessions[0].inbound == "open"
+
+
 def test_dial_and_unwanted_networks() -> None:
     made = read("sessions: []\ndial: {rate: 5, retry_max: 300, jitter: 0}\nunwanted_networks: [10.0.0.0/8]")
     assert made.dial == DialSettings(rate=5, retry_max=300, jitter=0)
@@ -203,6 +209,7 @@ def test_every_field_can_be_set() -> None:
         ("sessions: [{name: a, networks: ['fe80::/64']}]", "1:33: networks: must be a network of addresses that a"),
         ("sessions: [{name: a, networks: ['::ffff:0:0/96']}]", "1:33: networks: must be a network of addresses that"),
         ("sessions: [{name: a, networks: [10.0.0.0/24, 10.0.0.0/24]}]", "1:32: networks: has the same item twice"),
+        ("sessions: [{name: a, inbound: shut}]", "1:31: inbound: must be open or closed"),
         ("sessions: [{name: a, device: a/b}]", "1:30: device: must be a device name"),
         ("sessions: [{name: 42}]", "1:19: name: must be text; put it in quotes"),
         ("sessions: [{name: ''}]", "1:19: name: must not be empty"),
