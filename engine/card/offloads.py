@@ -8,13 +8,13 @@ killed left off.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.card import ethtool
 from engine.host.errors import HostError
+from engine.host.replacing import replace_file
 
 STRIPPING = ("rx-vlan-hw-parse", "rx-vlan-stag-hw-parse")
 """VLAN tags are taken off."""
@@ -99,14 +99,9 @@ class Offloads:
         self._off.update(dict.fromkeys(features))
         if self._note is None or not features:
             return
-        new = self._note.with_name(f"{self._note.name}.new")
         try:
             self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with new.open("w") as file:
-                file.writelines(f"{feature}\n" for feature in self._off)
-                file.flush()
-                os.fsync(file.fileno())
-            new.rename(self._note)
+            replace_file(self._note, "".join(f"{feature}\n" for feature in self._off).encode())
         except OSError as error:
             raise HostError(f"{self._note}: {error.strerror}.") from None
 

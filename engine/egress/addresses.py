@@ -335,6 +335,9 @@ class Devices:
             self._confinement.tidy(now)
         except RtnlError as error:
             raise HostError(f"A routing rule can't be deleted: {error.strerror}.") from None
+        if deaths := self._undertaker.deaths():
+            text = f"The thread that deletes devices died ({deaths[-1]}), and another one is at work."
+            raise HostError(f"{text} Please report it.")
 
     def close(self) -> None:
         """Remove all devices; returns when they are gone."""

@@ -48,13 +48,15 @@ class Undertaker:
         self._waiting: dict[str, Doomed] = {}
         self._changed = threading.Condition()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="souppp-undertaker", daemon=True)
-        self._thread.start()
+        self._at_work = False
+        self._deaths: list[str] = []
+        self._see_to_it()
 
     def take(self, device: Doomed) -> None:
         """Delete this device soon."""
         with self._changed:
             self._waiting[device.name] = device
+            self._see_to_it()
             self._changed.notify_all()
 
     def has(self, name: str) -> bool:
@@ -65,15 +67,44 @@ class Undertaker:
     def wait_for(self, name: str) -> None:
         """Return when no device of this name waits to be deleted."""
         with self._changed:
-            self._changed.wait_for(lambda: name not in self._waiting)
+            while name in self._waiting:
+                self._see_to_it()
+                self._changed.wait()
+
+    def deaths(self) -> list[str]:
+        """What the thread has died of since the last call; another one is at work by now."""
+        with self._changed:
+            self._see_to_it()
+            deaths, self._deaths = self._deaths, []
+            return deaths
 
     def close(self) -> None:
         """Return when all are deleted."""
         with self._changed:
+            self._see_to_it()
             self._closing = True
             self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._at_work)
         self._thread.join()
         self._rtnl.close()
+
+    def _see_to_it(self) -> None:
+        """Have a thread at work. To be called with the lock held."""
+        if not self._at_work:
+            self._at_work = True
+            self._thread = threading.Thread(target=self._work, name="souppp-undertaker", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:
+            # Nobody would hear of it otherwise, and whoever waits would wait for ever.
+            self._deaths.append(f"{type(error).__name__}: {error}")
+        finally:
+            with self._changed:
+                self._at_work = False
+                self._changed.notify_all()
 
     def _run(self) -> None:
         while True:
@@ -82,11 +113,13 @@ class Undertaker:
                 devices = list(self._waiting.values())[: self.BURIAL]
             if not devices:
                 return
-            self._bury(devices)
-            with self._changed:
-                for device in devices:
-                    del self._waiting[device.name]
-                self._changed.notify_all()
+            try:
+                self._bury(devices)
+            finally:  # what it dies of must not kill the next one too
+                with self._changed:
+                    for device in devices:
+                        del self._waiting[device.name]
+                    self._changed.notify_all()
 
     def _bury(self, devices: list[Doomed]) -> None:
         # Without an index it goes with its descriptor, as all do that can't be deleted.

@@ -15,6 +15,7 @@ from typing import Any
 
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
+from engine.host.replacing import sync_folder
 from engine.settings.fields import DEFAULTS, SESSION, make_session, values_of
 from engine.settings.nodes import nodes_of, quote
 from engine.settings.reading import ConfigError, compose, parse, read_entry, read_values
@@ -36,7 +37,8 @@ def rewrite(path: Path, change: Callable[[str], str]) -> None:
     changed = mark + change(text).encode()
     status = path.stat()
     new = path.with_name(f".{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
             os.fchown(descriptor, status.st_uid, status.st_gid)
@@ -45,6 +47,7 @@ def rewrite(path: Path, change: Callable[[str], str]) -> None:
             file.flush()
             os.fsync(descriptor)
         new.replace(path)
+        sync_folder(path.parent)
     except BaseException:
         new.unlink(missing_ok=True)
         raise

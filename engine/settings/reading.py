@@ -7,6 +7,7 @@ all of them at once. Anchors, aliases and merge keys are refused; `defaults` doe
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,16 +43,28 @@ def load(path: Path) -> Settings:
     try:
         with path.open("rb") as file:
             octets = file.read(MAX_FILE + 1)
+            open_to = _open_to(os.fstat(file.fileno()))
     except OSError as error:
         raise ConfigError(f"{path}: {_strerror(error)}.") from None
     if len(octets) > MAX_FILE:
         raise ConfigError(f"{path}: larger than {MAX_FILE >> 20} MiB.")
     try:
-        return parse(octets.decode("utf-8-sig"), str(path), path.parent)
+        settings = parse(octets.decode("utf-8-sig"), str(path), path.parent)
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start)
         column = error.start - (octets.rfind(b"\n", 0, error.start) + 1)
         raise ConfigError(f"{path}:{line + 1}:{column + 1}: not UTF-8; save the file as UTF-8") from None
+    if open_to and b"password" in octets and any(each.password for each in settings.sessions):
+        remark = f"{path}: {open_to} can read it, and the passwords in it: `chmod 600 {path}`"
+        return replace(settings, remarks=(*settings.remarks, remark))
+    return settings
+
+
+def _open_to(status: os.stat_result) -> str:
+    """Who besides its owner may read a file, in words; empty if nobody."""
+    if status.st_mode & stat.S_IROTH:
+        return "everybody"
+    return "its group" if status.st_mode & stat.S_IRGRP else ""
 
 
 def parse(text: str, source: str, base: Path) -> Settings:

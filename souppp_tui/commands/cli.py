@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     it.add_argument("--sessions", type=_count, metavar="N", help="how many sessions the lab has (8)")
     it.add_argument("--capture", type=Path, metavar="FILE", help="write all control frames to a pcapng file")
+    it.add_argument("--event-log", type=Path, metavar="FILE", help="append every event to this file")
     it.add_argument(
         "--xdp",
         choices=[*XdpMode],
@@ -82,7 +83,6 @@ def _console_options(console: argparse._ArgumentGroup) -> None:
     console.add_argument("--read-only", action="store_true", help="show everything, change nothing")
     console.add_argument("--theme", choices=THEMES, help=f"{', '.join(THEMES)} ({THEMES[0]})")
     console.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
-    console.add_argument("--event-log", type=Path, metavar="FILE", help="append every event to this file")
 
 
 def _silent_options(silent: argparse._ArgumentGroup) -> None:

@@ -12,13 +12,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine.api.engine import EngineApi
 from engine.api.values import Event, SessionState, SessionView
 from souppp_tui.commands.errors import complain
 from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.terminal.outlet import Outlet
+
+if TYPE_CHECKING:
+    from souppp_tui.app.eventfile import EventFile
 
 LOOK = 0.02
 """Seconds between looks at the engine's events."""
@@ -44,6 +48,8 @@ class HeadlessOptions:
     """Seconds for that."""
     hold: bool = False
     """Then keep the sessions until a signal comes."""
+    event_file: Path | None = None
+    """Every event is appended to this file, whoever reads standard output."""
 
 
 def event_object(event: Event) -> dict[str, Any]:
@@ -86,7 +92,7 @@ def run(engine: EngineApi, options: HeadlessOptions, leaving: Leaving, stop: Cal
     Returns the exit code. A reader that goes away wishes the end, as with `| head`. Where nothing can be written for
     another reason, that is said on standard error, and all else goes on: sessions don't hang on a full disk.
     """
-    told = _Telling(engine, leaving)
+    told = _Telling(engine, leaving, options.event_file)
     code = _watch(engine, told, options, leaving)
     stopping = threading.Thread(target=stop, name="stop")
     stopping.start()
@@ -97,10 +103,16 @@ def run(engine: EngineApi, options: HeadlessOptions, leaving: Leaving, stop: Cal
     return code if told.failure is None else EXIT_NOT_UP
 
 
+def _event_file(path: Path, engine: EngineApi) -> EventFile:
+    from souppp_tui.app.eventfile import EventFile  # takes the console's libraries with it
+
+    return EventFile(path, engine)
+
+
 class _Telling:
     """Prints the engine's events, each of them once, as far as the engine still has them when they are read."""
 
-    def __init__(self, engine: EngineApi, leaving: Leaving) -> None:
+    def __init__(self, engine: EngineApi, leaving: Leaving, event_file: Path | None = None) -> None:
         self.failure: OSError | None = None
         """Why nothing can be printed any more."""
         self.troubles: dict[int | None, str] = {}
@@ -108,6 +120,7 @@ class _Telling:
         self._engine = engine
         self._leaving = leaving
         self._seen = 0
+        self._file = _event_file(event_file, engine) if event_file is not None else None
         self._outlet = Outlet(STDOUT)
         encoding = sys.stdout.encoding if sys.stdout else "ascii"
         self._ascii = codecs.lookup(encoding).name != "utf-8"
@@ -120,10 +133,13 @@ class _Telling:
 
     def go_on(self, everything: bool = False) -> None:
         """Print what happened since the last call, but while the reader lags behind only if it is to be everything."""
+        self._write_file()
         self._check()
         if self._outlet.waiting > LAG and not everything:
             return
-        events, _ = self._engine.events_since(self._seen)
+        events, lost = self._engine.events_since(self._seen)
+        if lost:
+            self._say("lost", f"The {lost} events before this are missing: nobody read them in time.")
         for event in events:
             self.print(event_object(event))
             self._seen = event.seq
@@ -135,6 +151,19 @@ class _Telling:
         if self.failure is None and self._pipe.poll(0):
             self.failure = BrokenPipeError()
             self._leaving.set()
+
+    def _write_file(self) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write()
+        except OSError as error:
+            path, self._file = self._file.path, None
+            self._say("event-log", f"Events are no longer written to {path}: {error.strerror}.")
+
+    def _say(self, kind: str, text: str) -> None:
+        """What is no event of the engine's, as if it were one."""
+        self.print({"event": kind, "time": round(time.time(), 6), "severity": "warning", "session": None, "text": text})
 
     def print(self, thing: dict[str, Any]) -> None:
         """One object on a line of its own."""

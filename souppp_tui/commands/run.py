@@ -89,6 +89,7 @@ def _run_engine(
     leaving: Leaving,
     loading: Loading,
 ) -> int:
+    _try_event_file(engine, options.event_log or console.event_file)
     engine.confine(partial(confine, _files(options, console)))
     engine.start()
     try:
@@ -99,10 +100,23 @@ def _run_engine(
                 loading.give_up()
         if not options.headless:
             return EXIT_OK if leaving.is_set() else _run_console(engine, options, console, leaving)
-        wishes = HeadlessOptions(options.until_up, options.timeout, options.hold)
+        event_file = options.event_log or console.event_file
+        wishes = HeadlessOptions(options.until_up, options.timeout, options.hold, event_file)
         return headless.run(engine, wishes, leaving, engine.stop)
     finally:
         engine.stop()
+
+
+def _try_event_file(engine: Engine, path: Path | None) -> None:
+    """Raises CannotRunError if it can't be written, before there is anything to write."""
+    if path is None:
+        return
+    from souppp_tui.app.eventfile import EventFile
+
+    try:
+        EventFile(path, engine).open().close()
+    except OSError as error:
+        raise CannotRunError(f"events can't be written to {path}: {error.strerror}.") from None
 
 
 def _files(options: argparse.Namespace, console: ConsoleSettings) -> list[Path]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import cast
+
+import pytest
 
 from engine.api.engine import EngineApi
 from engine.api.values import Severity
@@ -33,3 +37,27 @@ def test_every_event_stands_in_it_once_and_what_could_not_be_had_is_told(tmp_pat
     file.write()
     lines = [line.rpartition("  ")[2] for line in (tmp_path / "log").read_text().splitlines()]
     assert lines == ["one", "two", "(2 events before this are missing: they came too fast)", "five", "six", "seven"]
+
+
+def test_a_new_one_is_for_its_owner_alone_and_an_old_one_stays_as_it_is(tmp_path: Path) -> None:
+    engine = Keeping()
+    engine.tell("one")
+    EventFile(tmp_path / "new", cast(EngineApi, engine)).write()
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
+    (tmp_path / "old").touch()
+    (tmp_path / "old").chmod(0o640)
+    EventFile(tmp_path / "old", cast(EngineApi, engine)).write()
+    assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("what", ["link", "fifo"])
+def test_a_link_is_not_followed_and_a_fifo_holds_nobody_up(tmp_path: Path, what: str) -> None:
+    engine = Keeping()
+    engine.tell("one")
+    if what == "link":
+        (tmp_path / "log").symlink_to(tmp_path / "elsewhere")
+    else:
+        os.mkfifo(tmp_path / "log")
+    with pytest.raises(OSError, match=r"symbolic links|No such device"):
+        EventFile(tmp_path / "log", cast(EngineApi, engine)).write()
+    assert not (tmp_path / "elsewhere").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import run
 from tests.program import noted, running
 from tests.provider import CARD, provider
 
@@ -57,3 +58,30 @@ def test_kill_after_kill(arguments: tuple[str | Path, ...]) -> None:
         with running(*arguments) as program:
             program.event("ghosts")
             program.up(2)
+
+
+def test_all_that_many_sessions_leave_is_cleared(own_net: None, tmp_path: Path) -> None:
+    """Twenty-nine at once: so many that the rules of an earlier release outlived its clearing up."""
+    config = tmp_path / "config.yaml"
+    words = (CARD, "--config", config, "--state-dir", tmp_path / "state", "--headless", "--until-up", "--hold")
+    entry = "user: alice, password: lab, autodial: true"
+    config.write_text(f'sessions: [{{name: "s{{n}}", count: 29, {entry}}}]\n')
+    with provider():
+        with running(*words) as program:
+            program.up(29)
+            program.process.kill()
+            program.process.wait()
+        assert len(ours()) >= 28
+        config.write_text(f"sessions: [{{name: one, {entry}}}]\n")
+        with running(*words) as program:
+            assert program.event("ghosts")["text"] == "Ended 29 sessions that an earlier run had left open."
+            program.up(1)
+            assert program.end() == 0
+    assert ours() == []
+    assert not noted(tmp_path / "state")
+
+
+def ours() -> list[str]:
+    """Rules of ours, of IPv4 and IPv6."""
+    found = [line for family in ("-4", "-6") for line in run("ip", family, "rule").splitlines()]
+    return [line for line in found if "proto 80" in line]

@@ -596,3 +596,22 @@ def test_a_password_that_is_whole_is_not(written: str) -> None:
 def test_a_password_that_yaml_takes_for_something_else_is_told_to_be_put_in_quotes(written: str) -> None:
     with pytest.raises(config.ConfigError, match=r"f\.yaml:3:15: .*in quotes"):
         with_password(written)
+
+
+@pytest.mark.parametrize(
+    ("mode", "who"), [(0o600, ""), (0o400, ""), (0o640, "its group"), (0o604, "everybody"), (0o644, "everybody")]
+)
+def test_passwords_that_others_can_read_are_told(tmp_path: Path, mode: int, who: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("sessions: [{name: a, user: b, password: c}]\n")
+    path.chmod(mode)
+    told = (f"{path}: {who} can read it, and the passwords in it: `chmod 600 {path}`",) if who else ()
+    assert load(path).remarks == told
+
+
+def test_a_file_without_a_password_may_be_read_by_all(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("c\n")
+    for content in ("sessions: [{name: a, user: b}]\n", "sessions: []\n"):
+        (tmp_path / "config.yaml").write_text(content)
+        (tmp_path / "config.yaml").chmod(0o644)
+        assert load(tmp_path / "config.yaml").remarks == ()

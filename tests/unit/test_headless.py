@@ -10,6 +10,7 @@ import os
 import threading
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -85,3 +86,33 @@ def test_a_reader_that_goes_when_all_is_said(monkeypatch: pytest.MonkeyPatch) ->
     os.close(writer)
     assert not too_late.is_set()
     assert code == headless.EXIT_NOT_UP
+
+
+class Forgetful(Engine):
+    """It keeps the latest event alone."""
+
+    def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
+        last = self._events[-1]
+        return ([last], last.seq - seq - 1) if last.seq > seq else ([], 0)
+
+
+def test_events_that_nobody_read_in_time_are_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    engine = Forgetful(1)
+    engine._events.append(Event(7, 1.0, Severity.INFO, "ipv4-up", "Up again.", 0, "one"))
+    lost, *_ = printed(capfd, engine, HeadlessOptions(until_up=True))
+    assert (lost["event"], lost["severity"], lost["session"]) == ("lost", "warning", None)
+    assert lost["text"] == "The 6 events before this are missing: nobody read them in time."
+
+
+def test_events_stand_in_a_file_too(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    printed(capfd, Engine(1), HeadlessOptions(until_up=True, event_file=tmp_path / "log"))
+    assert [line.split("  ")[-1] for line in (tmp_path / "log").read_text().splitlines()] == ["Up.", "Hung up by you."]
+
+
+def test_a_file_that_fails_is_told_once_and_costs_nothing_else(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said = printed(capfd, Engine(1), HeadlessOptions(until_up=True, event_file=tmp_path / "nowhere" / "log"))
+    (told,) = [each for each in said if each.get("event") == "event-log"]
+    assert told["text"] == f"Events are no longer written to {tmp_path}/nowhere/log: No such file or directory."
+    assert said[-1]["event"] == "session-down"
