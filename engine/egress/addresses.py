@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -183,6 +183,18 @@ class Devices:
         """What of the host's speaks against a network's being a session's, as the rest of a sentence; mostly empty."""
         return claim(self._rtnl, network, self._indexes)
 
+    def hold(self, networks: Iterable[Network]) -> None:
+        """Confine what is routed to a session that isn't up yet. Raises HostError."""
+        try:
+            for network in networks:
+                self._confinement.hold(network, time.monotonic())
+        except RtnlError as error:
+            raise HostError(f"The routing rules can't be changed: {error.strerror}.") from None
+
+    def let_go(self, network: Network) -> None:
+        """Leave what is routed to a session, and not in use, to the host. Raises RtnlError."""
+        self._confinement.forget(network)
+
     def inbound_obstacle(self) -> str:
         """Why no session can be closed to what the host hasn't begun, in a few words; empty if it can."""
         return self._inbound.obstacle()
@@ -325,14 +337,17 @@ class Devices:
             found += self._confinement.mend(each, device.table, device.index, altered)
         return found
 
-    def tidy(self, now: float) -> None:
-        """Forget what sessions had and nobody can use any more; to be called every few seconds. Raises HostError."""
+    def tidy(self, now: float, routed: Callable[[], Collection[Network]] = tuple) -> None:
+        """Forget what sessions had and nobody can use any more; to be called every few seconds. Raises HostError.
+
+        `routed` tells which networks are routed to sessions, up or not.
+        """
         if now >= self._next_amnesty:
             self._next_amnesty = now + AMNESTY
             for device in self._devices.values():
                 device.mends = 0
         try:
-            self._confinement.tidy(now)
+            self._confinement.tidy(now, routed)
         except RtnlError as error:
             raise HostError(f"A routing rule can't be deleted: {error.strerror}.") from None
         if deaths := self._undertaker.deaths():

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from pyroute2.netlink import NLM_F_DUMP
@@ -173,13 +173,22 @@ class Confinement:
             found.append("its default route")
         return found
 
-    def tidy(self, now: float) -> None:
-        """Forget the addresses whose time is over."""
+    def hold(self, network: Network, now: float) -> None:
+        """Nothing leaves from what is routed to a session before it is up either. Does nothing for one in use."""
+        if self._networks[family_of(network)].table(_prefix(network)) is None:
+            self._dead_end(network, now)
+            self._fence.hold(network)
+
+    def tidy(self, now: float, routed: Callable[[], Collection[Network]]) -> None:
+        """Forget what its time is over; but not what is `routed` to sessions still: hosts behind never stop sending."""
         while self._grace:
             source, until = next(iter(self._grace.items()))
             if until > now:
                 break
-            self.forget(source)
+            if isinstance(source, IPv4Network | IPv6Network) and source in routed():
+                self._grace[source] = self._grace.pop(source) + GRACE  # the last one now
+            else:
+                self.forget(source)
 
     def forget(self, source: Source) -> None:
         """Leave what no session has to the host; does nothing for others."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from engine.api.values import TRAFFIC_FIELDS, Severity
-from engine.datapath.own import CLOSED, Own
+from engine.datapath.own import CLOSED, Network, Own
 from engine.egress.addresses import Devices
 from engine.egress.carriers import MANY_SESSIONS, Carriers
 from engine.egress.protocol import Addresses, Happening
@@ -80,6 +80,7 @@ class DeviceEgress:
             return Obstacle(refused)
         if taken := self._devices.taken(key, _device_name(key, settings)):
             return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
+        self._devices.hold(routed(settings))
         return None
 
     def _no_kernel_path(self, either: bool) -> str:
@@ -95,6 +96,7 @@ class DeviceEgress:
             return f"`inbound: closed` is not to be had: {reason}."
         for network in routed(settings):
             if why := self._devices.claim(network):
+                self._devices.let_go(network)
                 return f"The network {network} can't be this session's: it {why}. Change `networks:`."
         return ""
 
@@ -189,9 +191,12 @@ class DeviceEgress:
             return Happening(f"{what}, and it can't be made anew: {error}", key, lost=True)
         return Happening(f"{what}: it was made anew. Programs that were bound to it must bind again.", key)
 
-    def tidy(self, now: float) -> None:
-        """Forget what ended sessions had, once its time is over; to be called every few seconds. Raises HostError."""
-        self._devices.tidy(now)
+    def tidy(self, now: float, networks: Callable[[], Collection[Network]]) -> None:
+        """Forget what ended sessions had, once its time is over; to be called every few seconds. Raises HostError.
+
+        `networks` tells what is routed to sessions, up or not.
+        """
+        self._devices.tidy(now, networks)
 
     def close_all(self) -> None:
         """Remove all devices; the card must have been given back."""

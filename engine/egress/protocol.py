@@ -47,7 +47,10 @@ class Egress(Protocol):
     """Whether the host can have IPv6 addresses on a session's behalf."""
 
     def obstacle(self, key: int, session: Session) -> Obstacle | None:
-        """What keeps a session from being dialled, if anything does: found out before, it costs nobody anything."""
+        """What keeps a session from being dialled, if anything does: found out before, it costs nobody anything.
+
+        If nothing does, nothing leaves elsewhere from here on that comes from the session's networks.
+        """
 
     def way_to(self, address: Address) -> Way | None:
         """How the host itself reaches an address, sessions' routes left out; None if it doesn't."""

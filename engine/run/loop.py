@@ -20,6 +20,7 @@ from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
 from engine.card.changes import LinkChange, LinkWatch
 from engine.card.xdp import Loading
 from engine.datapath import DatapathError
+from engine.datapath.own import Network
 from engine.egress.device import DeviceEgress
 from engine.egress.veth import HiddenNet
 from engine.host import descriptors, surroundings
@@ -28,6 +29,7 @@ from engine.record.captures import Captures
 from engine.record.journal import GhostJournal, journal_of
 from engine.record.proofs import ProofsFile, proofs_of
 from engine.run.line import CardLine
+from engine.sessions.policy import routed
 from engine.sessions.proofs import Proofs
 from engine.settings.options import EngineOptions
 from engine.settings.values import Settings
@@ -252,7 +254,7 @@ class Loop:
             self.supervisor.note_traffic(self.traffic()[:: len(TRAFFIC_FIELDS)], now)
         finally:
             self.supervisor.look_at_card(now)
-            self.supervisor.run(partial(self._egress.tidy, now), now)
+            self.supervisor.run(partial(self._egress.tidy, now, self._networks), now)
             self.supervisor.run(self._save_proofs, now)
             self._carry_on()
 
@@ -290,6 +292,10 @@ class Loop:
     def queues(self) -> tuple[QueueView, ...]:
         """As in `Snapshot.queues`; any thread."""
         return self.line.queues()
+
+    def _networks(self) -> set[Network]:
+        """What is routed to sessions."""
+        return {network for _, member in self.supervisor.fleet for network in routed(member.session.next_settings)}
 
     def _tagged(self) -> bool:
         """Whether any session has VLAN tags."""

@@ -15,15 +15,16 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 
 import pytest
 
-from engine.api.commands import Dial
+from engine.api.commands import Dial, Remove
 from engine.api.values import SessionState
+from engine.egress import confinement
 from engine.egress.addresses import Devices
 from engine.egress.confinement import GRACE
 from engine.host import netns
 from engine.host.nft import Nft
 from engine.lab import rogue
 from engine.lab.server import DEVICE as SUBSCRIBERS
-from engine.settings.values import DatapathChoice
+from engine.settings.values import AcFilter, DatapathChoice
 from tests.conftest import ROOT, run
 from tests.program import until
 from tests.provider import provider
@@ -210,6 +211,7 @@ def test_an_address_of_a_network_that_is_nowhere_leaves_by_the_session_too() -> 
 
 OTHER_INSTANCE = f"""
 from ipaddress import *
+from engine.egress import confinement
 from engine.egress.addresses import Devices
 devices = Devices()
 devices.create(3, "soup3", networks=(IPv4Network("{ROUTED}"), IPv6Network("{ROUTED6}")))
@@ -290,3 +292,41 @@ def test_an_address_in_another_sessions_network_is_refused() -> None:
         engine.submit(Dial((view(engine, "two").id,)))
         until(lambda: events(engine, "dial-failed", "two"), "the refusal")
         assert "100.64.0.3, which is refused: it belongs to session one" in events(engine, "dial-failed", "two")[0].text
+
+
+def test_a_network_is_held_while_its_session_is_there_up_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From before the first dial on, also while nobody answers: hosts behind never stop sending."""
+    monkeypatch.setattr(confinement, "GRACE", 0.5)
+    dead_end = f"from {ROUTED} lookup {0x50000000 + 0xFFFF} proto 80"
+
+    def tidied() -> None:
+        """Two looks of the loop's later."""
+        start = time.monotonic()
+        until(lambda: time.monotonic() - start > 4.5, "two ticks")
+
+    with host() as (wan, behind), provider() as far, dialling([session("one", networks=(str(ROUTED),))]) as engine:
+        wait_up(engine)
+        assert dead_end not in ip("rule")
+        far.kill()
+        until(lambda: view(engine, "one").state is not SessionState.UP, "the end of the session")
+        until(lambda: dead_end in ip("rule"), "the dead end")
+        tidied()
+        assert dead_end in ip("rule"), "its grace is over, the session isn't"
+        _try_all(behind)
+        assert not {str(HERE), str(BEHIND)} & wan.seen.keys()
+        engine.submit(Remove((view(engine, "one").id,)))
+        until(lambda: dead_end not in ip("rule"), "the network is the host's")
+        _try_all(behind)
+        until(lambda: wan.seen[str(BEHIND)], "what comes from there")
+
+
+def test_a_network_is_held_before_its_session_is_up_for_the_first_time() -> None:
+    with host() as (wan, behind), provider():
+        one = session("one", networks=(str(ROUTED),), ac=AcFilter(name="nobody"))
+        with dialling([one]) as engine:
+            until(lambda: events(engine, "dialling"), "a dial")
+            _try_all(behind)
+            assert send(IPv4Address("192.0.2.2"), WORLD)
+            until(lambda: wan.seen["192.0.2.2"], "the host's own")
+            assert not {str(HERE), str(BEHIND)} & wan.seen.keys()
+        assert "proto 80" not in ip("rule")
