@@ -187,7 +187,8 @@ class Loading:
         except TimeoutError:
             answer = f"cannot load the XDP program: that took longer than {LOAD_TIMEOUT:.0f} s".encode()
         finally:
-            complaint = self.close()
+            died = self._died() if not answer else ""
+            complaint = self.close() or died
         if answer.startswith(LOADED) and len(descriptors) == len(self._names):
             told = json.loads(answer.removeprefix(LOADED))
             self.layouts = {name: (_places(key), _places(value)) for name, (key, value) in told.items()}
@@ -195,6 +196,13 @@ class Loading:
         for fd in descriptors:
             os.close(fd)
         raise XdpError(_load_failure(answer.decode(errors="replace"), complaint))
+
+    def _died(self) -> str:
+        """How the child ended without an answer, if it was killed."""
+        with suppress(subprocess.TimeoutExpired):
+            if self._child.wait(1.0) == -signal.SIGKILL:
+                return "it was killed. bcc takes 150 MB for a moment: is there a limit (MemoryMax=, a cgroup's)?"
+        return ""
 
     def give_up(self) -> None:
         """Let `finish` fail soon; any thread."""

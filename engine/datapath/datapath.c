@@ -142,7 +142,9 @@ static int open_queue(struct datapath *dp, const char *ifname, uint32_t queue, c
     if (!code)
         code = worker_start(worker, queue);
     if (code)
-        explain(error, size, "cannot start the worker of queue %u of %s: %s", queue, ifname, strerror(-code));
+        explain(error, size, "cannot start the worker of queue %u of %s: %s", queue, ifname,
+                code == -EAGAIN ? "raise the limit of processes (pids.max of the cgroup, TasksMax=, `ulimit -u`)"
+                                : strerror(-code));
     else if (bpf_map_update_elem(options->xsk_map, &queue, &worker->port.fd, BPF_ANY)) {
         code = -errno;
         explain(error, size, "cannot give queue %u of %s to the XDP program: %s", queue, ifname, strerror(-code));

@@ -8,6 +8,12 @@ from pathlib import Path
 TUN = Path("/dev/net/tun")
 SYSTEM = Path("/proc/sys")
 NO_TUN = f"{TUN} is missing or closed to us: load it with `modprobe tun`, or let the container have it."
+NO_THREADS = "No thread can be started: raise the limit of processes (pids.max of the cgroup, TasksMax=, `ulimit -u`)."
+
+
+def is_short_of_threads(error: BaseException) -> bool:
+    """Whether a limit of processes is what went wrong: Python has no error of its own for that."""
+    return isinstance(error, RuntimeError) and "start new thread" in str(error)
 
 
 def has_tun() -> bool:

@@ -18,6 +18,7 @@ from engine.api.values import Details, Event, SessionState, SessionView, Snapsho
 from engine.card.xdp import Loading
 from engine.host.errors import Trouble
 from engine.host.promptness import prompt_interpreter, prompt_thread
+from engine.host.surroundings import NO_THREADS, is_short_of_threads
 from engine.run.loop import Loop
 from engine.run.usage import try_line, usage
 from engine.settings.options import EngineError as EngineError
@@ -104,7 +105,8 @@ class Engine:
         except Trouble as error:
             self._failure = str(error)
         except Exception as error:
-            self._failure = f"Internal error while starting, please report it: {type(error).__name__}: {error}"
+            bug = f"Internal error while starting, please report it: {type(error).__name__}: {error}"
+            self._failure = NO_THREADS if is_short_of_threads(error) else bug
         finally:
             self._ready.set()
 

@@ -11,7 +11,7 @@ from engine.card.facts import card_name
 from engine.card.xdp import Loading
 from engine.host.errors import HostError
 from engine.host.privileges import confine, missing_capabilities
-from engine.host.surroundings import NO_TUN, has_tun
+from engine.host.surroundings import NO_THREADS, NO_TUN, has_tun, is_short_of_threads
 from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
 from engine.lab.provider import Provider
 from engine.run.thread import Engine, EngineError, EngineOptions
@@ -50,6 +50,10 @@ def run(
         return _run_card(options, settings, leaving, loading)
     except (EngineError, LabError, HostError) as error:
         raise CannotRunError(str(error)) from None
+    except RuntimeError as error:
+        if not is_short_of_threads(error):
+            raise
+        raise CannotRunError(NO_THREADS) from None
 
 
 def _run_lab(options: argparse.Namespace, settings: Settings, leaving: Leaving, loading: Loading, lab: Lab) -> int:

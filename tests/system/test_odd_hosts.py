@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.api.values import SessionState
+from engine.card.xdp import Loading, XdpError
 from engine.settings.values import DatapathChoice, XdpMode
 from tests.conftest import run
-from tests.program import Program, refused, running
+from tests.program import Program, refused, running, until
 from tests.provider import CARD, provider
 from tests.system.engines import dialling, events, fetch, pings, session, view, wait_state, wait_up
 
@@ -71,6 +74,48 @@ def test_bpf_is_refused(error: int) -> None:
     assert code == 3
     assert len(complaints) == 1
     assert "the kernel allows none here (a container's rules, or lockdown)" in complaints[0]
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group that limits processes, of whichever version."""
+    made = next((root for root in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")) if root.is_dir()), None)
+    if made is None:
+        pytest.skip("needs control groups")
+    made /= f"souppp-{os.getpid()}"
+    try:
+        made.mkdir()
+    except OSError as error:
+        pytest.skip(f"needs a control group of its own: {error}")
+    try:
+        if not (made / "pids.max").exists():
+            pytest.skip("needs the controller of processes")
+        yield made
+    finally:
+        until(lambda: not (made / "cgroup.procs").read_text(), "its processes gone")
+        made.rmdir()
+
+
+@pytest.mark.parametrize("limit", [2, 3, 4, 5])
+def test_too_few_processes(own_net: None, group: Path, tmp_path: Path, limit: int) -> None:
+    """The child that compiles, the engine, what it prints, the queues: each of them may be the one too many."""
+    (group / "pids.max").write_text(str(limit))
+    within = ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh"]
+    with provider():
+        code, complaints = refused(
+            CARD, "--config", config(tmp_path, "afxdp"), "--state-dir", tmp_path, "--headless", within=within
+        )
+    assert code == 3
+    assert len(complaints) == 1
+    assert "raise the limit of processes (pids.max of the cgroup" in complaints[0]
+
+
+def test_a_loader_that_is_killed_is_told_as_that(own_net: None) -> None:
+    """As by a limit of memory."""
+    loading = Loading()
+    os.kill(loading.pid, signal.SIGKILL)
+    with pytest.raises(XdpError, match="its loader died: it was killed"):
+        loading.finish()
 
 
 def config(folder: Path, *datapaths: str) -> Path:
