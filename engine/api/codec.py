@@ -23,8 +23,9 @@ from zlib import crc32
 
 import msgspec
 
-from engine.api.commands import Command, Refused, Reply, Request
+from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand
 from engine.api.ending import End
+from engine.api.messages import AskSettings, ClientView, Farewell, Follow, Picture, SettingsOf
 from engine.api.values import (
     CardView,
     Changes,
@@ -43,6 +44,7 @@ from engine.wire.text import printable
 
 Value = (
     Command
+    | ServiceCommand
     | Request
     | Reply
     | Refused
@@ -58,6 +60,12 @@ Value = (
     | Fact
     | Step
     | SessionSettings
+    | Follow
+    | ClientView
+    | Picture
+    | AskSettings
+    | SettingsOf
+    | Farewell
 )
 """What can be told."""
 
@@ -165,6 +173,6 @@ _ENCODER = msgspec.msgpack.Encoder()
 _MESSAGE = msgspec.msgpack.Decoder(_Message)
 _REQUEST = msgspec.msgpack.Decoder(_Request)
 _VALUES = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in get_args(Value) if kind is not Request}
-_COMMANDS = {kind.__name__: _VALUES[kind.__name__] for kind in get_args(Command)}
+_COMMANDS = {kind.__name__: _VALUES[kind.__name__] for kind in get_args(Command | ServiceCommand)}
 VERSION = crc32("\n".join(_described(_within(Value, set()))).encode())
 """Of what is written here, 32 bits."""

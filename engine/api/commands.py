@@ -6,7 +6,7 @@ session is named by its key (`SessionView.id`), which goes to another one only w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.settings.values import SessionSettings
 
@@ -99,11 +99,27 @@ Command = (
 
 
 @dataclass(frozen=True, slots=True)
+class Reload:
+    """Read the configuration again and do what is different; only for an engine that is served and has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """End all sessions, give the card back and end the engine; only for one that is served."""
+
+
+ServiceCommand = Reload | Shutdown
+"""What the process is asked that serves the engine."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A command with a number of its sender's choosing."""
 
     id: int
-    command: Command
+    command: Command | ServiceCommand
+    by: str = field(default="", compare=False)
+    """Who gave it, for the event that tells of it; empty where nobody needs to be told. Never from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +143,5 @@ class Reply:
     refused: tuple[Refused, ...] = ()
     ghosts: int = 0
     """For `ClearGhosts`: how many sessions that an earlier run left open get their PADT."""
+    remarks: tuple[str, ...] = ()
+    """What else came of it that one should know, as that the configuration could not be written; a line each."""

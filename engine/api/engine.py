@@ -7,11 +7,12 @@ engine works, so that a console could as well talk to one in another process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from engine.api.commands import Command, Reply
+from engine.api.commands import Command, Reply, ServiceCommand
+from engine.api.messages import ClientView
 from engine.api.values import Details, Event, Snapshot
 from engine.settings.values import SessionSettings
 
@@ -19,7 +20,17 @@ from engine.settings.values import SessionSettings
 class EngineApi(Protocol):
     """What a console can ask of an engine."""
 
-    def submit(self, command: Command) -> Future[Reply]:
+    @property
+    def lost(self) -> str:
+        """Why what is read here may be out of date, as an engine elsewhere can't be reached: one line. Else empty."""
+        ...
+
+    @property
+    def clients(self) -> Sequence[ClientView]:
+        """Who is attached to it, where it is elsewhere or has a socket."""
+        ...
+
+    def submit(self, command: Command | ServiceCommand) -> Future[Reply]:
         """Have a command carried out. The reply comes later, in whatever thread; that of an engine that ends, too."""
         ...
 
@@ -39,5 +50,12 @@ class EngineApi(Protocol):
         ...
 
     def settings(self, session: int) -> SessionSettings | None:
-        """The session's settings as they are from its next dial on: an edit starts from the one before."""
+        """The session's settings as they are from its next dial on: an edit starts from the one before.
+
+        Those of an engine elsewhere come without the password and after a moment; None also if it doesn't answer.
+        """
+        ...
+
+    def all_settings(self) -> Mapping[int, SessionSettings]:
+        """The same of all sessions, by key; empty if an engine elsewhere doesn't answer."""
         ...

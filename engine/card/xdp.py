@@ -348,12 +348,13 @@ def _link_of(program_id: int) -> int | None:
     return None
 
 
-def _process_with_link(link_id: int) -> str | None:
-    """`process 123 (name)` of one that has a link's descriptor."""
+def _holder(program_id: int) -> str | None:
+    """`process 123 (name)` of one that has a link of this program; found without the right to ask for either."""
     for fdinfo in Path("/proc").glob("[0-9]*/fdinfo"):
         with suppress(OSError):
             for entry in fdinfo.iterdir():
-                if f"link_id:\t{link_id}\n" in entry.read_text():
+                told = entry.read_text()
+                if "link_id:" in told and f"prog_id:\t{program_id}\n" in told:
                     return f"process {fdinfo.parent.name} ({(fdinfo.parent / 'comm').read_text().strip()})"
     return None
 
@@ -366,11 +367,12 @@ def _occupied(ifname: str, ifindex: int) -> str:
     fd = libbpf.bpf_prog_get_fd_by_id(query.program)
     name = bytes(_last_look(fd, _PROG_INFO)[0]).rstrip(b"\0").decode() if fd >= 0 else ""
     what = f"another XDP program is on {ifname}: {name or 'without a name'}, id {query.program}"
-    link_id = _link_of(query.program)
-    if link_id is None:
-        mode = "xdpgeneric" if query.mode == _XDP_ATTACHED_SKB else "xdpdrv"
-        return f"{what}; if nobody needs it, run `ip link set dev {ifname} {mode} off`"
-    return f"{what}, held by {_process_with_link(link_id) or 'a process'}; stop that first"
+    if holder := _holder(query.program):
+        return f"{what}, held by {holder}; stop that first"
+    if _link_of(query.program) is not None:
+        return f"{what}, held by a process; stop that first"
+    mode = "xdpgeneric" if query.mode == _XDP_ATTACHED_SKB else "xdpdrv"
+    return f"{what}; if nobody needs it, run `ip link set dev {ifname} {mode} off`"
 
 
 _MODES = {"native": _XDP_FLAGS_DRV_MODE, "generic": _XDP_FLAGS_SKB_MODE}

@@ -110,7 +110,7 @@ class Loop:
         if self._loading is not None:
             self._undo.callback(self._loading.close)
         descriptors.raise_limit()
-        egress = DeviceEgress(lambda: len(self.supervisor.fleet.members), self._tell, self._hidden)
+        egress = DeviceEgress(lambda: len(self.supervisor.fleet.members), self.tell, self._hidden)
         self._undo.callback(egress.close_all)
         self._egress = egress
         self.line = CardLine(
@@ -122,12 +122,12 @@ class Loop:
             self._control_frames,
             self._loading,
             self._tagged,
-            self._tell,
+            self.tell,
         )
         self._undo.callback(self.line.close)
         journal = self._open_journal()
         proofs, unread = self._load_proofs()
-        captures = Captures(self._options.capture, self._wall, self._tell)
+        captures = Captures(self._options.capture, self._wall, self.tell)
         self._undo.callback(captures.close)
         self.supervisor = Supervisor(
             self._settings,
@@ -143,11 +143,11 @@ class Loop:
             proofs=proofs,
         )
         if unread:
-            self._tell(Severity.ERROR, "proofs", unread)
+            self.tell(Severity.ERROR, "proofs", unread)
         if short := descriptors.shortage(len(self._settings.sessions)):
-            self._tell(Severity.WARNING, "limits", short)
+            self.tell(Severity.WARNING, "limits", short)
         for lack in surroundings.lacks():
-            self._tell(Severity.WARNING, "host", lack)
+            self.tell(Severity.WARNING, "host", lack)
         links = LinkWatch()
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)
@@ -305,5 +305,6 @@ class Loop:
     def _wall(self, at: float) -> float:
         return self.supervisor.wall(at)
 
-    def _tell(self, severity: Severity, kind: str, text: str) -> None:
+    def tell(self, severity: Severity, kind: str, text: str) -> None:
+        """Put an event into the log."""
         self.supervisor.tell(severity, kind, text)

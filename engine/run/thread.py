@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
 
-from engine.api.commands import Command, Refused, Reply, Request, Watch
-from engine.api.values import Details, Event, SessionState, SessionView, Snapshot, pack_traffic
+from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand, Watch
+from engine.api.messages import ClientView
+from engine.api.values import Changes, Details, Event, SessionState, SessionView, Severity, Snapshot, pack_traffic
 from engine.card.xdp import Loading
 from engine.host.errors import Trouble
 from engine.host.promptness import prompt_interpreter, prompt_thread
@@ -39,6 +40,7 @@ class Engine:
         loading: Loading | None = None,
     ) -> None:
         """Nothing happens before `start`. `loading` is the XDP program being loaded already, to save time."""
+        self.ifname = ifname
         self._options = options or EngineOptions()
         self._loop = asyncio.new_event_loop()
         self._work = Loop(ifname, settings, self._options, self._loop, loading, self._usage)
@@ -49,6 +51,8 @@ class Engine:
         self._ready = threading.Event()
         self._failure: str | None = None
         self._leaving = asyncio.Event()
+        self.attached: Callable[[], Sequence[ClientView]] = tuple
+        """Tells who is attached; whoever serves it sets this."""
 
     # Life
 
@@ -112,9 +116,19 @@ class Engine:
 
     # EngineApi
 
-    def submit(self, command: Command) -> Future[Reply]:
-        """See `EngineApi.submit`."""
-        request = Request(next(self._ids), command)
+    @property
+    def lost(self) -> str:
+        """See `EngineApi.lost`: it is here."""
+        return ""
+
+    @property
+    def clients(self) -> Sequence[ClientView]:
+        """See `EngineApi.clients`."""
+        return self.attached()
+
+    def submit(self, command: Command | ServiceCommand, by: str = "") -> Future[Reply]:
+        """See `EngineApi.submit`; an event tells who gave it, where that is said."""
+        request = Request(next(self._ids), command, by)
         future = Future[Reply]()
         future.set_running_or_notify_cancel()  # a command that was submitted is carried out, whoever waits for it
         self._unanswered[request.id] = future
@@ -131,6 +145,11 @@ class Engine:
         reply = self._work.do(request)
         if future := self._unanswered.pop(request.id, None):
             future.set_result(reply)
+
+    def tell(self, severity: Severity, kind: str, text: str) -> None:
+        """Put an event into the log; any thread, at any time of the engine's life."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._work.tell, severity, kind, text)
 
     def _refuse(self, number: int) -> None:
         if future := self._unanswered.pop(number, None):
@@ -161,9 +180,21 @@ class Engine:
         self.submit(Watch(session))
         return self._work.supervisor.board.details.get(session)
 
+    def watched(self, session: int) -> Details | None:
+        """The details of a session that somebody watches; nobody is taken to look at them now."""
+        return self._work.supervisor.board.details.get(session)
+
+    def changes_since(self, version: int) -> Changes:
+        """See `engine.supervisor.board.Board.changes_since`."""
+        return self._work.supervisor.board.changes_since(version)
+
     def settings(self, session: int) -> SessionSettings | None:
         """See `EngineApi.settings`."""
         return self._work.supervisor.board.settings.get(session)
+
+    def all_settings(self) -> Mapping[int, SessionSettings]:
+        """See `EngineApi.all_settings`."""
+        return self._work.supervisor.board.settings.copy()
 
     def _usage(self, view: SessionView) -> tuple[tuple[str, str], ...]:
         return usage(view, self._options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.api.commands import (
     Reply,
     Request,
     Rotate,
+    ServiceCommand,
     StartCapture,
     StopCapture,
     Watch,
@@ -34,6 +36,7 @@ from engine.settings.values import SessionSettings, kept
 from engine.supervisor.supervisor import Supervisor
 
 GONE = "There is no such session any more."
+OF_THE_SERVICE = "This engine belongs to a console: leave that one, or use `souppp-tui serve`."
 FAULT = "Internal error: see the events."
 
 
@@ -54,13 +57,31 @@ def do(supervisor: Supervisor, request: Request, now: float) -> Reply:
     outcome = _Outcome()
 
     def carry_out() -> None:
-        _TABLE[type(request.command)](supervisor, request.command, outcome)
+        if request.by:
+            supervisor.tell(Severity.INFO, "command", f"{_asked(supervisor, request.command)}, by {request.by}.")
+        _TABLE.get(type(request.command), _elsewhere)(supervisor, request.command, outcome)
         outcome.whole = True
 
     supervisor.run(carry_out, now)
     if not outcome.whole:
         outcome.refused.append(Refused(None, FAULT))
     return Reply(request.id, tuple(outcome.done), tuple(outcome.refused), outcome.ghosts)
+
+
+def _elsewhere(supervisor: Supervisor, command: ServiceCommand, outcome: _Outcome) -> None:
+    outcome.refused.append(Refused(None, OF_THE_SERVICE))
+
+
+def _asked(supervisor: Supervisor, command: Command | ServiceCommand) -> str:
+    """What a command asks for, in words: who looks at the events later can't know it from their effects alone."""
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(command).__name__).capitalize()
+    keys = getattr(command, "keys", None) or ((command.key,) if isinstance(command, Edit) else ())
+    if isinstance(command, Add):
+        return f"{words}: {command.settings.name}"
+    if not keys:
+        return words
+    known = supervisor.board.view(keys[0]) if len(keys) == 1 else None
+    return f"{words}: {known.name if known is not None else plural(len(keys), 'session')}"
 
 
 def _there(supervisor: Supervisor, keys: Iterable[int], outcome: _Outcome) -> list[int]:
@@ -172,7 +193,7 @@ def _watch(supervisor: Supervisor, command: Watch, outcome: _Outcome) -> None:
         outcome.done.append(key)
 
 
-_TABLE: dict[type[Command], Callable[[Supervisor, Any, _Outcome], None]] = {
+_TABLE: dict[type, Callable[[Supervisor, Any, _Outcome], None]] = {
     Dial: _fleet(Fleet.dial),
     HangUp: _fleet(Fleet.hang_up),
     Redial: _fleet(Fleet.redial),

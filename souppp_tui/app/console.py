@@ -25,7 +25,7 @@ from textual.events import Event as TextualEvent
 from textual.events import Key, Paste
 from textual.screen import Screen
 
-from engine.api.commands import Command, Reply
+from engine.api.commands import Command, Reply, ServiceCommand
 from engine.api.engine import EngineApi
 from engine.api.values import Event, SessionView
 from engine.settings.values import SessionSettings
@@ -85,6 +85,8 @@ class Console(App[None], inherit_bindings=False):
         self.message: Span | None = None
         self.shadow = Shadow()
         self._message_looks = 0
+        self._grey = False
+        """Whether all is shown in grey, as it may be out of date."""
         self._typed: deque[Key | Paste] = deque()
         self._typing: asyncio.Task[None] | None = None
         for name in themes.NAMES:
@@ -153,6 +155,9 @@ class Console(App[None], inherit_bindings=False):
             if self._message_looks <= 0:
                 self.message = None
         self.write_events()
+        if bool(self.engine.lost) != self._grey:
+            self._grey = bool(self.engine.lost)
+            self._repaint()
         self.pull()
         self.look()
 
@@ -230,11 +235,14 @@ class Console(App[None], inherit_bindings=False):
     @property
     def palette(self) -> themes.Palette:
         """The styles in force."""
-        return themes.palette(self.theme)
+        return themes.greyed(self.theme) if self._grey else themes.palette(self.theme)
 
     def set_theme(self, name: str) -> None:
         """Change all colours."""
         self.theme = name
+        self._repaint()
+
+    def _repaint(self) -> None:
         for screen in self.screen_stack:
             for widget in screen.query("Lines, Rows").results(Lines | Rows):  # type: ignore[arg-type]
                 widget.refresh()
@@ -257,7 +265,7 @@ class Console(App[None], inherit_bindings=False):
         if self.page is not None and self.page.is_mounted:
             self.page.show_footer()
 
-    def submit(self, command: Command, told: Callable[[Reply], None]) -> None:
+    def submit(self, command: Command | ServiceCommand, told: Callable[[Reply], None]) -> None:
         """Have the engine carry a command out; `told` is called with its reply, when keys pressed before are done."""
         self.engine.submit(command).add_done_callback(lambda future: self.call_later(told, future.result()))
 

@@ -1,4 +1,4 @@
-"""The shells' completions of the command line, made from its parser:
+"""The shells' completions of the command line, made from its parsers:
 
 python -m souppp_tui.commands.completions bash > souppp-tui
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from shlex import quote
 
-from souppp_tui.commands.cli import parser
+from souppp_tui.commands.cli import COMMANDS, parsers
 
+PROGRAM = "souppp-tui"
 CARDS = "/sys/class/net"
+SESSIONS = f"{PROGRAM} ctl list 2>/dev/null | tail -n +2 | cut -d' ' -f1"
+"""A shell's command line: the names of the sessions of the engine that runs, if one does."""
 FILES = {"FILE": "file", "DIR": "folder"}
 """What an option's value is, by its name in the help."""
 
@@ -34,6 +37,38 @@ class Option:
         return "none" if not self.value else "choice" if self.choices else FILES.get(self.value, "other")
 
 
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What may follow one of the program's commands; that without a name is the console on a card."""
+
+    name: str
+    options: tuple[Option, ...]
+    words: tuple[str, ...]
+    """Words that are no options."""
+    asked: str
+    """A shell's command line that prints others."""
+
+
+def specs() -> list[Spec]:
+    """All commands, the nameless one first."""
+    words = {"": (*COMMANDS,), "attach": ("lab",), "relay": ("lab",)}
+    made = []
+    for name, it in parsers().items():
+        subcommands = next((a for a in it._actions if isinstance(a, argparse._SubParsersAction)), None)
+        known = {option.names: option for parser in (it, *_inner(subcommands)) for option in options(parser)}
+        if subcommands is None:
+            made.append(Spec(name, tuple(known.values()), words.get(name, ()), f"ls {CARDS}"))
+        else:
+            made.append(Spec(name, tuple(known.values()), tuple(subcommands.choices), SESSIONS))
+    return made
+
+
+def _inner(
+    subcommands: argparse._SubParsersAction[argparse.ArgumentParser] | None,
+) -> Iterator[argparse.ArgumentParser]:
+    yield from subcommands.choices.values() if subcommands is not None else ()
+
+
 def options(it: argparse.ArgumentParser) -> list[Option]:
     """Those that the help names."""
     return [
@@ -48,9 +83,30 @@ def options(it: argparse.ArgumentParser) -> list[Option]:
     ]
 
 
-def bash(program: str, known: Sequence[Option]) -> str:
-    """A function that fills COMPREPLY; `--option=value` comes as three words."""
-    function = "_" + program.replace("-", "_")
+def bash(known: Sequence[Spec]) -> str:
+    """Functions that fill COMPREPLY, one a command; `--option=value` comes as three words."""
+    function = "_" + PROGRAM.replace("-", "_")
+    named = [spec.name for spec in known if spec.name]
+    return "\n".join(
+        [
+            f"# Completion of {PROGRAM} for bash.",
+            f"{function}() {{",
+            '    local command=""',
+            "    if ((COMP_CWORD > 1)); then",
+            '        case "${COMP_WORDS[1]}" in',
+            f"        {' | '.join(named)}) command=_${{COMP_WORDS[1]}} ;;",
+            "        esac",
+            "    fi",
+            f'    "{function}_of$command"',
+            "}",
+            *(line for spec in known for line in _bash_function(f"{function}_of", spec)),
+            f"complete -F {function} {PROGRAM}",
+            "",
+        ]
+    )
+
+
+def _bash_function(function: str, spec: Spec) -> list[str]:
     values = {
         "file": 'compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word")',
         "folder": 'compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$word")',
@@ -58,64 +114,76 @@ def bash(program: str, known: Sequence[Option]) -> str:
     }
     cases = [
         (" | ".join(option.names), values.get(option.kind) or _bash_words(quote(" ".join(option.choices))))
-        for option in known
+        for option in spec.options
         if option.kind != "none"
     ]
-    names = quote(" ".join(name for option in known for name in option.names))
-    cards = f'"$(ls {CARDS})"'
-    return "\n".join(
-        [
-            f"# Completion of {program} for bash.",
-            f"{function}() {{",
-            "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}",
-            "    [[ $before != = ]] || before=${COMP_WORDS[COMP_CWORD - 2]}",
-            "    [[ $word != = ]] || word=",
-            "    COMPREPLY=()",
-            "    case $before in",
-            *(f"    {pattern}) {action} ;;" for pattern, action in cases),
-            "    *)",
-            "        case $word in",
-            f"        -*) {_bash_words(names)} ;;",
-            f"        *) {_bash_words(cards)} ;;",
-            "        esac",
-            "        ;;",
-            "    esac",
-            "}",
-            f"complete -F {function} {program}",
-            "",
-        ]
-    )
+    names = quote(" ".join(name for option in spec.options for name in option.names))
+    words = f'"$(echo {" ".join(spec.words)}; {spec.asked})"' if spec.words else f'"$({spec.asked})"'
+    return [
+        f"{function}{f'_{spec.name}' if spec.name else ''}() {{",
+        "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}",
+        "    [[ $before != = ]] || before=${COMP_WORDS[COMP_CWORD - 2]}",
+        "    [[ $word != = ]] || word=",
+        "    COMPREPLY=()",
+        "    case $before in",
+        *(f"    {pattern}) {action} ;;" for pattern, action in cases),
+        "    *)",
+        "        case $word in",
+        f"        -*) {_bash_words(names)} ;;",
+        f"        *) {_bash_words(words)} ;;",
+        "        esac",
+        "        ;;",
+        "    esac",
+        "}",
+    ]
 
 
 def _bash_words(words: str) -> str:
     return f'mapfile -t COMPREPLY < <(compgen -W {words} -- "$word")'
 
 
-def zsh(program: str, known: Sequence[Option]) -> str:
-    """A call of `_arguments`."""
+def zsh(known: Sequence[Spec]) -> str:
+    """A call of `_arguments` for each command."""
+    lines = [f"#compdef {PROGRAM}", "local command=", "if (( CURRENT > 2 )); then", '    case "$words[2]" in']
+    named = "|".join(spec.name for spec in known if spec.name)
+    lines += [
+        f"    {named}) command=$words[2]; shift words; (( CURRENT-- )) ;;",
+        "    esac",
+        "fi",
+        'case "$command" in',
+    ]
+    for spec in known:
+        lines += [f"{quote(spec.name)})", "    _arguments \\", *(f"        {line} \\" for line in _zsh_options(spec))]
+        words = " ".join([*spec.words, f'${{(f)"$({spec.asked})"}}'])
+        lines += [f"        {quote(f'*:word:{{_wanted words expl word compadd -- {words}}}')}", "    ;;"]
+    return "\n".join([*lines, "esac", ""])
+
+
+def _zsh_options(spec: Spec) -> Iterator[str]:
     values = {"file": "_files", "folder": "_files -/", "other": " "}
-    specs = []
-    for option in known:
+    for option in spec.options:
         does = values.get(option.kind, f"({' '.join(option.choices)})")
         value = f":{option.value}:{does}" if option.value else ""
         text = "".join(f"\\{c}" if c in "[]:\\" else c for c in option.help)
         exclusive = f"({' '.join(option.names)})"
         equals = "=" if option.value else ""
-        specs += [quote(f"{exclusive}{name}{equals}[{text}]{value}") for name in option.names]
-    cards = quote(f"1:card:{{_wanted cards expl card compadd -- {CARDS}/*(N:t)}}")
-    return "\n".join(
-        [f"#compdef {program}", "_arguments \\", *(f"    {spec} \\" for spec in specs), f"    {cards}", ""]
-    )
+        yield from (quote(f"{exclusive}{name}{equals}[{text}]{value}") for name in option.names)
 
 
-def fish(program: str, known: Sequence[Option]) -> str:
-    """One `complete` for each option."""
+def fish(known: Sequence[Spec]) -> str:
+    """One `complete` for each option and for the words of each command."""
     values = {"none": "", "file": " -r -F", "folder": " -x -a '(__fish_complete_directories)'", "other": " -x"}
-    lines = [f"# Completion of {program} for fish.", f"complete -c {program} -f -a '(command ls {CARDS})'"]
-    for option in known:
-        names = "".join(f" -l {name[2:]}" if name.startswith("--") else f" -s {name[1:]}" for name in option.names)
-        value = values.get(option.kind, f" -x -a {_fish_quote(' '.join(option.choices))}")
-        lines.append(f"complete -c {program}{names}{value} -d {_fish_quote(option.help)}")
+    named = " ".join(spec.name for spec in known if spec.name)
+    lines = [f"# Completion of {PROGRAM} for fish."]
+    for spec in known:
+        seen = f"__fish_seen_subcommand_from {spec.name}" if spec.name else f"not __fish_seen_subcommand_from {named}"
+        when = f"complete -c {PROGRAM} -n {_fish_quote(seen)}"
+        asked = f"(command {spec.asked})" if spec.asked.startswith("ls ") else f"({spec.asked})"
+        lines.append(f"{when} -f -a {_fish_quote(' '.join([*spec.words, asked]))}")
+        for option in spec.options:
+            names = "".join(f" -l {name[2:]}" if name.startswith("--") else f" -s {name[1:]}" for name in option.names)
+            value = values.get(option.kind, f" -x -a {_fish_quote(' '.join(option.choices))}")
+            lines.append(f"{when}{names}{value} -d {_fish_quote(option.help)}")
     return "\n".join([*lines, ""])
 
 
@@ -123,13 +191,12 @@ def _fish_quote(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-SHELLS: dict[str, Callable[[str, Sequence[Option]], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
+SHELLS: dict[str, Callable[[Sequence[Spec]], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
 
 
 def completion(shell: str) -> str:
     """The file that a shell reads; `shell` is one of `SHELLS`."""
-    it = parser()
-    return SHELLS[shell](it.prog, options(it))
+    return SHELLS[shell](specs())
 
 
 if __name__ == "__main__":

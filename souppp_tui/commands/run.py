@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from engine.api.values import Severity
 from engine.card.facts import card_name
 from engine.card.xdp import Loading
 from engine.host.errors import HostError
 from engine.host.privileges import confine, missing_capabilities
+from engine.host.promptness import never_collect
 from engine.host.surroundings import NO_THREADS, NO_TUN, has_tun, is_short_of_threads
 from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
 from engine.lab.provider import Provider
+from engine.run.server import Server, Service
+from engine.run.sockets import LAB, Listening, SocketError, listen, usual_path
 from engine.run.thread import Engine, EngineError, EngineOptions
 from engine.settings.console import ConsoleSettings
 from engine.settings.values import DatapathChoice, Settings, XdpMode
+from souppp_tui import __version__
 from souppp_tui.commands import headless
 from souppp_tui.commands.errors import CannotRunError
 from souppp_tui.commands.headless import HeadlessOptions
@@ -39,16 +45,11 @@ def run(
 
     `loading` is the XDP program on its way, `provider` the lab's if there is to be a lab. Raises CannotRunError.
     """
-    missing = missing_capabilities(lab=options.lab)
-    if missing:
-        raise CannotRunError(f"needs to run as root, or with {', '.join(missing)}.")
     try:
-        if not has_tun() and not any(each.datapath is not DatapathChoice.AFXDP for each in settings.sessions):
-            raise HostError(NO_TUN)
-        if provider is not None:
-            return _run_lab(options, settings, leaving, loading, Lab(provider))
-        return _run_card(options, settings, leaving, loading)
-    except (EngineError, LabError, HostError) as error:
+        check_host(options, settings)
+        engine = make_engine(options, settings, loading, Lab(provider) if provider is not None else None)
+        return _run_engine(engine, options, settings.console, leaving, loading)
+    except (EngineError, LabError, HostError, SocketError) as error:
         raise CannotRunError(str(error)) from None
     except RuntimeError as error:
         if not is_short_of_threads(error):
@@ -56,34 +57,85 @@ def run(
         raise CannotRunError(NO_THREADS) from None
 
 
-def _run_lab(options: argparse.Namespace, settings: Settings, leaving: Leaving, loading: Loading, lab: Lab) -> int:
-    if options.config is None:
-        settings = Settings(sessions=lab_sessions(options.sessions or LAB_SESSIONS))
+def check_host(options: argparse.Namespace, settings: Settings) -> None:
+    """Raises CannotRunError and HostError where an engine can't run at all."""
+    missing = missing_capabilities(lab=options.lab)
+    if missing:
+        raise CannotRunError(f"needs to run as root, or with {', '.join(missing)}.")
+    if not has_tun() and not any(each.datapath is not DatapathChoice.AFXDP for each in settings.sessions):
+        raise HostError(NO_TUN)
+
+
+def make_engine(options: argparse.Namespace, settings: Settings, loading: Loading, lab: Lab | None) -> Engine:
+    """An engine on a card or in the lab, not started yet. Raises LabError and HostError."""
     engine_options = EngineOptions(
         xdp=options.xdp and XdpMode(options.xdp),
         busy_poll=options.busy_poll,
         fix_card=options.fix_card,
-        lab=True,
         capture=options.capture,
-        command_prefix=lab.command_prefix,
-        try_url=URL,
     )
+    if lab is None:
+        engine_options = replace(engine_options, state_folder=options.state_dir)
+        return Engine(card_name(options.card), settings, engine_options, loading)
+    if options.config is None:
+        settings = replace(settings, sessions=lab_sessions(options.sessions or LAB_SESSIONS))
     if not options.headless:
         import_module("souppp_tui.app.console")  # takes long: meanwhile the concentrator starts
     lab.wait_ready()
-    return _run_engine(Engine(CARD, settings, engine_options, loading), options, settings.console, leaving, loading)
+    engine_options = replace(engine_options, lab=True, command_prefix=lab.command_prefix, try_url=URL)
+    return Engine(CARD, settings, engine_options, loading)
 
 
-def _run_card(options: argparse.Namespace, settings: Settings, leaving: Leaving, loading: Loading) -> int:
-    engine_options = EngineOptions(
-        xdp=options.xdp and XdpMode(options.xdp),
-        busy_poll=options.busy_poll,
-        fix_card=options.fix_card,
-        state_folder=options.state_dir,
-        capture=options.capture,
-    )
-    engine = Engine(card_name(options.card), settings, engine_options, loading)
-    return _run_engine(engine, options, settings.console, leaving, loading)
+class Attachable:
+    """An engine's socket: made before rights are given up, served when the engine is ready, gone at the end."""
+
+    def __init__(self, engine: Engine, options: argparse.Namespace) -> None:
+        """Raises SocketError where there is none to be had and `--socket` asks for it."""
+        self._engine = engine
+        self._card = LAB if options.lab else engine.ifname
+        self._server: Server | None = None
+        self._failure = ""
+        self._listening: Listening | None = None
+        path = options.socket or usual_path(engine.ifname, lab=options.lab, fallback=options.state_dir)
+        try:
+            self._listening = listen(path)
+        except SocketError as error:
+            if options.socket is not None:
+                raise
+            self._failure = str(error)
+
+    def serve(self, service: Service | None = None) -> None:
+        """Answer who has connected; where there is no socket an event tells why."""
+        if self._listening is None:
+            self._engine.tell(Severity.WARNING, "socket", self._failure)
+            return
+        server = Server(self._engine, self._listening, release=__version__, card=self._card, service=service)
+        server.start()
+        self._engine.attached = lambda: server.clients
+        self._server = server
+
+    @property
+    def path(self) -> Path | None:
+        """Where it is, if it is."""
+        return self._listening.path if self._listening is not None else None
+
+    def close(self) -> None:
+        """A second call does nothing."""
+        for it in (self._server, self._listening):
+            if it is not None:
+                it.close()
+
+
+def begin(engine: Engine, options: argparse.Namespace, console: ConsoleSettings) -> Attachable:
+    """Start an engine that takes its card while the caller does something else, with few rights from now on.
+
+    Raises SocketError, and CannotRunError where events can't be written.
+    """
+    _try_event_file(engine, options.event_log or console.event_file)
+    attachable = Attachable(engine, options)
+    engine.confine(partial(confine, _files(options, console)))
+    engine.start()
+    return attachable
 
 
 def _run_engine(
@@ -93,22 +145,23 @@ def _run_engine(
     leaving: Leaving,
     loading: Loading,
 ) -> int:
-    _try_event_file(engine, options.event_log or console.event_file)
-    engine.confine(partial(confine, _files(options, console)))
-    engine.start()
+    attachable = begin(engine, options, console)
     try:
         if not options.headless:
             import_module("souppp_tui.app.console")  # takes long: the engine takes the card meanwhile
         while not engine.wait_ready(LOOK):
             if leaving.is_set():
                 loading.give_up()
+        attachable.serve()
         if not options.headless:
             return EXIT_OK if leaving.is_set() else _run_console(engine, options, console, leaving)
+        never_collect()
         event_file = options.event_log or console.event_file
         wishes = HeadlessOptions(options.until_up, options.timeout, options.hold, event_file)
         return headless.run(engine, wishes, leaving, engine.stop)
     finally:
         engine.stop()
+        attachable.close()
 
 
 def _try_event_file(engine: Engine, path: Path | None) -> None:

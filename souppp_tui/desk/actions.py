@@ -84,7 +84,10 @@ ACTIONS = (
     Action("commands", "colon", "command", "find a command by its name", ANY, False, 6, "screens"),
     Action("help", "question_mark", "help", "the keys of this screen", ANY, False, 1, "screens"),
     Action("back", "escape", "back", "back; on the sessions: clear filter, then marks", ANY, False, 0, "screens"),
-    Action("quit", "q,ctrl+q,ctrl+c", "quit", "hang up everything and leave; asks first", ANY, False, 1, "screens"),
+    Action(
+        "quit", "q,ctrl+q,ctrl+c", "quit", "leave; asks first where that hangs up everything", ANY, False, 1, "screens"
+    ),
+    Action("end", "Q", "", "end the engine and all its sessions; asks first", ANY, True, 0, "screens"),
     Action("up", "up,k", "", "up", ANY, False, 0, "move"),
     Action("down", "down,j", "", "down", ANY, False, 0, "move"),
     Action("page_up", "pageup,ctrl+b", "", "a page up", ANY, False, 0, "move"),

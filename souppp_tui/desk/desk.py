@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from engine.api.commands import Command, Reply
+from engine.api.commands import Command, Reply, ServiceCommand
 from engine.api.engine import EngineApi
 from engine.api.values import Event, SessionView
 from engine.settings.values import SessionSettings
@@ -90,7 +90,7 @@ class Desk(Protocol):
 
     # -- what is done
 
-    def submit(self, command: Command, told: Callable[[Reply], None]) -> None:
+    def submit(self, command: Command | ServiceCommand, told: Callable[[Reply], None]) -> None:
         """Have the engine carry a command out; `told` is called with its reply, on the app's own thread."""
         ...
 

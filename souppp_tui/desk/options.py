@@ -33,6 +33,8 @@ class ConsoleOptions:
     """Keys from `souppp_tui.show.columns.COLUMNS`, in the order wanted; empty takes the usual ones."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Other keys for actions: the action's name to one or more key names with commas between."""
+    attached: bool = False
+    """The engine is elsewhere and goes on when the console is left."""
     save: Save | None = None
     load: Load | None = None
     capture_folder: Path = Path(".")

@@ -1,10 +1,8 @@
-"""What the operator can do to the display, on every page: copy, mask, freeze, change colours, go elsewhere, leave."""
+"""What the operator can do to the display, on every page: copy, mask, freeze, change colours, go elsewhere."""
 
 from __future__ import annotations
 
-from souppp_tui.model.model import LIVE
 from souppp_tui.screens.editing import Editing
-from souppp_tui.show import words
 
 
 class Display(Editing):
@@ -65,14 +63,3 @@ class Display(Editing):
     def do_card(self) -> None:
         """To the card and its queues."""
         self.desk.open("card")
-
-    def do_quit(self) -> None:
-        """Leave; asks if that ends anything, be it a session that is not up yet."""
-        live = [view for view in self.model.views.values() if view.state in LIVE]
-        if not live:
-            self.app.exit()
-            return
-        from souppp_tui.screens.confirm import Confirm
-
-        question = f"Quit and hang up {words.plural(len(live), 'session')}?"
-        self.app.push_screen(Confirm(question, [], "quit", len(live)), lambda yes: self.app.exit() if yes else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from engine.api.commands import Add, Command, Edit, Remove, Reply
+from engine.api.commands import Add, Command, Edit, Reload, Remove, Reply
 from engine.settings.forms import Taken, others
 from engine.settings.reload import Plan, plan
 from engine.settings.values import SessionSettings
@@ -61,17 +61,15 @@ class Editing(Steering):
         """Its name as it may be shown."""
         return masking.name(key) if self.desk.masked else settings.name
 
-    def _sessions(self) -> dict[int, SessionSettings]:
-        """All sessions' settings."""
-        settings = self.desk.engine.settings
-        return {session: known for session in self.model.views if (known := settings(session)) is not None}
-
     def _taken(self, but: int | None = None) -> Taken:
         """What only one session can have, and the others have."""
-        return others([settings for session, settings in self._sessions().items() if session != but])
+        return others([settings for session, settings in self.desk.engine.all_settings().items() if session != but])
 
     def do_reload(self) -> None:
         """Read the configuration again, show what changes, and change it if wanted."""
+        if self.desk.options.attached:
+            self.desk.submit(Reload(), lambda reply: self.say_reply(reply, " ".join(reply.remarks)))
+            return
         if self.desk.options.load is None:
             return
         try:
@@ -81,7 +79,7 @@ class Editing(Steering):
             more = f" ({len(lines) - 1} more)" if len(lines) > 1 else ""
             self.desk.say(f"{lines[0] if lines else error}{more}", "failed")
             return
-        running = self._sessions()
+        running = self.desk.engine.all_settings()
         todo = plan(running, wanted)
         if not (todo.add or todo.edit or todo.remove):
             self.desk.say("The configuration has not changed.")

@@ -12,7 +12,7 @@ from engine.api.values import SessionState
 from souppp_tui.desk.actions import BY_NAME, GROUPS, Action, Command, on_page
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.model import LIVE
-from souppp_tui.screens.display import Display
+from souppp_tui.screens.quitting import Quitting
 from souppp_tui.show import words
 from souppp_tui.show.cardlines import in_the_way
 from souppp_tui.show.overview import overview
@@ -24,7 +24,7 @@ UNLISTED = ("commands", "up", "down", "page_up", "page_down", "back")
 """Not worth a line in the palette: they are how one gets around, there too."""
 
 
-class Page(Display):
+class Page(Quitting):
     """A whole screen of the console."""
 
     PAGE: ClassVar[str] = ""
@@ -55,7 +55,9 @@ class Page(Display):
 
     def look(self) -> None:
         """Show the latest snapshot. Pages add their own parts."""
-        line = overview(self.model.snapshot, self.model.totals(), self.desk.frozen, self.size.width)
+        line = overview(
+            self.model.snapshot, self.model.totals(), self.desk.frozen, self.size.width, self.desk.engine.lost
+        )
         self.overview.show([line])
         self.show_footer()
 
@@ -192,7 +194,9 @@ _WHY_NOT: dict[str, Callable[[Page], str]] = {
     "mark": lambda page: "" if page.model.cursor is not None else "There is no session here.",
     "unmark": lambda page: "" if page.model.marks else "Nothing is marked.",
     "fix_card": lambda page: "" if in_the_way(page.model.snapshot) else "The card does nothing that is in our way.",
-    "reload": lambda page: "" if page.desk.options.load else "There is no configuration file to read again.",
+    "reload": lambda page: (
+        "" if page.desk.options.load or page.desk.options.attached else "There is no configuration file to read again."
+    ),
 }
 
 

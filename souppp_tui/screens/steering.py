@@ -104,7 +104,9 @@ class Steering(Screen[None]):
     def say_reply(self, reply: Reply, done: str, names: Mapping[int, str] = NOBODY) -> None:
         """Say what was done, and what the reply says could not be."""
         refused = [replace(each, reason=self.desk.mask_text(each.reason, each.key)) for each in reply.refused]
-        self.desk.say(*replies.line(done, refused, names))
+        told, role = replies.line(done, refused, names)
+        besides = [remark for remark in reply.remarks if remark not in told]
+        self.desk.say(" ".join([told, *besides]), "warning" if besides else role)
 
     def _question(self, title: str, targets: Sequence[SessionView]) -> str:
         name = self.desk.mask(targets[0]).name

@@ -27,8 +27,8 @@ class Totals:
     """Whether they count from a moment that the operator chose."""
 
 
-def overview(snapshot: Snapshot | None, totals: Totals, frozen: bool, width: int) -> Line:
-    """The line in as many words as there is room for."""
+def overview(snapshot: Snapshot | None, totals: Totals, frozen: bool, width: int, lost: str = "") -> Line:
+    """The line in as many words as there is room for; `lost` is why what it says may be out of date."""
     if snapshot is None:
         return [(" souppp", "strong")]
     card, total = snapshot.card, totals.rates
@@ -37,6 +37,9 @@ def overview(snapshot: Snapshot | None, totals: Totals, frozen: bool, width: int
         name.append(("  waiting for a carrier", "busy") if card.waits else ("  link down", "failed"))
     if frozen:
         name = [(" souppp  ", "strong"), (" display frozen: sessions keep running ", "chip")]
+    if lost:
+        room = max(0, width - width_of(name) - 6)
+        return [*name, ("  ", "text"), (words.fit(f" {lost} ", min(room, len(lost) + 2)), "chip")]
     xdp = f"{card.mode} · {'zero-copy' if card.zero_copy else 'copy'} · " if card.mode else ""
     mode: Line = [(f"  {xdp}{words.plural(len(snapshot.queues), 'queue')}{'  lab' if card.lab else ''}", "dim")]
     rates: Line = [

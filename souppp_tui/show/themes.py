@@ -70,6 +70,13 @@ def palette(name: str) -> Palette:
     return Palette({role: ground + Style.parse(styles[column]) for role, styles in ROLES.items()})
 
 
+@lru_cache
+def greyed(name: str) -> Palette:
+    """The same for what may be out of date: all in one colour, but for what says so."""
+    styles = palette(name)
+    return Palette({role: style if role in ("chip", "cursor") else styles["dim"] for role, style in styles.items()})
+
+
 def theme(name: str) -> Theme:
     """The same colours for Textual's own widgets."""
     styles = palette(name)

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -38,6 +38,7 @@ from engine.api.commands import (
     StopCapture,
     Watch,
 )
+from engine.api.messages import ClientView
 from engine.api.values import (
     CardView,
     Details,
@@ -98,6 +99,7 @@ class ScriptedEngine:
         self.refuses = ""
         """Why nothing is done; empty if all is."""
         self.dumb = False
+        self.lost = ""
         """Whether replies wait for `answer`."""
         self.ghosts = 0
         self._unanswered: list[tuple[Future[Reply], Reply]] = []
@@ -186,6 +188,15 @@ class ScriptedEngine:
     def settings(self, session: int) -> SessionSettings | None:
         """As given."""
         return self._settings.get(session)
+
+    @property
+    def clients(self) -> tuple[ClientView, ...]:
+        """Nobody."""
+        return ()
+
+    def all_settings(self) -> Mapping[int, SessionSettings]:
+        """As given."""
+        return self._settings
 
     # -- commands
 

@@ -69,6 +69,16 @@ def test_values_are_offered(tmp_path: Path, complete: Callable[..., set[str]]) -
     assert complete(tmp_path, "--lab", "l") >= {name for name in os.listdir(CARDS) if name.startswith("l")}
 
 
+@pytest.mark.parametrize("complete", ASKED)
+def test_each_command_has_its_own(tmp_path: Path, complete: Callable[..., set[str]]) -> None:
+    assert complete(tmp_path, "at") >= {"attach"}
+    assert complete(tmp_path, "serve", "--so") == {"--socket"}
+    assert "--theme" not in complete(tmp_path, "serve", "--")
+    assert complete(tmp_path, "ctl", "han") == {"hangup"}
+    assert complete(tmp_path, "ctl", "events", "--fo") == {"--follow"}
+    assert complete(tmp_path, "attach", "la") == {"lab"}
+
+
 def test_bash_takes_a_value_behind_an_equals_sign(tmp_path: Path) -> None:
     assert in_bash(tmp_path, "--xdp", "=", "ze") == {"zero-copy"}
     assert in_bash(tmp_path, "--xdp", "=") == {"auto", "zero-copy", "copy", "generic"}
@@ -96,6 +106,8 @@ def test_zsh_completes_what_is_typed(tmp_path: Path) -> None:
             (b"--xdp ze", b"souppp-tui --xdp zero-copy "),
             (b"--theme=li", b"souppp-tui --theme=light "),
             (b"l", b"souppp-tui lo "),
+            (b"serve --fi", b"souppp-tui serve --fix-card "),
+            (b"ctl han", b"souppp-tui ctl hangup "),
             (b"--config " + os.fsencode(tmp_path) + b"/_so", b"/_souppp-tui "),
         ]:
             os.write(ours, kill_line + b"souppp-tui " + typed + b"\t")

@@ -9,11 +9,13 @@ import subprocess
 import pytest
 
 from engine.settings.console import COLUMNS
-from souppp_tui.commands.cli import parser
+from souppp_tui.commands.cli import COMMANDS, parser, parsers
 from souppp_tui.desk.actions import ACTIONS, Action, signs
 from tests.conftest import ROOT
 
 PAGE = ROOT / "man" / "souppp-tui.8"
+OF_CTL = {"--all", "--to", "--stop", "--follow", "--password-file", "--timeout", "--down"}
+"""Options of ctl's own commands."""
 GLYPHS = {"\\-": "-", "\\e": "\\", "\\(ga": "`"}
 
 
@@ -24,11 +26,15 @@ def plain() -> str:
 
 
 def test_every_option_is_named() -> None:
+    known = {name: set(re.findall(r"--?[a-z][a-z-]*", it.format_help())) for name, it in parsers().items()}
     options = {option for action in parser()._actions for option in action.option_strings}
     assert "--lab" in options
     named = set(re.findall(r"--?[a-z][a-z-]*", plain()))
     assert options <= named
-    assert {option for option in named if option.startswith("--")} - options <= {"--interface", "--show-rxfh"}
+    told = set().union(*known.values())
+    assert {option for option in named if option.startswith("--")} - told <= {"--interface", "--show-rxfh"} | OF_CTL
+    assert told <= named
+    assert all(re.search(rf"^\.B souppp-tui {name}$", plain(), re.MULTILINE) for name in COMMANDS)
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import engine.api
 from engine.api.codec import VERSION, CodecError, Value, _described, _within, decode, encode
 from engine.api.commands import Add, Command, Dial, Edit, Request, StartCapture
+from engine.api.messages import SettingsOf
 from engine.api.values import Details, Snapshot
 from engine.settings.fields import SESSION, check
 from engine.settings.values import SessionSettings
@@ -65,6 +66,7 @@ def test_no_secret_leaves_unasked(kind: type, data: st.DataObject) -> None:
         SessionSettings: lambda: session,
         Add: lambda: Add(session),
         Edit: lambda: Edit(7, session),
+        SettingsOf: lambda: SettingsOf(1, ((7, session),)),
         Request: lambda: data.draw(st.sampled_from((Request(1, Add(session)), Request(2, Edit(7, session))))),
     }[kind]()
     assert SECRET.encode() in encode(value, secrets=True)
@@ -78,6 +80,8 @@ def without(value: Any) -> Any:
         return replace(value, password=None)
     if isinstance(value, Request):
         return replace(value, command=without(value.command))
+    if isinstance(value, tuple):
+        return tuple(without(each) if isinstance(each, tuple | SessionSettings) else each for each in value)
     return replace(value, settings=without(value.settings))
 
 

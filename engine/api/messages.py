@@ -1,0 +1,83 @@
+"""What goes over an engine's socket beside commands and their replies: values.
+
+A client asks to `Follow`; from then on it gets pictures, each of what is new since the one before, and `Mirror`
+(`engine.api.mirror`) makes snapshots of them. docs/PROTOCOL.md describes the whole conversation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.api.values import CardView, Changes, Details, Event, QueueView
+from engine.settings.values import SessionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """From a client: send pictures from now on, the first at once and whole. The latest one counts."""
+
+    period: float
+    """Seconds from one picture to the next; 0 for a single one."""
+    events: int = 0
+    """The first picture begins with the event after this number; -1 for none of those that are past."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientView:
+    """Somebody who is attached to the engine."""
+
+    id: int
+    user: str
+    """Name of the user, or the number where it has none."""
+    process: int
+    program: str
+    """What it calls itself: `console`, `ctl` …"""
+    since: float
+    writes: bool
+    """Whether it may give commands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is new since the picture before; the first one after a `Follow` is whole."""
+
+    at: float
+    card: CardView
+    queues: tuple[QueueView, ...]
+    changes: Changes
+    traffic: bytes
+    """As in `Snapshot`; empty where it is as it was."""
+    events: tuple[Event, ...]
+    """Oldest first; there may be more than one picture holds, up to `last_event`."""
+    lost: int
+    """Events before these that are no longer kept."""
+    last_event: int
+    details: tuple[Details, ...]
+    """Of watched sessions, where they are new."""
+    try_line: str
+    clients: tuple[ClientView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskSettings:
+    """From a client: settings as they are from these sessions' next dial on. Answered by `SettingsOf`."""
+
+    id: int
+    keys: tuple[int, ...] | None = None
+    """None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsOf:
+    """The answer to `AskSettings`, with its number; sessions that are not there are left out. Without passwords."""
+
+    id: int
+    settings: tuple[tuple[int, SessionSettings], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """The last message before the engine closes a connection."""
+
+    reason: str
+    """One line, full sentences."""

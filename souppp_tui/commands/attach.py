@@ -1,0 +1,61 @@
+"""`souppp-tui attach`: the console on an engine that runs already. Leaving it leaves the engine as it is."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.host.errors import Trouble
+from engine.settings.console import THEMES
+from souppp_tui.commands.reaching import client, target_options, way_to
+from souppp_tui.terminal.leaving import Leaving
+
+EXIT_OK = 0
+EXIT_ENVIRONMENT = 3
+
+
+def parser() -> argparse.ArgumentParser:
+    """All options of the command."""
+    it = argparse.ArgumentParser(
+        prog="souppp-tui attach",
+        description="Open the console on an engine that runs; q leaves and its sessions stay, Q ends it.",
+    )
+    it.add_argument(
+        "engine",
+        nargs="?",
+        help="its card, lab, the path of its socket, or USER@HOST[:CARD] over ssh; not needed where there is only one",
+    )
+    target_options(it)
+    it.add_argument("--read-only", action="store_true", help="show everything, change nothing")
+    it.add_argument("--theme", choices=THEMES, default=THEMES[0], help=f"{', '.join(THEMES)} ({THEMES[0]})")
+    it.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    it.add_argument("--event-log", type=Path, metavar="FILE", help="append every event to this file")
+    return it
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    leaving = Leaving()
+    leaving.heed_signals()
+    options = parser().parse_args(arguments)
+    from souppp_tui.app.console import ConsoleError, run
+    from souppp_tui.commands.cli import check_terminal
+    from souppp_tui.commands.errors import CannotRunError, complain
+    from souppp_tui.desk.options import ConsoleOptions
+
+    try:
+        check_terminal()
+        with client(way_to(options.engine, options.socket), "console") as engine:
+            console = ConsoleOptions(
+                read_only=options.read_only or not engine.hello.writes,
+                theme=options.theme,
+                mouse=not options.no_mouse,
+                event_file=options.event_log,
+                attached=True,
+            )
+            run(engine, console, leaving=leaving)
+    except (Trouble, CannotRunError, ConsoleError) as error:
+        complain(f"souppp-tui: {error}")
+        return EXIT_ENVIRONMENT
+    return EXIT_OK

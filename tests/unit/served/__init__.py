@@ -1,0 +1,1 @@
+"""An engine seen over its socket."""

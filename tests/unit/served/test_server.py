@@ -1,0 +1,349 @@
+"""The engine's socket with real connections: pictures, commands, rights, rubbish, slow readers, ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.api.codec import VERSION, decode, encode
+from engine.api.commands import Add, Dial, Edit, HangUp, Redial, Refused, Remove, Reply, Request, Shutdown
+from engine.api.hello import LIMIT_TO_ENGINE, Hello, decode_hello, encode_hello, framed
+from engine.api.messages import Farewell, Follow, Picture
+from engine.api.values import SessionState
+from engine.host import peers
+from engine.host.peers import Peer, may
+from engine.run import server as server_module
+from engine.run.client import Client, ClientError, _message, open_path, wait_for
+from engine.run.server import MAX_CLIENTS, Server
+from engine.run.sockets import SocketError, listen
+from engine.settings.values import SessionSettings
+from tests.program import until
+from tests.unit.served.world_engine import WorldEngine
+
+RELEASE = "1.2.3"
+
+
+@pytest.fixture
+def engine() -> WorldEngine:
+    return WorldEngine()
+
+
+@pytest.fixture
+def server(engine: WorldEngine, tmp_path: Path) -> Iterator[Server]:
+    it = Server(engine, listen(tmp_path / "it.sock"), release=RELEASE, card="eth9")
+    it.start()
+    yield it
+    it.close()
+
+
+def attach(server: Server, **options: object) -> Client:
+    return Client(open_path(server.path), program="test", release=RELEASE, **{"period": 0.05, **options})  # type: ignore[arg-type]
+
+
+def raw(server: Server) -> socket.socket:
+    it = socket.socket(socket.AF_UNIX)
+    it.settimeout(20)
+    it.connect(str(server.path))
+    return it
+
+
+def greeted(server: Server) -> socket.socket:
+    it = raw(server)
+    assert not decode_hello(_message(it)).refused
+    it.sendall(framed(encode_hello(Hello(release=RELEASE, program="raw"))))
+    return it
+
+
+def last_word(connection: socket.socket) -> str:
+    """Why the engine closed a connection."""
+    said = ""
+    with suppress(EOFError, ConnectionResetError):
+        while True:
+            message = decode(_message(connection))
+            said = message.reason if isinstance(message, Farewell) else said
+    return said
+
+
+def test_a_client_sees_what_there_is_and_what_becomes_of_it(engine: WorldEngine, server: Server) -> None:
+    with attach(server) as client:
+        assert (client.hello.card, client.hello.release, client.hello.writes) == ("eth9", RELEASE, True)
+        assert client.snapshot().sessions == engine.snapshot().sessions
+        assert client.submit(Dial((0, 2))).result(20) == Reply(1, (0, 2))
+        engine.run(5.0)
+        assert wait_for(client, lambda it: it.sessions == engine.snapshot().sessions, 20)
+        assert [view.state for view in client.snapshot().sessions] == [
+            SessionState.UP,
+            SessionState.DOWN,
+            SessionState.UP,
+        ]
+        events = until(lambda: _same_events(client, engine), "all events")
+        assert any("Dial: 2 sessions, by root (test" in event.text for event in events)
+
+
+def _same_events(client: Client, engine: WorldEngine) -> list[object]:
+    ours, lost = client.events_since(0)
+    theirs, _ = engine.events_since(0)
+    assert not lost
+    return [*ours] if [*ours] == [*theirs] else []
+
+
+def test_a_reply_comes_with_what_it_tells_of(engine: WorldEngine, server: Server) -> None:
+    """Who waits for the reply needn't wait for a picture."""
+    with attach(server, period=30.0) as client:
+        key = client.submit(Add(SessionSettings("new", "u", "p"))).result(20).done[0]
+        assert client.snapshot().sessions[-1].name == "new"
+        client.submit(Remove((key,))).result(20)
+        engine.run(0.1)
+        client.submit(Remove((0,))).result(20)
+        assert [view.name for view in client.snapshot().sessions] == ["s1", "s2"]
+
+
+def test_what_can_not_be_done_is_said(server: Server) -> None:
+    with attach(server) as client:
+        reply = client.submit(HangUp((0, 99))).result(20)
+        assert reply.done == (0,)
+        assert reply.refused == (Refused(99, "There is no such session any more."),)
+        (refused,) = client.submit(Shutdown()).result(20).refused
+        assert "belongs to a console" in refused.reason
+
+
+def test_details_come_while_they_are_looked_at(engine: WorldEngine, server: Server) -> None:
+    with attach(server) as client:
+        client.submit(Dial((1,))).result(20)
+        engine.run(3.0)
+        details = until(lambda: client.details(1), "the details")
+        assert details == engine.watched(1)
+        assert details.ladder
+        assert client.details(99) is None
+
+
+def test_passwords_never_leave_the_engine(engine: WorldEngine, server: Server) -> None:
+    with attach(server) as client:
+        reply = client.submit(Add(SessionSettings("new", "u", "open sesame"))).result(20)
+        known = client.settings(reply.done[0])
+        assert known == SessionSettings("new", "u", None)
+        assert set(client.all_settings()) == {0, 1, 2, reply.done[0]}
+        assert all(settings.password is None for settings in client.all_settings().values())
+        client.submit(Edit(reply.done[0], SessionSettings("newer", "u", None))).result(20)
+        there = engine.settings(reply.done[0])
+        assert there == SessionSettings("newer", "u", "open sesame"), "None is as it was"
+        assert client.settings(99) is None
+
+
+def test_traffic_goes_along_when_it_changes(engine: WorldEngine, server: Server) -> None:
+    with attach(server) as client:
+        engine.traffic = b"\1" + engine.traffic[1:]
+        assert wait_for(client, lambda it: it.traffic == engine.traffic, 20)
+
+
+def test_who_is_attached(server: Server) -> None:
+    with attach(server) as one, attach(server) as two:
+        assert until(lambda: len(one.clients) == 2 and one.clients, "both")
+        assert {client.process for client in two.clients} == {os.getpid()}
+    until(lambda: not server.clients, "both gone")
+
+
+def test_a_client_that_never_reads_costs_nobody_anything(
+    engine: WorldEngine, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = 0
+    picture = Server._picture
+
+    def counted(self: Server, client: server_module._Client) -> Picture:
+        nonlocal pictures
+        pictures += client.view.program == "raw"
+        return picture(self, client)
+
+    monkeypatch.setattr(Server, "_picture", counted)
+    engine.traffic = bytes(2_000_000)
+    with closing(greeted(server)) as deaf, attach(server) as client:
+        deaf.sendall(framed(encode(Follow(0.05))))
+        for number in range(20):
+            engine.traffic = bytes([number]) + engine.traffic[1:]
+            assert client.submit(Redial((0,))).result(20).done == (0,)
+            assert wait_for(client, lambda it: it.traffic == engine.traffic, 20)
+        assert pictures <= 2, "one on its way, and one that filled the buffers"
+
+
+def test_another_version_is_told_what_to_do(server: Server) -> None:
+    with closing(raw(server)) as connection:
+        connection.sendall(framed(encode_hello(Hello(release="0.9", values=VERSION ^ 1))))
+        assert decode_hello(_message(connection)).values == VERSION
+        assert "souppp-tui 0.9" in (said := last_word(connection))
+        assert RELEASE in said
+        assert "same release" in said
+
+
+@pytest.mark.parametrize(
+    ("octets", "said"),
+    [
+        (framed(b"rubbish"), "Not a value of ours"),
+        (framed(encode(Reply(1))), "A client doesn't send a Reply"),
+        ((LIMIT_TO_ENGINE + 1).to_bytes(4, "big"), "is the limit"),
+        (framed(b""), "Not a value of ours"),
+    ],
+)
+def test_rubbish_is_answered_by_a_reason(server: Server, octets: bytes, said: str) -> None:
+    with closing(greeted(server)) as connection:
+        connection.sendall(octets)
+        assert said in last_word(connection)
+    until(lambda: not server.clients, "it gone")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(octets=st.binary(max_size=300), hello=st.booleans())
+def test_a_fuzzed_client(server: Server, octets: bytes, hello: bool) -> None:
+    with closing(greeted(server) if hello else raw(server)) as connection:
+        connection.sendall(octets)
+        connection.shutdown(socket.SHUT_WR)
+        last_word(connection) if hello else connection.recv(1)
+    with closing(greeted(server)) as connection:
+        connection.sendall(framed(encode(Request(1, Dial(())))))
+        assert decode(_message(connection)) == Reply(1)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(octets=st.binary(max_size=300), hello=st.booleans())
+def test_a_fuzzed_server(tmp_path: Path, octets: bytes, hello: bool) -> None:
+    """It is one line for the operator, whatever comes."""
+    ours, theirs = socket.socketpair()
+    with closing(theirs):
+        theirs.sendall((framed(encode_hello(Hello(release="x"))) if hello else b"") + octets)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(ClientError, match=r".") as told:
+            Client(lambda: ours, program="test", release=RELEASE, again=False)
+        assert "\n" not in str(told.value)
+
+
+def test_there_is_room_for_so_many(server: Server) -> None:
+    there = [greeted(server) for _ in range(MAX_CLIENTS)]
+    until(lambda: len(server.clients) == MAX_CLIENTS, "all of them")
+    with pytest.raises(ClientError, match=f"{MAX_CLIENTS} clients are attached already"):
+        attach(server)
+    for connection in there:
+        connection.close()
+    until(lambda: not server.clients, "room")
+    attach(server).close()
+
+
+def test_the_end_is_told_and_the_socket_goes(server: Server) -> None:
+    with attach(server, again=False) as client:
+        server.close()
+        until(lambda: client.lost, "the end")
+        assert client.lost == "The engine has ended."
+        assert "engine has ended" in client.submit(Dial((0,))).result(20).refused[0].reason
+    assert not server.path.exists()
+
+
+def test_a_console_comes_back_when_the_engine_does(engine: WorldEngine, server: Server) -> None:
+    engine.submit(Dial((0,)))
+    with attach(server) as client:
+        before = client.snapshot()
+        server.close()
+        until(lambda: client.lost, "the end")
+        assert client.snapshot() is before
+        other = WorldEngine(5)
+        again = Server(other, listen(server.path), release=RELEASE, card="eth9")
+        again.start()
+        try:
+            until(lambda: not client.lost, "the other one")
+            assert wait_for(client, lambda it: len(it.sessions) == 5, 20)
+            numbers = [event.seq for event in client.events_since(0)[0]]
+            assert numbers == [*range(1, len(numbers) + 1)], "as if it were one engine"
+            until(lambda: client.snapshot().events == before.events + other.snapshot().events, "its events")
+        finally:
+            again.close()
+
+
+def test_what_a_dead_engine_left_is_no_obstacle(engine: WorldEngine, tmp_path: Path) -> None:
+    path, other = tmp_path / "eth9.sock", tmp_path / "eth8.sock"
+    for left in (path, other):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(left))
+    it = Server(engine, listen(path), release=RELEASE, card="eth9")
+    it.start()
+    attach(it).close()
+    assert not other.exists()
+    with pytest.raises(SocketError, match="something is there already"):
+        listen(path)
+    it.close()
+
+
+@pytest.mark.parametrize(
+    ("uid", "groups", "rights"),
+    [
+        (0, {0}, "write"),
+        (7, {7}, "write"),
+        (1000, {1000, 50}, "write"),
+        (1000, {60, 50}, "write"),
+        (1000, {60}, "look"),
+        (1000, {1000}, ""),
+        (1000, set(), ""),
+    ],
+)
+def test_rights(uid: int, groups: set[int], rights: str) -> None:
+    assert may(Peer(1, uid, frozenset(groups)), 7, 50, 60) == rights
+
+
+def test_groups_that_are_not_there_give_no_rights() -> None:
+    assert may(Peer(1, 1000, frozenset({1000})), 0, None, None) == ""
+
+
+def test_who_may_only_look_can_not_command(
+    engine: WorldEngine, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "may", lambda *_: "look")
+    with attach(server) as client:
+        assert not client.hello.writes
+        (refused,) = client.submit(HangUp((0,))).result(20).refused
+        assert "You may look" in refused.reason
+        assert not engine.commands
+        assert client.details(0) is not None or until(lambda: client.details(0), "details")
+
+
+def test_who_may_nothing_is_told_why(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "may", lambda *_: "")
+    with pytest.raises(ClientError, match="neither of the groups souppp and souppp-ro"):
+        attach(server)
+
+
+def test_a_silent_client_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "HELLO_TIMEOUT", 0.1)
+    with closing(raw(server)) as connection:
+        decode_hello(_message(connection))
+        until(lambda: connection.recv(1) == b"", "its end")
+
+
+def test_many_at_once(engine: WorldEngine, server: Server) -> None:
+    """Commands that race: each is answered, and all see the same in the end."""
+    clients = [attach(server) for _ in range(5)]
+    try:
+        futures = [
+            client.submit(Add(SessionSettings(f"c{place}-{number}", "u", "p")))
+            for number in range(10)
+            for place, client in enumerate(clients)
+        ]
+        keys = [future.result(30).done[0] for future in futures]
+        assert len({*keys}) == 50
+        for client in clients:
+            assert wait_for(client, lambda it: len(it.sessions) == 53, 30)
+            assert client.snapshot().sessions == engine.snapshot().sessions
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_one_picture_only(server: Server) -> None:
+    with attach(server, period=0.0) as client:
+        at = client.snapshot().at
+        time.sleep(0.3)
+        assert client.snapshot().at == at
+        assert not client.lost
