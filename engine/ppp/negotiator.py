@@ -36,6 +36,12 @@ class Timing:
     """Naks sent before they become Rejects; of the peer's Naks and Rejects, twice as many of each are taken."""
 
 
+MAX_REPEATS = 10
+"""How often a Configure-Request that comes again unchanged gets the same Nak or Reject; then it is judged anew."""
+MAX_REFUSED = 16
+"""How many such requests are remembered."""
+
+
 class Verdict(Enum):
     """What we think of one option of the peer."""
 
@@ -143,6 +149,10 @@ class Negotiator:
         self._answered_at = 0.0
         self._acked: ControlPacket | None = None
         self._acked_at = 0.0
+        self._refused: dict[ControlPacket, ControlPacket] = {}
+        """Requests of this negotiation that were answered with a Nak or Reject, and these answers."""
+        self._repeats: Counter[ControlPacket] = Counter()
+        """How often each of them came once more."""
 
     # What the neighbours do
 
@@ -219,13 +229,22 @@ class Negotiator:
         if self._is_repeated(packet, now):
             self._send(Code.CONFIGURE_ACK, packet.identifier, packet.data)
             return
+        if self._acked is not None and packet in self._refused and now - self._acked_at <= self.timing.restart:
+            raise Discard("Configure-Request from before the one acknowledged")
         if self.state is State.OPENED or self.state is State.STOPPED:
             self._start_afresh()
         if self.state in (State.CLOSING, State.STOPPING, State.CLOSED):
             # No cell of these answers the options: judging them would only note what was never negotiated.
             self._run(Event.RCR_MINUS, now, packet)
             return
+        if packet in self._refused and self._repeats[packet] < MAX_REPEATS:
+            # The very same once more has crossed our answer, and is no word about it.
+            self._repeats[packet] += 1
+            self._run(Event.RCR_MINUS, now, self._refused[packet])
+            return
         answer = self._answer(packet, options)
+        if answer.code != Code.CONFIGURE_ACK and len(self._refused) < MAX_REFUSED:
+            self._refused[packet] = answer
         if answer.code == Code.CONFIGURE_ACK:
             self.handler.peer_agreed(options)
             self._acked, self._acked_at = packet, now
@@ -455,6 +474,8 @@ class Negotiator:
         self._restart_count = self.timing.max_configure
         self._awaiting_answer = False
         self._acked = None
+        self._refused.clear()
+        self._repeats.clear()
 
     def _send(self, code: int, identifier: int, data: bytes) -> None:
         self._out.append(ControlPacket(code, identifier, data))

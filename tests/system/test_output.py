@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.program import COMMAND, PATIENCE, goodbyes, running, until
+from tests.program import COMMAND, PATIENCE, goodbyes, refused, running, until
 from tests.terminal import Pty, full
 
 SESSIONS = 12
@@ -191,3 +191,60 @@ def test_output_that_lacks_a_character(own_net: None, tmp_path: Path, encoding: 
     with running("--lab", *more, PYTHONIOENCODING=encoding) as program:
         assert program.up(1)["Zürich-中"]["state"] == "up"
         assert program.ended() == 0
+
+
+# --- many ---
+
+
+@pytest.mark.timeout(300)
+def test_hundreds_of_sessions_end_while_nobody_reads_and_signals_come_again(own_net: None, tmp_path: Path) -> None:
+    """Their goodbyes fill every buffer there is; the event log has them all."""
+    many = 500
+    config, log = tmp_path / "config.yaml", tmp_path / "log"
+    config.write_text(
+        f'sessions: [{{name: "s{{n}}", user: a, password: lab, autodial: true, ipv6: false, count: {many}}}]\n'
+        "dial: {rate: 500, max_outstanding: 200}\n"
+    )
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    words = [*COMMAND, "--lab", "--config", str(config), "--headless", "--event-log", str(log)]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT)
+    os.close(writer)
+
+    def told(what: str) -> int:
+        return log.read_text().count(what) if log.exists() else 0
+
+    try:
+        until(lambda: told("Up with address") >= many, "all sessions", 2 * PATIENCE)
+        process.send_signal(signal.SIGTERM)
+        until(lambda: told("Hung up") > 0, "the first goodbyes")
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(2 * PATIENCE) == 0
+        assert told("Hung up") == many
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+
+
+def test_a_signal_while_hundreds_are_dialled(own_net: None, tmp_path: Path) -> None:
+    config, capture = tmp_path / "config.yaml", tmp_path / "capture"
+    config.write_text('sessions: [{name: "s{n}", user: a, password: lab, autodial: true, count: 800}]\n')
+    with running("--lab", "--config", config, "--headless", "--capture", capture) as program:
+        program.event("ipv4-up")
+        assert program.end() == 0
+    assert goodbyes(capture) > 0
+
+
+@pytest.mark.parametrize("to", ["nowhere/log", "link", "folder"])
+def test_an_event_log_that_cant_be_written_is_told_at_the_start(own_net: None, tmp_path: Path, to: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "folder").mkdir()
+    code, complaints = refused("--lab", "--headless", "--event-log", tmp_path / to)
+    assert code == ENVIRONMENT
+    (line,) = complaints
+    assert line.startswith(f"souppp-tui: events can't be written to {tmp_path / to}: ")
+    assert not (tmp_path / "elsewhere").exists()

@@ -15,7 +15,9 @@ from engine.api.values import SessionState, Severity
 from engine.lab.concentrator import LabSettings
 from engine.lab.faults import FAULTS
 from engine.ppp import mschapv2, strength
+from engine.ppp.automaton import State
 from engine.ppp.link import Authenticated
+from engine.ppp.negotiator import MAX_REPEATS
 from engine.record.proofs import ProofsError, ProofsFile
 from engine.sessions.proofs import MAX_PROOFS, Proofs
 from engine.sessions.session import SentInClear
@@ -99,6 +101,39 @@ def test_the_strongest_of_the_concentrators_methods_is_used(can: tuple[AuthMetho
     (event,) = world.events("authenticated")
     best = next(method for method in AuthMethod if method in can)
     assert event.text.startswith(f"Authenticated by {best}")
+
+
+def test_a_request_that_crossed_our_nak_is_no_insistence() -> None:
+    """A busy concentrator sends it again before it has read the Nak; the best method is not to be lost for that."""
+    peer = usual()
+    peer.open_pppoe()
+    assert asks_for(peer, C, 1) == (Code.CONFIGURE_NAK, MSCHAPV2)
+    assert asks_for(peer, C, 1) == (Code.CONFIGURE_NAK, MSCHAPV2)
+    assert asks_for(peer, C, 1) == (Code.CONFIGURE_NAK, MSCHAPV2)
+    assert asks_for(peer, M, 2) == (Code.CONFIGURE_ACK, MSCHAPV2)
+
+
+def test_a_refused_request_that_comes_late_renegotiates_nothing() -> None:
+    """Frames of a session that is known by now overtake those that came before."""
+    peer = usual()
+    peer.open_pppoe()
+    assert asks_for(peer, C, 1) == (Code.CONFIGURE_NAK, MSCHAPV2)
+    assert asks_for(peer, M, 2) == (Code.CONFIGURE_ACK, MSCHAPV2)
+    peer.request(Protocol.LCP, *peer.lcp_options(CHAP), identifier=1)
+    peer.answer(Protocol.LCP, Code.CONFIGURE_ACK)
+    peer.request(Protocol.LCP, *peer.lcp_options(CHAP), identifier=1)
+    assert peer.lcp_state is State.OPENED
+    assert peer.discarded("Configure-Request from before the one acknowledged") == 2
+    prove(peer, M)
+    peer.open_ipcp()
+    assert peer.session.state is UP
+
+
+def test_a_concentrator_that_never_changes_its_identifier_comes_up() -> None:
+    peer = usual()
+    peer.open_pppoe()
+    answers = [asks_for(peer, C, 1)[0] for _ in range(MAX_REPEATS + 2)]
+    assert answers == [Code.CONFIGURE_NAK] * (MAX_REPEATS + 1) + [Code.CONFIGURE_ACK]
 
 
 def test_the_operators_order_is_the_order_of_suggestions() -> None:
