@@ -86,8 +86,8 @@ def host() -> Iterator[tuple[Capture, int]]:
 
 
 def answers(source: str, target: str) -> bool:
-    command = ["ping", "-q", "-c", "2", "-i", "0.05", "-W", "2", "-I", source, target]
-    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+    command = ["ping", "-q", "-c", "2", "-i", "0.05", "-W", "10", "-I", source, target]
+    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
 
 
 def send(source: IPv4Address | IPv6Address, to: IPv4Address | IPv6Address) -> bool:
