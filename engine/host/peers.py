@@ -73,7 +73,8 @@ def open_to_groups(path: Path) -> None:
     os.chmod(path, 0o660)
     write, look = group(WRITE_GROUP), group(LOOK_GROUP)
     if write is not None:
-        os.chown(path, -1, write)
+        with suppress(PermissionError):  # a service without CAP_CHOWN: its unit does it
+            os.chown(path, -1, write)
     if look is not None:
         entries = (
             (_USER_OBJ, _READ_WRITE, _NOBODY),

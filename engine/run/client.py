@@ -88,7 +88,7 @@ class Client:
         connect: Connect,
         *,
         program: str,
-        release: str,
+        release: str = "unknown",
         period: float = PERIOD,
         events: int = 0,
         again: bool = True,

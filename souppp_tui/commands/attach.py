@@ -38,10 +38,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     leaving = Leaving()
     leaving.heed_signals()
-    options = parser().parse_args(arguments)
+    return show(parser().parse_args(arguments), leaving)
+
+
+def show(options: argparse.Namespace, leaving: Leaving) -> int:
+    """Open the console on the engine that is meant, until the operator leaves it; returns the exit code."""
     from souppp_tui.app.console import ConsoleError, run
-    from souppp_tui.commands.cli import check_terminal
-    from souppp_tui.commands.errors import CannotRunError, complain
+    from souppp_tui.commands.errors import CannotRunError, check_terminal, complain
     from souppp_tui.desk.options import ConsoleOptions
 
     try:
@@ -49,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         with client(way_to(options.engine, options.socket), "console") as engine:
             console = ConsoleOptions(
                 read_only=options.read_only or not engine.hello.writes,
-                theme=options.theme,
+                theme=options.theme or THEMES[0],
                 mouse=not options.no_mouse,
                 event_file=options.event_log,
                 attached=True,

@@ -16,7 +16,7 @@ from importlib import import_module
 from engine.settings.console import THEMES
 from engine.settings.values import Settings
 from souppp_tui import __version__
-from souppp_tui.commands.errors import CannotRunError, complain
+from souppp_tui.commands.errors import CannotRunError, check_terminal, complain
 from souppp_tui.commands.parsing import check_engine_options, engine_options, seconds
 from souppp_tui.terminal.leaving import Leaving
 
@@ -67,7 +67,27 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 def _console_options(console: argparse._ArgumentGroup) -> None:
     console.add_argument("--read-only", action="store_true", help="show everything, change nothing")
     console.add_argument("--theme", choices=THEMES, help=f"{', '.join(THEMES)} ({THEMES[0]})")
+    console.add_argument(
+        "--background", action="store_true", help="run the engine as a process of its own, which goes on after q"
+    )
     console.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+
+
+def _attaches(options: argparse.Namespace) -> bool:
+    """Whether the console is to look at an engine that serves this card already; asks. Raises CannotRunError if not."""
+    from engine.run.sockets import RUN, SUFFIX, alive
+
+    path = options.socket or RUN / f"{options.card}{SUFFIX}"
+    if options.lab or not path.is_socket() or not alive(path):
+        return False
+    try:
+        answer = input(f"An engine works on {options.card} already. Attach to it? [Y/n] ").strip().casefold()
+    except EOFError:
+        answer = "no"
+    if answer not in ("", "y", "yes"):
+        raise CannotRunError(f"an engine works on {options.card} already. End it by `souppp-tui ctl stop`.")
+    options.socket = path
+    return True
 
 
 def _silent_options(silent: argparse._ArgumentGroup) -> None:
@@ -105,18 +125,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not options.headless:
             check_terminal()
+            if options.background:
+                from souppp_tui.commands.background import start
+
+                options.socket = start(options)
+            if options.background or _attaches(options):
+                from souppp_tui.commands.attach import show
+
+                options.engine = None
+                return show(options, leaving)
         return _run(options, settings, leaving)
     except CannotRunError as error:
         if leaving.is_set():  # what was being started has failed because we are to end
             return EXIT_NOT_UP if options.until_up else EXIT_OK
         complain(f"souppp-tui: {error}")
         return EXIT_ENVIRONMENT
-
-
-def check_terminal() -> None:
-    """Raises CannotRunError where there is no terminal to show the console on."""
-    if not (os.isatty(0) and os.isatty(1)):
-        raise CannotRunError("the console needs a terminal on standard input and output; without one use --headless.")
 
 
 def hold_standard_streams() -> None:
@@ -160,6 +183,8 @@ def _check(it: argparse.ArgumentParser, options: argparse.Namespace) -> None:
             "name a card, as in `souppp-tui eth0`, or use --lab" if not options.card else "--lab brings its own card"
         )
     check_engine_options(it, options)
+    if options.background and options.headless:
+        it.error("--background is for the console; without a screen use `souppp-tui serve`")
     if options.hold and not options.until_up:
         it.error("--hold goes with --until-up")
     if options.until_up and not options.headless:

@@ -21,3 +21,9 @@ def complain(line: str) -> None:
     encoding = sys.stderr.encoding if sys.stderr else "ascii"
     with suppress(OSError):
         os.write(STDERR, f"{line}\n".encode(encoding, "backslashreplace"))
+
+
+def check_terminal() -> None:
+    """Raises CannotRunError where there is no terminal to show the console on."""
+    if not (os.isatty(0) and os.isatty(1)):
+        raise CannotRunError("the console needs a terminal on standard input and output; without one use --headless.")

@@ -30,6 +30,7 @@ from engine.settings.reading import ConfigError, load
 from engine.settings.reload import plan
 from engine.settings.values import SessionSettings, Settings
 from souppp_tui.app.eventfile import EventFile
+from souppp_tui.commands.background import DETACHED, leave_terminal
 from souppp_tui.commands.errors import CannotRunError, complain
 from souppp_tui.commands.files import saver
 from souppp_tui.commands.parsing import check_engine_options, engine_options
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )
     it.add_argument("card", nargs="?", help="the network card on the access line, as in eth0")
     engine_options(it)
+    it.add_argument(DETACHED, type=int, help=argparse.SUPPRESS)
     it.set_defaults(headless=True)
     return it
 
@@ -73,6 +75,8 @@ def main(arguments: Sequence[str]) -> int:
     reload = _on_hangup()
     it = parser()
     options = it.parse_args(arguments)
+    if options.detached is not None:
+        os.set_inheritable(options.detached, False)
     if bool(options.card) == options.lab:
         it.error("name a card, as in `souppp-tui serve eth0`, or use --lab, which brings its own")
     check_engine_options(it, options)
@@ -126,6 +130,8 @@ def _serve(options: argparse.Namespace, settings: Settings, leaving: Leaving, re
         events = options.event_log or settings.console.event_file
         process = Process(engine, options.config, settings, leaving, EventFile(events, engine) if events else None)
         attachable.serve(process)
+        if options.detached is not None:
+            leave_terminal(options.detached)
         _watch(engine, process, attachable.path, leaving, reload)
     return EXIT_OK
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -224,6 +225,52 @@ def test_an_engine_killed_under_a_console(path: Path, tmp_path: Path) -> None:
             until(lambda: not path.exists(), "the engine's end")
     finally:
         terminal.close()
+
+
+@needs_tmux
+def test_an_engine_in_the_background_goes_on(path: Path, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    command = f"{sys.executable} -m souppp_tui.commands.cli"
+    try:
+        terminal.start(f"{command} --lab --sessions {SESSIONS} --background --socket {path}", 120, 30)
+        terminal.shows(f"{SESSIONS} up")
+        terminal.type("q")
+        assert terminal.ended() == 0
+        assert [*states(path).values()] == ["up"] * SESSIONS
+        assert not asked(path, "status")["clients"][1:], "ctl alone"
+    finally:
+        terminal.close()
+        ctl(path, "stop")
+    until(lambda: not path.exists(), "its end")
+
+
+def test_what_keeps_an_engine_from_the_background_is_said(path: Path) -> None:
+    path.mkdir()
+    code, complaints = on_a_terminal("--lab", "--background", "--socket", path)
+    assert code == ENVIRONMENT
+    assert "something is there already" in complaints
+
+
+def on_a_terminal(*arguments: str | Path, typed: str = "") -> tuple[int, str]:
+    """Exit code and output of a run on a terminal; it must end by itself."""
+    ours, its = pty.openpty()
+    try:
+        process = subprocess.Popen([*COMMAND, *map(str, arguments)], stdin=its, stdout=its, stderr=its, cwd=ROOT)
+        os.write(ours, typed.encode())
+        code = process.wait(PATIENCE)
+        return code, os.read(ours, 65536).decode()
+    finally:
+        os.close(ours)
+        os.close(its)
+
+
+def test_a_console_offers_to_attach(path: Path) -> None:
+    with served(path):
+        ctl(path, "wait")
+        code, said = on_a_terminal("eth9", "--socket", path, typed="n\n")
+        assert code == ENVIRONMENT
+        assert "An engine works on eth9 already. Attach to it? [Y/n]" in said
+        assert "ctl stop" in said
 
 
 def test_a_relay_hands_the_conversation_on(path: Path) -> None:

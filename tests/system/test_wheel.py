@@ -154,7 +154,7 @@ def test_make_install_needs_no_virtual_environment(wheel: Path, elsewhere: Path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ran(elsewhere, "/usr/bin/python3", "-c", "import textual; print(textual.__file__)").stdout == ""
     unit = (prefix / "lib" / "systemd" / "system" / "souppp@.service").read_text()
-    assert f'ExecStart="{prefix}/bin/souppp-tui" %I ' in unit
+    assert f'ExecStart="{prefix}/bin/souppp-tui" serve %I ' in unit
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
@@ -191,3 +191,7 @@ def test_systemd_takes_the_unit(wheel: Path, tmp_path: Path) -> None:
     unit.write_bytes((tmp_path / "usr" / "lib" / "systemd" / "system" / "souppp@.service").read_bytes())
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=30", unit], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
