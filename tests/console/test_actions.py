@@ -414,32 +414,34 @@ async def test_the_order_of_the_configuration_turned_round_is_said(start: Start)
         assert "sort: configuration ▼" in stage.text()
 
 
-async def test_boxes_follow_the_size_of_the_terminal(start: Start) -> None:
+@pytest.mark.parametrize(
+    ("keys", "word"),
+    [
+        (("h",), "Hang up home-0001?"),
+        (("asterisk", "h", "3"), "hang up:  3"),
+        (("question_mark",), "esc closes"),
+        (("colon",), "hang up"),
+        (("o",), "PREFIX"),
+        (("enter", "y"), "ip route"),
+    ],
+)
+async def test_boxes_follow_the_size_of_the_terminal(start: Start, keys: tuple[str, ...], word: str) -> None:
     """What is opened in a small window can be read in a large one, and the other way round."""
     async with start(30) as stage:
-        for keys, word in (
-            (("h",), "Hang up home-0001?"),
-            (("asterisk", "h", "3"), "hang up:  3"),
-            (("question_mark",), "esc closes"),
-            (("colon",), "hang up"),
-            (("o",), "PREFIX"),
-            (("enter", "y"), "ip route"),
-        ):
-            for small, large in (((26, 9), (100, 40)), ((100, 40), (26, 9))):
-                await stage.pilot.resize_terminal(*small)
-                await stage.press(*keys)
-                before = stage.text()
-                await stage.pilot.resize_terminal(*large)
-                await stage.pilot.pause()
-                after = stage.text()
-                await stage.press("escape", "escape", "escape")
-                await stage.press(*keys)
-                assert after == stage.text(), before
-                await stage.press("escape", "escape", "escape")
-            await stage.pilot.resize_terminal(100, 40)
+        for small, large in (((26, 9), (100, 40)), ((100, 40), (26, 9))):
+            await stage.pilot.resize_terminal(*small)
             await stage.press(*keys)
-            assert word in stage.text()
+            before = stage.text()
+            await stage.pilot.resize_terminal(*large)
+            await stage.pilot.pause()
+            after = stage.text()
             await stage.press("escape", "escape", "escape")
+            await stage.press(*keys)
+            assert after == stage.text(), before
+            await stage.press("escape", "escape", "escape")
+        await stage.pilot.resize_terminal(100, 40)
+        await stage.press(*keys)
+        assert word in stage.text()
 
 
 async def test_a_question_is_read_in_full_in_a_narrow_terminal(start: Start) -> None:
