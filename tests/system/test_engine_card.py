@@ -158,7 +158,7 @@ def test_a_driver_that_resets_the_link_for_the_program(
         until(lambda: len(events(engine, "ipv4-up")) == 2 * len(NAMES), "all once more")
         wait_up(engine, *NAMES)
         assert not events(engine, "dial-failed"), story(engine)
-    assert not noted(tmp_path / "state"), "every PADT has left"
+    assert journals(tmp_path) == [], "every PADT has left"
 
 
 def test_what_giving_the_card_back_does_to_it_is_not_told(far: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,6 +275,7 @@ def test_more_queues_cost_no_session(far: Provider, datapath: DatapathChoice) ->
         assert len(engine.snapshot().queues) == 1
         run("ethtool", "-L", CARD, "tx", "2")
         until(lambda: len(engine.snapshot().queues) == 2, "two queues")
+        until(lambda: events(engine, "card-mended"), "a word about it")
         assert "2 queues now" in events(engine, "card-mended")[0].text
         seen = engine.snapshot().queues[1].rx_packets
         unhurt(engine, before)
