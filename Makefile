@@ -40,7 +40,7 @@ test: dev
 
 coverage: dev
 	@rm -rf build/coverage && mkdir -p build/coverage
-	$(bin)/python -m coverage run -m pytest --numprocesses 2 --dist loadfile tests/unit --ignore tests/unit/test_soak.py
+	$(bin)/python -m coverage run -m pytest --numprocesses 2 --dist loadfile --timeout 600 tests/unit --ignore tests/unit/test_soak.py
 	@$(bin)/python -m coverage combine --quiet
 	$(bin)/python -m coverage report
 
