@@ -41,7 +41,7 @@ class CardPage(ListPage):
         if snapshot is None:
             return
         baseline = self.model.baseline
-        self._lines = card_lines(snapshot, baseline, self.model.meter, self.size.width)
+        self._lines = card_lines(snapshot, baseline, self.model.meter, self.size.width, self.desk.engine.clients)
         since: list[Span] = [("since zero", "dim")] if baseline else []
         self.status.show([rule([(f"card {snapshot.card.name}", "dim")], since, self.size.width)])
         self.look_at_list()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from engine.api.messages import ClientView
 from engine.api.values import QueueView, Snapshot
 from souppp_tui.show import spread, words
 from souppp_tui.show.paint import Line
@@ -22,10 +25,12 @@ def in_the_way(snapshot: Snapshot | None) -> str:
     return ", ".join(filter(None, ("rxvlan" if stripping else "", card.fixes)))
 
 
-def card_lines(snapshot: Snapshot, baseline: Snapshot | None, meter: Readings, width: int) -> list[Line]:
-    """The card, then each of its queues, whose numbers count from `baseline` on if there is one."""
+def card_lines(
+    snapshot: Snapshot, baseline: Snapshot | None, meter: Readings, width: int, clients: Sequence[ClientView] = ()
+) -> list[Line]:
+    """The card and who is attached, then each of its queues, whose numbers count from `baseline` on if there is one."""
     old = {queue.index: queue for queue in baseline.queues} if baseline else {}
-    lines = facts(snapshot, meter)
+    lines = facts(snapshot, meter) + client_lines(clients, snapshot.at)
     for queue in snapshot.queues:
         lines += queue_block(queue, old.get(queue.index), meter, width)
     return lines
@@ -52,6 +57,19 @@ def facts(snapshot: Snapshot, meter: Readings) -> list[Line]:
     if warning := lopsided(snapshot, meter):
         lines += [[], *([(f"  {line}", "warning")] for line in warning)]
     return lines
+
+
+def client_lines(clients: Sequence[ClientView], now: float) -> list[Line]:
+    """Who else looks at the engine, or commands it."""
+    return [
+        [
+            (f"  {words.fit('attached' if not place else '', 10)}", "dim"),
+            (f"{client.user}: {client.program} {client.process}", "text"),
+            (f", for {words.duration(max(now - client.since, 0.0))}", "dim"),
+            ("" if client.writes else ", may look", "dim"),
+        ]
+        for place, client in enumerate(clients)
+    ]
 
 
 def lopsided(snapshot: Snapshot, meter: Readings) -> list[str]:

@@ -188,6 +188,9 @@ def test_consoles_come_and_go(path: Path, tmp_path: Path) -> None:
             one.shows("Hang up lab-01?")
             one.type("y")
             two.shows("1 down")
+            two.type("i")
+            two.shows("attached", "root: console ")
+            two.type("Escape")
             two.shows("Hang up: lab-01, by root (console ")
             one.type("q")
             assert one.ended() == 0
