@@ -47,6 +47,8 @@ class Board:
     def changes_since(self, version: int) -> Changes:
         """What came after a version; 0 asks for everything."""
         # In this order: what happens meanwhile is told now or the next time, or twice, but never not at all.
+        if version == self.version != 0:
+            return Changes(version, ())
         latest, views, removed = self.version, self.views, self._removed.copy()
         forgotten = len(removed) == REMEMBERED and removed[0][0] > version
         if version == 0 or version > latest or forgotten:
