@@ -17,7 +17,7 @@ HEADER = 4
 LIMIT_TO_ENGINE = 1 << 20
 """Octets of a message; the longest command names all sessions there can be."""
 LIMIT_TO_CLIENT = 1 << 26
-"""Octets; the first picture of 16,384 sessions with many events has about 10 MB."""
+"""Octets; the first picture of all sessions there can be, with many events, has about 10 MB."""
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ ACTIONS = (
         "freeze",
         "theme",
     ),
-    *("redraw", "commands", "help", "back", "quit", "up", "down", "page_up", "page_down", "top", "bottom"),
+    *("redraw", "commands", "help", "back", "quit", "end", "up", "down", "page_up", "page_down", "top", "bottom"),
 )
 
 

@@ -61,9 +61,13 @@ class Editing(Steering):
         """Its name as it may be shown."""
         return masking.name(key) if self.desk.masked else settings.name
 
+    def _sessions(self) -> dict[int, SessionSettings]:
+        """All sessions' settings, of those that are known here."""
+        return {key: settings for key, settings in self.desk.engine.all_settings().items() if key in self.model.views}
+
     def _taken(self, but: int | None = None) -> Taken:
         """What only one session can have, and the others have."""
-        return others([settings for session, settings in self.desk.engine.all_settings().items() if session != but])
+        return others([settings for session, settings in self._sessions().items() if session != but])
 
     def do_reload(self) -> None:
         """Read the configuration again, show what changes, and change it if wanted."""
@@ -79,7 +83,7 @@ class Editing(Steering):
             more = f" ({len(lines) - 1} more)" if len(lines) > 1 else ""
             self.desk.say(f"{lines[0] if lines else error}{more}", "failed")
             return
-        running = self.desk.engine.all_settings()
+        running = self._sessions()
         todo = plan(running, wanted)
         if not (todo.add or todo.edit or todo.remove):
             self.desk.say("The configuration has not changed.")

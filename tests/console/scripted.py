@@ -196,7 +196,7 @@ class ScriptedEngine:
 
     def all_settings(self) -> Mapping[int, SessionSettings]:
         """As given."""
-        return self._settings
+        return self._settings.copy()
 
     # -- commands
 
