@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ SESSIONS = 4
 RATE, SECONDS = 100_000, 60
 DEAD_END = f"lookup {0x5000FFFF}"
 """Where a rule leads what comes from an address that a session had."""
+ELSEWHERE = IPv4Address("192.0.2.1").packed
 ENOUGH = 3000
 """Packets each way through every session before the blow."""
 
@@ -43,13 +45,17 @@ def traffic(far: Provider, flood: Path, sessions: list[Said], folder: Path) -> I
     def start(device: str, frames: list[bytes]) -> list[str]:
         return [str(flood), device, str(RATE), str(SECONDS), file(device, frames)]
 
-    packets = [ipv4(bytes(size), flow=flow) for flow, size in enumerate((20, 600, 1400))]
+    def packets(src: bytes = ELSEWHERE, dst: bytes = ELSEWHERE) -> list[bytes]:
+        return [ipv4(bytes(size), src=src, dst=dst, flow=flow) for flow, size in enumerate((20, 600, 1400))]
+
+    own = {s["device"]: IPv4Address(s["ipv4"]).packed for s in sessions}
     down = [
         padded(pppoe(ppp(packet), dst=octets(s["local_mac"]), src=octets(s["ac_mac"]), session_id=s["session_id"]))
         for s in sessions
-        for packet in packets
+        for packet in packets(dst=own[s["device"]])
     ]
-    commands = [far.command(*start(FAR_CARD, down)), *(start(s["device"], packets) for s in sessions)]
+    up = (start(device, packets(src=address)) for device, address in own.items())
+    commands = [far.command(*start(FAR_CARD, down)), *up]
     floods = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
     try:
         until(lambda: all(moved(s["device"]) >= ENOUGH for s in sessions), "traffic both ways")
