@@ -159,11 +159,26 @@ class Fence:
         self._nft = self.news = None
 
     def look(self) -> bool:
-        """Put the table back if someone has been at it; whether that was so."""
-        if self.news is None or not self.news.news_of(self._table, self._nft.port if self._nft is not None else 0):
+        """Put the table back if someone has been at it; whether that was so.
+
+        Where more has happened than could be heard, as when a thousand sessions come up at once, it is made anew in any
+        case, and only what its sets lack is taken for someone's doing.
+        """
+        if self.news is None:
+            return False
+        touched = self.news.news_of(self._table, self._nft.port if self._nft is not None else 0)
+        if self._nft is None:
+            return False
+        if touched is None:
+            touched = not self._holds_all(self._nft)
+        elif not touched:
             return False
         self.restore()
-        return self._nft is not None
+        return touched and self._nft is not None
+
+    def _holds_all(self, nft: Nft) -> bool:
+        there = {key for _, suffix, *_ in _FAMILIES for key in nft.elements(self._table, SOURCES + suffix)}
+        return there.issuperset(source.packed for source in self._sources if not isinstance(source, Network))
 
     def restore(self) -> None:
         """Make it anew as it must be, in one step."""

@@ -168,10 +168,12 @@ class Nft:
         """Readable when there is news."""
         return self._socket.fileno()
 
-    def news_of(self, table: str, but_from: int) -> bool:
-        """Whether anyone but the port `but_from` has taken away a table, or anything in it; or may have."""
+    def news_of(self, table: str, but_from: int) -> bool | None:
+        """Whether anyone but the port `but_from` has taken away a table, or anything in it; None if that was lost."""
         heard = news(self._socket, but_from)
-        return heard is None or any(
+        if heard is None:
+            return None
+        return any(
             kind >> 8 == _SUBSYSTEM and kind & 0xFF in _TAKEN and attributes(body, 4).get(1) == table.encode() + b"\0"
             for kind, body in heard
         )

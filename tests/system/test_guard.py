@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
@@ -111,6 +112,29 @@ def test_the_table_of_the_firewall_is_put_back(devices: Devices) -> None:
     assert devices.look().for_all == [text]
     assert nft.elements("souppp", "sources4") == [A.packed]
     assert devices.look() == Mended()
+    nft.close()
+
+
+def test_our_own_haste_is_nobody_elses_doing(devices: Devices) -> None:
+    """A thousand sessions that come up at once change more than the news have room for; so may an administrator then."""
+    devices.look()
+    news = devices._confinement._fence.news
+    assert news is not None
+    news._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+
+    def overflow() -> None:
+        for number in range(100):
+            devices._confinement._fence.hold(IPv4Address(f"100.64.1.{number}"))
+            devices._confinement._fence.forget(IPv4Address(f"100.64.1.{number}"))
+
+    overflow()
+    assert devices.look().for_all == []
+    overflow()
+    nft = Nft()
+    nft.commit([message(Message.DELTABLE, field(1, "souppp"))])
+    text = "Someone changed the nftables table that keeps sessions' packets in: put back."
+    assert devices.look().for_all == [text]
+    assert nft.elements("souppp", "sources4") == [A.packed]
     nft.close()
 
 
