@@ -116,7 +116,7 @@ def test_the_table_of_the_firewall_is_put_back(devices: Devices) -> None:
 
 
 def test_our_own_haste_is_nobody_elses_doing(devices: Devices) -> None:
-    """A thousand sessions that come up at once change more than the news have room for; so may an administrator then."""
+    """A thousand sessions that come up at once change more than the news have room for."""
     devices.look()
     news = devices._confinement._fence.news
     assert news is not None
