@@ -33,6 +33,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """The engine's, as all that follow."""
     instance: str = ""
     """Another one for each engine that ever ran."""
+    network: int = 0
+    """The number of the network namespace that its card is in."""
     since: float = 0.0
     """Unix time of its start."""
     user: str = ""

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
@@ -281,6 +281,17 @@ class Client:
             with self._sending:
                 self._socket, self.hello, self.lost = made, hello, ""
             return
+
+
+def serving(paths: Iterable[Path], card: str) -> Path | None:
+    """Which of these sockets is of an engine on this card of the calling thread's network namespace, if any is."""
+    for path in paths:
+        with suppress(Trouble, CodecError, OSError, EOFError), sockets.connect(path) as there:
+            there.settimeout(ASKED)
+            hello = decode_hello(_message(there))
+            if hello.card == card and hello.network == sockets.network():
+                return path
+    return None
 
 
 def wait_for(client: Client, happened: Callable[[Snapshot], bool], seconds: float) -> bool:

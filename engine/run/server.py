@@ -24,7 +24,7 @@ from engine.api.hello import HEADER, LIMIT_TO_ENGINE, Hello, decode_hello, encod
 from engine.api.messages import AskSettings, ClientView, Farewell, Follow, Picture, SettingsOf
 from engine.api.values import Changes, Details, Event, Snapshot
 from engine.host import peers
-from engine.run.sockets import Listening
+from engine.run.sockets import Listening, network
 from engine.settings.values import SessionSettings
 
 MAX_CLIENTS = 64
@@ -106,7 +106,9 @@ class Server:
         self._listening = listening
         self._engine = engine
         self._service = service
-        self._hello = Hello(release=release, card=card, instance=os.urandom(8).hex(), since=time.time())
+        self._hello = Hello(
+            release=release, card=card, network=network(), instance=os.urandom(8).hex(), since=time.time()
+        )
         self._uid = os.geteuid()
         self._clients: dict[int, _Client] = {}
         self._last_id = 0
@@ -202,6 +204,7 @@ class Server:
         return Hello(
             release=own.release,
             card=own.card,
+            network=own.network,
             instance=own.instance,
             since=own.since,
             user=user,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,12 +24,23 @@ class SocketError(Trouble):
     """No socket to be had or found: one line for the operator."""
 
 
-def usual_path(card: str, *, lab: bool, fallback: Path | None) -> Path:
-    """Where an engine listens if it isn't told; below `fallback` where /run can't be written to."""
+def usual_paths(card: str, *, lab: bool, fallback: Path | None) -> tuple[Path, ...]:
+    """Where an engine listens if it isn't told, best first; below `fallback` where /run can't be written to.
+
+    A card's name is its own within a network namespace only: the second is for where an engine on a card of the same
+    name, in another namespace, has the first.
+    """
     with suppress(OSError):
         RUN.mkdir(mode=0o755, exist_ok=True)
     folder = RUN if os.access(RUN, os.W_OK) or fallback is None else fallback
-    return folder / f"{f'{LAB}-{os.getpid()}' if lab else card}{SUFFIX}"
+    if lab:
+        return (folder / f"{LAB}-{os.getpid()}{SUFFIX}",)
+    return folder / f"{card}{SUFFIX}", folder / f"{card}-{network()}{SUFFIX}"
+
+
+def network() -> int:
+    """The number of the calling thread's network namespace."""
+    return os.stat("/proc/thread-self/ns/net").st_ino
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +113,7 @@ def find(name: str | None, folders: Sequence[Path] = (RUN, STATE)) -> Path:
     if name is not None and name in there:
         return there[name]
     if name is not None:
-        there = {stem: path for stem, path in there.items() if name == LAB and stem.startswith(f"{LAB}-")}
+        there = {stem: path for stem, path in there.items() if re.fullmatch(rf"{re.escape(name)}-\d+", stem)}
     match [*there]:
         case [only]:
             return there[only]

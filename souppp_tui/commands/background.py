@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from engine.run.sockets import usual_path
+from engine.run.client import serving
+from engine.run.sockets import LAB, SUFFIX, usual_paths
 from souppp_tui.commands.errors import CannotRunError
 
 DETACHED = "--detached"
@@ -44,8 +45,10 @@ def start(options: argparse.Namespace) -> Path:
     if options.socket is not None:
         return Path(options.socket)
     # The lab's socket has its process' number.
-    path = usual_path(options.card or "", lab=False, fallback=options.state_dir)
-    return path if not options.lab else path.with_name(f"lab-{process.pid}.sock")
+    paths = usual_paths(options.card or "", lab=False, fallback=options.state_dir)
+    if options.lab:
+        return paths[0].with_name(f"{LAB}-{process.pid}{SUFFIX}")
+    return serving(paths, options.card) or paths[0]
 
 
 def arguments(options: argparse.Namespace) -> list[str]:

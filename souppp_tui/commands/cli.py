@@ -75,10 +75,17 @@ def _console_options(console: argparse._ArgumentGroup) -> None:
 
 def _attaches(options: argparse.Namespace) -> bool:
     """Whether the console is to look at an engine that serves this card already; asks. Raises CannotRunError if not."""
-    from engine.run.sockets import RUN, SUFFIX, alive
+    from engine.run.sockets import usual_paths
 
-    path = options.socket or RUN / f"{options.card}{SUFFIX}"
-    if options.lab or not path.is_socket() or not alive(path):
+    paths = (
+        [options.socket] if options.socket else usual_paths(options.card or "", lab=False, fallback=options.state_dir)
+    )
+    if options.lab or not any(path.is_socket() for path in paths):
+        return False
+    from engine.run.client import serving
+
+    path = serving(paths, options.card)
+    if path is None:
         return False
     try:
         answer = input(f"An engine works on {options.card} already. Attach to it? [Y/n] ").strip().casefold()

@@ -18,7 +18,7 @@ from engine.host.surroundings import NO_THREADS, NO_TUN, has_tun, is_short_of_th
 from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
 from engine.lab.provider import Provider
 from engine.run.server import Server, Service
-from engine.run.sockets import LAB, Listening, SocketError, listen, usual_path
+from engine.run.sockets import LAB, Listening, SocketError, listen, usual_paths
 from engine.run.thread import Engine, EngineError, EngineOptions
 from engine.settings.console import ConsoleSettings
 from engine.settings.values import DatapathChoice, Settings, XdpMode
@@ -96,13 +96,15 @@ class Attachable:
         self._server: Server | None = None
         self._failure = ""
         self._listening: Listening | None = None
-        path = options.socket or usual_path(engine.ifname, lab=options.lab, fallback=options.state_dir)
-        try:
-            self._listening = listen(path)
-        except SocketError as error:
-            if options.socket is not None:
-                raise
-            self._failure = str(error)
+        usual = usual_paths(engine.ifname, lab=options.lab, fallback=options.state_dir)
+        for path in [options.socket] if options.socket else usual:
+            try:
+                self._listening = listen(path)
+                return
+            except SocketError as error:
+                if options.socket is not None:
+                    raise
+                self._failure = str(error)
 
     def serve(self, service: Service | None = None) -> None:
         """Answer who has connected; where there is no socket an event tells why."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +18,11 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.program import COMMAND, PATIENCE, Program, goodbyes, running, until
+from tests.provider import provider
 from tests.terminal import Terminal, needs_tmux
 
 SESSIONS = 4
+PROGRAM = shlex.join(COMMAND)
 
 USAGE, ENVIRONMENT = 2, 3
 
@@ -179,7 +181,7 @@ def test_consoles_come_and_go(path: Path, tmp_path: Path) -> None:
         for folder in folders:
             folder.mkdir()
         one, two = (Terminal(folder) for folder in folders)
-        command = f"{sys.executable} -m souppp_tui.commands.cli attach --socket {path}"
+        command = f"{PROGRAM} attach --socket {path}"
         try:
             for terminal in (one, two):
                 terminal.start(command, 120, 30)
@@ -215,7 +217,7 @@ def test_an_engine_killed_under_a_console(path: Path, tmp_path: Path) -> None:
     try:
         with served(path):
             ctl(path, "wait")
-            terminal.start(f"{sys.executable} -m souppp_tui.commands.cli attach --socket {path}", 120, 30)
+            terminal.start(f"{PROGRAM} attach --socket {path}", 120, 30)
             terminal.shows(f"{SESSIONS} up")
         terminal.shows("Trying again")
         assert "lab-03" in terminal.screen(), "the last picture stays"
@@ -233,9 +235,8 @@ def test_an_engine_killed_under_a_console(path: Path, tmp_path: Path) -> None:
 @needs_tmux
 def test_an_engine_in_the_background_goes_on(path: Path, tmp_path: Path) -> None:
     terminal = Terminal(tmp_path)
-    command = f"{sys.executable} -m souppp_tui.commands.cli"
     try:
-        terminal.start(f"{command} --lab --sessions {SESSIONS} --background --socket {path}", 120, 30)
+        terminal.start(f"{PROGRAM} --lab --sessions {SESSIONS} --background --socket {path}", 120, 30)
         terminal.shows(f"{SESSIONS} up")
         terminal.type("q")
         assert terminal.ended() == 0
@@ -267,13 +268,19 @@ def on_a_terminal(*arguments: str | Path, typed: str = "") -> tuple[int, str]:
         os.close(its)
 
 
-def test_a_console_offers_to_attach(path: Path) -> None:
-    with served(path):
-        ctl(path, "wait")
-        code, said = on_a_terminal("eth9", "--socket", path, typed="n\n")
+def test_a_console_offers_to_attach(own_net: None, path: Path, tmp_path: Path) -> None:
+    """Where the other one is on this card of this namespace, and asks nothing where it isn't."""
+    card = ["va", "--state-dir", tmp_path / "state"]
+    with provider(), running("serve", *card, "--socket", path):
+        until(path.exists, "its socket")
+        ctl(path, "status")
+        code, said = on_a_terminal(*card, "--socket", path, typed="n\n")
         assert code == ENVIRONMENT
-        assert "An engine works on eth9 already. Attach to it? [Y/n]" in said
+        assert "An engine works on va already. Attach to it? [Y/n]" in said
         assert "ctl stop" in said
+        code, said = on_a_terminal("eth9", "--socket", path)
+        assert code == ENVIRONMENT
+        assert "Attach" not in said
 
 
 def test_a_relay_hands_the_conversation_on(path: Path) -> None:
@@ -299,10 +306,9 @@ def test_a_relay_hands_the_conversation_on(path: Path) -> None:
 def test_ssh_is_asked_for_the_other_hosts_engine(path: Path, tmp_path: Path) -> None:
     """A stand-in for ssh runs here what it is to run there."""
     ssh = tmp_path / "ssh"
-    command = " ".join(COMMAND)
     ssh.write_text(
         f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\nshift 3\n[ "$1 $2" = "souppp-tui relay" ] || exit 9\n'
-        f"cd {ROOT} && exec {command} relay --socket {path}\n"
+        f"cd {shlex.quote(str(ROOT))} && exec {PROGRAM} relay --socket {path}\n"
     )
     ssh.chmod(0o755)
     with served(path):

@@ -72,10 +72,10 @@ def test_values_are_offered(tmp_path: Path, complete: Callable[..., set[str]]) -
 @pytest.mark.parametrize("complete", ASKED)
 def test_each_command_has_its_own(tmp_path: Path, complete: Callable[..., set[str]]) -> None:
     assert complete(tmp_path, "at") >= {"attach"}
-    assert complete(tmp_path, "serve", "--so") == {"--socket"}
+    assert complete(tmp_path, "serve", "--so") >= {"--socket"}
     assert "--theme" not in complete(tmp_path, "serve", "--")
-    assert complete(tmp_path, "ctl", "han") == {"hangup"}
-    assert complete(tmp_path, "ctl", "events", "--fo") == {"--follow"}
+    assert complete(tmp_path, "ctl", "han") >= {"hangup"}
+    assert complete(tmp_path, "ctl", "events", "--fo") >= {"--follow"}
     assert complete(tmp_path, "attach", "la") == {"lab"}
 
 
