@@ -181,7 +181,8 @@ def test_what_is_not_from_a_session_does_not_leave_by_it(path: DatapathChoice, l
         own = IPv4Address(one.ipv4 or "")
         _send_through(line, one.device or "", own)
         until(lambda: seen.seen[str(own)], "what is from the session")
-        assert not {*map(str, foreign)} & seen.seen.keys()
+        quiet = [source for source in foreign if str(source) != other.ipv6]  # that one speaks MLD by its own session
+        assert not {*map(str, quiet)} & seen.seen.keys()
         assert details(engine, one.id)[STRAYS["not_from_us"]] == len(foreign)
 
 
