@@ -28,7 +28,7 @@ from engine.settings.values import AcFilter, DatapathChoice
 from tests.conftest import ROOT, run
 from tests.program import until
 from tests.provider import provider
-from tests.system.engines import dialling, events, session, story, view, wait_up
+from tests.system.engines import dialling, events, session, story, view, wait_state, wait_up
 from tests.system.test_promises import Capture
 from tests.system.test_router_messages import say
 
@@ -263,7 +263,7 @@ def test_a_network_that_the_host_needs_is_refused(network: str, why: str) -> Non
         until(lambda: events(engine, "dial-failed"), "the refusal")
         (event,) = events(engine, "dial-failed")
         assert event.text == f"The network {network} can't be this session's: {why} Change `networks:`."
-        assert view(engine, "one").state is SessionState.FAILED
+        wait_state(engine, SessionState.FAILED)
         assert not events(engine, "dialling"), "found out before anything is on the line"
 
 
