@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from engine.settings.reload import Plan
 from engine.settings.values import SessionSettings
 
 
@@ -110,6 +111,13 @@ class Shutdown:
 
 ServiceCommand = Reload | Shutdown
 """What the process is asked that serves the engine."""
+
+
+def taking_over(plan: Plan) -> list[Command]:
+    """The commands that do what reading a configuration again changes."""
+    commands: list[Command] = [Remove(plan.remove)] if plan.remove else []
+    commands += [Edit(key, settings) for key, settings in plan.edit]
+    return commands + [Add(settings) for settings in plan.add]
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,14 @@ def decode_hello(octets: bytes) -> Hello:
         raise CodecError(f"Not a hello of ours: {error}") from None
 
 
+def length_of(header: bytes, limit: int) -> int:
+    """How long the message behind its length is. Raises CodecError where that is too long."""
+    length = int.from_bytes(header, "big")
+    if length > limit:
+        raise CodecError(f"A message of {length:,} octets: {limit:,} is the limit.")
+    return length
+
+
 def mismatch(own: Hello, other: Hello) -> str:
     """Why two sides can't talk, and what to do: one line; empty where they can."""
     if other.souppp == own.souppp and other.values == own.values:

@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 
 from engine.api.messages import ClientView, Picture
-from engine.api.values import Details, Event, SessionView, Snapshot
-
-KEPT_EVENTS = 5000
+from engine.api.values import KEPT_EVENTS, Details, Event, SessionView, Snapshot, after
 
 
 class Mirror:
@@ -29,6 +26,8 @@ class Mirror:
         self._last = 0
         self.seen = 0
         """The engine's number of the latest event here: a new `Follow` may begin after it."""
+        self.behind = False
+        """Whether the engine has more events that are on their way."""
 
     def forget(self) -> None:
         """The next picture is another engine's: its numbers of events begin anew."""
@@ -52,6 +51,7 @@ class Mirror:
             self._last += 1
             self._events.append(replace(event, seq=self._last))
             self.seen = event.seq
+        self.behind = bool(picture.events) and picture.events[-1].seq < picture.last_event
         before = self.snapshot
         self.clients = picture.clients
         self.snapshot = Snapshot(
@@ -66,8 +66,4 @@ class Mirror:
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
         """As `EngineApi.events_since`."""
-        events = self._events.copy()  # in one step: the writer may append while we look
-        if not events:
-            return [], 0
-        missed = max(events[0].seq - seq - 1, 0)
-        return list(islice(events, max(seq + 1 - events[0].seq, 0), None)), missed
+        return after(self._events.copy(), seq)  # in one step: the writer may append while we look

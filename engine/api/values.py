@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from itertools import islice
 
 
 class SessionState(StrEnum):
@@ -212,6 +214,18 @@ class Event:
     session: int | None = None
     name: str = ""
     """The session's name, where it is about one."""
+
+
+KEPT_EVENTS = 5000
+"""How many of the latest events there are to be read."""
+
+
+def after(events: deque[Event], seq: int) -> tuple[list[Event], int]:
+    """Of the events kept, oldest first, those after number `seq`, and how many of those are no longer kept."""
+    if not events:
+        return [], 0
+    missed = max(events[0].seq - seq - 1, 0)
+    return list(islice(events, max(seq + 1 - events[0].seq, 0), None)), missed
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
 
-from engine.api.values import Event, Severity
-
-KEPT = 5000
+from engine.api.values import KEPT_EVENTS, Event, Severity, after
 
 
 class EventLog:
     """A bounded list of events. One thread writes; any thread may read."""
 
-    def __init__(self, kept: int = KEPT) -> None:
+    def __init__(self, kept: int = KEPT_EVENTS) -> None:
         self._events: deque[Event] = deque(maxlen=kept)
         self.last = 0
         """The number of the latest event; 0 before the first."""
@@ -22,6 +19,7 @@ class EventLog:
         self, at: float, severity: Severity, kind: str, text: str, session: int | None = None, name: str = ""
     ) -> Event:
         """Append an event under the next number."""
+        text = text.encode(errors="backslashreplace").decode()  # a path may hold what is no character
         event = Event(self.last + 1, at, severity, kind, text, session, name)
         self._events.append(event)
         self.last = event.seq
@@ -29,9 +27,4 @@ class EventLog:
 
     def since(self, seq: int) -> tuple[list[Event], int]:
         """The events after number `seq`, oldest first, and how many of them are no longer kept."""
-        # A copy in one step: the writer may append while we look.
-        events = self._events.copy()
-        if not events:
-            return [], 0
-        missed = max(events[0].seq - seq - 1, 0)
-        return list(islice(events, max(seq + 1 - events[0].seq, 0), None)), missed
+        return after(self._events.copy(), seq)  # a copy in one step: the writer may append while we look

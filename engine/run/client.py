@@ -24,7 +24,7 @@ from typing import Self
 
 from engine.api.codec import CodecError, Value, decode, encode
 from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand, Watch
-from engine.api.hello import HEADER, LIMIT_TO_CLIENT, Hello, decode_hello, encode_hello, framed, mismatch
+from engine.api.hello import HEADER, LIMIT_TO_CLIENT, Hello, decode_hello, encode_hello, framed, length_of, mismatch
 from engine.api.messages import AskSettings, ClientView, Farewell, Follow, Picture, SettingsOf
 from engine.api.mirror import Mirror
 from engine.api.values import Details, Event, Snapshot
@@ -113,6 +113,8 @@ class Client:
         self._closed = threading.Event()
         self.lost = ""
         """Why there is no connection just now: one line; empty while there is one."""
+        self.hello = Hello(release=release)
+        """The engine's."""
         self._socket, self.hello = self._begin()
         self._thread = threading.Thread(target=self._run, name="souppp-client", daemon=True)
         self._thread.start()
@@ -181,6 +183,11 @@ class Client:
             self._asked.pop(number, None)
 
     @property
+    def behind(self) -> bool:
+        """Whether more events of the past are on their way."""
+        return self._mirror.behind
+
+    @property
     def clients(self) -> tuple[ClientView, ...]:
         """Who is attached to the engine."""
         return self._mirror.clients
@@ -206,7 +213,7 @@ class Client:
             made.sendall(framed(encode_hello(own)))
             if why := mismatch(own, hello):
                 raise ClientError(why)
-            made.sendall(framed(encode(Follow(self._period, self._events))))
+            made.sendall(framed(encode(Follow(self._period, self._from(hello)))))
         except (OSError, EOFError) as error:
             made.close()
             text = str(error) or "it says nothing"
@@ -215,6 +222,14 @@ class Client:
             made.close()
             raise ClientError(str(error)) from None
         return made, hello
+
+    def _from(self, hello: Hello) -> int:
+        """After which of its events the engine that says this hello is to begin: another one numbers them anew."""
+        if self._mirror.snapshot is None:
+            return self._events
+        if hello.instance != self.hello.instance:
+            self._mirror.forget()
+        return self._mirror.seen
 
     def _run(self) -> None:
         while not self._closed.is_set():
@@ -268,16 +283,11 @@ class Client:
         why = self.lost
         while not self._closed.wait(PAUSES[min(tries, len(PAUSES) - 1)]):
             tries += 1
-            self._events = self._mirror.seen
             try:
                 made, hello = self._begin()
             except Trouble as error:
                 self.lost = f"{why} Trying again: {error}"
                 continue
-            if hello.instance != self.hello.instance:
-                self._mirror.forget()
-                with suppress(OSError, CodecError):
-                    made.sendall(framed(encode(Follow(self._period))))
             with self._sending:
                 self._socket, self.hello, self.lost = made, hello, ""
             return
@@ -306,10 +316,7 @@ def wait_for(client: Client, happened: Callable[[Snapshot], bool], seconds: floa
 
 def _message(connection: socket.socket) -> bytes:
     """The next message's octets. Raises OSError, EOFError, and CodecError where it is too long."""
-    length = int.from_bytes(_octets(connection, HEADER), "big")
-    if length > LIMIT_TO_CLIENT:
-        raise CodecError(f"A message of {length:,} octets: {LIMIT_TO_CLIENT:,} is the limit.")
-    return _octets(connection, length)
+    return _octets(connection, length_of(_octets(connection, HEADER), LIMIT_TO_CLIENT))
 
 
 def _octets(connection: socket.socket, count: int) -> bytes:

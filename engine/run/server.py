@@ -18,9 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from msgspec import structs
+
 from engine.api.codec import CodecError, decode, encode
-from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand, Watch
-from engine.api.hello import HEADER, LIMIT_TO_ENGINE, Hello, decode_hello, encode_hello, framed, mismatch
+from engine.api.commands import Command, Edit, Refused, Remove, Reply, Request, ServiceCommand, Watch
+from engine.api.hello import HEADER, LIMIT_TO_ENGINE, Hello, decode_hello, encode_hello, framed, length_of, mismatch
 from engine.api.messages import AskSettings, ClientView, Farewell, Follow, Picture, SettingsOf
 from engine.api.values import Changes, Details, Event, Snapshot
 from engine.host import peers
@@ -171,7 +173,7 @@ class Server:
             refused = f"{who.user} is in neither of the groups {peers.WRITE_GROUP} and {peers.LOOK_GROUP}."
         elif len(self._clients) >= MAX_CLIENTS:
             refused = f"{MAX_CLIENTS} clients are attached already."
-        answer = self._own_hello(who.user, rights == "write", refused)
+        answer = structs.replace(self._hello, user=who.user, writes=rights == "write", refused=refused)
         writer.write(framed(encode_hello(answer)))
         await writer.drain()
         if refused:
@@ -199,19 +201,6 @@ class Server:
             del self._clients[view.id]
             pictures.cancel()
 
-    def _own_hello(self, user: str, writes: bool, refused: str) -> Hello:
-        own = self._hello
-        return Hello(
-            release=own.release,
-            card=own.card,
-            network=own.network,
-            instance=own.instance,
-            since=own.since,
-            user=user,
-            writes=writes,
-            refused=refused,
-        )
-
     async def _dismiss(self, writer: asyncio.StreamWriter, reason: str) -> None:
         with suppress(OSError, TimeoutError):
             writer.write(framed(encode(Farewell(reason))))
@@ -233,10 +222,8 @@ class Server:
                 self._send(client, encode(Reply(number, (key,))))
             case Request():
                 reply = await self._carry_out(client, message)
-                if client.follow is not None and not _unsent(client):
-                    self._send(
-                        client, encode(self._picture(client))
-                    )  # so that the reply's reader sees what it tells of
+                if client.follow is not None and not _unsent(client):  # who reads the reply sees what it tells of
+                    self._send(client, encode(self._picture(client)))
                 self._send(client, encode(reply))
             case AskSettings(number, keys):
                 asked = keys if keys is not None else [view.id for view in self._engine.snapshot().sessions]
@@ -255,12 +242,17 @@ class Server:
                 return replace(await asyncio.wrap_future(self._engine.submit(command, by)), id=request.id)
             reply = await asyncio.to_thread(self._service.carry_out, command, by)
             return replace(reply, id=request.id)
-        before = {view.id: view.name for view in self._engine.snapshot().sessions} if self._service is not None else {}
+        before = self._names(command) if self._service is not None else {}
         reply = await asyncio.wrap_future(self._engine.submit(command, by))
         remarks: tuple[str, ...] = ()
         if self._service is not None:
             remarks = await asyncio.to_thread(self._service.keep, command, reply, before)
         return replace(reply, id=request.id, remarks=reply.remarks + remarks)
+
+    def _names(self, command: Command) -> dict[int, str]:
+        """Of the sessions that a command may rename or remove."""
+        keys = (command.key,) if isinstance(command, Edit) else command.keys if isinstance(command, Remove) else ()
+        return {key: there.name for key in keys if (there := self._engine.settings(key)) is not None}
 
     @staticmethod
     def _send(client: _Client, message: bytes) -> None:
@@ -270,9 +262,10 @@ class Server:
 
     async def _pictures(self, client: _Client) -> None:
         """One after the other, none while the one before is still on its way."""
-        due = 0.0
+        due, all_told = 0.0, True
         while True:
-            wait = max(due - time.monotonic(), 0.0) if client.follow is not None and client.follow.period else None
+            follows = client.follow is not None and (client.follow.period or not all_told)
+            wait = max(due - time.monotonic(), 0.0) if follows else None
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await client.wake.wait()
@@ -284,11 +277,13 @@ class Server:
                 client.wake.set()
                 continue
             try:
-                octets = encode(self._picture(client))
-            except CodecError:
-                continue
-            self._send(client, octets)
-            due = time.monotonic() + max(client.follow.period, MIN_PERIOD)
+                picture = self._picture(client)
+                self._send(client, encode(picture))
+            except CodecError as error:
+                await self._dismiss(client.writer, str(error))
+                return
+            all_told = client.seq >= picture.last_event
+            due = time.monotonic() + (max(client.follow.period, MIN_PERIOD) if all_told else MIN_PERIOD)
 
     def _picture(self, client: _Client) -> Picture:
         """What is new for this client; it is taken for told."""
@@ -334,7 +329,4 @@ def _unsent(client: _Client) -> bool:
 
 async def _message(reader: asyncio.StreamReader) -> bytes:
     """The next message's octets. Raises CodecError where it is too long, and what reading raises."""
-    length = int.from_bytes(await reader.readexactly(HEADER), "big")
-    if length > LIMIT_TO_ENGINE:
-        raise CodecError(f"A message of {length:,} octets: {LIMIT_TO_ENGINE:,} is the limit.")
-    return await reader.readexactly(length)
+    return await reader.readexactly(length_of(await reader.readexactly(HEADER), LIMIT_TO_ENGINE))

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.api.codec import VERSION, decode, encode
-from engine.api.commands import Add, Dial, Edit, HangUp, Redial, Refused, Remove, Reply, Request, Shutdown
+from engine.api.commands import Add, Dial, Edit, HangUp, Redial, Refused, Remove, Reply, Request, Shutdown, StartCapture
 from engine.api.hello import LIMIT_TO_ENGINE, Hello, decode_hello, encode_hello, framed
 from engine.api.messages import Farewell, Follow, Picture
-from engine.api.values import SessionState
+from engine.api.values import SessionState, Severity
 from engine.host import peers
 from engine.host.peers import Peer, may
 from engine.run import server as server_module
 from engine.run.client import Client, ClientError, _message, open_path, wait_for
-from engine.run.server import MAX_CLIENTS, Server
+from engine.run.server import EVENTS_AT_ONCE, MAX_CLIENTS, Server
 from engine.run.sockets import SocketError, listen
 from engine.settings.values import SessionSettings
 from tests.program import until
@@ -104,6 +105,42 @@ def test_a_reply_comes_with_what_it_tells_of(engine: WorldEngine, server: Server
         engine.run(0.1)
         client.submit(Remove((0,))).result(20)
         assert [view.name for view in client.snapshot().sessions] == ["s1", "s2"]
+
+
+@pytest.mark.parametrize("period", [0.0, 30.0])
+def test_all_events_come_however_many_there_are(engine: WorldEngine, server: Server, period: float) -> None:
+    """One picture holds so many of them, and who wants no more pictures wants the rest of the events."""
+    for number in range(2 * EVENTS_AT_ONCE + 1):
+        engine.world.supervisor.tell(Severity.INFO, "test", f"number {number}")
+    with attach(server, period=period) as client:
+        until(lambda: not client.behind, "all of them", 20)
+        assert client.events_since(0) == engine.events_since(0)
+
+
+def test_an_event_with_what_is_no_character_comes(engine: WorldEngine, server: Server) -> None:
+    """A folder's name may hold any octet; that must not cut a client off."""
+    engine.submit(StartCapture((0,), "/nowhere/\udc80/x.pcapng"))
+    with attach(server) as client:
+        events = until(lambda: _same_events(client, engine), "all events")
+        assert any("\\udc80" in event.text for event in events)
+
+
+def test_what_can_not_be_told_ends_the_conversation_with_the_reason(
+    engine: WorldEngine, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the server's patience: it would try the same again and again."""
+    pictures = 0
+    picture = Server._picture
+
+    def told(self: Server, client: server_module._Client) -> Picture:
+        nonlocal pictures
+        pictures += 1
+        return replace(picture(self, client), try_line="\udc80")
+
+    monkeypatch.setattr(Server, "_picture", told)
+    with pytest.raises(ClientError, match="can't be told"):
+        attach(server, again=False)
+    assert pictures == 1
 
 
 def test_what_can_not_be_done_is_said(server: Server) -> None:
@@ -251,14 +288,18 @@ def test_a_console_comes_back_when_the_engine_does(engine: WorldEngine, server: 
         until(lambda: client.lost, "the end")
         assert client.snapshot() is before
         other = WorldEngine(5)
+        for _ in range(2 * before.events):
+            other.world.supervisor.tell(Severity.INFO, "test", "Another engine has events of its own.")
         again = Server(other, listen(server.path), release=RELEASE, card="eth9")
         again.start()
         try:
             until(lambda: not client.lost, "the other one")
             assert wait_for(client, lambda it: len(it.sessions) == 5, 20)
+            until(lambda: client.snapshot().events >= before.events + other.snapshot().events, "its events")
+            time.sleep(0.2)
             numbers = [event.seq for event in client.events_since(0)[0]]
             assert numbers == [*range(1, len(numbers) + 1)], "as if it were one engine"
-            until(lambda: client.snapshot().events == before.events + other.snapshot().events, "its events")
+            assert client.snapshot().events == before.events + other.snapshot().events
         finally:
             again.close()
 
