@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.api.engine import EngineApi
-from souppp_tui.show import eventlines, words
+from souppp_tui.show import words
 
 
 class EventFile:
@@ -31,5 +31,5 @@ class EventFile:
             with self.open() as file:
                 if lost:  # the engine keeps the latest only, and we may have been held up
                     file.write(f"({words.plural(lost, 'event')} before this are missing: they came too fast)\n")
-                file.writelines(f"{eventlines.text(event)}\n" for event in events)
+                file.writelines(f"{words.event_line(event)}\n" for event in events)
             self._seq = events[-1].seq

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from engine.host.errors import Trouble
 from engine.settings.console import THEMES
+from souppp_tui.commands.errors import EXIT_ENVIRONMENT, EXIT_OK, CannotRunError, check_terminal, complain
+from souppp_tui.commands.parsing import console_options, event_log_option
 from souppp_tui.commands.reaching import client, target_options, way_to
 from souppp_tui.terminal.leaving import Leaving
-
-EXIT_OK = 0
-EXIT_ENVIRONMENT = 3
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,10 +25,8 @@ def parser() -> argparse.ArgumentParser:
         help="its card, lab, the path of its socket, or USER@HOST[:CARD] over ssh; not needed where there is only one",
     )
     target_options(it)
-    it.add_argument("--read-only", action="store_true", help="show everything, change nothing")
-    it.add_argument("--theme", choices=THEMES, default=THEMES[0], help=f"{', '.join(THEMES)} ({THEMES[0]})")
-    it.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
-    it.add_argument("--event-log", type=Path, metavar="FILE", help="append every event to this file")
+    console_options(it)
+    event_log_option(it)
     return it
 
 
@@ -44,7 +40,6 @@ def main(arguments: Sequence[str]) -> int:
 def show(options: argparse.Namespace, leaving: Leaving) -> int:
     """Open the console on the engine that is meant, until the operator leaves it; returns the exit code."""
     from souppp_tui.app.console import ConsoleError, run
-    from souppp_tui.commands.errors import CannotRunError, check_terminal, complain
     from souppp_tui.desk.options import ConsoleOptions
 
     try:

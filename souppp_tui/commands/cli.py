@@ -13,17 +13,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib import import_module
 
-from engine.settings.console import THEMES
 from engine.settings.values import Settings
 from souppp_tui import __version__
-from souppp_tui.commands.errors import CannotRunError, check_terminal, complain
-from souppp_tui.commands.parsing import check_engine_options, engine_options, seconds
+from souppp_tui.commands.errors import (
+    EXIT_ENVIRONMENT,
+    EXIT_NOT_DONE,
+    EXIT_OK,
+    EXIT_USAGE,
+    CannotRunError,
+    check_terminal,
+    complain,
+)
+from souppp_tui.commands.parsing import check_engine_options, console_options, engine_options, seconds
 from souppp_tui.terminal.leaving import Leaving
-
-EXIT_OK = 0
-EXIT_NOT_UP = 1
-EXIT_USAGE = 2
-EXIT_ENVIRONMENT = 3
 
 COMMANDS = {
     "serve": "run the engine alone, for consoles and scripts to attach to",
@@ -65,12 +67,10 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def _console_options(console: argparse._ArgumentGroup) -> None:
-    console.add_argument("--read-only", action="store_true", help="show everything, change nothing")
-    console.add_argument("--theme", choices=THEMES, help=f"{', '.join(THEMES)} ({THEMES[0]})")
+    console_options(console)
     console.add_argument(
         "--background", action="store_true", help="run the engine as a process of its own, which goes on after q"
     )
-    console.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
 
 
 def _attaches(options: argparse.Namespace) -> bool:
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options, settings, leaving)
     except CannotRunError as error:
         if leaving.is_set():  # what was being started has failed because we are to end
-            return EXIT_NOT_UP if options.until_up else EXIT_OK
+            return EXIT_NOT_DONE if options.until_up else EXIT_OK
         complain(f"souppp-tui: {error}")
         return EXIT_ENVIRONMENT
 

@@ -33,12 +33,12 @@ from engine.api.commands import (
     StartCapture,
     StopCapture,
 )
-from engine.api.values import TRAFFIC_FIELDS, Details, Event, SessionState, SessionView, Snapshot, unpack_traffic
+from engine.api.values import TRAFFIC_FIELDS, Details, SessionState, SessionView, Snapshot, unpack_traffic
 from engine.host.errors import Trouble
 from engine.run.client import Client, wait_for
 from engine.settings import forms
 from engine.settings.values import SessionSettings
-from souppp_tui.commands.errors import complain
+from souppp_tui.commands.errors import EXIT_ENVIRONMENT, EXIT_NOT_DONE, EXIT_OK, EXIT_USAGE, complain
 from souppp_tui.commands.headless import event_object
 from souppp_tui.commands.parsing import seconds
 from souppp_tui.commands.reaching import client, target_options, way_to
@@ -46,10 +46,6 @@ from souppp_tui.model.query import QueryError, parse
 from souppp_tui.model.traffic import Meter
 from souppp_tui.show import words
 
-EXIT_OK = 0
-EXIT_NOT_DONE = 1
-EXIT_USAGE = 2
-EXIT_ENVIRONMENT = 3
 ANSWER = 30.0
 """Seconds that the engine has to answer a command."""
 LOOK = 0.05
@@ -259,11 +255,15 @@ def _show(engine: Client, options: argparse.Namespace) -> int:
         if isinstance(value, dict):
             print(f"{name}:")
             for part, inner in value.items():
-                print(f"  {part:<28}  {inner if inner is not None else '-'}")
+                print(f"  {words.clean(part):<28}  {_said(inner)}")
         else:
-            text = ", ".join(map(str, value)) if isinstance(value, list) else value
-            print(f"{name:<14}  {'-' if text in (None, '') else text}")
+            print(f"{name:<14}  {_said(value)}")
     return EXIT_OK
+
+
+def _said(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value) if value is not None else ""
+    return words.clean(text) or "-"
 
 
 def session_object(view: SessionView, traffic: Sequence[int]) -> dict[str, Any]:
@@ -292,7 +292,8 @@ def details_object(details: Details | None) -> dict[str, Any]:
 
 
 def print_table(table: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they must be; the first row is the head."""
+    """Columns as wide as they must be; the first row is the head. What steers a terminal is taken out."""
+    table = [[words.clean(cell) for cell in row] for row in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -305,21 +306,15 @@ def _events(engine: Client, options: argparse.Namespace) -> int:
         if lost and seen:
             complain(f"({words.plural(lost, 'event')} lost)")
         for event in events:
-            print(json.dumps(event_object(event)) if options.json else event_line(event))
+            print(json.dumps(event_object(event)) if options.json else words.event_line(event))
             seen = event.seq
         sys.stdout.flush()
-        if not options.follow and seen >= engine.snapshot().events:
+        if not (options.follow or engine.behind):
             return EXIT_OK
         if engine.lost:
             complain(f"souppp-tui: {engine.lost}")
             return EXIT_ENVIRONMENT
         time.sleep(LOOK)
-
-
-def event_line(event: Event) -> str:
-    """An event as a line of text."""
-    about = f"{event.name}: " if event.name else ""
-    return f"{words.date_clock(event.at)} {event.severity.name.lower():7} {about}{event.text}"
 
 
 def _wait(engine: Client, options: argparse.Namespace) -> int:

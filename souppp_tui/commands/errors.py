@@ -6,6 +6,13 @@ import os
 import sys
 from contextlib import suppress
 
+EXIT_OK = 0
+EXIT_NOT_DONE = 1
+"""Not every session came up in time, something failed under way, or was refused."""
+EXIT_USAGE = 2
+"""The command line or the configuration is wrong."""
+EXIT_ENVIRONMENT = 3
+"""It can't run here, or there is no engine to talk to."""
 STDERR = 2
 
 

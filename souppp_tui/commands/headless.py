@@ -13,16 +13,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.api.engine import EngineApi
 from engine.api.values import Event, SessionState, SessionView
-from souppp_tui.commands.errors import complain
+from souppp_tui.app.eventfile import EventFile
+from souppp_tui.commands.errors import EXIT_NOT_DONE, EXIT_OK, complain
 from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.terminal.outlet import Outlet
-
-if TYPE_CHECKING:
-    from souppp_tui.app.eventfile import EventFile
 
 LOOK = 0.02
 """Seconds between looks at the engine's events."""
@@ -33,9 +31,6 @@ FAREWELL = 2.0
 """Seconds for the last lines to be read after a signal."""
 
 NOT_TOLD = "from here on nothing of what happens is told, and all else goes on."
-
-EXIT_UP = 0
-EXIT_NOT_UP = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +95,7 @@ def run(engine: EngineApi, options: HeadlessOptions, leaving: Leaving, stop: Cal
         told.go_on()
         stopping.join(LOOK)
     told.finish()
-    return code if told.failure is None else EXIT_NOT_UP
-
-
-def _event_file(path: Path, engine: EngineApi) -> EventFile:
-    from souppp_tui.app.eventfile import EventFile  # takes the console's libraries with it
-
-    return EventFile(path, engine)
+    return code if told.failure is None else EXIT_NOT_DONE
 
 
 class _Telling:
@@ -120,7 +109,7 @@ class _Telling:
         self._engine = engine
         self._leaving = leaving
         self._seen = 0
-        self._file = _event_file(event_file, engine) if event_file is not None else None
+        self._file = EventFile(event_file, engine) if event_file is not None else None
         self._outlet = Outlet(STDOUT)
         encoding = sys.stdout.encoding if sys.stdout else "ascii"
         self._ascii = codecs.lookup(encoding).name != "utf-8"
@@ -200,7 +189,7 @@ def _watch(engine: EngineApi, told: _Telling, options: HeadlessOptions, leaving:
                 for view in wanted:
                     told.print(session_object(view, told.troubles.get(view.id)))
                 if not (all_up and options.hold):
-                    return EXIT_UP if all_up else EXIT_NOT_UP
+                    return EXIT_OK if all_up else EXIT_NOT_DONE
                 waiting = False
         if leaving.wait(LOOK):
-            return EXIT_NOT_UP if waiting else EXIT_UP
+            return EXIT_NOT_DONE if waiting else EXIT_OK

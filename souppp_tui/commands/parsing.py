@@ -6,6 +6,7 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
+from engine.settings.console import THEMES
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import XdpMode
 
@@ -22,7 +23,7 @@ def engine_options(it: argparse._ActionsContainer) -> None:
     )
     it.add_argument("--sessions", type=count, metavar="N", help="how many sessions the lab has (8)")
     it.add_argument("--capture", type=Path, metavar="FILE", help="write all control frames to a pcapng file")
-    it.add_argument("--event-log", type=Path, metavar="FILE", help="append every event to this file")
+    event_log_option(it)
     it.add_argument(
         "--xdp",
         choices=[*XdpMode],
@@ -51,6 +52,18 @@ def engine_options(it: argparse._ActionsContainer) -> None:
         metavar="FILE",
         help="where consoles and scripts reach the engine (/run/souppp/CARD.sock)",
     )
+
+
+def console_options(console: argparse._ActionsContainer) -> None:
+    """How a console looks, and what it may do."""
+    console.add_argument("--read-only", action="store_true", help="show everything, change nothing")
+    console.add_argument("--theme", choices=THEMES, help=f"{', '.join(THEMES)} ({THEMES[0]})")
+    console.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+
+
+def event_log_option(it: argparse._ActionsContainer) -> None:
+    """Where events are written to."""
+    it.add_argument("--event-log", type=Path, metavar="FILE", help="append every event to this file")
 
 
 def check_engine_options(it: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from engine.run.client import Client, Connect, open_path, over_ssh
-from engine.run.sockets import find
+from engine.run.sockets import alive, connect, find
 from souppp_tui import __version__
 
 
@@ -26,17 +26,10 @@ def way_to(target: str | None, path: Path | None) -> Connect:
         host, _, card = target.partition(":")
         return over_ssh(host, card or None)
     found = find(target)
-    return lambda: open_path(found if found.exists() else _again(target, found))()
+    # The lab's socket has another name when it is started anew.
+    return lambda: connect(found if alive(found) else find(target))
 
 
-def _again(target: str | None, before: Path) -> Path:
-    """The lab's socket has another name when it is started anew."""
-    try:
-        return find(target)
-    except Exception:
-        return before
-
-
-def client(connect: Connect, program: str, *, period: float = 0.5, events: int = 0, again: bool = True) -> Client:
+def client(way: Connect, program: str, *, period: float = 0.5, events: int = 0, again: bool = True) -> Client:
     """An engine to be talked to. Raises Trouble."""
-    return Client(connect, program=program, release=__version__, period=period, events=events, again=again)
+    return Client(way, program=program, release=__version__, period=period, events=events, again=again)

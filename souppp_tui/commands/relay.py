@@ -11,11 +11,9 @@ from contextlib import suppress
 
 from engine.host.errors import Trouble
 from engine.run.sockets import connect, find
-from souppp_tui.commands.errors import complain
+from souppp_tui.commands.errors import EXIT_ENVIRONMENT, EXIT_OK, complain
 from souppp_tui.commands.reaching import target_options
 
-EXIT_OK = 0
-EXIT_ENVIRONMENT = 3
 CHUNK = 1 << 16
 
 

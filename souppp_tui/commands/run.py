@@ -23,12 +23,12 @@ from engine.run.thread import Engine, EngineError, EngineOptions
 from engine.settings.console import ConsoleSettings
 from engine.settings.values import DatapathChoice, Settings, XdpMode
 from souppp_tui import __version__
+from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands import headless
-from souppp_tui.commands.errors import CannotRunError
+from souppp_tui.commands.errors import EXIT_OK, CannotRunError
 from souppp_tui.commands.headless import HeadlessOptions
 from souppp_tui.terminal.leaving import Leaving
 
-EXIT_OK = 0
 LAB_SESSIONS = 8
 LOOK = 0.05
 """Seconds between looks whether a signal came, while the engine takes the card."""
@@ -170,8 +170,6 @@ def _try_event_file(engine: Engine, path: Path | None) -> None:
     """Raises CannotRunError if it can't be written, before there is anything to write."""
     if path is None:
         return
-    from souppp_tui.app.eventfile import EventFile
-
     try:
         EventFile(path, engine).open().close()
     except OSError as error:

@@ -16,7 +16,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from engine.api.commands import Add, Command, Edit, Refused, Reload, Remove, Reply, ServiceCommand, Shutdown, Watch
+from engine.api.commands import (
+    Add,
+    Command,
+    Edit,
+    Refused,
+    Reload,
+    Remove,
+    Reply,
+    ServiceCommand,
+    Shutdown,
+    Watch,
+    taking_over,
+)
 from engine.api.values import Event, Severity
 from engine.card.xdp import Loading, XdpError
 from engine.host import service
@@ -31,16 +43,14 @@ from engine.settings.reload import plan
 from engine.settings.values import SessionSettings, Settings
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands.background import DETACHED, leave_terminal
-from souppp_tui.commands.errors import CannotRunError, complain
+from souppp_tui.commands.errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, CannotRunError, complain
 from souppp_tui.commands.files import saver
 from souppp_tui.commands.parsing import check_engine_options, engine_options
 from souppp_tui.commands.run import begin, check_host, make_engine
+from souppp_tui.show import words
 from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.terminal.outlet import Outlet
 
-EXIT_OK = 0
-EXIT_USAGE = 2
-EXIT_ENVIRONMENT = 3
 LOOK = 0.1
 """Seconds between looks at the engine's events."""
 STDERR = 2
@@ -215,7 +225,7 @@ class Telling:
         if self._missed:
             self._outlet.write(f"({self._missed:,} earlier messages were left out: nobody read them.)\n".encode())
             self._missed = 0
-        self._outlet.write(line(event).encode(errors="backslashreplace") + b"\n")
+        self._outlet.write(f"{words.event_line(event)}\n".encode())
 
     def finish(self) -> None:
         """Give the last lines a moment to be read."""
@@ -231,13 +241,6 @@ def fields(event: Event) -> dict[str, str]:
         "SOUPPP_EVENT": event.kind,
     }
     return {**told, "SOUPPP_SESSION": event.name} if event.name else told
-
-
-def line(event: Event) -> str:
-    """An event as a line of text."""
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
-    about = f"{event.name}: " if event.name else ""
-    return f"{at} {event.severity.name.lower():7} {about}{event.text}"
 
 
 class Process:
@@ -285,10 +288,8 @@ class Process:
                 more = f" ({len(error.errors) - 1} more)" if len(error.errors) > 1 else ""
                 return self._refuse(f"{error.errors[0]}{more} Nothing was changed.")
         todo = plan(self._engine.all_settings(), wanted.sessions)
-        commands: list[Command] = [Remove(todo.remove)] if todo.remove else []
-        commands += [Edit(key, settings) for key, settings in todo.edit]
-        commands += [Add(settings) for settings in todo.add]
-        replies = [future.result(ANSWER) for future in [self._engine.submit(command) for command in commands]]
+        answers = [self._engine.submit(command) for command in taking_over(todo)]
+        replies = [answer.result(ANSWER) for answer in answers]
         refused = tuple(each for reply in replies for each in reply.refused)
         counts = {"added": todo.add, "changed": todo.edit, "removed": todo.remove, "refused": refused}
         told = ", ".join(f"{len(what)} {word}" for word, what in counts.items() if what) or "nothing is different"

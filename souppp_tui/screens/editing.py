@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from engine.api.commands import Add, Command, Edit, Reload, Remove, Reply
+from engine.api.commands import Add, Edit, Reload, Reply, taking_over
 from engine.settings.forms import Taken, others
 from engine.settings.reload import Plan, plan
 from engine.settings.values import SessionSettings
@@ -98,9 +98,7 @@ class Editing(Steering):
         self.app.push_screen(question, lambda yes: self._take_over(todo, running) if yes else None)
 
     def _take_over(self, todo: Plan, running: Mapping[int, SessionSettings]) -> None:
-        commands: list[Command] = [Remove(tuple(todo.remove))] if todo.remove else []
-        commands += [Edit(session, settings) for session, settings in todo.edit]
-        commands += [Add(settings) for settings in todo.add]
+        commands = taking_over(todo)
         names = {} if self.desk.masked else {session: settings.name for session, settings in running.items()}
         answers: list[Reply] = []
 

@@ -157,7 +157,7 @@ class EventsPage(ListPage):
         """Write the events shown to a file in the current folder."""
         path = Path(f"souppp-events-{time.strftime('%Y%m%d-%H%M%S')}.txt").absolute()
         try:
-            path.write_text("".join(f"{eventlines.text(event)}\n" for event in self._events), encoding="utf-8")
+            path.write_text("".join(f"{words.event_line(event)}\n" for event in self._events), encoding="utf-8")
         except OSError as error:
             self.desk.say(f"Cannot write {path}: {error.strerror}.", "failed")
         else:

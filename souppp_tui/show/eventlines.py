@@ -1,4 +1,4 @@
-"""Events as lines: of a file, of the list, of the pane under the table. Pure."""
+"""Events as lines: of the list, of the pane under the table. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ NAME = 12
 """The width of a session's name before an event."""
 TEXT = 1 + 8 + 2 + NAME + 2
 """The column where an event's text begins."""
-
-
-def text(event: Event) -> str:
-    """One event as a line of a file."""
-    name = f"{words.clean(event.name)}  " if event.name else ""
-    return f"{words.date_clock(event.at)}  {event.severity.name:7}  {name}{words.clean(event.text)}"
 
 
 def line(event: Event) -> list[Span]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-from engine.api.values import SessionState, SessionView
+from engine.api.values import Event, SessionState, SessionView
 
 DASH = "–"
 BARS = " ▁▂▃▄▅▆▇█"
@@ -122,6 +122,12 @@ def duration(seconds: float) -> str:
 def wait(seconds: float) -> str:
     """A time still to go: seconds below two minutes, then whole minutes."""
     return f"{max(0.0, seconds):.0f} s" if seconds < 119.5 else f"{seconds / 60:.0f} min"
+
+
+def event_line(event: Event) -> str:
+    """One event as a line of a file, or of a terminal that is nobody's screen."""
+    name = f"{clean(event.name)}  " if event.name else ""
+    return f"{date_clock(event.at)}  {event.severity.name:7}  {name}{clean(event.text)}"
 
 
 def milliseconds(value: float | None) -> str:

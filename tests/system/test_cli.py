@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from souppp_tui.commands import cli
+from engine.settings import console
 from souppp_tui.show import themes
 from tests.conftest import ROOT, run
 from tests.program import COMMAND, Program, noted, refused, running
@@ -98,7 +98,7 @@ def test_a_wrong_command_line(arguments: tuple[str, ...], complaint: str) -> Non
 
 
 def test_every_theme_can_be_chosen() -> None:
-    assert set(cli.THEMES) == {"auto", *themes.NAMES}
+    assert set(console.THEMES) == {"auto", *themes.NAMES}
 
 
 # --- the configuration ---

@@ -17,7 +17,7 @@ import pytest
 
 from engine.api.engine import EngineApi
 from engine.api.values import CardView, Event, SessionState, SessionView, Severity, Snapshot
-from souppp_tui.commands import headless
+from souppp_tui.commands import errors, headless
 from souppp_tui.commands.headless import HeadlessOptions
 from souppp_tui.terminal.leaving import Leaving
 
@@ -85,7 +85,7 @@ def test_a_reader_that_goes_when_all_is_said(monkeypatch: pytest.MonkeyPatch) ->
     deadline.cancel()
     os.close(writer)
     assert not too_late.is_set()
-    assert code == headless.EXIT_NOT_UP
+    assert code == errors.EXIT_NOT_DONE
 
 
 class Forgetful(Engine):
