@@ -14,10 +14,12 @@ from engine.host.rtnl import (
     NETLINK_CAP_ACK,
     NETLINK_EXT_ACK,
     SOL_NETLINK,
+    USUAL_ROOM,
     RtnlError,
     attribute,
     attributes,
     failure,
+    make_room,
     messages,
     news,
 )
@@ -145,14 +147,19 @@ class Nft:
         self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
         self._socket.bind((0, groups))
+        self._room = USUAL_ROOM
+        """How long a batch may be, in octets."""
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
 
     def commit(self, batch: Sequence[bytes]) -> None:
-        """Carry out all messages or none; raises RtnlError with the first complaint."""
-        self._socket.send(b"".join((_BEGIN, *batch, _END)))
+        """Carry out all messages or none; raises RtnlError with the first complaint, OSError if there are too many."""
+        octets = b"".join((_BEGIN, *batch, _END))
+        if len(octets) > self._room:
+            self._room = make_room(self._socket, len(octets))
+        self._socket.send(octets)
         first: RtnlError | None = None
         for kind, body in self._answers():
             first = first or failure(kind, body)

@@ -23,7 +23,9 @@ SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
 NLMSGERR_ATTR_MSG = 1
-SO_RCVBUFFORCE = 33
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+USUAL_ROOM = 1 << 16
+"""Octets that any netlink socket sends at once."""
 NEWS_ROOM = 1 << 23
 """Octets of notifications that may wait: thousands of sessions come up in a few seconds."""
 _HEADER = struct.Struct("=IHHII")
@@ -53,6 +55,15 @@ def packed(type_: int, how: int, body: bytes) -> bytes:
 def attribute(kind: int, value: bytes) -> bytes:
     """One attribute as octets."""
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def make_room(sender: socket.socket, octets: int) -> int:
+    """Let so many be sent at once, which takes CAP_NET_ADMIN on the host; how many can be asked for in any case."""
+    try:
+        sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, octets)
+    except PermissionError:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, octets)
+    return octets
 
 
 class Template:

@@ -11,8 +11,11 @@ import pytest
 
 from engine.api.values import SessionState
 from engine.egress.addresses import PATIENCE, Devices, Mended
+from engine.egress.fence import Fence
+from engine.egress.instances import Instance
 from engine.host import rtnl
 from engine.host.nft import Message, Nft, field, message
+from engine.settings import limits
 from engine.settings.values import DatapathChoice
 from tests.conftest import run
 from tests.program import until
@@ -113,6 +116,27 @@ def test_the_table_of_the_firewall_is_put_back(devices: Devices) -> None:
     assert nft.elements("souppp", "sources4") == [A.packed]
     assert devices.look() == Mended()
     nft.close()
+
+
+def test_the_table_of_the_largest_fleet_is_put_back_and_taken_over() -> None:
+    """Some 2 MB in one step, which a socket doesn't take by itself."""
+    sources = [each + number for number in range(limits.MAX_SESSIONS) for each in (A, LL)]
+    instance, nft = Instance(), Nft()
+    fence = Fence(instance)
+    for source in sources:
+        fence.open(source, 1)
+    nft.commit([message(Message.DELTABLE, field(1, "souppp"))])
+    assert fence.look()
+    assert fence.obstacle == ""
+    instance.close()  # as when it is killed
+    after = Instance()
+    heir = Fence(after)
+    assert heir.obstacle == ""
+    assert set(heir.inherited) == set(sources)
+    for name, version in (("sources4", 4), ("sources6", 6)):
+        assert set(nft.elements("souppp", name)) == {each.packed for each in sources if each.version == version}
+    for each in (fence, heir, nft, after):
+        each.close()
 
 
 def test_our_own_haste_is_nobody_elses_doing(devices: Devices) -> None:
