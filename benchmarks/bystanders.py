@@ -65,7 +65,7 @@ class Host:
             device = socket.if_nametoindex("lo")
             begun = time.process_time()
             for number in range(sessions):
-                confinement.open(IPv4Address("100.64.0.2") + number, instance.tables + number, device)
+                confinement.open(IPv4Address("100.64.0.2") + number, instance.table(number), device)
             took = (time.process_time() - begun) / sessions
             print(f"{sessions} addresses took {took * 1e6:.0f} us of processor each. {confinement.obstacle}")
 

@@ -159,7 +159,7 @@ class Devices:
         self._undertaker.wait_for(name)
         if any(device.name == name for device in self._devices.values()):
             raise HostError(f"The device {name} belongs to another session.")
-        device = Device(name, make(name), 0, self._instance.tables + key, close, networks=networks, closed=closed)
+        device = Device(name, make(name), 0, self._instance.table(key), close, networks=networks, closed=closed)
         try:
             device.index = index_of(self._rtnl, name)
             self._indexes.add(device.index)
@@ -278,7 +278,7 @@ class Devices:
             device.away = True
             result.each[key] = f"{device.name} is in another namespace now: what it has there is up to you."
         keys = {self._keys[index] for index in touched.devices & self._keys.keys()}
-        keys |= {table - self._instance.tables for table in touched.tables} & self._devices.keys()
+        keys |= {self._instance.key(table) for table in touched.tables} & self._devices.keys()
         for key in sorted(self._devices if touched.everything else keys):
             self._mend_for(key, touched, result)
         return result

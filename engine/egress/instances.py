@@ -12,10 +12,13 @@ from engine.egress.rule_tree import Rule
 from engine.host.errors import HostError
 
 TABLES = 0x50000000
-"""Our tables: this, plus 65,536 for each instance on the host, plus the session's key."""
+"""Our tables: this, plus 65,536 for each instance on the host, plus one number for each session."""
 MAX_INSTANCES = 256
-DEAD_END = 0xFFFF
-"""In place of a session's key: the table that has no way at all."""
+_BUCKET, _BUCKETS = 256, 252
+"""The kernel keeps tables in lists by their last octet, and walks one at each look-up. Those of the host's own tables,
+253 to 255 for `default`, `main` and `local`, are left to these: 10,000 of ours would put 40 before each."""
+DEAD_END = 0xFF00
+"""In place of a session's number: the table that has no way at all."""
 FIRST_RULE = 10000
 """The least preference of our rules: before the main table's 32766."""
 RULES = 4096
@@ -41,6 +44,16 @@ class Instance:
     def tables(self) -> int:
         """The first of its tables."""
         return TABLES + (self.number << 16)
+
+    def table(self, key: int) -> int:
+        """The table of the session with this key."""
+        row, place = divmod(key, _BUCKETS)
+        return self.tables + row * _BUCKET + place
+
+    def key(self, table: int) -> int:
+        """The key of the session that has this table."""
+        row, place = divmod(table - self.tables, _BUCKET)
+        return row * _BUCKETS + place
 
     @property
     def dead_end(self) -> int:

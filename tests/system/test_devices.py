@@ -36,7 +36,7 @@ PEER = IPv4Address("100.64.0.1")
 LL = IPv6Address("fe80::1234:5678:9abc:def0")
 ELSEWHERE = ("198.51.100.7", 9)
 TABLE = 0x50000000
-DEAD_END = TABLE + 0xFFFF
+DEAD_END = TABLE + 0xFF00
 
 
 def ip(words: str) -> str:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("own_net")
 
 SESSIONS = 4
 RATE, SECONDS = 100_000, 60
-DEAD_END = f"lookup {0x5000FFFF}"
+DEAD_END = f"lookup {0x5000FF00}"
 """Where a rule leads what comes from an address that a session had."""
 ELSEWHERE = IPv4Address("192.0.2.1").packed
 ENOUGH = 3000

@@ -236,7 +236,7 @@ def test_networks_of_a_killed_instance_stay_confined(flush: bool) -> None:
             flush_rules()
         _try_all(behind)
         devices = Devices()
-        assert all(f"from {network} lookup {0x50000000 + 0xFFFF}" in ip("-4 rule") + ip("-6 rule") for network in NETS)
+        assert all(f"from {network} lookup {0x5000FF00}" in ip("-4 rule") + ip("-6 rule") for network in NETS)
         _try_all(behind)
         flush_rules()
         _try_all(behind)
@@ -297,7 +297,7 @@ def test_an_address_in_another_sessions_network_is_refused() -> None:
 def test_a_network_is_held_while_its_session_is_there_up_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """From before the first dial on, also while nobody answers: hosts behind never stop sending."""
     monkeypatch.setattr(confinement, "GRACE", 0.5)
-    dead_end = f"from {ROUTED} lookup {0x50000000 + 0xFFFF} proto 80"
+    dead_end = f"from {ROUTED} lookup {0x5000FF00} proto 80"
 
     def tidied() -> None:
         """Two looks of the loop's later."""
