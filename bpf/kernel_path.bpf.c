@@ -5,7 +5,8 @@
  *
  * A session's device is one end of a veth pair. What is redirected to the other, hidden end arrives on the device, and
  * what the device sends arrives on the hidden end, where `push` makes a PPPoE frame of it. Whatever isn't an IP packet
- * of a known session, or is malformed, is left to `souppp`, and so to the engine, which knows what is wrong with it.
+ * of a known session, or is malformed, is left to `souppp`, and so to the engine, which knows what is wrong with it;
+ * so is, now and then, a packet of a network protocol that is closed: the peer may have to be told.
  */
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -60,7 +61,7 @@ struct session {
     __be32 ipv4; /* its own address, and the one below: see engine/datapath/own.h */
     u64 ipv6[2]; /* as they are in a packet */
     u32 network_count;
-    u32 unused;
+    u32 told; /* in which second the engine was last handed a packet of a closed protocol */
 };
 
 /* What is routed to a session, by its number; an IPv4 network stands in ::ffff:0:0/96. The value is the prefix's length:
@@ -195,6 +196,18 @@ INLINE bool is_open(struct session *session, __be16 ethertype)
     return session->open & (ethertype == bpf_htons(ETH_P_IP) ? IPV4_OPEN : IPV6_OPEN);
 }
 
+/* Whether the engine is to see a packet of a closed protocol: as in engine/datapath/worker.c, by the same clock, which
+ * must not be ahead of the helper's. */
+INLINE bool is_told(struct session *session)
+{
+    u32 second = bpf_ktime_get_coarse_ns() / 1000000000;
+
+    if (session->told == second)
+        return 0;
+    session->told = second;
+    return 1;
+}
+
 /* The length of the network of the session's that an address is in; without one the default. */
 INLINE u32 network_of(struct session *session, u32 number, u8 *address, bool four, u32 otherwise)
 {
@@ -319,6 +332,7 @@ INLINE int strip(struct xdp_md *ctx, struct session_key *key, u8 *at)
     u32 *number, slot, length, frame = ctx->data_end - ctx->data, queue = ctx->rx_queue_index;
     struct received *count = received.lookup(&queue);
     enum way_in way;
+    bool closed;
     long rest;
     __be16 ethertype;
 
@@ -349,14 +363,17 @@ INLINE int strip(struct xdp_md *ctx, struct session_key *key, u8 *at)
     if (!session || !traffic_of || !count)
         return NOT_TAKEN;
 
+    ethertype = ip_ethertype(*at, length);
+    closed = ethertype && !is_open(session, ethertype);
+    if (closed && is_told(session))
+        return NOT_TAKEN; /* the helper counts it */
     count->packets++;
     count->bytes += frame;
-    ethertype = ip_ethertype(*at, length);
     if (!ethertype) {
         count->bad_ip++;
         return XDP_DROP;
     }
-    if (!is_open(session, ethertype)) {
+    if (closed) {
         count->closed_in++;
         return XDP_DROP;
     }

@@ -22,8 +22,8 @@
     X(bad_length)      /* cut short, or LENGTH past the frame's end */ \
     X(bad_ip)          /* the PPP protocol says IP, the packet doesn't */ \
     X(unknown_session) /* data for nobody here */ \
-    X(not_open)        /* data for a session that has no egress yet */ \
     X(closed_in)       /* its network protocol isn't open: IPCP, IPv6CP */ \
+    X(not_open)        /* data for a session that has no egress here */ \
     X(router_message)  /* would change the host's routes: see router.h */ \
     X(not_for_us)      /* to none of the session's own addresses: see own.h */ \
     X(forged)          /* from one of them, or from where nothing can come */ \

@@ -105,10 +105,6 @@ static bool to_egress(struct worker *worker, uint32_t slot, uint8_t *packet, uin
     const struct session *session = &worker->shared->sessions[slot];
     uint16_t protocol;
 
-    if (!session->egress) {
-        count(&counters->not_open, 1);
-        return true;
-    }
     protocol = ip_protocol(packet, length);
     if (!protocol) {
         count(&counters->bad_ip, 1);
@@ -117,6 +113,10 @@ static bool to_egress(struct worker *worker, uint32_t slot, uint8_t *packet, uin
     if (!is_open(own_of(session), protocol)) {
         count(&counters->closed_in, 1);
         return false;
+    }
+    if (!session->egress) {
+        count(&counters->not_open, 1);
+        return true;
     }
     if (!is_let_in(worker, slot, protocol, packet, length))
         return true;

@@ -99,7 +99,7 @@ class Carriers:
         if path is DatapathChoice.AFXDP:
             self._plug(key, place, fd, mtu, own)
         elif self._kernel is not None:
-            self._plug(key, place, -1, mtu, CLOSED)
+            self._plug(key, place, -1, mtu, own)
             self._kernel.add_session(key, place, mtu, own)
 
     def _plug(self, key: int, place: Place, fd: int, mtu: int, own: Own) -> None:

@@ -102,7 +102,7 @@ class _Session(ctypes.Structure):
         ("ipv4", ctypes.c_uint8 * 4),
         ("ipv6", ctypes.c_uint8 * 16),
         ("network_count", ctypes.c_uint32),
-        ("unused", ctypes.c_uint32),
+        ("told", ctypes.c_uint32),
     ]
 
     def set_own(self, own: Own) -> None:

@@ -221,7 +221,7 @@ HOSTILE = {
     "another destination": (pppoe(ppp(ipv4()), dst=STRANGER), "unknown_session"),
     "broadcast": (pppoe(ppp(ipv4()), dst=b"\xff" * 6), "unknown_session"),
     "in a VLAN": (pppoe(ppp(ipv4()), vlans=(VlanTag(1),)), "unknown_session"),
-    "a session that is being set up": (pppoe(ppp(ipv4()), session_id=9), "not_open"),
+    "a session without an egress": (pppoe(ppp(ipv4()), session_id=9), "not_open"),
     **{name: (pppoe(ppp(packet)), "router_message") for name, packet in ROUTER_MESSAGES.items()},
 }
 
@@ -229,7 +229,7 @@ HOSTILE = {
 def test_hostile_frames_are_counted_and_reach_nobody(rig: Rig) -> None:
     fd, inside = rig.tun("soup0")
     rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU, EVERYTHING)
-    rig.datapath.add_session(1, Place(OWN, PEER, 9), -1, MTU)
+    rig.datapath.add_session(1, Place(OWN, PEER, 9), -1, MTU, EVERYTHING)
     for name, (frame, reason) in HOSTILE.items():
         before = rig.counters()
         rig.wire.send(frame)

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -243,7 +244,7 @@ HOSTILE = {
     "LENGTH 0xffff": (pppoe(GOOD, length=0xFFFF), "bad_length"),
     "LENGTH 0": (pppoe(GOOD, length=0), "bad_length"),
     "LENGTH 1": (pppoe(b"\0" + GOOD[1:], length=1), "bad_length"),
-    "nothing but a protocol": (pppoe(GOOD, length=2), "not_open"),
+    "nothing but a protocol": (pppoe(GOOD, length=2), "bad_ip"),
     "an IPv4 header cut short": (pppoe(GOOD, length=21), "bad_ip"),
     "an IPv6 header cut short": (pppoe(ppp(ipv6()), length=41), "bad_ip"),
     "neither IPv4 nor IPv6": (pppoe(GOOD[:2] + b"\x55" + GOOD[3:]), "bad_ip"),
@@ -308,6 +309,21 @@ def test_packets_flow_only_while_their_protocol_is_open() -> None:
         it.path.set_own(it.NUMBER, EVERYTHING)
         it.send(ipv4())
         assert soon(lambda: it.drops().get("not_open") == 1), "who is gone is not opened again"
+
+
+@over_versions
+def test_a_packet_of_a_closed_protocol_is_shown_to_the_engine_now_and_then(packet: bytes) -> None:
+    """It may have to tell the peer; a flood of them is none of the engine's. Each is counted once."""
+    with rig() as it:
+        it.path.set_own(it.NUMBER, only(Open.IPV6 if packet[0] >> 4 == 4 else Open.IPV4))
+        began, frame, shown = time.monotonic(), padded(pppoe(ppp(packet))), []
+        for _ in range(500):
+            it.wire.send(frame)
+        assert soon(partial(it.has_dropped, {"closed_in": 500})), it.drops()
+        assert soon(lambda: shown.extend(it.datapath.receive_control()) or shown)
+        assert set(shown) == {frame}
+        assert len(shown) <= 2 + time.monotonic() - began
+        assert it.traffic() == [0, 0, 0, 0]
 
 
 def test_control_frames_go_to_the_engine_as_ever() -> None:
