@@ -1,7 +1,7 @@
 """What becomes of the card: taken, lost, back, changed. It says what happened; the supervisor does what follows.
 
 A card can be away in many ways: set down, unplugged, pulled out, its driver reloaded. While only its carrier is away
-we keep it, and follow it to another name and to more queues; what can't change under our feet (its index, its address,
+we keep it, and follow it to another name, another address and more queues; what can't change under our feet (its index,
 fewer queues) makes us give it back and take it anew.
 """
 
@@ -69,6 +69,15 @@ class CardRenamed:
 
 
 @dataclass(frozen=True, slots=True)
+class CardMac:
+    """It has another address now; sessions may have addresses of their own."""
+
+    former: bytes
+    text: str
+    """The beginning of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
 class CardMended:
     """Something was done to it that costs no session."""
 
@@ -92,7 +101,7 @@ class CardTrouble:
     why: str
 
 
-CardNews = CardTaken | CardLost | CardWaits | CardBack | CardRenamed | CardMended | CardMtu | CardTrouble
+CardNews = CardTaken | CardLost | CardWaits | CardBack | CardRenamed | CardMac | CardMended | CardMtu | CardTrouble
 
 
 @dataclass(slots=True)
@@ -205,32 +214,36 @@ class CardWatch:
 
     def _keep(self, card: Card, before: Card, taken: Taken) -> Iterator[CardNews]:
         """See that a card that is ours is as it was taken; give it back where that can't be."""
-        changed = [
-            words
-            for words, differs in (
-                (f"the address {format_mac(card.mac)}", card.mac != before.mac),
-                (plural(card.queues, "queue"), card.queues != taken.queues),
-            )
-            if differs
-        ]
         why = ""
         try:
             if card.index != before.index:
                 why = f"{self.name} is another card now."
-            elif card.mac == before.mac and card.queues > taken.queues:
-                self._line.grow(card)
-                self._taken = before, replace(taken, queues=card.queues)
-                text = f"{self.name} has {plural(card.queues, 'queue')} now, before {taken.queues}: all are served."
-                yield CardMended(text, usual=True)
-            elif changed:
-                why = f"{self.name} has changed: it now has {' and '.join(changed)}."
-            elif self._line.mend():
-                yield CardMended(f"Someone took our XDP program off {self.name}: it was put back.", usual=False)
+            elif card.queues < taken.queues:
+                address = f" and the address {format_mac(card.mac)}" if card.mac != before.mac else ""
+                why = f"{self.name} has changed: it now has {plural(card.queues, 'queue')}{address}."
+            else:
+                yield from self._follow(card, before, taken)
         except Trouble as error:
             why = f"{self.name} can't be used as it was: {str(error).rstrip('.')}."
         if why:
             yield from self._lose(why)
             self._give_back()
+
+    def _follow(self, card: Card, before: Card, taken: Taken) -> Iterator[CardNews]:
+        """Go with what changes on a card that we keep. Raises Trouble."""
+        if card.mac != before.mac:
+            self._mac, former = card.mac, before.mac
+            before = replace(before, mac=card.mac)
+            self._taken = before, taken
+            text = f"{self.name} has the address {format_mac(card.mac)} now, before {format_mac(former)}"
+            yield CardMac(former, text)
+        if card.queues > taken.queues:
+            self._line.grow(card)
+            self._taken = before, replace(taken, queues=card.queues)
+            text = f"{self.name} has {plural(card.queues, 'queue')} now, before {taken.queues}: all are served."
+            yield CardMended(text, usual=True)
+        elif self._line.mend():
+            yield CardMended(f"Someone took our XDP program off {self.name}: it was put back.", usual=False)
 
     def fix(self, now: float) -> Iterator[CardNews]:
         """Switch off what the card does that keeps frames, or XDP, from us. Raises Trouble."""

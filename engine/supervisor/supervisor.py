@@ -42,6 +42,7 @@ from engine.supervisor.board import Board
 from engine.supervisor.card_watch import (
     CardBack,
     CardLost,
+    CardMac,
     CardMended,
     CardMtu,
     CardNews,
@@ -434,6 +435,8 @@ class Supervisor:
             case CardRenamed(name, text):
                 self.tell(Severity.INFO, "card-renamed", text)
                 self._attempt(self._journal.rename, name, kind="journal")
+            case CardMac(former, text):
+                self._card_mac(former, text)
             case CardMended(text, usual):
                 self.tell(Severity.INFO if usual else Severity.ERROR, "card-mended", text)
             case CardMtu(mtu) if self.card.view is not None:
@@ -448,8 +451,7 @@ class Supervisor:
         self._go_on(len(self._to_do))  # what the card's absence means for its sessions
         self.fleet.hold()  # until it has a carrier
         self._handed_before = self._handed
-        for _, member in self.fleet:
-            self._attempt(self._adapt, member.session)
+        self._adapt_all()
         self._large = LargeFrames(wanted=taken.zero_copy or self._large.wanted)
         copying = "zero-copy" if taken.zero_copy else "copy"
         how = f"{taken.mode} mode, {copying}, {plural(taken.queues, 'queue')}"
@@ -459,8 +461,33 @@ class Supervisor:
         self._warned_of_lost_tags = False
         self._warn_of_lost_tags(self._settings.sessions)
 
+    def _card_mac(self, former: bytes, text: str) -> None:
+        """The card has another address: who used the former one is heard no more. Who has one of its own lives on."""
+
+        def is_lost(session: Session) -> bool:
+            is_cards = session.own_mac == former != own_mac(session.settings, self.card.mac)
+            return is_cards and session.state not in IDLE
+
+        def renew(key: int, now: float) -> None:
+            member = self.fleet.members[key]
+            if is_lost(member.session):
+                self.fleet.stop(key, End(EndKind.CARD_DOWN, f"{text}."), now)
+                if member.wanted:
+                    self.fleet.dial(key, now)
+
+        lost = [key for key, member in self.fleet if is_lost(member.session)]
+        what = f"{plural(len(lost), 'session')} that used it must be dialled anew" if lost else "no session used it"
+        self.tell(Severity.WARNING if lost else Severity.INFO, "card-mac", f"{text}: {what}.")
+        self._adapt_all()
+        self.each(renew, lost)
+
+    def _adapt_all(self) -> None:
+        for key, member in self.fleet:
+            self._dirty.add(key)
+            self._attempt(self._adapt, member.session)
+
     def _adapt(self, session: Session) -> None:
-        """A card that was away may have come back with another address. Raises Trouble."""
+        """The card may have another address now. Raises Trouble."""
         settings = session.next_settings
         self._line.expect(settings.datapath)
         session.reconfigure(settings, self._own_mac(settings))

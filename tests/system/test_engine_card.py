@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from engine.record.journal import GhostJournal, replay
 from engine.run.line import CardLine
 from engine.run.loop import TICK
 from engine.run.thread import Engine, EngineError, EngineOptions
-from engine.settings.values import DatapathChoice, Settings, XdpMode
+from engine.settings.values import DatapathChoice, MacPolicy, Settings, XdpMode
 from engine.supervisor.handed import Taken
 from engine.wire.place import Place
 from tests.conftest import run
@@ -72,6 +72,21 @@ def back(engine: Engine) -> None:
     assert not events(engine, "internal-error"), story(engine)
 
 
+@contextmanager
+def elsewhere() -> Iterator[tuple[str, ...]]:
+    """The card is moved to another namespace, where commands run behind the given words; in the end it is back."""
+    with subprocess.Popen(["unshare", "-n", "sleep", "60"]) as other:
+        there = ("nsenter", "-t", str(other.pid), "-n")
+        until(lambda: CARD not in run(*there, "ip", "-br", "link"), "the other namespace")
+        run("ip", "link", "set", CARD, "netns", str(other.pid))
+        try:
+            yield there
+            run(*there, "ip", "link", "set", CARD, "netns", str(os.getpid()))
+        finally:
+            other.kill()
+    run("ip", "link", "set", CARD, "up")
+
+
 def test_set_down_and_up(engine: Engine) -> None:
     run("ip", "link", "set", CARD, "down")
     lost(engine)
@@ -86,9 +101,9 @@ def test_given_back_whole_though_its_counters_can_not_be_read(engine: Engine, mo
         raise XdpError("cannot read the XDP program's counters")
 
     monkeypatch.setattr(Carriers, "queues", unreadable)
-    run("ip", "link", "set", CARD, "address", "02:00:00:00:00:77")
-    until(lambda: events(engine, "trouble"), "what went wrong")
-    monkeypatch.undo()
+    with elsewhere():
+        until(lambda: events(engine, "trouble"), "what went wrong")
+        monkeypatch.undo()
     back(engine)
 
 
@@ -151,8 +166,8 @@ def test_a_driver_that_resets_the_link_for_the_program(
         assert not noted()
         assert not events(engine, "dial-failed"), story(engine)
         assert not engine.snapshot().card.waits
-        run("ip", "link", "set", CARD, "address", "02:00:00:00:77:01")
-        until(lambda: events(engine, "card-down"), "the change")
+        with elsewhere():
+            until(lambda: events(engine, "card-down"), "the change")
         waits(engine, 2)
         driver.up()
         until(lambda: len(events(engine, "ipv4-up")) == 2 * len(NAMES), "all once more")
@@ -337,17 +352,11 @@ def test_a_journal_that_is_there_by_the_new_name_stays(far: Provider, tmp_path: 
     assert journals(tmp_path) == ["wan0.ghosts"]
 
 
-def test_moved_to_another_namespace_and_back(engine: Engine, far: Provider) -> None:
-    with subprocess.Popen(["unshare", "-n", "sleep", "60"]) as elsewhere:
-        there = ("nsenter", "-t", str(elsewhere.pid), "-n")
-        until(lambda: CARD not in run(*there, "ip", "-br", "link"), "the other namespace")
-        run("ip", "link", "set", CARD, "netns", str(elsewhere.pid))
+def test_moved_to_another_namespace_and_back(engine: Engine) -> None:
+    with elsewhere() as there:
         lost(engine)
         assert f"{CARD} was moved to another network namespace." in events(engine, "card-down")[0].text
         assert "xdp" not in run(*there, "ip", "link", "show", CARD)
-        run(*there, "ip", "link", "set", CARD, "netns", str(os.getpid()))
-        elsewhere.kill()
-    run("ip", "link", "set", CARD, "up")
     back(engine)
 
 
@@ -390,15 +399,28 @@ def test_mtu_changed(engine: Engine) -> None:
     unhurt(engine, before)
 
 
-def test_address_of_the_card_changed(engine: Engine) -> None:
-    """The sessions' frames bear the old one: they have to be dialled anew."""
-    run("ip", "link", "set", CARD, "address", "02:00:00:00:77:01")
-    until(lambda: {views(engine)[name].local_mac for name in NAMES} == {"02:00:00:00:77:01"}, "the new address")
-    wait_up(engine, *NAMES)
-    for name in NAMES:
-        found = views(engine)[name]
-        assert found.device is not None
-        assert fetch(found.device) == found.ipv4
+@pytest.mark.parametrize("datapath", [DatapathChoice.AFXDP, DatapathChoice.KERNEL])
+def test_address_of_the_card_changed(far: Provider, datapath: DatapathChoice) -> None:
+    """Frames of sessions that used it bear the old one: they have to be dialled anew. The others live on."""
+    own = [session(name, mac_policy=MacPolicy.DERIVED, datapath=datapath) for name in ("mine", "mine too")]
+    with dialling([session("card's", datapath=datapath), *own]) as engine:
+        wait_up(engine)
+        before = views(engine)
+        run("ip", "link", "set", CARD, "address", "02:00:00:00:77:01")
+        until(lambda: views(engine)["card's"].local_mac == "02:00:00:00:77:01", "the new address")
+        wait_up(engine)
+        after = views(engine)
+        assert after["card's"].flaps == 1
+        for each in own:
+            was, now = before[each.name], after[each.name]
+            assert (now.flaps, now.local_mac, now.session_id) == (0, was.local_mac, was.session_id), story(engine)
+        for found in after.values():
+            assert found.device is not None
+            assert fetch(found.device) == found.ipv4
+        assert len(events(engine, "ipv4-up")) == 4, story(engine)
+        assert len(events(engine, "card-ready")) == 1
+        assert "1 session that used it must be dialled anew" in events(engine, "card-mac")[0].text
+        assert engine.snapshot().card.mac == "02:00:00:00:77:01"
 
 
 def test_a_cable_that_flickers(engine: Engine, far: Provider) -> None:

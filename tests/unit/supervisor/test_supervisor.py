@@ -25,6 +25,8 @@ from engine.wire.place import Place
 from .world import AC, CARD, EPOCH, OURS, QUICK, World, session
 
 UP, DOWN, FAILED = SessionState.UP, SessionState.DOWN, SessionState.FAILED
+OURS_TEXT = OURS.hex(":")
+NEW_MAC = bytes.fromhex("020000000007")
 GHOST = Place(OURS, AC, 0x99, ())
 
 
@@ -169,9 +171,9 @@ def test_no_card() -> None:
         ({"up": False}, {"up": True}, 1),
         ({"index": 8}, {}, 2),
         ({"rx_queues": 1}, {}, 2),
-        ({"mac": b"\2\0\0\0\0\7"}, {}, 2),
+        ({"rx_queues": 1, "mac": NEW_MAC}, {}, 2),
     ],
-    ids=["carrier", "set down", "driver reloaded", "queues", "address"],
+    ids=["carrier", "set down", "driver reloaded", "queues", "queues and address"],
 )
 def test_sessions_are_lost_with_the_card_and_come_back_with_it(
     gone: dict[str, object], back: dict[str, object], taken: int
@@ -201,16 +203,68 @@ def test_sessions_are_lost_with_the_card_and_come_back_with_it(
     assert world.view(0).local_mac == (world.card.card or CARD).mac.hex(":")
 
 
-@pytest.mark.parametrize("more", [{"rx_queues": 1}, {"mac": b"\2\0\0\0\0\7"}], ids=["queues", "address"])
+@pytest.mark.parametrize("more", [{}, {"mac": NEW_MAC}], ids=["queues", "queues and address"])
 def test_a_change_is_told_as_what_it_is(more: dict[str, object]) -> None:
     world = World([session("one")]).open()
-    world.card.change(**more)
+    world.card.change(rx_queues=1, **more)
     world.look()
     (told,) = world.events("card-down")
-    assert ("1 queue" in told.text, "the address 02:00:00:00:00:07" in told.text) == (
-        "rx_queues" in more,
-        "mac" in more,
+    assert "1 queue" in told.text
+    assert ("the address 02:00:00:00:00:07" in told.text) == ("mac" in more)
+
+
+@pytest.mark.parametrize("more", [{}, {"rx_queues": 4, "tx_queues": 4}], ids=["address", "address and queues"])
+def test_another_address_costs_those_sessions_that_used_the_cards(more: dict[str, object]) -> None:
+    """One that has the card's former address by its own settings goes on as well: it is listened for."""
+    own = {"derived": MacPolicy.DERIVED, "fixed": MacPolicy.FIXED}
+    others = [session(name, mac_policy=policy, mac=OURS) for name, policy in own.items()]
+    world = World([session("one"), *others, session("idle", autodial=False)]).open()
+    world.until(lambda: len(world.concentrator.subscribers) == 3)
+    world.run(1.0)
+    before = world.supervisor.board.views
+    world.card.change(mac=NEW_MAC, **more)
+    world.look()
+    (told,) = world.events("card-mac")
+    assert told.text == (
+        "eth9 has the address 02:00:00:00:00:07 now, before 02:00:00:00:00:01: "
+        "1 session that used it must be dialled anew."
     )
+    world.until(lambda: world.view(0).local_mac == "02:00:00:00:00:07" and world.view(0).state is UP)
+    after = world.supervisor.board.views
+    assert after[1:3] == before[1:3], "those that have one of their own have noticed nothing"
+    assert (after[0].flaps, after[3].state, after[3].local_mac) == (1, DOWN, "02:00:00:00:00:07")
+    assert len(world.concentrator.subscribers) == 3, "the one that was lost got its PADT"
+    assert len(world.disk.noted) == 3
+    assert (world.card.times_taken, world.card.grown) == (1, [4] if more else [])
+    assert world.supervisor.card.view is not None
+    assert world.supervisor.card.view.mac == "02:00:00:00:00:07"
+    assert not world.events("card-down")
+    world.run(60.0)
+    assert [world.view(key).up_since for key in range(3)] == [view.up_since for view in after[:3]], world.story()
+
+
+def test_another_address_while_nobody_uses_it() -> None:
+    world = World([session("one", mac_policy=MacPolicy.DERIVED), session("idle", autodial=False)]).open()
+    world.run(1.0)
+    world.card.change(mac=NEW_MAC)
+    world.look()
+    (told,) = world.events("card-mac")
+    assert told.text.endswith("02:00:00:00:00:01: no session used it.")
+    assert world.view().flaps == 0
+    world.do(Dial((1,)))
+    world.until(lambda: world.state(1) is UP)
+
+
+def test_another_address_and_the_former_one_again() -> None:
+    """A thousand are not dialled anew at once: who has had no turn yet may stay as it is."""
+    world = World([session(f"s{n}") for n in range(2 * SHARE)]).open()
+    world.run(5.0)
+    for mac in (NEW_MAC, OURS):
+        world.card.change(mac=mac)
+        world.supervisor.look_at_card(world.now)
+    world.until(lambda: world.states() == {UP} and {v.local_mac for v in world.supervisor.board.views} == {OURS_TEXT})
+    assert sum(view.flaps for view in world.supervisor.board.views) == SHARE
+    assert len(world.concentrator.subscribers) == len(world.disk.noted) == 2 * SHARE
 
 
 def test_queues_that_a_card_has_more_with_our_program_are_no_change() -> None:
