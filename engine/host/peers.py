@@ -15,6 +15,8 @@ WRITE_GROUP, LOOK_GROUP = "souppp", "souppp-ro"
 """Members may give commands; may look. Neither needs to be there."""
 
 _SO_PEERGROUPS = 59
+_MOST = 1024
+"""Octets of an answer that Python's getsockopt takes: 256 groups. Who is in more is known by the first one alone."""
 _PEERCRED = struct.Struct("=iII")
 _ACL = "system.posix_acl_access"
 _USER_OBJ, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x04, 0x08, 0x10, 0x20
@@ -44,8 +46,8 @@ def peer(connection: socket.socket) -> Peer:
     """Who connected, as the kernel knows it: SO_PEERCRED and SO_PEERGROUPS, see unix(7)."""
     process, uid, gid = _PEERCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
     groups = {gid}
-    with suppress(OSError):  # an older kernel
-        octets = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4096)
+    with suppress(OSError):
+        octets = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST)
         groups.update(number for (number,) in struct.iter_unpack("=I", octets))
     return Peer(process, uid, frozenset(groups))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from engine.host.peers import peer
 from tests.conftest import ROOT
 from tests.program import COMMAND, PATIENCE, Program, goodbyes, running, until
 from tests.provider import provider
@@ -361,6 +362,22 @@ def test_every_engine_can_be_attached_to(path: Path) -> None:
         assert ctl(path, "hangup", "lab-01") == "hangup: lab-01\n"
         assert program.end() == 0
     assert not path.exists()
+
+
+def test_all_groups_of_who_connects_are_known(needs_root: None, tmp_path: Path) -> None:
+    """Who is in `souppp` has it beside a group of his own, as `usermod -aG` and a unit's SupplementaryGroups= do it."""
+    groups = [*range(70_000, 70_256)]
+    one = ["setpriv", "--reuid=61234", "--regid=61234", f"--groups={','.join(map(str, groups))}"]
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"\0{tmp_path}")  # in no folder, so that nobody's rights to it matter
+        listening.listen()
+        listening.settimeout(PATIENCE)
+        connect = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect('\\0{tmp_path}'); s.recv(1)"
+        with subprocess.Popen([*one, "/usr/bin/python3", "-c", connect]) as process:
+            with listening.accept()[0] as connection:
+                there = peer(connection)
+            assert process.wait(PATIENCE) == 0
+    assert (there.uid, there.groups) == (61234, frozenset({61234, *groups}))
 
 
 def test_a_second_engine_on_the_same_socket_is_refused(path: Path) -> None:
