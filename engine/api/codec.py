@@ -37,6 +37,7 @@ from engine.api.values import (
     SessionView,
     Snapshot,
     Step,
+    Totals,
 )
 from engine.settings.fields import SESSION, with_value
 from engine.settings.values import SessionSettings
@@ -59,6 +60,7 @@ Value = (
     | LadderEntry
     | Fact
     | Step
+    | Totals
     | SessionSettings
     | Follow
     | ClientView

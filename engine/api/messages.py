@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.api.values import CardView, Changes, Details, Event, QueueView
+from engine.api.values import CardView, Changes, Details, Event, QueueView, Totals
 from engine.settings.values import SessionSettings
 
 
@@ -55,6 +55,7 @@ class Picture:
     details: tuple[Details, ...]
     """Of watched sessions, where they are new."""
     try_line: str
+    totals: Totals
     clients: tuple[ClientView, ...]
 
 

@@ -62,6 +62,7 @@ class Mirror:
             traffic=picture.traffic or (before.traffic if before is not None else b""),
             events=self._last,
             try_line=picture.try_line,
+            totals=picture.totals,
         )
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from itertools import islice
 
+from engine.api.ending import EndKind
+
 
 class SessionState(StrEnum):
     """What a session is doing, in the words the operator sees."""
@@ -158,6 +160,23 @@ class CardView:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """What has happened since the engine's start, in numbers that never go back; only the reasons that occurred."""
+
+    dials: int = 0
+    """Attempts to open a session."""
+    setups: int = 0
+    """Those that came to an address."""
+    setup_seconds: float = 0.0
+    """Seconds that these took together, from the first PADI to the address."""
+    failures: tuple[tuple[EndKind, int], ...] = ()
+    """Attempts that ended before there was an address, by why they did."""
+    ends: tuple[tuple[EndKind, int], ...] = ()
+    """Ends of sessions that had one."""
+    events: tuple[tuple[Severity, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything at one moment."""
 
@@ -175,6 +194,7 @@ class Snapshot:
     """The sequence number of the latest event."""
     try_line: str = ""
     """A command line that uses a session, ready to paste; empty when no session is up."""
+    totals: Totals = Totals()
 
 
 @dataclass(frozen=True, slots=True)

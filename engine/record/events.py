@@ -14,6 +14,8 @@ class EventLog:
         self._events: deque[Event] = deque(maxlen=kept)
         self.last = 0
         """The number of the latest event; 0 before the first."""
+        self.counts = dict.fromkeys(Severity, 0)
+        """How many there ever were of each severity."""
 
     def add(
         self, at: float, severity: Severity, kind: str, text: str, session: int | None = None, name: str = ""
@@ -22,6 +24,7 @@ class EventLog:
         text = text.encode(errors="backslashreplace").decode()  # a path may hold what is no character
         event = Event(self.last + 1, at, severity, kind, text, session, name)
         self._events.append(event)
+        self.counts[severity] += 1
         self.last = event.seq
         return event
 

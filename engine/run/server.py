@@ -313,6 +313,7 @@ class Server:
             last_event=snapshot.events,
             details=tuple(details),
             try_line=snapshot.try_line,
+            totals=snapshot.totals,
             clients=self.clients,
         )
 

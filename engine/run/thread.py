@@ -169,6 +169,7 @@ class Engine:
             traffic=pack_traffic(self._work.traffic()),
             events=supervisor.log.last,
             try_line=try_line(up, self._options) if up is not None else "",
+            totals=supervisor.totals,
         )
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:

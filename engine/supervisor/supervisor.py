@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 
 from engine.api.ending import End, EndKind
-from engine.api.values import SessionState, SessionView, Severity
+from engine.api.values import SessionState, SessionView, Severity, Totals
 from engine.egress.protocol import Addresses, Egress, Happening
 from engine.host.errors import Trouble
 from engine.ppp.link import Ipv4Opened, RoundTrip
@@ -56,6 +56,7 @@ from engine.supervisor.egress_steps import follow
 from engine.supervisor.farewells import Farewells
 from engine.supervisor.handed import Captures, Journal, Line, NoJournal
 from engine.supervisor.large_frames import LargeFrames, Step
+from engine.supervisor.tally import Tally
 from engine.supervisor.watched import Watched
 from engine.wire.place import Place
 
@@ -99,6 +100,7 @@ class Supervisor:
         """
         self.board = Board()
         self.log = EventLog()
+        self._tally = Tally()
         self.fleet = Fleet(settings.dial, chance, egress.obstacle, egress.way_to, proofs)
         self.card = watch
         self.captures = captures
@@ -596,6 +598,7 @@ class Supervisor:
         open_now: dict[Place, bool] = {}
         while (item := self.fleet.next_event()) is not None:
             key, event = item
+            self._tally.note(key, event, self._now)
             self._note_place(self.records[key], event, open_now)
             self._attempt(self._session_event, key, event)
             if isinstance(event, Ended):
@@ -695,6 +698,11 @@ class Supervisor:
     def wall(self, at: float) -> float:
         """The engine's time as Unix time."""
         return at + self._wall_offset
+
+    @property
+    def totals(self) -> Totals:
+        """What has happened so far; any thread."""
+        return self._tally.totals(self.log.counts)
 
     def tell(self, severity: Severity, kind: str, text: str, key: int | None = None) -> None:
         """Put an event into the log."""

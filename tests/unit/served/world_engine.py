@@ -50,6 +50,7 @@ class WorldEngine:
             self.traffic,
             supervisor.log.last,
             "curl",
+            supervisor.totals,
         )
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
