@@ -71,5 +71,6 @@ setup(
     data_files=[
         ("share/man/man8", ["man/souppp-tui.8"]),
         ("share/doc/souppp-tui", ["docs/example.yaml", "docs/config.schema.json"]),
+        ("share/doc/souppp-tui/monitoring", ["docs/monitoring/alerts.yaml", "docs/monitoring/dashboard.json"]),
     ],
 )

@@ -31,6 +31,7 @@ COMMANDS = {
     "serve": "run the engine alone, for consoles and scripts to attach to",
     "attach": "open the console on an engine that runs",
     "ctl": "ask an engine that runs, or have it do something, from a script",
+    "exporter": "show an engine that runs to Prometheus",
     "relay": "hand an engine's socket on, for attach over ssh",
 }
 """Each is a module of this folder with a `main`; the first word of the command line chooses it."""

@@ -51,7 +51,7 @@ class Spec:
 
 def specs() -> list[Spec]:
     """All commands, the nameless one first."""
-    words = {"": (*COMMANDS,), "attach": ("lab",), "relay": ("lab",)}
+    words = {"": (*COMMANDS,), "attach": ("lab",), "exporter": ("lab",), "relay": ("lab",)}
     made = []
     for name, it in parsers().items():
         subcommands = next((a for a in it._actions if isinstance(a, argparse._SubParsersAction)), None)

@@ -1,4 +1,4 @@
-"""QEMU and Debian's kernels, fetched as packages and unpacked under build/kernels: nothing is installed.
+"""QEMU, Debian's kernels and what else tests need, fetched as packages and unpacked under build/kernels, not installed.
 
 apt-get does it with lists of its own. The mirror is the one that the machine's own configuration names; only the suites
 are ours, for each kernel is in another. Root isn't needed.
@@ -98,6 +98,15 @@ def qemu() -> Qemu:
         return Qemu(folder)
 
 
+def unpacked(package: str) -> Path:
+    """A package of this machine's own release, without what it depends on. Raises Unavailable."""
+    with _alone():
+        folder = FOLDER / package
+        if not folder.exists():
+            _Apt(_os_release()).unpack(folder, package)
+        return folder
+
+
 def kernel(version: str) -> Kernel:
     """The newest kernel of a series such as `6.12`. Raises Unavailable."""
     with _locked():
@@ -114,9 +123,16 @@ def kernel(version: str) -> Kernel:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    """One process at a time fetches."""
+    """As `_alone`, for what guests are made of."""
     if platform.machine() != "x86_64":
         raise Unavailable(f"the guests share this machine's files and are x86_64, this is {platform.machine()}")
+    with _alone():
+        yield
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time fetches."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

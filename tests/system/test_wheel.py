@@ -66,6 +66,8 @@ def test_it_holds_all_that_runs_and_all_that_is_read(wheel: Path) -> None:
             ("man/man8/souppp-tui.8", "man/souppp-tui.8"),
             ("doc/souppp-tui/example.yaml", "docs/example.yaml"),
             ("doc/souppp-tui/config.schema.json", "docs/config.schema.json"),
+            ("doc/souppp-tui/monitoring/alerts.yaml", "docs/monitoring/alerts.yaml"),
+            ("doc/souppp-tui/monitoring/dashboard.json", "docs/monitoring/dashboard.json"),
         ]:
             assert archive.read(share + file) == (ROOT / source).read_bytes()
         for shell, file in [
@@ -155,6 +157,8 @@ def test_make_install_needs_no_virtual_environment(wheel: Path, elsewhere: Path)
     assert ran(elsewhere, "/usr/bin/python3", "-c", "import textual; print(textual.__file__)").stdout == ""
     unit = (prefix / "lib" / "systemd" / "system" / "souppp@.service").read_text()
     assert f'ExecStart="{prefix}/bin/souppp-tui" serve %I ' in unit
+    done = ran(elsewhere, prefix / "bin" / "souppp-tui", "exporter", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
@@ -172,12 +176,15 @@ def test_the_debian_package_says_what_it_needs_and_keeps_to_its_folder(wheel: Pa
     files = {line[5].removeprefix("./") for line in lines if not line[5].endswith("/")}
     assert {name for name in files if not name.startswith("usr/lib/souppp-tui/")} == {
         "usr/bin/souppp-tui",
+        "usr/lib/systemd/system/souppp-exporter@.service",
         "usr/lib/systemd/system/souppp@.service",
         "usr/share/bash-completion/completions/souppp-tui",
         "usr/share/doc/souppp-tui/changelog.gz",
         "usr/share/doc/souppp-tui/config.schema.json",
         "usr/share/doc/souppp-tui/copyright",
         "usr/share/doc/souppp-tui/example.yaml",
+        "usr/share/doc/souppp-tui/monitoring/alerts.yaml",
+        "usr/share/doc/souppp-tui/monitoring/dashboard.json",
         "usr/share/fish/vendor_completions.d/souppp-tui.fish",
         "usr/share/man/man8/souppp-tui.8.gz",
         "usr/share/zsh/vendor-completions/_souppp-tui",
@@ -185,13 +192,17 @@ def test_the_debian_package_says_what_it_needs_and_keeps_to_its_folder(wheel: Pa
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
-def test_systemd_takes_the_unit(wheel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "exposure"), [("souppp", 30), ("souppp-exporter", 20)])
+def test_systemd_takes_the_units(wheel: Path, tmp_path: Path, name: str, exposure: int) -> None:
+    """`exposure` is ten times what `systemd-analyze security` says at most; less than 30 is "OK"."""
     run(sys.executable, ROOT / "scripts" / "install", wheel, tmp_path / "usr")
-    unit = tmp_path / "souppp@eth0.service"
-    unit.write_bytes((tmp_path / "usr" / "lib" / "systemd" / "system" / "souppp@.service").read_bytes())
+    unit = tmp_path / f"{name}@eth0.service"
+    unit.write_bytes((tmp_path / "usr" / "lib" / "systemd" / "system" / f"{name}@.service").read_bytes())
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=30", unit], capture_output=True, text=True
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={exposure}", unit],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout

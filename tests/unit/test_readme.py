@@ -17,8 +17,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 COMMANDS = ROOT / "souppp_tui" / "commands"
 DEFINED = re.compile(r"""add_argument\(\s*"(--[a-z-]+)""")
 OWN_OPTION = re.compile(r"--[a-z][a-z-]+")
-OF_OTHERS = {"--interface", "--system-site-packages", "--now"}
-"""Of curl, of Python's venv and of systemctl."""
+OF_OTHERS = {"--interface", "--system-site-packages", "--system", "--now"}
+"""Of curl, of Python's venv, of groupadd and of systemctl."""
 
 
 def test_it_names_both_releases_and_what_a_bare_one_lacks() -> None:
