@@ -173,13 +173,8 @@ class Console(App[None], inherit_bindings=False):
 
     def write_events(self) -> None:
         """Bring the event file up to date, if there is one."""
-        if self._event_file is None:
-            return
-        try:
-            self._event_file.write()
-        except OSError as error:
-            self.say(f"Events are no longer written to {self._event_file.path}: {error.strerror}.", "failed")
-            self._event_file = None
+        if self._event_file is not None and (news := self._event_file.write()):
+            self.say(news, "failed" if self._event_file.failing else "accent")
 
     @property
     def page(self) -> Page | None:

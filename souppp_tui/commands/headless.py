@@ -20,7 +20,7 @@ from engine.api.values import Event, SessionState, SessionView
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands.errors import EXIT_NOT_DONE, EXIT_OK, complain
 from souppp_tui.terminal.leaving import Leaving
-from souppp_tui.terminal.outlet import Outlet
+from souppp_tui.terminal.outlet import AGAIN, Outlet
 
 LOOK = 0.02
 """Seconds between looks at the engine's events."""
@@ -29,8 +29,7 @@ LAG = 65536
 """Octets that nobody has read yet: with more, later events stay with the engine until they have been."""
 FAREWELL = 2.0
 """Seconds for the last lines to be read after a signal."""
-
-NOT_TOLD = "from here on nothing of what happens is told, and all else goes on."
+NOT_READ, NOT_WRITTEN = "nobody read them", "they could not be written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,8 @@ def run(engine: EngineApi, options: HeadlessOptions, leaving: Leaving, stop: Cal
     """Print until there is nothing more to wait for or `leaving` is set, then what happens while `stop` ends it all.
 
     Returns the exit code. A reader that goes away wishes the end, as with `| head`. Where nothing can be written for
-    another reason, that is said on standard error, and all else goes on: sessions don't hang on a full disk.
+    another reason, that is said on standard error, and all else goes on: sessions don't hang on a full disk. What has
+    happened meanwhile is printed when it works again, as far as the engine still has it.
     """
     told = _Telling(engine, leaving, options.event_file)
     code = _watch(engine, told, options, leaving)
@@ -103,32 +103,36 @@ class _Telling:
 
     def __init__(self, engine: EngineApi, leaving: Leaving, event_file: Path | None = None) -> None:
         self.failure: OSError | None = None
-        """Why nothing can be printed any more."""
+        """Why nothing can be printed, at present or for good."""
         self.troubles: dict[int | None, str] = {}
         """The latest failure of each session."""
         self._engine = engine
         self._leaving = leaving
         self._seen = 0
         self._file = EventFile(event_file, engine) if event_file is not None else None
-        self._outlet = Outlet(STDOUT)
+        self._outlet = Outlet(STDOUT, again=AGAIN)
+        self._why_missing = NOT_READ
         encoding = sys.stdout.encoding if sys.stdout else "ascii"
         self._ascii = codecs.lookup(encoding).name != "utf-8"
         """JSON has an escape for each character that others may not have."""
         self._pipe = select.poll()
         if sys.stdout is None:
-            complain(f"souppp-tui: standard output is closed: {NOT_TOLD}")
+            complain("souppp-tui: standard output is closed: nothing of what happens is told, and all else goes on.")
         elif stat.S_ISFIFO(os.fstat(STDOUT).st_mode):
             self._pipe.register(STDOUT, 0)
 
     def go_on(self, everything: bool = False) -> None:
         """Print what happened since the last call, but while the reader lags behind only if it is to be everything."""
-        self._write_file()
+        if self._file is not None and (news := self._file.write(at_once=everything)):
+            self._say("event-log", news)
         self._check()
         if self._outlet.waiting > LAG and not everything:
             return
         events, lost = self._engine.events_since(self._seen)
         if lost:
-            self._say("lost", f"The {lost} events before this are missing: nobody read them in time.")
+            self._say("lost", f"The {lost} events before this are missing: {self._why_missing} in time.")
+        if self.failure is None:
+            self._why_missing = NOT_READ
         for event in events:
             self.print(event_object(event))
             self._seen = event.seq
@@ -141,15 +145,6 @@ class _Telling:
             self.failure = BrokenPipeError()
             self._leaving.set()
 
-    def _write_file(self) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.write()
-        except OSError as error:
-            path, self._file = self._file.path, None
-            self._say("event-log", f"Events are no longer written to {path}: {error.strerror}.")
-
     def _say(self, kind: str, text: str) -> None:
         """What is no event of the engine's, as if it were one."""
         self.print({"event": kind, "time": round(time.time(), 6), "severity": "warning", "session": None, "text": text})
@@ -161,19 +156,25 @@ class _Telling:
     def finish(self) -> None:
         """Print what is left, however slowly it is read; once `leaving` is set only as long as a farewell may take."""
         self.go_on(everything=True)
-        while self._outlet.waiting and not self._leaving.wait(LOOK):
+        while self._outlet.waiting and self._outlet.failure is None and not self._leaving.wait(LOOK):
             pass
         self._outlet.finish(FAREWELL)
         self._check()
 
     def _check(self) -> None:
-        if self._outlet.failure is None or self.failure is not None:
+        """Take note of an output that fails, or works again."""
+        before, now = self.failure, self._outlet.failure
+        if (before is None) == (now is None) or isinstance(before, BrokenPipeError):
             return
-        self.failure = self._outlet.failure
-        if isinstance(self.failure, BrokenPipeError):
+        self.failure = now
+        if now is None:
+            complain("souppp-tui: standard output can be written again: it goes on with what could not be told.")
+        elif isinstance(now, BrokenPipeError):
             self._leaving.set()
         else:
-            complain(f"souppp-tui: can't write to standard output: {self.failure.strerror}: {NOT_TOLD}")
+            self._why_missing = NOT_WRITTEN
+            why = f"can't write to standard output: {now.strerror}"
+            complain(f"souppp-tui: {why}: what happens is told when that works again, and all else goes on.")
 
 
 def _watch(engine: EngineApi, told: _Telling, options: HeadlessOptions, leaving: Leaving) -> int:

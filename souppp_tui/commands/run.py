@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -171,7 +172,7 @@ def _try_event_file(engine: Engine, path: Path | None) -> None:
     if path is None:
         return
     try:
-        EventFile(path, engine).open().close()
+        os.close(EventFile(path, engine).open())
     except OSError as error:
         raise CannotRunError(f"events can't be written to {path}: {error.strerror}.") from None
 

@@ -49,7 +49,7 @@ from souppp_tui.commands.parsing import check_engine_options, engine_options
 from souppp_tui.commands.run import begin, check_host, make_engine
 from souppp_tui.show import words
 from souppp_tui.terminal.leaving import Leaving
-from souppp_tui.terminal.outlet import Outlet
+from souppp_tui.terminal.outlet import AGAIN, Outlet
 
 LOOK = 0.1
 """Seconds between looks at the engine's events."""
@@ -176,7 +176,7 @@ def _watch(engine: Engine, process: Process, path: Path | None, leaving: Leaving
         service.notify("WATCHDOG=1")
         stopping.join(LOOK)
     telling.go_on()
-    process.write_events()
+    process.write_events(at_once=True)
     telling.finish()
 
 
@@ -204,7 +204,7 @@ class Telling:
         self._seen = 0
         self._missed = 0
         self._journal = service.Journal()
-        self._outlet = Outlet(STDERR)
+        self._outlet = Outlet(STDERR, again=AGAIN)
 
     def go_on(self) -> None:
         """Tell what happened since the last call. It never waits: what nobody reads is counted and left out."""
@@ -216,14 +216,15 @@ class Telling:
                 continue
             if self._journal:
                 self._journal.write(fields(event))
-            elif self._outlet.failure is None and self._outlet.waiting > LAG:
+            elif self._outlet.waiting > LAG:
                 self._missed += 1
             else:
                 self._print(event)
 
     def _print(self, event: Event) -> None:
         if self._missed:
-            self._outlet.write(f"({self._missed:,} earlier messages were left out: nobody read them.)\n".encode())
+            text = f"({self._missed:,} earlier messages were left out: they could not be written in time.)\n"
+            self._outlet.write(text.encode())
             self._missed = 0
         self._outlet.write(f"{words.event_line(event)}\n".encode())
 
@@ -261,16 +262,10 @@ class Process:
         """See `Service.carry_out`."""
         return {Reload: self._reload, Shutdown: self._shutdown}[type(command)](by)
 
-    def write_events(self) -> None:
-        """Bring the event file up to date, if there is one."""
-        try:
-            if self._events is not None:
-                self._events.write()
-        except OSError as error:
-            path, self._events = self._events.path if self._events is not None else "", None
-            self._engine.tell(
-                Severity.ERROR, "event-file", f"Events are no longer written to {path}: {error.strerror}."
-            )
+    def write_events(self, *, at_once: bool = False) -> None:
+        """Bring the event file up to date, if there is one; see `EventFile.write`."""
+        if self._events is not None and (news := self._events.write(at_once=at_once)):
+            self._engine.tell(Severity.ERROR if self._events.failing else Severity.INFO, "event-file", news)
 
     def _shutdown(self, by: str) -> Reply:
         self._engine.tell(Severity.WARNING, "shutdown", f"The engine ends, asked by {by}.")

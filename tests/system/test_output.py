@@ -145,10 +145,11 @@ def test_a_reader_that_goes(own_net: None, capture: Path) -> None:
     assert (process.returncode, complaints) == (1, b"")
 
 
-NOT_TOLD = "from here on nothing of what happens is told, and all else goes on.\n"
-FULL = f"souppp-tui: can't write to standard output: No space left on device: {NOT_TOLD}"
-TOO_LARGE = f"souppp-tui: can't write to standard output: File too large: {NOT_TOLD}"
-CLOSED = f"souppp-tui: standard output is closed: {NOT_TOLD}"
+LATER = "what happens is told when that works again, and all else goes on.\n"
+FULL = f"souppp-tui: can't write to standard output: No space left on device: {LATER}"
+TOO_LARGE = f"souppp-tui: can't write to standard output: File too large: {LATER}"
+CLOSED = "souppp-tui: standard output is closed: nothing of what happens is told, and all else goes on.\n"
+AGAIN = "souppp-tui: standard output can be written again: it goes on with what could not be told.\n"
 
 
 @pytest.mark.parametrize(
@@ -180,6 +181,50 @@ def test_without_an_output_it_goes_on(
         process.kill()
         process.wait()
     assert (process.returncode, complaints) == (code, said)
+    assert goodbyes(capture) == SESSIONS
+
+
+FULL_DISK = """
+mount -t tmpfs -o size=64k disk "$DISK"
+head -c 1M /dev/zero 2>/dev/null > "$DISK/ballast"
+exec "$@" >> "$DISK/output"
+"""
+
+
+def test_a_full_disk_that_has_room_again(own_net: None, capture: Path, tmp_path: Path) -> None:
+    """Nothing of what happened meanwhile is missing, in the output or in the event log."""
+    (tmp_path / "disk").mkdir()
+    command = lab(capture, "--headless", "--event-log", str(tmp_path / "disk" / "log"))
+    process = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", FULL_DISK, "sh", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "DISK": str(tmp_path / "disk")},
+    )
+    disk = -1
+
+    def read(name: str) -> str:
+        with open(name, opener=lambda path, flags: os.open(path, flags, dir_fd=disk)) as file:
+            return file.read()
+
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline() == FULL
+        disk = os.open(f"/proc/{process.pid}/root{tmp_path}/disk", os.O_PATH)  # it stays when the program has ended
+        until(lambda: all_up(process.pid), "all sessions")
+        assert read("output") + read("log") == ""
+        os.unlink("ballast", dir_fd=disk)
+        assert process.stderr.readline() == AGAIN
+        until(lambda: all(read(name).count("Up with address") == SESSIONS for name in ("output", "log")), "all of it")
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=PATIENCE)
+        assert [read(name).count("Hung up") for name in ("output", "log")] == [SESSIONS, SESSIONS]
+    finally:
+        process.kill()
+        process.wait()
+        os.close(disk)
+    assert (process.returncode, complaints) == (0, "")
     assert goodbyes(capture) == SESSIONS
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +20,8 @@ from engine.api.values import CardView, Event, SessionState, SessionView, Severi
 from souppp_tui.commands import errors, headless
 from souppp_tui.commands.headless import HeadlessOptions
 from souppp_tui.terminal.leaving import Leaving
+from tests.disks import full
+from tests.program import until
 
 
 class Engine:
@@ -32,8 +34,11 @@ class Engine:
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
         return self._events[seq:], 0
 
+    def add(self, text: str, kind: str = "ipv4-up") -> None:
+        self._events.append(Event(self._events[-1].seq + 1, 1.0, Severity.INFO, kind, text, 0, "one"))
+
     def stop(self) -> None:
-        self._events.append(Event(2, 1.0, Severity.INFO, "session-down", "Hung up by you.", 0, "one"))
+        self.add("Hung up by you.", "session-down")
 
     def snapshot(self) -> Snapshot:
         self._looks -= 1
@@ -91,8 +96,12 @@ def test_a_reader_that_goes_when_all_is_said(monkeypatch: pytest.MonkeyPatch) ->
 class Forgetful(Engine):
     """It keeps the latest event alone."""
 
+    read = 0
+    """The number of the latest event that anybody has had."""
+
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
         last = self._events[-1]
+        self.read = last.seq
         return ([last], last.seq - seq - 1) if last.seq > seq else ([], 0)
 
 
@@ -114,5 +123,85 @@ def test_a_file_that_fails_is_told_once_and_costs_nothing_else(
 ) -> None:
     said = printed(capfd, Engine(1), HeadlessOptions(until_up=True, event_file=tmp_path / "nowhere" / "log"))
     (told,) = [each for each in said if each.get("event") == "event-log"]
-    assert told["text"] == f"Events are no longer written to {tmp_path}/nowhere/log: No such file or directory."
+    assert told["text"].startswith(f"Events can't be written to {tmp_path}/nowhere/log: No such file or directory.")
     assert said[-1]["event"] == "session-down"
+
+
+def test_a_file_that_works_again_has_all_events(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    engine = Engine(1)
+    with full(tmp_path / "log") as make_room:
+        stop = engine.stop
+
+        def stop_with_room() -> None:
+            make_room()
+            stop()
+
+        engine.stop = stop_with_room  # type: ignore[method-assign]
+        said = printed(capfd, engine, HeadlessOptions(until_up=True, event_file=tmp_path / "log"))
+    texts = [each["text"] for each in said if each.get("event") == "event-log"]
+    assert texts == [
+        f"Events can't be written to {tmp_path}/log: File too large. They are when that works again.",
+        f"Events are written to {tmp_path}/log again.",
+    ]
+    assert [line.split("  ")[-1] for line in (tmp_path / "log").read_text().splitlines()] == ["Up.", "Hung up by you."]
+
+
+@pytest.fixture
+def output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Standard output in a file."""
+    path = tmp_path / "output"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    monkeypatch.setattr(headless, "STDOUT", descriptor)
+    yield path
+    os.close(descriptor)
+
+
+def run_in_background(engine: Engine) -> tuple[threading.Thread, Leaving, list[int]]:
+    """Until the `Leaving` is set; then its exit code is in the list."""
+    leaving, codes = Leaving(), []
+    options = HeadlessOptions()
+    thread = threading.Thread(
+        target=lambda: codes.append(headless.run(cast(EngineApi, engine), options, leaving, engine.stop))
+    )
+    thread.start()
+    return thread, leaving, codes
+
+
+def test_an_output_that_works_again_goes_on_and_says_how_many_are_missing(
+    capfd: pytest.CaptureFixture[str], output: Path
+) -> None:
+    """The engine keeps the latest event alone; what waits to be written when it fails is not lost."""
+    engine = Forgetful(1)
+    with full(output) as make_room:
+        thread, leaving, codes = run_in_background(engine)
+        complaints = ""
+
+        def complained(what: str) -> bool:
+            nonlocal complaints
+            complaints += capfd.readouterr().err
+            return what in complaints
+
+        until(lambda: complained("File too large"), "the complaint")
+        engine.add("x" * headless.LAG)
+        until(lambda: engine.read == 2, "as much on its way as may be")
+        for _ in range(4):
+            engine.add("Up once more.")
+        make_room()
+        until(lambda: complained("can be written again"), "the other one")
+        until(lambda: '"lost"' in output.read_text(), "what is missing")
+        leaving.set()
+        thread.join()
+    assert codes == [errors.EXIT_OK]
+    said = [json.loads(line) for line in output.read_text().splitlines()]
+    lost = next(number for number, each in enumerate(said) if each["event"] == "lost")
+    assert said[lost]["text"] == "The 3 events before this are missing: they could not be written in time."
+    assert [each["event"] for each in said] == ["ipv4-up", "ipv4-up", "lost", "ipv4-up", "session-down"]
+
+
+def test_an_output_that_is_full_to_the_end_holds_nobody_up(capfd: pytest.CaptureFixture[str], output: Path) -> None:
+    with full(output):
+        thread, leaving, codes = run_in_background(Engine(1))
+        leaving.set()
+        thread.join()
+    assert codes == [errors.EXIT_NOT_DONE]
+    assert capfd.readouterr().err.count("\n") == 1

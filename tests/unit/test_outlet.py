@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.terminal.outlet import Outlet
 from tests.conftest import ROOT
+from tests.disks import full
 from tests.program import PATIENCE, until
 
 PIPE = 4096
@@ -63,6 +65,36 @@ def test_a_reader_that_has_gone() -> None:
     assert outlet.waiting == 0
     assert outlet.finish(PATIENCE)
     os.close(writer)
+
+
+def test_what_fails_is_tried_again_from_where_it_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "output"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    with full(path) as make_room:
+        os.truncate(path, os.stat(path).st_size - 2)
+        outlet = Outlet(descriptor, again=0.01)
+        outlet.write(b"one\n")
+        until(lambda: outlet.failure, "the failure")
+        outlet.write(b"two\n")
+        assert outlet.waiting == 6
+        make_room()
+        until(lambda: not outlet.waiting, "the rest")
+        assert path.read_bytes() == b"e\ntwo\n"
+        assert outlet.failure is None
+    assert outlet.finish(0.0)
+    os.close(descriptor)
+
+
+def test_what_still_fails_at_the_end_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "output"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    with full(path):
+        outlet = Outlet(descriptor, again=10 * PATIENCE)
+        outlet.write(b"one\n")
+        until(lambda: outlet.failure, "the failure")
+        assert outlet.finish(PATIENCE)
+        assert isinstance(outlet.failure, OSError)
+    os.close(descriptor)
 
 
 def test_a_write_that_never_returns_does_not_keep_the_program(pipe: tuple[int, int]) -> None:
