@@ -26,7 +26,6 @@ from select import select
 from typing import Any
 
 from engine.card import verifier
-from engine.card.objection import drivers_words
 from engine.card.xdp_loader import LOADED
 from engine.datapath.own import Open
 from engine.host.errors import Trouble
@@ -400,6 +399,8 @@ def _attach(program: int, ifname: str, ifindex: int, modes: Iterable[str]) -> tu
             raise XdpError(_occupied(ifname, ifindex))
         if link == -errno.EPERM:
             raise XdpError("cannot attach the XDP program: root rights are needed (CAP_NET_ADMIN): run it with sudo")
+        from engine.card.objection import drivers_words  # with pyroute2, which the loader needn't wait for
+
         objection = drivers_words(program, ifindex, flags) or os.strerror(-link)
     raise XdpError(f"cannot attach the XDP program to {ifname}: {objection}")
 

@@ -130,3 +130,11 @@ def test_every_function_of_the_console_fits_a_screen() -> None:
         if (lines := (node.end_lineno or 0) - node.lineno + 1) > SCREEN
     ]
     assert not too_long
+
+
+def test_what_other_processes_do_at_the_start_waits_for_no_large_package() -> None:
+    """The compiler and the lab's provider begin while the rest is still being imported, which takes a third of it."""
+    names = "asyncio", "pyroute2", "rich", "textual", "yaml"
+    program = f"import engine.card.xdp, engine.lab.provider, sys; print(sys.modules.keys() & {set(names)!r})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
