@@ -314,9 +314,11 @@ class Link:
             self.counters[f"discarded: {error}"] += 1
         self._settle(now)
 
-    def note_traffic(self) -> None:
-        """Data arrived from the peer: it is alive, whatever became of its Echo-Replies."""
+    def note_traffic(self) -> bool:
+        """Data arrived from the peer: it is alive, whatever became of its Echo-Replies. Returns whether it was silent."""
+        was_silent = self.silent_since is not None
         self._alive()
+        return was_silent
 
     def ask(self, now: float) -> None:
         """Send the next Echo-Request now: there is reason to doubt that the peer is still there."""

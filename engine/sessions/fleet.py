@@ -218,9 +218,7 @@ class Fleet:
     def note_traffic(self, key: int, now: float) -> None:
         """See `Session.note_traffic`."""
         member = self.members[key]
-        was_silent = member.session.silent_since is not None
-        member.session.note_traffic(now)
-        if was_silent:
+        if member.session.note_traffic(now):
             self._after(key, member, now)
 
     def ask_full_size(self, key: int, now: float) -> int:

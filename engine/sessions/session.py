@@ -358,11 +358,12 @@ class Session:
             self._link.ask(now)
             self._settle(now)
 
-    def note_traffic(self, now: float) -> None:
-        """Data arrived on the data path: the concentrator is alive."""
-        if self._link is not None:
-            self._link.note_traffic()
-            self._settle(now)
+    def note_traffic(self, now: float) -> bool:
+        """Data arrived on the data path: the concentrator is alive. Returns whether that was in doubt."""
+        if self._link is None or not self._link.note_traffic():
+            return False
+        self._settle(now)
+        return True
 
     @property
     def lack(self) -> str:

@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from engine.wire.place import Place
+
+SHARE = 256
+"""PADTs that are handed over in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,17 @@ class Farewells:
         """Their PADTs have yet to be sent."""
         self._owed.update(dict.fromkeys(sessions))
 
+    @property
+    def owes(self) -> bool:
+        """Whether any PADT has yet to be sent."""
+        return bool(self._owed)
+
     def collect(self) -> list[Place]:
-        """Whose PADTs are to be sent now; they are owed no more: `sent` is due."""
-        owed, self._owed = self._owed, {}
-        return list(owed)
+        """Whose PADTs are to be sent now, SHARE at most; they are owed no more: `sent` is due."""
+        share = list(islice(self._owed, SHARE))
+        for place in share:
+            del self._owed[place]
+        return share
 
     def sent(self, sessions: Iterable[Place], position: int, carrier: int | None) -> None:
         """Their PADTs are handed over."""

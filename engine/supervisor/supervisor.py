@@ -167,8 +167,9 @@ class Supervisor:
         """Nobody is waited for any more: what hasn't ended yet gets its PADT alone."""
         self._now = now
         self._to_do.clear()
-        for key in [*self.fleet.members]:
-            self._attempt(self.fleet.stop, key, End(EndKind.HUNG_UP, "Hung up: the program ends."), now)
+        for key, member in [*self.fleet]:
+            if member.wanted or member.session.state not in IDLE:
+                self._attempt(self.fleet.stop, key, End(EndKind.HUNG_UP, "Hung up: the program ends."), now)
         self._settle()
 
     @property
@@ -179,7 +180,12 @@ class Supervisor:
     @property
     def parted(self) -> bool:
         """Whether no PADT is on its way any more."""
-        return not self._farewells.on_the_way
+        return not (self._farewells.on_the_way or self._owes)
+
+    @property
+    def _owes(self) -> bool:
+        """Whether there are PADTs to be sent that could be."""
+        return self._farewells.owes and self.card.up
 
     # What happens
 
@@ -247,7 +253,7 @@ class Supervisor:
             self.card.next_timer(),
             self._next_check,
             self._large.due,
-            self._now if self._to_do else None,
+            self._now if self._to_do or self._owes else None,
         )
         return min((at for at in timers if at is not None), default=None)
 

@@ -19,6 +19,7 @@ from engine.lab.faults import FAULTS
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions.fleet import SHARE
 from engine.settings.values import AuthMethod, DialSettings, KeepaliveSettings, MacPolicy, VlanTag
+from engine.supervisor import farewells
 from engine.supervisor.watched import KEPT
 from engine.wire.place import Place
 
@@ -886,6 +887,32 @@ def test_details_go_with_their_session() -> None:
     assert world.supervisor.board.details == {}
     world.run(2.0)
     assert world.supervisor.board.details == {}
+
+
+def test_the_padts_of_many_leave_a_share_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what else there is to do waits for milliseconds only; all of them have left before the program does."""
+    many = 2 * farewells.SHARE + 1
+    world = World([session(f"s{n}") for n in range(many)], replace(QUICK, rate=1e6, max_outstanding=many)).open()
+    world.until(lambda: world.states() == {UP})
+    at_once: list[int] = []
+    frames_to_send = world.supervisor.frames_to_send
+
+    def count() -> list[bytes]:
+        frames = frames_to_send()
+        at_once.append(sum(frame[12:16] == b"\x88\x63\x11\xa7" for frame in frames))
+        return frames
+
+    world.card.set_carrier(False)
+    world.look()
+    world.run(5.0)
+    assert UP not in world.states()
+    monkeypatch.setattr(world.supervisor, "frames_to_send", count)
+    world.card.set_carrier(True)
+    world.look()
+    assert not world.supervisor.parted
+    world.until(lambda: world.supervisor.parted)
+    assert (sum(at_once), max(at_once)) == (many, farewells.SHARE)
+    assert len(world.disk.noted) <= many, "those that are up again"
 
 
 def test_a_round_trip_marks_one_view_and_no_tick_marks_any() -> None:
