@@ -27,7 +27,7 @@ from engine.wire.place import Place
 
 LIBRARY = private("libsouppp.so")
 
-BATCH_FRAMES = 64
+BATCH_FRAMES = 32
 BATCH_OCTETS = 1 << 18
 MAX_FRAME = 2048
 MIN_FRAME = 14

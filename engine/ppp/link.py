@@ -315,7 +315,7 @@ class Link:
         self._settle(now)
 
     def note_traffic(self) -> bool:
-        """Data arrived from the peer: it is alive, whatever became of its Echo-Replies. Returns whether it was silent."""
+        """Data arrived: the peer is alive, whatever became of its Echo-Replies. Returns whether that was news."""
         was_silent = self.silent_since is not None
         self._alive()
         return was_silent

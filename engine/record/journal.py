@@ -49,6 +49,18 @@ def padt_frame(place: Place) -> bytes:
     return ethernet.encode(EthernetFrame(place.peer_mac, place.own_mac, ETH_PPPOE_DISCOVERY, packet, place.vlans))
 
 
+class _Noted:
+    """A session that is open by the file."""
+
+    __slots__ = ("ours", "record")
+
+    def __init__(self, place: Place, *, ours: bool) -> None:
+        self.ours = ours
+        """Of this run, and no ghost."""
+        self.record = _record(b"+", place)
+        """Kept, as writing the file anew with thousands of them would else hold the loop."""
+
+
 class GhostJournal:
     """The journal of one card, locked for as long as this object is open; for one thread."""
 
@@ -66,8 +78,8 @@ class GhostJournal:
         try:
             self._fd: int | None = self._lock()
             try:
-                self._noted = dict.fromkeys(self._read(self._fd), False)
-                """Every session that is open by the file; True for those of this run."""
+                self._noted = {place: _Noted(place, ours=False) for place in self._read(self._fd)}
+                """Every session that is open by the file."""
             except BaseException:
                 os.close(self._fd)
                 raise
@@ -76,7 +88,7 @@ class GhostJournal:
 
     def ghosts(self) -> list[Place]:
         """The sessions that an earlier run left open, less those since closed or opened anew; oldest first."""
-        return [place for place, ours in self._noted.items() if not ours]
+        return [place for place, noted in self._noted.items() if not noted.ours]
 
     def opened(self, sessions: list[Place]) -> None:
         """Note sessions as open; they are on the disk when this returns. One disk flush a call, however many they are.
@@ -84,15 +96,16 @@ class GhostJournal:
         Raises GhostError if the disk fails; the next call that succeeds makes up for it.
         """
         new = [place for place in sessions if place not in self._noted]
-        self._noted.update(dict.fromkeys(sessions, True))
-        self._append(b"+", new)
+        noted = {place: _Noted(place, ours=True) for place in sessions}
+        self._noted |= noted
+        self._append([noted[place].record for place in new])
 
     def closed(self, sessions: list[Place]) -> None:
         """Note sessions as closed, ghosts too, after their PADT was sent; as `opened`, which see."""
         known = [place for place in dict.fromkeys(sessions) if place in self._noted]
         for place in known:
             del self._noted[place]
-        self._append(b"-", known)
+        self._append([_record(b"-", place) for place in known])
 
     def rename(self, card: str) -> None:
         """The card has another name now: move the file to where the next start looks. Raises GhostError.
@@ -170,18 +183,18 @@ class GhostJournal:
             raise GhostError(f"{self.path} is not a journal of open sessions. Move it away.")
         return replay(data)
 
-    def _append(self, sign: bytes, sessions: list[Place]) -> None:
-        if self._fd is None or not (sessions or self._stale):
+    def _append(self, records: list[bytes]) -> None:
+        if self._fd is None or not (records or self._stale):
             return
         try:
-            if self._stale or self._lines + len(sessions) > len(self._noted) + SLACK:
+            if self._stale or self._lines + len(records) > len(self._noted) + SLACK:
                 self._replace()
             else:
                 self._stale = True
-                write_all(self._fd, b"".join(_record(sign, place) for place in sessions))
+                write_all(self._fd, b"".join(records))
                 os.fdatasync(self._fd)
                 self._stale = False
-                self._lines += len(sessions)
+                self._lines += len(records)
         except OSError as error:
             raise self._failed(error) from None
 
@@ -194,8 +207,7 @@ class GhostJournal:
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            records = b"".join(_record(b"+", place) for place in self._noted)
-            write_all(fd, _MAGIC + records)
+            write_all(fd, _MAGIC + b"".join(noted.record for noted in self._noted.values()))
             os.fsync(fd)
             new.rename(self.path)
         except OSError:

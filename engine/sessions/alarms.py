@@ -9,6 +9,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 
+SHARE = 512
+"""Entries that are moved in one go."""
+
 
 class Alarms:
     """When each of many machines wants to be woken."""
@@ -34,8 +37,13 @@ class Alarms:
             self._enter(key, due)
 
     def next(self) -> float | None:
-        """The earliest time at which a machine is due, None if none is."""
-        while self._heap:
+        """The earliest time at which a machine is due, None if none is.
+
+        Where thousands were put off since, it may be too early: looking for it is done in shares as well.
+        """
+        for _ in range(SHARE):
+            if not self._heap:
+                return None
             at, key = self._heap[0]
             due = self._due.get(key)
             if due == at:
@@ -43,7 +51,7 @@ class Alarms:
             self._pop()
             if due is not None:
                 self._enter(key, due)
-        return None
+        return self._heap[0][0] if self._heap else None
 
     def expired(self, now: float) -> Iterator[int]:
         """The machines that are due by now, earliest first.

@@ -8,7 +8,7 @@ another one's answer: a dead one only counts among the outstanding dials until i
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
@@ -34,7 +34,7 @@ from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, Etherne
 from engine.wire.place import Place
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
-SHARE = 64
+SHARE = 32
 """Sessions that something is done to in one go, so that whoever waits behind it waits for milliseconds only."""
 STOOD_STILL = 2.0
 """Seconds without any call while something was due, after which the process must have been stopped."""
@@ -215,11 +215,12 @@ class Fleet:
         self.members[key].session.ask(now)
         self._after(key, self.members[key], now)
 
-    def note_traffic(self, key: int, now: float) -> None:
-        """See `Session.note_traffic`."""
-        member = self.members[key]
-        if member.session.note_traffic(now):
-            self._after(key, member, now)
+    def note_traffic(self, keys: Iterable[int], now: float) -> None:
+        """See `Session.note_traffic`, for each of these that is there."""
+        for key in keys:
+            member = self.members.get(key)
+            if member is not None and member.session.note_traffic(now):
+                self._after(key, member, now)
 
     def ask_full_size(self, key: int, now: float) -> int:
         """See `Link.ask_full_size`."""

@@ -14,7 +14,7 @@ from itertools import islice
 
 from engine.wire.place import Place
 
-SHARE = 256
+SHARE = 128
 """PADTs that are handed over in one go."""
 
 
@@ -76,9 +76,12 @@ class Farewells:
         return bool(self._on_the_way) and self._on_the_way[0].position <= position
 
     def left(self, position: int, carrier: int | None) -> list[Place]:
-        """Whose PADT has left, by what the card has taken and its carrier after that. The others are owed again."""
+        """Whose PADT has left, by what the card has taken and its carrier after that. The others are owed again.
+
+        In one go no more than a few times SHARE: `taken` tells whether there are others.
+        """
         gone: list[Place] = []
-        while self.taken(position):
+        while self.taken(position) and len(gone) < SHARE:
             batch = self._on_the_way.popleft()
             if carrier is not None and batch.carrier == carrier:
                 gone += batch.places

@@ -62,6 +62,8 @@ from engine.wire.place import Place
 
 CHECK, MAX_CHECK = 0.02, 1.0
 """Seconds until a look whether the card has taken the PADTs it was handed; doubled from look to look, up to this."""
+ALIVE_SHARE = 2048
+"""Sessions whose sign of life is noted in one go: that is quickly done."""
 
 
 @dataclass(slots=True)
@@ -121,6 +123,8 @@ class Supervisor:
         self._farewells = Farewells()
         self._ghosts: set[Place] = set()
         """Sessions of an earlier run whose PADT has not left yet."""
+        self._ghosts_ended = 0
+        """How many of them have ended and were not told of."""
         self.leaving: set[int] = set()
         """Sessions that are to be removed and wait for that: nobody can name them any more."""
         self._handed = self._handed_before = 0
@@ -134,6 +138,8 @@ class Supervisor:
         """Whether a control frame ever came."""
         self._received: Sequence[int] = ()
         """Packets received, by key, as last seen."""
+        self._alive: deque[int] = deque()
+        """Who received some, and has yet to be noted for it."""
         self._to_do: deque[tuple[Callable[[int, float], None], int]] = deque()
         """What is still to be done to which sessions."""
         self._now = 0.0
@@ -222,11 +228,15 @@ class Supervisor:
         self._now = now
         if received != self._received:
             before = [*self._received, *[0] * (len(received) - len(self._received))]
-            for key in [key for key, (new, old) in enumerate(zip(received, before, strict=False)) if new != old]:
-                if key in self.fleet.members:
-                    self.fleet.note_traffic(key, now)
+            self._alive.extend(key for key, (new, old) in enumerate(zip(received, before, strict=False)) if new != old)
             self._received = received
+            self._note_alive()
             self._settle()
+
+    def _note_alive(self) -> None:
+        """For a share of those who are."""
+        keys = [self._alive.popleft() for _ in range(min(ALIVE_SHARE, len(self._alive)))]
+        self._attempt(self.fleet.note_traffic, keys, self._now)
 
     def note_sleep(self, seconds: float, now: float) -> None:
         """The host was asleep, and our clock with it: who is still there?"""
@@ -253,7 +263,7 @@ class Supervisor:
             self.card.next_timer(),
             self._next_check,
             self._large.due,
-            self._now if self._to_do or self._owes else None,
+            self._now if self._to_do or self._alive or self._owes else None,
         )
         return min((at for at in timers if at is not None), default=None)
 
@@ -270,6 +280,7 @@ class Supervisor:
             text = f"This program was stopped for {seconds:.0f} s: nothing was heard or sent meanwhile."
             self.tell(Severity.WARNING, "stood-still", text)
         self._go_on(SHARE)
+        self._note_alive()
         for key in self.watched.gone(now):
             self.board.details.pop(key, None)
         self._settle(self.watched.due(now))
@@ -308,11 +319,17 @@ class Supervisor:
             self.look_at_card(self._now)  # a card without a carrier takes frames too, and loses them
             left = self._farewells.left(taken, self.card.carrier)
             self._note(self._journal.closed, left)
-            if ghosts := self._ghosts.intersection(left):
-                self._ghosts -= ghosts
-                text = f"Ended {plural(len(ghosts), 'session')} that an earlier run had left open."
-                self.tell(Severity.WARNING, "ghosts", text)
-        if self._farewells.on_the_way:
+            ghosts = self._ghosts.intersection(left)
+            self._ghosts -= ghosts
+            self._ghosts_ended += len(ghosts)
+        more = self._farewells.taken(taken)
+        if self._ghosts_ended and not (more or self._farewells.owes):
+            text = f"Ended {plural(self._ghosts_ended, 'session')} that an earlier run had left open."
+            self.tell(Severity.WARNING, "ghosts", text)
+            self._ghosts_ended = 0
+        if more:
+            self._next_check = self._now
+        elif self._farewells.on_the_way:
             self._pause = min(2 * self._pause, MAX_CHECK)
             self._next_check = self._now + self._pause
 

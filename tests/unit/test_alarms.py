@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.sessions.alarms import Alarms
+from engine.sessions.alarms import SHARE, Alarms
 
 moves = st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), st.integers(0, 50).map(float))), max_size=60)
 
@@ -56,3 +56,17 @@ def test_a_machine_that_is_gone_is_forgotten() -> None:
     alarms.arm(1)
     assert alarms.next() is None
     assert len(alarms) == 0
+
+
+def test_what_many_have_put_off_is_looked_through_in_shares() -> None:
+    due: dict[int, float | None] = {number: 1.0 + number for number in range(3 * SHARE)}
+    alarms = Alarms(due.get)
+    for number in due:
+        alarms.arm(number)
+    for number in [*due][:-1]:
+        due[number] = None
+        alarms.arm(number)
+    assert alarms.next() == 1.0 + SHARE, "too early, and harmless: nothing expires"
+    assert list(alarms.expired(1.0 + SHARE)) == []
+    assert alarms.next() == 2.0 + 2 * SHARE
+    assert alarms.next() == 3.0 * SHARE, "the one that is left"
