@@ -74,7 +74,7 @@ class IpcpClient:
             IpcpOption.PRIMARY_DNS,
             IpcpOption.SECONDARY_DNS,
         )
-        self._wanted = dict.fromkeys(wanted, NO_ADDRESS.packed)
+        self._wanted: dict[int, bytes] = dict.fromkeys(wanted, NO_ADDRESS.packed)
         self._agreed: dict[int, IPv4Address] = {}
         self._peer: IPv4Address | None = None
         self._refused = self._rejected = 0
