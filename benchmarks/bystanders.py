@@ -2,9 +2,10 @@
 
     make bench-bystanders
 
-Two hosts, alike but for the rules, tables and sets of so many sessions, each with a neighbour on a cable. Measured are
+Hosts, alike but for the rules, tables and sets of so many sessions, each with a neighbour on a cable. Measured are
 a bulk transfer and questions and answers, both by TCP, and the worst case: datagrams of an unconnected socket to where
 nobody listens, each of which is routed anew. All by time of processor, which tells more on a machine that others use.
+The last also on hosts with the least of what the two layers take: one rule, two empty chains, both.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from pathlib import Path
 from engine.egress.confinement import Confinement
 from engine.egress.instances import Instance
 from engine.host import netns
+from engine.host.nft import Message, Nft, field, message, nest
 from engine.host.rtnl import Rtnl
 
-ROUNDS, SECONDS = 30, 0.3
+ROUNDS, SECONDS, DATAGRAM_SECONDS = 30, 0.3, 30
 NEIGHBOUR, TARGET = "192.0.2.2", "198.51.100.7"
 
 
@@ -37,8 +39,7 @@ def _ip(words: str) -> None:
 class Host:
     """A host, its neighbour, and a connection between them."""
 
-    def __init__(self, sessions: int, program: Path) -> None:
-        self._program = program
+    def __init__(self, sessions: int = 0, *, rule: bool = False, chains: bool = False) -> None:
         self._near, far = netns.new_net(), netns.new_net()
         with netns.visiting(self._near):
             _ip("link set lo up")
@@ -54,6 +55,10 @@ class Host:
             _ip(f"neigh add {TARGET} lladdr 02:00:00:00:00:01 dev lan")
             self._client = socket.create_connection(listener.getsockname())
             self._confine(sessions)
+            if rule:
+                _ip("rule add pref 10000 from 100.64.0.2 lookup 5000")
+            if chains:
+                _add_empty_chains()
         self._server, _ = listener.accept()
         for each in (self._client, self._server):
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -69,11 +74,10 @@ class Host:
             took = (time.process_time() - begun) / sessions
             print(f"{sessions} addresses took {took * 1e6:.0f} us of processor each. {confinement.obstacle}")
 
-    def datagrams(self) -> float:
-        """So many a second."""
-        with netns.visiting(self._near):
-            command = [str(self._program), TARGET, str(SECONDS)]
-            return 1e9 / float(subprocess.run(command, check=True, capture_output=True).stdout)
+    @property
+    def namespace(self) -> str:
+        """As a path, for others."""
+        return f"/proc/{os.getpid()}/fd/{self._near}"
 
     def bulk(self) -> float:
         """Octets a second, both ends together."""
@@ -109,22 +113,47 @@ class Host:
         return asked / (time.process_time() - worked)
 
 
-def main() -> None:
-    """Print the medians."""
-    sessions = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+def _add_empty_chains() -> None:
+    """Where ours are."""
+    nft, table = Nft(), field(1, "empty")
+    hooks = [nest(4, field(1, 4), field(2, priority & 0xFFFFFFFF)) for priority in (-300, 300)]
+    chains = [
+        message(Message.NEWCHAIN, table, field(3, name), hook, field(7, "filter"))
+        for name, hook in zip("ab", hooks, strict=True)
+    ]
+    nft.commit([message(Message.NEWTABLE, table), *chains])
+    nft.close()
+
+
+def _send_datagrams(hosts: dict[str, Host]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "bystanders"
         subprocess.run(["cc", "-O2", "-o", program, Path(__file__).with_suffix(".c")], check=True)
-        hosts = {number: Host(number, program) for number in (0, 1, sessions)}
-        for what in (Host.bulk, Host.answers, Host.datagrams):
-            found: dict[int, list[float]] = {number: [] for number in hosts}
-            for _ in range(ROUNDS):
-                for number, host in random.sample([*hosts.items()], len(hosts)):
-                    found[number].append(what(host))
-            none = statistics.median(found[0])
-            for number, rates in found.items():
-                median = statistics.median(rates)
-                print(f"{what.__name__}, {number} sessions: {median:.5g} ({100 * (median / none - 1):+.1f} %)")
+        command = [str(program), TARGET, str(DATAGRAM_SECONDS), *(host.namespace for host in hosts.values())]
+        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    for name, taken in zip(hosts, map(float, found), strict=True):
+        print(f"datagrams, {name}: {taken:.0f} ns ({100 * (taken / float(found[0]) - 1):+.1f} %)")
+
+
+def main() -> None:
+    """Print the medians."""
+    sessions = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    hosts = {f"{number} sessions": Host(number) for number in (0, 1, sessions)}
+    for what in (Host.bulk, Host.answers):
+        found: dict[str, list[float]] = {name: [] for name in hosts}
+        for _ in range(ROUNDS):
+            for name, host in random.sample([*hosts.items()], len(hosts)):
+                found[name].append(what(host))
+        none = statistics.median(found["0 sessions"])
+        for name, rates in found.items():
+            median = statistics.median(rates)
+            print(f"{what.__name__}, {name}: {median:.5g} ({100 * (median / none - 1):+.1f} %)")
+    bare = {
+        "one rule": Host(rule=True),
+        "two empty chains": Host(chains=True),
+        "one rule and two empty chains": Host(rule=True, chains=True),
+    }
+    _send_datagrams({**hosts, **bare})
 
 
 if __name__ == "__main__":
