@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.host.errors import HostError
+from engine.host.errors import HostError, Unseen
 
 GDRVINFO, GFLAGS, GRXCLSRLCNT, GCHANNELS = 0x03, 0x25, 0x2E, 0x3C
 _GSTRINGS, _GSSET_INFO, _GFEATURES, _SFEATURES = 0x1B, 0x37, 0x3A, 0x3B
@@ -46,7 +46,7 @@ class Feature:
 def ask(name: str, command: int, size: int, *more: int) -> bytes | None:
     """A driver's answer of up to `size` octets to a command that only reads; None if it knows none.
 
-    `more` are 32-bit numbers that follow the command's.
+    `more` are 32-bit numbers that follow the command's. Raises Unseen.
     """
     answer = ctypes.create_string_buffer(struct.pack(f"={1 + len(more)}I", command, *more), size)
     try:
@@ -58,7 +58,11 @@ def ask(name: str, command: int, size: int, *more: int) -> bytes | None:
 
 def _ioctl(name: str, data: ctypes.Array[ctypes.c_char]) -> None:
     question = struct.pack("16sP16x", name.encode(), ctypes.addressof(data))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+    try:
+        any_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise Unseen(f"{name} can't be looked at: {error.strerror}.") from None
+    with any_socket:
         fcntl.ioctl(any_socket, _SIOCETHTOOL, question)
 
 

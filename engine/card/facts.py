@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pyroute2.netlink.rtnl import RTM_GETLINK
@@ -12,9 +14,9 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from engine.api.values import ReceiveRules
 from engine.card import ethtool, offloads
-from engine.host.errors import HostError
-from engine.host.links import link_at, parse_link
-from engine.host.rtnl import Rtnl, RtnlError, attributes, messages, request
+from engine.host.errors import HostError, Unseen
+from engine.host.links import Link, link_at, parse_link
+from engine.host.rtnl import SHORTAGES, Rtnl, RtnlError, attributes, messages, request
 from engine.settings.limits import MAX_DEVICE
 
 
@@ -65,39 +67,45 @@ def card_name(given: str) -> str:
     return parse_link(body).name
 
 
-def card_name_at(index: int) -> str | None:
-    """What the card with this index is called now; None where it is gone from the calling thread's namespace."""
-    rtnl = Rtnl()
-    try:
-        return link_at(rtnl, index).name
-    except RtnlError:
-        return None
-    finally:
-        rtnl.close()
+def card_name_at(index: int, before: str) -> str | None:
+    """What the card with this index, and this name before, is called now; None where it is gone from here.
+
+    Raises HostError, Unseen among them.
+    """
+    link = _found(before, lambda rtnl: link_at(rtnl, index))
+    return link.name if link is not None else None
 
 
 def mtu_of(index: int) -> int:
-    """The MTU of the card with this index. Raises RtnlError."""
-    rtnl = Rtnl()
+    """The MTU of the card with this index. Raises HostError."""
+    link = _found(f"card {index}", lambda rtnl: link_at(rtnl, index))
+    if link is None:
+        raise HostError(f"There is no card {index} any more.")
+    return link.mtu
+
+
+def _found(name: str, look: Callable[[Rtnl], Link]) -> Link | None:
+    """What a look at a link shows, None if there is no such link. Raises HostError, Unseen among them."""
     try:
-        return link_at(rtnl, index).mtu
-    finally:
-        rtnl.close()
+        rtnl = Rtnl()
+        try:
+            return look(rtnl)
+        finally:
+            rtnl.close()
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        kind = Unseen if error.errno in SHORTAGES else HostError
+        raise kind(f"{name} can't be looked at: {error.strerror}.") from None
 
 
 def read_card(name: str) -> Card:
-    """The card with this name in the calling thread's namespace; raises HostError."""
-    rtnl = Rtnl()
-    try:
-        (body,) = rtnl.ask(request(ifinfmsg, RTM_GETLINK, 0, [("IFLA_IFNAME", name[:MAX_DEVICE])]))
-    except RtnlError as error:
-        if error.errno != errno.ENODEV:
-            raise HostError(f"{name} can't be looked at: {error.strerror}.") from None
+    """The card with this name in the calling thread's namespace; raises HostError, Unseen among them."""
+    question = request(ifinfmsg, RTM_GETLINK, 0, [("IFLA_IFNAME", name[:MAX_DEVICE])])
+    link = _found(name, lambda rtnl: parse_link(rtnl.ask(question)[0]))
+    if link is None:
         others = ", ".join(other for _, other in socket.if_nameindex() if other != "lo")
-        raise HostError(f"There is no card {name} here; there is {others or 'none at all'}.") from None
-    finally:
-        rtnl.close()
-    link = parse_link(body)
+        raise HostError(f"There is no card {name} here; there is {others or 'none at all'}.")
     if link.name != name:
         raise HostError(f"There is no card {name} here: a name has at most {MAX_DEVICE} octets.")
     if len(link.mac) != 6 or not any(link.mac):
@@ -183,13 +191,15 @@ class Promiscuous:
 
     def __init__(self, index: int) -> None:
         """`index` is the card's; raises HostError."""
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         membership = struct.pack("=iHH8s", index, 1, 0, b"")  # PACKET_MR_PROMISC
-        try:
-            self._socket.setsockopt(263, 1, membership)  # SOL_PACKET, PACKET_ADD_MEMBERSHIP
-        except OSError as error:
-            self._socket.close()
-            raise HostError(f"The card can't be made promiscuous: {error.strerror}.") from None
+        with ExitStack() as undo:
+            try:
+                self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+                undo.callback(self._socket.close)
+                self._socket.setsockopt(263, 1, membership)  # SOL_PACKET, PACKET_ADD_MEMBERSHIP
+            except OSError as error:
+                raise HostError(f"The card can't be made promiscuous: {error.strerror}.") from None
+            undo.pop_all()
 
     def close(self) -> None:
         """Put the card back as it was."""

@@ -27,6 +27,7 @@ from engine.egress.requests import add_ipv4, add_ipv6, delete_ipv4, delete_ipv6,
 from engine.egress.tun import open_tun
 from engine.egress.undertaker import Undertaker
 from engine.egress.ways import claim, way_to
+from engine.host.descriptors import too_few
 from engine.host.errors import HostError
 from engine.host.links import index_of, link_at
 from engine.host.rtnl import Rtnl, RtnlError
@@ -157,6 +158,8 @@ class Devices:
         in another thread. If the device is in another namespace by then, that must take it away.
         """
         self._undertaker.wait_for(name)
+        if reason := too_few():
+            raise HostError(reason)
         if any(device.name == name for device in self._devices.values()):
             raise HostError(f"The device {name} belongs to another session.")
         device = Device(name, make(name), 0, self._instance.table(key), close, networks=networks, closed=closed)
@@ -169,19 +172,28 @@ class Devices:
         except RtnlError as error:
             self._undertaker.take(device)
             raise _trouble(device, error) from None
-        except HostError:
+        except BaseException:
             self._undertaker.take(device)
             raise
         self._devices[key] = device
         self._keys[device.index] = key
 
     def way_to(self, address: Address) -> Way | None:
-        """How the host reaches an address by other devices than ours; None if it doesn't."""
-        return way_to(self._rtnl, address, self._indexes)
+        """How the host reaches an address by other devices than ours; None if it doesn't. Raises HostError."""
+        try:
+            return way_to(self._rtnl, address, self._indexes)
+        except RtnlError as error:
+            raise HostError(f"How this host reaches {address} can't be asked: {error.strerror}.") from None
 
     def claim(self, network: Network) -> str:
-        """What of the host's speaks against a network's being a session's, as the rest of a sentence; mostly empty."""
-        return claim(self._rtnl, network, self._indexes)
+        """What of the host's speaks against a network's being a session's, as the rest of a sentence; mostly empty.
+
+        Raises HostError.
+        """
+        try:
+            return claim(self._rtnl, network, self._indexes)
+        except RtnlError as error:
+            raise HostError(f"How this host reaches {network} can't be asked: {error.strerror}.") from None
 
     def hold(self, networks: Iterable[Network]) -> None:
         """Confine what is routed to a session that isn't up yet. Raises HostError."""
@@ -241,18 +253,20 @@ class Devices:
     def remove(self, key: int) -> None:
         """Delete the device and close its descriptor, if there is one: what led there now, the rest some 50 ms later.
 
-        Nobody may use the descriptor any more.
+        Nobody may use the descriptor any more. Raises HostError.
         """
         device = self._devices.pop(key, None)
         if device is not None:
             self._keys.pop(device.index, None)
             try:
-                for address in device.addresses():
-                    self._shut(device, address)
-                if device.closed:
-                    self._inbound.forget(device.index)
-            finally:
-                self._undertaker.take(device)
+                with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
+                    steps.callback(self._undertaker.take, device)
+                    if device.closed:
+                        steps.callback(self._inbound.forget, device.index)
+                    for address in device.addresses():
+                        steps.callback(self._shut, device, address)
+            except RtnlError as error:
+                raise _trouble(device, error) from None
 
     def filenos(self) -> list[int]:
         """Readable when others may have changed something of ours: then `look`."""
@@ -267,8 +281,11 @@ class Devices:
                 result.for_all.append(f"Someone deleted {missing} of the sessions' routing rules: put back.")
         except RtnlError as error:
             result.for_all.append(f"Deleted routing rules of sessions can't be put back: {error.strerror}.")
-        if self._confinement.mend_fence():
-            result.for_all.append("Someone changed the nftables table that keeps sessions' packets in: put back.")
+        try:
+            if self._confinement.mend_fence():
+                result.for_all.append("Someone changed the nftables table that keeps sessions' packets in: put back.")
+        except RtnlError as error:
+            result.for_all.append(f"The sessions' nftables table can't be put back yet: {error.strerror}.")
         for address, index in touched.gained.items():
             if index not in self._indexes:
                 self._leave_to_host(address, index, result)
@@ -390,9 +407,10 @@ class Devices:
 
     def _shut(self, device: Device, address: Address) -> None:
         now = time.monotonic()
-        for network in device.beside(address):
-            self._confinement.shut_network(network, device.table, device.index, now)
-        self._confinement.shut(address, device.table, device.index, now)
+        with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
+            steps.callback(self._confinement.shut, address, device.table, device.index, now)
+            for network in device.beside(address):
+                steps.callback(self._confinement.shut_network, network, device.table, device.index, now)
 
     def _do(self, device: Device, *requests: bytes) -> None:
         try:

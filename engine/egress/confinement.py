@@ -15,16 +15,18 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from pyroute2.netlink import NLM_F_DUMP
-from pyroute2.netlink.rtnl import RTM_GETRULE
+from pyroute2.netlink.rtnl import RTM_GETROUTE, RTM_GETRULE
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from engine.datapath.own import Network
 from engine.egress.fence import Fence, Source
 from engine.egress.instances import Instance
-from engine.egress.requests import no_way_else, parse_rule, rule_request, way_through
+from engine.egress.requests import no_way_else, parse_dead_end, parse_rule, rule_request, way_through
 from engine.egress.rule_tree import NetworkRules, Rule, RuleTree, Step
 from engine.egress.ways import way_from
 from engine.host.rtnl import Rtnl, RtnlError, request
@@ -85,6 +87,8 @@ class Confinement:
         }
         self._networks = {family: NetworkRules(instance.last_rule, instance.last_rule + 1) for family in _BITS}
         """Behind the trees, whose ways out lead to the last of their rules."""
+        self._torn = False
+        """Whether something had run out at the last change, so that rules and routes aren't as they must be."""
         self._dead_ends: set[socket.AddressFamily] = set()
         """Families that have the table without any way."""
         self._grace: dict[Source, float] = {}
@@ -102,9 +106,9 @@ class Confinement:
         self._hosts.discard(address)
         family = family_of(address)
         steps = self._trees[family].lead(int(address), table)
-        self._rtnl.do([no_way_else(family, table), *_requests(family, steps)], HARMLESS)
+        self._do([no_way_else(family, table), *_requests(family, steps)])
         self._fence.open(address, index)
-        self._rtnl.do([way_through(family, table, index)], HARMLESS)
+        self._do([way_through(family, table, index)])
 
     def open_network(self, network: Network, table: int, index: int) -> None:
         """Confine what is routed to a session likewise, as long as an address of its family is in the table."""
@@ -114,20 +118,23 @@ class Confinement:
 
     def shut_network(self, network: Network, table: int, index: int, now: float) -> None:
         """It is not routed to the session with this table any more; before the address is shut."""
-        self._fence.shut(network, index)
-        if self._networks[family_of(network)].table(_prefix(network)) == table:
-            self._dead_end(network, now)
+        try:
+            self._fence.shut(network, index)
+        finally:
+            if self._networks[family_of(network)].table(_prefix(network)) == table:
+                self._dead_end(network, now)
 
     def shut(self, address: Address, table: int, index: int, now: float) -> None:
         """The session with this table has the address no more: for a while nothing leaves from there."""
-        self._fence.shut(address, index)
         family = family_of(address)
-        tree = self._trees[family]
-        if tree.table(int(address)) == table:
-            self._dead_end(address, now)
-        self._rtnl.do([no_way_else(family, table, False)], HARMLESS)
-        if address in self._hosts:
-            self.forget(address)
+        try:
+            self._fence.shut(address, index)
+        finally:
+            if self._trees[family].table(int(address)) == table:
+                self._dead_end(address, now)
+            self._do([no_way_else(family, table, False)])
+            if address in self._hosts:
+                self.forget(address)
 
     def leave_to_host(self, address: Address) -> None:
         """The host has an address itself now: it is ours no longer than a session has it. Raises RtnlError."""
@@ -150,12 +157,12 @@ class Confinement:
                 lost = [rule for rule in wanted if rule not in there]
                 # Ways in come last, so that nobody is led to a row that is not whole.
                 lost.sort(key=lambda rule: (rule.goto is not None, -rule.preference))
-                self._rtnl.do([rule_request(True, family, rule) for rule in lost], HARMLESS)
+                self._do([rule_request(True, family, rule) for rule in lost])
                 missing += len(lost)
         return missing
 
     def mend_fence(self) -> bool:
-        """Put the second layer back if someone has been at it; whether that was so."""
+        """Put the second layer back if someone has been at it; whether that was so. Raises RtnlError."""
         mended = self._fence.look()
         self.obstacle = self._fence.obstacle
         return mended
@@ -169,7 +176,7 @@ class Confinement:
         )
         found = [what for what, request in wanted if put(self._rtnl, request)]
         if altered and not found and isinstance(address, IPv4Address) and way_from(self._rtnl, address) != index:
-            self._rtnl.do([way_through(family, table, index)])
+            self._do([way_through(family, table, index)])
             found.append("its default route")
         return found
 
@@ -181,6 +188,9 @@ class Confinement:
 
     def tidy(self, now: float, routed: Callable[[], Collection[Network]]) -> None:
         """Forget what its time is over; but not what is `routed` to sessions still: hosts behind never stop sending."""
+        with suppress(RtnlError):  # then later
+            self._fence.heal()
+            self._heal()
         while self._grace:
             source, until = next(iter(self._grace.items()))
             if until > now:
@@ -194,11 +204,13 @@ class Confinement:
         """Leave what no session has to the host; does nothing for others."""
         if self._grace.pop(source, None) is not None:
             family = family_of(source)
-            if isinstance(source, IPv4Network | IPv6Network):
-                self._follow(family, self._networks[family].forget(_prefix(source)))
-            else:
-                self._follow(family, self._trees[family].forget(int(source)))
-            self._fence.forget(source)
+            try:
+                if isinstance(source, IPv4Network | IPv6Network):
+                    self._follow(family, self._networks[family].forget(_prefix(source)))
+                else:
+                    self._follow(family, self._trees[family].forget(int(source)))
+            finally:
+                self._fence.forget(source)
 
     def close(self) -> None:
         """Take all of it away, that of sessions and that of addresses whose time is not over."""
@@ -216,14 +228,40 @@ class Confinement:
 
     def _dead_end(self, source: Source, now: float) -> None:
         family = family_of(source)
-        if family not in self._dead_ends:
-            self._rtnl.do([no_way_else(family, self._instance.dead_end)], HARMLESS)
-            self._dead_ends.add(family)
-        self._follow(family, self._lead(source, self._instance.dead_end))
+        steps = self._lead(source, self._instance.dead_end)
         self._grace[source] = now + GRACE
+        if family not in self._dead_ends:
+            self._dead_ends.add(family)
+            self._do([no_way_else(family, self._instance.dead_end)])
+        self._follow(family, steps)
 
     def _follow(self, family: socket.AddressFamily, steps: list[Step]) -> None:
-        self._rtnl.do(_requests(family, steps), HARMLESS)
+        self._do(_requests(family, steps))
+
+    def _do(self, requests: list[bytes]) -> None:
+        """What isn't done because something has run out is made up for by `_heal`. Raises RtnlError."""
+        try:
+            self._rtnl.do(requests, HARMLESS)
+        except RtnlError:
+            self._torn = True
+            raise
+
+    def _heal(self) -> None:
+        """Have all rules and dead ends that there must be, and no others. Raises RtnlError."""
+        if not self._torn:
+            return
+        self._do([no_way_else(family, self._instance.dead_end) for family in self._dead_ends])
+        self.mend_rules()
+        for family, tree in self._trees.items():
+            wanted = {*tree.rules(), *self._networks[family].rules()}
+            there = filter(None, map(parse_rule, self._all_rules(family)))
+            surplus = [rule for rule in there if self._instance.owns(rule) and rule not in wanted]
+            self._do([rule_request(False, family, rule) for rule in surplus])
+            used = {rule.table for rule in wanted} | {self._instance.dead_end if family in self._dead_ends else None}
+            ends = map(parse_dead_end, self._rtnl.ask(request(rtmsg, RTM_GETROUTE, NLM_F_DUMP, family=family)))
+            unused = {each for each in ends if each in self._instance.own_tables} - used
+            self._do([no_way_else(family, table, False) for table in unused if table is not None])
+        self._torn = False
 
     # What dead instances left
 

@@ -118,7 +118,7 @@ class DeviceEgress:
         self._opened[key] = _Opened(path, place, settings, mtu)
         try:
             self._connect(key, mtu)
-        except Trouble:
+        except BaseException:
             self.close(key)
             raise
 

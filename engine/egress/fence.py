@@ -31,7 +31,7 @@ from engine.host.nft import (
     message,
     nest,
 )
-from engine.host.rtnl import RtnlError
+from engine.host.rtnl import SHORTAGES, RtnlError
 from engine.ppp.judge import Address
 
 Source = Address | Network
@@ -103,6 +103,8 @@ class Fence:
         self._ways: set[tuple[Source, int]] = set()
         self._with_networks = False
         """Whether the table has any: without, the host's packets aren't looked at for them."""
+        self._torn = False
+        """Whether something had run out at the last change, so that the table isn't as it must be."""
         self._nft: Nft | None = None
         self.news: Nft | None = None
         """Tells of changes, and is read by `look`; None where there is no nftables at all."""
@@ -181,15 +183,24 @@ class Fence:
         return there.issuperset(source.packed for source in self._sources if not isinstance(source, Network))
 
     def restore(self) -> None:
-        """Make it anew as it must be, in one step."""
+        """Make it anew as it must be, in one step. Raises RtnlError where something has run out, which passes."""
         if self._nft is not None:
+            self._torn = True
             try:
                 self._nft.commit(self._whole())
             except OSError as error:
+                if error.errno in SHORTAGES:
+                    raise
                 self._without(error)
+            self._torn = False
+
+    def heal(self) -> None:
+        """Make up for what couldn't be done when something had run out. Raises RtnlError."""
+        if self._torn:
+            self.restore()
 
     def _put(self, source: Source, *elements: tuple[str, bytes]) -> None:
-        if _is_network(source) and not self._with_networks:
+        if self._torn or (_is_network(source) and not self._with_networks):
             self.restore()
         else:
             self._change(*(self._elements(Message.NEWSETELEM, *each) for each in elements))

@@ -45,6 +45,11 @@ class Instance:
         """The first of its tables."""
         return TABLES + (self.number << 16)
 
+    @property
+    def own_tables(self) -> range:
+        """All that it may have."""
+        return range(self.tables, self.tables + (1 << 16))
+
     def table(self, key: int) -> int:
         """The table of the session with this key."""
         row, place = divmod(key, _BUCKETS)
@@ -72,9 +77,17 @@ class Instance:
 
     def inherits(self, rule: Rule) -> bool:
         """Whether a rule, which must be one of ours, is of a dead instance; of our own, before we have any."""
-        by_table = (rule.table - TABLES) >> 16 if rule.table is not None and not rule.within else None
-        number = (rule.preference - FIRST_RULE) // RULES if by_table is None else by_table
+        number = _table_number(rule)
+        if number is None:
+            number = (rule.preference - FIRST_RULE) // RULES
         return 0 <= number < MAX_INSTANCES and self.is_dead(number)
+
+    def owns(self, rule: Rule) -> bool:
+        """Whether a rule, which must be one of ours, is this instance's for certain."""
+        number = _table_number(rule)
+        if number is None:
+            return self.number < _WITH_ROOM and self.first_rule <= rule.preference <= self.last_rule + 1
+        return number == self.number
 
     def is_dead(self, number: int) -> bool:
         """Whether an instance is; looked at once."""
@@ -88,6 +101,11 @@ class Instance:
     def close(self) -> None:
         """Let another have it."""
         self._claim.close()
+
+
+def _table_number(rule: Rule) -> int | None:
+    """The number of the instance whose table a rule leads to, None if it leads to none of ours."""
+    return (rule.table - TABLES) >> 16 if rule.table is not None and not rule.within else None
 
 
 def _claim(number: int) -> socket.socket | None:

@@ -110,6 +110,14 @@ def no_way_else(family: socket.AddressFamily, table: int, there: bool = True) ->
     return _route(type_, how, family, _UNREACHABLE, table, metric)
 
 
+def parse_dead_end(body: bytes) -> int | None:
+    """The table that a route says there is no way in, None if it says something else; it must be one of ours."""
+    _, _, _, _, _, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+    table = attributes(body, _ROUTE.size).get(_TABLE)
+    ours = protocol == PROTOCOL and kind == _UNREACHABLE and table is not None
+    return int.from_bytes(table, sys.byteorder) if ours and table is not None else None
+
+
 # --- rules ---
 
 _RULE = struct.Struct("=BBBBBBBBI")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -17,6 +18,8 @@ IFF_VNET_HDR = 0x4000
 IFF_TUN_EXCL = 0x8000
 """Make one, never take one that is there: it is someone else's."""
 IFNAMSIZ = 16
+
+_NO_MODULE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 VNET_HEADER = 10
 """Octets before each packet of a device with offload."""
@@ -37,7 +40,8 @@ def open_tun(name: str, *, offload: bool = True) -> int:
     try:
         fd = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise DatapathError(f"cannot open {TUN}: {error.strerror}; load the module with `modprobe tun`") from None
+        remedy = "; load the module with `modprobe tun`" if error.errno in _NO_MODULE else ""
+        raise DatapathError(f"cannot open {TUN}: {error.strerror}{remedy}") from None
     try:
         flags = IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL | (IFF_VNET_HDR if offload else 0)
         fcntl.ioctl(fd, TUNSETIFF, struct.pack(f"{IFNAMSIZ}sH22x", name.encode()[: IFNAMSIZ - 1], flags))

@@ -5,7 +5,6 @@ One question takes less than 0.1 ms, however many routes and sessions there are,
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import struct
 from collections.abc import Container, Iterator
@@ -16,7 +15,8 @@ from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETROUTE
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from engine.host.rtnl import Rtnl, RtnlError, Template, attribute, attributes, packed, request
+from engine.host.links import link_at
+from engine.host.rtnl import SHORTAGES, Rtnl, RtnlError, Template, attribute, attributes, packed, request
 from engine.ppp.judge import Address
 from engine.sessions.policy import Way
 
@@ -28,9 +28,6 @@ _FIB_MATCH = 0x2000
 _DST, _SRC, _OIF, _GATEWAY, _PREFSRC, _MULTIPATH, _VIA = 1, 2, 4, 5, 7, 9, 18
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _UNICAST = 1
-
-_SIOCGIFFLAGS = 0x8913
-_IFF_POINTOPOINT = 0x10
 
 _ANY = IPv4Address("203.0.113.1")
 _ANY6 = IPv6Address("2001:db8::7e57:5")
@@ -48,26 +45,29 @@ _LOCAL = 2
 def way_to(rtnl: Rtnl, address: Address, ours: Container[int]) -> Way | None:
     """How the host reaches an address; None if it doesn't, or by a device of `ours` (their indexes).
 
-    Of IPv6 only what is the host's own: a link-local address says nothing of networks.
+    Of IPv6 only what is the host's own: a link-local address says nothing of networks. Raises RtnlError where that
+    can't be asked.
     """
     question = _question(address.packed) if isinstance(address, IPv4Address) else _question6(address.packed)
     try:
         (answer,) = rtnl.ask(question)
-    except RtnlError:  # there is no route, or one that says so
-        return None
+    except RtnlError as error:
+        if error.errno in SHORTAGES:
+            raise
+        return None  # there is no route, or one that says so
     _, prefix, _, _, _, _, _, kind, _ = _ROUTE.unpack_from(answer)
     found = attributes(answer, _ROUTE.size)
     if isinstance(address, IPv6Address):
         index = _device(found)
         own = kind == _LOCAL and index not in ours
-        return Way(_name(index), IPv6Network(address), local=True) if own else None
+        return Way(_device_at(rtnl, index)[0], IPv6Network(address), local=True) if own else None
     hops = list(_hops(found))
     index, gateway = next((hop for hop in hops if hop[1] == address), hops[0] if hops else (0, None))
     if index in ours:
         return None
     network = IPv4Network((found.get(_DST, bytes(4)), prefix), strict=False)
-    name = _name(index)
-    return Way(name, network, kind != _UNICAST, gateway, _is_point_to_point(name))
+    name, point_to_point = _device_at(rtnl, index)
+    return Way(name, network, kind != _UNICAST, gateway, point_to_point)
 
 
 def claim(rtnl: Rtnl, network: IPv4Network | IPv6Network, ours: Container[int]) -> str:
@@ -80,11 +80,13 @@ def claim(rtnl: Rtnl, network: IPv4Network | IPv6Network, ours: Container[int]) 
     fixed = _ROUTE.pack(_family(anywhere), anywhere.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
     try:
         (answer,) = rtnl.ask(packed(RTM_GETROUTE, 0, fixed + attribute(_DST, anywhere.packed)))
-    except RtnlError:  # it reaches nothing
-        answer = b""
+    except RtnlError as error:
+        if error.errno in SHORTAGES:
+            raise
+        answer = b""  # it reaches nothing
     found = attributes(answer, _ROUTE.size) if answer else {}
     if found and _device(found) not in ours:
-        name = _name(_device(found))
+        name, _ = _device_at(rtnl, _device(found))
         gateways = [gateway for _, gateway in _hops(found)]
         source = ip_address(found[_PREFSRC]) if _PREFSRC in found else None
         if used := next((each for each in gateways if each is not None and each in network), None):
@@ -98,7 +100,7 @@ def claim(rtnl: Rtnl, network: IPv4Network | IPv6Network, ours: Container[int]) 
             continue
         around = ip_interface((address, body[1])).network
         if around.prefixlen < network.prefixlen and network[0] in around:
-            return f"is in {around}, a network of this host on {_name(index)}"
+            return f"is in {around}, a network of this host on {_device_at(rtnl, index)[0]}"
     return ""
 
 
@@ -140,17 +142,10 @@ def _gateway(found: dict[int, bytes]) -> IPv4Address | IPv6Address | None:
     return IPv6Address(found[_VIA][2:]) if len(found.get(_VIA, b"")) == 18 else None
 
 
-def _name(index: int) -> str:
+def _device_at(rtnl: Rtnl, index: int) -> tuple[str, bool]:
+    """Its name, and whether it leads to one other host only. Takes no descriptor, of which there may be none left."""
     try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return "no device"
-
-
-def _is_point_to_point(name: str) -> bool:
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack("16s24x", name.encode()))
-    except OSError:
-        return False
-    return bool(struct.unpack_from("=16xH", answer)[0] & _IFF_POINTOPOINT)
+        link = link_at(rtnl, index)
+    except RtnlError:
+        return "no device", False
+    return link.name, link.point_to_point

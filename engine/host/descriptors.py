@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import resource
 
 BESIDE = 128
 """For all that isn't a session's: the card, the program, timers, clients."""
+
+
+RESERVE = 32
+"""Of these, so many that no session's device takes the last: else nobody could look at the card, write the journal, or
+let a client in."""
 
 
 def raise_limit() -> None:
@@ -13,6 +19,20 @@ def raise_limit() -> None:
     for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_MEMLOCK):
         _, hard = resource.getrlimit(which)
         resource.setrlimit(which, (hard, hard))
+
+
+def too_few() -> str:
+    """What to do if no more than the reserve is left, in one line; empty if more is."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    try:
+        next_one = os.eventfd(0)
+    except OSError:
+        next_one = limit
+    else:
+        os.close(next_one)
+    if limit == resource.RLIM_INFINITY or next_one < limit - RESERVE:
+        return ""
+    return f"Too many open files: raise the limit of {limit} (`ulimit -n`, LimitNOFILE=)."
 
 
 def shortage(sessions: int) -> str:

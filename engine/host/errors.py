@@ -9,3 +9,7 @@ class Trouble(Exception):
 
 class HostError(Trouble):
     """The host does not have, or does not let us do, what is needed."""
+
+
+class Unseen(HostError):
+    """Something has run out here, so that nobody can look: what was to be looked at may be as it was."""

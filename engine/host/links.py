@@ -11,7 +11,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from engine.host.rtnl import Rtnl, attribute, attributes, packed, request
 
-IFF_UP = 1
+IFF_UP, _IFF_POINTOPOINT = 1, 1 << 4
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_CARRIER = 1, 3, 4, 31, 32, 33
 IFLA_CARRIER_CHANGES, IFLA_STATS64 = 35, 23
 _NEW_NETNSID, _NEW_IFINDEX = 45, 49
@@ -37,6 +37,8 @@ class Link:
     """How often the carrier has come or gone: what changes between two looks had no carrier for a while."""
     received: int
     """Frames that the driver has counted, 0 where statistics were not asked for."""
+    point_to_point: bool = False
+    """It leads to one other host only."""
 
 
 def parse_link(body: bytes) -> Link:
@@ -61,6 +63,7 @@ def parse_link(body: bytes) -> Link:
         tx_queues=number(IFLA_NUM_TX_QUEUES),
         carrier_changes=number(IFLA_CARRIER_CHANGES),
         received=int.from_bytes(found.get(IFLA_STATS64, b"")[:8], "little"),
+        point_to_point=bool(flags & _IFF_POINTOPOINT),
     )
 
 

@@ -22,6 +22,7 @@ from engine.host.rtnl import (
     make_room,
     messages,
     news,
+    send,
 )
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
@@ -155,11 +156,11 @@ class Nft:
         self._socket.close()
 
     def commit(self, batch: Sequence[bytes]) -> None:
-        """Carry out all messages or none; raises RtnlError with the first complaint, OSError if there are too many."""
+        """Carry out all messages or none; raises RtnlError with the first complaint."""
         octets = b"".join((_BEGIN, *batch, _END))
         if len(octets) > self._room:
             self._room = make_room(self._socket, len(octets))
-        self._socket.send(octets)
+        send(self._socket, octets)
         first: RtnlError | None = None
         for kind, body in self._answers():
             first = first or failure(kind, body)
@@ -187,7 +188,7 @@ class Nft:
 
     def tables(self) -> list[str]:
         """The names of all tables for IPv4 and IPv6 together."""
-        self._socket.send(_message(_SUBSYSTEM << 8 | Message.GETTABLE, _REQUEST | _DUMP, _INET, 0, b""))
+        send(self._socket, _message(_SUBSYSTEM << 8 | Message.GETTABLE, _REQUEST | _DUMP, _INET, 0, b""))
         answers = [body for kind, body in self._answers() if kind == _SUBSYSTEM << 8 | Message.NEWTABLE]
         return [attributes(body, 4).get(1, b"").rstrip(b"\0").decode() for body in answers]
 
@@ -200,7 +201,7 @@ class Nft:
         question = _message(
             _SUBSYSTEM << 8 | Message.GETSETELEM, _REQUEST | _DUMP, _INET, 0, field(1, table) + field(2, name)
         )
-        self._socket.send(question)
+        send(self._socket, question)
         keys: list[tuple[bytes, bytes]] = []
         for kind, body in self._answers():
             if kind == _SUBSYSTEM << 8 | Message.NEWSETELEM:

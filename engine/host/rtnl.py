@@ -31,6 +31,10 @@ NEWS_ROOM = 1 << 23
 _HEADER = struct.Struct("=IHHII")
 
 
+SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+"""Something has run out here: that says nothing of what was asked for."""
+
+
 class RtnlError(OSError):
     """The kernel refused a request; says why in its own words where it has any."""
 
@@ -55,6 +59,14 @@ def packed(type_: int, how: int, body: bytes) -> bytes:
 def attribute(kind: int, value: bytes) -> bytes:
     """One attribute as octets."""
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def send(sender: socket.socket, octets: bytes) -> None:
+    """Send a request, or requests; raises RtnlError if the kernel doesn't even take them."""
+    try:
+        sender.send(octets)
+    except OSError as error:
+        raise RtnlError(error.errno, error.strerror) from None
 
 
 def make_room(sender: socket.socket, octets: int) -> int:
@@ -137,7 +149,7 @@ class Rtnl:
         first: RtnlError | None = None
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
-            self._socket.send(b"".join(batch))
+            send(self._socket, b"".join(batch))
             left = len(batch)
             while left:
                 for type_, body in messages(self._socket.recv(1 << 16)):
@@ -153,7 +165,7 @@ class Rtnl:
 
         The question must be answered by a list that ends, or acknowledged, as those of `request` are.
         """
-        self._socket.send(question)
+        send(self._socket, question)
         answers: list[bytes] = []
         while True:
             for type_, body in messages(self._socket.recv(1 << 16)):

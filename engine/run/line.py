@@ -85,7 +85,7 @@ class CardLine:
         """See `Line.look`."""
         if self.index is None:
             return read_card(self.name)
-        name = card_name_at(self.index)
+        name = card_name_at(self.index, self.name)
         if name is None:
             self.hear()
             raise HostError(f"{self.name} {self.how_it_went}.")

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import structs
 
@@ -26,6 +26,7 @@ from engine.api.hello import HEADER, LIMIT_TO_ENGINE, Hello, decode_hello, encod
 from engine.api.messages import AskSettings, ClientView, Farewell, Follow, Picture, SettingsOf
 from engine.api.values import Changes, Details, Event, Snapshot
 from engine.host import peers
+from engine.host.rtnl import SHORTAGES
 from engine.run.sockets import Listening, network
 from engine.settings.values import SessionSettings
 
@@ -144,6 +145,7 @@ class Server:
             self._loop.close()
 
     async def _main(self) -> None:
+        self._loop.set_exception_handler(_wait_or_complain)
         server = await asyncio.start_unix_server(self._connected, sock=self._listening.socket, limit=LIMIT_TO_ENGINE)
         await self._closing.wait()
         server.close()
@@ -326,6 +328,13 @@ class Server:
 
 def _unsent(client: _Client) -> bool:
     return client.writer.transport.get_write_buffer_size() > 0
+
+
+def _wait_or_complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A client that there is no descriptor for waits until there is: asyncio tries again each second."""
+    error = context.get("exception")
+    if not isinstance(error, OSError) or error.errno not in SHORTAGES:
+        loop.default_exception_handler(context)
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:

@@ -16,6 +16,7 @@ from itertools import islice
 
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState
+from engine.host.errors import Trouble
 from engine.ppp.judge import Address
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened
 from engine.pppoe.client import ROUND_SIZE, STEM_SIZE
@@ -262,7 +263,12 @@ class Fleet:
 
     def _is_clear(self, key: int, member: Member, now: float) -> bool:
         """Whether nothing is in a session's way; else it waits or fails, without a frame on the line."""
-        found = self._taken_networks(key, member.session) or self._obstacles(key, member.session)
+        try:
+            found = self._taken_networks(key, member.session) or self._obstacles(key, member.session)
+        except Trouble as error:
+            member.session.refuse(now, End(EndKind.LOCAL_ERROR, str(error)))
+            self._after(key, member, now)
+            return False
         if found is None:
             return True
         if found.passing:

@@ -8,11 +8,12 @@ fewer queues) makes us give it back and take it anew.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from engine.api.values import CardView
 from engine.card.facts import Card
-from engine.host.errors import Trouble
+from engine.host.errors import Trouble, Unseen
 from engine.record.plural import plural
 from engine.supervisor.handed import Line, Taken
 from engine.supervisor.tags import MADE_OF_OTHERS
@@ -95,13 +96,31 @@ class CardMtu:
 
 
 @dataclass(frozen=True, slots=True)
+class CardUnseen:
+    """Nobody can look at it; it is taken to be as it was."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class CardTrouble:
     """It is there and can't be taken."""
 
     why: str
 
 
-CardNews = CardTaken | CardLost | CardWaits | CardBack | CardRenamed | CardMac | CardMended | CardMtu | CardTrouble
+CardNews = (
+    CardTaken
+    | CardLost
+    | CardWaits
+    | CardBack
+    | CardRenamed
+    | CardMac
+    | CardMended
+    | CardMtu
+    | CardUnseen
+    | CardTrouble
+)
 
 
 @dataclass(slots=True)
@@ -130,6 +149,8 @@ class CardWatch:
         """What it could not be taken for, as last told."""
         self._wait: _Wait | None = None
         self._next_look: float | None = None
+        self._unseen = False
+        """Whether that it can't be looked at was told."""
         self.filters_vlans = False
         """Whether it may drop tagged frames unless it is promiscuous."""
         self.carrier: int | None = None
@@ -175,6 +196,11 @@ class CardWatch:
         self._next_look = None
         try:
             card = self._see()
+        except Unseen as error:
+            if not self._unseen:
+                yield CardUnseen(str(error))
+            self._unseen = True
+            return
         except Trouble as error:
             if self._taken is not None:
                 yield from self._lose(str(error))
@@ -267,6 +293,7 @@ class CardWatch:
         """The card as it is now. Raises Trouble."""
         self.carrier = None
         card = self._line.look()
+        self._unseen = False
         self.filters_vlans = card.filters_vlans
         self._received = card.received
         self.carrier = card.carrier_changes if card.up and card.carrier else None
@@ -280,7 +307,9 @@ class CardWatch:
         self._mac = before.mac
         taken = self._line.take(before)
         self._taken, self._trouble = (before, taken), ""
-        card = self._see()
+        card = before
+        with suppress(Unseen):
+            card = self._see()
         self._wait, self._next_look = _Wait(now + PATIENCE, card.carrier_changes, then), now
         self._show(card, False)
         yield CardTaken(card, taken)

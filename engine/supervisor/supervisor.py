@@ -49,6 +49,7 @@ from engine.supervisor.card_watch import (
     CardRenamed,
     CardTaken,
     CardTrouble,
+    CardUnseen,
     CardWaits,
     CardWatch,
 )
@@ -468,6 +469,8 @@ class Supervisor:
                 self.tell(*sizes.mtu_news(self.card.view, mtu, self._all_settings()))
                 for key, member in self.fleet:
                     self._attempt(self._hold, key, member.session, kind="device", about=key)
+            case CardUnseen(why):
+                self.tell(Severity.WARNING, "card-unseen", f"{why} It is taken to be as it was.")
             case CardTrouble(why):
                 self.tell(Severity.ERROR, "card-lost", why)
 
@@ -612,9 +615,10 @@ class Supervisor:
         except Exception as error:
             self._tell_of_bug(error, work.__name__)
 
-    def _tell_of_bug(self, error: Exception, place: str) -> None:
+    def _tell_of_bug(self, error: Exception, place: str) -> str:
         text = f"Internal error, please report it: {type(error).__name__} in {place}: {error}"
         self.tell(Severity.ERROR, "internal-error", text)
+        return text
 
     def _settle(self, look_at: Iterable[int] = ()) -> None:
         """Carry the fleet's events where they belong; then the views, and the details that are watched."""
@@ -671,9 +675,10 @@ class Supervisor:
             return
         try:
             self._carry_out(key, member.session, event)
-        except Trouble as error:
-            self.tell(Severity.ERROR, "device", str(error), key)
-            self.fleet.end(key, End(EndKind.LOCAL_ERROR, str(error)), self._now)
+        except Exception as error:
+            text = str(error) if isinstance(error, Trouble) else self._tell_of_bug(error, "_carry_out")
+            self.tell(Severity.ERROR, "device", text, key)
+            self.fleet.end(key, End(EndKind.LOCAL_ERROR, text), self._now)
 
     def _explained(self, event: SessionEvent) -> SessionEvent:
         """That nobody answered is no news of the concentrator where the card has not heard a single frame."""

@@ -24,6 +24,7 @@ from engine.egress.addresses import Devices
 from engine.egress.confinement import GRACE
 from engine.egress.tun import VNET_HEADER
 from engine.host import netns
+from engine.host.descriptors import RESERVE
 from engine.host.errors import HostError
 from engine.host.nft import Message, Nft, field, message, nest
 from engine.host.rtnl import RtnlError
@@ -408,19 +409,19 @@ def all_that_can_be_opened() -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("left", range(3))
+@pytest.mark.parametrize("left", [-RESERVE, 0, 1, 2])
 def test_out_of_descriptors_nothing_leaks(devices: Devices, left: int) -> None:
-    """As many as are left are enough for a device or not: then the next try, with more, is."""
+    """As many as are left beside the reserve are enough for a device or not: then the next try, with more, is."""
     devices.create(1, "soup1")
     devices.set_ipv4(1, A, PEER, 1492)
     before, (soft, hard) = os.listdir("/proc/self/fd"), resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + 1 + left, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + 1 + RESERVE + left, hard))
     fillers = all_that_can_be_opened()
     try:
-        for _ in range(left):
+        for _ in range(RESERVE + left):
             os.close(fillers.pop())
-        if left == 0:
-            with pytest.raises(DatapathError, match="Too many open files"):
+        if left <= 0:
+            with pytest.raises(HostError, match="Too many open files: raise the limit of"):
                 devices.create(2, "soup2")
         else:
             devices.create(2, "soup2")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from engine.api.commands import ClearGhosts, Dial, FixCard, HangUp, Redial, Remove, Reply, Rotate, StartCapture, Watch
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, Severity
+from engine.card.facts import Card
 from engine.datapath import DatapathError
 from engine.egress.protocol import Addresses
 from engine.host.errors import HostError, Trouble
@@ -20,6 +22,7 @@ from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions.fleet import SHARE
 from engine.settings.values import AuthMethod, DialSettings, KeepaliveSettings, MacPolicy, VlanTag
 from engine.supervisor import farewells
+from engine.supervisor.handed import Taken
 from engine.supervisor.watched import KEPT
 from engine.wire.place import Place
 
@@ -291,6 +294,43 @@ def test_more_queues_cost_no_session() -> None:
     assert [event.text for event in world.events("card-mended")] == ["eth9 has 4 queues now, before 2: all are served."]
     assert world.view().flaps == 0
     assert not world.events("card-down")
+
+
+def test_a_card_that_nobody_can_look_at_is_as_it_was() -> None:
+    """No descriptor is left for it: that is told once, and ends no session."""
+    world = World([session("one")]).open()
+    world.run(1.0)
+    for _ in range(2):
+        world.card.hidden = "eth9 can't be looked at: Too many open files."
+        for _ in range(3):
+            world.look()
+        world.card.hidden = ""
+        world.look()
+    text = "eth9 can't be looked at: Too many open files. It is taken to be as it was."
+    assert [event.text for event in world.events("card-unseen")] == [text] * 2
+    assert not world.events("internal-error")
+    assert (world.state(), world.view().flaps, world.card.times_taken) == (UP, 0, 1)
+
+
+def test_a_card_that_nobody_can_look_at_once_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World([session("one")]).open()
+    world.run(1.0)
+    world.card.card, before = None, world.card.card
+    world.look()
+    world.card.card = before
+    take = world.card.take
+
+    def take_the_last(card: Card) -> Taken:
+        world.card.hidden = "eth9 can't be looked at: Too many open files."
+        return take(card)
+
+    monkeypatch.setattr(world.card, "take", take_the_last)
+    world.look()
+    assert world.card.times_taken == 2
+    world.card.hidden = ""
+    world.look()
+    world.until(lambda: world.state() is UP)
+    assert world.card.times_taken == 2
 
 
 def test_queues_that_can_not_be_served_cost_the_card() -> None:
@@ -776,6 +816,42 @@ def test_an_address_that_is_given_back_never_reaches_the_egress() -> None:
     world.egress.set_addresses = look  # type: ignore[method-assign]
     world.open().run(100.0)
     assert all(addresses.ipv4 is None for addresses in seen)
+
+
+WHY = "How this host reaches 203.0.113.0/24 can't be asked: No buffer space available."
+
+
+def test_an_obstacle_that_nobody_can_look_for_costs_that_dial_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World([session(f"s{n}") for n in range(3)])
+    refusals = [HostError(WHY)]
+
+    def look(key: int, session: object) -> None:
+        if key == 1 and refusals:
+            raise refusals.pop()
+
+    monkeypatch.setattr(world.egress, "obstacle", look)
+    world.supervisor.fleet._obstacles = look
+    world.open().run(1.0)
+    assert [world.state(key) is UP for key in range(3)] == [True, False, True]
+    assert [event.text.startswith(WHY) for event in world.events("dial-failed")] == [True]
+    world.until(lambda: world.state(1) is UP, 600.0)
+
+
+def test_a_bug_in_the_making_of_a_device_ends_that_session_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be up, and have none."""
+    world = World([session(f"s{n}") for n in range(3)])
+    proper = world.egress.open
+
+    def faulty(key: int, *more: Any) -> None:
+        if key == 1:
+            raise MemoryError
+        proper(key, *more)
+
+    monkeypatch.setattr(world.egress, "open", faulty)
+    world.open().run(1.0)
+    assert [world.state(key) is UP for key in range(3)] == [True, False, True]
+    assert world.events("internal-error")
+    assert "MemoryError" in world.events("device")[0].text
 
 
 def test_a_bug_in_one_session_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

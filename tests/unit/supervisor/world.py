@@ -16,7 +16,7 @@ from engine.api.values import Event, ReceiveRules, SessionState, SessionView
 from engine.card.facts import Card
 from engine.datapath import DatapathError
 from engine.egress.protocol import Addresses
-from engine.host.errors import HostError, Trouble
+from engine.host.errors import HostError, Trouble, Unseen
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.line import Segment
 from engine.ppp.judge import Address
@@ -43,6 +43,8 @@ class VirtualCard:
 
     def __init__(self) -> None:
         self.card: Card | None = CARD
+        self.hidden = ""
+        """Why nobody can look at it."""
         self.taken: Card | None = None
         self.refusals: list[Trouble] = []
         """What the next takes fail with."""
@@ -73,6 +75,8 @@ class VirtualCard:
         """The longest frame that comes in, in octets."""
 
     def look(self) -> Card:
+        if self.hidden:
+            raise Unseen(self.hidden)
         if self.card is None:
             raise HostError("There is no card eth9 here." if self.taken is None else "eth9 is gone.")
         return self.card
