@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf
 
@@ -74,6 +74,8 @@ class Offer:
     echo: tuple[Tag, ...]
     """Cookie and relay id, to be copied into the PADR unmodified."""
     max_payload: int | None
+    lacks: str
+    """Which tag it should have and hasn't, in words; mostly empty."""
 
     @property
     def shown(self) -> str:
@@ -91,6 +93,8 @@ class Found:
     ac_name: str
     max_payload: int
     """The largest PPP payload both sides agreed to carry: 1492, or more with RFC 4638."""
+    lacks: str
+    """See `Offer.lacks`."""
 
 
 def _shown(name: str, mac: bytes) -> str:
@@ -134,6 +138,8 @@ class Discovery:
         self._refusal: End | None = None
         self._passed_over: list[str] = []
         """Concentrators whose offer can't be used, and why."""
+        self._spoilt = ""
+        """Why the PADS of the one that was chosen can't be used."""
 
     def start(self, now: float) -> None:
         """Send the first PADI."""
@@ -147,7 +153,18 @@ class Discovery:
         elif packet.code == Code.PADS and self.stage is Stage.PADR_SENT:
             self._pads(source, packet, tags, now)
         else:
+            if packet.code == Code.PADO and self.stage is Stage.PADR_SENT:  # it can be asked next time
+                self._keep(self._read_offer(source, packet, tags))
             self._counters[f"discarded: {Code(packet.code).name} out of state"] += 1
+
+    def cannot_use(self, source: bytes, code: int, tags: tuple[Tag, ...], why: str) -> None:
+        """An answer came that is malformed, or to what we didn't ask: whoever sent it is not silent."""
+        if not self.awaits(code, source):
+            return
+        if code == Code.PADO:
+            self._pass_over(source, pppoe.find(tags, TagType.AC_NAME) or b"", f"its PADO {why}")
+        else:
+            self._spoilt = why
 
     def awaits(self, code: int, source: bytes) -> bool:
         """Whether an answer of that code, from that MAC address, is one that this attempt could be waiting for."""
@@ -187,7 +204,8 @@ class Discovery:
                 self._begin_round(now)
             else:
                 assert self.chosen is not None
-                self._finish(End(EndKind.NO_ANSWER, f"{self.chosen.shown} made an offer but doesn't answer the PADR."))
+                what = f"its PADS {self._spoilt}" if self._spoilt else f"doesn't answer the PADR {self._asked()}"
+                self._finish(End(EndKind.NO_ANSWER, f"{self.chosen.shown} made an offer but {what}."))
 
     def stop(self) -> None:
         """Give the attempt up without a result."""
@@ -217,15 +235,25 @@ class Discovery:
 
     def _pado(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...], now: float) -> None:
         """Take the offer, at once or when the window closes (RFC 2516 sections 5.2 and 5.3)."""
-        offer = self._read_offer(source, packet, tags)
+        offer = self._keep(self._read_offer(source, packet, tags))
         if offer is None:
             return
-        self.offers.append(offer)
         window = self._settings.pado_window if self._settings.ac.mac is None else 0.0
         if window <= 0 and offer.mac not in self._failed:
             self._request(offer, now)
         elif len(self.offers) == 1:
             self._deadline = now + (window or SECOND_CHOICE)
+
+    def _keep(self, offer: Offer | None) -> Offer | None:
+        """Remember an offer, if it is a new one, and there is room."""
+        if offer is None:
+            return None
+        known = any((offer.mac, offer.ac_name) == (other.mac, other.ac_name) for other in self.offers)
+        if known or len(self.offers) == MAX_OFFERS:
+            self._counters["discarded: surplus PADO"] += 1
+            return None
+        self.offers.append(offer)
+        return offer
 
     def _read_offer(self, source: bytes, packet: PppoePacket, tags: tuple[Tag, ...]) -> Offer | None:
         """The offer, if it is one that we want and can use (RFC 2516 section 5.2).
@@ -254,12 +282,11 @@ class Discovery:
         if len(pppoe.encode_tags((*self._own_tags(), *echo))) > MAX_DISCOVERY_PAYLOAD:
             self._pass_over(source, name, "its PADO is too long to answer")
             return None
-        shown = printable(name)
-        known = any(offer.mac == source and offer.ac_name == shown for offer in self.offers)
-        if known or len(self.offers) == MAX_OFFERS:
-            self._counters["discarded: surplus PADO"] += 1
-            return None
-        return Offer(source, shown, wanted in services, echo, pppoe.max_payload(tags))
+        missing = [] if name else ["AC-Name"]
+        missing += [] if services else ["Service-Name"]
+        return Offer(
+            source, printable(name), wanted in services, echo, pppoe.max_payload(tags), " and no ".join(missing)
+        )
 
     def _pass_over(self, source: bytes, name: bytes, why: str = "") -> None:
         """Remember a concentrator whose offer can't be used: the operator may have misspelt what is wanted."""
@@ -314,7 +341,7 @@ class Discovery:
                 DEFAULT_MRU,
                 min(self._settings.max_payload, self.chosen.max_payload, granted),
             )
-        self._finish(Found(packet.session_id, source, self.chosen.ac_name, payload))
+        self._finish(Found(packet.session_id, source, self.chosen.ac_name, payload, self.chosen.lacks))
 
     def _own_tags(self) -> list[Tag]:
         """What PADI and PADR have in common: exactly one Service-Name, and who we are."""
@@ -344,6 +371,15 @@ class Discovery:
             f"No answer to {waited}. Is the modem in bridge mode?",
         )
 
+    def _asked(self) -> str:
+        """What the PADR asks for, in words."""
+        service, host_uniq = self._settings.service, self._settings.host_uniq
+        what = f'for the service "{service}"' if service else "for any service"
+        return f"{what}, with the Host-Uniq 0x{host_uniq.hex()}" if host_uniq else what
+
     def _finish(self, result: Found | End) -> None:
+        chosen = self.chosen
+        if isinstance(result, End) and chosen is not None and any(each.mac != chosen.mac for each in self.offers):
+            result = replace(result, text=f"{result.text} Another concentrator on this line is asked first next time.")
         self._result = result
         self.stop()

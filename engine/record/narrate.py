@@ -29,14 +29,14 @@ def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> S
     match event:
         case StateChanged(SessionState.DIALLING):
             return Story(Severity.DEBUG, "dialling", "Looking for a concentrator.")
-        case PppoeOpened(place):
-            where = f"{ac_name} ({format_mac(place.peer_mac)})"
-            return Story(Severity.INFO, "pppoe-open", f"Session {place.session_id:04x} opened with {where}.")
+        case PppoeOpened(place, lacks):
+            text = f"Session {place.session_id:04x} opened with {_concentrator(ac_name, place.peer_mac)}."
+            return Story(Severity.INFO, "pppoe-open", f"{text} Its offer has no {lacks}." if lacks else text)
         case Authenticated(method, message):
             said = f': "{message}"' if message else ""
             return Story(Severity.DEBUG, "authenticated", f"Authenticated by {method}{said}.")
         case SentInClear(mac, name):
-            text = f"The password goes to {name} ({format_mac(mac)}) in clear (PAP), for all on the line to read."
+            text = f"The password goes to {_concentrator(name, mac)} in clear (PAP), for all on the line to read."
             return Story(Severity.WARNING, "in-clear", f"{text} `auth: [mschapv2, chap]` refuses that.")
         case Ipv4Opened(agreed):
             dns = ", ".join(map(str, agreed.dns)) or "none"
@@ -57,6 +57,11 @@ def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> S
             return Story(severity, "session-down" if end.was_up else "dial-failed", end.text + _next(redial_in))
         case _:
             return None
+
+
+def _concentrator(name: str | None, mac: bytes) -> str:
+    """It may have given no name."""
+    return f"{name} ({format_mac(mac)})" if name else format_mac(mac)
 
 
 def _next(redial_in: float | None) -> str:

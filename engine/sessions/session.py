@@ -81,6 +81,8 @@ class PppoeOpened:
     """A PADS opened the session. Whoever keeps a record of open sessions must write it before sending frames."""
 
     place: Place
+    lacks: str = ""
+    """Which tag the concentrator's offer should have had and hadn't, in words; mostly empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,12 +441,19 @@ class Session:
         A concentrator must return that tag (RFC 2516 appendix A). From one that doesn't, the fleet says whose it is.
         A late PADS opens a session at the concentrator all the same, which is given back.
         """
-        tags = pppoe.decode_tags(packet.payload)
         discovery = self._discovery
+        try:
+            tags = pppoe.decode_tags(packet.payload)
+        except WireError as error:
+            if discovery is not None:
+                discovery.cannot_use(outer.src, packet.code, (), f"is malformed ({error})")
+            raise
         returned = pppoe.find(tags, TagType.HOST_UNIQ)
         latest = discovery.host_uniq if discovery is not None else b""
         if returned is not None and returned != latest and not returned.startswith(self.stem):
             self.counters["discarded: wrong Host-Uniq"] += 1
+            if discovery is not None:
+                discovery.cannot_use(outer.src, packet.code, tags, "has another Host-Uniq than ours")
             return
         self._record(SeenFrame(now, False, frame))
         if discovery is not None and discovery.stage is not Stage.DONE and returned in (None, latest):
@@ -507,7 +516,7 @@ class Session:
         """Begin with PPP (RFC 2516 section 6); `PppoeOpened` comes before the first frame of it."""
         self.place = Place(self.own_mac, found.mac, found.session_id, self.settings.vlans)
         self.ac_name = found.ac_name
-        self._events.append(PppoeOpened(self.place))
+        self._events.append(PppoeOpened(self.place, found.lacks))
         self.facts.note("PPPoE payload", "asked", self.mru)
         self.facts.note("PPPoE payload", "agreed", found.max_payload)
         self._concentrator = found.mac, found.ac_name

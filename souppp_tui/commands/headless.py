@@ -71,8 +71,13 @@ def session_object(view: SessionView, trouble: str | None = None) -> dict[str, A
         "local_mac": view.local_mac,
         "mtu": view.mtu,
         "setup_ms": round(view.setup_ms, 3) if view.setup_ms is not None else None,
-        "error": None if view.state is SessionState.UP else view.reason or _too_late(view, trouble),
+        "error": None if _is_up(view) else view.reason or _too_late(view, trouble),
     }
+
+
+def _is_up(view: SessionView) -> bool:
+    """One without IPv4 is not."""
+    return view.state is SessionState.UP and view.ipv4 is not None
 
 
 def _too_late(view: SessionView, trouble: str | None) -> str:
@@ -185,7 +190,7 @@ def _watch(engine: EngineApi, told: _Telling, options: HeadlessOptions, leaving:
         told.look_for_reader()
         if waiting:
             wanted = [view for view in engine.snapshot().sessions if view.autodial]
-            all_up = all(view.state is SessionState.UP and view.ipv4 is not None for view in wanted)
+            all_up = all(map(_is_up, wanted))
             if all_up or time.monotonic() >= deadline:
                 for view in wanted:
                     told.print(session_object(view, told.troubles.get(view.id)))

@@ -207,10 +207,12 @@ def test_chap_endless_challenges_without_a_verdict_are_given_up() -> None:
     assert [end.kind for end in peer.ends] == [EndKind.NO_ANSWER]
 
 
-def test_chap_a_failure_lost_and_then_a_terminate_request_tells_of_authentication() -> None:
+@pytest.mark.parametrize("method", [AuthMethod.PAP, AuthMethod.CHAP])
+def test_a_verdict_lost_and_then_a_terminate_request_tells_of_authentication(method: AuthMethod) -> None:
     peer = Peer()
-    peer.open_lcp(CHAP)
-    peer.challenge()
+    peer.open_lcp({AuthMethod.PAP: PAP, AuthMethod.CHAP: CHAP}[method])
+    if method is AuthMethod.CHAP:
+        peer.challenge()
     peer.lcp(Code.TERMINATE_REQUEST, 1)
     peer.sleep(10)
     (end,) = peer.ends

@@ -73,6 +73,11 @@ def test_least_configuration() -> None:
     ("text", "expected"),
     [
         ("service: internet", {"service": "internet"}),
+        ("host_uniq: provider-says-so", {"host_uniq": b"provider-says-so"}),
+        ("host_uniq: 0x0012ff", {"host_uniq": b"\x00\x12\xff"}),
+        ("host_uniq: '0xABcd'", {"host_uniq": b"\xab\xcd"}),
+        ("host_uniq: 1234", {"host_uniq": b"1234"}),
+        ("host_uniq: ''", {}),
         ("ac: bras-2", {"ac": AcFilter("bras-2")}),
         ("ac: ''", {}),
         ("ac: {mac: 02:ac:00:00:00:01}", {"ac": AcFilter(mac=bytes.fromhex("02ac00000001"))}),

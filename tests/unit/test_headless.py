@@ -10,6 +10,7 @@ import os
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -60,6 +61,20 @@ def test_views_that_come_after_their_events(looks: int, capfd: pytest.CaptureFix
     up, session, _ = printed(capfd, Engine(looks), HeadlessOptions(until_up=True, timeout=20.0))
     assert up["event"] == "ipv4-up"
     assert session["state"] == "up"
+
+
+def test_a_session_without_ipv4_is_not_up(capfd: pytest.CaptureFixture[str]) -> None:
+    class WithoutIpv4(Engine):
+        def snapshot(self) -> Snapshot:
+            known = super().snapshot()
+            (view,) = known.sessions
+            return replace(known, sessions=(replace(view, ipv4=None, reason="without IPv4: refused"),))
+
+    engine = WithoutIpv4(1)
+    options = HeadlessOptions(until_up=True, timeout=0.1)
+    assert headless.run(cast(EngineApi, engine), options, Leaving(), engine.stop) == errors.EXIT_NOT_DONE
+    session = next(each for each in map(json.loads, capfd.readouterr().out.splitlines()) if "ipv4" in each)
+    assert (session["state"], session["ipv4"], session["error"]) == ("up", None, "without IPv4: refused")
 
 
 @pytest.mark.parametrize("until_up", [False, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,11 +11,12 @@ import pytest
 from engine.api.ending import EndKind
 from engine.api.values import SessionState
 from engine.ppp.link import LATE, Ipv4Opened, Notice, ProtocolMissing, Silence
+from engine.record import narrate
 from engine.sessions.fleet import MANY_EARLY, Fleet
-from engine.sessions.session import Session
+from engine.sessions.session import PppoeOpened, Session
 from engine.settings.values import AcFilter, DialSettings, KeepaliveSettings, SessionSettings
 from engine.wire import control, ethernet, ppp, pppoe
-from engine.wire.control import Code, IpcpOption, Option
+from engine.wire.control import Code, IpcpOption, Ipv6cpOption, Option
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import PppoePacket, Tag, TagType
@@ -63,7 +64,106 @@ def test_an_offer_without_the_service_is_told_as_that() -> None:
     assert 'ac1 (02:ac:ac:ac:00:01), without the service "gold", but "silver".' in end.text
 
 
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ((TagType.AC_NAME,), "02:ac:ac:ac:00:01. Its offer has no AC-Name."),
+        ((TagType.SERVICE_NAME,), "ac1 (02:ac:ac:ac:00:01). Its offer has no Service-Name."),
+        ((TagType.AC_NAME, TagType.SERVICE_NAME), "02:ac:ac:ac:00:01. Its offer has no AC-Name and no Service-Name."),
+        ((), "ac1 (02:ac:ac:ac:00:01)."),
+    ],
+)
+def test_an_offer_that_lacks_a_tag_is_taken_and_that_is_said(missing: tuple[TagType, ...], said: str) -> None:
+    peer = Peer()
+    peer.dial()
+    peer.discovery(pppoe.Code.PADO, [tag for tag in peer.offer_tags() if tag.type not in missing])
+    peer.pads()
+    (opened,) = (event for event in peer.events if isinstance(event, PppoeOpened))
+    story = narrate.tell(opened, peer.session.ac_name, None)
+    assert story is not None
+    assert story.text == f"Session 0011 opened with {said}"
+
+
+def unfit(peer: Peer, code: pppoe.Code) -> dict[str, bytes]:
+    """Answers that can't be used, as the tags of a frame, by what is said of them."""
+    tags = pppoe.encode_tags(tag for tag in peer.offer_tags() if tag.type != TagType.HOST_UNIQ)
+    return {
+        f"its {code.name} has another Host-Uniq than ours": tags + b"\x01\x03\x00\x04ours",
+        f"its {code.name} is malformed (bad tag)": tags + b"\x01\x03\x00\x04our",
+    }
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["Host-Uniq", "malformed"])
+def test_an_offer_that_can_not_be_used_is_not_told_as_silence(which: int) -> None:
+    """From one that no filter lets pass as well: it is its answer that is told of."""
+    peer = Peer()
+    peer.dial()
+    why, tags = list(unfit(peer, pppoe.Code.PADO).items())[which]
+    peer.say(ETH_PPPOE_DISCOVERY, PppoePacket(pppoe.Code.PADO, 0, tags))
+    peer.sleep(20)
+    (end,) = peer.ends
+    assert end.kind is EndKind.NONE_WANTED
+    assert end.text.startswith("No wanted concentrator answered 4 PADIs in 15 s; others did: ")
+    assert end.text.endswith(f"02:ac:ac:ac:00:01, {why}.") or end.text.endswith(f"(02:ac:ac:ac:00:01), {why}.")
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked_for"),
+    [
+        ({}, "for any service"),
+        ({"service": "gold", "host_uniq": b"\x12\x34"}, 'for the service "gold", with the Host-Uniq 0x1234'),
+    ],
+)
+def test_a_concentrator_deaf_to_padrs_is_named_with_what_was_asked(settings: dict[str, object], asked_for: str) -> None:
+    assert deaf(settings, lambda peer: None) == f"ac1 made an offer but doesn't answer the PADR {asked_for}."
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["Host-Uniq", "malformed"])
+def test_a_pads_that_can_not_be_used_is_not_told_as_silence(which: int) -> None:
+    told = []
+
+    def spoil(peer: Peer) -> None:
+        why, tags = list(unfit(peer, pppoe.Code.PADS).items())[which]
+        peer.say(ETH_PPPOE_DISCOVERY, PppoePacket(pppoe.Code.PADS, 7, tags))
+        told[:] = [f"ac1 made an offer but {why}."]
+
+    assert [deaf({}, spoil)] == told
+
+
+def deaf(settings: dict[str, object], answer: Callable[[Peer], None]) -> str:
+    """What is said in the end of a concentrator that makes offers, and answers each PADR like that."""
+    peer = Peer(replace(SETTINGS, **settings))  # type: ignore[arg-type]
+    peer.dial()
+    for _ in range(60):
+        for heard in peer.heard():
+            if heard.packet.code == pppoe.Code.PADI:
+                peer.pado()
+            elif heard.packet.code == pppoe.Code.PADR:
+                answer(peer)
+        peer.sleep(0.5)
+    (end,) = peer.ends
+    assert end.kind is EndKind.NO_ANSWER
+    return end.text
+
+
 # Several concentrators
+
+
+@pytest.mark.parametrize("others", ["none", "before the choice", "after it", "not wanted"])
+def test_that_others_are_asked_first_is_said_where_there_are_any(others: str) -> None:
+    peer = Peer(
+        replace(SETTINGS, ac=AcFilter(name="ac1") if others == "not wanted" else AcFilter()),
+        pado_window=1.0 if others == "before the choice" else 0.0,
+    )
+    peer.to_padr()
+    if others != "none":
+        peer.pado(name="ac2", src=STRANGER)
+    peer.sleep(1.5)
+    peer.pads(Tag(TagType.AC_SYSTEM_ERROR, b"out of resources"), sid=0)
+    (end,) = peer.ends
+    assert end.text.endswith(" Another concentrator on this line is asked first next time.") == (
+        others in ("before the choice", "after it")
+    )
 
 
 @pytest.mark.parametrize("deaf", [False, True])
@@ -114,14 +214,18 @@ def test_host_uniq_as_the_provider_wants_it(wanted: bytes) -> None:
 
 
 class Forgetful:
-    """A concentrator that returns no Host-Uniq, and a fleet on one MAC address."""
+    """A concentrator that returns no Host-Uniq, and a fleet on one MAC address, or on several."""
 
-    def __init__(self, sessions: int) -> None:
+    def __init__(self, sessions: int, macs: Sequence[bytes] = ()) -> None:
         self.now = 0.0
         self.opened: list[int] = []
+        self.askers: dict[int, bytes] = {}
+        """Whose PADR opened which session."""
         self.fleet = Fleet(DialSettings(rate=1000), lambda: 0.5)
         for key in range(sessions):
-            self.fleet.add(key, Session(replace(SETTINGS, name=str(key)), OWN, _entropy(key)), 0.0)
+            self.fleet.add(
+                key, Session(replace(SETTINGS, name=str(key)), macs[key] if macs else OWN, _entropy(key)), 0.0
+            )
             self.fleet.dial(key, 0.0)
 
     def run(self, seconds: float) -> None:
@@ -144,13 +248,14 @@ class Forgetful:
             return
         tags = [Tag(TagType.AC_NAME, b"ac1"), Tag(TagType.SERVICE_NAME)]
         if packet.code == pppoe.Code.PADI:
-            self._say(PppoePacket(pppoe.Code.PADO, 0, pppoe.encode_tags(tags)))
+            self._say(PppoePacket(pppoe.Code.PADO, 0, pppoe.encode_tags(tags)), outer.src)
         elif packet.code == pppoe.Code.PADR:
             self.opened.append(len(self.opened) + 1)
-            self._say(PppoePacket(pppoe.Code.PADS, self.opened[-1], pppoe.encode_tags(tags)))
+            self.askers[self.opened[-1]] = outer.src
+            self._say(PppoePacket(pppoe.Code.PADS, self.opened[-1], pppoe.encode_tags(tags)), outer.src)
 
-    def _say(self, packet: PppoePacket) -> None:
-        self.fleet.receive(ethernet.encode(EthernetFrame(OWN, AC, ETH_PPPOE_DISCOVERY, pppoe.encode(packet))), self.now)
+    def _say(self, packet: PppoePacket, to: bytes = OWN) -> None:
+        self.fleet.receive(ethernet.encode(EthernetFrame(to, AC, ETH_PPPOE_DISCOVERY, pppoe.encode(packet))), self.now)
 
 
 def _entropy(seed: int) -> Callable[[int], bytes]:
@@ -168,6 +273,16 @@ def test_a_concentrator_that_returns_no_host_uniq_serves_one_session_after_anoth
 
 
 # Several queues
+
+
+@pytest.mark.parametrize("sessions", [2, 5])
+def test_sessions_with_addresses_of_their_own_are_told_apart_without_host_uniq(sessions: int) -> None:
+    """All at once, and not one after another."""
+    line = Forgetful(sessions, macs=[bytes((2, 0, 0, 0, 7, number)) for number in range(sessions)])
+    line.run(0.1)
+    places = [member.session.place for _, member in line.fleet]
+    assert sorted(place.session_id for place in places if place is not None) == list(range(1, sessions + 1))
+    assert all(place is not None and line.askers[place.session_id] == place.own_mac for place in places)
 
 
 class Hasty(Forgetful):
@@ -285,6 +400,28 @@ def test_an_ipcp_that_opens_without_an_address_closes_alone() -> None:
     assert peer.session.state is SessionState.UP
     assert peer.session.lack == "without IPv4: the concentrator gave no usable address"
     assert not peer.ends
+
+
+@pytest.mark.parametrize("why", ["Naks", "Protocol-Reject"])
+def test_ipv6_alone_fails(why: str) -> None:
+    """IPv4 stays, and IPv6 is asked for again after a pause, or when the peer asks."""
+    peer = Peer(DUAL)
+    peer.open_network()
+    peer.open_ipcp()
+    for number in range(20):
+        if why == "Protocol-Reject" and number == 0:
+            peer.lcp(Code.PROTOCOL_REJECT, 9, b"\x80\x57\x01\x01\x00\x04")
+        if any(isinstance(event, ProtocolMissing) for event in peer.events):
+            break
+        suggestion = Option(Ipv6cpOption.INTERFACE_IDENTIFIER, bytes((2, 0, 0, 0, 0, 0, 0, number + 1)))
+        peer.answer(IPV6CP, Code.CONFIGURE_NAK, suggestion)
+        peer.sleep(3)
+    (missing,) = (event for event in peer.events if isinstance(event, ProtocolMissing))
+    assert missing.protocol is IPV6CP
+    assert (peer.session.state, peer.ends, peer.session.ipv4 is not None) == (SessionState.UP, [], True)
+    peer.heard()
+    peer.open_ipv6cp()
+    assert peer.session.ipv6 is not None
 
 
 # Signs of life
