@@ -9,6 +9,7 @@ from __future__ import annotations
 import locale
 import os
 import select
+import signal
 import sys
 import termios
 from codecs import getincrementaldecoder
@@ -188,6 +189,18 @@ class Driver(LinuxDriver):
     def write(self, data: str) -> None:
         """Hand characters to the terminal; returns at once."""
         self._outlet.write(data.encode(self._encoding, "replace"))
+
+    def _sigcont_application(self, *arguments: object) -> None:
+        """Go on after a stop. Of a SIGSTOP nobody was told: the terminal is let go of now, and then taken as usual.
+
+        Textual would take it a second time: with two threads that read its keys, of which one never ends.
+        """
+        if self._auto_restart and not self._must_signal_resume and self._key_thread is not None:
+            before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # it may be another job's by now
+            self.suspend_application_mode()
+            signal.signal(signal.SIGTTOU, before)
+            self._must_signal_resume = True
+        super()._sigcont_application(*arguments)
 
     def resume_application_mode(self) -> None:
         """Take the terminal again."""

@@ -76,6 +76,32 @@ def test_signals_end_it_in_order(terminal: Terminal, name: str) -> None:
     assert terminal.screen().strip() == ""
 
 
+@pytest.mark.parametrize("name", ["TSTP", "STOP"])
+def test_it_goes_on_after_a_stop(terminal: Terminal, name: str) -> None:
+    """Whatever the screen shows by then, and more than once. Of a SIGSTOP it hears nothing."""
+    terminal.start(console("--sessions 3"))
+    terminal.shows("● home-0001")
+    pid = terminal.pid
+    threads = len(os.listdir(f"/proc/{pid}/task"))
+    for key, shown in (("i", "driver"), ("Escape", "● home-0001")):
+        os.kill(pid, getattr(signal, f"SIG{name}"))
+        until(lambda: state(pid) == "T", "it stopped")
+        terminal.tmux("send-keys", "-R")
+        os.kill(pid, signal.SIGCONT)
+        terminal.shows("q quit" if key == "i" else "driver")
+        terminal.type(key)
+        terminal.shows(shown)
+        until(lambda: len(os.listdir(f"/proc/{pid}/task")) == threads, "one thread that reads keys, as before")
+    terminal.type("q", "y")
+    assert terminal.ended() == 0
+    assert terminal.screen().strip() == ""
+
+
+def state(pid: int) -> str:
+    """Of a process, as ps(1) calls it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_the_terminal_hangs_up(terminal: Terminal, tmp_path: Path) -> None:
     """As when SSH breaks off: the console must end, so that what started it can end the sessions."""
     commands = tmp_path / "commands"
