@@ -3,30 +3,34 @@
 It has a thread of its own, so that no client costs the engine any of its time: it reads the board as a console in the
 process does. A client that reads slowly misses pictures and gets what is new with the next one; one that sends
 rubbish is told so and dropped.
+
+Pictures are due for all at the same moments, and who knows as much as another gets the same octets: one wake-up and one
+picture serve all consoles that look. Nothing here refers to itself in a circle: this process looks for no garbage.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from functools import partial
+from math import inf
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
+from typing import Protocol
 
 from msgspec import structs
 
 from engine.api.codec import CodecError, decode, encode
-from engine.api.commands import Command, Edit, Refused, Remove, Reply, Request, ServiceCommand, Watch
-from engine.api.hello import HEADER, LIMIT_TO_ENGINE, Hello, decode_hello, encode_hello, framed, length_of, mismatch
+from engine.api.commands import Add, Command, Edit, Refused, Remove, Reply, Request, ServiceCommand, Watch
+from engine.api.hello import Hello, decode_hello, encode_hello, framed, mismatch
 from engine.api.messages import AskSettings, ClientView, Farewell, Follow, Picture, SettingsOf
 from engine.api.values import Changes, Details, Event, Snapshot
 from engine.host import peers
-from engine.host.rtnl import SHORTAGES
+from engine.run.connection import Connection
 from engine.run.sockets import Listening, network
 from engine.settings.values import SessionSettings
 
@@ -41,6 +45,12 @@ WATCHED = 5.0
 """Seconds that a session's details go to a client after it asked to watch it."""
 FRESH = 0.04
 """Seconds for which one look at the engine serves all clients."""
+GOODBYE = 1.0
+"""Seconds a client has to take the last message."""
+RESPITE = 1.0
+"""Seconds until more clients are let in after there were no descriptors for one."""
+KEPT = (Add, Edit, Remove)
+"""Commands that change what is configured."""
 AWAY = "The engine has ended."
 
 
@@ -86,16 +96,41 @@ class Service(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Client:
-    view: ClientView
-    writer: asyncio.StreamWriter
+    connection: Connection
+    who: peers.Peer
+    answer: Hello
+    """Our hello."""
+    until: float
+    """By when its hello must be there, or its last message be taken."""
+    view: ClientView | None = None
+    """None before its hello."""
+    leaving: bool = False
+    """Whether it is only to take what it was sent."""
+    busy: bool = False
+    """Whether a command of its is being carried out: the next one has to wait."""
+    interest: int = 0
+    """What the selector looks for."""
     follow: Follow | None = None
+    due: float = inf
+    """When it is to get a picture."""
     version: int = 0
     seq: int = 0
     traffic: bytes | None = None
     watched: dict[int, float] = field(default_factory=dict)
     """By session, until when its details go along."""
     shown: dict[int, Details] = field(default_factory=dict)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A picture as octets, and what a client knows that was sent it."""
+
+    octets: bytes
+    version: int
+    seq: int
+    traffic: bytes | None
+    all: bool
+    """Whether it holds the latest event."""
 
 
 class Server:
@@ -113,11 +148,21 @@ class Server:
             release=release, card=card, network=network(), instance=os.urandom(8).hex(), since=time.time()
         )
         self._uid = os.geteuid()
-        self._clients: dict[int, _Client] = {}
+        self._all: dict[_Client, None] = {}
+        """Everybody who is connected."""
+        self._clients: dict[int, ClientView] = {}
+        """Who has said hello, by number."""
         self._last_id = 0
         self._look: tuple[float, Snapshot] | None = None
-        self._loop = asyncio.new_event_loop()
-        self._closing = asyncio.Event()
+        self._answers: deque[tuple[_Client, int, Future[Reply]]] = deque()
+        """What other threads have finished."""
+        self._pool = ThreadPoolExecutor(2, "souppp-service")
+        self._accepts_from = 0.0
+        self._accepting = False
+        self._selector = DefaultSelector()
+        self._wakes = threading.Lock()
+        self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._closing = self._closed = False
         self._thread = threading.Thread(target=self._run, name="souppp-served", daemon=True)
 
     def start(self) -> None:
@@ -126,49 +171,122 @@ class Server:
 
     def close(self) -> None:
         """Say goodbye to all clients and take the socket away; a second call does nothing."""
+        self._closing = True
         if self._thread.is_alive():
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._closing.set)
+            self._wake()
             self._thread.join()
         self._listening.close()
+        with self._wakes:
+            if not self._closed:
+                self._closed = True
+                os.close(self._woken)
+                self._selector.close()
+                self._pool.shutdown(wait=False)
 
     @property
     def clients(self) -> tuple[ClientView, ...]:
         """Who is attached; any thread."""
-        return tuple(client.view for client in self._clients.copy().values())
+        return tuple(self._clients.copy().values())
+
+    def _wake(self) -> None:
+        """Any thread."""
+        with self._wakes:
+            if not self._closed:
+                os.eventfd_write(self._woken, 1)
+
+    # The loop
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._main())
-        finally:
-            self._loop.close()
+        self._listening.socket.setblocking(False)
+        self._selector.register(self._woken, EVENT_READ)
+        while not self._closing:
+            self._turn()
+        if self._accepting:
+            self._selector.unregister(self._listening.socket)
+        for client in [*self._all]:
+            self._attempt(client, self._dismiss, AWAY)
+        end = time.monotonic() + GOODBYE
+        while self._all and time.monotonic() < end:
+            self._turn()
+        for client in [*self._all]:
+            self._drop(client)
 
-    async def _main(self) -> None:
-        self._loop.set_exception_handler(_wait_or_complain)
-        server = await asyncio.start_unix_server(self._connected, sock=self._listening.socket, limit=LIMIT_TO_ENGINE)
-        await self._closing.wait()
-        server.close()
-        for client in [*self._clients.values()]:
-            await self._dismiss(client.writer, AWAY)
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _turn(self) -> None:
+        """Wait for something, and do it."""
+        now = time.monotonic()
+        if not self._accepting and not self._closing and now >= self._accepts_from:
+            self._selector.register(self._listening.socket, EVENT_READ)
+            self._accepting = True
+        for key, events in self._selector.select(self._patience(now)):
+            client = key.data
+            if isinstance(client, _Client):
+                if events & EVENT_WRITE:
+                    self._attempt(client, self._flush)
+                if events & EVENT_READ:
+                    self._attempt(client, self._hear)
+            elif key.fileobj is self._listening.socket:
+                self._accept()
+            else:
+                os.eventfd_read(self._woken)
+        while self._answers:
+            client, number, future = self._answers.popleft()
+            self._attempt(client, self._answer, number, future)
+        now, shared = time.monotonic(), dict[tuple[int, int, int], _Told]()
+        for client in [*self._all]:
+            if now >= client.until or (client.leaving and not client.connection.unsent):
+                self._drop(client)
+            elif now >= client.due:
+                self._attempt(client, self._show, now, shared)
+
+    def _patience(self, now: float) -> float | None:
+        """For how many seconds there is nothing to do if nobody says anything; None for however long."""
+        times = [time for client in self._all for time in (client.until, client.due)]
+        first = min(times if self._accepting else [*times, self._accepts_from], default=inf)
+        return None if first == inf else max(first - now, 0.0)
+
+    def _attempt(self, client: _Client, step: Callable[..., None], *arguments: object) -> None:
+        """Do something for one client; what goes wrong with it is nobody else's matter."""
+        if client not in self._all:
+            return
+        try:
+            try:
+                step(client, *arguments)
+            except CodecError as error:
+                self._dismiss(client, str(error))
+            except (OSError, EOFError):
+                raise
+            except Exception as error:
+                self._dismiss(client, f"Internal error, please report it: {type(error).__name__}: {error}")
+        except (OSError, EOFError):  # gone
+            self._drop(client)
+        else:
+            self._look_for(client)
+
+    def _look_for(self, client: _Client) -> None:
+        """Have the selector tell what is of interest now."""
+        wanted = EVENT_READ * (not client.busy and not client.leaving) | EVENT_WRITE * client.connection.unsent
+        if wanted == client.interest or client not in self._all:
+            return
+        if not client.interest:
+            self._selector.register(client.connection.socket, wanted, client)
+        elif wanted:
+            self._selector.modify(client.connection.socket, wanted, client)
+        else:
+            self._selector.unregister(client.connection.socket)
+        client.interest = wanted
 
     # One client
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self) -> None:
         try:
-            await self._converse(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, TimeoutError, CodecError):
-            pass  # gone, or told why already
-        finally:
-            writer.close()
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection: socket.socket = writer.get_extra_info("socket")
-        who = peers.peer(connection)
+            made, _ = self._listening.socket.accept()
+        except BlockingIOError:
+            return
+        except OSError:  # no descriptors left
+            self._selector.unregister(self._listening.socket)
+            self._accepting, self._accepts_from = False, time.monotonic() + RESPITE
+            return
+        who = peers.peer(made)
         rights = peers.may(who, self._uid, peers.group(peers.WRITE_GROUP), peers.group(peers.LOOK_GROUP))
         refused = ""
         if not rights:
@@ -176,57 +294,77 @@ class Server:
         elif len(self._clients) >= MAX_CLIENTS:
             refused = f"{MAX_CLIENTS} clients are attached already."
         answer = structs.replace(self._hello, user=who.user, writes=rights == "write", refused=refused)
-        writer.write(framed(encode_hello(answer)))
-        await writer.drain()
-        if refused:
-            return
-        async with asyncio.timeout(HELLO_TIMEOUT):
-            hello = decode_hello(await _message(reader))
-        if why := mismatch(hello, answer):
-            await self._dismiss(writer, why)
+        client = _Client(Connection(made), who, answer, time.monotonic() + (GOODBYE if refused else HELLO_TIMEOUT))
+        client.leaving = bool(refused)
+        self._all[client] = None
+        self._attempt(client, self._send, encode_hello(answer))
+
+    def _drop(self, client: _Client) -> None:
+        if client.interest:
+            self._selector.unregister(client.connection.socket)
+            client.interest = 0
+        client.connection.close()
+        self._all.pop(client, None)
+        if client.view is not None:
+            self._clients.pop(client.view.id, None)
+
+    def _dismiss(self, client: _Client, reason: str) -> None:
+        """Say why, and let it go once it has heard that."""
+        client.leaving, client.until, client.due = True, time.monotonic() + GOODBYE, inf
+        self._send(client, encode(Farewell(reason)))
+
+    @staticmethod
+    def _flush(client: _Client) -> None:
+        client.connection.flush()
+
+    @staticmethod
+    def _send(client: _Client, message: bytes) -> None:
+        client.connection.send(framed(message))
+
+    def _hear(self, client: _Client) -> None:
+        client.connection.read()
+        self._heed(client)
+
+    def _heed(self, client: _Client) -> None:
+        """Do what it has asked for, one thing after the other."""
+        while not (client.busy or client.leaving) and (octets := client.connection.next_message()) is not None:
+            if client.view is None:
+                self._greet(client, decode_hello(octets))
+            else:
+                self._message(client, client.view, decode(octets))
+
+    def _greet(self, client: _Client, hello: Hello) -> None:
+        if why := mismatch(hello, client.answer):
+            self._dismiss(client, why)
             return
         self._last_id += 1
-        program = hello.program[:32] or "?"
-        view = ClientView(self._last_id, who.user, who.process, program, time.time(), answer.writes)
-        client = self._clients[view.id] = _Client(view, writer)
-        pictures = asyncio.create_task(self._pictures(client))
-        try:
-            while True:
-                try:
-                    message = decode(await _message(reader))
-                    await self._message(client, message)
-                except CodecError as error:
-                    await self._dismiss(writer, str(error))
-                    return
-                await writer.drain()
-        finally:
-            del self._clients[view.id]
-            pictures.cancel()
+        program, who = hello.program[:32] or "?", client.who
+        client.view = ClientView(self._last_id, who.user, who.process, program, time.time(), client.answer.writes)
+        client.until = inf
+        self._clients[client.view.id] = client.view
 
-    async def _dismiss(self, writer: asyncio.StreamWriter, reason: str) -> None:
-        with suppress(OSError, TimeoutError):
-            writer.write(framed(encode(Farewell(reason))))
-            async with asyncio.timeout(1.0):
-                await writer.drain()
-            writer.close()
-
-    async def _message(self, client: _Client, message: object) -> None:
+    def _message(self, client: _Client, view: ClientView, message: object) -> None:
         match message:
             case Follow():
                 client.follow = message
                 client.version, client.traffic = 0, None
                 client.shown.clear()
                 client.seq = message.events if message.events >= 0 else self._engine.snapshot().events
-                client.wake.set()
+                client.due = 0.0
             case Request(number, Watch(key)):
                 client.watched[key] = time.monotonic() + WATCHED
                 self._engine.submit(Watch(key))
                 self._send(client, encode(Reply(number, (key,))))
-            case Request():
-                reply = await self._carry_out(client, message)
-                if client.follow is not None and not _unsent(client):  # who reads the reply sees what it tells of
-                    self._send(client, encode(self._picture(client)))
-                self._send(client, encode(reply))
+            case Request(number) if not view.writes:
+                text = f"You may look, not command: {view.user} is not in the group {peers.WRITE_GROUP}."
+                self._send(client, encode(Reply(number, refused=(Refused(None, text),))))
+            case Request(number, command):
+                future = self._carry_out(command, f"{view.user} ({view.program} {view.process})")
+                client.busy = True
+                if future.done():
+                    self._answer(client, number, future)
+                else:
+                    future.add_done_callback(partial(self._done, client, number))
             case AskSettings(number, keys):
                 asked = keys if keys is not None else [view.id for view in self._engine.snapshot().sessions]
                 found = [(key, settings) for key in asked if (settings := self._engine.settings(key)) is not None]
@@ -234,58 +372,57 @@ class Server:
             case _:
                 raise CodecError(f"A client doesn't send a {type(message).__name__}.")
 
-    async def _carry_out(self, client: _Client, request: Request) -> Reply:
-        command, by = request.command, f"{client.view.user} ({client.view.program} {client.view.process})"
-        if not client.view.writes:
-            text = f"You may look, not command: {client.view.user} is not in the group {peers.WRITE_GROUP}."
-            return Reply(request.id, refused=(Refused(None, text),))
-        if isinstance(command, ServiceCommand):
-            if self._service is None:
-                return replace(await asyncio.wrap_future(self._engine.submit(command, by)), id=request.id)
-            reply = await asyncio.to_thread(self._service.carry_out, command, by)
-            return replace(reply, id=request.id)
-        before = self._names(command) if self._service is not None else {}
-        reply = await asyncio.wrap_future(self._engine.submit(command, by))
-        remarks: tuple[str, ...] = ()
-        if self._service is not None:
-            remarks = await asyncio.to_thread(self._service.keep, command, reply, before)
-        return replace(reply, id=request.id, remarks=reply.remarks + remarks)
+    def _carry_out(self, command: Command | ServiceCommand, by: str) -> Future[Reply]:
+        if self._service is not None and isinstance(command, ServiceCommand):
+            return self._pool.submit(self._service.carry_out, command, by)
+        if self._service is not None and isinstance(command, KEPT):
+            return self._pool.submit(self._do_and_keep, self._service, command, by, self._names(command))
+        return self._engine.submit(command, by)
+
+    def _do_and_keep(self, service: Service, command: Command, by: str, before: Mapping[int, str]) -> Reply:
+        """In a thread of its own."""
+        reply = self._engine.submit(command, by).result()
+        return replace(reply, remarks=reply.remarks + service.keep(command, reply, before))
 
     def _names(self, command: Command) -> dict[int, str]:
         """Of the sessions that a command may rename or remove."""
         keys = (command.key,) if isinstance(command, Edit) else command.keys if isinstance(command, Remove) else ()
         return {key: there.name for key in keys if (there := self._engine.settings(key)) is not None}
 
-    @staticmethod
-    def _send(client: _Client, message: bytes) -> None:
-        client.writer.write(framed(message))
+    def _done(self, client: _Client, number: int, future: Future[Reply]) -> None:
+        """In whatever thread a command was carried out."""
+        self._answers.append((client, number, future))
+        self._wake()
+
+    def _answer(self, client: _Client, number: int, future: Future[Reply]) -> None:
+        client.busy = False
+        if client.leaving:
+            return
+        reply = replace(future.result(), id=number)
+        if client.follow is not None and not client.connection.unsent:  # who reads the reply sees what it tells of
+            self._send(client, encode(self._picture(client)))
+        self._send(client, encode(reply))
+        self._heed(client)
 
     # Pictures
 
-    async def _pictures(self, client: _Client) -> None:
-        """One after the other, none while the one before is still on its way."""
-        due, all_told = 0.0, True
-        while True:
-            follows = client.follow is not None and (client.follow.period or not all_told)
-            wait = max(due - time.monotonic(), 0.0) if follows else None
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await client.wake.wait()
-            client.wake.clear()
-            if client.follow is None:
-                continue
-            if _unsent(client):
-                await asyncio.sleep(MIN_PERIOD)
-                client.wake.set()
-                continue
-            try:
-                picture = self._picture(client)
-                self._send(client, encode(picture))
-            except CodecError as error:
-                await self._dismiss(client.writer, str(error))
-                return
-            all_told = client.seq >= picture.last_event
-            due = time.monotonic() + (max(client.follow.period, MIN_PERIOD) if all_told else MIN_PERIOD)
+    def _show(self, client: _Client, now: float, shared: dict[tuple[int, int, int], _Told]) -> None:
+        """Send what is new, unless the picture before is still on its way. `shared` are those that others have got."""
+        if client.follow is None or client.connection.unsent:
+            client.due = now + MIN_PERIOD
+            return
+        known = client.version, client.seq, id(client.traffic)
+        told = shared.get(known) if not client.watched else None
+        if told is None:
+            picture = self._picture(client)
+            octets = framed(encode(picture))
+            told = _Told(octets, client.version, client.seq, client.traffic, client.seq >= picture.last_event)
+            if not client.watched:
+                shared[known] = told
+        client.version, client.seq, client.traffic = told.version, told.seq, told.traffic
+        client.connection.send(told.octets)
+        period = max(client.follow.period, MIN_PERIOD) if told.all else MIN_PERIOD
+        client.due = inf if told.all and not client.follow.period else (now // period + 1) * period
 
     def _picture(self, client: _Client) -> Picture:
         """What is new for this client; it is taken for told."""
@@ -324,19 +461,3 @@ class Server:
         if self._look is None or now - self._look[0] > FRESH:
             self._look = now, self._engine.snapshot()
         return self._look[1]
-
-
-def _unsent(client: _Client) -> bool:
-    return client.writer.transport.get_write_buffer_size() > 0
-
-
-def _wait_or_complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A client that there is no descriptor for waits until there is: asyncio tries again each second."""
-    error = context.get("exception")
-    if not isinstance(error, OSError) or error.errno not in SHORTAGES:
-        loop.default_exception_handler(context)
-
-
-async def _message(reader: asyncio.StreamReader) -> bytes:
-    """The next message's octets. Raises CodecError where it is too long, and what reading raises."""
-    return await reader.readexactly(length_of(await reader.readexactly(HEADER), LIMIT_TO_ENGINE))

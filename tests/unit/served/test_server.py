@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,6 +260,92 @@ def test_a_fuzzed_server(tmp_path: Path, octets: bytes, hello: bool) -> None:
         with pytest.raises(ClientError, match=r".") as told:
             Client(lambda: ours, program="test", release=RELEASE, again=False)
         assert "\n" not in str(told.value)
+
+
+def test_clients_that_come_and_go_leave_nothing_that_has_to_be_searched_for(server: Server) -> None:
+    """A process that serves looks for no garbage: what refers to itself in a circle would stay until its end."""
+
+    def in_order() -> None:
+        with closing(greeted(server)) as connection:
+            connection.sendall(framed(encode(Follow(0.05))) + framed(encode(Request(1, Redial((0,))))))
+            while not isinstance(decode(_message(connection)), Reply):
+                pass
+
+    def in_the_middle() -> None:
+        with closing(greeted(server)) as connection:
+            connection.sendall(framed(encode(Follow(0.05))) + framed(encode(Request(1, Redial((0,))))))
+            connection.recv(1)
+
+    def with_rubbish() -> None:
+        with closing(greeted(server)) as connection:
+            connection.sendall(framed(b"rubbish"))
+            last_word(connection)
+
+    def without_a_word() -> None:
+        raw(server).close()
+
+    for _ in range(2):
+        gc.collect()
+        gc.disable()
+        try:
+            for way in (in_order, in_the_middle, with_rubbish, without_a_word):
+                for _ in range(5):
+                    way()
+            until(lambda: not server._all, "all gone")
+            found = gc.collect()  # that of the first time may be of what is made once and for all
+        finally:
+            gc.enable()
+    assert found == 0
+
+
+def test_who_reads_nothing_gets_a_picture_when_it_does(engine: WorldEngine, server: Server) -> None:
+    """And meanwhile its commands are carried out."""
+    engine.traffic = bytes(5_000_000)
+    with closing(greeted(server)) as slow:
+        slow.sendall(framed(encode(Follow(0.05))))
+        until(lambda: any(client.connection.unsent for client in [*server._all]), "one on its way")
+        for number in range(1, 6):
+            slow.sendall(framed(encode(Request(number, Redial((0,))))))
+            until(lambda number=number: len(engine.commands) == number, "it done")  # type: ignore[misc]
+        replies: list[int] = []
+        while len(replies) < 5:
+            if isinstance(message := decode(_message(slow)), Reply):
+                replies.append(message.id)
+        assert replies == [1, 2, 3, 4, 5]
+        while (
+            not isinstance(message := decode(_message(slow)), Picture) or message.last_event < engine.snapshot().events
+        ):
+            pass
+
+
+def test_a_fault_of_ours_costs_one_client_and_says_so(
+    server: Server, engine: WorldEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with attach(server) as other, closing(greeted(server)) as connection:
+        with monkeypatch.context() as patched:
+            patched.setattr(engine, "submit", broken)
+            connection.sendall(framed(encode(Request(1, Redial((0,))))))
+            assert last_word(connection) == "Internal error, please report it: ZeroDivisionError: a bug"
+        assert other.submit(Redial((0,))).result(20).done == (0,)
+
+
+def test_clients_are_let_in_again_when_there_are_descriptors(server: Server) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as opened:
+        late = opened.enter_context(closing(socket.socket(socket.AF_UNIX)))
+        late.settimeout(20)
+        with ExitStack() as taken:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (late.fileno() + 20, before[1]))
+            taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+            with suppress(OSError):
+                while True:
+                    taken.callback(os.close, os.dup(late.fileno()))
+            late.connect(str(server.path))
+            until(lambda: not server._accepting, "that there is no room")
+        assert not decode_hello(_message(late)).refused
 
 
 def test_there_is_room_for_so_many(server: Server) -> None:
