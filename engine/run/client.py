@@ -295,6 +295,7 @@ class Client:
 
 def serving(paths: Iterable[Path], card: str) -> Path | None:
     """Which of these sockets is of an engine on this card of the calling thread's network namespace, if any is."""
+    card = sockets.kernels_name(card)
     for path in paths:
         with suppress(Trouble, CodecError, OSError, EOFError), sockets.connect(path) as there:
             there.settimeout(ASKED)

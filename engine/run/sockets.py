@@ -30,12 +30,22 @@ def usual_paths(card: str, *, lab: bool, fallback: Path | None) -> tuple[Path, .
     A card's name is its own within a network namespace only: the second is for where an engine on a card of the same
     name, in another namespace, has the first.
     """
+    card = kernels_name(card)
     with suppress(OSError):
         RUN.mkdir(mode=0o755, exist_ok=True)
     folder = RUN if os.access(RUN, os.W_OK) or fallback is None else fallback
     if lab:
         return (folder / f"{LAB}-{os.getpid()}{SUFFIX}",)
     return folder / f"{card}{SUFFIX}", folder / f"{card}-{network()}{SUFFIX}"
+
+
+def kernels_name(card: str) -> str:
+    """What the kernel shows for a card that may be called by another name of its."""
+    if Path("/sys/class/net", card).exists():
+        return card
+    from engine.card.facts import card_name  # with pyroute2, which is seldom needed here and takes long to import
+
+    return card_name(card)
 
 
 def network() -> int:
@@ -114,6 +124,8 @@ def find(name: str | None, folders: Sequence[Path] = (RUN, STATE)) -> Path:
         return there[name]
     if name is not None:
         there = {stem: path for stem, path in there.items() if re.fullmatch(rf"{re.escape(name)}-\d+", stem)}
+        if not there and (shown := kernels_name(name)) != name:
+            return find(shown, folders)
     match [*there]:
         case [only]:
             return there[only]

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from engine.host.peers import peer
-from tests.conftest import ROOT
+from engine.run import sockets
+from tests.conftest import ROOT, run
 from tests.program import COMMAND, PATIENCE, Program, goodbyes, running, until
 from tests.provider import provider
 from tests.terminal import Terminal, needs_tmux
@@ -279,9 +280,27 @@ def test_a_console_offers_to_attach(own_net: None, path: Path, tmp_path: Path) -
         assert code == ENVIRONMENT
         assert "An engine works on va already. Attach to it? [Y/n]" in said
         assert "ctl stop" in said
+        run("ip", "link", "property", "add", "dev", "va", "altname", "line-of-the-house")
+        assert (
+            "An engine works on line-of-the-house already."
+            in on_a_terminal("line-of-the-house", *card[1:], "--socket", path, typed="n\n")[1]
+        )
         code, said = on_a_terminal("eth9", "--socket", path)
         assert code == ENVIRONMENT
         assert "Attach" not in said
+
+
+def test_an_engine_is_found_by_any_name_of_its_card(own_net: None, tmp_path: Path) -> None:
+    run("ip", "link", "add", "va", "type", "veth", "peer", "vb")
+    run("ip", "link", "property", "add", "dev", "va", "altname", "line-of-the-house")
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(tmp_path / "va.sock"))
+        there.listen()
+        for name in ("va", "line-of-the-house"):
+            assert sockets.find(name, [tmp_path]) == tmp_path / "va.sock"
+            assert sockets.usual_paths(name, lab=False, fallback=tmp_path)[0].name == "va.sock"
+        with pytest.raises(sockets.SocketError, match="No engine runs on vb"):
+            sockets.find("vb", [tmp_path])
 
 
 def test_a_relay_hands_the_conversation_on(path: Path) -> None:

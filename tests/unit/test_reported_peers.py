@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
 from engine.api.ending import EndKind
-from engine.api.values import SessionState
+from engine.api.values import SessionState, Severity
 from engine.ppp.link import LATE, Ipv4Opened, Notice, ProtocolMissing, Silence
 from engine.record import narrate
+from engine.record.describe import describe
 from engine.sessions.fleet import MANY_EARLY, Fleet
 from engine.sessions.session import PppoeOpened, Session
 from engine.settings.values import AcFilter, DialSettings, KeepaliveSettings, SessionSettings
@@ -368,6 +369,9 @@ def without_ipv4() -> Peer:
         peer.sleep(3)
     assert peer.session.state is SessionState.UP
     assert peer.session.lack == "without IPv4: the peer's Configure-Naks never end"
+    (story,) = (narrate.tell(event, None, None) for event in peer.events if isinstance(event, ProtocolMissing))
+    assert story is not None
+    assert story.severity is Severity.WARNING
     peer.heard()
     return peer
 
@@ -515,3 +519,78 @@ def test_naks_and_rejects_are_counted_apart() -> None:
     assert peer.session.ipv4 is not None
     assert str(peer.session.ipv4.address) == "100.64.0.10"
     assert not any(isinstance(event, Notice) for event in peer.events)
+
+
+# Text
+
+
+HOSTILE = "Dr\x1b[2J\x9b31m\u202e\r\n\0\x07x"
+STEERED = HOSTILE.encode()
+
+
+def _refused(peer: Peer) -> None:
+    peer.to_padr()
+    peer.pads(Tag(TagType.AC_SYSTEM_ERROR, STEERED), sid=0)
+
+
+def _without_service(peer: Peer) -> None:
+    peer.dial()
+    peer.pado(name=HOSTILE, service=HOSTILE)
+    peer.sleep(20)
+
+
+def _open(peer: Peer, auth: bytes | None = None) -> None:
+    peer.dial()
+    peer.pado(name=HOSTILE, service="")
+    peer.pads()
+    peer.open_lcp(auth)
+
+
+def _dismissed(peer: Peer) -> None:
+    _open(peer)
+    peer.lcp(Code.IDENTIFICATION, 3, MAGIC + STEERED)
+    peer.lcp(Code.TERMINATE_REQUEST, 7, STEERED)
+    peer.sleep(10)
+
+
+def _cut(peer: Peer) -> None:
+    _open(peer)
+    peer.padt(Tag(TagType.GENERIC_ERROR, STEERED))
+
+
+def _denied(protocol: int, value: bytes, code: int, data: bytes) -> Callable[[Peer], None]:
+    def deny(peer: Peer) -> None:
+        _open(peer, value)
+        if protocol == Protocol.CHAP:
+            peer.challenge()
+        peer.control(protocol, code, 1, data)
+        peer.sleep(10)
+
+    return deny
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        *(_refused, _without_service, _dismissed, _cut),
+        _denied(Protocol.PAP, b"\xc0\x23", 3, bytes((len(STEERED),)) + STEERED),
+        _denied(Protocol.CHAP, b"\xc2\x23\x05", 4, STEERED),
+        _denied(Protocol.CHAP, b"\xc2\x23\x05", 3, STEERED),
+        _denied(Protocol.CHAP, b"\xc2\x23\x81", 4, b"E=691 R=0 M=" + STEERED),
+        _denied(Protocol.CHAP, b"\xc2\x23\x81", 4, b"E=" + STEERED),
+    ],
+    ids=["PADS", "PADO", "Terminate-Request", "PADT", "PAP", "CHAP", "CHAP's welcome", "MS-CHAPv2", "MS-CHAPv2's code"],
+)
+def test_no_text_from_the_line_can_steer_a_terminal(talk: Callable[[Peer], None]) -> None:
+    """Wherever it is shown: in events, as the concentrator's name, among the facts, in the ladder of frames."""
+    peer = Peer(SETTINGS if talk is not _without_service else replace(SETTINGS, service="gold"))
+    talk(peer)
+    session = peer.session
+    shown = [story.text for event in peer.events if (story := narrate.tell(event, session.ac_name, None)) is not None]
+    shown += [session.ac_name or ""]
+    shown += [text for fact in session.facts.by_name.values() for text in astuple(fact)]
+    for seen in session.ladder():
+        told = describe(seen.frame)
+        shown += [told.summary, *(value for _, value in told.fields)]
+    assert any("Dr" in text for text in shown)
+    assert [text for text in shown if not text.isprintable()] == []
