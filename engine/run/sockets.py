@@ -80,14 +80,16 @@ def listen(path: Path) -> Listening:
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         _tidy(path.parent)
-        made.bind(str(path))
+        # It gets its name when it listens: who sees it can connect, and nobody takes it for a dead engine's.
+        unnamed = path.with_name(f".{os.urandom(4).hex()}")
+        made.bind(str(unnamed))
         try:
-            file = os.lstat(path)
-            open_to_groups(path)
+            file = os.lstat(unnamed)
+            open_to_groups(unnamed)
             made.listen(BACKLOG)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+            os.link(unnamed, path)
+        finally:
+            unnamed.unlink(missing_ok=True)
     except OSError as error:
         made.close()
         what = "something is there already" if path.exists() else error.strerror or str(error)

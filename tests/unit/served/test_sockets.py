@@ -79,3 +79,22 @@ def test_an_engine_on_the_card_is_told_from_one_on_its_namesake(own_net: None, t
             assert serving([there.path], "eth8") is None
             unshare_net()
             assert serving([there.path], "eth9") is None
+
+
+def test_who_sees_a_socket_can_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another engine that starts at the same time would take one that doesn't listen for a dead one's, and away."""
+    path, seen = tmp_path / "eth9.sock", []
+
+    def before_it_listens(unnamed: Path) -> None:
+        seen.append(path.exists())
+        listen(tmp_path / "eth8.sock").close()
+        assert unnamed.exists()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sockets, "open_to_groups", lambda unnamed: patched.undo() or before_it_listens(unnamed))
+        there = listen(path)
+    assert seen == [False]
+    sockets.connect(path).close()
+    assert [each.name for each in tmp_path.iterdir()] == ["eth9.sock"]
+    there.close()
+    assert not [*tmp_path.iterdir()]
