@@ -14,19 +14,21 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 from engine.api.commands import Dial, Redial, Watch
 from engine.host.promptness import never_collect, prompt_interpreter
 from engine.run.client import Client, open_path
 from engine.run.server import Server
 from engine.run.sockets import listen
+from souppp_tui import __version__
 from tests.unit.served.world_engine import WorldEngine
 
 SESSIONS = 10_000
 ROUNDS = 7
 CONSOLES = 5
 SECONDS = 10.0
-RELEASE = "bench"
+RELEASE = __version__
 
 
 def client(path: Path, what: str) -> None:
@@ -52,6 +54,30 @@ def start(path: Path, what: str) -> subprocess.Popen[str]:
     """A client."""
     command = [sys.executable, "-m", "benchmarks.served", str(path), what]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def scrapes(path: Path, sessions_too: bool) -> tuple[float, int, float, float]:
+    """Of an exporter: seconds a page takes, its octets, MiB that the exporter holds, and what it costs this process."""
+    command = [sys.executable, "-m", "souppp_tui.commands.cli", "exporter", "--listen", "127.0.0.1:0"]
+    options = ["--socket", str(path), *(["--sessions"] if sessions_too else [])]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as exporter:
+        assert exporter.stdout is not None
+        address = exporter.stdout.readline().strip()
+        page = b""
+        while b"souppp_dials_total" not in page:
+            time.sleep(1.1)
+            page = urlopen(address).read()
+        times = []
+        for _ in range(ROUNDS):
+            time.sleep(1.1)
+            began = time.perf_counter()
+            page = urlopen(address).read()
+            times.append(time.perf_counter() - began)
+        used = cpu_of(SECONDS)
+        status = Path(f"/proc/{exporter.pid}/status").read_text().splitlines()
+        held = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        exporter.terminate()
+    return statistics.median(times), len(page), held / 1024, used
 
 
 def cpu_of(seconds: float) -> float:
@@ -98,6 +124,11 @@ def main(sessions: int) -> None:
         for console in consoles:
             console.kill()
             console.wait()
+        for sessions_too in (False, True):
+            took, octets, held, alone_again = scrapes(server.path, sessions_too)
+            what = "with each session" if sessions_too else "totals"
+            print(f"a page for Prometheus, {what}: {took * 1000:.0f} ms, {octets:,} octets, exporter {held:.0f} MiB")
+            print(f"    beside it this process uses {alone_again:.2%} of a core")
         with Client(open_path(server.path), program="flaps", release=RELEASE) as flaps:
             version = engine.changes_since(0).version
             for number in range(10):
