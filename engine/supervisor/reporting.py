@@ -1,0 +1,49 @@
+"""What is told, when, and of whom; and that a fault costs one session at most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.api.values import Severity
+from engine.host.errors import Trouble
+from engine.record.events import EventLog
+from engine.sessions.fleet import Fleet
+
+
+class Reporter:
+    """The event log's only writer in the supervisor, and its clock."""
+
+    def __init__(self, fleet: Fleet, wall_offset: float) -> None:
+        """`wall_offset` makes Unix time of the engine's."""
+        self.log = EventLog()
+        self.now = 0.0
+        """The engine's time, as of the call that the supervisor is in."""
+        self.wall_offset = wall_offset
+        self._fleet = fleet
+
+    def wall(self, at: float) -> float:
+        """The engine's time as Unix time."""
+        return at + self.wall_offset
+
+    def tell(self, severity: Severity, kind: str, text: str, key: int | None = None) -> None:
+        """Put an event into the log."""
+        member = self._fleet.members.get(key) if key is not None else None
+        name = member.session.settings.name if member is not None else ""
+        self.log.add(self.wall(self.now), severity, kind, text, key, name)
+
+    def attempt(
+        self, work: Callable[..., None], *arguments: object, kind: str = "trouble", about: int | None = None
+    ) -> None:
+        """What goes wrong with one session, and a bug in its handling, must not stop the others: it is told."""
+        try:
+            work(*arguments)
+        except Trouble as error:
+            self.tell(Severity.ERROR, kind, str(error), about)
+        except Exception as error:
+            self.tell_of_bug(error, work.__name__)
+
+    def tell_of_bug(self, error: Exception, place: str) -> str:
+        """Tell of a fault of our own; returns the text."""
+        text = f"Internal error, please report it: {type(error).__name__} in {place}: {error}"
+        self.tell(Severity.ERROR, "internal-error", text)
+        return text

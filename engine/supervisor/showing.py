@@ -1,0 +1,100 @@
+"""What others see of the sessions: views on the board, made anew where something changed, and details on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from engine.api.values import SessionView
+from engine.egress.protocol import Egress
+from engine.sessions.fleet import Fleet, Member
+from engine.supervisor import views
+from engine.supervisor.board import Board
+from engine.supervisor.handed import Captures
+from engine.supervisor.reporting import Reporter
+from engine.supervisor.watched import Watched
+
+Usage = Callable[[SessionView], tuple[tuple[str, str], ...]]
+"""What an open session is good for: what for, and the command line for it."""
+
+
+class Showing:
+    """The board's only writer."""
+
+    def __init__(
+        self, board: Board, fleet: Fleet, egress: Egress, captures: Captures, usage: Usage, reporter: Reporter
+    ) -> None:
+        self._board = board
+        self._fleet = fleet
+        self._egress = egress
+        self._captures = captures
+        self._usage = usage
+        self._reporter = reporter
+        self._watched = Watched()
+        self._dirty: set[int] = set()
+        """Sessions whose view may be out of date."""
+
+    def mark(self, *keys: int) -> None:
+        """Something that the views of these sessions show may have changed."""
+        self._dirty.update(keys)
+
+    def add(self, key: int, member: Member) -> None:
+        """A session is there."""
+        self._board.settings[key] = member.session.next_settings
+        self._board.add(self._view(key, member))
+
+    def edit(self, key: int, member: Member) -> None:
+        """A session has other settings."""
+        self._board.settings[key] = member.session.next_settings
+        self.mark(key)
+
+    def remove(self, key: int) -> None:
+        """A session is gone."""
+        self._watched.forget(key)
+        self._dirty.discard(key)
+        self._board.remove(key)
+
+    def watch(self, key: int) -> None:
+        """Make a session's details now, and keep them fresh for a while."""
+        self._watched.add(key, self._reporter.now)
+        self._show_details(key)
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is to be called, None for not at all."""
+        return self._watched.next_timer()
+
+    def handle_timer(self, now: float) -> list[int]:
+        """Forget the details that nobody looks at any more; returns those that are to be made anew."""
+        for key in self._watched.gone(now):
+            self._board.details.pop(key, None)
+        return self._watched.due(now)
+
+    def settle(self, look_at: Iterable[int] = ()) -> None:
+        """Make views anew where something changed, and the details of these and of who is watched among those."""
+        dirty, self._dirty = self._dirty, set()
+        for key in dirty:
+            self._reporter.attempt(self._show, key)
+        for key in {*look_at, *(dirty & self._watched.keys)}:
+            self._reporter.attempt(self._show_details, key)
+
+    def _view(self, key: int, member: Member) -> SessionView:
+        return views.session_view(
+            key,
+            member,
+            self._reporter.wall,
+            self._egress.device(key),
+            self._egress.path(key),
+            key in self._captures,
+            self._board.next_version,
+        )
+
+    def _show(self, key: int) -> None:
+        member = self._fleet.members.get(key)
+        if member is not None:
+            self._board.update(self._view(key, member))
+
+    def _show_details(self, key: int) -> None:
+        member, view = self._fleet.members.get(key), self._board.view(key)
+        if member is not None and view is not None:
+            usage, strays = self._usage(view), self._egress.strays(key)
+            now, wall = self._reporter.now, self._reporter.wall
+            self._board.details[key] = views.details(key, member, now, wall, usage, strays)
