@@ -18,8 +18,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 
@@ -82,6 +82,16 @@ class Terminal:
         """Wait for the program's end; its exit code."""
         until(lambda: self._status.exists() and self._status.read_text().strip(), f"its end, but\n{self.screen()}")
         return int(self._status.read_text())
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The terminal stands still, and reads nothing of what the program writes."""
+        server = int(self.tmux("display-message", "-p", "#{pid}"))
+        os.kill(server, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(server, signal.SIGCONT)
 
     def close(self) -> None:
         """End the tmux server and all in it."""
@@ -187,6 +197,10 @@ class Pty:
     def fills(self) -> int:
         """Wait, without reading, until nothing more gets in; returns how many octets are in it."""
         return full(self._terminal)
+
+    def hold(self) -> None:
+        """As by Ctrl-S."""
+        termios.tcflow(self._end, termios.TCOOFF)
 
     def go_away(self) -> None:
         """As when the connection breaks."""

@@ -10,12 +10,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from shlex import join
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.program import COMMAND, PATIENCE, goodbyes, refused, running, until
-from tests.terminal import Pty, full
+from tests.program import COMMAND, PATIENCE, alive, goodbyes, refused, running, until
+from tests.terminal import Pty, Terminal, full, needs_tmux
 
 SESSIONS = 12
 ENVIRONMENT = 3
@@ -70,6 +71,50 @@ def test_a_terminal_that_nobody_reads(console: Pty, capture: Path, name: str) ->
     assert console.fills() > 0
     console.process.send_signal(getattr(signal, f"SIG{name}"))
     assert console.ended(read=False) == 0
+    assert goodbyes(capture) == SESSIONS
+
+
+@pytest.mark.parametrize("more", [(), ("--headless",)], ids=["console", "headless"])
+def test_a_terminal_that_is_held(own_net: None, capture: Path, more: tuple[str, ...]) -> None:
+    """As by Ctrl-S: it takes what fits in and shows nothing, and the kernel would wait for it at the end."""
+    with closing(Pty(lab(capture, *more), columns=200, rows=60)) as terminal:
+        until(lambda: all_up(terminal.process.pid), "all sessions")
+        terminal.hold()
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.ended(read=False) == 0
+    assert goodbyes(capture) == SESSIONS
+
+
+@needs_tmux
+def test_a_terminal_that_stands_still(own_net: None, capture: Path, tmp_path: Path) -> None:
+    """SIGSTOP to what shows the console: a terminal's program, or ssh's on the way to it."""
+    with closing(Terminal(tmp_path)) as terminal:
+        terminal.start(join(lab(capture)), 200, 50)
+        terminal.shows(f"{SESSIONS} up")
+        pid = terminal.pid
+        with terminal.stopped():
+            os.kill(pid, signal.SIGTERM)
+            until(lambda: not alive(pid), "its end")
+        assert terminal.ended() == 0
+    assert goodbyes(capture) == SESSIONS
+
+
+def test_consoles_that_nobody_reads_hold_up_neither_the_engine_nor_themselves(capture: Path, tmp_path: Path) -> None:
+    socket = tmp_path / "socket"
+    attach = [*COMMAND, "attach", "--socket", str(socket)]
+    words = ("serve", "--lab", "--sessions", str(SESSIONS), "--capture", capture, "--socket", socket)
+    with running(*words) as engine:
+        until(lambda: all_up(engine.pid), "all sessions")
+        with closing(Pty(attach, columns=200, rows=60)) as one, closing(Pty(attach, columns=200, rows=60)) as other:
+            for terminal in (one, other):
+                terminal.shows(f"{SESSIONS} up")
+                assert terminal.fills() > 0
+            one.process.send_signal(signal.SIGTERM)
+            assert one.ended(read=False) == 0
+            assert all_up(engine.pid)
+            assert engine.end() == 0
+            other.process.send_signal(signal.SIGTERM)
+            assert other.ended(read=False) == 0
     assert goodbyes(capture) == SESSIONS
 
 
