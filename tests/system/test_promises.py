@@ -32,10 +32,11 @@ from tests.system import flows
 
 ETH_P_ALL, PACKET_IGNORE_OUTGOING = 3, 23
 LAN, FAR_LAN = "lan0", "lan1"
+CHANGES = 4000
 AFTER = 1.0
 """Seconds that the flows go on after each blow: some hundred packets of each kind."""
 
-PROGRAM_WAYS = ("ip rule flush", "SIGSTOP", "SIGKILL", "the next start")
+PROGRAM_WAYS = ("ip rule flush", "notifications lost", "SIGSTOP", "SIGKILL", "the next start")
 """What hits all sessions of a run, in this order."""
 
 
@@ -79,11 +80,16 @@ def padt(session: Said, far: Provider) -> None:
     far.run(sys.executable, "-c", send)
 
 
+def moved_away(session: Said, far: Provider) -> None:
+    ip(f"link set {session['device']} netns {far.pid}")
+
+
 SESSION_WAYS: dict[str, Callable[[Said, Provider], None]] = {
     "link set down and up": link_down_up,
     "route flush": routes_flushed,
     "device deleted": device_deleted,
     "addresses deleted": addresses_deleted,
+    "moved to another namespace": moved_away,
     "PADT": padt,
 }
 
@@ -240,6 +246,28 @@ def _flush_rules() -> None:
         ip(f"{family} rule add pref 32766 lookup main")
 
 
+def _dropped(pid: int) -> int:
+    """How many notifications a process's netlink sockets had no room for."""
+    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    own = {link[8:-1] for link in links if link.startswith("socket:[")}
+    rows = (line.split() for line in Path("/proc/thread-self/net/netlink").read_text().splitlines()[1:])
+    return sum(int(row[8]) for row in rows if row[9] in own)
+
+
+def _lose_notifications(program: Program, mark: int) -> None:
+    """So many that it has no room for the last of them, which tell that its rules are gone."""
+    program.process.send_signal(signal.SIGSTOP)
+    changes = "addr add 198.18.0.1/32 dev lo\naddr del 198.18.0.1/32 dev lo\n" * CHANGES
+    for _ in range(10):
+        if _dropped(program.pid):
+            break
+        subprocess.run(["ip", "-batch", "-"], input=changes, text=True, check=True)
+    assert _dropped(program.pid)
+    _flush_rules()
+    program.process.send_signal(signal.SIGCONT)
+    program.wait_for(lambda said: "routing rules: put back" in said.get("text", ""), since=mark)
+
+
 def _try_all(folder: Path, path: str) -> dict[str, Result]:
     """By way."""
     found: dict[str, Result] = {}
@@ -253,7 +281,8 @@ def _try_all(folder: Path, path: str) -> dict[str, Result]:
 
         found.update(scene.blow(strike))
         found["ip rule flush"] = _together(scene.blow(_flush_rules))
-        process = scene.program.process
+        process, mark = scene.program.process, len(scene.program.said)
+        found["notifications lost"] = _together(scene.blow(lambda: _lose_notifications(scene.program, mark)))
         found["SIGSTOP"] = _together(scene.blow(lambda: process.send_signal(signal.SIGSTOP)))
         process.send_signal(signal.SIGCONT)
         found["SIGKILL"] = _together(scene.blow(process.kill))
