@@ -83,28 +83,42 @@ def fleeting(path: Path) -> None:
         rude.recv(1)
 
 
+def configuration(sessions: int, up: int) -> str:
+    """That many, so many of which are dialled."""
+    some = {"up": (up, "true"), "idle": (sessions - up, "false")}
+    lines = [
+        f'  - {{name: "{name}-{{n:05}}", user: someone, password: lab, autodial: {dialled}, count: {count}}}'
+        for name, (count, dialled) in some.items()
+        if count
+    ]
+    return "\n".join(["dial: {rate: 200}", "sessions:", *lines, ""])
+
+
 class Soak:
     """An engine with its consoles."""
 
     def __init__(
-        self, folder: Path, sessions: int, stopped: float, opened: ExitStack, tell: Callable[[str], None]
+        self, folder: Path, sessions: int, up: int, stopped: float, opened: ExitStack, tell: Callable[[str], None]
     ) -> None:
-        """`stopped` is for how many seconds a console stands still in each round."""
-        self.sessions = sessions
+        """`up` of the sessions are dialled; `stopped` is for how many seconds a console stands still in each round."""
+        self.up = up
         self.stopped = stopped
         self.tell = tell
         self.path = folder / "lab.sock"
+        config = folder / "sessions.yaml"
+        config.write_text(configuration(sessions, up))
+        config.chmod(0o600)
         self.engine = opened.enter_context(
-            running("serve", "--lab", "--sessions", str(sessions), "--socket", self.path, "--state-dir", folder)
+            running("serve", "--lab", "--config", config, "--socket", self.path, "--state-dir", folder)
         )
         until(lambda: self.path.exists() or self.engine.process.poll() is not None, "its socket")
         self.client = opened.enter_context(Client(open_path(self.path), program="soak", release=__version__))
-        self.keys = [view.id for view in self.client.snapshot().sessions]
-        self.wait_up(sessions, 900.0)
+        self.keys = [view.id for view in self.client.snapshot().sessions if view.autodial]
+        self.wait_up(up, 1800.0)
         self.consoles = [Console(folder / f"console-{number}", self.path) for number in range(CONSOLES)]
         for console in self.consoles:
             opened.callback(console.close)
-            console.open(sessions)
+            console.open(up)
 
     def wait_up(self, count: int, seconds: float = 60.0) -> None:
         """Until so many sessions are up."""
@@ -128,20 +142,20 @@ class Soak:
                     fleeting(self.path)
                 self.client.submit(HangUp((key,))).result(60)
                 for console in others:
-                    console.shows(f"{self.sessions - 1:,} up")
-                killed.open(self.sessions - 1)
-                left.open(self.sessions - 1)
+                    console.shows(f"{self.up - 1:,} up")
+                killed.open(self.up - 1)
+                left.open(self.up - 1)
                 if time.monotonic() >= until_then:
                     break
                 self.client.submit(Dial((key,))).result(60)
-                self.wait_up(self.sessions)
+                self.wait_up(self.up)
         finally:
             os.kill(still.process, signal.SIGCONT)
         for console in self.consoles:
-            console.shows(f"{self.sessions - 1:,} up")
+            console.shows(f"{self.up - 1:,} up")
         self.client.submit(Dial((key,))).result(60)
         for console in self.consoles:
-            console.shows(f"{self.sessions:,} up")
+            console.shows(f"{self.up:,} up")
         until(lambda: len(self.client.clients) == CONSOLES + 1, "no more clients than there are")
         return memory(self.engine.pid)
 
@@ -161,29 +175,34 @@ class Soak:
 
 
 def soak(
-    folder: Path, sessions: int, seconds: float, stopped: float, rounds: int, tell: Callable[[str], None] = print
+    folder: Path,
+    sessions: int,
+    up: int,
+    seconds: float,
+    stopped: float,
+    rounds: int,
+    tell: Callable[[str], None] = print,
 ) -> None:
     """All of it; an AssertionError tells what went wrong."""
     with ExitStack() as opened:
-        Soak(folder, sessions, stopped, opened, tell).run(seconds, rounds)
+        Soak(folder, sessions, up, stopped, opened, tell).run(seconds, rounds)
 
 
 def main() -> None:
     """From the command line."""
     it = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     it.add_argument("--sessions", type=int, default=10_000)
+    it.add_argument("--up", type=int, help="how many of these are dialled (all)")
     it.add_argument("--seconds", type=float, default=3600.0)
     it.add_argument("--stopped", type=float, default=60.0, help="seconds for which a console stands still (60)")
     options = it.parse_args()
+    up = options.up or options.sessions
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
     with tempfile.TemporaryDirectory() as folder:
-        soak(
-            Path(folder),
-            options.sessions,
-            options.seconds,
-            options.stopped,
-            rounds=3,
-            tell=lambda s: print(s, flush=True),
-        )
+        soak(Path(folder), options.sessions, up, options.seconds, options.stopped, rounds=3, tell=tell)
 
 
 if __name__ == "__main__":

@@ -13,4 +13,4 @@ pytestmark = [needs_tmux, pytest.mark.usefixtures("needs_root")]
 
 
 def test_consoles_come_and_go_and_one_stands_still(tmp_path: Path) -> None:
-    soak(tmp_path, sessions=200, seconds=0.0, stopped=1.0, rounds=2, tell=print)
+    soak(tmp_path, sessions=2000, up=20, seconds=0.0, stopped=1.0, rounds=2, tell=print)
