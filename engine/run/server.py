@@ -97,11 +97,11 @@ class Service(Protocol):
 @dataclass(slots=True, eq=False)
 class _Client:
     connection: Connection
-    who: peers.Peer
     answer: Hello
     """Our hello."""
     until: float
     """By when its hello must be there, or its last message be taken."""
+    process: int = 0
     view: ClientView | None = None
     """None before its hello."""
     leaving: bool = False
@@ -286,18 +286,23 @@ class Server:
             self._selector.unregister(self._listening.socket)
             self._accepting, self._accepts_from = False, time.monotonic() + RESPITE
             return
-        who = peers.peer(made)
+        client = _Client(Connection(made), self._hello, time.monotonic() + HELLO_TIMEOUT)
+        self._all[client] = None
+        self._attempt(client, self._welcome)
+
+    def _welcome(self, client: _Client) -> None:
+        """Say who we are, and what it may do; who may do nothing, or finds no room, hears why and nothing more."""
+        who = peers.peer(client.connection.socket)
         rights = peers.may(who, self._uid, peers.group(peers.WRITE_GROUP), peers.group(peers.LOOK_GROUP))
         refused = ""
         if not rights:
             refused = f"{who.user} is in neither of the groups {peers.WRITE_GROUP} and {peers.LOOK_GROUP}."
         elif len(self._clients) >= MAX_CLIENTS:
             refused = f"{MAX_CLIENTS} clients are attached already."
-        answer = structs.replace(self._hello, user=who.user, writes=rights == "write", refused=refused)
-        client = _Client(Connection(made), who, answer, time.monotonic() + (GOODBYE if refused else HELLO_TIMEOUT))
+        client.process = who.process
+        client.answer = structs.replace(self._hello, user=who.user, writes=rights == "write", refused=refused)
         client.leaving = bool(refused)
-        self._all[client] = None
-        self._attempt(client, self._send, encode_hello(answer))
+        self._send(client, encode_hello(client.answer))
 
     def _drop(self, client: _Client) -> None:
         if client.interest:
@@ -338,8 +343,8 @@ class Server:
             self._dismiss(client, why)
             return
         self._last_id += 1
-        program, who = hello.program[:32] or "?", client.who
-        client.view = ClientView(self._last_id, who.user, who.process, program, time.time(), client.answer.writes)
+        program, answer = hello.program[:32] or "?", client.answer
+        client.view = ClientView(self._last_id, answer.user, client.process, program, time.time(), answer.writes)
         client.until = inf
         self._clients[client.view.id] = client.view
 

@@ -332,6 +332,16 @@ def test_a_fault_of_ours_costs_one_client_and_says_so(
         assert other.submit(Redial((0,))).result(20).done == (0,)
 
 
+def test_a_user_with_an_odd_name_keeps_nobody_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that can't be told ends that conversation alone."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Peer, "user", "\udc80")
+        with closing(raw(server)) as odd:
+            assert b"Internal error" in _message(odd)
+            assert last_word(odd) == ""
+    attach(server).close()
+
+
 def test_clients_are_let_in_again_when_there_are_descriptors(server: Server) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as opened:
