@@ -1,7 +1,8 @@
 """A program of the host's that sends through sessions by sockets of every kind, and goes on whatever happens.
 
-Its first line of input is JSON: sessions by name, each with `device`, `ipv4` and `ipv6`. For each line more it answers
-with a line of JSON: by session and kind of socket, how many packets were taken and how many refused.
+Its first line of input is JSON: sessions by name, each with `device`, `ipv4` and `ipv6`, the last perhaps empty. For
+each line more it answers with a line of JSON: by session and kind of socket, how many packets were taken and how many
+refused.
 """
 
 from __future__ import annotations
@@ -68,16 +69,23 @@ def _raw6(source: str) -> Send:
 
 
 def _sockets(device: str, ipv4: str, ipv6: str) -> dict[str, Send]:
-    return {
+    sockets: dict[str, Send] = {
         "address": _udp4(ipv4),
         "device": _udp4(device=device),
         "both": _udp4(ipv4, device),
         "transparent": _udp4(ipv4, transparent=True),
         "raw": _raw4(ipv4),
-        "address6": _udp6(ipv6, device),
-        "transparent6": _transparent6(ipv6, device),
-        "raw6": _raw6(ipv6),
     }
+    return (
+        sockets
+        if not ipv6
+        else sockets
+        | {
+            "address6": _udp6(ipv6, device),
+            "transparent6": _transparent6(ipv6, device),
+            "raw6": _raw6(ipv6),
+        }
+    )
 
 
 def main() -> None:

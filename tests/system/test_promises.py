@@ -212,10 +212,13 @@ class Scene:
         self.sessions = self.program.up(len(names))
         for session in self.sessions.values():
             session["ipv6"] = until(lambda device=session["device"]: link_local(device), "an IPv6 address")
+        self.send(stack)
+
+    def send(self, stack: ExitStack) -> None:
+        """Begin to, through all sessions."""
         self.flows = Flows(self.sessions)
         stack.callback(self.flows.close)
         until(lambda: all(kind[0] > 20 for kind in self.flows.counts()["host"].values()), "flows")
-        self.taken_before = self.flows.counts()
 
     def blow(self, strike: Callable[[], object], seconds: float = AFTER) -> dict[str, Result]:
         """What it leads to, by session."""
@@ -232,14 +235,14 @@ class Scene:
         return results
 
 
-def _together(results: dict[str, Result]) -> Result:
+def together(results: dict[str, Result]) -> Result:
     """Of all sessions."""
     first = next(iter(results.values()))
     kinds = {kind: min(each.tried[kind] for each in results.values()) for kind in first.tried}
     return Result(sum((each.leaked for each in results.values()), Counter()), kinds, first.host)
 
 
-def _flush_rules() -> None:
+def flush_rules() -> None:
     """With the host's own, which come back at once."""
     for family in ("-4", "-6"):
         ip(f"{family} rule flush")
@@ -263,7 +266,7 @@ def _lose_notifications(program: Program, mark: int) -> None:
             break
         subprocess.run(["ip", "-batch", "-"], input=changes, text=True, check=True)
     assert _dropped(program.pid)
-    _flush_rules()
+    flush_rules()
     program.process.send_signal(signal.SIGCONT)
     program.wait_for(lambda said: "routing rules: put back" in said.get("text", ""), since=mark)
 
@@ -273,25 +276,25 @@ def _try_all(folder: Path, path: str) -> dict[str, Result]:
     found: dict[str, Result] = {}
     with ExitStack() as stack:
         scene = Scene(stack, folder, path, tuple(SESSION_WAYS))
-        found["nothing at all"] = _together(scene.blow(lambda: None))
+        found["nothing at all"] = together(scene.blow(lambda: None))
 
         def strike() -> None:
             for name, way in SESSION_WAYS.items():
                 way(scene.sessions[name], scene.far)
 
         found.update(scene.blow(strike))
-        found["ip rule flush"] = _together(scene.blow(_flush_rules))
+        found["ip rule flush"] = together(scene.blow(flush_rules))
         process, mark = scene.program.process, len(scene.program.said)
-        found["notifications lost"] = _together(scene.blow(lambda: _lose_notifications(scene.program, mark)))
-        found["SIGSTOP"] = _together(scene.blow(lambda: process.send_signal(signal.SIGSTOP)))
+        found["notifications lost"] = together(scene.blow(lambda: _lose_notifications(scene.program, mark)))
+        found["SIGSTOP"] = together(scene.blow(lambda: process.send_signal(signal.SIGSTOP)))
         process.send_signal(signal.SIGCONT)
-        found["SIGKILL"] = _together(scene.blow(process.kill))
+        found["SIGKILL"] = together(scene.blow(process.kill))
 
         def start() -> None:
             scene.program = stack.enter_context(running(*scene.arguments))
             scene.program.up(len(SESSION_WAYS))
 
-        found["the next start"] = _together(scene.blow(start))
+        found["the next start"] = together(scene.blow(start))
         assert scene.program.end() == 0
     return found
 
@@ -299,7 +302,7 @@ def _try_all(folder: Path, path: str) -> dict[str, Result]:
 def _try_card(folder: Path, path: str) -> dict[str, Result]:
     with ExitStack() as stack:
         scene = Scene(stack, folder, path, ("one", "two"))
-        return {"card removed": _together(scene.blow(lambda: ip(f"link del {CARD}")))}
+        return {"card removed": together(scene.blow(lambda: ip(f"link del {CARD}")))}
 
 
 @pytest.fixture(scope="module", params=["afxdp", "kernel"])
