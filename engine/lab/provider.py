@@ -34,6 +34,8 @@ class LabOrder:
     services: tuple[str, ...] = ()
     max_sessions: int = MAX_SESSIONS
     max_payload: int = 1492
+    faults: tuple[str, ...] = ()
+    """What it does to its sessions at SIGUSR1, one thing to each: names in `engine.lab.faults.FAULTS`."""
 
     def to_json(self) -> str:
         """One line of JSON."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from engine.datapath import Datapath, DatapathError
 from engine.egress.tun import open_tun
 from engine.host.errors import HostError
 from engine.lab.concentrator import Concentrator, LabSettings, SubscriberEvent
+from engine.lab.faults import FAULTS
 from engine.lab.provider import LabOrder
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, LinkEnded
 from engine.pppoe.concentrator import ConcentratorSettings
@@ -73,6 +75,8 @@ class Server:
             route.addr("add", index=index, address=self.address, prefixlen=prefix)
         loop.add_reader(self._datapath.control_fd, self._control_frames)
         loop.call_later(TICK, self._tick)
+        self._faults = [FAULTS[name] for name in order.faults]
+        loop.add_signal_handler(signal.SIGUSR1, self._go_wrong)
 
     def close(self) -> None:
         """Hang up on everyone and give the card back."""
@@ -105,6 +109,12 @@ class Server:
             if received != self._received.get(session_id):
                 self._received[session_id] = received
                 self._concentrator.note_traffic(session_id)
+
+    def _go_wrong(self) -> None:
+        """Do one of the faults that were ordered to each session, the first to the first."""
+        for session_id, fault in zip([*self._slots], self._faults, strict=False):
+            fault(self._concentrator, session_id, time.monotonic())
+        self._pump()
 
     def _pump(self) -> None:
         while (event := self._concentrator.next_event()) is not None:

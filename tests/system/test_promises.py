@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,7 +189,8 @@ def other_card() -> Iterator[Capture]:
 class Scene:
     """One run of the program, and what goes on around it."""
 
-    def __init__(self, stack: ExitStack, folder: Path, path: str, names: tuple[str, ...]) -> None:
+    def __init__(self, stack: ExitStack, folder: Path, path: str, names: tuple[str, ...], **order: Any) -> None:
+        """`order` is a LabOrder's."""
         config = folder / "config.yaml"
         sessions = ", ".join(f"{{name: {json.dumps(name)}}}" for name in names)
         config.write_text(
@@ -206,7 +208,7 @@ class Scene:
             "--until-up",
             "--hold",
         )
-        self.far = stack.enter_context(provider())
+        self.far = stack.enter_context(provider(**order))
         self.capture = stack.enter_context(other_card())
         self.program: Program = stack.enter_context(running(*self.arguments))
         self.sessions = self.program.up(len(names))
