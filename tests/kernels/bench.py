@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from shlex import join
 from typing import Any
 
 from tests.kernels import packages
@@ -48,8 +49,9 @@ ip link set bond0 mtu {mtu} up
 """
 START = """
 rm -f /guest/code
-( bash -c 'echo $$ >/guest/pid; exec "$@"' - souppp-tui {card} --config /guest/sessions.yaml --state-dir /guest/state \
-  --fix-card --headless --until-up --hold --timeout {patience} {options} \
+( bash -c 'echo $$ >/guest/pid; exec "$@"' - {within} souppp-tui {card} \
+  --config /guest/sessions.yaml --state-dir /guest/state --fix-card \
+  --headless --until-up --hold --timeout {patience} {options} \
   >/guest/said 2>/guest/errors; echo $? >/guest/code ) &
 """
 
@@ -109,14 +111,15 @@ class Bench:
 
     # The program
 
-    def start(self) -> None:
-        """Start the program."""
+    def start(self, within: Iterable[str] = ()) -> None:
+        """Start the program; `within` is the beginning of its command line, which must exec what follows."""
         in_kernel = "kernel" if self.card.mode(self.version).startswith("native") else "auto"
         sessions = SESSIONS.format(in_kernel=in_kernel)
         if not self.card.tags:
             sessions = re.sub(r", vlan: [0-9.]+", "", sessions)
         self.guest.run(f"cat >/guest/sessions.yaml <<'END'\n{sessions}END")
-        self.guest.run(START.format(card=self.card.name, patience=PATIENCE, options=self.options))
+        words = {"card": self.card.name, "patience": PATIENCE, "options": self.options, "within": join(within)}
+        self.guest.run(START.format(**words))
 
     def stop(self, signal: str) -> str:
         """The program's exit code after a signal."""

@@ -5,11 +5,14 @@ Each returns a word for the table, or raises Failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tests.kernels.bench import CARD_MAC, CONCENTRATOR, COUNT, DOWNLOAD, Bench, Failed
 from tests.kernels.line import flood, hang_ups
+from tests.system.test_privileges import ALWAYS, KERNEL_PATH, mask, with_only, without
 
+STOOD_IN_FOR = ("bpf", "perfmon")
+"""Capabilities that CAP_SYS_ADMIN includes."""
 FLOOD = 8000
 """Frames; the program has room for 2,048 on a queue."""
 
@@ -51,6 +54,32 @@ def check_held_up(bench: Bench) -> str:
     flood(bytes.fromhex(CARD_MAC.replace(":", "")), FLOOD)
     bench.guest.run("kill -CONT $(cat /guest/pid)")
     return check_ping(bench)
+
+
+def check_privileges(bench: Bench) -> str:
+    """It has given up all that it doesn't need, says what it lacks, and works with what it needs alone."""
+    _expect_confined(bench)
+    bench.stop("TERM")
+    for name in without(ALWAYS, "ipc_lock"):
+        bench.start(within=with_only(*without(KERNEL_PATH, name, *(("sys_admin",) if name in STOOD_IN_FOR else ()))))
+        bench.guest.until("test -e /guest/code")
+        code, _, complaint = bench.guest.run("cat /guest/code /guest/errors").partition("\n")
+        if code != "3" or f"CAP_{name.upper()}" not in complaint:
+            raise Failed(f"without CAP_{name.upper()}: exit code {code}, {complaint}")
+    bench.start(within=with_only(*KERNEL_PATH))
+    bench.wait_up()
+    _expect_confined(bench, KERNEL_PATH)
+    return "yes"
+
+
+def _expect_confined(bench: Bench, bounds: Sequence[str] = ALWAYS) -> None:
+    """The bounding set is `bounds` where it lacked CAP_SETPCAP to make it smaller."""
+    wanted = {"CapPrm": mask(*ALWAYS), "CapEff": mask(*ALWAYS), "CapBnd": mask(*bounds), "CapAmb": 0, "NoNewPrivs": 1}
+    pattern = "|".join(wanted)
+    found = bench.guest.run(f"grep -hE '^({pattern}):' /proc/$(cat /guest/pid)/task/*/status").split("\n")
+    seen = {(key, int(value, 16)) for key, _, value in (line.partition(":") for line in found if line)}
+    if seen != {*wanted.items()}:
+        raise Failed("threads have " + ", ".join(f"{key} {value:x}" for key, value in sorted(seen)))
 
 
 def check_kill(bench: Bench) -> str:
@@ -106,6 +135,7 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
     "full-size": check_full_size,
     "download": check_download,
     "held-up": check_held_up,
+    "privileges": check_privileges,
     "kill": check_kill,
     "link": check_link,
     "unplug": check_unplug,
