@@ -22,7 +22,7 @@ import pytest
 from engine.datapath import DatapathError
 from engine.egress.addresses import Devices
 from engine.egress.confinement import GRACE
-from engine.egress.tun import VNET_HEADER
+from engine.egress.tun import VNET_HEADER, open_tun
 from engine.host import netns
 from engine.host.descriptors import RESERVE
 from engine.host.errors import HostError
@@ -390,11 +390,15 @@ def test_masquerading_on_another_card_hides_nothing() -> None:
 
 
 def test_someone_elses_tun_device_is_left_alone(devices: Devices) -> None:
-    """Persistent, and so there without anyone who holds it."""
+    """Persistent, and so there without anyone who holds it; or another program's, as long as that holds it."""
     ip("tuntap add mode tun wan")
-    with pytest.raises(DatapathError, match="cannot make the TUN device wan: Device or resource busy"):
-        devices.create(1, "wan")
-    devices.remove(1)
+    held = open_tun("vpn")
+    for name in ("wan", "vpn"):
+        with pytest.raises(DatapathError, match=f"cannot make the TUN device {name}: Device or resource busy"):
+            devices.create(1, name)
+        devices.remove(1)
+        assert name in ip("-br link")
+    os.close(held)
     devices.create(1, "soup1")
     devices.remove(1)
     devices.create(1, "soup1")
