@@ -47,6 +47,10 @@ for each in {card} spare; do
 done
 ip link set bond0 mtu {mtu} up
 """
+VLAN = """set -e
+test -e /sys/class/net/{card} || ip link add link bond0 name {card} type vlan id {vlan}
+ip link set {card} mtu {mtu} up
+"""
 START = """
 rm -f /guest/code
 ( bash -c 'echo $$ >/guest/pid; exec "$@"' - {within} souppp-tui {card} \
@@ -89,6 +93,8 @@ class Bench:
         self.guest.run(f"ethtool -L {self.card.link} combined {self.queues}; true")
         if self.card.bonded:
             self.guest.run(BOND.format(card=self.card.link, mtu=self.card.mtu))
+        if self.card.vlan is not None:
+            self.guest.run(VLAN.format(card=self.card.name, vlan=self.card.vlan, mtu=self.card.mtu))
         self.guest.until(f"grep -q 1 /sys/class/net/{self.card.name}/carrier")
 
     def card_features(self) -> str:

@@ -27,6 +27,8 @@ class Card:
     """What the program runs on, if not that."""
     tags: bool = True
     """Whether frames come to it with their VLAN tags."""
+    vlan: int | None = None
+    """Where that is a VLAN device: its id."""
     bus: str = "place"
     """What QEMU plugs it into."""
     mtu: int = 1508
@@ -70,5 +72,8 @@ CARDS = {
         tells_carrier=False,
     ),
     "bond": Card("virtio-net-pci", _IN_A_BOND, native_since=None, bonded=True, above="bond0", tags=False),
+    "bond-vlan": Card(  # what the program says to do with a bond's tagged sessions
+        *("virtio-net-pci", (*_IN_A_BOND, "8021q"), None), bonded=True, above="bond0.100", tags=False, vlan=100
+    ),
     "slave": Card("virtio-net-pci", _IN_A_BOND, native_since=(4, 10), bonded=True),
 }

@@ -30,10 +30,12 @@ BESIDES = (
     ("6.18", "igb:2", ""),
     ("6.18", "igb:2", "--busy-poll"),
     ("6.12", "bond", ""),
+    ("6.12", "bond-vlan", ""),
     ("6.12", "slave", ""),
     ("6.12", "usb-net", ""),
 )
-"""Kernels, cards and options of the program's: where drivers write to our memory, a bond, and a card behind USB."""
+"""Kernels, cards and options of the program: where drivers write to our memory, a bond, a VLAN device on one, and
+a card behind USB."""
 FAILED, NOT_RUN = "FAILED", "-"
 CANNOT = 3
 JOBS = 2
