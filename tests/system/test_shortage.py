@@ -91,11 +91,11 @@ def few_descriptors(program: Program) -> Iterator[str]:
 @contextmanager
 def no_device_node(program: Program) -> Iterator[str]:
     """No device can be made: the program, which has a mount namespace of its own, may not open what makes them."""
-    inside = ("nsenter", "-t", str(program.pid), "-m", "mount")
-    run(*inside, "--bind", "/dev/net/tun", "/dev/net/tun")
-    run(*inside, "-o", "remount,bind,nodev", "/dev/net/tun")
+    inside = ("nsenter", "-t", str(program.pid), "-m", "-r")  # as its root, which may be a folder of the host's
+    run(*inside, "mount", "--bind", "/dev/net/tun", "/dev/net/tun")
+    run(*inside, "mount", "-o", "remount,bind,nodev", "/dev/net/tun")
     yield "cannot open /dev/net/tun: Permission denied"
-    run("nsenter", "-t", str(program.pid), "-m", "umount", "/dev/net/tun")
+    run(*inside, "umount", "/dev/net/tun")
 
 
 @pytest.mark.parametrize(
