@@ -156,6 +156,15 @@ def _number(name: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 5 else 0
 
 
+def _is_there(terminal: int) -> bool:
+    """Whether it has not hung up."""
+    try:
+        termios.tcgetattr(terminal)
+    except termios.error:
+        return False
+    return True
+
+
 class Driver(LinuxDriver):
     """Textual's driver, but nothing waits for the terminal, and one that has gone away ends the console in order.
 
@@ -193,8 +202,11 @@ class Driver(LinuxDriver):
     def _sigcont_application(self, *arguments: object) -> None:
         """Go on after a stop. Of a SIGSTOP nobody was told: the terminal is let go of now, and then taken as usual.
 
-        Textual would take it a second time: with two threads that read its keys, of which one never ends.
+        Textual would take it a second time: with two threads that read its keys, of which one never ends. A terminal
+        that hangs up sends a SIGCONT as well: then there is nothing to take, and the console is about to end.
         """
+        if not _is_there(self.fileno):
+            return
         if self._auto_restart and not self._must_signal_resume and self._key_thread is not None:
             before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # it may be another job's by now
             self.suspend_application_mode()

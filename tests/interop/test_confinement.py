@@ -51,7 +51,9 @@ class RealScene(Scene):
             SESSION_WAYS[name](self.sessions[name], None)  # type: ignore[arg-type]
         for name, number in (("Terminate-Request", "TERM"), ("PADT", "KILL")):
             files = " ".join(f"/proc/{pid}/cmdline" for pid in pppds(self.server))
-            victim = self.server.exec(f"grep -l :{self.sessions[name]['ipv4']} {files}").split("/")[2]
+            # Those of sessions that have just ended may be gone by now: grep's 2.
+            find = f"grep -ls :{self.sessions[name]['ipv4']} {files} || test $? = 2"
+            victim = self.server.exec(find).split("/")[2]
             self.server.exec(f"kill -{number} {victim}")
 
 

@@ -39,7 +39,8 @@ def test_a_refusal_for_its_limit_is_recognised(aclab: Callable[..., Aclab], tmp_
     server = aclab(AUTH="chap", SESSIONS="1")
     with dial(server.line, tmp_path, '{name: "s{n}", count: 2}', "--until-up", "--timeout", "12") as program:
         assert program.ended() == 1
-        assert {said["error"] for said in program.sessions(2).values()} == {None, "too many sessions"}
+        (why,) = {said["error"] for said in program.sessions(2).values()} - {None}
+        assert "too many sessions" in why or "No client slots available" in why, "the first if it isn't being dialled"
 
 
 def test_mschapv2(aclab: Callable[..., Aclab], tmp_path: Path) -> None:

@@ -386,6 +386,7 @@ def test_mtu_changed(engine: Engine) -> None:
     run("ip", "link", "set", CARD, "mtu", "1400")
     until(lambda: events(engine, "card-mtu"), "a word about it")
     assert "an MTU of 1400 now. That is too small for 4 sessions" in events(engine, "card-mtu")[0].text
+    until(lambda: {views(engine)[name].mtu for name in NAMES} == {1392}, "the smaller MTU, which follows the event")
     for name in NAMES:
         found = views(engine)[name]
         assert found.mtu == 1392

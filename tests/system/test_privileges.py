@@ -154,7 +154,7 @@ def test_one_that_the_lab_misses_is_named_in_one_line(own_net: None, missing: st
 
 
 def test_without_sys_admin_only_the_kernels_data_path_is_missed(sessions: Path) -> None:
-    with provider(), running(*on_card(sessions, "--timeout", "5"), within=with_only(*ALWAYS)) as program:
+    with provider(), running(*on_card(sessions, "--timeout", "12"), within=with_only(*ALWAYS)) as program:
         assert program.ended() == 1
         said = program.sessions(2)
         assert said["one"]["state"] == "up"
