@@ -149,7 +149,6 @@ class CardDuties:
         settings = [member.session.settings for _, member in self._fleet]
         self._reporter.tell(*sizes.mtu_news(self._card.view, mtu, settings))
         for key, member in self._fleet:
-            self._showing.mark(key)
             self._reporter.attempt(self._fitting.hold, key, member.session, kind="device", about=key)
 
     def _adapt_all(self) -> None:

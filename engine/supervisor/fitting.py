@@ -13,15 +13,17 @@ from engine.supervisor import sizes, tags
 from engine.supervisor.card_watch import CardWatch
 from engine.supervisor.handed import Line
 from engine.supervisor.reporting import Reporter
+from engine.supervisor.showing import Showing
 
 
 class Fitting:
     """Sessions fitted to one card."""
 
-    def __init__(self, card: CardWatch, line: Line, egress: Egress, reporter: Reporter) -> None:
+    def __init__(self, card: CardWatch, line: Line, egress: Egress, showing: Showing, reporter: Reporter) -> None:
         self._card = card
         self._line = line
         self._egress = egress
+        self._showing = showing
         self._reporter = reporter
         self._warned_of_lost_tags = False
 
@@ -66,6 +68,7 @@ class Fitting:
         before = session.mtu
         self.make_room(session)
         if session.mtu is not None and session.mtu != before:
+            self._showing.mark(key)
             self._egress.set_mtu(key, session.mtu)
 
     def warn_of_lost_tags(self, sessions: Iterable[SessionSettings], *, anew: bool = False) -> None:

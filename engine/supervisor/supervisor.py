@@ -101,7 +101,7 @@ class Supervisor:
         self._showing = Showing(self.board, self.fleet, egress, captures, usage, self._reporter)
         self._shares = Shares(self.fleet, self._showing, self._reporter)
         self._parting = Parting(journal or NoJournal(), watch, line, self._reporter)
-        self._fitting = Fitting(watch, line, egress, self._reporter)
+        self._fitting = Fitting(watch, line, egress, self._showing, self._reporter)
         self._duties = CardDuties(
             settings,
             watch,
