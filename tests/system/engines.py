@@ -93,5 +93,19 @@ def fetch(interface: str) -> str:
 
 def pings(device: str, size: int = 56, count: int = 3, target: str = "100.64.0.1") -> bool:
     """Whether don't-fragment pings with `size` octets of data are answered."""
-    ping = ["ping", "-q", "-c", str(count), "-i", "0.05", "-W", "2", "-M", "do", "-s", str(size), "-I", device, target]
-    return subprocess.run(ping, capture_output=True, timeout=30, check=False).returncode == 0
+    done = _ping(device, size, count, target, patience=10)
+    if done.returncode:
+        print(done.stdout)
+    return done.returncode == 0
+
+
+def too_long(device: str, size: int, target: str = "100.64.0.1") -> bool:
+    """Whether the device itself refuses a don't-fragment ping with `size` octets of data."""
+    return "message too long" in _ping(device, size, 1, target, patience=1).stdout.lower()
+
+
+def _ping(device: str, size: int, count: int, target: str, patience: int) -> subprocess.CompletedProcess[str]:
+    """`patience` is in seconds; ping has it with a packet that was never sent as well."""
+    ping = ["ping", "-c", str(count), "-i", "0.05", "-W", str(patience), "-M", "do", "-s", str(size), "-I", device]
+    either = subprocess.STDOUT
+    return subprocess.run([*ping, target], stdout=subprocess.PIPE, stderr=either, text=True, timeout=30, check=False)

@@ -37,7 +37,7 @@ from tests.conftest import ROOT, run
 from tests.program import Traces, running, until
 from tests.provider import CARD, BridgedProvider, Provider, provider
 
-from .engines import dialling, events, fetch, pings, session, story, view, views, wait_state, wait_up
+from .engines import dialling, events, fetch, pings, session, story, too_long, view, views, wait_state, wait_up
 from .line import FAR, NEAR, QUEUES, Line, Wire, namespace, open_descriptors, veth_line
 from .line import until as soon
 from .rig import LCP_ECHO, MTU, OWN, PEER, ROUTER_MESSAGES, STRANGER, VLANS, ipv4, ipv6, only, padded, ppp, pppoe
@@ -592,7 +592,7 @@ def test_sessions_of_both_kinds_at_once_carry_the_same() -> None:
             if not (
                 fetch(device) == fetch(address) == address
                 and pings(device, MTU - 28)
-                and not pings(device, MTU - 27, count=1)
+                and too_long(device, MTU - 27)
                 and upload(device, octets) == digest
                 and download(device, size) == bytes(size)
             ):
