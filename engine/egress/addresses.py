@@ -139,6 +139,13 @@ class Devices:
             return ""
         return f"There is a device {name} already, and it is not ours."
 
+    def expect(self, name: str) -> None:
+        """There is a device of ours already, which an earlier process has left. Raises HostError."""
+        try:
+            self._indexes.add(index_of(self._rtnl, name))
+        except RtnlError as error:
+            raise HostError(f"The device {name} can't be taken over: {error.strerror}.") from None
+
     def create(
         self,
         key: int,
@@ -370,6 +377,12 @@ class Devices:
         if deaths := self._undertaker.deaths():
             text = f"The thread that deletes devices died ({deaths[-1]}), and another one is at work."
             raise HostError(f"{text} Please report it.")
+
+    def leave(self) -> None:
+        """Let all devices be, with what keeps their packets in: another process takes them over."""
+        self._devices.clear()
+        self._keys.clear()
+        self._confinement.leave()
 
     def close(self) -> None:
         """Remove all devices; returns when they are gone."""

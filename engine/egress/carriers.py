@@ -16,6 +16,7 @@ from engine.card.port import Port
 from engine.card.xdp import XdpError, processors
 from engine.datapath import DatapathError
 from engine.datapath.own import CLOSED, Own
+from engine.egress.kept import KeptDevice
 from engine.egress.tun import open_tun
 from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle
 from engine.host.surroundings import has_tun
@@ -56,6 +57,10 @@ class Carriers:
     def open_device(self, key: int, path: DatapathChoice, name: str) -> int:
         """Make a session's device for a data path; returns its descriptor. Raises DatapathError."""
         return open_tun(name) if path is DatapathChoice.AFXDP else self._need_kernel().open_device(key, name)
+
+    def adopt_device(self, key: int, kept: KeptDevice, fd: int, name: str) -> int:
+        """Take over a device that an earlier process has left, a TUN device by its descriptor; as `open_device`."""
+        return fd if kept.path is DatapathChoice.AFXDP else self._need_kernel().adopt_device(key, name, kept.end)
 
     def kernel_known(self) -> bool:
         """Whether `kernel_obstacle` won't wait; begins to load the in-kernel path where it must be known."""

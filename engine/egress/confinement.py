@@ -89,6 +89,7 @@ class Confinement:
         """Behind the trees, whose ways out lead to the last of their rules."""
         self._torn = False
         """Whether something had run out at the last change, so that rules and routes aren't as they must be."""
+        self._left = False
         self._dead_ends: set[socket.AddressFamily] = set()
         """Families that have the table without any way."""
         self._grace: dict[Source, float] = {}
@@ -212,8 +213,15 @@ class Confinement:
             finally:
                 self._fence.forget(source)
 
+    def leave(self) -> None:
+        """`close` leaves all of it as it is: another process takes it over."""
+        self._left = True
+
     def close(self) -> None:
         """Take all of it away, that of sessions and that of addresses whose time is not over."""
+        if self._left:
+            self._fence.leave()
+            return
         for family, tree in self._trees.items():
             rules = [*tree.rules(), *self._networks[family].rules()]
             dead_end = [no_way_else(family, self._instance.dead_end, False)] if family in self._dead_ends else []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from array import array
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,9 +13,10 @@ from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath.own import CLOSED, Network, Own
 from engine.egress.addresses import Devices
 from engine.egress.carriers import MANY_SESSIONS, Carriers
+from engine.egress.kept import KeptDevice
 from engine.egress.protocol import Addresses, Happening
 from engine.egress.veth import HiddenNet
-from engine.host.errors import Trouble
+from engine.host.errors import HostError, Trouble
 from engine.host.surroundings import NO_TUN, has_ipv6, has_tun
 from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
@@ -55,6 +58,8 @@ class DeviceEgress:
         self._told: set[str] = set()
         self._devices = Devices()
         self._opened: dict[int, _Opened] = {}
+        self._inherited: dict[str, tuple[KeptDevice, int]] = {}
+        """By name: what an earlier process has left and no session has taken yet, with TUN devices' descriptors."""
 
     def device(self, key: int) -> str | None:
         """See `Egress.device`."""
@@ -109,8 +114,13 @@ class DeviceEgress:
         if self.carriers is None or key in self._opened:
             return
         self._tell_once("confinement", self._devices.notice)
-        path = self._choose(self.carriers, settings.datapath)
-        make = partial(self.carriers.open_device, key, path)
+        kept, fd = self._inherited.pop(_device_name(key, settings), (None, -1))
+        if kept is None:
+            path = self._choose(self.carriers, settings.datapath)
+            make = partial(self.carriers.open_device, key, path)
+        else:
+            path = kept.path
+            make = partial(self.carriers.adopt_device, key, kept, fd)
         networks, closed = routed(settings), settings.inbound is Inbound.CLOSED
         self._devices.create(
             key, _device_name(key, settings), make, self.carriers.closer(path), networks, closed=closed
@@ -154,6 +164,47 @@ class DeviceEgress:
                 self.carriers.unplug(key)
         finally:
             self._devices.remove(key)
+
+    # From one process to the next
+
+    def keep(self) -> list[tuple[KeptDevice, int]]:
+        """All devices there are, with the descriptors of TUN devices, -1 for others."""
+        found = []
+        for key, opened in self._opened.items():
+            name, fd = self._devices.name(key), self._devices.fd(key)
+            tun = opened.path is DatapathChoice.AFXDP
+            found.append((KeptDevice(name, opened.path, 0 if tun else self.hidden.end_of(fd)), fd if tun else -1))
+        return found
+
+    def leave(self) -> None:
+        """From now on `close_all` leaves all devices as they are: another process takes them over."""
+        self._opened.clear()
+        self._devices.leave()
+
+    def inherit(self, devices: Iterable[tuple[KeptDevice, int]]) -> None:
+        """Take over what `keep` told in another process, as sessions with devices of these names are opened.
+
+        The descriptors are ours from now on. What is gone meanwhile is left out.
+        """
+        for kept, fd in devices:
+            self._inherited[kept.name] = kept, fd
+            try:
+                self._devices.expect(kept.name)
+            except HostError:
+                self._discard(*self._inherited.pop(kept.name))
+        self.hidden.spare(kept.end for kept, _ in self._inherited.values())
+
+    def disinherit(self) -> None:
+        """Delete what no session has taken."""
+        while self._inherited:
+            self._discard(*self._inherited.popitem()[1])
+
+    def _discard(self, kept: KeptDevice, fd: int) -> None:
+        if kept.path is DatapathChoice.AFXDP:
+            os.close(fd)
+        else:
+            with suppress(OSError):  # gone already
+                self.hidden.delete(kept.end)
 
     def counters(self, keys: int) -> array[int]:
         """See `Egress.counters`; they begin anew with each card that is taken."""

@@ -155,6 +155,10 @@ class Fence:
         if self._nft is not None:
             with suppress(OSError):
                 self._nft.commit([message(Message.DELTABLE, field(1, self._table))])
+        self.leave()
+
+    def leave(self) -> None:
+        """Let go of the table and leave it as it is."""
         for each in (self._nft, self.news):
             if each is not None:
                 each.close()

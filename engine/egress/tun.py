@@ -11,6 +11,7 @@ from engine.datapath import DatapathError
 
 TUN = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
+TUNGETIFF = 0x800454D2
 TUNSETOFFLOAD = 0x400454D0
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
@@ -58,3 +59,9 @@ def _set_offloads(fd: int) -> None:
         fcntl.ioctl(fd, TUNSETOFFLOAD, TCP_OFFLOADS | UDP_OFFLOADS)
     except OSError:
         fcntl.ioctl(fd, TUNSETOFFLOAD, TCP_OFFLOADS)
+
+
+def name_of(fd: int) -> str:
+    """The name of a device by its descriptor. Raises OSError if it has been deleted, or is none."""
+    told = fcntl.ioctl(fd, TUNGETIFF, bytes(40))
+    return told[:IFNAMSIZ].rstrip(b"\0").decode()

@@ -166,8 +166,9 @@ T = TypeVar("T")
 class HiddenNet:
     """Makes veth pairs between the calling thread's namespace and one without a name, where a thread lives."""
 
-    def __init__(self) -> None:
-        self.descriptor = -1
+    def __init__(self, inherited: int = -1) -> None:
+        """`inherited` is a descriptor of the namespace that an earlier process has left; it is closed with all else."""
+        self.descriptor = inherited
         self._rtnl: Rtnl | None = None
         self._visible_rtnl: Rtnl | None = None
         self._visible = self._sysfs = -1
@@ -204,8 +205,11 @@ class HiddenNet:
         return self._resident.submit(work).result()
 
     def _settle(self) -> None:
-        netns.unshare_net()
-        self.descriptor = netns.open_net()
+        if self.descriptor < 0:
+            netns.unshare_net()
+            self.descriptor = netns.open_net()
+        else:
+            netns.set_net(self.descriptor)
         self._rtnl, self._statistics, self._removals = Rtnl(), Rtnl(), Rtnl()
         with suppress(OSError):  # read-only, or no IPv6 in this kernel
             Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
@@ -276,6 +280,15 @@ class HiddenNet:
         """Note which pair a link belongs to, for `remove`."""
         self._indexes[link] = index
 
+    def end_of(self, link: int) -> int:
+        """The index of the hidden end of the pair that a link belongs to."""
+        return self._indexes[link]
+
+    def spare(self, ends: Iterable[int]) -> None:
+        """Give none of these indexes to another hidden end: an earlier process has left them."""
+        latest = max((end // MAX_SESSIONS for end in ends), default=0)
+        self._made = count(max(next(self._made), latest))
+
     def remove(self, link: int) -> None:
         """Close a link, and delete the pair if its device has been moved elsewhere; for one thread at a time."""
         assert self._removals is not None
@@ -342,18 +355,39 @@ class KernelPath:
             try:
                 _set_offloads(name)
                 self._hidden.add_queue(name)
-                link = self._hidden.run(partial(link_native, self._maps["push"], index))
+                link = self._connect(key, index)
                 undo.callback(os.close, link)
-                self._hidden.run(partial(set_entry, self._maps["devices"], _uint32(1 + key), _uint32(index)))
                 self._hidden.up(index)
-                if key < THREADS:
-                    self._hidden.give_thread(index, self._cpus[key % len(self._cpus)])
+                self._give_thread(key, index)
             except (XdpError, OSError) as error:
                 raise DatapathError(f"cannot set up the device {name}: {error}") from None
             undo.pop_all()
+        return link
+
+    def adopt_device(self, key: int, name: str, end: int) -> int:
+        """Take over a device that an earlier process has left, by the index of its hidden end; as `open_device`."""
+        try:
+            link = self._connect(key, end)
+            self._give_thread(key, end)
+            return link
+        except (XdpError, OSError) as error:
+            raise DatapathError(f"cannot take over the device {name}: {error}") from None
+
+    def _connect(self, key: int, index: int) -> int:
+        """Let a hidden end's packets come to the card; returns the link. Raises XdpError or OSError."""
+        link = self._hidden.run(partial(link_native, self._maps["push"], index))
+        try:
+            self._hidden.run(partial(set_entry, self._maps["devices"], _uint32(1 + key), _uint32(index)))
+        except BaseException:
+            os.close(link)
+            raise
         self._hidden.keep(link, index)
         self._indexes[key] = index
         return link
+
+    def _give_thread(self, key: int, index: int) -> None:
+        if key < THREADS:
+            self._hidden.give_thread(index, self._cpus[key % len(self._cpus)])
 
     def add_session(self, key: int, place: Place, mtu: int, own: Own = CLOSED) -> None:
         """Let packets of up to `mtu` octets flow between card and device, to and from its own addresses.

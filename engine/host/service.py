@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 JOURNAL = "/run/systemd/journal/socket"
+_FIRST = 3
+"""The first descriptor that a process is handed (sd_listen_fds(3))."""
+_AT_ONCE = 253
+"""So many descriptors go with one message (SCM_MAX_FD)."""
+_ANSWER = 10.0
+"""Seconds."""
 
 
 def notify(state: str) -> None:
@@ -18,6 +26,61 @@ def notify(state: str) -> None:
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
         to.setblocking(False)
         to.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+def keeps() -> bool:
+    """Whether the one that started us keeps descriptors from one process to the next (sd_notify(3), FDSTORE=1).
+
+    Our unit says so itself, as systemd before 254 doesn't.
+    """
+    return bool(os.environ.get("NOTIFY_SOCKET")) and os.environ.get("FDSTORE", "0") not in ("", "0")
+
+
+def keep(descriptors: Mapping[str, Sequence[int]]) -> None:
+    """Have descriptors kept by name; returns when they are. The next process gets them by `kept`.
+
+    Raises OSError; what is kept by then may not be all.
+    """
+    with _notifying() as to:
+        for name, fds in descriptors.items():
+            for first in range(0, len(fds), _AT_ONCE):
+                state = f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}".encode()
+                socket.send_fds(to, [state], list(fds[first : first + _AT_ONCE]))
+        reading, writing = os.pipe()
+        try:
+            try:
+                socket.send_fds(to, [b"BARRIER=1"], [writing])
+            finally:
+                os.close(writing)
+            if not select.select([reading], [], [], _ANSWER)[0]:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        finally:
+            os.close(reading)
+
+
+def kept() -> dict[str, list[int]]:
+    """The descriptors that an earlier process had kept, by name, once; they are ours alone from now on."""
+    fds, names = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_FDNAMES", "")
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()) or not fds.isdecimal():
+        return {}
+    found: dict[str, list[int]] = {}
+    for fd, name in zip(range(_FIRST, _FIRST + int(fds)), names.split(":"), strict=False):
+        os.set_inheritable(fd, False)
+        found.setdefault(name, []).append(fd)
+    with suppress(OSError), _notifying() as to:
+        for name in found:
+            to.send(f"FDSTOREREMOVE=1\nFDNAME={name}".encode())
+    return found
+
+
+@contextmanager
+def _notifying() -> Iterator[socket.socket]:
+    """A socket that waits for who hears it, not for long. Raises OSError."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
+        to.settimeout(_ANSWER)
+        to.connect("\0" + address[1:] if address.startswith("@") else address)
+        yield to
 
 
 def watchdog() -> float | None:

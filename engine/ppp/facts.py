@@ -17,6 +17,11 @@ class NegotiatedFact:
     agreed: str = ""
     refused: str = ""
 
+    @property
+    def texts(self) -> tuple[str, str, str, str]:
+        """All four, in this order."""
+        return self.asked, self.offered, self.agreed, self.refused
+
 
 class Facts:
     """Negotiated facts by name, in the order in which they came up."""

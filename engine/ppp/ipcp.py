@@ -93,6 +93,11 @@ class IpcpClient:
             tuple(dict.fromkeys(server for server in dns if not _unusable(server))),
         )
 
+    def resume(self, options: Sequence[Option]) -> None:
+        """Have asked for these."""
+        self.reset()
+        self._wanted = {option.type: option.value for option in options}
+
     def request(self) -> list[Option]:
         """The address and DNS servers, as far as they were not rejected."""
         options = [Option(kind, address) for kind, address in self._wanted.items()]
@@ -213,6 +218,10 @@ class IpcpConcentrator:
         """Both addresses; None while the client has not taken its own."""
         grant = self._grant
         return Ipv4Agreed(grant.own, grant.client, grant.dns) if self._client_agreed else None
+
+    def resume(self, options: Sequence[Option]) -> None:
+        """Have asked for these."""
+        self._without_own = not options
 
     def request(self) -> list[Option]:
         """Our own address, unless it was rejected."""

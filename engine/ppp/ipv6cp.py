@@ -61,6 +61,12 @@ class Ipv6cpOptions:
             return None
         return Ipv6Agreed(link_local(self._own), link_local(self._peer) if self._peer else None)
 
+    def resume(self, options: Sequence[Option]) -> None:
+        """Have asked for these."""
+        self.reset()
+        self._rejected = not options
+        self._wish = next((option.value for option in options), self._wish)
+
     def request(self) -> list[Option]:
         """Our identifier, unless the peer won't talk about it."""
         if self._rejected:

@@ -130,6 +130,15 @@ class LcpOptions:
         """The peer's Naks of our MRU."""
         self._rejected: set[int] = set()
 
+    def resume(self, options: Sequence[Option]) -> None:
+        """Have asked for these; as a client, which demands nothing."""
+        self.reset()
+        asked = {option.type: option.value for option in options}
+        self.magic = asked.get(LcpOption.MAGIC, self.magic)
+        if LcpOption.MRU in asked:
+            self.mru = int.from_bytes(asked[LcpOption.MRU], "big")
+        self._rejected = {int(LcpOption.MRU), int(LcpOption.MAGIC)} - asked.keys()
+
     def request(self) -> list[Option]:
         """MRU, magic number and, for a concentrator, the authentication demanded."""
         wanted = [

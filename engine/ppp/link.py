@@ -29,6 +29,7 @@ from engine.ppp.negotiator import (
     Timing,
 )
 from engine.ppp.phases import PHASES, Occasion, Phase
+from engine.ppp.settled import Settled, SettledLink
 from engine.settings.values import DEFAULT_MRU, AuthMethod, KeepaliveSettings
 from engine.wire import control, ppp
 from engine.wire.control import Code, ControlPacket
@@ -235,6 +236,8 @@ class Link:
         """Network protocols that we close although they opened, and why."""
         self._reopen_at: dict[int, float] = {}
         """When those that failed are tried again."""
+        self._missing: dict[int, str] = {}
+        """Why they failed."""
         self._pauses: dict[int, float] = {}
         """Seconds that each of them waits next time."""
         self._ipcp: IpcpHandler | None = None
@@ -276,6 +279,43 @@ class Link:
         self._advance(Occasion.UP)
         self._lcp.open(now)
         self._lcp.up(now)
+        self._settle(now)
+
+    @property
+    def settled(self) -> SettledLink | None:
+        """What another process needs to go on with this link; None while it is not up, or somebody wants its end.
+
+        A network protocol that is being negotiated is not told of: it is negotiated anew. So is one that is open
+        without an option of ours, as then nothing tells what we have instead.
+        """
+        lcp = self._lcp.settled
+        if self.phase is not Phase.NETWORK or self._end is not None or lcp is None:
+            return None
+        is_open = [(number, ncp.settled) for number, ncp in self._ncps.items() if number in self._announced]
+        told = tuple((number, settled) for number, settled in is_open if settled is not None and settled.ours)
+        missing = tuple((number, self._missing[number]) for number in self._reopen_at)
+        mru, path_mtu = self._side.lcp.mru, self._path_mtu
+        return SettledLink(mru, path_mtu, lcp, told, missing, self.rtt) if told else None
+
+    def resume(self, settled: SettledLink, now: float) -> None:
+        """Go on with a link that another process had up: nothing is negotiated, and nobody asked for a proof.
+
+        The peer may challenge us as before (RFC 1994 section 4.1). Our first Echo-Request goes out within an interval,
+        by chance: many links are resumed at once.
+        """
+        self._advance(Occasion.UP)
+        self._lcp.resume(settled.lcp)
+        self._lcp.next_event()  # that it is up
+        self._lcp_opened(now)
+        self._probe_at = None
+        self._path_mtu, self.rtt = settled.path_mtu, settled.rtt
+        if self._echo_at is not None:
+            self._echo_at = now + self._keepalive.interval * self._entropy(1)[0] / 256
+        method = self._options.authenticate_with
+        if method is not None:
+            self._add_authentication(method, self._side.prove(method))
+            self._options.proven(method)
+        self._network(now, settled)
         self._settle(now)
 
     def terminate(self, now: float, end: End) -> None:
@@ -626,16 +666,7 @@ class Link:
     def _lcp_up(self, now: float) -> None:
         """Begin authentication, or the network protocols where nobody has to prove anything (RFC 1661 section 3.5)."""
         options = self._options
-        self._lcp.max_packet = options.peer_mru
-        self._alive()
-        self._echo_sent.clear()
-        self._loop_noticed = False
-        if self._keepalive.interval > 0:
-            self._echo_at = now + self._keepalive.interval
-        if self._full_size() > DEFAULT_MRU:
-            self._probes = 0
-            self._probe_ids.clear()
-            self._probe_at = now
+        self._lcp_opened(now)
         if options.wishes.demand and options.demanded is None:
             self._fail(EndKind.AUTH_METHOD, "The client refuses to authenticate.", now)
             return
@@ -656,6 +687,19 @@ class Link:
                 auth.start(now)
         else:
             self._network(now)
+
+    def _lcp_opened(self, now: float) -> None:
+        """Begin with what LCP itself does while it is open."""
+        self._lcp.max_packet = self._options.peer_mru
+        self._alive()
+        self._echo_sent.clear()
+        self._loop_noticed = False
+        if self._keepalive.interval > 0:
+            self._echo_at = now + self._keepalive.interval
+        if self._full_size() > DEFAULT_MRU:
+            self._probes = 0
+            self._probe_ids.clear()
+            self._probe_at = now
 
     def _add_authentication(self, method: AuthMethod, auth: Authentication) -> None:
         self._auths[auth.protocol] = (method, auth)
@@ -707,8 +751,8 @@ class Link:
         if not self._unproven and self.phase is Phase.AUTHENTICATE:
             self._network(now)
 
-    def _network(self, now: float) -> None:
-        """Begin with the network control protocols (RFC 1661 section 3.6)."""
+    def _network(self, now: float, settled: SettledLink | None = None) -> None:
+        """Begin with the network control protocols (RFC 1661 section 3.6), or go on with those that are `settled`."""
         self._advance(Occasion.PROVEN)
         self._ipcp = self._side.ipcp(self._peer_user)
         if self._ipcp is not None:
@@ -716,10 +760,22 @@ class Link:
         if self._side.ipv6:
             self._ipv6cp = Ipv6cpOptions(self._entropy, self._facts, self._side.judge)
             self._ncps[Protocol.IPV6CP] = Negotiator(Protocol.IPV6CP, self._ipv6cp, self._timing)
-        for ncp in self._ncps.values():
+        had: dict[int, Settled] = dict(settled.open) if settled is not None else {}
+        missing: dict[int, str] = dict(settled.missing) if settled is not None else {}
+        for number, ncp in self._ncps.items():
             ncp.max_packet = self._options.peer_mru
-            ncp.open(now)
-            ncp.up(now)
+            if number in had:
+                ncp.resume(had[number])
+            elif number in missing:
+                self._miss(number, missing[number], now + REOPEN)
+            else:
+                ncp.open(now)
+                ncp.up(now)
+
+    def _miss(self, number: int, why: str, until: float) -> None:
+        """Do without a network protocol for a while."""
+        self._missing[number], self._reopen_at[number] = why, until
+        self._events.append(ProtocolMissing(Protocol(number), why))
 
     def _ncp_signal(self, number: int, ncp: Negotiator, signal: Signal, now: float) -> None:
         match signal:
@@ -731,10 +787,9 @@ class Link:
                 name = "IPv4" if number == Protocol.IPCP else "IPv6"
                 why = self._useless.pop(number, None) or ncp.failure or "the concentrator closed it"
                 if self._has_other(number):
-                    self._events.append(ProtocolMissing(Protocol(number), why))
                     rejected = ncp.failure is Failure.PROTOCOL_REJECTED  # which asks for silence (section 5.7)
                     pause = MAX_REOPEN if rejected else self._pauses.get(number, REOPEN)
-                    self._reopen_at[number] = now + pause
+                    self._miss(number, why, now + pause)
                     self._pauses[number] = min(2 * pause, MAX_REOPEN)
                 else:
                     self._fail(

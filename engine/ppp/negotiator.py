@@ -15,6 +15,7 @@ from enum import Enum, StrEnum
 from typing import Protocol
 
 from engine.ppp.automaton import TABLE, TIMER_STATES, Action, Event, State
+from engine.ppp.settled import Settled
 from engine.settings.values import DEFAULT_MRU
 from engine.wire import control
 from engine.wire.control import Code, ControlPacket, Option
@@ -59,6 +60,9 @@ class OptionHandler(Protocol):
 
     def reset(self) -> None:
         """A negotiation starts afresh: forget what was agreed, and ask for everything again."""
+
+    def resume(self, options: Sequence[Option]) -> None:
+        """Go on as if these had been our latest Configure-Request; `ours_agreed` and `peer_agreed` follow."""
 
     def request(self) -> list[Option]:
         """The options of our next Configure-Request."""
@@ -171,6 +175,27 @@ class Negotiator:
     def close(self, now: float) -> None:
         """The layer is to go down, with a Terminate-Request where one is due."""
         self._run(Event.CLOSE, now)
+
+    @property
+    def settled(self) -> Settled | None:
+        """What another process needs to go on from here; None unless the layer is open."""
+        if self.state is not State.OPENED or self._acked is None:
+            return None
+        peers = control.decode_options(self._acked.data)
+        return Settled(self._request, tuple(peers), self._identifier_of_request, self._identifier, self._sent_in_row)
+
+    def resume(self, settled: Settled) -> None:
+        """Be open from the start, with what another process had settled."""
+        self.state = State.OPENED
+        self._restart_count = self.timing.max_configure  # as the Ack left it
+        self._sent_in_row = settled.sent
+        self._identifier, self._identifier_of_request = settled.identifier, settled.asked
+        self._request = settled.ours
+        self._acked = ControlPacket(Code.CONFIGURE_ACK, 0, control.encode_options(settled.peers))
+        self.handler.resume(settled.ours)
+        self.handler.peer_agreed(settled.peers)
+        self.handler.ours_agreed(settled.ours)
+        self._events.append(Signal.UP)
 
     def packets_to_send(self) -> list[ControlPacket]:
         """Packets for the peer, oldest first."""

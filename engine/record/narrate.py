@@ -29,6 +29,9 @@ def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> S
     match event:
         case StateChanged(SessionState.DIALLING):
             return Story(Severity.DEBUG, "dialling", "Looking for a concentrator.")
+        case PppoeOpened(place, resumed=True):
+            text = f"Session {place.session_id:04x} with {_concentrator(ac_name, place.peer_mac)} goes on."
+            return Story(Severity.INFO, "resumed", text)
         case PppoeOpened(place, lacks):
             text = f"Session {place.session_id:04x} opened with {_concentrator(ac_name, place.peer_mac)}."
             return Story(Severity.INFO, "pppoe-open", f"{text} Its offer has no {lacks}." if lacks else text)

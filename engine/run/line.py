@@ -223,6 +223,11 @@ class CardLine:
         if self._egress.carriers is not None:
             self._egress.carriers.make_known(key, place, mru)
 
+    def count_from(self, traffic: bytes) -> None:
+        """Go on from what was counted in an earlier process; as `Snapshot.traffic`."""
+        self._traffic_before = array("Q", traffic)
+        self._counted = bool(traffic)
+
     def forget(self, key: int) -> None:
         """See `Line.forget`."""
         if self._egress.carriers is not None:

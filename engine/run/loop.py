@@ -28,6 +28,7 @@ from engine.host.errors import Trouble
 from engine.record.captures import Captures
 from engine.record.journal import GhostJournal, journal_of
 from engine.record.proofs import ProofsFile, proofs_of
+from engine.run.estate import Estate
 from engine.run.line import CardLine
 from engine.sessions.policy import routed
 from engine.sessions.proofs import Proofs
@@ -95,12 +96,19 @@ class Loop:
         self._next_glance: asyncio.TimerHandle | None = None
         self._undo = ExitStack()
         self._hidden = HiddenNet()
-        self._undo.callback(self._hidden.close)
-        with suppress(DatapathError):  # told when a session needs it
-            self._hidden.open()
+        self._undo.callback(lambda: self._hidden.close())
+        self._estate = Estate()
+        self._undo.callback(lambda: self._estate.close())
+
+    def inherit(self, estate: Estate) -> None:
+        """Before `confine` and `open`: go on with what an earlier process has left."""
+        self._hidden = HiddenNet(estate.net)
+        self._estate, estate.net = estate, -1
 
     def confine(self, confine: Callable[[], None]) -> None:
         """Have the rights given up, by whatever does so for one thread, of the threads that there are before `open`."""
+        with suppress(DatapathError):  # told when a session needs it
+            self._hidden.open()
         if self._hidden.is_open:
             self._hidden.run(confine)
         confine()
@@ -112,6 +120,9 @@ class Loop:
         descriptors.raise_limit()
         egress = DeviceEgress(lambda: len(self.supervisor.fleet.members), self.tell, self._hidden)
         self._undo.callback(egress.close_all)
+        devices, self._estate.devices = self._estate.devices, []
+        egress.inherit(devices)
+        self._undo.callback(egress.disinherit)
         self._egress = egress
         self.line = CardLine(
             self._ifname,
@@ -125,6 +136,7 @@ class Loop:
             self.tell,
         )
         self._undo.callback(self.line.close)
+        self.line.count_from(self._estate.traffic)
         journal = self._open_journal()
         proofs, unread = self._load_proofs()
         captures = Captures(self._options.capture, self._wall, self.tell)
@@ -151,7 +163,8 @@ class Loop:
         links = LinkWatch()
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)
-        self.supervisor.open(time.monotonic())
+        self.supervisor.open(time.monotonic(), self._estate.members)
+        egress.disinherit()
         for fd in egress.filenos():
             self._loop.add_reader(fd, self._egress_news)
             self._undo.callback(self._loop.remove_reader, fd)
@@ -184,6 +197,27 @@ class Loop:
         if self._proofs_file is not None:
             self._proofs_file.rename(self.supervisor.card.name)
             self._proofs_file.save(self._proofs)
+
+    async def hand_over(self, store: Callable[[Estate], None]) -> bool:
+        """Leave all sessions that are up to another process, which `store` keeps them for; whether that was done.
+
+        Where it was, only `close` is left to do. `store` raises OSError if it can't.
+        """
+        self.supervisor.part(time.monotonic())
+        self._carry_on()
+        deadline = time.monotonic() + FLUSH
+        while not self.supervisor.parted and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+        self.supervisor.run(self._save_proofs, time.monotonic())
+        devices = self._egress.keep()
+        net = self._hidden.descriptor if any(kept.end for kept, _ in devices) else -1
+        try:
+            store(Estate(self.supervisor.fleet.keep(), devices, net, self.traffic().tobytes()))
+        except OSError as error:
+            self.tell(Severity.ERROR, "hand-over", f"The sessions can't be handed over ({error.strerror}): hung up.")
+            return False
+        self._egress.leave()
+        return True
 
     async def say_goodbye(self) -> None:
         """End every session in good order, as far as that is to be had in FAREWELL seconds, and FLUSH for the rest."""

@@ -20,6 +20,7 @@ from engine.card.xdp import Loading
 from engine.host.errors import Trouble
 from engine.host.promptness import prompt_interpreter, prompt_thread
 from engine.host.surroundings import NO_THREADS, is_short_of_threads
+from engine.run.estate import Estate
 from engine.run.loop import Loop
 from engine.run.usage import try_line, usage
 from engine.settings.options import EngineError as EngineError
@@ -51,10 +52,15 @@ class Engine:
         self._ready = threading.Event()
         self._failure: str | None = None
         self._leaving = asyncio.Event()
+        self._store: Callable[[Estate], None] | None = None
         self.attached: Callable[[], Sequence[ClientView]] = tuple
         """Tells who is attached; whoever serves it sets this."""
 
     # Life
+
+    def inherit(self, estate: Estate) -> None:
+        """Before `confine` and `start`: go on with what an earlier process has left."""
+        self._work.inherit(estate)
 
     def confine(self, confine: Callable[[], None]) -> None:
         """Before `start`: give up rights, by whatever does so for the calling thread and those that it will start."""
@@ -77,9 +83,13 @@ class Engine:
             raise EngineError(self._failure)
         return True
 
-    def stop(self) -> None:
-        """End every session and give the card back; returns when nothing of us is left. A second call does nothing."""
+    def stop(self, store: Callable[[Estate], None] | None = None) -> None:
+        """End every session and give the card back; returns when nothing of us is left. A second call does nothing.
+
+        With `store`, which raises OSError if it can't keep them, the sessions that are up are left to another process.
+        """
         if self._thread.is_alive():
+            self._store = store
             with suppress(RuntimeError):  # it has come to its end by itself, a moment ago
                 self._loop.call_soon_threadsafe(self._leaving.set)
             self._thread.join()
@@ -99,7 +109,8 @@ class Engine:
             self._open()
             if self._failure is None:
                 await self._leaving.wait()
-                await self._work.say_goodbye()
+                if self._store is None or not await self._work.hand_over(self._store):
+                    await self._work.say_goodbye()
         finally:
             self._work.close()
 

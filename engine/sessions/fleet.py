@@ -27,6 +27,7 @@ from engine.sessions.policy import InUse, WayTo, Whose
 from engine.sessions.proofs import Proofs
 from engine.sessions.redial import is_loss, pause
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
+from engine.sessions.settled import KeptMember
 from engine.sessions.states import IDLE, ON_THE_WAY
 from engine.settings.values import DialSettings
 from engine.wire import ethernet, pppoe
@@ -174,6 +175,36 @@ class Fleet:
             self._enqueue(key, member, self._queue, now)
         elif member.session.state is SessionState.HANGING_UP:
             member.redial_now = True
+
+    def keep(self) -> list[KeptMember]:
+        """All members, for another process that goes on with them."""
+        return [
+            KeptMember(
+                key,
+                member.session.settings.name,
+                member.wanted,
+                member.failures,
+                member.losses,
+                member.flaps,
+                member.since,
+                member.up_since,
+                member.session.settled,
+            )
+            for key, member in self.members.items()
+        ]
+
+    def resume(self, key: int, kept: KeptMember, now: float) -> bool:
+        """Take a member for what it was in another process; whether it goes on with the session that it had there."""
+        member, settled = self.members[key], kept.session
+        goes_on = settled is not None and member.session.resumes(settled)
+        if settled is not None and goes_on:
+            member.session.resume(settled, now)
+            self._after(key, member, now)
+        member.wanted = kept.wanted
+        member.failures, member.losses, member.flaps = kept.failures, kept.losses, kept.flaps
+        if member.session.state is SessionState.UP:
+            member.since, member.up_since = kept.since, kept.up_since
+        return goes_on
 
     def hold(self) -> None:
         """Dial nobody from now on: the line is down."""

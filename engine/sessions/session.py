@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from engine.api.ending import End, EndKind, dismissal
 from engine.api.values import SessionState
 from engine.ppp.authentication import Authentication, client_for
-from engine.ppp.facts import Facts
+from engine.ppp.facts import Facts, NegotiatedFact
 from engine.ppp.ipcp import IpcpClient, Ipv4Agreed
 from engine.ppp.ipv6cp import Ipv6Agreed
 from engine.ppp.judge import AddressJudge
@@ -42,6 +42,7 @@ from engine.ppp.phases import Phase
 from engine.pppoe.client import STEM_SIZE, Discovery, DiscoverySettings, Found, Stage
 from engine.sessions import policy
 from engine.sessions.proofs import Pair, Proofs
+from engine.sessions.settled import SettledSession
 from engine.sessions.states import IDLE, SETTING_UP, TABLE, Step
 from engine.settings.limits import MAX_MRU
 from engine.settings.values import AuthMethod, SessionSettings
@@ -83,6 +84,8 @@ class PppoeOpened:
     place: Place
     lacks: str = ""
     """Which tag the concentrator's offer should have had and hadn't, in words; mostly empty."""
+    resumed: bool = False
+    """Whether another process had opened it, and this one goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +245,36 @@ class Session:
         self._begin_step("PADI → PADO", now)
         self._discovery.start(now)
         self._settle(now)
+
+    @property
+    def settled(self) -> SettledSession | None:
+        """What another process needs to go on with this session; None while it is not up."""
+        link = self._link.settled if self._link is not None else None
+        if self.state is not SessionState.UP or self.place is None or link is None:
+            return None
+        facts = tuple((name, fact.texts) for name, fact in self.facts.by_name.items())
+        steps = tuple((name, *when) for name, when in self.steps.items())
+        return SettledSession(
+            self.settings.user, self.settings.service, self.place, self.ac_name or "", link, facts, steps
+        )
+
+    def resumes(self, settled: SettledSession) -> bool:
+        """Whether a session of these settings can go on with what another process had up."""
+        place, settings = settled.place, self.settings
+        same = (settings.user, settings.service, settings.vlans) == (settled.user, settled.service, place.vlans)
+        return self.state in IDLE and same and place.own_mac == self.own_mac
+
+    def resume(self, settled: SettledSession, now: float) -> None:
+        """Go on with what another process had up; `resumes` must have said yes."""
+        self.facts.clear()
+        self.facts.by_name.update((name, NegotiatedFact(*texts)) for name, texts in settled.facts)
+        self.state = SessionState.NEGOTIATING  # as if a PADS had come; that it is up, the link tells
+        self.place, self.ac_name = settled.place, settled.ac_name
+        self._events.append(PppoeOpened(settled.place, resumed=True))
+        self._link = self._new_link(settled.place.peer_mac, settled.ac_name, settled.link.mru)
+        self._link.resume(settled.link, now)
+        self._settle(now)
+        self.steps = {name: (began, ended) for name, began, ended in settled.steps}
 
     def refuse(self, now: float, end: End) -> None:
         """It can't be dialled: fail without a frame; does nothing unless the session is down or failed."""
@@ -519,10 +552,15 @@ class Session:
         self._events.append(PppoeOpened(self.place, found.lacks))
         self.facts.note("PPPoE payload", "asked", self.mru)
         self.facts.note("PPPoE payload", "agreed", found.max_payload)
-        self._concentrator = found.mac, found.ac_name
+        self._link = self._new_link(found.mac, found.ac_name, min(self.mru, found.max_payload))
+        self._link.start(now)
+
+    def _new_link(self, mac: bytes, ac_name: str, mru: int) -> Link:
+        """The link with a concentrator, over which packets of `mru` octets go at most."""
+        self._concentrator = mac, ac_name
         side = ClientSide(
             self.settings,
-            min(self.mru, found.max_payload),
+            mru,
             self._entropy,
             self.facts,
             self.judge,
@@ -530,8 +568,7 @@ class Session:
             self.proofs.takes_suggestions(self._concentrator),
         )
         side.ipv6 &= self.has_ipv6
-        self._link = Link(side, self._entropy, self.facts, self._timing, self.settings.keepalive)
-        self._link.start(now)
+        return Link(side, self._entropy, self.facts, self._timing, self.settings.keepalive)
 
     def _settle_link(self, link: Link, now: float) -> None:
         self._send_packets(link, now)

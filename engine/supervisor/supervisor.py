@@ -29,6 +29,7 @@ from engine.sessions.fleet import Fleet
 from engine.sessions.proofs import Proofs
 from engine.sessions.rotation import Rotation, Verdict
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent
+from engine.sessions.settled import KeptMember
 from engine.sessions.states import IDLE
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import SessionSettings, Settings
@@ -38,6 +39,7 @@ from engine.supervisor.card_watch import CardNews, CardWatch
 from engine.supervisor.egress_steps import follow
 from engine.supervisor.fitting import Fitting
 from engine.supervisor.handed import Captures, Journal, Line, NoJournal
+from engine.supervisor.inherited import Inherited
 from engine.supervisor.parting import Parting
 from engine.supervisor.reporting import Reporter
 from engine.supervisor.shares import Action, Shares
@@ -116,21 +118,44 @@ class Supervisor:
 
     # Life
 
-    def open(self, now: float) -> None:
-        """Take the card and begin to dial. Raises Trouble."""
+    def open(self, now: float, kept: Sequence[KeptMember] = ()) -> None:
+        """Take the card and begin to dial; go on with the sessions that another process has `kept`. Raises Trouble."""
         self._reporter.now = now
         for news in self.card.open(now):
             self._duties.act(news)
         for remark in self._settings.remarks:
             self.tell(Severity.WARNING, "configuration", remark)
+        inherited = Inherited(kept, MAX_SESSIONS)
+        self.board.keys = inherited.keys
         for settings in self._settings.sessions:
             try:
-                self.add(settings)
+                self.add(settings, inherited.key(settings.name))
             except Trouble as error:
                 self.tell(Severity.ERROR, "session", str(error))
+        self._go_on(inherited)
         self._parting.clear_ghosts()
-        autodial = [key for key, member in self.fleet if member.session.settings.autodial]
-        self._shares.each(self.fleet.dial, autodial)
+        self._shares.each(self.fleet.dial, [key for key, member in self.fleet if inherited.dials(member)])
+        self._settle()
+
+    def _go_on(self, inherited: Inherited) -> None:
+        """Take over sessions that another process had up, before anyone is dialled or taken for a ghost."""
+        gone_on = 0
+        for key, member in [*self.fleet]:
+            kept = inherited.member(member.session.settings.name)
+            if kept is not None:
+                gone_on += self.fleet.resume(key, kept, self._reporter.now)
+                self._settle()
+        if text := inherited.told(gone_on):
+            self.tell(Severity.INFO if gone_on == inherited.up else Severity.WARNING, "taken-over", text)
+
+    def part(self, now: float) -> None:
+        """End at once what is not up, and dial nobody: another process is to go on with the rest."""
+        self._reporter.now = now
+        self._shares.drop()
+        self.fleet.hold()
+        for key, member in [*self.fleet]:
+            if member.session.settled is None and member.session.state not in IDLE:
+                self._reporter.attempt(self.fleet.stop, key, End(EndKind.HUNG_UP, "Hung up: not up yet."), now)
         self._settle()
 
     def say_goodbye(self, now: float) -> None:
@@ -265,9 +290,9 @@ class Supervisor:
         self.records[key].rotation = Rotation(leaving=ipv4.address if ipv4 is not None else None)
         self.fleet.redial(key, now, End(EndKind.HUNG_UP, "Hung up for another address."))
 
-    def add(self, settings: SessionSettings) -> int:
-        """Add a session, down; returns its key. Raises Trouble."""
-        key = self.board.free_key()
+    def add(self, settings: SessionSettings, key: int | None = None) -> int:
+        """Add a session, down, under this key or a free one, which is returned. Raises Trouble."""
+        key = self.board.free_key() if key is None else key
         if settings.name in self.board:
             raise Trouble(f"There is already a session called {settings.name}.")
         if key is None:

@@ -13,6 +13,8 @@ EXIT_USAGE = 2
 """The command line or the configuration is wrong."""
 EXIT_ENVIRONMENT = 3
 """It can't run here, or there is no engine to talk to."""
+EXIT_HANDED_OVER = 75
+"""The sessions that are up are left to the next process, which is to be started now."""
 STDERR = 2
 
 

@@ -1,7 +1,8 @@
 """`souppp-tui serve eth0`: the engine alone, in the foreground, as a service runs it.
 
 Consoles (`attach`) and scripts (`ctl`) come and go on its socket. SIGHUP reads the configuration again; SIGTERM ends
-all sessions and gives the card back. Exit codes are the program's (`souppp_tui.commands.cli`).
+all sessions and gives the card back; SIGUSR2 leaves those that are up to the next process, by a service manager that
+keeps their devices' descriptors. Exit codes are the program's (`souppp_tui.commands.cli`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from engine.api.commands import (
@@ -34,16 +36,25 @@ from engine.card.xdp import Loading, XdpError
 from engine.host import service
 from engine.host.errors import Trouble
 from engine.host.promptness import never_collect
+from engine.host.replacing import write_all
 from engine.lab.lab import Lab
 from engine.lab.provider import Provider
 from engine.record.plural import plural
+from engine.run.estate import Estate, found
 from engine.run.thread import Engine
 from engine.settings.reading import ConfigError, load
 from engine.settings.reload import plan
 from engine.settings.values import SessionSettings, Settings
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands.background import DETACHED, leave_terminal
-from souppp_tui.commands.errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, CannotRunError, complain
+from souppp_tui.commands.errors import (
+    EXIT_ENVIRONMENT,
+    EXIT_HANDED_OVER,
+    EXIT_OK,
+    EXIT_USAGE,
+    CannotRunError,
+    complain,
+)
 from souppp_tui.commands.files import saver
 from souppp_tui.commands.parsing import check_engine_options, engine_options
 from souppp_tui.commands.run import begin, check_host, make_engine
@@ -82,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     leaving = Leaving()
     leaving.heed_signals()
-    reload = _on_hangup()
+    reload, hand_over = _on_signal(signal.SIGHUP), _on_signal(signal.SIGUSR2)
     it = parser()
     options = it.parse_args(arguments)
     if options.detached is not None:
@@ -95,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
         options.config = usual
     try:
         settings = load(options.config) if options.config is not None else Settings()
-        return _serve(options, settings, leaving, reload)
+        return _serve(options, settings, leaving, reload, hand_over)
     except ConfigError as error:
         for line in error.errors:
             complain(line)
@@ -107,18 +118,19 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_ENVIRONMENT
 
 
-def _on_hangup() -> int:
-    """A descriptor that can be read from after a SIGHUP."""
+def _on_signal(number: int) -> int:
+    """A descriptor that can be read from after such a signal."""
     descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     process = os.getpid()
-    signal.signal(signal.SIGHUP, lambda *_: os.eventfd_write(descriptor, 1) if os.getpid() == process else None)
+    signal.signal(number, lambda *_: os.eventfd_write(descriptor, 1) if os.getpid() == process else None)
     return descriptor
 
 
-def _serve(options: argparse.Namespace, settings: Settings, leaving: Leaving, reload: int) -> int:
-    """Run until `leaving` is set. Raises CannotRunError and Trouble."""
+def _serve(options: argparse.Namespace, settings: Settings, leaving: Leaving, reload: int, hand_over: int) -> int:
+    """Run until `leaving` is set, or the sessions are handed over. Raises CannotRunError and Trouble."""
     never_collect()
     with ExitStack() as started:
+        kept = service.kept()
         try:
             loading = Loading()
         except XdpError as error:
@@ -131,6 +143,8 @@ def _serve(options: argparse.Namespace, settings: Settings, leaving: Leaving, re
             started.callback(provider.close)
             lab = Lab(provider)
         engine = make_engine(options, settings, loading, lab)
+        engine.inherit(found(kept, engine.ifname, time.monotonic()))
+        give_back(kept)
         attachable = begin(engine, options, settings.console)
         started.callback(attachable.close)
         started.callback(engine.stop)
@@ -142,11 +156,10 @@ def _serve(options: argparse.Namespace, settings: Settings, leaving: Leaving, re
         attachable.serve(process)
         if options.detached is not None:
             leave_terminal(options.detached)
-        _watch(engine, process, attachable.path, leaving, reload)
-    return EXIT_OK
+        return _watch(engine, process, attachable.path, leaving, reload, hand_over)
 
 
-def _watch(engine: Engine, process: Process, path: Path | None, leaving: Leaving, reload: int) -> None:
+def _watch(engine: Engine, process: Process, path: Path | None, leaving: Leaving, reload: int, hand_over: int) -> int:
     """Tell what happens, answer the watchdog, read the configuration again when asked, until it is time to leave."""
     telling = Telling(engine)
     watched = service.watchdog()
@@ -154,9 +167,12 @@ def _watch(engine: Engine, process: Process, path: Path | None, leaving: Leaving
     poll = select.poll()
     poll.register(leaving, select.POLLIN)
     poll.register(reload, select.POLLIN)
-    due = 0.0
-    while not leaving.is_set():
+    poll.register(hand_over, select.POLLIN)
+    due, store = 0.0, None
+    while not leaving.is_set() and store is None:
         ready = dict(poll.poll(LOOK * 1000))
+        if hand_over in ready:
+            store = _store(engine, hand_over)
         if reload in ready:
             os.eventfd_read(reload)
             service.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -168,8 +184,10 @@ def _watch(engine: Engine, process: Process, path: Path | None, leaving: Leaving
             due = now + (watched / 3 if watched is not None else 5.0)
             if watched is None or _answers(engine, watched / 3):
                 service.notify(f"WATCHDOG=1\nSTATUS={_status(engine, path)}")
-    service.notify("STOPPING=1\nSTATUS=Hanging up.")
-    stopping = threading.Thread(target=engine.stop, name="stop")
+    if select.select([hand_over], [], [], 0)[0]:  # SIGTERM came right behind it
+        store = _store(engine, hand_over)
+    service.notify(f"STOPPING=1\nSTATUS={'Hanging up.' if store is None else 'Handing the sessions over.'}")
+    stopping = threading.Thread(target=engine.stop, args=(store,), name="stop")
     stopping.start()
     while stopping.is_alive():
         telling.go_on()
@@ -178,6 +196,34 @@ def _watch(engine: Engine, process: Process, path: Path | None, leaving: Leaving
     telling.go_on()
     process.write_events(at_once=True)
     telling.finish()
+    return EXIT_OK if store is None else EXIT_HANDED_OVER
+
+
+def _store(engine: Engine, hand_over: int) -> Callable[[Estate], None] | None:
+    """What keeps the sessions that are up for the next process, None where nothing would."""
+    os.eventfd_read(hand_over)
+    if not service.keeps():
+        text = "No service manager keeps the sessions' devices here: SIGUSR2 does nothing."
+        engine.tell(Severity.ERROR, "hand-over", text)
+        return None
+    return partial(keep, engine.ifname)
+
+
+def give_back(kept: dict[str, list[int]]) -> None:
+    """Close what was kept and belongs to none of our cards."""
+    while kept:
+        for fd in kept.popitem()[1]:
+            os.close(fd)
+
+
+def keep(card: str, estate: Estate) -> None:
+    """Have the service manager keep what the engine on a card leaves. Raises OSError."""
+    state = os.memfd_create("souppp-state", os.MFD_CLOEXEC)
+    try:
+        write_all(state, estate.told(time.monotonic()))
+        service.keep(estate.descriptors(card, state))
+    finally:
+        os.close(state)
 
 
 def _answers(engine: Engine, seconds: float) -> bool:

@@ -222,6 +222,7 @@ class VirtualDisk:
     def opened(self, sessions: list[Place]) -> None:
         self._write("+", sessions)
         self.noted.update(dict.fromkeys(sessions))
+        self.left = [ghost for ghost in self.left if ghost not in sessions]
 
     def closed(self, sessions: list[Place]) -> None:
         self._write("-", sessions)
