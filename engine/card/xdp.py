@@ -15,7 +15,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -147,7 +146,7 @@ class Loading:
         self._started = time.monotonic()
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # No pipe: it would be full before the verifier has said all.
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
+        self._complaints = os.fdopen(os.memfd_create("complaints"), "w+b")  # a service has no /tmp
         # The child keeps what is blocked here: a signal to the whole group is for its parent to heed, who ends it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         try:

@@ -34,6 +34,9 @@ def elsewhere(*mounts: str) -> list[str]:
 READ_ONLY = elsewhere("mount -o bind /proc/sys /proc/sys", "mount -o remount,ro,bind /proc/sys")
 NO_TUN = elsewhere("mount -t tmpfs none /dev/net")
 NO_BPFFS = elsewhere("mount -t tmpfs none /sys/fs/bpf")
+NO_TMP = elsewhere(
+    *(f"mount -t tmpfs -o ro none {path}" for path in ("/tmp", "/var/tmp")), "cd /proc", "unset TMPDIR TEMP TMP"
+)
 
 
 def without(call: int, error: int) -> list[str]:
@@ -64,6 +67,12 @@ def test_proc_sys_that_is_read_only() -> None:
 
 def test_no_bpffs() -> None:
     with running(*UP, within=NO_BPFFS) as program:
+        program.up(2)
+        assert program.ended() == 0
+
+
+def test_no_folder_for_temporary_files() -> None:
+    with running(*UP, within=NO_TMP) as program:
         program.up(2)
         assert program.ended() == 0
 
