@@ -27,7 +27,7 @@ _LOCKED_MEMORY = 14
 _FILES = (0, 1, 3)
 """CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER: what root needs for other users' files."""
 
-_PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP = 38, 24
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP = 1, 38, 24
 _VERSION_3 = 0x20080522
 _LAST = 63
 
@@ -52,7 +52,15 @@ def confine(files: Iterable[Path] = (), *, serving: bool = False) -> None:
     keep = {*enough, _LOCKED_MEMORY, *(_LAB["CAP_NET_BIND_SERVICE"] if serving else ())}
     if os.geteuid() == 0 and any(map(_is_others, files)):
         keep.update(_FILES)
-    mask = held & sum(1 << bit for bit in keep)
+    _keep(held & sum(1 << bit for bit in keep))
+
+
+def give_up_all() -> None:
+    """Give up every capability, for good: the calling thread, and all that it starts from now on."""
+    _keep(0)
+
+
+def _keep(mask: int) -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     for bit in range(_LAST + 1):
@@ -61,6 +69,14 @@ def confine(files: Iterable[Path] = (), *, serving: bool = False) -> None:
     inheritable = _held("CapInh") & mask
     parts = (part >> shift & 0xFFFFFFFF for shift in (0, 32) for part in (mask, mask, inheritable))
     libc.capset(struct.pack("=Ii", _VERSION_3, 0), struct.pack("=6I", *parts))  # the ambient ones follow
+
+
+def signal_at_parents_end(number: int) -> None:
+    """Have the kernel send this signal to the calling process when the thread that forked it ends; 0 for none.
+
+    See PR_SET_PDEATHSIG(2const). Fewer capabilities change nothing about it.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def _held(which: str) -> int:

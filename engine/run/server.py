@@ -143,7 +143,8 @@ class Server:
         self.path = listening.path
         self._listening = listening
         self._engine = engine
-        self._service = service
+        self.service = service
+        """May be changed at any time."""
         self._hello = Hello(
             release=release, card=card, network=network(), instance=os.urandom(8).hex(), since=time.time()
         )
@@ -378,10 +379,11 @@ class Server:
                 raise CodecError(f"A client doesn't send a {type(message).__name__}.")
 
     def _carry_out(self, command: Command | ServiceCommand, by: str) -> Future[Reply]:
-        if self._service is not None and isinstance(command, ServiceCommand):
-            return self._pool.submit(self._service.carry_out, command, by)
-        if self._service is not None and isinstance(command, KEPT):
-            return self._pool.submit(self._do_and_keep, self._service, command, by, self._names(command))
+        service = self.service
+        if service is not None and isinstance(command, ServiceCommand):
+            return self._pool.submit(service.carry_out, command, by)
+        if service is not None and isinstance(command, KEPT):
+            return self._pool.submit(self._do_and_keep, service, command, by, self._names(command))
         return self._engine.submit(command, by)
 
     def _do_and_keep(self, service: Service, command: Command, by: str, before: Mapping[int, str]) -> Reply:

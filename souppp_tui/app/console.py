@@ -56,8 +56,8 @@ class ConsoleError(Exception):
     """The console cannot run here; the text is one line for the operator."""
 
 
-class Console(App[None], inherit_bindings=False):
-    """The app."""
+class Console(App[bool], inherit_bindings=False):
+    """The app; it returns whether the engine is to go on without it."""
 
     CSS = "Page { background: $background; color: $foreground; }"
     ENABLE_COMMAND_PALETTE = False
@@ -66,8 +66,14 @@ class Console(App[None], inherit_bindings=False):
         Binding("ctrl+q,ctrl+c", "leave", show=False),
     ]
 
-    def __init__(self, engine: EngineApi, options: ConsoleOptions = USUAL, leaving: Leaving | None = None) -> None:
-        """It ends when `leaving` is set. Raises ConsoleError where an option makes no sense."""
+    def __init__(
+        self,
+        engine: EngineApi,
+        options: ConsoleOptions = USUAL,
+        leaving: Leaving | None = None,
+        events: EventFile | None = None,
+    ) -> None:
+        """It ends when `leaving` is set, keeps `events` up to date. Raises ConsoleError where options make no sense."""
         _check(options)
         colourless = bool(os.environ.get("NO_COLOR"))
         super().__init__(driver_class=Driver, ansi_color=True if colourless else None)
@@ -81,7 +87,7 @@ class Console(App[None], inherit_bindings=False):
         self.log_of_events = EventLog()
         self.masked = False
         self.frozen = False
-        self._event_file = EventFile(options.event_file, engine) if options.event_file else None
+        self._event_file = events
         self.message: Span | None = None
         self.shadow = Shadow()
         self._message_looks = 0
@@ -346,16 +352,20 @@ def run(
     options: ConsoleOptions = USUAL,
     stop: Callable[[], None] = lambda: None,
     leaving: Leaving | None = None,
-) -> None:
+    events: EventFile | None = None,
+) -> bool:
     """Show the console until the operator leaves, the terminal goes or `leaving` is set; then `stop` the engine.
 
-    A signal sets `leaving`, also one that comes before there is a console. Raises ConsoleError.
+    Returns whether the operator wants it to go on, in which case it was not stopped; not after a fault. A signal sets
+    `leaving`, also one that comes before there is a console. Raises ConsoleError.
     """
     if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
         raise ConsoleError("This terminal cannot place text on its screen (TERM is dumb). Set TERM, or use --headless.")
-    app = Console(engine, options, leaving)
-    app.run(mouse=options.mouse)
+    app = Console(engine, options, leaving, events)
+    if app.run(mouse=options.mouse) and not (leaving and leaving.is_set()):
+        return True
     stop()
     app.write_events()
     if app.return_code:
         raise ConsoleError("The console stopped because of a fault of its own, which stands above.")
+    return False

@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 def show(options: argparse.Namespace, leaving: Leaving) -> int:
     """Open the console on the engine that is meant, until the operator leaves it; returns the exit code."""
     from souppp_tui.app.console import ConsoleError, run
+    from souppp_tui.app.eventfile import EventFile
     from souppp_tui.desk.options import ConsoleOptions
 
     try:
@@ -49,10 +50,10 @@ def show(options: argparse.Namespace, leaving: Leaving) -> int:
                 read_only=options.read_only or not engine.hello.writes,
                 theme=options.theme or THEMES[0],
                 mouse=not options.no_mouse,
-                event_file=options.event_log,
                 attached=True,
             )
-            run(engine, console, leaving=leaving)
+            events = EventFile(options.event_log, engine) if options.event_log is not None else None
+            run(engine, console, leaving=leaving, events=events)
     except (Trouble, CannotRunError, ConsoleError) as error:
         complain(f"souppp-tui: {error}")
         return EXIT_ENVIRONMENT

@@ -60,14 +60,14 @@ def arguments(options: argparse.Namespace) -> list[str]:
     return told + [_option(name) for name in _FLAGS if getattr(options, name)]
 
 
-def leave_terminal(ready: int) -> None:
+def leave_terminal(ready: int, words: str = "+") -> None:
     """In the engine, once it is ready: tell whoever started it, and write nothing to its streams any more."""
     nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for stream in range(3):
         os.dup2(nowhere, stream)
     os.close(nowhere)
     with suppress(OSError):  # it may be gone
-        os.write(ready, b"+")
+        os.write(ready, words.encode())
     os.close(ready)
 
 

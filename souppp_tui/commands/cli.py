@@ -11,7 +11,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 from engine.settings.values import Settings
 from souppp_tui import __version__
@@ -142,7 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                 options.engine = None
                 return show(options, leaving)
-        return _run(options, settings, leaving)
+        if options.headless:
+            return _run(options, settings, leaving)
+        from souppp_tui.commands.standin import under_stand_in
+
+        return under_stand_in(partial(_run, options, settings, leaving), leaving)
     except CannotRunError as error:
         if leaving.is_set():  # what was being started has failed because we are to end
             return EXIT_NOT_DONE if options.until_up else EXIT_OK
@@ -165,8 +171,11 @@ def _clash(keys: Mapping[str, str]) -> str:
     return clash(key_names(keys))
 
 
-def _run(options: argparse.Namespace, settings: Settings, leaving: Leaving) -> int:
-    """Begin with what other processes do, and import the engine meanwhile: each takes a third of a second."""
+def _run(options: argparse.Namespace, settings: Settings, leaving: Leaving, release: int = -1) -> int:
+    """Begin with what other processes do, and import the engine meanwhile: each takes a third of a second.
+
+    `release` is the descriptor by which an engine that goes on without its console releases the parent.
+    """
     from engine.card.xdp import Loading, XdpError
     from engine.lab.provider import Provider
 
@@ -181,7 +190,12 @@ def _run(options: argparse.Namespace, settings: Settings, leaving: Leaving) -> i
             started.callback(provider.close)
         from souppp_tui.commands.run import run
 
-        return run(options, settings, leaving, loading, provider)
+        def alone(*what: Any) -> None:
+            from souppp_tui.commands.goingon import go_on
+
+            go_on(options, settings, leaving, release, *what)
+
+        return run(options, settings, leaving, loading, provider, alone)
 
 
 def _check(it: argparse.ArgumentParser, options: argparse.Namespace) -> None:

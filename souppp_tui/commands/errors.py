@@ -15,7 +15,7 @@ EXIT_ENVIRONMENT = 3
 """It can't run here, or there is no engine to talk to."""
 EXIT_HANDED_OVER = 75
 """The sessions that are up are left to the next process, which is to be started now."""
-STDERR = 2
+STDOUT, STDERR = 1, 2
 
 
 class CannotRunError(Exception):
@@ -30,6 +30,13 @@ def complain(line: str) -> None:
     encoding = sys.stderr.encoding if sys.stderr else "ascii"
     with suppress(OSError):
         os.write(STDERR, f"{line}\n".encode(encoding, "backslashreplace"))
+
+
+def say(line: str) -> None:
+    """The same on standard output, for what is no complaint."""
+    encoding = sys.stdout.encoding if sys.stdout else "ascii"
+    with suppress(OSError):
+        os.write(STDOUT, f"{line}\n".encode(encoding, "backslashreplace"))
 
 
 def check_terminal() -> None:

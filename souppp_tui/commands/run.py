@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -41,6 +42,7 @@ def run(
     leaving: Leaving,
     loading: Loading,
     provider: Provider | None,
+    go_on: GoOn,
 ) -> int:
     """Run until the operator leaves, `leaving` is set or the work is done; returns the exit code.
 
@@ -49,7 +51,7 @@ def run(
     try:
         check_host(options, settings)
         engine = make_engine(options, settings, loading, Lab(provider) if provider is not None else None)
-        return _run_engine(engine, options, settings.console, leaving, loading)
+        return _run_engine(engine, options, settings.console, leaving, loading, go_on)
     except (EngineError, LabError, HostError, SocketError) as error:
         raise CannotRunError(str(error)) from None
     except RuntimeError as error:
@@ -108,7 +110,10 @@ class Attachable:
                 self._failure = str(error)
 
     def serve(self, service: Service | None = None) -> None:
-        """Answer who has connected; where there is no socket an event tells why."""
+        """Answer who has connected; where there is no socket an event tells why. Again: with another service."""
+        if self._server is not None:
+            self._server.service = service
+            return
         if self._listening is None:
             self._engine.tell(Severity.WARNING, "socket", self._failure)
             return
@@ -129,6 +134,10 @@ class Attachable:
                 it.close()
 
 
+GoOn = Callable[[Engine, Attachable, EventFile | None], None]
+"""What is to be done with an engine that goes on without its console; it returns when the engine has ended."""
+
+
 def begin(engine: Engine, options: argparse.Namespace, console: ConsoleSettings) -> Attachable:
     """Start an engine that takes its card while the caller does something else, with few rights from now on.
 
@@ -147,6 +156,7 @@ def _run_engine(
     console: ConsoleSettings,
     leaving: Leaving,
     loading: Loading,
+    go_on: GoOn,
 ) -> int:
     attachable = begin(engine, options, console)
     try:
@@ -157,7 +167,9 @@ def _run_engine(
                 loading.give_up()
         attachable.serve()
         if not options.headless:
-            return EXIT_OK if leaving.is_set() else _run_console(engine, options, console, leaving)
+            if not leaving.is_set():
+                _run_console(engine, options, console, leaving, attachable, go_on)
+            return EXIT_OK
         never_collect()
         event_file = options.event_log or console.event_file
         wishes = HeadlessOptions(options.until_up, options.timeout, options.hold, event_file)
@@ -184,25 +196,35 @@ def _files(options: argparse.Namespace, console: ConsoleSettings) -> list[Path]:
     return [path for path in (*named, *folders) if path is not None]
 
 
-def _run_console(engine: Engine, options: argparse.Namespace, settings: ConsoleSettings, leaving: Leaving) -> int:
+def _run_console(
+    engine: Engine,
+    options: argparse.Namespace,
+    settings: ConsoleSettings,
+    leaving: Leaving,
+    attachable: Attachable,
+    go_on: GoOn,
+) -> None:
     from souppp_tui.app.console import ConsoleError
     from souppp_tui.app.console import run as run_console
     from souppp_tui.commands.files import loader, saver
     from souppp_tui.desk.actions import key_names
     from souppp_tui.desk.options import ConsoleOptions
 
+    event_file = options.event_log or settings.event_file
+    events = EventFile(event_file, engine) if event_file else None
     console = ConsoleOptions(
         read_only=options.read_only,
         theme=options.theme or settings.theme,
         mouse=settings.mouse and not options.no_mouse,
-        event_file=options.event_log or settings.event_file,
         columns=settings.columns,
         keys=key_names(settings.keys),
         save=saver(options.config) if options.config is not None else None,
         load=loader(options.config) if options.config is not None else None,
+        may_go_on=attachable.path is not None,
     )
     try:
-        run_console(engine, console, engine.stop, leaving)
+        goes_on = run_console(engine, console, engine.stop, leaving, events)
     except ConsoleError as error:
         raise CannotRunError(str(error)) from None
-    return EXIT_OK
+    if goes_on:
+        go_on(engine, attachable, events)

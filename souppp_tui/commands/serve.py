@@ -93,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     leaving = Leaving()
     leaving.heed_signals()
-    reload, hand_over = _on_signal(signal.SIGHUP), _on_signal(signal.SIGUSR2)
+    reload, hand_over = on_signal(signal.SIGHUP), on_signal(signal.SIGUSR2)
     it = parser()
     options = it.parse_args(arguments)
     if options.detached is not None:
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_ENVIRONMENT
 
 
-def _on_signal(number: int) -> int:
+def on_signal(number: int) -> int:
     """A descriptor that can be read from after such a signal."""
     descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     process = os.getpid()
@@ -156,10 +156,10 @@ def _serve(options: argparse.Namespace, settings: Settings, leaving: Leaving, re
         attachable.serve(process)
         if options.detached is not None:
             leave_terminal(options.detached)
-        return _watch(engine, process, attachable.path, leaving, reload, hand_over)
+        return watch(engine, process, attachable.path, leaving, reload, hand_over)
 
 
-def _watch(engine: Engine, process: Process, path: Path | None, leaving: Leaving, reload: int, hand_over: int) -> int:
+def watch(engine: Engine, process: Process, path: Path | None, leaving: Leaving, reload: int, hand_over: int) -> int:
     """Tell what happens, answer the watchdog, read the configuration again when asked, until it is time to leave."""
     telling = Telling(engine)
     watched = service.watchdog()

@@ -85,7 +85,7 @@ ACTIONS = (
     Action("help", "question_mark", "help", "the keys of this screen", ANY, False, 1, "screens"),
     Action("back", "escape", "back", "back; on the sessions: clear filter, then marks", ANY, False, 0, "screens"),
     Action(
-        "quit", "q,ctrl+q,ctrl+c", "quit", "leave; asks first where that hangs up everything", ANY, False, 1, "screens"
+        "quit", "q,ctrl+q,ctrl+c", "quit", "leave; asks whether the engine is to end or go on", ANY, False, 1, "screens"
     ),
     Action("end", "Q", "", "end the engine and all its sessions; asks first", ANY, True, 0, "screens"),
     Action("up", "up,k", "", "up", ANY, False, 0, "move"),

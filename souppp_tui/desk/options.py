@@ -27,14 +27,14 @@ class ConsoleOptions:
     theme: str = "auto"
     """A name from `souppp_tui.show.themes.NAMES`, or `auto`: dark, but ansi on a terminal with 16 colours or fewer."""
     mouse: bool = True
-    event_file: Path | None = None
-    """Every event is appended here as a line of text."""
     columns: tuple[str, ...] = ()
     """Keys from `souppp_tui.show.columns.COLUMNS`, in the order wanted; empty takes the usual ones."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Other keys for actions: the action's name to one or more key names with commas between."""
     attached: bool = False
     """The engine is elsewhere and goes on when the console is left."""
+    may_go_on: bool = False
+    """The engine, here, can go on when the console is left."""
     save: Save | None = None
     load: Load | None = None
     capture_folder: Path = Path(".")

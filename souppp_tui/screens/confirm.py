@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from textual.app import ComposeResult
 from textual.events import Key
 from textual.screen import ModalScreen
@@ -14,6 +17,15 @@ MANY = 20
 """More sessions than this and a `y` is not enough."""
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """What may be wanted in place of a yes or a no."""
+
+    key: str
+    word: str
+    run: Callable[[], None]
+
+
 class Confirm(ModalScreen[bool]):
     """Ends with True only if the operator said yes."""
 
@@ -22,11 +34,12 @@ class Confirm(ModalScreen[bool]):
     Confirm > Lines { width: auto; padding: 1 3; background: $surface; border: round $accent; }
     """
 
-    def __init__(self, question: str, facts: list[str], yes: str, number: int = 0) -> None:
-        """`yes` is what will be done; a `number` above 20 must be typed."""
+    def __init__(self, question: str, facts: list[str], yes: str, number: int = 0, other: Other | None = None) -> None:
+        """`yes` is what will be done; a `number` above 20 must be typed. `other` counts as a no, and is run then."""
         super().__init__()
         self._question, self._facts, self._yes = question, facts, yes
         self._number = number if number > MANY else 0
+        self._other = other
         self.typed = ""
         self.box = Lines("bar")
 
@@ -42,6 +55,9 @@ class Confirm(ModalScreen[bool]):
         lines: list[list[Span]] = [[(line, "strong")] for line in wrap(self._question, room)]
         lines += [[(line, "text")] for fact in self._facts for line in wrap(fact, room)]
         lines.append([])
+        if self._other is not None:
+            first, *rest = wrap(self._other.word, room - 4)
+            lines += [[(self._other.key, "key"), (f"  {first}", "dim")], *([(f"   {line}", "dim")] for line in rest)]
         if self._number:
             digits = len(str(self._number))
             *prompt, last = wrap(f"Type {self._number} and press enter to {self._yes}:", room - digits - 3)
@@ -65,6 +81,9 @@ class Confirm(ModalScreen[bool]):
         event.prevent_default()
         if event.key in ("escape", "n", "N", "q", "ctrl+c", "ctrl+q"):
             self.dismiss(False)
+        elif self._other is not None and event.key == self._other.key:
+            self.dismiss(False)
+            self._other.run()
         elif self._number:
             self._type(event)
         elif event.key in ("y", "Y"):

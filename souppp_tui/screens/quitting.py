@@ -15,14 +15,18 @@ class Quitting(Display):
     """Leave, and end."""
 
     def do_quit(self) -> None:
-        """Leave; asks if that ends anything, be it a session that is not up yet."""
+        """Leave; asks if that ends anything, be it a session that is not up yet, or is not to end it."""
+        self._quit(may_go_on=self.desk.options.may_go_on)
+
+    def _quit(self, *, may_go_on: bool) -> None:
         live = [] if self.desk.options.attached else self._live()
-        self._ask_to_end(f"Quit and hang up {words.plural(len(live), 'session')}?", "quit", live, self.app.exit)
+        question = f"Quit and hang up {words.plural(len(live), 'session')}?"
+        self._ask_to_end(question, "quit", live, self.app.exit, may_go_on=may_go_on)
 
     def do_end(self) -> None:
         """End the engine, wherever it is; asks if that ends any session."""
         if not self.desk.options.attached:
-            self.do_quit()
+            self._quit(may_go_on=False)
             return
 
         def told(reply: Reply) -> None:
@@ -40,12 +44,21 @@ class Quitting(Display):
         return [view for view in self.model.views.values() if view.state in LIVE]
 
     def _ask_to_end(
-        self, question: str, word: str, live: list[SessionView], end: Callable[[], None], facts: Sequence[str] = ()
+        self,
+        question: str,
+        word: str,
+        live: list[SessionView],
+        end: Callable[[], None],
+        facts: Sequence[str] = (),
+        *,
+        may_go_on: bool = False,
     ) -> None:
-        """Do it, after a question if any session ends with it."""
+        """Do it, after a question if any session ends with it, which may offer to leave them up."""
         if not live and not facts:
             end()
             return
-        from souppp_tui.screens.confirm import Confirm
+        from souppp_tui.screens.confirm import Confirm, Other
 
-        self.app.push_screen(Confirm(question, [*facts], word, len(live)), lambda yes: end() if yes else None)
+        go_on = Other("b", "leave them up: the engine goes on in the background", lambda: self.app.exit(True))
+        other = go_on if may_go_on else None
+        self.app.push_screen(Confirm(question, [*facts], word, len(live), other), lambda yes: end() if yes else None)

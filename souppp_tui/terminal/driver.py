@@ -165,6 +165,17 @@ def _is_there(terminal: int) -> bool:
     return True
 
 
+def stop_in_background(terminal: int) -> None:
+    """Stop where a parent of the same job was told to alone, as by SIGSTOP, and the shell has the terminal again.
+
+    A read of what is typed for the shell would wait for long after, and the console's end for the read.
+    """
+    job = os.getpgrp()
+    with suppress(OSError):
+        if os.tcgetpgrp(terminal) != job and os.getpgid(os.getppid()) == job:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
 class Driver(LinuxDriver):
     """Textual's driver, but nothing waits for the terminal, and one that has gone away ends the console in order.
 
@@ -190,6 +201,7 @@ class Driver(LinuxDriver):
 
     def keeps_up(self) -> bool:
         """Whether the terminal takes what it is sent; after a no, `CaughtUp` comes as soon as it does."""
+        stop_in_background(STDOUT)
         if self._outlet.waiting <= LAG:
             return True
         self._skipped = True
@@ -256,6 +268,7 @@ class Driver(LinuxDriver):
         poll.register(self.fileno, select.POLLIN)
         while not self.exit_event.is_set():
             if poll.poll(INPUT_WAIT * 1000):
+                stop_in_background(self.fileno)
                 octets = os.read(self.fileno, 4096)
                 if not octets:
                     raise EOFError

@@ -33,6 +33,10 @@ class Leaving:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
+    def adopt(self) -> None:
+        """In a child that was forked: from now on its signals set it too, as its parent's do, and either sees it."""
+        self._process = os.getpid()
+
     def set(self) -> None:
         """Wish it."""
         os.eventfd_write(self._descriptor, 1)

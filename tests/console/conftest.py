@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from textual.events import Key
@@ -15,6 +16,7 @@ from textual.pilot import Pilot
 
 from engine.api.commands import Command
 from souppp_tui.app.console import Console
+from souppp_tui.app.eventfile import EventFile
 from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.show.themes import palette
 from tests.console.scripted import ScriptedEngine
@@ -36,7 +38,7 @@ def _utc() -> Iterator[None]:
 class Stage:
     """A console under test and its scripted engine; time goes on only by `tick`."""
 
-    def __init__(self, app: Console, engine: ScriptedEngine, pilot: Pilot[None]) -> None:
+    def __init__(self, app: Console, engine: ScriptedEngine, pilot: Pilot[bool]) -> None:
         self.app, self.engine, self.pilot = app, engine, pilot
 
     async def tick(self, steps: int = 1, seconds: float = 0.5) -> None:
@@ -86,7 +88,7 @@ Start = Callable[..., AbstractAsyncContextManager[Stage]]
 
 @pytest.fixture
 def start() -> Start:
-    """Start a console: `start(sessions=…, size=…, options=…, **for ScriptedEngine)`."""
+    """Start a console: `start(sessions=…, size=…, options=…, event_file=…, **for ScriptedEngine)`."""
 
     @asynccontextmanager
     async def opened(
@@ -94,11 +96,13 @@ def start() -> Start:
         size: tuple[int, int] = (120, 40),
         options: ConsoleOptions | None = None,
         engine: ScriptedEngine | None = None,
+        event_file: Path | None = None,
         **more: object,
     ) -> AsyncIterator[Stage]:
         engine = engine or ScriptedEngine(sessions, **more)  # type: ignore[arg-type]
         given = options or ConsoleOptions(theme="dark")
-        app = Console(engine, replace(given, period=0))
+        events = EventFile(event_file, engine) if event_file else None
+        app = Console(engine, replace(given, period=0), events=events)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             yield Stage(app, engine, pilot)

@@ -570,7 +570,7 @@ async def test_details_say_what_happened_to_the_session(start: Start) -> None:
 async def test_events_are_written_to_a_file(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "log"
-    async with start(3, options=ConsoleOptions(theme="dark", event_file=log)) as stage:
+    async with start(3, event_file=log) as stage:
         stage.engine.emit("Not\x1b[2Jclean.", Severity.WARNING, 1)
         await stage.tick()
         await stage.press("e", "w")
@@ -580,9 +580,9 @@ async def test_events_are_written_to_a_file(start: Start, tmp_path: Path, monkey
     assert "WARNING  home-0002  Not·[2Jclean.\n" in log.read_text()
 
 
-async def test_the_event_file_goes_on_while_the_display_is_frozen(start: Start, tmp_path: Path) -> None:
+async def test_the_event_file_may_go_on_while_the_display_is_frozen(start: Start, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    async with start(3, options=ConsoleOptions(theme="dark", event_file=log)) as stage:
+    async with start(3, event_file=log) as stage:
         await stage.press("p")
         stage.engine.emit("Meanwhile.")
         await stage.tick()
@@ -593,7 +593,7 @@ async def test_the_event_file_goes_on_while_the_display_is_frozen(start: Start, 
 
 
 async def test_an_event_file_that_cannot_be_written_is_told_once(start: Start, tmp_path: Path) -> None:
-    async with start(3, options=ConsoleOptions(theme="dark", event_file=tmp_path / "no" / "log")) as stage:
+    async with start(3, event_file=tmp_path / "no" / "log") as stage:
         stage.engine.emit("Hello.")
         await stage.tick()
         assert "Events can't be written to" in stage.text()
@@ -871,6 +871,42 @@ async def test_quit_asks_while_sessions_are_open(start: Start) -> None:
         assert not stage.app.is_running
 
 
+async def test_quit_offers_to_leave_them_up(start: Start) -> None:
+    """Where the engine can go on without this console; `Q` ends it all the same."""
+    options = ConsoleOptions(theme="dark", may_go_on=True)
+    for sessions, more in ((3, "y quit"), (21, "Type 21 and press enter to quit")):
+        async with start(sessions, options=options) as stage:
+            await stage.press("Q")
+            assert more in stage.text()
+            assert "in the background" not in stage.text()
+            await stage.press("b")
+            assert stage.app.is_running
+            await stage.press("escape", "q")
+            assert f"Quit and hang up {sessions} sessions?" in stage.text()
+            assert "b  leave them up: the engine goes on in the background" in stage.text()
+            assert more in stage.text()
+            await stage.press("escape")
+            assert stage.app.is_running
+            await stage.press("q", "b")
+            assert not stage.app.is_running
+            assert stage.app.return_value is True
+
+
+async def test_quitting_ends_what_it_does_not_leave_up(start: Start) -> None:
+    async with start(3, options=ConsoleOptions(theme="dark", may_go_on=True)) as stage:
+        await stage.press("q", "y")
+        assert not stage.app.is_running
+        assert not stage.app.return_value
+
+
+async def test_the_offer_fits_a_narrow_screen(start: Start) -> None:
+    async with start(3, size=(30, 20), options=ConsoleOptions(theme="dark", may_go_on=True)) as stage:
+        await stage.press("q")
+        shown = stage.text()
+        for words in ("Quit and hang up 3", "sessions?", "b  leave", "engine goes on", "background", "y quit"):
+            assert words in shown
+
+
 async def test_quitting_many_must_be_counted(start: Start) -> None:
     async with start(21) as stage:
         await stage.press("q", "y")
@@ -959,7 +995,7 @@ def test_no_two_actions_of_a_page_share_a_key() -> None:
 async def test_an_event_file_that_fails_at_the_very_end_is_no_reason_to_fail(start: Start, tmp_path: Path) -> None:
     """There is no page left then to say so on, and the console has still to return."""
     log = tmp_path / "log"
-    async with start(3, options=ConsoleOptions(theme="dark", event_file=log)) as stage:
+    async with start(3, event_file=log) as stage:
         stage.engine.emit("Dialled.")
         await stage.tick()
         assert log.read_text().endswith("Dialled.\n")

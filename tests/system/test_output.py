@@ -15,7 +15,7 @@ from shlex import join
 import pytest
 
 from tests.conftest import ROOT
-from tests.program import COMMAND, PATIENCE, alive, goodbyes, refused, running, until
+from tests.program import COMMAND, PATIENCE, alive, descendants, goodbyes, refused, running, until
 from tests.terminal import Pty, Terminal, full, needs_tmux
 
 SESSIONS = 12
@@ -32,11 +32,12 @@ def lab(capture: Path, *more: str) -> list[str]:
 
 
 def all_up(pid: int) -> bool:
-    """Whether each session has its device; the lab is in a namespace of its own."""
-    done = subprocess.run(
-        ["nsenter", "-t", str(pid), "-n", "ip", "-br", "link"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.count("soup") == SESSIONS
+    """Whether each session has its device: the process or a child of its is in the lab's namespace."""
+    for each in descendants(pid):
+        inside = ["nsenter", "-t", str(each), "-n", "ip", "-br", "link"]
+        if subprocess.run(inside, capture_output=True, text=True, check=False).stdout.count("soup") == SESSIONS:
+            return True
+    return False
 
 
 # --- no terminal ---
