@@ -11,7 +11,7 @@ from array import array
 from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from itertools import islice
+from itertools import takewhile
 
 from engine.api.ending import EndKind
 
@@ -74,6 +74,11 @@ class SessionView:
     capturing: bool = False
     version: int = field(default=0, compare=False)
     """That of the engine's board when this came to be: later views have higher ones."""
+
+    @property
+    def engine(self) -> str:
+        """What its engine is called, where a console looks at several."""
+        return ""
 
 
 TRAFFIC_FIELDS = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
@@ -235,17 +240,23 @@ class Event:
     name: str = ""
     """The session's name, where it is about one."""
 
+    @property
+    def engine(self) -> str:
+        """What the engine is called that tells it, where a console looks at several."""
+        return ""
+
 
 KEPT_EVENTS = 5000
 """How many of the latest events there are to be read."""
 
 
 def after(events: deque[Event], seq: int) -> tuple[list[Event], int]:
-    """Of the events kept, oldest first, those after number `seq`, and how many of those are no longer kept."""
-    if not events:
-        return [], 0
-    missed = max(events[0].seq - seq - 1, 0)
-    return list(islice(events, max(seq + 1 - events[0].seq, 0), None)), missed
+    """Of the events kept, oldest first, those after number `seq`, and how many of those are not there any more.
+
+    Numbers may be left out where events were lost.
+    """
+    new = list(takewhile(lambda event: event.seq > seq, reversed(events)))[::-1]
+    return new, new[-1].seq - seq - len(new) if new else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.api import values
-from engine.api.values import pack_traffic, unpack_traffic
+from engine.api.values import Event, Severity, after, pack_traffic, unpack_traffic
 
 NUMBERS = st.integers(0, 2**64 - 1)
 FOUR = st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=20).map(
@@ -30,3 +32,12 @@ def test_traffic_looks_the_same_from_any_machine(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(values.sys, "byteorder", "big" if values.sys.byteorder == "little" else "little")
     assert pack_traffic(swapped) == b"".join(number.to_bytes(8, "little") for number in numbers)
     assert unpack_traffic(pack_traffic(swapped)) == swapped
+
+
+@pytest.mark.parametrize(
+    ("seq", "new", "missed"), [(0, [4, 5, 9, 10], 6), (4, [5, 9, 10], 3), (9, [10], 0), (10, [], 0), (12, [], 0)]
+)
+def test_numbers_may_be_left_out_of_a_list_of_events(seq: int, new: Sequence[int], missed: int) -> None:
+    kept = deque(Event(number, 0.0, Severity.INFO, "test", "") for number in (4, 5, 9, 10))
+    events, lost = after(kept, seq)
+    assert ([event.seq for event in events], lost) == (new, missed)
