@@ -33,6 +33,7 @@ from souppp_tui.app.eventfile import EventFile
 from souppp_tui.desk.actions import BY_NAME, Action, clash, signs
 from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.model.model import EventLog, Model
+from souppp_tui.model.several import Several
 from souppp_tui.screens.page import Page
 from souppp_tui.screens.sessions import SessionsPage
 from souppp_tui.show import masking, themes
@@ -266,9 +267,13 @@ class Console(App[bool], inherit_bindings=False):
         if self.page is not None and self.page.is_mounted:
             self.page.show_footer()
 
-    def submit(self, command: Command | ServiceCommand, told: Callable[[Reply], None]) -> None:
-        """Have the engine carry a command out; `told` is called with its reply, when keys pressed before are done."""
-        self.engine.submit(command).add_done_callback(lambda future: self.call_later(told, future.result()))
+    def submit(
+        self, command: Command | ServiceCommand, told: Callable[[Reply], None], place: int | None = None
+    ) -> None:
+        """See `Desk.submit`; `told` is called when keys pressed before are done."""
+        engine = self.engine
+        reply = engine.submit(command, place) if isinstance(engine, Several) else engine.submit(command)
+        reply.add_done_callback(lambda future: self.call_later(told, future.result()))
 
     def mask(self, view: SessionView) -> SessionView:
         """The session as it may be shown."""

@@ -1,15 +1,19 @@
-"""`souppp-tui attach`: the console on an engine that runs already. Leaving it leaves the engine as it is."""
+"""`souppp-tui attach`: the console on engines that run already. Leaving it leaves them as they are."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 
+from engine.api.engine import EngineApi
 from engine.host.errors import Trouble
+from engine.run.client import Client
 from engine.settings.console import THEMES
 from souppp_tui.commands.errors import EXIT_ENVIRONMENT, EXIT_OK, CannotRunError, check_terminal, complain
 from souppp_tui.commands.parsing import console_options, event_log_option
-from souppp_tui.commands.reaching import client, target_options, way_to
+from souppp_tui.commands.reaching import client, names_of, target_options, way_to
+from souppp_tui.model.several import Attached, Several
 from souppp_tui.terminal.leaving import Leaving
 
 
@@ -17,12 +21,14 @@ def parser() -> argparse.ArgumentParser:
     """All options of the command."""
     it = argparse.ArgumentParser(
         prog="souppp-tui attach",
-        description="Open the console on an engine that runs; q leaves and its sessions stay, Q ends it.",
+        description="Open the console on engines that run; q leaves and their sessions stay, Q ends them.",
     )
     it.add_argument(
-        "engine",
-        nargs="?",
-        help="its card, lab, the path of its socket, or USER@HOST[:CARD] over ssh; not needed where there is only one",
+        "engines",
+        nargs="*",
+        metavar="engine",
+        help="its card, lab, the path of its socket, or USER@HOST[:CARD] over ssh; not needed where there is only one. "
+        "Several are shown in one table",
     )
     target_options(it)
     console_options(it)
@@ -34,27 +40,60 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     leaving = Leaving()
     leaving.heed_signals()
-    return show(parser().parse_args(arguments), leaving)
+    it = parser()
+    options = it.parse_args(arguments)
+    if options.socket is not None and len(options.engines) > 1:
+        it.error("--socket names one engine; of several the sockets' paths are named without it")
+    return show(options, leaving)
 
 
 def show(options: argparse.Namespace, leaving: Leaving) -> int:
-    """Open the console on the engine that is meant, until the operator leaves it; returns the exit code."""
+    """Open the console on the engines that are meant, until the operator leaves it; returns the exit code."""
     from souppp_tui.app.console import ConsoleError, run
     from souppp_tui.app.eventfile import EventFile
     from souppp_tui.desk.options import ConsoleOptions
 
     try:
         check_terminal()
-        with client(way_to(options.engine, options.socket), "console") as engine:
+        with ExitStack() as attached:
+            clients = _clients(options, attached)
             console = ConsoleOptions(
-                read_only=options.read_only or not engine.hello.writes,
+                read_only=options.read_only or not any(each.hello.writes for each in clients),
                 theme=options.theme or THEMES[0],
                 mouse=not options.no_mouse,
                 attached=True,
             )
+            engine = _together(options.engines, clients)
             events = EventFile(options.event_log, engine) if options.event_log is not None else None
             run(engine, console, leaving=leaving, events=events)
     except (Trouble, CannotRunError, ConsoleError) as error:
         complain(f"souppp-tui: {error}")
         return EXIT_ENVIRONMENT
     return EXIT_OK
+
+
+def _clients(options: argparse.Namespace, attached: ExitStack) -> list[Client]:
+    """One after the other, as ssh may ask for passwords. Raises Trouble, and CannotRunError for one named twice."""
+    targets = options.engines if len(options.engines) > 1 else [*options.engines, None][:1]
+    clients: list[Client] = []
+    for target in targets:
+        try:
+            made = attached.enter_context(client(way_to(target, options.socket), "console"))
+        except Trouble as error:
+            raise CannotRunError(f"{target}: {error}" if len(targets) > 1 else str(error)) from None
+        for other, known in zip(targets, clients, strict=False):
+            if made.hello.instance and made.hello.instance == known.hello.instance:
+                raise CannotRunError(f"{other} and {target} are the same engine. Name it once.")
+        clients.append(made)
+    return clients
+
+
+def _together(targets: Sequence[str], clients: Sequence[Client]) -> EngineApi:
+    if len(clients) == 1:
+        return clients[0]
+    names = names_of([(target, each.hello.card) for target, each in zip(targets, clients, strict=True)])
+
+    def attached(name: str, each: Client) -> Attached:
+        return Attached(name, each, lambda: each.hello.writes)
+
+    return Several([attached(name, each) for name, each in zip(names, clients, strict=True)])

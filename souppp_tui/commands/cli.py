@@ -31,7 +31,7 @@ from souppp_tui.terminal.leaving import Leaving
 
 COMMANDS = {
     "serve": "run the engine alone, for consoles and scripts to attach to",
-    "attach": "open the console on an engine that runs",
+    "attach": "open the console on an engine that runs, or on several",
     "ctl": "ask an engine that runs, or have it do something, from a script",
     "exporter": "show an engine that runs to Prometheus",
     "relay": "hand an engine's socket on, for attach over ssh",
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.background or _attaches(options):
                 from souppp_tui.commands.attach import show
 
-                options.engine = None
+                options.engines = []
                 return show(options, leaving)
         if options.headless:
             return _run(options, settings, leaving)

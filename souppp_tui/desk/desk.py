@@ -90,8 +90,13 @@ class Desk(Protocol):
 
     # -- what is done
 
-    def submit(self, command: Command | ServiceCommand, told: Callable[[Reply], None]) -> None:
-        """Have the engine carry a command out; `told` is called with its reply, on the app's own thread."""
+    def submit(
+        self, command: Command | ServiceCommand, told: Callable[[Reply], None], place: int | None = None
+    ) -> None:
+        """Have the engine carry a command out; `told` is called with its reply, on the app's own thread.
+
+        Of several engines the one at `place` is asked, or with None those that the command is about.
+        """
         ...
 
     def say(self, text: str, role: str = "accent") -> None:

@@ -5,16 +5,18 @@ Cursor and marks are sessions' keys, never rows, so that no sort and no filter c
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, repeat
 from typing import Any
 
-from engine.api.values import TRAFFIC_FIELDS, Event, SessionState, SessionView, Severity, Snapshot
+from engine.api.values import Event, SessionState, SessionView, Severity, Snapshot
 from souppp_tui.model.query import Query, QueryError, parse
-from souppp_tui.model.traffic import Meter
+from souppp_tui.model.several import Combined
+from souppp_tui.model.traffic import Meter, Meters
 from souppp_tui.show.columns import COLUMNS
+from souppp_tui.show.engines import Engine
 from souppp_tui.show.overview import Totals
 from souppp_tui.show.words import is_silent
 
@@ -22,6 +24,7 @@ LIVE = frozenset(SessionState) - {SessionState.DOWN, SessionState.FAILED}
 """States in which hanging up ends something."""
 CALM = 2.0
 """Seconds between two sorts by a number that always changes, so that rows can be read."""
+NONE: frozenset[int] = frozenset()
 SETUP_WINDOW = 5.0
 KEPT_EVENTS = 10_000
 KEPT_NOTABLE = 16
@@ -33,7 +36,7 @@ class Model:
 
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
-        self.meter = Meter()
+        self.meter: Meter | Meters = Meter()
         self.views: dict[int, SessionView] = {}
         self.shown: list[int] = []
         """The sessions in the table, in its order."""
@@ -58,7 +61,6 @@ class Model:
         self.baseline_flaps = 0
         self.baseline_counters: dict[int, dict[str, int]] = {}
         """A session's own counters (`Details.counters`) when they were set to zero."""
-        self._traffic_at_zero = array("Q")
         self._ups: deque[tuple[float, int]] = deque()
         self._matched: dict[int, tuple[SessionView, bool]] = {}
         self._sorted_at = -CALM
@@ -69,6 +71,8 @@ class Model:
         """Make the next snapshot the latest one."""
         before = self.snapshot
         self.snapshot = snapshot
+        if before is None and isinstance(snapshot, Combined):
+            self.meter = Meters(len(snapshot.parts))
         if snapshot.at < self.meter.now:  # the host's clock was set back
             self._ups.clear()
             self._sorted_at = snapshot.at
@@ -222,12 +226,48 @@ class Model:
             ids = [] if self.cursor is None else [self.cursor]
         return [self.views[session] for session in ids if session in self.views]
 
+    # -- several engines
+
+    def engines(self) -> list[Engine]:
+        """All that are looked at, by their places; the only one has no name."""
+        snapshot, baseline, meter = self.snapshot, self.baseline, self.meter
+        if isinstance(meter, Meter):
+            return [Engine("", snapshot, baseline, meter)] if snapshot is not None else []
+        assert isinstance(snapshot, Combined)
+        before = [part.snapshot for part in baseline.parts] if isinstance(baseline, Combined) else repeat(None)
+        return [
+            Engine(part.name, part.snapshot, old, its, part.clients, part.lost, part.writes)
+            for part, old, its in zip(snapshot.parts, before, meter.of, strict=False)
+        ]
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one is looked at."""
+        return isinstance(self.meter, Meters)
+
+    def place(self, session: int) -> int | None:
+        """Which engine a session is of; None where there is only one."""
+        return session % len(self.meter.of) if isinstance(self.meter, Meters) else None
+
+    @property
+    def lost(self) -> frozenset[int]:
+        """The places of those engines of several that can't be reached."""
+        return self.snapshot.lost if isinstance(self.snapshot, Combined) else NONE
+
     # -- totals
 
     def totals(self) -> Totals:
         """All sessions together, since the baseline if there is one."""
         flaps = self.flaps - self.baseline_flaps
-        return Totals(self.states, self.silent, self.meter.total(), self.setup_rate(), flaps, self.baseline is not None)
+        all_of_them = Totals(
+            self.states, self.silent, self.meter.total(), self.setup_rate(), flaps, self.baseline is not None
+        )
+        if not (lost := self.lost):
+            return all_of_them
+        unknown = [view for view in self.views.values() if self.place(view.id) in lost]
+        states = self.states - Counter([view.state for view in unknown])
+        silent = self.silent - sum(map(is_silent, unknown))
+        return replace(all_of_them, states=states, silent=silent, unknown=len(unknown))
 
     def setup_rate(self) -> float:
         """Sessions that came up per second, over the last 5 s."""
@@ -238,22 +278,17 @@ class Model:
     def zero(self) -> None:
         """Show counters from now on."""
         self.baseline, self.baseline_flaps = self.snapshot, self.flaps
-        self._traffic_at_zero = self.meter.traffic
+        self.meter.zero()
 
     def unzero(self) -> None:
         """Show counters from the engine's start."""
         self.baseline, self.baseline_flaps = None, 0
-        self._traffic_at_zero = array("Q")
+        self.meter.unzero()
         self.baseline_counters.clear()
 
     def octets(self, session: int) -> tuple[int, int]:
         """What a session has received and sent, since the baseline if there is one."""
-        return self._since(session, 1), self._since(session, 3)
-
-    def _since(self, session: int, field: int) -> int:
-        place = session * len(TRAFFIC_FIELDS) + field
-        now, before = self.meter.traffic, self._traffic_at_zero
-        return (now[place] if place < len(now) else 0) - (before[place] if place < len(before) else 0)
+        return self.meter.octets(session)
 
 
 def _first(pair: tuple[Any, int]) -> Any:
@@ -286,11 +321,11 @@ class EventLog:
         return list(islice(about, number))[::-1]
 
     def matching(self, severity: Severity, text: str) -> list[Event]:
-        """The events from this severity on whose text or session name holds `text`, oldest first."""
+        """The events from this severity on whose text, session or engine holds `text`, oldest first."""
         needle = text.casefold()
         return [
             event
             for event in self.events
             if event.severity >= severity
-            and (not needle or needle in event.text.casefold() or needle in event.name.casefold())
+            and (not needle or needle in f"{event.text}\n{event.name}\n{event.engine}".casefold())
         ]

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from engine.api.values import SessionState, SessionView
 from engine.settings.fields import SESSION
 from engine.settings.kinds import Typed
 from souppp_tui.show import words
-from souppp_tui.show.columns import COLUMNS, Column
+from souppp_tui.show.columns import COLUMNS, ENGINE, Column, offered
 from souppp_tui.show.rates import Readings
 
 Test = Callable[[SessionView, Readings, Container[int]], bool]
@@ -123,16 +123,20 @@ def _set_to(name: str, wanted: list[str]) -> Test:
     return lambda view, meter, marks: getattr(view, name) in values
 
 
-def complete(text: str) -> str:
-    """The filter with its last term made longer by what is likely meant; empty where nothing is."""
+def complete(text: str, engines: Sequence[str] = ()) -> str:
+    """The filter with its last term made longer by what is likely meant; empty where nothing is.
+
+    `engines` are the names of those that are looked at, where there are several.
+    """
     term = text.rpartition(" ")[2].lstrip("!")
     name, sign, value = term.casefold().partition(":")
     typed = value.rpartition("|")[2] if sign else name
     known = ALIASES.get(name, name)
-    words: Iterable[str] = (f"{column}:" for column in (*COLUMNS, *SETTINGS))
+    words: Iterable[str] = (f"{column}:" for column in (*offered(bool(engines)), *SETTINGS))
     if sign:
-        words = SETTINGS[known].words if known in SETTINGS else _STATE_WORDS if known == "state" else ()
-    found = next((word for word in words if typed and word.startswith(typed) and word != typed), "")
+        values = {"state": _STATE_WORDS, ENGINE: engines}
+        words = SETTINGS[known].words if known in SETTINGS else values.get(known, ())
+    found = next((word for word in words if typed and word.casefold().startswith(typed) and word != typed), "")
     return text + found[len(typed) :] if found else ""
 
 
@@ -190,7 +194,7 @@ def haystack(view: SessionView) -> str:
     sid = "" if view.session_id is None else f"{view.session_id:04x}"
     state = words.state_words(view)
     return (
-        f"{view.name}\n{state}\n{view.ipv4 or ''}\n{view.ipv6_prefix or ''}\n{view.ac_name or ''}\n{sid}\n{view.user}\n"
-        f"{view.service}\n{view.device or ''}\n{view.local_mac or ''}\n{view.ac_mac or ''}\n{view.ipv6 or ''}\n"
-        f"{' '.join(view.dns)}\n{view.ipv4_peer or ''}\n{'.'.join(map(str, view.vlans))}"
+        f"{view.name}\n{view.engine}\n{state}\n{view.ipv4 or ''}\n{view.ipv6_prefix or ''}\n{view.ac_name or ''}\n"
+        f"{sid}\n{view.user}\n{view.service}\n{view.device or ''}\n{view.local_mac or ''}\n{view.ac_mac or ''}\n"
+        f"{view.ipv6 or ''}\n{' '.join(view.dns)}\n{view.ipv4_peer or ''}\n{'.'.join(map(str, view.vlans))}"
     ).casefold()

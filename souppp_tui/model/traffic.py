@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from operator import ne
 
-from engine.api.values import QueueView, Snapshot, unpack_traffic
+from engine.api.values import TRAFFIC_FIELDS, QueueView, Snapshot, unpack_traffic
+from souppp_tui.model.several import Combined
 from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, IDLE, Rates
 
 WINDOW = 1.0
@@ -31,7 +32,7 @@ class Look:
 
 
 class Meter:
-    """Remembers the latest snapshots' numbers; gives `souppp_tui.show.rates.Readings`."""
+    """Remembers the latest snapshots' numbers; gives `souppp_tui.show.rates.CardReadings`."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -42,10 +43,14 @@ class Meter:
         self._history: deque[tuple[float, array[int]]] = deque(maxlen=GRAPH_STEPS + 1)
         self.sparks: dict[int, deque[Rates]] = {}
         """The rates of each queue, by queue number, about two a second."""
+        self._at_zero = array("Q")
 
     def take(self, snapshot: Snapshot) -> None:
-        """Add the next snapshot."""
-        recent, traffic = self._recent, unpack_traffic(snapshot.traffic)
+        """Add the next snapshot; one that is there already, as of an engine that can't be reached, adds nothing."""
+        recent = self._recent
+        if recent and snapshot.at == self.now:
+            return
+        traffic = unpack_traffic(snapshot.traffic)
         if snapshot.at < self.now:  # the host's clock was set back: what was before is no span from here
             recent.clear()
             self._history.clear()
@@ -60,9 +65,26 @@ class Meter:
             self.sparks.setdefault(queue.index, deque(maxlen=SPARK_STEPS)).append(self.queue(queue))
 
     @property
-    def traffic(self) -> array[int]:
+    def _traffic(self) -> array[int]:
         """The latest snapshot's, as in `unpack_traffic`."""
         return self._recent[-1].traffic if self._recent else array("Q")
+
+    def zero(self) -> None:
+        """Count octets from now on."""
+        self._at_zero = self._traffic
+
+    def unzero(self) -> None:
+        """Count octets from the engine's start."""
+        self._at_zero = array("Q")
+
+    def octets(self, session: int) -> tuple[int, int]:
+        """What a session has received and sent."""
+        return self._since_zero(session, 1), self._since_zero(session, 3)
+
+    def _since_zero(self, session: int, field: int) -> int:
+        place = session * len(TRAFFIC_FIELDS) + field
+        now, before = self._traffic, self._at_zero
+        return (now[place] if place < len(now) else 0) - (before[place] if place < len(before) else 0)
 
     @property
     def _span(self) -> float:
@@ -136,6 +158,52 @@ class Meter:
             received.append((new[first + 1] - old[first + 1]) * 8 / (at - old_at) if known else 0.0)
             sent.append((new[first + 3] - old[first + 3]) * 8 / (at - old_at) if known else 0.0)
         return received, sent
+
+
+class Meters:
+    """One for each of several engines, which have clocks of their own; gives `souppp_tui.show.rates.Readings`."""
+
+    def __init__(self, number: int) -> None:
+        self.now = 0.0
+        """The time of the latest snapshot of all."""
+        self.of = [Meter() for _ in range(number)]
+        """By the engines' places."""
+        self._lost: frozenset[int] = frozenset()
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Add the next snapshot, which must be one of several engines."""
+        assert isinstance(snapshot, Combined)
+        self.now = snapshot.at
+        self._lost = snapshot.lost
+        for meter, part in zip(self.of, snapshot.parts, strict=True):
+            meter.take(part.snapshot)
+
+    def rates(self, session: int) -> Rates:
+        """See `Meter.rates`."""
+        return self.of[session % len(self.of)].rates(session // len(self.of))
+
+    def graph(self, session: int) -> tuple[list[float], list[float]]:
+        """See `Meter.graph`."""
+        return self.of[session % len(self.of)].graph(session // len(self.of))
+
+    def octets(self, session: int) -> tuple[int, int]:
+        """See `Meter.octets`."""
+        return self.of[session % len(self.of)].octets(session // len(self.of))
+
+    def total(self) -> Rates:
+        """See `Meter.total`; of an engine that can't be reached nobody knows."""
+        known = [meter.total() for place, meter in enumerate(self.of) if place not in self._lost]
+        return Rates(*(sum(getattr(rates, field) for rates in known) for field in Rates.__slots__))
+
+    def zero(self) -> None:
+        """See `Meter.zero`."""
+        for meter in self.of:
+            meter.zero()
+
+    def unzero(self) -> None:
+        """See `Meter.unzero`."""
+        for meter in self.of:
+            meter.unzero()
 
 
 def _sums(traffic: array[int]) -> list[int]:

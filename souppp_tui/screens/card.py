@@ -10,7 +10,9 @@ from textual.binding import BindingType
 from souppp_tui.desk.actions import bindings
 from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.listing import ListPage
+from souppp_tui.show import words
 from souppp_tui.show.cardlines import card_lines
+from souppp_tui.show.engines import engine_title
 from souppp_tui.show.paint import Line, Span, rule
 from souppp_tui.widgets.lines import Lines, Row
 
@@ -37,13 +39,16 @@ class CardPage(ListPage):
     def look(self) -> None:
         """Show the latest numbers."""
         super().look()
-        snapshot = self.model.snapshot
-        if snapshot is None:
+        engines, width = self.engines(), self.size.width
+        if not engines:
             return
-        baseline = self.model.baseline
-        self._lines = card_lines(snapshot, baseline, self.model.meter, self.size.width, self.desk.engine.clients)
-        since: list[Span] = [("since zero", "dim")] if baseline else []
-        self.status.show([rule([(f"card {snapshot.card.name}", "dim")], since, self.size.width)])
+        since: list[Span] = [("since zero", "dim")] if self.model.baseline else []
+        what = f"card {engines[0].snapshot.card.name}" if len(engines) == 1 else words.plural(len(engines), "card")
+        self._lines = []
+        for it in engines:
+            self._lines += engine_title(it, width) if it.name else []
+            self._lines += card_lines(it.snapshot, it.baseline, it.meter, width, it.clients)
+        self.status.show([rule([(what, "dim")], since, width)])
         self.look_at_list()
 
     def count(self) -> int:

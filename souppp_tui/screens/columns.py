@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual.app import ComposeResult
 from textual.events import Key
 from textual.screen import ModalScreen
@@ -21,9 +23,9 @@ class ColumnChooser(ModalScreen[tuple[str, ...] | None]):
     }
     """
 
-    def __init__(self, chosen: tuple[str, ...]) -> None:
+    def __init__(self, chosen: Sequence[str], offered: Sequence[str]) -> None:
         super().__init__()
-        self._order = [*chosen, *(key for key in COLUMNS if key not in chosen)]
+        self._order = [*chosen, *(key for key in offered if key not in chosen)]
         self._chosen = set(chosen)
         self.cursor = 0
         self.list = Rows(self._row, "bar")

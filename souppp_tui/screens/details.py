@@ -194,4 +194,4 @@ class DetailsPage(ListPage):
             if place is not None:
                 self.copy(usage[place][1])
 
-        self.app.push_screen(Fields("Copy which line?", shown, choose=True), chosen)
+        self.app.push_screen(Fields("Copy which line?", shown, "copies"), chosen)

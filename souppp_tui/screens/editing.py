@@ -20,7 +20,12 @@ class Editing(Steering):
 
     def do_add(self) -> None:
         """A form, then a new session."""
+        self.on_engine("Add a session on which engine?", self._add)
+
+    def _add(self, place: int | None) -> None:
         from souppp_tui.screens.form import Form
+
+        where = "" if place is None else f" on {self.engines()[place].name}"
 
         def told(reply: Reply, settings: SessionSettings) -> None:
             self.say_reply(reply, f"Added {self._called(settings, *reply.done)}." if reply.done else "")
@@ -29,9 +34,9 @@ class Editing(Steering):
 
         def done(settings: SessionSettings | None) -> None:
             if settings is not None:
-                self.desk.submit(Add(settings), lambda reply: told(reply, settings))
+                self.desk.submit(Add(settings), lambda reply: told(reply, settings), place)
 
-        self.app.push_screen(Form("Add a session", SessionSettings(""), self._taken(), new=True), done)
+        self.app.push_screen(Form(f"Add a session{where}", SessionSettings(""), self._taken(place), new=True), done)
 
     def do_edit(self) -> None:
         """A form, then other settings."""
@@ -55,7 +60,8 @@ class Editing(Steering):
             if settings is not None and settings != base:
                 self.desk.submit(Edit(view.id, settings), lambda reply: told(reply, settings))
 
-        self.app.push_screen(Form(f"Edit {name}", base, self._taken(but=view.id), new=False), done)
+        taken = self._taken(self.model.place(view.id), but=view.id)
+        self.app.push_screen(Form(f"Edit {name}", base, taken, new=False), done)
 
     def _called(self, settings: SessionSettings, key: int) -> str:
         """Its name as it may be shown."""
@@ -65,14 +71,15 @@ class Editing(Steering):
         """All sessions' settings, of those that are known here."""
         return {key: settings for key, settings in self.desk.engine.all_settings().items() if key in self.model.views}
 
-    def _taken(self, but: int | None = None) -> Taken:
-        """What only one session can have, and the others have."""
-        return others([settings for session, settings in self._sessions().items() if session != but])
+    def _taken(self, place: int | None, but: int | None = None) -> Taken:
+        """What only one session of an engine can have, and the others have."""
+        known = self._sessions().items()
+        return others([it for session, it in known if session != but and self.model.place(session) == place])
 
     def do_reload(self) -> None:
         """Read the configuration again, show what changes, and change it if wanted."""
         if self.desk.options.attached:
-            self.desk.submit(Reload(), lambda reply: self.say_reply(reply, " ".join(reply.remarks)))
+            self.on_engine("Which engine is to read its configuration again?", self._reload, all_of_them=True)
             return
         if self.desk.options.load is None:
             return
@@ -96,6 +103,9 @@ class Editing(Steering):
             facts.append(f"Removing hangs up {words.plural(live, 'open session')}.")
         question = Confirm("Take over the changed configuration?", facts, "take over", live)
         self.app.push_screen(question, lambda yes: self._take_over(todo, running) if yes else None)
+
+    def _reload(self, place: int | None) -> None:
+        self.desk.submit(Reload(), lambda reply: self.say_reply(reply, " ".join(reply.remarks)), place)
 
     def _take_over(self, todo: Plan, running: Mapping[int, SessionSettings]) -> None:
         commands = taking_over(todo)

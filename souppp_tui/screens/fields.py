@@ -20,9 +20,10 @@ class Fields(ModalScreen[int | None]):
     Fields > Rows { background: $surface; border: round $accent; padding: 0 2; width: 96%; max-width: 120; height: 10; }
     """
 
-    def __init__(self, title: str, fields: Sequence[tuple[str, str]], choose: bool = False) -> None:
+    def __init__(self, title: str, fields: Sequence[tuple[str, str]], enter: str = "") -> None:
+        """`enter` says what that key does with a line: `copies`; without it there is nothing to choose."""
         super().__init__()
-        self._title, self._fields, self._choose = clean(title), fields, choose
+        self._title, self._fields, self._enter = clean(title), fields, enter
         self._name_width = max((len(name) for name, _ in fields), default=0) + 2
         self._cursor = 0
         self.list = Rows(self._row, "bar")
@@ -43,9 +44,9 @@ class Fields(ModalScreen[int | None]):
         if row == 0:
             return [(fit(self._title, width), "strong")], ""
         if row == 1:
-            return [("enter copies, esc closes" if self._choose else "esc closes", "dim")], ""
+            return [(f"enter {self._enter}, esc closes" if self._enter else "esc closes", "dim")], ""
         name, value = self._fields[row - 2]
-        here = self._choose and row - 2 == self._cursor
+        here = bool(self._enter) and row - 2 == self._cursor
         return [(fit(name, self._name_width), "dim"), (value, "text")], "cursor" if here else ""
 
     def on_key(self, event: Key) -> None:
@@ -56,7 +57,7 @@ class Fields(ModalScreen[int | None]):
         if event.key in steps:
             self._cursor = max(0, min(self._cursor + steps[event.key], len(self._fields) - 1))
             self._sync()
-        elif event.key == "enter" and self._choose and self._fields:
+        elif event.key == "enter" and self._enter and self._fields:
             self.dismiss(self._cursor)
         else:
             self.dismiss(None)

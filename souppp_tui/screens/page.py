@@ -9,12 +9,13 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from engine.api.values import SessionState
-from souppp_tui.desk.actions import BY_NAME, GROUPS, Action, Command, on_page
+from souppp_tui.desk.actions import BY_NAME, EITHER, GROUPS, Action, Command, on_page
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.model import LIVE
 from souppp_tui.screens.quitting import Quitting
 from souppp_tui.show import words
 from souppp_tui.show.cardlines import in_the_way
+from souppp_tui.show.engines import troubles
 from souppp_tui.show.overview import overview
 from souppp_tui.show.paint import Line, Span, width_of
 from souppp_tui.show.themes import NAMES
@@ -55,9 +56,9 @@ class Page(Quitting):
 
     def look(self) -> None:
         """Show the latest snapshot. Pages add their own parts."""
-        line = overview(
-            self.model.snapshot, self.model.totals(), self.desk.frozen, self.size.width, self.desk.engine.lost
-        )
+        model, desk = self.model, self.desk
+        wrong = troubles(self.engines()) if model.several else []
+        line = overview(model.snapshot, model.totals(), desk.frozen, self.size.width, desk.engine.lost, wrong)
         self.overview.show([line])
         self.show_footer()
 
@@ -91,8 +92,18 @@ class Page(Quitting):
         """Why the action would do nothing now; empty if it would do something."""
         if action.changes and self.desk.options.read_only:
             return "The console is read-only."
+        if action.changes and action.pages == EITHER and self.model.several and (why := self._may_look()):
+            return why
         check = _WHY_NOT.get(action.name)
         return check(self) if check else ""
+
+    def _may_look(self) -> str:
+        """Why nothing can be done to the targets, where none of their engines takes commands."""
+        names = {place: engine.name for place, engine in enumerate(self.engines()) if not engine.writes}
+        asked = {self.model.place(view.id) for view in self.targets()} if names else set()
+        if not asked or asked - names.keys():
+            return ""
+        return f"You may look at {' and '.join(names[place] for place in names if place in asked)}, not command."
 
     def action_do(self, name: str) -> None:
         """Do an action of the table, or say why that is not possible now."""
@@ -193,7 +204,11 @@ _WHY_NOT: dict[str, Callable[[Page], str]] = {
     "details": lambda page: "" if page.model.cursor is not None else "There is no session here.",
     "mark": lambda page: "" if page.model.cursor is not None else "There is no session here.",
     "unmark": lambda page: "" if page.model.marks else "Nothing is marked.",
-    "fix_card": lambda page: "" if in_the_way(page.model.snapshot) else "The card does nothing that is in our way.",
+    "fix_card": lambda page: (
+        ""
+        if any(in_the_way(it.snapshot) for it in page.model.engines())
+        else "The card does nothing that is in our way."
+    ),
     "reload": lambda page: (
         "" if page.desk.options.load or page.desk.options.attached else "There is no configuration file to read again."
     ),

@@ -27,21 +27,33 @@ class Quitting(Display):
         """End the engine, wherever it is; asks if that ends any session."""
         if not self.desk.options.attached:
             self._quit(may_go_on=False)
-            return
+        else:
+            self.on_engine("End which engine?", self._end, all_of_them=True)
+
+    def _end(self, place: int | None) -> None:
+        """End the engine at a place, or all there are."""
+        engines = self.engines()
+        chosen = engines if place is None else [engines[place]]
+        every = place is None and len(engines) > 1
+        name = f"all {len(engines)} engines" if every else chosen[0].name or "the engine"
 
         def told(reply: Reply) -> None:
             if reply.refused:
                 self.desk.say(reply.refused[0].reason, "warning")
-            else:
+            elif place is None:
                 self.app.exit()
+            else:
+                self.desk.say(f"{name} ends.")
 
-        live = self._live()
-        question = f"End the engine and hang up {words.plural(len(live), 'session')}?"
-        facts = ["Other consoles lose it too."] if len(self.desk.engine.clients) > 1 else []
-        self._ask_to_end(question, "end", live, lambda: self.desk.submit(Shutdown(), told), facts)
+        live = self._live(place)
+        question = f"End {name} and hang up {words.plural(len(live), 'session')}?"
+        facts = ["Other consoles lose it too."] if any(len(engine.clients) > 1 for engine in chosen) else []
+        self._ask_to_end(question, "end", live, lambda: self.desk.submit(Shutdown(), told, place), facts)
 
-    def _live(self) -> list[SessionView]:
-        return [view for view in self.model.views.values() if view.state in LIVE]
+    def _live(self, place: int | None = None) -> list[SessionView]:
+        """Sessions in which something is open, of one engine or of all."""
+        views = self.model.views.values()
+        return [view for view in views if view.state in LIVE and place in (None, self.model.place(view.id))]
 
     def _ask_to_end(
         self,

@@ -13,7 +13,8 @@ from souppp_tui.desk.actions import Action, Command, bindings
 from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.page import Page
 from souppp_tui.show import eventlines, words
-from souppp_tui.show.columns import COLUMNS, GAP, USUAL, Fitted, cells, layout
+from souppp_tui.show.columns import COLUMNS, GAP, Fitted, cells, layout, offered, wanted
+from souppp_tui.show.engines import engine_lines
 from souppp_tui.show.paint import Line, Span, rule, width_of
 from souppp_tui.show.queuelines import queue_lines
 from souppp_tui.widgets.lines import Lines, Row, Rows
@@ -70,14 +71,22 @@ class SessionsPage(Page):
         model, snapshot = self.model, self.model.snapshot
         if snapshot is None or not width:
             return
-        lines = queue_lines(snapshot.queues, model.meter, width, height >= 30 and width >= 100)
+        lines = self._queue_lines(width, height)
         self._set_height(self.queues, len(lines))
         self.queues.show(lines)
         self._set_height(self.events, event_lines(height))
-        self._places = layout(self.desk.columns or USUAL, max(1, width - EDGE - MARGIN))
+        self._places = layout(wanted(self.desk.columns, model.several), max(1, width - EDGE - MARGIN))
         self.header.show([self._header()])
         self.look_at_table()
         self.look_at_events()
+
+    def _queue_lines(self, width: int, height: int) -> list[Line]:
+        """The card's queues; those of several cards in a line each."""
+        engines = self.engines()
+        if self.model.several:
+            return engine_lines(engines, width, max(1, height // 8))
+        (only,) = engines
+        return queue_lines(only.snapshot.queues, only.meter, width, height >= 30 and width >= 100)
 
     def look_at_table(self) -> None:
         """Show cursor, marks and rows as they are in the model."""
@@ -166,6 +175,8 @@ class SessionsPage(Page):
             else:
                 role = "marked" if marked and key == "name" else CELL_ROLES.get(key, "text")
             spans.append((text, role))
+        if model.lost and model.place(session) in model.lost:
+            spans[1:] = [(text, "dim" if role != "marked" else role) for text, role in spans[1:]]
         return spans, "cursor" if here else ""
 
     def _clicked(self, row: int) -> None:
@@ -240,7 +251,9 @@ class SessionsPage(Page):
         from souppp_tui.widgets.filter import FilterLine
 
         hint = "name, ac:bras-2, state:up, !failed, rx>1M, uptime<5m"
-        self.mount(FilterLine(self.model.query.text, self._filtered, hint, complete), after=self.status)
+        names = [engine.name for engine in self.model.engines()] if self.model.several else []
+        completing = partial(complete, engines=names)
+        self.mount(FilterLine(self.model.query.text, self._filtered, hint, completing), after=self.status)
 
     def _filtered(self, text: str) -> None:
         self.model.filter(text)
@@ -266,12 +279,14 @@ class SessionsPage(Page):
         """Choose the columns."""
         from souppp_tui.screens.columns import ColumnChooser
 
+        several = self.model.several
+
         def chosen(keys: tuple[str, ...] | None) -> None:
             if keys:
                 self.desk.columns = keys
                 self.look()
 
-        self.app.push_screen(ColumnChooser(tuple(self.desk.columns or USUAL)), chosen)
+        self.app.push_screen(ColumnChooser(wanted(self.desk.columns, several), offered(several)), chosen)
 
     def do_back(self) -> None:
         """Out of the filter, then out of the marks."""
@@ -289,8 +304,8 @@ class SessionsPage(Page):
     def more_commands(self) -> Iterator[Command]:
         """Sorting by each column, also those that are not on the screen."""
         yield Command("sort configuration", "", "in the order they were added", "", partial(self._sort, None))
-        for column in COLUMNS.values():
-            yield Command(f"sort {column.key}", "", f"by {column.help}", "", partial(self._sort, column.key))
+        for key in offered(self.model.several):
+            yield Command(f"sort {key}", "", f"by {COLUMNS[key].help}", "", partial(self._sort, key))
 
     def _sort(self, key: str | None) -> None:
         self.model.sort_by(key, reverse=bool(key and COLUMNS[key].live))

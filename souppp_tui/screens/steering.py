@@ -26,6 +26,7 @@ from souppp_tui.desk.desk import Desk
 from souppp_tui.model.model import LIVE, Model
 from souppp_tui.show import replies, words
 from souppp_tui.show.cardlines import in_the_way
+from souppp_tui.show.engines import Engine, engine_facts
 
 OfMany = Dial | HangUp | Redial | Rotate | Remove | StartCapture | StopCapture
 """Commands for any number of sessions."""
@@ -47,6 +48,41 @@ class Steering(Screen[None]):
     def targets(self) -> list[SessionView]:
         """The sessions that actions of this page are for."""
         return self.model.targets()
+
+    # -- several engines
+
+    def engines(self) -> list[Engine]:
+        """All that are looked at, by their places, with names as they may be shown."""
+        if not self.model.several:
+            return [replace(engine, clients=self.desk.engine.clients) for engine in self.model.engines()]
+        mask = self.desk.mask_text
+        return [replace(engine, name=mask(engine.name, None)) for engine in self.model.engines()]
+
+    def on_engine(
+        self, question: str, then: Callable[[int | None], None], places: Sequence[int] = (), all_of_them: bool = False
+    ) -> None:
+        """Go on with the engine that is meant, by its place; with None where it is the only one or all are meant.
+
+        Asks where there are several, at these places or anywhere; whether all can be meant is for the caller to say.
+        """
+        if not self.model.several:
+            then(None)
+            return
+        engines = self.engines()
+        among = list(places) or list(range(len(engines)))
+        if len(among) == 1 and not all_of_them:
+            then(among[0])
+            return
+        lines = [(engines[place].name, engine_facts(engines[place])) for place in among]
+        lines += [("all", "")] * all_of_them
+
+        def chosen(row: int | None) -> None:
+            if row is not None:
+                then(among[row] if row < len(among) else None)
+
+        from souppp_tui.screens.fields import Fields
+
+        self.app.push_screen(Fields(question, lines, "chooses"), chosen)
 
     # -- sessions
 
@@ -136,7 +172,9 @@ class Steering(Screen[None]):
             return
         name = f"souppp-{time.strftime('%Y%m%d-%H%M%S')}.pcapng"
         path = str((self.desk.options.capture_folder / name).absolute())
-        self._submit(StartCapture(keys(targets), path), "", targets, f"Capturing control frames to {path}.")
+        engines = {self.model.place(view.id) for view in targets}
+        more = ", each engine with its name in the file's" if len(engines) > 1 else ""
+        self._submit(StartCapture(keys(targets), path), "", targets, f"Capturing control frames to {path}{more}.")
 
     def do_clear_ghosts(self) -> None:
         """End what an earlier run left open."""
@@ -150,11 +188,14 @@ class Steering(Screen[None]):
 
     def do_fix_card(self) -> None:
         """Switch off what the card does in our way; asks first."""
-        snapshot = self.model.snapshot
-        if snapshot is None:
-            return
+        concerned = [place for place, engine in enumerate(self.engines()) if in_the_way(engine.snapshot)]
+        self.on_engine("Which engine's card?", self._fix_card, concerned)
+
+    def _fix_card(self, place: int | None) -> None:
+        engine = self.engines()[place or 0]
+        snapshot, whose = engine.snapshot, f" of {engine.name}" if engine.name else ""
         what, card = in_the_way(snapshot), snapshot.card
-        live = sum(1 for view in self.model.views.values() if view.state in LIVE) if card.fixes else 0
+        live = sum(1 for view in snapshot.sessions if view.state in LIVE) if card.fixes else 0
         facts = ["It is put back when the program ends."]
         if card.fixes:
             facts.append(
@@ -168,11 +209,11 @@ class Steering(Screen[None]):
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self.desk.submit(FixCard(), told)
+                self.desk.submit(FixCard(), told, place)
 
         from souppp_tui.screens.confirm import Confirm
 
-        self.app.push_screen(Confirm(f"Switch {what} off on {card.name}?", facts, "switch off", live), answered)
+        self.app.push_screen(Confirm(f"Switch {what} off on {card.name}{whose}?", facts, "switch off", live), answered)
 
 
 def keys(views: Iterable[SessionView]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from engine.api.values import QueueView, Snapshot
 from souppp_tui.show import spread, words
 from souppp_tui.show.paint import Line
 from souppp_tui.show.queuelines import SPARK_LEAST
-from souppp_tui.show.rates import Readings
+from souppp_tui.show.rates import CardReadings
 
 _WHY_OFF = "tagged frames may lose their VLAN tags before they can be seen"
 NARROW = 76
@@ -26,7 +26,7 @@ def in_the_way(snapshot: Snapshot | None) -> str:
 
 
 def card_lines(
-    snapshot: Snapshot, baseline: Snapshot | None, meter: Readings, width: int, clients: Sequence[ClientView] = ()
+    snapshot: Snapshot, baseline: Snapshot | None, meter: CardReadings, width: int, clients: Sequence[ClientView] = ()
 ) -> list[Line]:
     """The card and who is attached, then each of its queues, whose numbers count from `baseline` on if there is one."""
     old = {queue.index: queue for queue in baseline.queues} if baseline else {}
@@ -36,7 +36,7 @@ def card_lines(
     return lines
 
 
-def facts(snapshot: Snapshot, meter: Readings) -> list[Line]:
+def facts(snapshot: Snapshot, meter: CardReadings) -> list[Line]:
     """What is known of the card, and what the operator should do about it."""
     card = snapshot.card
     mode = " · ".join(part for part in (card.mode, "zero-copy" if card.zero_copy else "copy") if part)
@@ -72,7 +72,7 @@ def client_lines(clients: Sequence[ClientView], now: float) -> list[Line]:
     ]
 
 
-def lopsided(snapshot: Snapshot, meter: Readings) -> list[str]:
+def lopsided(snapshot: Snapshot, meter: CardReadings) -> list[str]:
     """What to do when all PPPoE arrives on one queue; nothing if it does not."""
     rates = [meter.queue(queue).rx_packets for queue in snapshot.queues]
     busiest = spread.busiest(rates, meter.receiving())
@@ -87,7 +87,7 @@ def lopsided(snapshot: Snapshot, meter: Readings) -> list[str]:
     ]
 
 
-def queue_block(queue: QueueView, old: QueueView | None, meter: Readings, width: int) -> list[Line]:
+def queue_block(queue: QueueView, old: QueueView | None, meter: CardReadings, width: int) -> list[Line]:
     """One queue: two lines of traffic, then rings, CPU, XDP counters and drops."""
     rates, spark = meter.queue(queue), list(meter.sparks.get(queue.index, ()))
     bars = max(8, min(len(spark) and 60, width - 62))

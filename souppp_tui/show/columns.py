@@ -84,10 +84,13 @@ def _time(key: str, title: str, get: Callable[[SessionView], float | None], tell
     )
 
 
+ENGINE = "engine"
+"""The column that stands there only where several engines are looked at."""
 COLUMNS: dict[str, Column] = {
     column.key: column
     for column in (
         _plain("name", "NAME", 12, lambda v: v.name, grow=12, help="the session's name"),
+        _plain(ENGINE, "ENGINE", 8, lambda v: v.engine, grow=12, help="the engine, where there are several"),
         Column(
             "state",
             "STATE",
@@ -144,9 +147,21 @@ COLUMNS: dict[str, Column] = {
     )
 }
 USUAL = ("name", "state", "address", "device", "prefix", "ac", "sid", "mtu", "rtt", "uptime", "rx", "tx")
-_IMPORTANCE = ("name", "state", "address", "uptime", "rx", "tx", "device", "ac", "sid", "mtu", "prefix", "rtt")
+_IMPORTANCE = ("name", "state", ENGINE, "address", "uptime", "rx", "tx", "device", "ac", "sid", "mtu", "prefix", "rtt")
 """Who stays when space runs out, first to last; columns not named here go before those."""
 GAP = 2
+
+
+def offered(several: bool) -> list[str]:
+    """The columns there are to choose from, with one engine or with several."""
+    return [key for key in COLUMNS if several or key != ENGINE]
+
+
+def wanted(keys: Sequence[str], several: bool) -> tuple[str, ...]:
+    """The columns that are to be shown, where the operator chose these; nothing takes the usual ones."""
+    if not keys:
+        return (USUAL[0], ENGINE, *USUAL[1:]) if several else USUAL
+    return tuple(key for key in keys if several or key != ENGINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ def session_lines(view: SessionView, now: float) -> list[Line]:
     mac = f" ({view.ac_mac})" if view.ac_mac else ""
     return table(
         (
+            ("engine", view.engine),
             ("user", view.user),
             ("address", view.ipv4 and (view.ipv4 + (f" (far end {view.ipv4_peer})" if view.ipv4_peer else ""))),
             ("name servers", " ".join(view.dns)),

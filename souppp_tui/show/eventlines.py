@@ -6,19 +6,20 @@ from collections.abc import Sequence
 
 from engine.api.values import Event, Severity
 from souppp_tui.show import words
-from souppp_tui.show.paint import Span
+from souppp_tui.show.paint import Span, width_of
 
 ROLES = {Severity.DEBUG: "dim", Severity.INFO: "text", Severity.WARNING: "warning", Severity.ERROR: "failed"}
 NAME = 12
 """The width of a session's name before an event."""
-TEXT = 1 + 8 + 2 + NAME + 2
-"""The column where an event's text begins."""
+ENGINE = 10
+"""The width of an engine's name before that, where there are several."""
 
 
 def line(event: Event) -> list[Span]:
-    """One event on one line: time, name, text."""
+    """One event on one line: time, engine, name, text."""
     return [
         (f"{words.clock(event.at)}  ", "dim"),
+        *([(words.fit(event.engine, ENGINE) + "  ", "accent")] if event.engine else []),
         (words.fit(event.name, NAME) + "  ", "strong"),
         (event.text, ROLES[event.severity]),
     ]
@@ -28,10 +29,11 @@ def pane(events: Sequence[Event], width: int, room: int) -> list[list[Span]]:
     """The latest events in `room` lines, newest last, each in full; the newest is there even if it is too long."""
     lines: list[list[Span]] = []
     for event in reversed(events):
-        clock, name, (words_of_it, role) = line(event)
-        first, *more = words.wrap(words_of_it, width - TEXT)
-        block: list[list[Span]] = [[(" ", "text"), clock, name, (first, role)]]
-        block += [[(" " * TEXT, "text"), (rest, role)] for rest in more]
+        *before, (words_of_it, role) = line(event)
+        at = 1 + width_of(before)
+        first, *more = words.wrap(words_of_it, width - at)
+        block: list[list[Span]] = [[(" ", "text"), *before, (first, role)]]
+        block += [[(" " * at, "text"), (rest, role)] for rest in more]
         if lines and len(lines) + len(block) > room:
             break
         lines = block + lines

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from engine.api.values import Event, SessionView
 from souppp_tui.show.words import ADDRESS, dots
@@ -21,8 +22,10 @@ def name(session: int) -> str:
 
 def view(view: SessionView) -> SessionView:
     """A session without its name, user and addresses."""
+    engine: dict[str, Any] = {"engine": hide(view.engine)} if view.engine else {}
     return replace(
         view,
+        **engine,
         name=name(view.id),
         user=SOMEONE,
         reason=text(view.reason, view),
@@ -40,7 +43,8 @@ def event(event: Event, views: Mapping[int, SessionView]) -> Event:
     """An event without its session's name and user, and without addresses."""
     about = views.get(event.session) if event.session is not None else None
     called = "" if not event.name else SOMEONE if event.session is None else name(event.session)
-    return replace(event, name=called, text=text(event.text, about))
+    engine: dict[str, Any] = {"engine": hide(event.engine)} if event.engine else {}
+    return replace(event, **engine, name=called, text=text(event.text, about))
 
 
 def text(text: str, about: SessionView | None) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.api.values import SessionState, Snapshot
 from souppp_tui.show import words
-from souppp_tui.show.paint import Line, ends, width_of
+from souppp_tui.show.paint import Line, Span, ends, width_of
 from souppp_tui.show.rates import Rates
 
 
@@ -25,14 +25,21 @@ class Totals:
     flaps: int
     since_zero: bool
     """Whether they count from a moment that the operator chose."""
+    unknown: int = 0
+    """Sessions of engines that can't be reached, which are in no other number."""
 
 
-def overview(snapshot: Snapshot | None, totals: Totals, frozen: bool, width: int, lost: str = "") -> Line:
-    """The line in as many words as there is room for; `lost` is why what it says may be out of date."""
+def overview(
+    snapshot: Snapshot | None, totals: Totals, frozen: bool, width: int, lost: str = "", besides: Sequence[Span] = ()
+) -> Line:
+    """The line in as many words as there is room for; `lost` is why what it says may be out of date.
+
+    `besides` stands after the card's name.
+    """
     if snapshot is None:
         return [(" souppp", "strong")]
     card, total = snapshot.card, totals.rates
-    name: Line = [(" souppp  ", "strong"), (card.name, "accent")]
+    name: Line = [(" souppp  ", "strong"), (card.name, "accent"), *besides]
     if not card.up:
         name.append(("  waiting for a carrier", "busy") if card.waits else ("  link down", "failed"))
     if frozen:
@@ -77,6 +84,7 @@ def _states(totals: Totals, short: bool) -> Line:
         ),
         (failed, "failed", words.glyph(SessionState.FAILED), words.role(SessionState.FAILED)),
         (down, "down", words.glyph(SessionState.DOWN), words.role(SessionState.DOWN)),
+        (totals.unknown, "unknown", "?", "failed"),
     )
     spans: Line = []
     for number, word, glyph, role in counts:

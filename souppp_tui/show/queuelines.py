@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from engine.api.values import QueueView
 from souppp_tui.show import words
 from souppp_tui.show.paint import Span, width_of
-from souppp_tui.show.rates import Readings
+from souppp_tui.show.rates import CardReadings
 
 SPARK_LEAST = 100.0
 """Packets per second that fill a sparkline's height at least."""
@@ -13,12 +15,11 @@ MOST = 8
 """More queues than this share lines."""
 
 
-def queue_lines(queues: tuple[QueueView, ...], meter: Readings, width: int, each: bool) -> list[list[Span]]:
+def queue_lines(queues: tuple[QueueView, ...], meter: CardReadings, width: int, each: bool) -> list[list[Span]]:
     """The queues in lines of this width: one line each where there is room, all in one line otherwise."""
     if not queues:
         return [[(" no queues yet", "dim")]]
-    drops = sum(number for queue in queues for _, number in queue.drops)
-    tail: list[Span] = [(f"  drops {words.count(drops)}", "failed" if drops else "dim")]
+    tail = [_drops(queues)]
     if each and len(queues) <= MOST:
         return [_wide(queue, meter, width) for queue in queues]
     for bars in (8, 4, 0):
@@ -31,22 +32,30 @@ def queue_lines(queues: tuple[QueueView, ...], meter: Readings, width: int, each
                 if width_of(spans) + width_of(tail) + 7 <= width
                 else [*spans, *tail]
             ]
-    received = sum(meter.queue(queue).rx_packets for queue in queues)
-    sent = sum(meter.queue(queue).tx_packets for queue in queues)
+    return [sum_line([(queue, meter) for queue in queues])]
+
+
+def sum_line(queues: Sequence[tuple[QueueView, CardReadings]]) -> list[Span]:
+    """All queues in few words, each with what was measured of its card."""
+    received = sum(meter.queue(queue).rx_packets for queue, meter in queues)
+    sent = sum(meter.queue(queue).tx_packets for queue, meter in queues)
     return [
-        [
-            (f" {len(queues)} queues  ", "dim"),
-            ("▼ ", "rx"),
-            (f"{words.metric(received):>5}", "text"),
-            ("  ▲ ", "tx"),
-            (f"{words.metric(sent):>5}", "text"),
-            (" pkt/s", "dim"),
-            *tail,
-        ]
+        (f" {len(queues)} queues  ", "dim"),
+        ("▼ ", "rx"),
+        (f"{words.metric(received):>5}", "text"),
+        ("  ▲ ", "tx"),
+        (f"{words.metric(sent):>5}", "text"),
+        (" pkt/s", "dim"),
+        _drops([queue for queue, _ in queues]),
     ]
 
 
-def _narrow(queue: QueueView, meter: Readings, bars: int) -> list[Span]:
+def _drops(queues: Iterable[QueueView]) -> Span:
+    drops = sum(number for queue in queues for _, number in queue.drops)
+    return f"  drops {words.count(drops)}", "failed" if drops else "dim"
+
+
+def _narrow(queue: QueueView, meter: CardReadings, bars: int) -> list[Span]:
     rates, spark = meter.queue(queue), list(meter.sparks.get(queue.index, ()))
     return [
         (f" q{queue.index} ", "dim"),
@@ -59,7 +68,7 @@ def _narrow(queue: QueueView, meter: Readings, bars: int) -> list[Span]:
     ]
 
 
-def _wide(queue: QueueView, meter: Readings, width: int) -> list[Span]:
+def _wide(queue: QueueView, meter: CardReadings, width: int) -> list[Span]:
     rates, spark = meter.queue(queue), list(meter.sparks.get(queue.index, ()))
     drops = sum(number for _, number in queue.drops)
     bars = max(8, min(32, (width - 76) // 2))

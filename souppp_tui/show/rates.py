@@ -27,16 +27,11 @@ IDLE = Rates()
 
 
 class Readings(Protocol):
-    """What was measured up to the latest snapshot."""
+    """What was measured of sessions up to the latest snapshot."""
 
     @property
     def now(self) -> float:
         """The time of the latest snapshot (`Snapshot.at`)."""
-        ...
-
-    @property
-    def sparks(self) -> Mapping[int, Collection[Rates]]:
-        """The rates of each queue, by queue number, about two a second, newest last."""
         ...
 
     def rates(self, session: int) -> Rates:
@@ -45,6 +40,15 @@ class Readings(Protocol):
 
     def graph(self, session: int) -> tuple[list[float], list[float]]:
         """The bits per second of one session, received and sent, in steps of about `GRAPH_STEP`, newest last."""
+        ...
+
+
+class CardReadings(Readings, Protocol):
+    """What was measured of a card too."""
+
+    @property
+    def sparks(self) -> Mapping[int, Collection[Rates]]:
+        """The rates of each queue, by queue number, about two a second, newest last."""
         ...
 
     def receiving(self) -> int:

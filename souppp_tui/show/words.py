@@ -126,7 +126,7 @@ def wait(seconds: float) -> str:
 
 def event_line(event: Event) -> str:
     """One event as a line of a file, or of a terminal that is nobody's screen."""
-    name = f"{clean(event.name)}  " if event.name else ""
+    name = "".join(f"{clean(word)}  " for word in (event.engine, event.name) if word)
     return f"{date_clock(event.at)}  {event.severity.name:7}  {name}{clean(event.text)}"
 
 

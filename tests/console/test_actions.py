@@ -33,7 +33,7 @@ from souppp_tui.screens.confirm import Confirm
 from souppp_tui.screens.details import DetailsPage
 from souppp_tui.screens.events import EventsPage
 from souppp_tui.screens.sessions import SessionsPage
-from souppp_tui.show.columns import COLUMNS
+from souppp_tui.show.columns import offered
 from souppp_tui.show.themes import NAMES
 from souppp_tui.widgets.lines import Rows
 from tests.console.conftest import Start
@@ -976,7 +976,7 @@ def test_keys_are_named_as_they_are_written() -> None:
 
 def test_the_configuration_knows_the_console_s_names() -> None:
     assert ("auto", *NAMES) == console_settings.THEMES
-    assert set(console_settings.COLUMNS) == set(COLUMNS)
+    assert set(console_settings.COLUMNS) == set(offered(several=False))
     assert set(console_settings.ACTIONS) == set(BY_NAME)
 
 

@@ -273,3 +273,17 @@ def test_the_log_counts_what_it_cannot_keep() -> None:
         log.take(*engine.events_since(log.seq))
     assert len(log.events) == KEPT_EVENTS
     assert log.lost == 100 + 2000
+
+
+def test_looking_at_one_that_is_lost_fills_no_memory() -> None:
+    """It shows the same moment again and again."""
+    engine, model = ScriptedEngine(3, busy=3), Model()
+    for _ in range(4):
+        engine.advance(0.5)
+        model.take(engine.snapshot())
+    meter = model.meter
+    assert isinstance(meter, Meter)
+    rates, sparks, held = meter.total(), len(meter.sparks[0]), len(meter._recent)
+    for _ in range(50):
+        model.take(engine.snapshot())
+    assert (meter.total(), len(meter.sparks[0]), len(meter._recent)) == (rates, sparks, held)
