@@ -195,7 +195,7 @@ class DeviceEgress:
         self.hidden.spare(kept.end for kept, _ in self._inherited.values())
 
     def disinherit(self) -> None:
-        """Delete what no session has taken."""
+        """See `Egress.disinherit`."""
         while self._inherited:
             self._discard(*self._inherited.popitem()[1])
 

@@ -67,6 +67,9 @@ class Egress(Protocol):
     def close(self, key: int) -> None:
         """Take away all that a session has, if it has anything."""
 
+    def disinherit(self) -> None:
+        """Delete what an earlier process has left and no session has taken."""
+
     def device(self, key: int) -> str | None:
         """The name of a session's device, None while it has none."""
 

@@ -164,7 +164,6 @@ class Loop:
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)
         self.supervisor.open(time.monotonic(), self._estate.members)
-        egress.disinherit()
         for fd in egress.filenos():
             self._loop.add_reader(fd, self._egress_news)
             self._undo.callback(self._loop.remove_reader, fd)

@@ -1,4 +1,4 @@
-"""What an earlier process had: which session gets its key back, and who is dialled. Pure."""
+"""What an earlier process had: which session gets its key back, and who is dialled. Without I/O."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Inherited:
         """One more than the highest key that any has."""
         self.up = sum(each.session is not None for each in self._by_name.values())
         """How many were up."""
+        self.gone_on = 0
+        """How many of those go on; whoever sees to it counts."""
 
     def member(self, name: str) -> KeptMember | None:
         """The session of this name, if there was one."""
@@ -36,8 +38,9 @@ class Inherited:
         wanted = member.session.settings.autodial if kept is None else kept.wanted
         return wanted and member.session.state in IDLE
 
-    def told(self, gone_on: int) -> str:
+    @property
+    def told(self) -> str:
         """What became of it, in a sentence; empty for a first process."""
         if not self._by_name:
             return ""
-        return f"{gone_on:,} of {plural(self.up, 'session')} that the process before had up go on."
+        return f"{self.gone_on:,} of {plural(self.up, 'session')} that the process before had up go on."

@@ -86,6 +86,8 @@ class Supervisor:
         self.card = watch
         self.captures = captures
         self.records: dict[int, Record] = {}
+        self._inherited: Inherited | None = None
+        """What another process had up, until all of it goes on that can."""
         self.leaving: set[int] = set()
         """Sessions that are to be removed and wait for that: nobody can name them any more."""
         self._settings = settings
@@ -125,33 +127,43 @@ class Supervisor:
             self._duties.act(news)
         for remark in self._settings.remarks:
             self.tell(Severity.WARNING, "configuration", remark)
-        inherited = Inherited(kept, MAX_SESSIONS)
-        self.board.keys = inherited.keys
+        self._inherited = Inherited(kept, MAX_SESSIONS)
+        self.board.keys = self._inherited.keys
         for settings in self._settings.sessions:
             try:
-                self.add(settings, inherited.key(settings.name))
+                self.add(settings, self._inherited.key(settings.name))
             except Trouble as error:
                 self.tell(Severity.ERROR, "session", str(error))
-        self._go_on(inherited)
+        self._shares.each(self._resume, [*self.fleet.members] if kept else ())
+        self._settle()
+        self._begin()
+
+    def _resume(self, key: int, now: float) -> None:
+        """Go on with a session that another process had up."""
+        inherited, member = self._inherited, self.fleet.members[key]
+        kept = inherited.member(member.session.settings.name) if inherited is not None else None
+        if inherited is not None and kept is not None:
+            inherited.gone_on += self.fleet.resume(key, kept, now)
+
+    def _begin(self) -> None:
+        """Once all that could go on does: what is left is a ghost, what is not up is dialled."""
+        inherited = self._inherited
+        if inherited is None or self._shares.waiting:
+            return
+        self._inherited = None
+        if inherited.told:
+            is_all = inherited.gone_on == inherited.up
+            self.tell(Severity.INFO if is_all else Severity.WARNING, "taken-over", inherited.told)
+        self._egress.disinherit()
         self._parting.clear_ghosts()
         self._shares.each(self.fleet.dial, [key for key, member in self.fleet if inherited.dials(member)])
         self._settle()
 
-    def _go_on(self, inherited: Inherited) -> None:
-        """Take over sessions that another process had up, before anyone is dialled or taken for a ghost."""
-        gone_on = 0
-        for key, member in [*self.fleet]:
-            kept = inherited.member(member.session.settings.name)
-            if kept is not None:
-                gone_on += self.fleet.resume(key, kept, self._reporter.now)
-                self._settle()
-        if text := inherited.told(gone_on):
-            self.tell(Severity.INFO if gone_on == inherited.up else Severity.WARNING, "taken-over", text)
-
     def part(self, now: float) -> None:
         """End at once what is not up, and dial nobody: another process is to go on with the rest."""
         self._reporter.now = now
-        self._shares.drop()
+        self._shares.finish()
+        self._settle()
         self.fleet.hold()
         for key, member in [*self.fleet]:
             if member.session.settled is None and member.session.state not in IDLE:
@@ -265,6 +277,7 @@ class Supervisor:
             self.tell(Severity.WARNING, "stood-still", text)
         self._shares.go_on()
         self._settle(self._showing.handle_timer(now))
+        self._begin()
 
     def frames_to_send(self) -> list[bytes]:
         """Ethernet frames to put on the line, oldest first. What they tell of is in the journal."""

@@ -67,7 +67,7 @@ class Talk:
         self.failure = ""
         self._peer = socket.socket()
         self._peer.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-        self._peer.settimeout(8)
+        self._peer.settimeout(40)
         self._peer.connect(("100.64.0.1", PORT))
         self._done = False
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -188,6 +188,9 @@ class VirtualEgress:
         self.devices.pop(key, None)
         self.addresses.pop(key, None)
 
+    def disinherit(self) -> None:
+        pass
+
     def device(self, key: int) -> str | None:
         return self.devices.get(key)
 
