@@ -4,6 +4,7 @@
 # make test-kernels   the program in guests with other kernels and cards, some 15 minutes (as root)
 # make check    linters, types and import contracts
 # make coverage   what the unit tests alone, without the soak, reach of the protocol and the supervisor; fails below 95 %
+# make soak LIFETIMES=100000    sessions come up and end under random faults, in virtual time; some 100 a second
 # make soak-served SECONDS=3600 SESSIONS=10000    consoles come and go, one stands still: nobody waits, the engine doesn't grow (as root)
 # make wheel    build/dist/*.whl, for pip
 # make deb      build/deb/*.deb, a package for this release of Debian
@@ -18,6 +19,7 @@
 
 SECONDS ?= 60
 SESSIONS ?= 10000
+LIFETIMES ?= 100000
 PREFIX ?= /usr/local
 DESTDIR ?=
 
@@ -27,7 +29,7 @@ installed := .venv/installed-$(firstword $(shell { pwd; grep VERSION_ID /etc/os-
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run setup dev test coverage soak-served wheel install deb test-kernels test-distros check lock lock-newest test-newest
+.PHONY: run setup dev test coverage soak soak-served wheel install deb test-kernels test-distros check lock lock-newest test-newest
 .PHONY: screenshots bench-datapath bench-console bench-bystanders fuzz clean help packages test-packages helper
 
 run: setup
@@ -48,6 +50,9 @@ coverage: dev
 
 test-kernels: dev
 	$(bin)/python -m tests.kernels.matrix
+
+soak: dev
+	SOAK_LIFETIMES=$(LIFETIMES) $(bin)/python -m pytest --timeout 0 tests/unit/test_soak.py
 
 soak-served: dev
 	$(bin)/python -m tests.system.soak_served --sessions $(SESSIONS) --seconds $(SECONDS)

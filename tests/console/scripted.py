@@ -55,7 +55,6 @@ from engine.api.values import (
 )
 from engine.host.promptness import prompt_interpreter, prompt_thread
 from engine.settings.values import SessionSettings
-from engine.supervisor.dispatch import GONE
 
 EPOCH = 1_700_000_000.0
 """The wall clock when the engine's own clock shows 0."""
@@ -69,6 +68,8 @@ WALK = (
 """A dial: each state and how long it lasts."""
 KEPT = 2000
 """Events that are kept."""
+GONE = "There is no such session any more."
+"""As `engine.supervisor.dispatch` has it, which would bring half the engine along."""
 HOSTILE_AC = "bras\x1b[2J-[red]3\u202e"
 """What a concentrator might call itself."""
 
