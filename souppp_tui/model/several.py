@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from itertools import chain, count, repeat
-from operator import attrgetter, is_
+from itertools import chain, count
+from operator import attrgetter, is_not
 from pathlib import PurePath
 from typing import Any
 
@@ -123,17 +123,16 @@ class _Seen:
 
     def take(self, snapshot: Snapshot) -> None:
         """Its next snapshot: views are made anew where it has made them anew."""
-        known = self.snapshot.sessions if self.snapshot is not None else ()
+        known, sessions = self.snapshot.sessions if self.snapshot is not None else (), snapshot.sessions
         self.snapshot = snapshot
-        if len(known) == len(snapshot.sessions) == len(self.views) and all(map(is_, known, snapshot.sessions)):
-            return
-        before = zip(chain(known, repeat(None)), chain(self.views, repeat(None)), strict=False)
-        self.views = tuple(
-            [
-                made if made is not None and own is view else self._view(view)
-                for view, (own, made) in zip(snapshot.sessions, before, strict=False)
-            ]
-        )
+        if len(known) != len(sessions) or len(self.views) != len(sessions):
+            made = {id(own): view for own, view in zip(known, self.views, strict=False)}
+            self.views = tuple([made.get(id(own)) or self._view(own) for own in sessions])
+        elif changed := [row for row, new in enumerate(map(is_not, known, sessions)) if new]:
+            views = [*self.views]
+            for row in changed:
+                views[row] = self._view(sessions[row])
+            self.views = tuple(views)
 
     def set_clock(self, at: float, now: float) -> None:
         """It says `at` while it is `now`. Views are made anew."""
@@ -303,10 +302,9 @@ class Several:
         if self._now is None:
             self._now = snapshots[0].at
         times = [each.time(at) for each, at in fresh if each.ahead is not None]
-        # Of several that went on, one that leapt is wrong; where all did, we were held up.
+        # Of several that went on, one that leapt is wrong; where all did, we were held up. None goes back.
         evenly = [time for time in times if abs(time - self._now) < LEAP]
-        if times:
-            self._now = max(evenly or times)
+        self._now = max([self._now, *(evenly or times)])
         for each, at in fresh:
             if each.ahead is None or abs(each.time(at) - self._now) > LEAP:
                 each.set_clock(at, self._now)

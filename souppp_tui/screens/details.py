@@ -85,7 +85,10 @@ class DetailsPage(ListPage):
             [(hide(text, self.session), role) for text, role in line]
             for line in detaillines.sections(self._shown(shown, details), self.model.meter, side - 3)
         ]
-        self._arrange(detaillines.title(shown, self.model.meter.now), side if wide else None)
+        title = detaillines.title(shown, self.model.meter.now)
+        if self.model.place(self.session) in self.model.lost:
+            title.append(("  as last seen: its engine can't be reached", "failed"))
+        self._arrange(title, side if wide else None)
         self.facts.sync(len(self._lines))
         if at_end:
             self.cursor = len(details.ladder) - 1

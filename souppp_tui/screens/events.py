@@ -75,6 +75,8 @@ class EventsPage(ListPage):
         event = self.desk.mask_event(self._events[self.cursor])
         role = eventlines.ROLES[event.severity]
         title: list[Span] = [(words.date_clock(event.at), "dim"), (f"  {event.severity.name.lower()}", role)]
+        if event.engine:
+            title.append((f"  {event.engine}", "accent"))
         if event.name:
             title.append((f"  {event.name}", "strong"))
         lines = words.wrap(event.text, self.size.width - 2)

@@ -55,6 +55,7 @@ from engine.api.values import (
 )
 from engine.host.promptness import prompt_interpreter, prompt_thread
 from engine.settings.values import SessionSettings
+from souppp_tui.model.several import Attached, Several
 
 EPOCH = 1_700_000_000.0
 """The wall clock when the engine's own clock shows 0."""
@@ -456,13 +457,14 @@ def note_wakeups(pipe: Path) -> None:
 
 
 def main() -> None:
-    """The console on a scripted engine, in real time."""
+    """The console on a scripted engine, or on several, in real time."""
     from souppp_tui.app.console import ConsoleError, run
     from souppp_tui.desk.options import ConsoleOptions
     from souppp_tui.terminal.leaving import Leaving
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--sessions", type=int, default=100)
+    parser.add_argument("--engines", type=int, default=1, help="so many, each with its share of the sessions")
     parser.add_argument("--queues", type=int, default=2)
     parser.add_argument("--busy", type=int, default=50)
     parser.add_argument("--failing", type=int, default=0)
@@ -475,22 +477,27 @@ def main() -> None:
     parser.add_argument("--hz", type=float, default=2.0)
     args = parser.parse_args()
     now = time.monotonic()
-    engine = ScriptedEngine(
-        args.sessions,
-        queues=args.queues,
-        busy=args.busy,
-        failing=args.failing,
-        up=not args.down,
-        at=now,
-        epoch=time.time() - now,
-    )
+    engines = [
+        ScriptedEngine(
+            args.sessions // args.engines,
+            queues=args.queues,
+            busy=args.busy // args.engines,
+            failing=args.failing,
+            up=not args.down,
+            at=now,
+            epoch=time.time() - now,
+        )
+        for _ in range(args.engines)
+    ]
+    several = Several([Attached(f"host-{place}", engine) for place, engine in enumerate(engines)])
     over = threading.Event()
     if args.crash:
-        engine.crash = (now + 2, args.crash)
+        engines[0].crash = (now + 2, args.crash)
 
     def play() -> None:
         while not over.wait(1 / args.hz):
-            engine.step(time.monotonic())
+            for engine in engines:
+                engine.step(time.monotonic())
 
     thread = threading.Thread(target=play, name="scripted-engine", daemon=True)
     thread.start()
@@ -499,14 +506,17 @@ def main() -> None:
     try:
         leaving = Leaving()
         leaving.heed_signals()
-        run(engine, ConsoleOptions(theme=args.theme, read_only=args.read_only), leaving=leaving)
+        shown = several if args.engines > 1 else engines[0]
+        run(shown, ConsoleOptions(theme=args.theme, read_only=args.read_only), leaving=leaving)
     except ConsoleError as error:
         sys.exit(str(error))
     finally:
         over.set()
         thread.join()
         if args.commands:
-            args.commands.write_text("".join(f"{at!r}\n" for at in engine.command_times))
+            args.commands.write_text(
+                "".join(f"{at!r}\n" for at in sorted(at for engine in engines for at in engine.command_times))
+            )
 
 
 if __name__ == "__main__":

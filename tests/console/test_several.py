@@ -226,6 +226,7 @@ async def test_events_tell_where_they_come_from(start: Start) -> None:
         assert "hub                       The cable is loose." in stage.text()
         await stage.press("slash", *"gate", "enter")
         assert "1 of 2" in stage.text()
+        assert "info  gate  home-0002" in stage.text()
         await stage.press("enter")
         assert stage.app.model.cursor == 2
 
@@ -238,6 +239,10 @@ async def test_details_of_a_session_of_any(start: Start) -> None:
         assert "home-0002  ● up" in stage.text()
         assert "curl --interface soup1" in stage.text()
         assert "LCP Configure-Request" in stage.text()
+        assert "as last seen" not in stage.text()
+        both.scripted[1].lost = "gone"
+        await stage.tick()
+        assert "as last seen: its engine can't be reached" in stage.line("home-0002")
 
 
 async def test_a_new_session_is_for_the_engine_that_is_chosen(start: Start) -> None:

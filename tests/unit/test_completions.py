@@ -77,6 +77,7 @@ def test_each_command_has_its_own(tmp_path: Path, complete: Callable[..., set[st
     assert complete(tmp_path, "ctl", "han") >= {"hangup"}
     assert complete(tmp_path, "ctl", "events", "--fo") >= {"--follow"}
     assert complete(tmp_path, "attach", "la") == {"lab"}
+    assert complete(tmp_path, "attach", "eth0", "la") == {"lab"}, "more than one engine"
 
 
 def test_bash_takes_a_value_behind_an_equals_sign(tmp_path: Path) -> None:

@@ -226,6 +226,22 @@ def test_an_engine_that_is_started_anew_may_have_another_clock() -> None:
         assert several.snapshot().at == two.wall, "the time goes on as before"
 
 
+def test_time_never_goes_back() -> None:
+    """Not when only the engine has news whose snapshots are a little older, nor when a clock leaps back."""
+    one, two = ScriptedEngine(1), ScriptedEngine(1)
+    several = together(one, two)
+    one.advance(0.9)
+    two.advance(0.5)
+    at = several.snapshot().at
+    two.advance(0.2)
+    assert several.snapshot().at == at
+    two.epoch -= DAY
+    two.advance(0.5)
+    assert several.snapshot().at == at
+    one.advance(0.5)
+    assert several.snapshot().at == at + 0.5
+
+
 def test_time_goes_on_after_the_console_was_held_up() -> None:
     one, two = ScriptedEngine(1), ScriptedEngine(1)
     several = together(one, two)
