@@ -155,7 +155,9 @@ def test_ipv6_addresses_of_the_host(devices: Devices) -> None:
     with lan("192.0.2.2", "192.0.2.1"):
         assert devices.way_to(own) is None
         run("ip", "addr", "add", "fe80::7/64", "dev", "lan", "nodad")
-        assert devices.way_to(own) == Way("lan", IPv6Network("fe80::7/128"), local=True)
+        # The kernel makes an IPv6 address its own in its own time.
+        way = until(lambda: devices.way_to(own), "the host's own address")
+        assert way == Way("lan", IPv6Network("fe80::7/128"), local=True)
         assert devices.way_to(IPv6Address("fe80::8")) is None
         assert devices.way_to(IPv6Address("fe80::9")) is None
 

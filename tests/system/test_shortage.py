@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_network
@@ -43,7 +44,13 @@ ONE_QUEUE = 8 << 20
 
 
 def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    """How many are open for longer than a moment."""
+
+    def now() -> int:
+        time.sleep(0.05)
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
+    return min(now() for _ in range(3))
 
 
 def of_ours() -> dict[str, int]:
@@ -127,7 +134,9 @@ def test_who_gets_no_device_fails_and_the_others_go_on(
             until(lambda: len(told("dial-failed")) >= DIALS, f"{DIALS} to fail")
             assert all(text.startswith(reason) for text in told("dial-failed")), set(told("dial-failed"))
             assert fetch(device) == rich["ipv4"]
-            assert descriptors(program.pid) - (before - POOR) in (0, 1), "that of who knocks"
+            until(
+                lambda: descriptors(program.pid) - (before - POOR) in (0, 1), "those of before, or that of who knocks"
+            )
             assert of_ours() == without_the_poor
             assert device in run("ip", "-br", "link")
             assert without_the_poor["ways4"] == 1
