@@ -93,11 +93,11 @@ class Mended:
 class Devices:
     """All devices of one engine, by session key, in the network namespace of the thread that makes this."""
 
-    def __init__(self) -> None:
-        """Take the first free instance and clear up after dead ones; raises HostError."""
+    def __init__(self, instance: Instance | None = None) -> None:
+        """Take the first free instance, if none is given, and clear up after dead ones; raises HostError."""
         self._rtnl = Rtnl()
         self._devices: dict[int, Device] = {}
-        self._instance = Instance()
+        self._instance = instance or Instance()
         self._keys: dict[int, int] = {}
         """By the indexes of the devices."""
         self._indexes: set[int] = set()

@@ -13,6 +13,7 @@ from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath.own import CLOSED, Network, Own
 from engine.egress.addresses import Devices
 from engine.egress.carriers import MANY_SESSIONS, Carriers
+from engine.egress.instances import Instance
 from engine.egress.kept import KeptDevice
 from engine.egress.protocol import Addresses, Happening
 from engine.egress.veth import HiddenNet
@@ -22,6 +23,7 @@ from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way, routed
 from engine.sessions.session import Session
+from engine.settings.options import DEVICES
 from engine.settings.values import DatapathChoice, Inbound, SessionSettings
 from engine.wire.place import Place
 
@@ -43,20 +45,27 @@ class DeviceEgress:
     """The devices of one engine and their connections to its card, while it has one. Implements `Egress`."""
 
     def __init__(
-        self, sessions: Callable[[], int], tell: Callable[[Severity, str, str], None], hidden: HiddenNet | None = None
+        self,
+        sessions: Callable[[], int],
+        tell: Callable[[Severity, str, str], None],
+        hidden: HiddenNet | None = None,
+        devices: str = DEVICES,
+        instance: Instance | None = None,
     ) -> None:
         """`sessions` says how many there are, up or not; `tell` takes what concerns them all. Raises HostError.
 
-        `hidden` is a namespace made before the right to make one was given up; it is closed with all else.
+        `hidden` is a namespace made before the right to make one was given up; it is closed with all else. `devices`
+        and a number are devices' names. `instance` is closed with all else too.
         """
         self.carriers: Carriers | None = None
         """Those of the card, while it is ours."""
         self.hidden = hidden or HiddenNet()
         self._sessions = sessions
+        self._named = devices
         self._tell = tell
         self.has_ipv6 = has_ipv6()
         self._told: set[str] = set()
-        self._devices = Devices()
+        self._devices = Devices(instance)
         self._opened: dict[int, _Opened] = {}
         self._inherited: dict[str, tuple[KeptDevice, int]] = {}
         """By name: what an earlier process has left and no session has taken yet, with TUN devices' descriptors."""
@@ -83,7 +92,7 @@ class DeviceEgress:
             return Obstacle(f"{NO_TUN} {reason}")
         if refused := self._refused(settings):
             return Obstacle(refused)
-        if taken := self._devices.taken(key, _device_name(key, settings)):
+        if taken := self._devices.taken(key, self._name(key, settings)):
             return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
         self._devices.hold(routed(settings))
         return None
@@ -114,7 +123,7 @@ class DeviceEgress:
         if self.carriers is None or key in self._opened:
             return
         self._tell_once("confinement", self._devices.notice)
-        kept, fd = self._inherited.pop(_device_name(key, settings), (None, -1))
+        kept, fd = self._inherited.pop(self._name(key, settings), (None, -1))
         if kept is None:
             path = self._choose(self.carriers, settings.datapath)
             make = partial(self.carriers.open_device, key, path)
@@ -122,9 +131,7 @@ class DeviceEgress:
             path = kept.path
             make = partial(self.carriers.adopt_device, key, kept, fd)
         networks, closed = routed(settings), settings.inbound is Inbound.CLOSED
-        self._devices.create(
-            key, _device_name(key, settings), make, self.carriers.closer(path), networks, closed=closed
-        )
+        self._devices.create(key, self._name(key, settings), make, self.carriers.closer(path), networks, closed=closed)
         self._opened[key] = _Opened(path, place, settings, mtu)
         try:
             self._connect(key, mtu)
@@ -256,6 +263,9 @@ class DeviceEgress:
         finally:
             self.hidden.close()
 
+    def _name(self, key: int, settings: SessionSettings) -> str:
+        return settings.device or f"{self._named}{key}"
+
     def _choose(self, carriers: Carriers, wanted: DatapathChoice) -> DatapathChoice:
         path = carriers.choose(wanted, self._sessions())
         self._tell_once("datapath", carriers.kernel_notice)
@@ -284,7 +294,3 @@ class DeviceEgress:
 def _own(addresses: Addresses, settings: SessionSettings) -> Own:
     """Whose packets are to flow."""
     return Own(addresses.ipv4, addresses.ipv6, routed(settings))
-
-
-def _device_name(key: int, settings: SessionSettings) -> str:
-    return settings.device or f"soup{key}"

@@ -24,6 +24,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from socket import htonl, htons
+from threading import Lock
 from typing import Any, TypeVar
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
@@ -166,6 +167,10 @@ T = TypeVar("T")
 class HiddenNet:
     """Makes veth pairs between the calling thread's namespace and one without a name, where a thread lives."""
 
+    # Of all engines of the process. Kernel threads get the ends' names: no others may be taken for ours.
+    _made = count(os.getpid())
+    _shared = Lock()
+
     def __init__(self, inherited: int = -1) -> None:
         """`inherited` is a descriptor of the namespace that an earlier process has left; it is closed with all else."""
         self.descriptor = inherited
@@ -174,7 +179,6 @@ class HiddenNet:
         self._visible = self._sysfs = -1
         self._without_ipv6 = False
         self._resident: ThreadPoolExecutor | None = None
-        self._made = count(os.getpid())  # Kernel threads get the ends' names: no other program's may be taken for ours.
         self._statistics: Rtnl | None = None
         self._removals: Rtnl | None = None
         self._indexes: dict[int, int] = {}
@@ -224,13 +228,14 @@ class HiddenNet:
 
     def check(self) -> None:
         """Whether pairs can be made at all: makes one and deletes it. Raises DatapathError."""
-        self.delete(self.pair(0, f"souppp{os.getpid()}"))
+        with HiddenNet._shared:
+            self.delete(self.pair(0, f"souppp{os.getpid()}"))
 
     def pair(self, key: int, name: str) -> int:
         """Make the device `name`, down, for a session; returns the index of its hidden end. Raises DatapathError."""
         self.open()
         assert self._rtnl is not None
-        index = (1 + next(self._made) % GENERATIONS) * MAX_SESSIONS + key
+        index = (1 + next(HiddenNet._made) % GENERATIONS) * MAX_SESSIONS + key
         octets = name.encode().ljust(len(_NAME), b"\0")
         try:
             self._rtnl.do([_pair(_uint32(index), b"%010d\0" % index, octets, _uint32(self._visible))])
@@ -287,7 +292,8 @@ class HiddenNet:
     def spare(self, ends: Iterable[int]) -> None:
         """Give none of these indexes to another hidden end: an earlier process has left them."""
         latest = max((end // MAX_SESSIONS for end in ends), default=0)
-        self._made = count(max(next(self._made), latest))
+        with HiddenNet._shared:
+            HiddenNet._made = count(max(next(HiddenNet._made), latest))
 
     def remove(self, link: int) -> None:
         """Close a link, and delete the pair if its device has been moved elsewhere; for one thread at a time."""

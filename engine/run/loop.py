@@ -22,9 +22,10 @@ from engine.card.xdp import Loading
 from engine.datapath import DatapathError
 from engine.datapath.own import Network
 from engine.egress.device import DeviceEgress
+from engine.egress.instances import Instance
 from engine.egress.veth import HiddenNet
 from engine.host import descriptors, surroundings
-from engine.host.errors import Trouble
+from engine.host.errors import HostError, Trouble
 from engine.record.captures import Captures
 from engine.record.journal import GhostJournal, journal_of
 from engine.record.proofs import ProofsFile, proofs_of
@@ -95,6 +96,7 @@ class Loop:
         self._next_tick: asyncio.TimerHandle | None = None
         self._next_glance: asyncio.TimerHandle | None = None
         self._undo = ExitStack()
+        self._instance: Instance | None = None
         self._hidden = HiddenNet()
         self._undo.callback(lambda: self._hidden.close())
         self._estate = Estate()
@@ -105,10 +107,19 @@ class Loop:
         self._hidden = HiddenNet(estate.net)
         self._estate, estate.net = estate, -1
 
-    def confine(self, confine: Callable[[], None]) -> None:
-        """Have the rights given up, by whatever does so for one thread, of the threads that there are before `open`."""
+    def make_ready(self) -> None:
+        """Before `confine` and `open`: do what takes rights that are given up then.
+
+        Nor would an engine that is opened before this one take it for dead, and what an earlier run left for leftovers.
+        """
+        with suppress(HostError):  # which `open` raises again
+            self._instance = Instance()
+            self._undo.callback(self._instance.close)
         with suppress(DatapathError):  # told when a session needs it
             self._hidden.open()
+
+    def confine(self, confine: Callable[[], None]) -> None:
+        """Have the rights given up, by whatever does so for one thread, of the threads that there are before `open`."""
         if self._hidden.is_open:
             self._hidden.run(confine)
         confine()
@@ -118,7 +129,13 @@ class Loop:
         if self._loading is not None:
             self._undo.callback(self._loading.close)
         descriptors.raise_limit()
-        egress = DeviceEgress(lambda: len(self.supervisor.fleet.members), self.tell, self._hidden)
+        egress = DeviceEgress(
+            lambda: len(self.supervisor.fleet.members),
+            self.tell,
+            self._hidden,
+            self._options.devices,
+            self._instance,
+        )
         self._undo.callback(egress.close_all)
         devices, self._estate.devices = self._estate.devices, []
         egress.inherit(devices)

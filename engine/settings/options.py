@@ -8,6 +8,8 @@ from pathlib import Path
 from engine.host.errors import Trouble
 from engine.settings.values import XdpMode
 
+DEVICES = "soup"
+
 
 class EngineError(Trouble):
     """The engine can't run: one line for the operator."""
@@ -29,5 +31,7 @@ class EngineOptions:
     """Write every session's control frames to this pcapng file."""
     command_prefix: str = ""
     """What comes before a command line that is to use a session, as for another network namespace."""
+    devices: str = DEVICES
+    """What sessions' devices are called, before a number, where their settings say nothing else."""
     try_url: str = ""
     """Where a session can be tried out."""

@@ -14,7 +14,7 @@ from engine.settings.values import Settings
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands.background import leave_terminal
 from souppp_tui.commands.run import Attachable
-from souppp_tui.commands.serve import Process, on_signal, watch
+from souppp_tui.commands.serve import Served, on_signal, watch
 from souppp_tui.commands.standin import stay_without_parent
 from souppp_tui.terminal.leaving import Leaving
 
@@ -41,10 +41,9 @@ def go_on(
     gc.unfreeze()
     gc.collect()  # of the console nothing is needed any more
     never_collect()
-    process = Process(engine, options.config, settings, leaving, events)
-    attachable.serve(process)
+    served = Served(engine, attachable, options, settings, events)
     leave_terminal(release, _words(options, attachable))
-    watch(engine, process, attachable.path, leaving, reload, hand_over)
+    watch([served], leaving, reload, hand_over)
 
 
 def _words(options: argparse.Namespace, attachable: Attachable) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -23,6 +23,7 @@ from engine.run.server import Server, Service
 from engine.run.sockets import LAB, Listening, SocketError, listen, usual_paths
 from engine.run.thread import Engine, EngineError, EngineOptions
 from engine.settings.console import ConsoleSettings
+from engine.settings.options import DEVICES
 from engine.settings.values import DatapathChoice, Settings, XdpMode
 from souppp_tui import __version__
 from souppp_tui.app.eventfile import EventFile
@@ -69,9 +70,15 @@ def check_host(options: argparse.Namespace, settings: Settings) -> None:
         raise HostError(NO_TUN)
 
 
-def make_engine(options: argparse.Namespace, settings: Settings, loading: Loading, lab: Lab | None) -> Engine:
-    """An engine on a card or in the lab, not started yet. Raises LabError and HostError."""
+def make_engine(
+    options: argparse.Namespace, settings: Settings, loading: Loading, lab: Lab | None, devices: str = DEVICES
+) -> Engine:
+    """An engine on a card or in the lab, not started yet. Raises LabError and HostError.
+
+    Its sessions' devices are called `devices` and a number, where their settings say nothing else.
+    """
     engine_options = EngineOptions(
+        devices=devices,
         xdp=options.xdp and XdpMode(options.xdp),
         busy_poll=options.busy_poll,
         fix_card=options.fix_card,
@@ -138,16 +145,26 @@ GoOn = Callable[[Engine, Attachable, EventFile | None], None]
 """What is to be done with an engine that goes on without its console; it returns when the engine has ended."""
 
 
-def begin(engine: Engine, options: argparse.Namespace, console: ConsoleSettings) -> Attachable:
-    """Start an engine that takes its card while the caller does something else, with few rights from now on.
+def prepare(engine: Engine, options: argparse.Namespace, console: ConsoleSettings) -> Attachable:
+    """Do what takes rights that are given up when it begins.
 
     Raises SocketError, and CannotRunError where events can't be written.
     """
     _try_event_file(engine, options.event_log or console.event_file)
-    attachable = Attachable(engine, options)
-    engine.confine(partial(confine, _files(options, console)))
-    engine.start()
-    return attachable
+    return Attachable(engine, options)
+
+
+def begin(engines: Sequence[Engine], files: Sequence[Path]) -> None:
+    """Start engines that take their cards while the caller does something else, with few rights from now on.
+
+    `files` are `files_of` all of them.
+    """
+    for engine in engines:
+        engine.make_ready()
+    for engine in engines:
+        engine.confine(partial(confine, files))
+    for engine in engines:
+        engine.start()
 
 
 def _run_engine(
@@ -158,7 +175,8 @@ def _run_engine(
     loading: Loading,
     go_on: GoOn,
 ) -> int:
-    attachable = begin(engine, options, console)
+    attachable = prepare(engine, options, console)
+    begin([engine], files_of(options, console))
     try:
         if not options.headless:
             import_module("souppp_tui.app.console")  # takes long: the engine takes the card meanwhile
@@ -189,7 +207,7 @@ def _try_event_file(engine: Engine, path: Path | None) -> None:
         raise CannotRunError(f"events can't be written to {path}: {error.strerror}.") from None
 
 
-def _files(options: argparse.Namespace, console: ConsoleSettings) -> list[Path]:
+def files_of(options: argparse.Namespace, console: ConsoleSettings) -> list[Path]:
     """Where there will be something to read or to write while the engine runs."""
     named = (options.config, options.capture, options.event_log, console.event_file)
     folders = (options.state_dir if not options.lab else None, None if options.headless else Path())

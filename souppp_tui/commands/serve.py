@@ -13,8 +13,9 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from engine.lab.provider import Provider
 from engine.record.plural import plural
 from engine.run.estate import Estate, found
 from engine.run.thread import Engine
+from engine.settings.options import DEVICES
 from engine.settings.reading import ConfigError, load
 from engine.settings.reload import plan
 from engine.settings.values import SessionSettings, Settings
@@ -57,7 +59,7 @@ from souppp_tui.commands.errors import (
 )
 from souppp_tui.commands.files import saver
 from souppp_tui.commands.parsing import check_engine_options, engine_options
-from souppp_tui.commands.run import begin, check_host, make_engine
+from souppp_tui.commands.run import Attachable, begin, check_host, files_of, make_engine, prepare
 from souppp_tui.show import words
 from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.terminal.outlet import AGAIN, Outlet
@@ -82,7 +84,9 @@ def parser() -> argparse.ArgumentParser:
         prog="souppp-tui serve",
         description="Run the engine alone; consoles (souppp-tui attach) and scripts (souppp-tui ctl) come and go.",
     )
-    it.add_argument("card", nargs="?", help="the network card on the access line, as in eth0")
+    it.add_argument(
+        "cards", nargs="*", metavar="card", help="the network card on the access line, as in eth0; or several of them"
+    )
     engine_options(it)
     it.add_argument(DETACHED, type=int, help=argparse.SUPPRESS)
     it.set_defaults(headless=True)
@@ -98,24 +102,34 @@ def main(arguments: Sequence[str]) -> int:
     options = it.parse_args(arguments)
     if options.detached is not None:
         os.set_inheritable(options.detached, False)
-    if bool(options.card) == options.lab:
+    if bool(options.cards) == options.lab:
         it.error("name a card, as in `souppp-tui serve eth0`, or use --lab, which brings its own")
     check_engine_options(it, options)
-    usual = CONFIGURATIONS / f"{options.card}.yaml"
-    if options.config is None and not options.lab and usual.exists():
-        options.config = usual
-    try:
-        settings = load(options.config) if options.config is not None else Settings()
-        return _serve(options, settings, leaving, reload, hand_over)
-    except ConfigError as error:
-        for line in error.errors:
-            complain(line)
-        return EXIT_USAGE
-    except (CannotRunError, Trouble) as error:
-        if leaving.is_set():
-            return EXIT_OK
-        complain(f"souppp-tui: {error}")
-        return EXIT_ENVIRONMENT
+    _check_several(it, options)
+    return _serve([_of_card(options, card) for card in options.cards or [None]], leaving, reload, hand_over)
+
+
+def _check_several(it: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """What several cards can't have together; ends the program with exit code 2."""
+    if len(options.cards) < 2:
+        return
+    if twice := [card for card, times in Counter(options.cards).items() if times > 1]:
+        it.error(f"{twice[0]} is named twice")
+    if options.config is not None and not options.config.is_dir():
+        it.error("--config is to name a folder where there are several cards, with CARD.yaml for each of them")
+    for name in ("capture", "event_log", "socket"):
+        if getattr(options, name) is not None:
+            it.error(f"--{name.replace('_', '-')} is for one card: run `souppp-tui serve` for each, or do without")
+
+
+def _of_card(options: argparse.Namespace, card: str | None) -> argparse.Namespace:
+    """The options as they are for one card: its configuration is the file, or CARD.yaml in the folder."""
+    config, usual = options.config, CONFIGURATIONS / f"{card}.yaml"
+    if config is None and card is not None and usual.exists():
+        config = usual
+    elif config is not None and card is not None and config.is_dir():
+        config /= usual.name
+    return argparse.Namespace(**{**vars(options), "card": card, "config": config})
 
 
 def on_signal(number: int) -> int:
@@ -126,87 +140,223 @@ def on_signal(number: int) -> int:
     return descriptor
 
 
-def _serve(options: argparse.Namespace, settings: Settings, leaving: Leaving, reload: int, hand_over: int) -> int:
-    """Run until `leaving` is set, or the sessions are handed over. Raises CannotRunError and Trouble."""
+class Served:
+    """One engine of this process: what its clients may ask beside it, what is told of it, and how it ends."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        attachable: Attachable,
+        options: argparse.Namespace,
+        settings: Settings,
+        events: EventFile | None,
+    ) -> None:
+        """An engine that is ready; its clients are answered from now on."""
+        self.engine = engine
+        self.leaving = Leaving()
+        """That this engine ends, whatever others do."""
+        self.process = Process(engine, options.config, settings, self.leaving, events)
+        self._attachable = attachable
+        self._stopping: threading.Thread | None = None
+        attachable.serve(self.process)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it is to end, and may have."""
+        return self._stopping is not None
+
+    def stop(self, store: Callable[[Estate], None] | None = None) -> None:
+        """Have it end, see `Engine.stop`; returns at once. A second call does nothing."""
+        if self._stopping is None:
+            self._stopping = threading.Thread(target=self.engine.stop, args=(store,), name="stop")
+            self._stopping.start()
+
+    def has_ended(self, seconds: float = 0.0) -> bool:
+        """Whether it has ended, after waiting for it but no longer than this; then nobody can attach any more."""
+        if self._stopping is None:
+            return False
+        self._stopping.join(seconds)
+        if self._stopping.is_alive():
+            return False
+        self.process.write_events(at_once=True)
+        self._attachable.close()
+        return True
+
+    def answers(self, seconds: float) -> bool:
+        """Whether the engine's loop answers."""
+        try:
+            self.engine.submit(Watch(-1)).result(seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def status(self) -> str:
+        """How many sessions are up."""
+        sessions = self.engine.snapshot().sessions
+        return f"{sum(view.up_since is not None for view in sessions):,} of {plural(len(sessions), 'session')} up"
+
+    def status_alone(self) -> str:
+        """The same where it is the only one, and how to see more."""
+        path = self._attachable.path
+        return self.status() + (f"; attach with `souppp-tui attach --socket {path}`" if path is not None else "")
+
+
+def _serve(wanted: Sequence[argparse.Namespace], leaving: Leaving, reload: int, hand_over: int) -> int:
+    """Run an engine for each until `leaving` is set, all have ended, or the sessions are handed over.
+
+    What keeps one from running is told, and the others run. Returns the exit code.
+    """
     never_collect()
+    codes: list[int] = []
     with ExitStack() as started:
         kept = service.kept()
-        try:
-            loading = Loading()
-        except XdpError as error:
-            raise CannotRunError(str(error)) from None
-        started.callback(loading.close)
-        lab = None
-        check_host(options, settings)
-        if options.lab:
-            provider = Provider()
-            started.callback(provider.close)
-            lab = Lab(provider)
-        engine = make_engine(options, settings, loading, lab)
-        engine.inherit(found(kept, engine.ifname, time.monotonic()))
+        found_cards: list[_Starting] = []
+        for number, options in enumerate(wanted):
+            with _told(codes, leaving):
+                found_cards.append(_Starting(options, started, kept, f"{DEVICES}{number}-" if number else DEVICES))
         give_back(kept)
-        attachable = begin(engine, options, settings.console)
-        started.callback(attachable.close)
-        started.callback(engine.stop)
-        while not engine.wait_ready(LOOK):
-            if leaving.is_set():
-                loading.give_up()
-        events = options.event_log or settings.console.event_file
-        process = Process(engine, options.config, settings, leaving, EventFile(events, engine) if events else None)
-        attachable.serve(process)
-        if options.detached is not None:
-            leave_terminal(options.detached)
-        return watch(engine, process, attachable.path, leaving, reload, hand_over)
+        begin([each.engine for each in found_cards], [path for each in found_cards for path in each.files])
+        served: list[Served] = []
+        for each in found_cards:
+            with _told(codes, leaving):
+                served.append(each.served(leaving))
+        if not served:
+            return codes[0]
+        if wanted[0].detached is not None:
+            leave_terminal(wanted[0].detached)
+        return watch(served, leaving, reload, hand_over)
 
 
-def watch(engine: Engine, process: Process, path: Path | None, leaving: Leaving, reload: int, hand_over: int) -> int:
+class _Starting:
+    """An engine on its way, and what it needs."""
+
+    def __init__(
+        self, options: argparse.Namespace, started: ExitStack, kept: dict[str, list[int]], devices: str
+    ) -> None:
+        """Up to what takes rights that are given up then; `started` ends it.
+
+        Raises ConfigError, CannotRunError and Trouble, and then nothing is left of it.
+        """
+        self._options = options
+        self._settings = load(options.config) if options.config is not None else Settings()
+        self.files = files_of(options, self._settings.console)
+        with ExitStack() as undo:
+            try:
+                self._loading = Loading()
+            except XdpError as error:
+                raise CannotRunError(str(error)) from None
+            undo.callback(self._loading.close)
+            lab = None
+            check_host(options, self._settings)
+            if options.lab:
+                provider = Provider()
+                undo.callback(provider.close)
+                lab = Lab(provider)
+            self.engine = make_engine(options, self._settings, self._loading, lab, devices)
+            undo.callback(self.engine.stop)
+            self._attachable = prepare(self.engine, options, self._settings.console)
+            undo.callback(self._attachable.close)
+            self.engine.inherit(found(kept, self.engine.ifname, time.monotonic()))
+            started.push(undo.pop_all())
+
+    def served(self, leaving: Leaving) -> Served:
+        """Once it is ready. Raises Trouble, and then nobody can attach."""
+        try:
+            while not self.engine.wait_ready(LOOK):
+                if leaving.is_set():
+                    self._loading.give_up()
+        except Trouble:
+            self._attachable.close()
+            raise
+        path = self._options.event_log or self._settings.console.event_file
+        events = EventFile(path, self.engine) if path else None
+        return Served(self.engine, self._attachable, self._options, self._settings, events)
+
+
+@contextmanager
+def _told(codes: list[int], leaving: Leaving) -> Iterator[None]:
+    """Tell what keeps an engine from running, and add the exit code for it."""
+    try:
+        yield
+    except ConfigError as error:
+        for line in error.errors:
+            complain(line)
+        codes.append(EXIT_USAGE)
+    except (CannotRunError, Trouble) as error:
+        if leaving.is_set():
+            codes.append(EXIT_OK)
+        else:
+            complain(f"souppp-tui: {error}")
+            codes.append(EXIT_ENVIRONMENT)
+
+
+def watch(served: Sequence[Served], leaving: Leaving, reload: int, hand_over: int) -> int:
     """Tell what happens, answer the watchdog, read the configuration again when asked, until it is time to leave."""
-    telling = Telling(engine)
+    outlet = Outlet(STDERR, again=AGAIN)
+    told = {each: Telling(each.engine, outlet, each.engine.ifname if len(served) > 1 else "") for each in served}
+    there = [*served]
     watched = service.watchdog()
-    service.notify(f"READY=1\nSTATUS={_status(engine, path)}")
+    service.notify(f"READY=1\nSTATUS={_status(served)}")
     poll = select.poll()
-    poll.register(leaving, select.POLLIN)
-    poll.register(reload, select.POLLIN)
-    poll.register(hand_over, select.POLLIN)
-    due, store = 0.0, None
-    while not leaving.is_set() and store is None:
+    for number in (reload, hand_over):
+        poll.register(number, select.POLLIN)
+    for wish in (leaving, *(each.leaving for each in served)):
+        poll.register(wish, select.POLLIN)
+    due, handing_over = 0.0, False
+    while not (leaving.is_set() or handing_over or all(each.stopping for each in there)):
         ready = dict(poll.poll(LOOK * 1000))
         if hand_over in ready:
-            store = _store(engine, hand_over)
+            handing_over = _keeps(there, hand_over)
         if reload in ready:
             os.eventfd_read(reload)
             service.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-            process.carry_out(Reload(), "SIGHUP")
+            for each in there:
+                each.process.carry_out(Reload(), "SIGHUP")
             service.notify("READY=1")
-        telling.go_on()
-        process.write_events()
+        for each in there:
+            if each.leaving.is_set() and not each.stopping:
+                poll.unregister(each.leaving)
+                each.stop()
+        there = _tell(there, told)
         if (now := time.monotonic()) >= due:
             due = now + (watched / 3 if watched is not None else 5.0)
-            if watched is None or _answers(engine, watched / 3):
-                service.notify(f"WATCHDOG=1\nSTATUS={_status(engine, path)}")
+            if watched is None or all(each.answers(watched / 3 / len(there)) for each in there):
+                service.notify(f"WATCHDOG=1\nSTATUS={_status(there)}")
     if select.select([hand_over], [], [], 0)[0]:  # SIGTERM came right behind it
-        store = _store(engine, hand_over)
-    service.notify(f"STOPPING=1\nSTATUS={'Hanging up.' if store is None else 'Handing the sessions over.'}")
-    stopping = threading.Thread(target=engine.stop, args=(store,), name="stop")
-    stopping.start()
-    while stopping.is_alive():
-        telling.go_on()
+        handing_over = _keeps(there, hand_over)
+    service.notify(f"STOPPING=1\nSTATUS={'Handing the sessions over.' if handing_over else 'Hanging up.'}")
+    for each in there:
+        each.stop(partial(keep, each.engine.ifname) if handing_over else None)
+    while there := _tell(there, told, LOOK):
         service.notify("WATCHDOG=1")
-        stopping.join(LOOK)
-    telling.go_on()
-    process.write_events(at_once=True)
-    telling.finish()
-    return EXIT_OK if store is None else EXIT_HANDED_OVER
+    outlet.finish(1.0)
+    return EXIT_HANDED_OVER if handing_over else EXIT_OK
 
 
-def _store(engine: Engine, hand_over: int) -> Callable[[Estate], None] | None:
-    """What keeps the sessions that are up for the next process, None where nothing would."""
+def _tell(there: Sequence[Served], told: Mapping[Served, Telling], seconds: float = 0.0) -> list[Served]:
+    """Tell what happened, and who has not ended after so many seconds."""
+    still = [each for each in there if not each.has_ended(seconds)]
+    for each in there:
+        told[each].go_on()
+        each.process.write_events()
+    return still
+
+
+def _keeps(there: Sequence[Served], hand_over: int) -> bool:
+    """Whether the sessions that are up would be kept for the next process."""
     os.eventfd_read(hand_over)
-    if not service.keeps():
+    if service.keeps():
+        return True
+    for each in there:
         text = "No service manager keeps the sessions' devices here: SIGUSR2 does nothing."
-        engine.tell(Severity.ERROR, "hand-over", text)
-        return None
-    return partial(keep, engine.ifname)
+        each.engine.tell(Severity.ERROR, "hand-over", text)
+    return False
+
+
+def _status(there: Sequence[Served]) -> str:
+    if len(there) == 1:
+        return there[0].status_alone()
+    return "; ".join(f"{each.engine.ifname}: {each.status()}" for each in there)
 
 
 def give_back(kept: dict[str, list[int]]) -> None:
@@ -226,31 +376,17 @@ def keep(card: str, estate: Estate) -> None:
         os.close(state)
 
 
-def _answers(engine: Engine, seconds: float) -> bool:
-    """Whether the engine's loop answers."""
-    try:
-        engine.submit(Watch(-1)).result(seconds)
-    except TimeoutError:
-        return False
-    return True
-
-
-def _status(engine: Engine, path: Path | None) -> str:
-    sessions = engine.snapshot().sessions
-    up = sum(view.up_since is not None for view in sessions)
-    where = f"; attach with `souppp-tui attach --socket {path}`" if path is not None else ""
-    return f"{up:,} of {plural(len(sessions), 'session')} up{where}"
-
-
 class Telling:
     """Writes the engine's events to the journal with their fields, or to standard error as text, each once."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, outlet: Outlet, card: str = "") -> None:
+        """`outlet` is to standard error; `card` stands before each event, where there are several."""
         self._engine = engine
+        self._card = card
         self._seen = 0
         self._missed = 0
         self._journal = service.Journal()
-        self._outlet = Outlet(STDERR, again=AGAIN)
+        self._outlet = outlet
 
     def go_on(self) -> None:
         """Tell what happened since the last call. It never waits: what nobody reads is counted and left out."""
@@ -261,7 +397,7 @@ class Telling:
             if event.severity is Severity.DEBUG:
                 continue
             if self._journal:
-                self._journal.write(fields(event))
+                self._journal.write(fields(event, self._card))
             elif self._outlet.waiting > LAG:
                 self._missed += 1
             else:
@@ -272,22 +408,20 @@ class Telling:
             text = f"({self._missed:,} earlier messages were left out: they could not be written in time.)\n"
             self._outlet.write(text.encode())
             self._missed = 0
-        self._outlet.write(f"{words.event_line(event)}\n".encode())
-
-    def finish(self) -> None:
-        """Give the last lines a moment to be read."""
-        self._outlet.finish(1.0)
+        card = f"{self._card}  " if self._card else ""
+        self._outlet.write(f"{card}{words.event_line(event)}\n".encode())
 
 
-def fields(event: Event) -> dict[str, str]:
-    """An event as an entry of the journal."""
+def fields(event: Event, card: str = "") -> dict[str, str]:
+    """An event as an entry of the journal; `card` where there are several."""
     told = {
-        "MESSAGE": f"{event.name}: {event.text}" if event.name else event.text,
+        "MESSAGE": ": ".join(filter(None, (card, event.name, event.text))),
         "PRIORITY": str(LEVELS[event.severity]),
         "SYSLOG_IDENTIFIER": "souppp-tui",
         "SOUPPP_EVENT": event.kind,
     }
-    return {**told, "SOUPPP_SESSION": event.name} if event.name else told
+    more = {"SOUPPP_CARD": card, "SOUPPP_SESSION": event.name}
+    return told | {name: value for name, value in more.items() if value}
 
 
 class Process:
