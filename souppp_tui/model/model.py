@@ -14,10 +14,11 @@ from typing import Any
 from engine.api.values import Event, SessionState, SessionView, Severity, Snapshot
 from souppp_tui.model.query import Query, QueryError, parse
 from souppp_tui.model.several import Combined
-from souppp_tui.model.traffic import Meter, Meters
+from souppp_tui.model.traffic import Meter, Meters, Stopped
 from souppp_tui.show.columns import COLUMNS
 from souppp_tui.show.engines import Engine
 from souppp_tui.show.overview import Totals
+from souppp_tui.show.rates import Readings
 from souppp_tui.show.words import is_silent
 
 LIVE = frozenset(SessionState) - {SessionState.DOWN, SessionState.FAILED}
@@ -248,6 +249,13 @@ class Model:
     def place(self, session: int) -> int | None:
         """Which engine a session is of; None where there is only one."""
         return session % len(self.meter.of) if isinstance(self.meter, Meters) else None
+
+    def readings(self, session: int) -> Readings:
+        """What was measured of a session; time stands still for one whose engine can't be reached."""
+        snapshot = self.snapshot
+        if isinstance(snapshot, Combined) and (part := snapshot.parts[session % len(snapshot.parts)]).lost:
+            return Stopped(self.meter, part.at)
+        return self.meter
 
     @property
     def lost(self) -> frozenset[int]:

@@ -78,6 +78,8 @@ class Part:
     name: str
     snapshot: Snapshot
     """Its own, with its own keys and times."""
+    at: float
+    """Its moment by the common clock."""
     clients: tuple[ClientView, ...] = ()
     lost: str = ""
     """As `EngineApi.lost`."""
@@ -332,8 +334,8 @@ def file_of(path: str, engine: str) -> str:
 
 def _part(each: _Seen) -> Part:
     assert each.snapshot is not None
-    attached = each.attached
-    return Part(attached.name, each.snapshot, tuple(attached.api.clients), attached.api.lost, attached.writes())
+    api, at = each.attached.api, each.time(each.snapshot.at)
+    return Part(each.attached.name, each.snapshot, at, tuple(api.clients), api.lost, each.attached.writes())
 
 
 def _joined(answers: Iterable[tuple[_Seen, Command | ServiceCommand, Reply]]) -> Reply:

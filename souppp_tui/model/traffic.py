@@ -10,7 +10,7 @@ from operator import ne
 
 from engine.api.values import TRAFFIC_FIELDS, QueueView, Snapshot, unpack_traffic
 from souppp_tui.model.several import Combined
-from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, IDLE, Rates
+from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, IDLE, Rates, Readings
 
 WINDOW = 1.0
 """Seconds over which a rate is taken: long enough to be calm, short enough to be now."""
@@ -158,6 +158,22 @@ class Meter:
             received.append((new[first + 1] - old[first + 1]) * 8 / (at - old_at) if known else 0.0)
             sent.append((new[first + 3] - old[first + 3]) * 8 / (at - old_at) if known else 0.0)
         return received, sent
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What was measured up to a moment when an engine was last heard of; gives `souppp_tui.show.rates.Readings`."""
+
+    meter: Readings
+    now: float
+
+    def rates(self, session: int) -> Rates:
+        """See `Meter.rates`."""
+        return self.meter.rates(session)
+
+    def graph(self, session: int) -> tuple[list[float], list[float]]:
+        """See `Meter.graph`."""
+        return self.meter.graph(session)
 
 
 class Meters:

@@ -79,13 +79,14 @@ class DetailsPage(ListPage):
         at_end = self._details is None or self.cursor >= len(self._details.ladder) - 1
         self._details = details
         shown, hide = self.desk.mask(view), self.desk.mask_text
+        readings = self.model.readings(self.session)
         wide = self.size.width >= WIDE
         side = min(SIDE_MOST, round(self.size.width * SIDE)) if wide else self.size.width
         self._lines = [
             [(hide(text, self.session), role) for text, role in line]
-            for line in detaillines.sections(self._shown(shown, details), self.model.meter, side - 3)
+            for line in detaillines.sections(self._shown(shown, details), readings, side - 3)
         ]
-        title = detaillines.title(shown, self.model.meter.now)
+        title = detaillines.title(shown, readings.now)
         if self.model.place(self.session) in self.model.lost:
             title.append(("  as last seen: its engine can't be reached", "failed"))
         self._arrange(title, side if wide else None)

@@ -160,13 +160,15 @@ class SessionsPage(Page):
         session = model.shown[row]
         view = self.desk.mask(model.views[session])
         here, marked = session == model.cursor, session in model.marks
+        lost = bool(model.lost) and model.place(session) in model.lost
+        readings = model.readings(session) if lost else model.meter
         glyph, state_role = words.sign(view)
         spans: list[Span] = [
             ("▸" if here else " ", "accent"),
             ("✓" if marked else " ", "marked"),
             (glyph + " ", state_role),
         ]
-        for key, text in cells(view, self._places, model.meter):
+        for key, text in cells(view, self._places, readings):
             bare = text.strip()
             if key == "state":
                 role = state_role
@@ -175,7 +177,7 @@ class SessionsPage(Page):
             else:
                 role = "marked" if marked and key == "name" else CELL_ROLES.get(key, "text")
             spans.append((text, role))
-        if model.lost and model.place(session) in model.lost:
+        if lost:
             spans[1:] = [(text, "dim" if role != "marked" else role) for text, role in spans[1:]]
         return spans, "cursor" if here else ""
 

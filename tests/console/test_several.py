@@ -141,6 +141,16 @@ async def test_one_that_is_lost_greys_its_own_sessions(start: Start) -> None:
         assert " hub    The connection to the engine was lost. Trying again." in stage.text()
         assert stage.painted("up").count("up") == 3, "two rows and the header"
         assert stage.painted("dim").count("hub") == 3
+        both.scripted[0].advance(3600)
+        stage.app.tick()
+        await stage.pilot.pause()
+        one, two = rows(stage, "home-0001")
+        assert "1h 16m" in one
+        assert " 16m " in two, "time stands still for what can't be reached"
+        await stage.press("G", "enter")
+        assert " 18m" in stage.line("up for")
+        await stage.press("escape", "g")
+        both.scripted[1].step(both.scripted[0].now)
         both.scripted[1].lost = ""
         await stage.tick()
         assert "5 up" in stage.line("souppp")
