@@ -2,6 +2,7 @@
 # make setup    set everything up; the command is then at .venv/bin/souppp-tui
 # make test     set-up, then all tests (as root, or those that need root are skipped)
 # make test-kernels   the program in guests with other kernels and cards, some 15 minutes (as root)
+# make test-service   the package's systemd unit in guests with Debian 12 and 13, some 40 minutes (as root)
 # make check    linters, types and import contracts
 # make coverage   what the unit tests alone, without the soak, reach of the protocol and the supervisor; fails below 95 %
 # make soak LIFETIMES=100000    sessions come up and end under random faults, in virtual time; some 100 a second
@@ -29,7 +30,7 @@ installed := .venv/installed-$(firstword $(shell { pwd; grep VERSION_ID /etc/os-
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run setup dev test coverage soak soak-served wheel install deb test-kernels test-distros check lock lock-newest test-newest
+.PHONY: run setup dev test coverage soak soak-served wheel install deb test-kernels test-service test-distros check lock lock-newest test-newest
 .PHONY: screenshots bench-datapath bench-console bench-bystanders fuzz clean help packages test-packages helper
 
 run: setup
@@ -53,6 +54,9 @@ test-kernels: dev
 
 soak: dev
 	SOAK_LIFETIMES=$(LIFETIMES) $(bin)/python -m pytest --timeout 0 tests/unit/test_soak.py
+
+test-service: dev
+	$(bin)/python -m tests.service.releases
 
 soak-served: dev
 	$(bin)/python -m tests.system.soak_served --sessions $(SESSIONS) --seconds $(SECONDS)

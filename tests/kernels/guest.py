@@ -1,7 +1,7 @@
-"""A virtual machine with a kernel of its own over this machine's files, which it can't change.
+"""A virtual machine with a kernel of its own over this machine's files, which it can't change, or on a disk of its own.
 
-QEMU emulates the processor, so that it runs everywhere, some ten times slower than the machine itself. The guest has
-the checkout at the path that it has here. Shell commands go to it over a serial line.
+QEMU emulates the processor, so that it runs everywhere, some ten times slower than the machine itself. A guest without
+a disk has the checkout at the path that it has here. Shell commands go to it over a serial line.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ from tests.kernels.packages import ROOT, Kernel, Qemu
 CPU = "max"
 PATIENCE = 600.0
 """Seconds for what takes some ten of them on an idle machine."""
-COMMAND_LINE = "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr tsc=unstable nowatchdog no_timer_check"
-"""The kernel's. Its clocks and watchdogs are not made for a processor that stands still now and then."""
+COMMAND_LINE = (
+    "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr"
+    " tsc=unstable nowatchdog no_timer_check net.ifnames=0"
+)
+"""The kernel's: clocks and watchdogs are not made for a processor that stands still now and then; a card is eth0."""
 
 
 class GuestError(Exception):
@@ -57,15 +60,21 @@ class Guest:
         line: str | None = None,
         queues: int = 1,
         card: str | None = None,
+        disk: Path | None = None,
     ) -> None:
-        """Boot it; `memory` in MiB, `queues` of the tap device. Raises GuestError."""
+        """Boot it; `memory` in MiB, `queues` of the tap device. Raises GuestError.
+
+        `disk` holds an ext4 file system with another system, which must start `agent` with the mark that is on the
+        kernel's command line (MARK=); what changes there is lost with the guest.
+        """
         self._mark = secrets.token_hex(16)
         self._text = b""
         self._events: list[str] = []
         with ExitStack() as undo:
             self._folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="souppp-guest-")))
             archive = self._folder / "initramfs"
-            initramfs.write(archive, kernel, qemu.busybox, modules)
+            root = initramfs.MACHINE if disk is None else initramfs.DISK
+            initramfs.write(archive, kernel, qemu.busybox, root, modules)
             self._shell, shell = socket.socketpair()
             self._qmp, qmp = socket.socketpair()
             for end in (self._shell, self._qmp):
@@ -76,7 +85,7 @@ class Guest:
                 *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", str(cpus), "-m", str(memory)),
                 *("-kernel", kernel.image, "-initrd", archive),
                 *("-append", f'{COMMAND_LINE} MARK={self._mark} "CHECKOUT={ROOT}"'),
-                *("-virtfs", "local,path=/,readonly=on,security_model=none,mount_tag=machine,multidevs=remap"),
+                *_files(disk),
                 *("-serial", f"file:{self._folder}/console"),
                 *("-chardev", f"socket,id=shell,fd={shell.fileno()}", "-serial", "chardev:shell"),
                 *("-chardev", f"socket,id=qmp,fd={qmp.fileno()}", "-mon", "chardev=qmp,mode=control"),
@@ -156,6 +165,12 @@ class Guest:
         self._text = self._text[found.end() :]
         return int(found[1])
 
+    def reboot(self) -> None:
+        """Return when it has ended all that runs there and is up again. Raises CommandFailed and GuestError."""
+        self.qmp("set-action", reboot="reset")
+        self.run("systemd-run --on-active=1 systemctl reboot")
+        self._answer(PATIENCE, None)
+
     def qmp(self, command: str, **arguments: object) -> Any:
         """QEMU's answer to one of its monitor's commands. Raises GuestError."""
         try:
@@ -199,6 +214,13 @@ class Guest:
         texts = (self._folder / name for name in ("qemu", "console"))
         lines = [line for text in texts if text.exists() for line in text.read_text(errors="replace").splitlines()]
         return "\n".join(lines[-40:])
+
+
+def _files(disk: Path | None) -> tuple[str, ...]:
+    """In QEMU's words."""
+    if disk is None:
+        return ("-virtfs", "local,path=/,readonly=on,security_model=none,mount_tag=machine,multidevs=remap")
+    return ("-drive", f"file={disk},format=raw,if=virtio,snapshot=on,cache=unsafe")
 
 
 def compile_modules() -> None:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from engine.host import netns
 from engine.wire import ethernet, pppoe
@@ -23,12 +24,15 @@ _ETH_P_ALL, _SO_RCVBUFFORCE = 3, 33
 
 
 @contextmanager
-def access_line(queues: int) -> Iterator[None]:
-    """A line whose near end is TAP, in a namespace of its own, in which the calling thread is for the block."""
+def access_line(queues: int, **order: Any) -> Iterator[None]:
+    """A line whose near end is TAP, in a namespace of its own, in which the calling thread is for the block.
+
+    `order` is a LabOrder's.
+    """
     before = netns.open_net()
     netns.unshare_net()
     try:
-        with provider(mtu=MTU, max_payload=1500) as far:
+        with provider(mtu=MTU, max_payload=1500, **order) as far:
             _bridge(queues)
             far.run("ethtool", "-K", far.order.card, *_TAGS_INLINE)
             yield
