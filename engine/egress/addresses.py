@@ -23,7 +23,18 @@ from engine.egress.guard import Guard, Touched
 from engine.egress.inbound import Inbound
 from engine.egress.instances import Instance
 from engine.egress.quiet import has_ipv6, keep_quiet
-from engine.egress.requests import add_ipv4, add_ipv6, delete_ipv4, delete_ipv6, rename, set_down, set_up, uint32
+from engine.egress.requests import (
+    add_ipv4,
+    add_ipv6,
+    delete_ipv4,
+    delete_ipv6,
+    give_ipv4,
+    give_ipv6,
+    rename,
+    set_down,
+    set_up,
+    uint32,
+)
 from engine.egress.tun import open_tun
 from engine.egress.undertaker import Undertaker
 from engine.egress.ways import claim, way_to
@@ -102,11 +113,13 @@ class Devices:
         """By the indexes of the devices."""
         self._indexes: set[int] = set()
         """Of all our devices, those that wait to be deleted among them."""
+        self._guard = Guard(
+            self._rtnl.port
+        )  # before the dead ones' addresses are taken over: whose they are is told then
         try:
             self._confinement = Confinement(self._rtnl, self._instance, time.monotonic())
         except RtnlError as error:
             raise HostError(f"The routing rules can't be read: {error.strerror}.") from None
-        self._guard = Guard(self._rtnl.port)
         self._inbound = Inbound(self._instance)
         self._next_amnesty = 0.0
         self._undertaker = Undertaker(self._indexes.discard)
@@ -225,7 +238,7 @@ class Devices:
         if device.ipv4 != (address, peer):
             self.clear_ipv4(key)
             device.ipv4 = address, peer
-            self._give(device, address, add_ipv4(uint32(device.index), address.packed, (peer or address).packed))
+            self._give(device, address, give_ipv4(uint32(device.index), address.packed, (peer or address).packed))
 
     def clear_ipv4(self, key: int) -> None:
         """Take the address away, if there is one; raises HostError."""
@@ -244,7 +257,7 @@ class Devices:
         if device.ipv6 != address and mtu >= MIN_IPV6_MTU and has_ipv6(device.name):
             self.clear_ipv6(key)
             device.ipv6 = address
-            self._give(device, address, add_ipv6(uint32(device.index), address.packed))
+            self._give(device, address, give_ipv6(uint32(device.index), address.packed))
 
     def clear_ipv6(self, key: int) -> None:
         """Take the link-local address away, if there is one; raises HostError."""

@@ -43,6 +43,7 @@ _OURS, _PEERS, _LINK_LOCAL = IPv4Address("203.0.113.1"), IPv4Address("203.0.113.
 """What stands in the templates for what is filled in."""
 
 _ADD = NLM_F_CREATE | NLM_F_EXCL
+_GIVE = NLM_F_CREATE | NLM_F_REPLACE
 _LINK_SCOPE = 253
 
 # --- devices ---
@@ -83,6 +84,9 @@ def _ipv6(type_: int, how: int = 0) -> Template:
 
 add_ipv4, delete_ipv4 = _ipv4(RTM_NEWADDR, _ADD), _ipv4(RTM_DELADDR)
 add_ipv6, delete_ipv6 = _ipv6(RTM_NEWADDR, _ADD), _ipv6(RTM_DELADDR)
+give_ipv4, give_ipv6 = _ipv4(RTM_NEWADDR, _GIVE), _ipv6(RTM_NEWADDR, _GIVE)
+"""The same, and the kernel tells everybody also where the device has the address already: an instance that took it over
+from a dead one leaves it to us then."""
 
 # --- routes ---
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -17,8 +18,8 @@ from engine.lab import provider as lab
 from engine.run.client import serving
 from engine.run.sockets import usual_paths
 from tests.conftest import run
-from tests.manager import managed
-from tests.program import Program, noted, refused, running, until
+from tests.manager import HANDED_OVER, managed
+from tests.program import PATIENCE, Program, noted, refused, running, until
 from tests.system.test_privileges import ALWAYS, confined_to
 from tests.system.test_served import ENVIRONMENT, USAGE, asked, ctl
 
@@ -167,6 +168,32 @@ def test_another_process_goes_on_with_both(lines: None, folder: Path, tmp_path: 
         service.restart(signal.SIGUSR2)
         for card in CARDS:
             assert {name: each["session_id"] for name, each in sessions(where(card)).items()} == before[card]
+            for each in sessions(where(card)).values():
+                assert each["ipv4"] in page(each, NETWORKS[card])
+
+
+def test_two_services_that_are_started_anew_together(lines: None, folder: Path, tmp_path: Path) -> None:
+    """As by an upgrade. The first one finds the other dead, and holds its addresses until it sees them in use again."""
+    with ExitStack() as services:
+        both = {}
+        for card in CARDS:
+            text = (folder / f"{card}.yaml").read_text()
+            named = re.sub(r"name: (\S+),", r"name: \1, device: \1-ppp,", text)
+            (folder / f"{card}.yaml").write_text(named)
+            (tmp_path / card).mkdir()
+            state = ("--state-dir", tmp_path / "state")
+            both[card] = services.enter_context(managed(tmp_path / card, card, "--config", folder, *state))
+            ctl(where(card), "wait")
+        before = {card: {name: each["session_id"] for name, each in sessions(where(card)).items()} for card in CARDS}
+        for service in both.values():
+            service.process.send_signal(signal.SIGUSR2)
+        for service in both.values():
+            assert service.process.wait(PATIENCE) == HANDED_OVER, service.said
+        for card, service in both.items():
+            service.start()
+            there = sessions(where(card))
+            assert {name: each["session_id"] for name, each in there.items()} == before[card]
+        for card in CARDS:
             for each in sessions(where(card)).values():
                 assert each["ipv4"] in page(each, NETWORKS[card])
 
