@@ -18,6 +18,7 @@ from engine.api.commands import Command
 from souppp_tui.app.console import Console
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.desk.options import ConsoleOptions
+from souppp_tui.model.several import Attached, Several
 from souppp_tui.show.themes import palette
 from tests.console.scripted import ScriptedEngine
 
@@ -33,6 +34,24 @@ def _utc() -> Iterator[None]:
     else:
         os.environ["TZ"] = before
     time.tzset()
+
+
+class Both(Several):
+    """Scripted engines as one, whose time goes on together."""
+
+    def __init__(self, *engines: ScriptedEngine, names: tuple[str, ...] = ("gate", "hub", "node", "yard")) -> None:
+        self.scripted = engines
+        self.rights = [True] * len(engines)
+        super().__init__(
+            [
+                Attached(name, engine, lambda place=place: self.rights[place])  # type: ignore[misc]
+                for place, (name, engine) in enumerate(zip(names, engines, strict=False))
+            ]
+        )
+
+    def advance(self, seconds: float) -> None:
+        for engine in self.scripted:
+            engine.advance(seconds)
 
 
 class Stage:

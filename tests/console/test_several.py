@@ -10,32 +10,13 @@ from engine.api.values import CardView, Severity
 from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.model.model import Model
 from souppp_tui.model.query import complete
-from souppp_tui.model.several import Attached, Several
 from souppp_tui.show.columns import ENGINE, USUAL, offered, wanted
 from souppp_tui.show.masking import event, view
 from souppp_tui.show.words import event_line
-from tests.console.conftest import Stage, Start
+from tests.console.conftest import Both, Stage, Start
 from tests.console.scripted import ScriptedEngine
 
 ATTACHED = ConsoleOptions(theme="dark", attached=True)
-
-
-class Both(Several):
-    """Scripted engines as one, whose time goes on together."""
-
-    def __init__(self, *engines: ScriptedEngine, names: tuple[str, ...] = ("gate", "hub", "node", "yard")) -> None:
-        self.scripted = engines
-        self.rights = [True] * len(engines)
-        super().__init__(
-            [
-                Attached(name, engine, lambda place=place: self.rights[place])  # type: ignore[misc]
-                for place, (name, engine) in enumerate(zip(names, engines, strict=False))
-            ]
-        )
-
-    def advance(self, seconds: float) -> None:
-        for engine in self.scripted:
-            engine.advance(seconds)
 
 
 class Served(ScriptedEngine):

@@ -14,7 +14,7 @@ import pytest
 from engine.api.commands import Dial, HangUp, Redial
 from engine.api.values import SessionState, Severity
 from souppp_tui.desk.options import ConsoleOptions
-from tests.console.conftest import Start
+from tests.console.conftest import Both, Start
 from tests.console.scripted import ScriptedEngine
 
 FOLDER = Path(__file__).with_name("snapshots")
@@ -38,6 +38,13 @@ SCREENS: dict[str, Sequence[str]] = {
     "masked": ("x",),
     "frozen": ("p",),
 }
+OF_TWO: dict[str, Sequence[str]] = {
+    "several": ("asterisk", "G"),
+    "several-card": ("i",),
+    "several-events": ("e",),
+    "several-end": ("Q",),
+}
+"""Of two engines, one of which can't be reached."""
 
 
 def scene() -> ScriptedEngine:
@@ -53,13 +60,23 @@ def scene() -> ScriptedEngine:
     return engine
 
 
+def scene_of_two() -> Both:
+    """The same, and an engine that is lost."""
+    both = Both(scene(), ScriptedEngine(12, busy=3))
+    both.snapshot()
+    both.scripted[1].emit("The link is up.")
+    both.scripted[1].lost = "The connection to the engine was lost. Trying again: hub.sock: no engine listens there."
+    return both
+
+
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("screen", [*SCREENS, *OF_TWO])
 async def test_screen(start: Start, screen: str, size: tuple[int, int]) -> None:
-    options = ConsoleOptions(theme="dark", load=lambda: ())
-    async with start(engine=scene(), size=size, options=options) as stage:
+    one = screen in SCREENS
+    options = ConsoleOptions(theme="dark", load=lambda: (), attached=not one)
+    async with start(engine=scene() if one else scene_of_two(), size=size, options=options) as stage:
         await stage.tick(4, 0.05)
-        await stage.press(*SCREENS[screen])
+        await stage.press(*(SCREENS | OF_TWO)[screen])
         await stage.tick(2, 0.05)
         shown = stage.text() + "\n"
         faint = stage.painted("faint")
