@@ -175,7 +175,7 @@ def check_reload(host: Host) -> str:
     if host.ids() != after or host.shown("MainPID") != pid:
         raise Failed("a broken file changed something")
     host.configure(users)
-    host.run(f"systemctl reload {UNIT}")
+    host.run(f"systemctl kill --kill-whom=main --signal=HUP {UNIT}")
     host.until(
         f"souppp-tui ctl list | grep -q ^{NAMES[-1]} && ! souppp-tui ctl list | grep -q ^office", "the difference"
     )
@@ -185,11 +185,15 @@ def check_reload(host: Host) -> str:
 
 @contextmanager
 def _ghosts(host: Host) -> Iterator[None]:
-    """The engine of before dies in the block and another is ready: it has told the concentrator of each session."""
+    """The block ends the engine's process at once: the next one hangs up on the concentrator's half of each session."""
     host.wait_up()
     ids = {*host.ids().values()}
-    with hang_ups() as seen, host.started_anew():
-        yield
+    with hang_ups() as seen:
+        with host.started_anew():
+            yield
+        said = f"journalctl -b -q -o cat _PID={host.shown('MainPID')['MainPID']}"
+        host.until(f"{said} | grep -q '^Ended {len(ids)} sessions that an earlier run'", "the end of the old sessions")
+        host.wait_up()
     if missing := ids - {number for _, number in seen}:
         raise Failed(f"no PADT was on the line for {len(missing)} of {len(ids)} sessions of before")
     host.try_traffic()
@@ -263,16 +267,31 @@ def check_stop(host: Host) -> str:
 
 
 def check_boot(host: Host) -> str:
-    """An enabled service starts with the machine, and waits for a card that comes later."""
-    host.run(f"systemctl enable {UNIT}")
+    """An enabled service hangs up when the machine goes down, and starts with it."""
+    host.run(f"systemctl enable --now {UNIT}")
+    host.wait_up()
+    ids = {*host.ids().values()}
+    with hang_ups() as seen:
+        host.guest.reboot()
+    if missing := ids - {number for _, number in seen}:
+        raise Failed(f"no PADT was on the line for {len(missing)} of {len(ids)} sessions")
+    host.until(f"systemctl -q is-active {UNIT}", "the service active")
+    host.wait_up()
+    host.try_traffic()
+    return f"{len(ids)} PADTs, {len(NAMES)} sessions"
+
+
+def check_late_card(host: Host) -> str:
+    """The service waits for a card that comes later."""
+    host.run(f"systemctl stop {UNIT}")
     host.unplug_card()
-    host.guest.reboot()
+    host.run(f"systemctl start --no-block {UNIT}")
     host.until(f"systemctl list-jobs | grep -q {UNIT}", "the service wait for its card")
     host.plug_card()
     host.until(f"systemctl -q is-active {UNIT}", "the service active")
     host.wait_up()
     host.try_traffic()
-    return "waited for its card"
+    return "waited for it"
 
 
 def check_purge(host: Host) -> str:
@@ -307,5 +326,6 @@ CHECKS: dict[str, Callable[[Host], str]] = {
     "killed": check_killed,
     "stop": check_stop,
     "boot": check_boot,
+    "card": check_late_card,
     "purge": check_purge,
 }

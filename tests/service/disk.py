@@ -25,7 +25,7 @@ WantedBy=multi-user.target
 """
 SETTINGS = {
     "journald.conf.d/console.conf": "[Journal]\nForwardToConsole=yes\nMaxLevelConsole=info\n",
-    "system/souppp@.service.d/slow.conf": "[Service]\nTimeoutSec=900\n",
+    "system/service.d/slow.conf": "[Service]\nTimeoutSec=900\n",
 }
 """What is seen of it where it doesn't answer; and QEMU's processor is slow."""
 NOT_STARTED = ("getty@tty1.service", "serial-getty@ttyS0.service", "apt-daily.timer", "apt-daily-upgrade.timer")
@@ -47,10 +47,11 @@ def made(release: str, kernel: Kernel) -> Path:
     disk = FOLDER / f"{release}.ext4"
     size = int(subprocess.run(["du", "-sm", root], check=True, capture_output=True, text=True).stdout.split()[0])
     options = ("-q", "-F", "-m", "0", "-O", "^has_journal", "-d", root)
-    with disk.open("wb") as empty:
+    new = FOLDER / f"{release}.new"  # a guest may run on the old one
+    with new.open("wb") as empty:
         empty.truncate((size * 11 // 10 + SPARE) << 20)
-    subprocess.run(["mkfs.ext4", *options, disk], check=True)
-    return disk
+    subprocess.run(["mkfs.ext4", *options, new], check=True)
+    return new.rename(disk)
 
 
 def _furnish(root: Path, kernel: Kernel) -> None:
