@@ -33,7 +33,9 @@ def usual_paths(card: str, *, lab: bool, fallback: Path | None) -> tuple[Path, .
     card = kernels_name(card)
     with suppress(OSError):
         RUN.mkdir(mode=0o755, exist_ok=True)
-    folder = RUN if os.access(RUN, os.W_OK) or fallback is None else fallback
+    # Who may write to the one above may make it: an engine that ends takes it away at any time if it is empty.
+    may = any(os.access(each, os.W_OK) for each in (RUN, RUN.parent))
+    folder = RUN if may or fallback is None else fallback
     if lab:
         return (folder / f"{LAB}-{os.getpid()}{SUFFIX}",)
     return folder / f"{card}{SUFFIX}", folder / f"{card}-{network()}{SUFFIX}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,23 @@ def test_a_card_has_its_socket_by_its_name(own_net: None, tmp_path: Path, monkey
     assert usual == tmp_path / "eth0.sock"
     assert other == tmp_path / f"eth0-{network()}.sock"
     assert usual_paths("eth0", lab=True, fallback=None) == (tmp_path / f"lab-{os.getpid()}.sock",)
+
+
+def test_an_engine_that_ends_takes_the_folder_away_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the next one makes it anew, and is not sent to its state folder, where nobody would look for it."""
+    monkeypatch.setattr(sockets, "RUN", tmp_path / "run")
+    access = os.access
+
+    def late(path: Path, mode: int) -> bool:
+        with suppress(FileNotFoundError):
+            sockets.RUN.rmdir()
+        return access(path, mode)
+
+    monkeypatch.setattr(os, "access", late)
+    usual, _ = usual_paths("lo", lab=False, fallback=tmp_path / "state")
+    assert usual == tmp_path / "run" / "lo.sock"
+    with closing(listen(usual)):
+        assert usual.is_socket()
 
 
 def test_an_engine_on_the_card_is_told_from_one_on_its_namesake(own_net: None, tmp_path: Path) -> None:
