@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from tests.kernels.bench import Failed
 from tests.kernels.line import hang_ups
-from tests.service.host import CARD, CONFIG, EXPORTER, NAMES, PASSWORD, SOCKET, UNIT, Host
+from tests.service.host import CARD, CONFIG, EXPORTER, NAMES, PASSWORD, PATIENCE, SOCKET, UNIT, Host
 
 STARTING = f"""\
 systemctl start --no-block {UNIT}
@@ -228,7 +228,7 @@ def check_restart(host: Host) -> str:
 def check_update(host: Host) -> str:
     """So does an update of the package."""
     with _kept(host):
-        host.run("dpkg -i souppp-tui.deb")
+        host.run("dpkg -i souppp-tui.deb", seconds=3 * PATIENCE)  # Python compiles it
     return f"{len(NAMES)} TCP connections lived"
 
 

@@ -36,9 +36,9 @@ class Host:
         self.guest = guest
         self._card = CARDS["virtio"].arguments(CARD_MAC, 1)
 
-    def run(self, *commands: str) -> str:
+    def run(self, *commands: str, seconds: float = PATIENCE) -> str:
         """What shell commands print; raises CommandFailed with the first that fails."""
-        return self.guest.run("set -e\n" + "\n".join(commands))
+        return self.guest.run("set -e\n" + "\n".join(commands), seconds)
 
     def code(self, command: str) -> tuple[int, str]:
         """A shell command's exit code, and what it says on both outputs."""
