@@ -113,9 +113,8 @@ class Devices:
         """By the indexes of the devices."""
         self._indexes: set[int] = set()
         """Of all our devices, those that wait to be deleted among them."""
-        self._guard = Guard(
-            self._rtnl.port
-        )  # before the dead ones' addresses are taken over: whose they are is told then
+        # Before the dead ones' addresses are taken over: whose they are is told then.
+        self._guard = Guard(self._rtnl.port)
         try:
             self._confinement = Confinement(self._rtnl, self._instance, time.monotonic())
         except RtnlError as error:
