@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -34,13 +34,14 @@ class Manager:
         self._listener.start()
         self.start()
 
-    def start(self) -> None:
-        """Start the service with all that is kept; returns when it is ready."""
+    def start(self, within: Sequence[str] = ()) -> None:
+        """Start the service with all that is kept, by another program; returns when it is ready."""
         told = len(self.told)
         handed = {3 + number: fd for number, fd in enumerate(self.stored)}
         names = ":".join(self.stored.values())
         # Only the process itself knows its number before it runs the program: a shell, which becomes it, says so.
         script = 'export LISTEN_PID=$$; exec "$@"'
+        command = [*within, *self._arguments]
         environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify"), "FDSTORE": str(int(self._keeps))}
         if handed:
             environment |= {"LISTEN_FDS": str(len(handed)), "LISTEN_FDNAMES": names}
@@ -49,7 +50,13 @@ class Manager:
         closed = " ".join(f"{fd}<&-" for fd in spare.values())
         with (self.folder / "said").open("ab") as said:
             self.process = subprocess.Popen(
-                ["bash", "-c", f"{f'exec {moves} {closed}; ' if handed else ''}{script}", "-", *self._arguments],
+                [
+                    "bash",
+                    "-c",
+                    f"{f'exec {moves} {closed}; ' if handed else ''}{script}",
+                    "-",
+                    *command,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,

@@ -123,13 +123,13 @@ class DeviceEgress:
         if self.carriers is None or key in self._opened:
             return
         self._tell_once("confinement", self._devices.notice)
-        kept, fd = self._inherited.pop(self._name(key, settings), (None, -1))
+        kept, _ = self._inherited.get(self._name(key, settings), (None, -1))
         if kept is None:
             path = self._choose(self.carriers, settings.datapath)
             make = partial(self.carriers.open_device, key, path)
         else:
             path = kept.path
-            make = partial(self.carriers.adopt_device, key, kept, fd)
+            make = partial(self._adopt, self.carriers, key)
         networks, closed = routed(settings), settings.inbound is Inbound.CLOSED
         self._devices.create(key, self._name(key, settings), make, self.carriers.closer(path), networks, closed=closed)
         self._opened[key] = _Opened(path, place, settings, mtu)
@@ -201,6 +201,15 @@ class DeviceEgress:
                 self._discard(*self._inherited.pop(kept.name))
         self.hidden.spare(kept.end for kept, _ in self._inherited.values())
 
+    def _adopt(self, carriers: Carriers, key: int, name: str) -> int:
+        """What makes a session's device where an earlier process has left one. Raises DatapathError."""
+        kept, fd = self._inherited.pop(name)
+        try:
+            return carriers.adopt_device(key, kept, fd, name)
+        except BaseException:
+            self._discard(kept, fd)
+            raise
+
     def disinherit(self) -> None:
         """See `Egress.disinherit`."""
         while self._inherited:
@@ -209,7 +218,7 @@ class DeviceEgress:
     def _discard(self, kept: KeptDevice, fd: int) -> None:
         if kept.path is DatapathChoice.AFXDP:
             os.close(fd)
-        else:
+        elif self.hidden.is_open:  # else they have gone with the namespace
             with suppress(OSError):  # gone already
                 self.hidden.delete(kept.end)
 

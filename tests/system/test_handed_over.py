@@ -23,6 +23,7 @@ from tests.manager import HANDED_OVER, Manager, managed
 from tests.program import PATIENCE, until
 from tests.provider import CARD, Provider, provider
 from tests.system.flows import HOST
+from tests.system.test_privileges import ALWAYS, with_only
 from tests.system.test_promises import Flows, link_local, other_card
 from tests.system.test_served import ctl
 
@@ -261,6 +262,21 @@ def test_a_manager_that_does_not_answer_costs_the_sessions_alone(tmp_path: Path)
         it.manager.process.send_signal(signal.SIGUSR2)
         assert it.manager.process.wait(PATIENCE) == HANDED_OVER
         assert "can't be handed over (Connection refused): hung up" in it.manager.said
+
+
+def test_without_the_right_to_what_it_would_take_over(tmp_path: Path) -> None:
+    """The in-kernel path's namespace may be entered no more: its session ends, and all others go on."""
+    with provider(), service(tmp_path) as it:
+        before = it.wait_up()
+        it.manager.process.send_signal(signal.SIGUSR2)
+        it.manager.process.wait(PATIENCE)
+        it.manager.start(with_only(*ALWAYS))
+        until(lambda: it.sessions()["kernel"]["state"] == "failed", "its end")
+        after = it.sessions()
+        assert [after[name]["session_id"] for name in before if name != "kernel"] == [
+            before[name]["session_id"] for name in before if name != "kernel"
+        ]
+        assert before["kernel"]["device"] not in run("ip", "link")
 
 
 def test_with_another_account_it_is_another_session(tmp_path: Path) -> None:
