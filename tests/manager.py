@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fcntl import F_DUPFD, fcntl
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -45,7 +46,8 @@ class Manager:
         environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify"), "FDSTORE": str(int(self._keeps))}
         if handed:
             environment |= {"LISTEN_FDS": str(len(handed)), "LISTEN_FDNAMES": names}
-        spare = {fd: os.dup2(fd, 1000 + number) for number, fd in enumerate(self.stored)}
+        # Beyond all that it is handed, so that none takes another's place on the way.
+        spare = {fd: fcntl(fd, F_DUPFD, max(handed, default=0) + 1) for fd in self.stored}
         moves = " ".join(f"{number}<&{spare[fd]}" for number, fd in handed.items())
         closed = " ".join(f"{fd}<&-" for fd in spare.values())
         with (self.folder / "said").open("ab") as said:

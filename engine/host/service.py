@@ -52,7 +52,9 @@ def keep(descriptors: Mapping[str, Sequence[int]]) -> None:
                 socket.send_fds(to, [b"BARRIER=1"], [writing])
             finally:
                 os.close(writing)
-            if not select.select([reading], [], [], _ANSWER)[0]:
+            answer = select.poll()  # select(2) knows no descriptor from 1024 on, and there are more than sessions
+            answer.register(reading, select.POLLHUP)
+            if not answer.poll(_ANSWER * 1000):
                 raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         finally:
             os.close(reading)

@@ -232,6 +232,10 @@ class Loop:
         except OSError as error:
             self.tell(Severity.ERROR, "hand-over", f"The sessions can't be handed over ({error.strerror}): hung up.")
             return False
+        except Exception as error:  # a fault of ours must not cost them their orderly end
+            text = f"Internal error, please report it: {type(error).__name__} in hand_over: {error}"
+            self.tell(Severity.ERROR, "internal-error", text)
+            return False
         self._egress.leave()
         return True
 

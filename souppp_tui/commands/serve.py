@@ -322,7 +322,7 @@ def watch(served: Sequence[Served], leaving: Leaving, reload: int, hand_over: in
             due = now + (watched / 3 if watched is not None else 5.0)
             if watched is None or all(each.answers(watched / 3 / len(there)) for each in there):
                 service.notify(f"WATCHDOG=1\nSTATUS={_status(there)}")
-    if select.select([hand_over], [], [], 0)[0]:  # SIGTERM came right behind it
+    if hand_over in dict(poll.poll(0)):  # SIGTERM came right behind it
         handing_over = _keeps(there, hand_over)
     service.notify(f"STOPPING=1\nSTATUS={'Handing the sessions over.' if handing_over else 'Hanging up.'}")
     for each in there:

@@ -91,7 +91,7 @@ class Talk:
         """It lives, and is answered from now on."""
         before = self.answers
         until(lambda: self.answers > before + 1 or self.failure, "an answer")
-        assert not self.failure
+        assert not self.failure, self.failure
 
     def end(self) -> None:
         self._done = True
