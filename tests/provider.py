@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,6 +41,18 @@ class Provider(lab.Provider):
     def run(self, *command: str) -> str:
         """The output of a command on the provider's side."""
         return run(*self.command(*command))
+
+    @contextmanager
+    def serving(self, script: str) -> Iterator[None]:
+        """A Python program on the provider's side, which ends with the block; it prints a line when it is ready."""
+        process = subprocess.Popen(self.command(sys.executable, "-c", script), stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
 
 
 class BridgedProvider(Provider):

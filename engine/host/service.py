@@ -20,12 +20,17 @@ _ANSWER = 10.0
 
 def notify(state: str) -> None:
     """Tell the one that started us, if it wants to hear: `READY=1`, `STATUS=…`, `WATCHDOG=1`, `STOPPING=1`."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
+    if not (address := _address()):
         return
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
         to.setblocking(False)
-        to.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        to.sendto(state.encode(), address)
+
+
+def _address() -> str:
+    """Where it hears; empty if it doesn't want to."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    return "\0" + address[1:] if address.startswith("@") else address
 
 
 def keeps() -> bool:
@@ -33,7 +38,7 @@ def keeps() -> bool:
 
     Our unit says so itself, as systemd before 254 doesn't.
     """
-    return bool(os.environ.get("NOTIFY_SOCKET")) and os.environ.get("FDSTORE", "0") not in ("", "0")
+    return bool(_address()) and os.environ.get("FDSTORE", "0") not in ("", "0")
 
 
 def keep(descriptors: Mapping[str, Sequence[int]]) -> None:
@@ -78,10 +83,9 @@ def kept() -> dict[str, list[int]]:
 @contextmanager
 def _notifying() -> Iterator[socket.socket]:
     """A socket that waits for who hears it, not for long. Raises OSError."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
         to.settimeout(_ANSWER)
-        to.connect("\0" + address[1:] if address.startswith("@") else address)
+        to.connect(_address())
         yield to
 
 

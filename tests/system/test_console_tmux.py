@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from shlex import join
 
@@ -16,12 +14,6 @@ from tests.program import COMMAND, Traces, goodbyes, until
 from tests.terminal import Terminal, needs_tmux
 
 pytestmark = [pytest.mark.usefixtures("own_net"), needs_tmux]
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    with closing(Terminal(tmp_path)) as terminal:
-        yield terminal
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from shlex import join
@@ -25,12 +24,6 @@ pytestmark = [pytest.mark.usefixtures("own_net"), needs_tmux]
 SESSIONS = 3
 PAGE = 3_000_000
 """Octets: more than sockets and queues hold, so that most of it comes after the console was left."""
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    with closing(Terminal(tmp_path)) as terminal:
-        yield terminal
 
 
 @pytest.fixture

@@ -6,12 +6,10 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +43,9 @@ with socketserver.ThreadingTCPServer(("", {PORT}), Echo) as server:
 """
 
 
-@contextmanager
-def echo(far: Provider) -> Iterator[None]:
+def echo(far: Provider) -> AbstractContextManager[None]:
     """On the provider's side: sends back what comes."""
-    process = subprocess.Popen(far.command(sys.executable, "-c", ECHO), stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
+    return far.serving(ECHO)
 
 
 class Talk:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,12 +24,6 @@ def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="souppp-") as path:
         os.chmod(path, 0o755)
         yield Path(path)
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    with closing(Terminal(tmp_path)) as terminal:
-        yield terminal
 
 
 def row(screen: str, engine: str, name: str) -> str:
