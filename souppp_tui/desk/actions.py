@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from textual.binding import Binding, BindingType
 
@@ -122,9 +123,10 @@ _SIGNS = {
 }
 
 
-def on_page(page: str) -> list[Action]:
+@cache
+def on_page(page: str) -> tuple[Action, ...]:
     """The actions of a page, in the table's order."""
-    return [action for action in ACTIONS if page in action.pages]
+    return tuple(action for action in ACTIONS if page in action.pages)
 
 
 def bindings(page: str) -> list[BindingType]:

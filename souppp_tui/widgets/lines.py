@@ -93,6 +93,8 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         self.over = over
         self._source = source
         self._strips: dict[int, Strip] = {}
+        self._drawn: dict[int, tuple[Row, Strip]] = {}
+        """By row: what the visible ones were made of, as most stay as they are when the cursor moves on."""
         self.count = 0
         self.clicked: Callable[[int], None] | None = None
         """Told the row that was clicked on."""
@@ -132,13 +134,17 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
             return
         palette = cast(HasPalette, self.app).palette
         top, before = self.top, self._strips
+        self._drawn = {row: drawn for row, drawn in self._drawn.items() if top <= row < top + self.height}
         self._strips = {y: self._draw(top + y, width, palette) for y in range(self.height)}
         if changed := [Region(0, y, width, 1) for y, line in self._strips.items() if before.get(y) != line]:
             self.refresh(*changed)
 
     def _draw(self, row: int, width: int, palette: Palette) -> Strip:
-        spans, over = self._source(row, width) if 0 <= row < self.count else ([], "")
-        return strip(spans, width, palette, over or self.over)
+        made = self._source(row, width) if 0 <= row < self.count else ([], "")
+        drawn = self._drawn.get(row)
+        if drawn is None or drawn[0] != made:
+            drawn = self._drawn[row] = made, strip(made[0], width, palette, made[1] or self.over)
+        return drawn[1]
 
     def render_line(self, y: int) -> Strip:
         """The row that is at line y of the widget."""
@@ -155,7 +161,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
     def redraw(self) -> None:
         """Draw all of it again: another size, another theme."""
-        self._strips = {}
+        self._strips, self._drawn = {}, {}
         self.repaint()
 
     def on_resize(self, event: Resize) -> None:
