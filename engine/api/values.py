@@ -51,7 +51,10 @@ class SessionView:
     dns: tuple[str, ...] = ()
     ipv6: str | None = None
     """The link-local address agreed by IPv6CP."""
-    ipv6_prefix: str | None = None
+    ipv6_addresses: tuple[str, ...] = ()
+    """Its global addresses, with which programs speak IPv6."""
+    ipv6_prefixes: tuple[str, ...] = ()
+    """Networks delegated to it (RFC 8415), as in `2001:db8:77::/56`."""
     device: str | None = None
     datapath: str | None = None
     """What carries its packets: `afxdp` or `kernel`."""
@@ -74,6 +77,11 @@ class SessionView:
     capturing: bool = False
     version: int = field(default=0, compare=False)
     """That of the engine's board when this came to be: later views have higher ones."""
+
+    @property
+    def ipv6_prefix(self) -> str | None:
+        """The first delegated prefix."""
+        return self.ipv6_prefixes[0] if self.ipv6_prefixes else None
 
     @property
     def engine(self) -> str:

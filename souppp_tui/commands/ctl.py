@@ -228,7 +228,7 @@ def _list(engine: Client, options: argparse.Namespace) -> int:
             (
                 view.name,
                 str(view.state),
-                view.ipv4 or view.ipv6_prefix or "-",
+                view.ipv4 or next(iter(view.ipv6_addresses), "-"),
                 view.device or "-",
                 words.duration(snapshot.at - view.up_since) if view.up_since is not None else "-",
                 view.reason,

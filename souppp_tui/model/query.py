@@ -194,7 +194,8 @@ def haystack(view: SessionView) -> str:
     sid = "" if view.session_id is None else f"{view.session_id:04x}"
     state = words.state_words(view)
     return (
-        f"{view.name}\n{view.engine}\n{state}\n{view.ipv4 or ''}\n{view.ipv6_prefix or ''}\n{view.ac_name or ''}\n"
+        f"{view.name}\n{view.engine}\n{state}\n{view.ipv4 or ''}\n{view.ac_name or ''}\n"
+        f"{' '.join(view.ipv6_addresses)}\n{' '.join(view.ipv6_prefixes)}\n"
         f"{sid}\n{view.user}\n{view.service}\n{view.device or ''}\n{view.local_mac or ''}\n{view.ac_mac or ''}\n"
         f"{view.ipv6 or ''}\n{' '.join(view.dns)}\n{view.ipv4_peer or ''}\n{'.'.join(map(str, view.vlans))}"
     ).casefold()

@@ -53,6 +53,15 @@ def _plain(key: str, title: str, width: int, get: Callable[[SessionView], str | 
     )
 
 
+def _prefixes(view: SessionView) -> str:
+    return " ".join(view.ipv6_prefixes)
+
+
+def _ipv6(view: SessionView) -> str | None:
+    """The global addresses; where there are none, the link-local one says at least that IPv6 is open."""
+    return " ".join(view.ipv6_addresses) or view.ipv6
+
+
 def _number(key: str, title: str, width: int, get: Callable[[SessionView], float | None], **more: Any) -> Column:
     return Column(
         key,
@@ -107,7 +116,7 @@ COLUMNS: dict[str, Column] = {
             lambda v, m: _ipv4(v.ipv4) if v.ipv4 else None,
             help="the IPv4 address",
         ),
-        _plain("prefix", "IPv6 PREFIX", 18, lambda v: v.ipv6_prefix, grow=6, help="the delegated IPv6 prefix"),
+        _plain("prefix", "IPv6 PREFIX", 18, _prefixes, grow=6, help="the delegated IPv6 prefix"),
         _plain("ac", "AC", 10, lambda v: v.ac_name, grow=8, help="the concentrator"),
         Column(
             "sid",
@@ -137,7 +146,7 @@ COLUMNS: dict[str, Column] = {
         _plain("device", "DEVICE", 10, lambda v: v.device, grow=5, help="the network device"),
         _plain("peer", "PEER", 15, lambda v: v.ipv4_peer, help="the far end's IPv4 address"),
         _plain("dns", "DNS", 15, lambda v: " ".join(v.dns), grow=16, help="the name servers"),
-        _plain("ipv6", "IPv6", 25, lambda v: v.ipv6, help="the link-local IPv6 address"),
+        _plain("ipv6", "IPv6", 25, _ipv6, grow=6, help="the IPv6 addresses"),
         _plain("mac", "MAC", 17, lambda v: v.local_mac, help="the session's own MAC address"),
         _plain("acmac", "AC MAC", 17, lambda v: v.ac_mac, help="the concentrator's MAC address"),
         _plain("vlan", "VLAN", 9, lambda v: ".".join(map(str, v.vlans)), help="VLAN ids, outer first"),

@@ -100,7 +100,7 @@ def session_lines(view: SessionView, now: float) -> list[Line]:
             ("user", view.user),
             ("address", view.ipv4 and (view.ipv4 + (f" (far end {view.ipv4_peer})" if view.ipv4_peer else ""))),
             ("name servers", " ".join(view.dns)),
-            ("IPv6", " ".join(part for part in (view.ipv6, view.ipv6_prefix) if part)),
+            ("IPv6", " ".join(filter(None, (*view.ipv6_addresses, view.ipv6, *view.ipv6_prefixes)))),
             (
                 "device",
                 view.device

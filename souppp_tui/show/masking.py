@@ -33,7 +33,8 @@ def view(view: SessionView) -> SessionView:
         ipv4_peer=view.ipv4_peer and hide(view.ipv4_peer),
         dns=tuple(map(hide, view.dns)),
         ipv6=view.ipv6 and hide(view.ipv6),
-        ipv6_prefix=view.ipv6_prefix and hide(view.ipv6_prefix),
+        ipv6_addresses=tuple(map(hide, view.ipv6_addresses)),
+        ipv6_prefixes=tuple(map(hide, view.ipv6_prefixes)),
         ac_mac=view.ac_mac and hide(view.ac_mac),
         local_mac=view.local_mac and hide(view.local_mac),
     )

@@ -347,7 +347,7 @@ class ScriptedEngine:
             ipv4_peer="100.64.255.254",
             dns=("192.0.2.53",),
             ipv6=f"fe80::{session + 1:x}",
-            ipv6_prefix=f"2001:db8:{session:x}::/56",
+            ipv6_prefixes=(f"2001:db8:{session:x}::/56",),
             device=f"soup{session}",
             session_id=0x1A0 + session & 0xFFFF,
             ac_name=f"bras-{session % 3 + 1}",

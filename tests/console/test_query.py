@@ -127,7 +127,7 @@ def test_any_text_is_a_filter_or_refused(text: str) -> None:
 
 
 def test_a_bare_word_is_looked_for_in_every_column_of_text(model: Model) -> None:
-    more = {"service": "gold", "ipv6": "fe80::77", "ipv6_prefix": "2001:db8:77::/56"}
+    more = {"service": "gold", "ipv6": "fe80::77", "ipv6_prefixes": ("2001:db8:77::/56",)}
     view = replace(model.views[0], vlans=(417, 2003), dns=("192.0.2.77",), **more)
     for column in [COLUMNS[key] for key in offered(several=False)]:
         if column.key not in _NUMERIC:
