@@ -14,14 +14,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from itertools import takewhile
 from types import TracebackType
 
 from engine.api.values import TRAFFIC_FIELDS
 from engine.datapath.own import CLOSED, EVERYTHING, STRAYS, Open, Own
 from engine.host.errors import Trouble
 from engine.host.files import REMEDY, private
-from engine.host.layout import Places, difference, numbers, places
+from engine.host.layout import Places, Told, numbers, places, stranger
 from engine.settings.limits import MAX_ROUTED, MAX_SESSIONS
 from engine.wire.place import Place
 
@@ -115,15 +114,6 @@ class _Session(ctypes.Structure):
     ]
 
 
-class _Place(ctypes.Structure):
-    _fields_ = [
-        ("structure", ctypes.c_char_p),
-        ("name", ctypes.c_char_p),
-        ("offset", ctypes.c_size_t),
-        ("size", ctypes.c_size_t),
-    ]
-
-
 _LAYOUT: dict[str, Places] = {
     "souppp_options": places(_Options),
     "souppp_session": places(_Session),
@@ -187,7 +177,7 @@ def _declare(library: ctypes.CDLL, holding: ctypes.CDLL) -> None:
         "souppp_strays": (None, [handle, u32, handle]),
         "souppp_queue_names": (ctypes.POINTER(ctypes.c_char_p), []),
         "souppp_queue": (None, [handle, u32, handle]),
-        "souppp_layout": (ctypes.POINTER(_Place), []),
+        "souppp_layout": (ctypes.POINTER(Told), []),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(holding if name in _BRIEF else library, name)
@@ -197,12 +187,8 @@ def _declare(library: ctypes.CDLL, holding: ctypes.CDLL) -> None:
 
 def _stranger(library: ctypes.CDLL) -> str:
     """What is not the same there as here; empty if all is."""
-    theirs: dict[str, dict[str, tuple[int, int]]] = {}
-    for place in takewhile(lambda place: place.structure, library.souppp_layout()):
-        theirs.setdefault(place.structure.decode(), {})[place.name.decode()] = place.offset, place.size
-    for structure in {**_LAYOUT, **theirs}:
-        if text := difference(_LAYOUT.get(structure, {}), theirs.get(structure, {})):
-            return f"{structure}: {text}"
+    if text := stranger(_LAYOUT, library.souppp_layout()):
+        return text
     counted = {name for name in _queue_names(library) if not name.startswith("drop_")}
     wanted = {field.name for field in fields(QueueCounters)} - _MADE | {*_NUMBERS}
     return f"counters of a queue: {', '.join(sorted(counted ^ wanted))}" if counted != wanted else ""

@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import Any
 
 Places = Mapping[str, tuple[int, int]]
 """Offset and size in octets, by field; under the empty name the size of the whole. Of a name's value the size is 0."""
 
 WHOLE = ""
+
+
+class Told(ctypes.Structure):
+    """A place as the C side tells it: `struct souppp_place`. A list of them ends with one that has no structure."""
+
+    _fields_ = [
+        ("structure", ctypes.c_char_p),
+        ("name", ctypes.c_char_p),
+        ("offset", ctypes.c_size_t),
+        ("size", ctypes.c_size_t),
+    ]
+
+
+def stranger(ours: Mapping[str, Places], told: Iterable[Told]) -> str:
+    """What of our structs, by name, is not the same as what was told; empty if all is."""
+    theirs: dict[str, dict[str, tuple[int, int]]] = {}
+    for place in takewhile(lambda place: place.structure, told):
+        theirs.setdefault(place.structure.decode(), {})[place.name.decode()] = place.offset, place.size
+    for structure in {**ours, **theirs}:
+        if text := difference(ours.get(structure, {}), theirs.get(structure, {})):
+            return f"{structure}: {text}"
+    return ""
 
 
 def numbers(names: Iterable[str]) -> type[ctypes.Structure]:

@@ -1,0 +1,29 @@
+"""What a session is to who connects through it: a device, addresses, the servers that it asks for names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A session that is up; another value when anything of it changes."""
+
+    key: int
+    """The session's, in the engine."""
+    name: str
+    device: str
+    index: int
+    """The device's: a name may be another device's later."""
+    ipv4: IPv4Address | None
+    ipv6: IPv6Address | None
+    """A global one; None while there is none."""
+    dns: tuple[Address, ...] = ()
+    """Servers in the order in which they are asked."""
+
+    def source(self, version: int) -> Address | None:
+        """The address to connect from, of IP version 4 or 6."""
+        return self.ipv4 if version == 4 else self.ipv6
