@@ -75,6 +75,8 @@ class SessionView:
     flaps: int = 0
     """How often it was lost while it was up, hang-ups by the operator and addresses given back not counted."""
     capturing: bool = False
+    draining: bool = False
+    """It is up and about to be dialled for another address: what is running may end, nothing new should begin."""
     version: int = field(default=0, compare=False)
     """That of the engine's board when this came to be: later views have higher ones."""
 

@@ -21,6 +21,7 @@ from engine.settings.kinds import (
     Kind,
     boolean,
     choice,
+    duration,
     list_of,
     mapping_schema,
     number,
@@ -31,14 +32,28 @@ from engine.settings.kinds import (
     whole,
     words_of,
 )
-from engine.settings.own_kinds import CONCENTRATOR, DEVICE, HOST_UNIQ, KEYS, NETWORK, OWN_MAC, ROUTED, VLANS
+from engine.settings.own_kinds import (
+    CONCENTRATOR,
+    DEVICE,
+    HOST_UNIQ,
+    KEYS,
+    NETWORK,
+    OWN_MAC,
+    PROGRAM,
+    ROUTED,
+    URL,
+    VLANS,
+)
 from engine.settings.values import (
     DEFAULT_MRU,
     AuthMethod,
     DatapathChoice,
     DialSettings,
+    HealthSettings,
+    HookSettings,
     Inbound,
     KeepaliveSettings,
+    RotateSettings,
     SessionSettings,
     Settings,
     XdpMode,
@@ -66,6 +81,77 @@ _KEEPALIVE = record(
         ),
     },
     KeepaliveSettings(),
+)
+
+_SPAN = duration(0, limits.MAX_DURATION)
+_ROTATE = record(
+    RotateSettings,
+    {
+        "every": Key(
+            "every",
+            _SPAN,
+            "How long a session keeps its address; 0 for as long as it can.",
+            "rotate every",
+            "as 6h; 0: never",
+        ),
+        "spread": Key("spread", _SPAN, "Up to so much longer, at random.", "… up to later", "at random, as 10m"),
+        "min_interval": Key(
+            "min_interval",
+            _SPAN,
+            "It keeps an address for so long at least, whoever wants another.",
+            "… at least",
+            "keeps an address for",
+        ),
+        "at_once": Key(
+            "at_once",
+            whole(0, limits.MAX_SESSIONS),
+            "It waits for its turn while so many sessions are changing their address; 0 for however many.",
+            "… at once",
+            "sessions; 0: all",
+        ),
+    },
+    RotateSettings(),
+)
+_HEALTH = record(
+    HealthSettings,
+    {
+        "url": Key(
+            "url",
+            optional(URL),
+            "The page, http or https; a status below 400 is well.",
+            "health URL",
+            "empty: no check",
+        ),
+        "every": Key(
+            "every",
+            duration(limits.MIN_CHECK, limits.MAX_CHECK),
+            "From one check to the next.",
+            "… checked every",
+            "as 30s",
+        ),
+        "failures": Key(
+            "failures",
+            whole(1, limits.MAX_CHECK_FAILURES),
+            "Failed checks in a row after which the session is dialled for another address.",
+            "… failures",
+            "that rotate it",
+        ),
+    },
+    HealthSettings(),
+)
+_HOOKS = record(
+    HookSettings,
+    {
+        "up": Key("up", PROGRAM, "When it has come up."),
+        "down": Key("down", PROGRAM, "When it is up no more."),
+        "changed": Key("changed", PROGRAM, "When its addresses, prefix or name servers are others while it is up."),
+        "timeout": Key(
+            "timeout",
+            duration(limits.MIN_HOOK, limits.MAX_HOOK),
+            "A program that takes longer is killed, with all that it has started.",
+        ),
+    },
+    HookSettings(),
 )
 
 SESSION: Keys = {
@@ -181,6 +267,20 @@ SESSION: Keys = {
         "Whether what the host has not begun may come in: closed lets in only answers to what it has.",
         "inbound",
         "open or closed",
+    ),
+    "rotate": Key("rotate", _ROTATE, "When it is dialled for another address by itself, and what bounds that."),
+    "drain": Key(
+        "drain",
+        duration(0, limits.MAX_DRAIN),
+        "How long connections may go on before a rotation ends them; the pool chooses other sessions meanwhile.",
+        "drain",
+        "before a rotation, as 30s",
+    ),
+    "health": Key("health", _HEALTH, "A page that is fetched through it now and then; it is rotated where that fails."),
+    "hooks": Key(
+        "hooks",
+        Kind(_HOOKS.read, _HOOKS.write, _HOOKS.check, _HOOKS.schema),
+        "Programs with their arguments, as in {up: [/etc/souppp/up, fast]}; README.md says what they are told.",
     ),
     "count": Key("", whole(1, limits.MAX_SESSIONS), "How many sessions this entry makes, numbered from 1."),
 }

@@ -8,6 +8,7 @@ same words.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -169,6 +170,36 @@ def number(least: float, most: float) -> Typed:
         return f"{Decimal(repr(value)).normalize():f}"
 
     return typed(parse, show, what, {"type": "number", "minimum": least, "maximum": most}, "int", "float", write=show)
+
+
+_SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SPAN = r"(\d+(?:\.\d+)?)([smhd])"
+
+
+def duration(least: float, most: float) -> Typed:
+    """A time span, in seconds as a value: `90`, `30s`, `10m`, `1h30m`, `7d`."""
+    what = f"a time such as 30s, 10m, 6h, from {_show_span(least)} to {_show_span(most)}"
+
+    def parse(given: str) -> float:
+        text = given.strip().lower()
+        if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
+            value = float(text)
+        elif re.fullmatch(f"({_SPAN})+", text, re.ASCII):
+            value = sum(float(number) * _SPANS[unit] for number, unit in re.findall(_SPAN, text))
+        else:
+            raise ValueError(f"must be {what}")
+        if not least <= value <= most:
+            raise ValueError(f"{given[:20]} is out of range ({_show_span(least)} to {_show_span(most)})")
+        return value
+
+    schema = {"type": ["number", "string"], "pattern": r"^\s*(\d+(\.\d+)?[smhdSMHD]?)+\s*$"}
+    return typed(parse, _show_span, what, schema, "int", "float", "str")
+
+
+def _show_span(seconds: float) -> str:
+    """In the largest unit of which it is a whole number."""
+    unit = next((unit for unit in "dhm" if seconds and seconds % _SPANS[unit] == 0), "s")
+    return f"{Decimal(repr(seconds / _SPANS[unit])).normalize():f}{unit}"
 
 
 _TRUE, _FALSE = ("yes", "true", "on", "y"), ("no", "false", "off", "n")

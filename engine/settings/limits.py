@@ -45,6 +45,20 @@ MAX_JITTER = 1
 MAX_FLAPS = 1000
 MAX_PADO_WINDOW = 10
 
+# Rotation
+MAX_DURATION = 31 * 86_400
+"""Of anything that is said as `6h`."""
+MAX_DRAIN = 3600
+MIN_CHECK, MAX_CHECK = 1, 86_400
+"""From one health check to the next."""
+MAX_CHECK_FAILURES = 100
+MAX_URL = 1024
+MAX_ARGUMENTS = 32
+"""Of a hook, its program among them."""
+MAX_ARGUMENT = 1024
+MIN_HOOK, MAX_HOOK = 1, 600
+"""How long a hook may take."""
+
 # The file
 MAX_FILE = 8 << 20
 """Octets; MAX_SESSIONS sessions take it with everything set, at some 450 octets each."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -133,6 +134,35 @@ def _parse_keys(given: str) -> str:
 
 
 KEYS = typed(_parse_keys, str, "keys", {"type": "string", "pattern": rf"^\s*({_KEY})(\s+({_KEY}))*\s*$"}, "str")
+
+# --- a page to fetch, and programs to run ---
+
+
+def _parse_url(given: str) -> str:
+    """Nothing is a URL too, for `optional`."""
+    if not given:
+        return ""
+    try:
+        parts = urlsplit(given)
+        port = parts.port
+    except ValueError:
+        raise ValueError("must be a URL such as https://www.example.com/") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError("must be a URL such as https://www.example.com/")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or a password")
+    if not given.isascii() or not given.isprintable() or " " in given:
+        raise ValueError("must be ASCII without blanks, other characters as %XX")
+    if len(given) > limits.MAX_URL:
+        raise ValueError(f"must not be longer than {limits.MAX_URL} octets")
+    return given.partition("#")[0]
+
+
+_URL_SCHEMA = {"type": "string", "pattern": "^(https?://.*)?$", "maxLength": limits.MAX_URL}
+URL = typed(_parse_url, str, "a URL", _URL_SCHEMA, "str")
+
+# One string would have to be taken apart by a shell; a list says itself where each argument ends.
+PROGRAM = list_of(text(limits.MAX_ARGUMENT), 0, limits.MAX_ARGUMENTS, unique=False)
 
 # --- the concentrator wanted: its name, or name and MAC address ---
 

@@ -18,11 +18,12 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from engine.host.programs import objection
 from engine.settings.fields import DEFAULTS, SESSION, TOP, UNIQUE, make_session, value_of
 from engine.settings.kinds import Keys, read_mapping
 from engine.settings.limits import MAX_DEPTH, MAX_FILE, MAX_PASSWORD, MAX_SESSIONS
 from engine.settings.nodes import Problem, nodes_of, quote
-from engine.settings.values import DialSettings, SessionSettings, Settings
+from engine.settings.values import HOOK_EVENTS, DialSettings, SessionSettings, Settings
 
 TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
@@ -260,6 +261,11 @@ def read_values(node: Node, keys: Keys, base: Path, problems: list[Problem], *re
             problems.append(Problem(file, f"password_file: {error.filename}: {_strerror(error)}"))
         except ValueError as error:
             problems.append(Problem(file, f"password_file: {error}"))
+    hooks = nodes_of(nodes_of(node)["hooks"]) if "hooks" in values else {}
+    for event in hooks.keys() & HOOK_EVENTS:
+        program = getattr(values["hooks"], event)
+        if program and (wrong := objection(program[0])):
+            problems.append(Problem(hooks[event], f"hooks: {event}: {program[0]} {wrong}"))
     return values
 
 

@@ -97,6 +97,45 @@ class KeepaliveSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RotateSettings:
+    """When a session is dialled for another address by itself, and what bounds that."""
+
+    every: float = 0.0
+    """So long after it got its address; 0 for never."""
+    spread: float = 0.0
+    """And up to so much later, at random."""
+    min_interval: float = 0.0
+    """So long it keeps an address at least, whoever wants another."""
+    at_once: int = 0
+    """It waits while so many sessions are without their address for this; 0 for however many."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """A page that is fetched through the session now and then: it gets another address if that fails."""
+
+    url: str | None = None
+    """http or https; without one nothing is fetched."""
+    every: float = 30.0
+    failures: int = 3
+    """In a row."""
+
+
+HOOK_EVENTS = ("up", "down", "changed")
+
+
+@dataclass(frozen=True, slots=True)
+class HookSettings:
+    """Programs with their arguments, run when a session has come up, has gone down, or has other addresses."""
+
+    up: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    timeout: float = 30.0
+    """After so long a program is killed, and all that it has started."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionSettings:
     """One PPPoE session as the operator wants it."""
 
@@ -133,6 +172,11 @@ class SessionSettings:
     inbound: Inbound = Inbound.OPEN
     device: str | None = None
     """The device's name; without one, `soup` and the session's key."""
+    rotate: RotateSettings = RotateSettings()
+    drain: float = 0.0
+    """How long connections may go on before a rotation ends them."""
+    health: HealthSettings = HealthSettings()
+    hooks: HookSettings = HookSettings()
 
 
 def kept(settings: SessionSettings, before: SessionSettings) -> SessionSettings:

@@ -105,8 +105,11 @@ def _fleet(action: Callable[[Fleet, int, float], None]) -> Callable[[Supervisor,
 
 def _rotate(supervisor: Supervisor, command: Rotate, outcome: _Outcome) -> None:
     found = _there(supervisor, command.keys, outcome)
-    supervisor.each(supervisor.rotate, found)
-    outcome.done += found
+    objections = {key: why for key in found if (why := supervisor.may_not_rotate(key))}
+    outcome.refused += [Refused(key, why) for key, why in objections.items()]
+    may = [key for key in found if key not in objections]
+    supervisor.each(supervisor.rotate, may)
+    outcome.done += may
 
 
 def _sound(supervisor: Supervisor, settings: SessionSettings, key: int | None) -> SessionSettings:

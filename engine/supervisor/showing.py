@@ -11,6 +11,7 @@ from engine.supervisor import views
 from engine.supervisor.board import Board
 from engine.supervisor.handed import Captures
 from engine.supervisor.reporting import Reporter
+from engine.supervisor.rotating import Rotating
 from engine.supervisor.watched import Watched
 
 Usage = Callable[[SessionView], tuple[tuple[str, str], ...]]
@@ -21,7 +22,14 @@ class Showing:
     """The board's only writer."""
 
     def __init__(
-        self, board: Board, fleet: Fleet, egress: Egress, captures: Captures, usage: Usage, reporter: Reporter
+        self,
+        board: Board,
+        fleet: Fleet,
+        egress: Egress,
+        captures: Captures,
+        usage: Usage,
+        reporter: Reporter,
+        rotating: Rotating,
     ) -> None:
         self._board = board
         self._fleet = fleet
@@ -29,6 +37,7 @@ class Showing:
         self._captures = captures
         self._usage = usage
         self._reporter = reporter
+        self._rotating = rotating
         self._watched = Watched()
         self._dirty: set[int] = set()
         """Sessions whose view may be out of date."""
@@ -84,6 +93,7 @@ class Showing:
             self._egress.device(key),
             self._egress.path(key),
             key in self._captures,
+            self._rotating.is_draining(key),
             self._board.next_version,
         )
 
@@ -97,4 +107,5 @@ class Showing:
         if member is not None and view is not None:
             usage, strays = self._usage(view), self._egress.strays(key)
             now, wall = self._reporter.now, self._reporter.wall
-            self._board.details[key] = views.details(key, member, now, wall, usage, strays)
+            planned = self._rotating.timers(key)
+            self._board.details[key] = views.details(key, member, now, wall, usage, strays, planned)

@@ -24,10 +24,8 @@ from engine.egress.protocol import Addresses, Egress, Happening
 from engine.host.errors import Trouble
 from engine.ppp.link import Ipv4Opened
 from engine.record.narrate import tell
-from engine.sessions import rotation
 from engine.sessions.fleet import Fleet
 from engine.sessions.proofs import Proofs
-from engine.sessions.rotation import Rotation, Verdict
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent
 from engine.sessions.settled import KeptMember
 from engine.sessions.states import IDLE
@@ -42,6 +40,7 @@ from engine.supervisor.handed import Captures, Journal, Line, NoJournal
 from engine.supervisor.inherited import Inherited
 from engine.supervisor.parting import Parting
 from engine.supervisor.reporting import Reporter
+from engine.supervisor.rotating import Rotating
 from engine.supervisor.shares import Action, Shares
 from engine.supervisor.showing import Showing, Usage
 from engine.supervisor.tally import Tally
@@ -52,7 +51,6 @@ from engine.wire.place import Place
 class Record:
     """What the supervisor itself knows of a session."""
 
-    rotation: Rotation = field(default_factory=Rotation)
     place: Place | None = None
     """That of the open session, as noted in the journal."""
     addresses: Addresses = field(default_factory=Addresses)
@@ -94,7 +92,6 @@ class Supervisor:
         self._line = line
         self._egress = egress
         self._entropy = entropy
-        self._unwanted = tuple(IPv4Network(network) for network in settings.unwanted_networks)
         self._tally = Tally()
         self._heard = False
         """Whether a control frame ever came."""
@@ -102,7 +99,9 @@ class Supervisor:
         """Packets received, by key, as last seen."""
         self._reporter = Reporter(self.fleet, wall_offset)
         self.log, self.tell, self.wall = self._reporter.log, self._reporter.tell, self._reporter.wall
-        self._showing = Showing(self.board, self.fleet, egress, captures, usage, self._reporter)
+        unwanted = tuple(IPv4Network(network) for network in settings.unwanted_networks)
+        self.rotating = Rotating(self.fleet, self._reporter, chance, unwanted, lambda key: self._showing.mark(key))
+        self._showing = Showing(self.board, self.fleet, egress, captures, usage, self._reporter, self.rotating)
         self._shares = Shares(self.fleet, self._showing, self._reporter)
         self._parting = Parting(journal or NoJournal(), watch, line, self._reporter)
         self._fitting = Fitting(watch, line, egress, self._showing, self._reporter)
@@ -259,6 +258,7 @@ class Supervisor:
             self.card.next_timer(),
             self._parting.next_timer(),
             self._duties.next_timer(),
+            self.rotating.next_timer(),
             self._reporter.now if self._shares.due else None,
         )
         return min((at for at in timers if at is not None), default=None)
@@ -271,6 +271,7 @@ class Supervisor:
             self.look_at_card(now)
         attempt(self._parting.handle_timer, now, self.look_at_card)
         attempt(self._duties.handle_timer, now, self._follow_card)
+        attempt(self.rotating.handle_timer, now)
         attempt(self.fleet.handle_timer, now)
         if seconds := self.fleet.stood_still():
             text = f"This program was stopped for {seconds:.0f} s: nothing was heard or sent meanwhile."
@@ -299,9 +300,12 @@ class Supervisor:
 
     def rotate(self, key: int, now: float) -> None:
         """Exchange a session's IPv4 address for another; a session without one is just dialled again."""
-        ipv4 = self.fleet.members[key].session.ipv4
-        self.records[key].rotation = Rotation(leaving=ipv4.address if ipv4 is not None else None)
-        self.fleet.redial(key, now, End(EndKind.HUNG_UP, "Hung up for another address."))
+        if key in self.fleet.members:
+            self.rotating.ask(key, now)
+
+    def may_not_rotate(self, key: int) -> str:
+        """See `Rotating.objection`."""
+        return self.rotating.objection(key, self._reporter.now)
 
     def add(self, settings: SessionSettings, key: int | None = None) -> int:
         """Add a session, down, under this key or a free one, which is returned. Raises Trouble."""
@@ -329,6 +333,7 @@ class Supervisor:
         member = self.fleet.members[key]
         self._fitting.reconfigure(member.session, settings)
         self._showing.edit(key, member)
+        self.rotating.reschedule(key, self._reporter.now)
 
     def remove_all(self, keys: Sequence[int]) -> None:
         """Have sessions removed, a share at a time."""
@@ -352,6 +357,7 @@ class Supervisor:
         self._release(key)
         self.captures.stop([(key, session)])
         self._duties.forget(key)
+        self.rotating.forget(key)
         self._showing.remove(key)
         del self.records[key]
         self.tell(Severity.INFO, "removed", f"Session {name} was removed.")
@@ -408,15 +414,14 @@ class Supervisor:
         member = self.fleet.members.get(key)
         if member is None:
             return
-        if not member.wanted:
-            self.records[key].rotation = replace(self.records[key].rotation, leaving=None)
+        self.rotating.follow(key, member, event, self._reporter.now)
         self._duties.follow(key, member.session, event)
         event = self._explained(event)
         redial_in = member.redial_at - self._reporter.now if member.redial_at is not None else None
         story = tell(event, member.session.ac_name, redial_in)
         if story is not None:
             self.tell(story.severity, story.kind, story.text, key)
-        if isinstance(event, Ipv4Opened) and not self._keeps(key, event):
+        if isinstance(event, Ipv4Opened) and not self.rotating.keeps(key, event, self._reporter.now):
             return
         try:
             self._carry_out(key, member.session, event)
@@ -448,23 +453,6 @@ class Supervisor:
         self.records[key].addresses = Addresses()
         for step in (self._egress.close, self._line.forget):
             self._reporter.attempt(step, key, kind="device", about=key)
-
-    def _keeps(self, key: int, event: Ipv4Opened) -> bool:
-        """Whether a session keeps the address that it was given; if not, its end has begun."""
-        judgement = rotation.judge(event.agreed.address, self.records[key].rotation, self._unwanted)
-        self.records[key].rotation = judgement.rotation
-        match judgement.verdict:
-            case Verdict.HOPELESS:
-                self.tell(Severity.ERROR, "unwanted-address", judgement.text, key)
-                self.fleet.hang_up(key, self._reporter.now)
-            case Verdict.UNWANTED:
-                self.fleet.end(key, End(EndKind.UNWANTED_ADDRESS, judgement.text), self._reporter.now)
-            case Verdict.SAME:
-                self.fleet.redial(key, self._reporter.now, End(EndKind.HUNG_UP, judgement.text))
-            case Verdict.KEEP if judgement.exchanged is not None:
-                severity = Severity.INFO if judgement.exchanged else Severity.WARNING
-                self.tell(severity, "rotated", judgement.text, key)
-        return judgement.verdict is Verdict.KEEP
 
     @property
     def totals(self) -> Totals:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from engine.api.values import Details, Fact, LadderEntry, SessionState, SessionView, Step
 from engine.record.describe import describe
@@ -18,6 +18,7 @@ def session_view(
     device: str | None,
     datapath: str | None,
     capturing: bool,
+    draining: bool,
     version: int,
 ) -> SessionView:
     """One session as it stands, for a version of the board; `wall` turns the engine's time into Unix time."""
@@ -53,6 +54,7 @@ def session_view(
         silent_since=wall(session.silent_since) if session.silent_since is not None else None,
         flaps=member.flaps,
         capturing=capturing,
+        draining=draining,
         version=version,
     )
 
@@ -80,8 +82,12 @@ def details(
     wall: Callable[[float], float],
     usage: tuple[tuple[str, str], ...],
     strays: Mapping[str, int],
+    planned: Iterable[tuple[str, float]] = (),
 ) -> Details:
-    """One session at full length; `wall` turns the engine's time into Unix time, `strays` are from its egress."""
+    """One session at full length; `wall` turns the engine's time into Unix time, `strays` are from its egress.
+
+    `planned` is what else is to come, and when.
+    """
     session = member.session
     facts = [Fact(name, f.asked, f.offered, f.agreed, f.refused) for name, f in list(session.facts.by_name.items())]
     steps = [
@@ -95,6 +101,7 @@ def details(
     timers = [(name, wall(now + left)) for name, left in session.timers(now)]
     if member.redial_at is not None:
         timers.append(("next dial", wall(member.redial_at)))
+    timers += [(name, wall(at)) for name, at in planned]
     lost = {words: strays[name] for name, words in STRAYS.items() if strays.get(name)}
     return Details(
         id=key,

@@ -67,7 +67,9 @@ def is_silent(view: SessionView) -> bool:
 
 def state_words(view: SessionView) -> str:
     """What a session's state is looked for by, whatever the time is."""
-    return f"{view.state.value}{' · silent, no answer' if is_silent(view) else ''} · {view.reason}".casefold()
+    silent = " · silent, no answer" if is_silent(view) else ""
+    draining = " · draining" if view.draining else ""
+    return f"{view.state.value}{silent}{draining} · {view.reason}".casefold()
 
 
 def metric(value: float) -> str:
@@ -160,6 +162,8 @@ def state(view: SessionView, now: float) -> str:
     text: str = view.state.value
     if is_silent(view) and view.silent_since is not None:
         return f"no answer for {duration(now - view.silent_since)}"
+    if view.draining:
+        text += " · draining"
     if role(view.state) == "busy" and now - view.since >= LONG:
         text += f" · {duration(now - view.since)}"
     if view.reason and view.state in _WITH_REASON:

@@ -23,9 +23,12 @@ from engine.settings.values import (
     AcFilter,
     AuthMethod,
     DialSettings,
+    HealthSettings,
+    HookSettings,
     KeepaliveSettings,
     LineId,
     MacPolicy,
+    RotateSettings,
     SessionSettings,
     Settings,
     XdpMode,
@@ -69,6 +72,9 @@ def test_least_configuration() -> None:
     assert made == Settings(sessions=(SessionSettings("home-01", "alice", "wonderland", autodial=True),))
 
 
+URL = "http://192.0.2.1:8080/up"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -98,6 +104,13 @@ def test_least_configuration() -> None:
         ("remote_id: x", {"line_id": LineId(remote_id="x")}),
         ("keepalive: {interval: 2.5}", {"keepalive": KeepaliveSettings(2.5)}),
         ("keepalive: {interval: 0, failures: 9}", {"keepalive": KeepaliveSettings(0, 9)}),
+        ("rotate: {every: 6h, spread: 10m}", {"rotate": RotateSettings(21600.0, 600.0)}),
+        ("rotate: {min_interval: 1h30m, at_once: 2}", {"rotate": RotateSettings(min_interval=5400.0, at_once=2)}),
+        ("drain: 30", {"drain": 30.0}),
+        ("drain: 1.5m", {"drain": 90.0}),
+        ("health: {url: 'http://192.0.2.1:8080/up', every: 5s}", {"health": HealthSettings(URL, 5.0)}),
+        ("health: {url: ''}", {}),
+        ("hooks: {up: [/bin/true, a b], timeout: 1m}", {"hooks": HookSettings(("/bin/true", "a b"), timeout=60.0)}),
         ("device: wan0", {"device": "wan0"}),
         ("password: '0123'", {"password": "0123"}),
         ('password: "tab\\there"', {"password": "tab\there"}),
@@ -246,6 +259,21 @@ def test_every_field_can_be_set() -> None:
         ("sessions: [{name: a, auth: [pap, pap]}]", "1:28: auth: has the same item twice"),
         ("sessions: [{name: a, auth: [eap]}]", "1:29: auth: must be mschapv2 or chap or pap"),
         ("sessions: [{name: a, auth: chap}]", "1:28: auth: must be a list of 1 to 4 items"),
+        ("sessions: [{name: a, drain: 2h}]", "1:29: drain: 2h is out of range (0s to 1h)"),
+        ("sessions: [{name: a, rotate: {every: soon}}]", "1:38: rotate: every: must be a time such as 30s, 10m, 6h"),
+        ("sessions: [{name: a, rotate: {every: 6h 1}}]", "1:38: rotate: every: must be a time such as 30s, 10m, 6h"),
+        ("sessions: [{name: a, rotate: {every: -1}}]", "1:38: rotate: every: must be a time such as 30s, 10m, 6h"),
+        ("sessions: [{name: a, health: {url: ftp://x/}}]", "1:36: health: url: must be a URL such as https://"),
+        ("sessions: [{name: a, health: {url: 'http:///'}}]", "1:36: health: url: must be a URL such as https://"),
+        ("sessions: [{name: a, health: {url: 'http://x:99999/'}}]", "1:36: health: url: must be a URL such as"),
+        ("sessions: [{name: a, health: {url: 'http://u:p@x/'}}]", "1:36: health: url: must not hold a user name"),
+        ("sessions: [{name: a, health: {url: 'http://x/a b'}}]", "1:36: health: url: must be ASCII without blanks"),
+        ("sessions: [{name: a, hooks: {up: /bin/true}}]", "1:34: hooks: up: must be a list of 0 to 32 items"),
+        ("sessions: [{name: a, hooks: {up: [true]}}]", "1:35: hooks: up: must be text"),
+        ("sessions: [{name: a, hooks: {up: [up]}}]", "1:34: hooks: up: up must be an absolute path"),
+        ("sessions: [{name: a, hooks: {down: [/none/x]}}]", "1:36: hooks: down: /none/x no such file or directory"),
+        ("sessions: [{name: a, hooks: {down: [/etc/passwd]}}]", "1:36: hooks: down: /etc/passwd is not executable"),
+        ("sessions: [{name: a, hooks: {changed: [/tmp]}}]", "1:39: hooks: changed: /tmp is not a plain file"),
         ("sessions: [{name: a, count: 0}]", "1:29: count: 0 is out of range (1 to 16384)"),
         ("sessions: [{name: a, password: x, password_file: y}]", "1:50: password_file: there is a password too"),
         ("sessions: []\ndial: {rate: 0}", "2:14: dial: rate: 0 is out of range (0.1 to 10000)"),
@@ -290,6 +318,23 @@ sessions:
 dail: {}
 """
     assert [line.split(":")[1] for line in errors(text)] == ["3", "4", "4", "5", "6", "7"]
+
+
+def test_a_hook_that_others_can_change_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "hooks"
+    folder.mkdir()
+    hook = folder / "up"
+    hook.write_text("#!/bin/sh\n")
+    text = f"sessions: [{{name: a, hooks: {{up: [{hook}]}}}}]"
+    hook.chmod(0o755)
+    assert not errors(text)
+    hook.chmod(0o757)
+    assert "can be written by everybody: `chmod o-w` it" in errors(text)[0]
+    hook.chmod(0o755)
+    folder.chmod(0o777)
+    assert f"can be replaced by everybody, as {folder} is open to all" in errors(text)[0]
+    folder.chmod(0o1777)
+    assert not errors(text)
 
 
 def test_password_file(tmp_path: Path) -> None:
@@ -444,6 +489,7 @@ unicast = st.binary(min_size=6, max_size=6).map(lambda octets: bytes([octets[0] 
 printable = st.text(st.characters(exclude_categories=["C", "Z"], include_characters=" "), max_size=20)
 tags = st.builds(VlanTag, st.integers(1, 4094), st.integers(0, 7), st.sampled_from([0x8100, 0x88A8]))
 unset = st.none()
+spans = st.floats(0, 31 * 86400) | st.integers(0, 31 * 86400).map(float)
 lines = unset | printable.filter(bool)
 
 
@@ -466,6 +512,10 @@ def sessions(draw: st.DrawFn) -> SessionSettings:
         line_id=draw(st.builds(LineId, lines, lines)),
         keepalive=KeepaliveSettings(draw(st.floats(0, 3600)), draw(st.integers(1, 100))),
         autodial=draw(st.booleans()),
+        rotate=RotateSettings(draw(spans), draw(spans), draw(spans), draw(st.integers(0, 16384))),
+        drain=draw(st.floats(0, 3600)),
+        health=HealthSettings(draw(unset | st.just(URL)), draw(st.floats(1, 86400)), draw(st.integers(1, 100))),
+        hooks=HookSettings(up=("/bin/true", *draw(st.lists(printable, max_size=3)))),
         device=draw(unset | st.from_regex(r"[a-z][a-z0-9-]{0,14}", fullmatch=True)),
     )
 

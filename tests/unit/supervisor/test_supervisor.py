@@ -910,7 +910,9 @@ def test_a_rotation_that_is_hung_up_meanwhile_is_over() -> None:
     world.do(HangUp((0,)))
     world.run(5.0)
     assert world.state() is DOWN
-    assert world.supervisor.records[0].rotation.leaving is None
+    world.do(Dial((0,)))
+    world.until(lambda: world.view().ipv4)
+    assert not world.events("rotated")
 
 
 # What others see
