@@ -1,4 +1,7 @@
-"""Every XDP program loads on the kernels of Debian 12 and 13, booted in QEMU (Linux's verifier differs by version)."""
+"""Every XDP program loads on the oldest kernel, booted in QEMU: Linux's verifier differs by version.
+
+On the others `make test-kernels` loads them; after a change in bpf/, run it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import pytest
 from tests.kernels import packages
 from tests.kernels.guest import Guest, GuestError, compile_modules
 
+OLDEST = "6.1"
 LOADED = """\
 souppp: attached, native mode
 souppp with the in-kernel data path: attached, native mode
@@ -15,18 +19,17 @@ push: attached
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("version", ["6.1", "6.12"])
-def test_every_program_loads_and_attaches(version: str) -> None:
+def test_every_program_loads_and_attaches() -> None:
     try:
-        qemu, kernel = packages.qemu(), packages.kernel(version)
+        qemu, kernel = packages.qemu(), packages.kernel(OLDEST)
     except packages.Unavailable as reason:
-        pytest.skip(f"no guest with Linux {version}: {reason}")
+        pytest.skip(f"no guest with Linux {OLDEST}: {reason}")
     compile_modules()
     try:
         running, said = loaded(qemu, kernel)
     except GuestError:  # QEMU itself ends now and then with a failed assertion, where it emulates the processor
         running, said = loaded(qemu, kernel)
-    assert running.startswith(f"{version}.")
+    assert running.startswith(f"{OLDEST}.")
     assert said == LOADED
 
 
