@@ -30,6 +30,7 @@ from engine.record.captures import Captures
 from engine.record.journal import GhostJournal, journal_of
 from engine.record.proofs import ProofsFile, proofs_of
 from engine.run.estate import Estate
+from engine.run.hooks import Runner
 from engine.run.line import CardLine
 from engine.sessions.policy import routed
 from engine.sessions.proofs import Proofs
@@ -37,6 +38,7 @@ from engine.settings.options import EngineOptions
 from engine.settings.values import Settings
 from engine.supervisor import dispatch
 from engine.supervisor.card_watch import CardWatch
+from engine.supervisor.hooks import HookResult
 from engine.supervisor.supervisor import Supervisor
 
 TICK = 2.0
@@ -50,6 +52,8 @@ FAREWELL = 3.0
 """Seconds that sessions get for an orderly end when the engine stops; then they get a PADT only."""
 FLUSH = 1.0
 """Seconds that the card gets after that to take the last frames."""
+HOOKS = 10.0
+"""Seconds that hooks get after that, before they are killed."""
 
 
 class Clock:
@@ -158,6 +162,8 @@ class Loop:
         proofs, unread = self._load_proofs()
         captures = Captures(self._options.capture, self._wall, self.tell)
         self._undo.callback(captures.close)
+        runner = Runner(self._loop, self._hook_ended)
+        self._undo.callback(runner.close)
         self.supervisor = Supervisor(
             self._settings,
             CardWatch(self._ifname, self.line, lab=self._options.lab),
@@ -170,6 +176,7 @@ class Loop:
             wall_offset=self._wall_clock.offset,
             usage=self._usage,
             proofs=proofs,
+            hooks=runner,
         )
         if unread:
             self.tell(Severity.ERROR, "proofs", unread)
@@ -224,6 +231,7 @@ class Loop:
         deadline = time.monotonic() + FLUSH
         while not self.supervisor.parted and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
+        await self._let_hooks_end()
         self.supervisor.run(self._save_proofs, time.monotonic())
         devices = self._egress.keep()
         net = self._hidden.descriptor if any(kept.end for kept, _ in devices) else -1
@@ -251,7 +259,13 @@ class Loop:
         self._carry_on()
         while not self.supervisor.parted and time.monotonic() < deadline + FLUSH:
             await asyncio.sleep(0.005)
+        await self._let_hooks_end()
         self.supervisor.run(self._save_proofs, time.monotonic())
+
+    async def _let_hooks_end(self) -> None:
+        deadline = time.monotonic() + HOOKS
+        while self.supervisor.hooks.busy and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
 
     def close(self) -> None:
         """Undo `open`, as far as it came."""
@@ -267,6 +281,10 @@ class Loop:
         reply = dispatch.do(self.supervisor, request, time.monotonic())
         self._carry_on()
         return reply
+
+    def _hook_ended(self, result: HookResult) -> None:
+        self.supervisor.note_hook(result, time.monotonic())
+        self._carry_on()
 
     def _control_frames(self) -> None:
         self.supervisor.receive(self.line.receive(), time.monotonic())

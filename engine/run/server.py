@@ -32,7 +32,7 @@ from engine.api.values import Changes, Details, Event, Snapshot
 from engine.host import peers
 from engine.run.connection import Connection
 from engine.run.sockets import Listening, network
-from engine.settings.values import SessionSettings
+from engine.settings.values import HookSettings, SessionSettings
 
 MAX_CLIENTS = 64
 HELLO_TIMEOUT = 5.0
@@ -102,6 +102,8 @@ class _Client:
     until: float
     """By when its hello must be there, or its last message be taken."""
     process: int = 0
+    owns: bool = False
+    """Whether it runs as root or as the engine's user."""
     view: ClientView | None = None
     """None before its hello."""
     leaving: bool = False
@@ -301,6 +303,7 @@ class Server:
         elif len(self._clients) >= MAX_CLIENTS:
             refused = f"{MAX_CLIENTS} clients are attached already."
         client.process = who.process
+        client.owns = who.uid in (0, self._uid)
         client.answer = structs.replace(self._hello, user=who.user, writes=rights == "write", refused=refused)
         client.leaving = bool(refused)
         self._send(client, encode_hello(client.answer))
@@ -364,6 +367,9 @@ class Server:
             case Request(number) if not view.writes:
                 text = f"You may look, not command: {view.user} is not in the group {peers.WRITE_GROUP}."
                 self._send(client, encode(Reply(number, refused=(Refused(None, text),))))
+            case Request(number, command) if not client.owns and self._sets_hooks(command):
+                text = "Hooks are run with the engine's rights: only its user and root set them, or its configuration."
+                self._send(client, encode(Reply(number, refused=(Refused(None, text),))))
             case Request(number, command):
                 future = self._carry_out(command, f"{view.user} ({view.program} {view.process})")
                 client.busy = True
@@ -377,6 +383,13 @@ class Server:
                 self._send(client, encode(SettingsOf(number, tuple(found))))
             case _:
                 raise CodecError(f"A client doesn't send a {type(message).__name__}.")
+
+    def _sets_hooks(self, command: Command | ServiceCommand) -> bool:
+        """Whether a command makes a session run another program than before."""
+        if isinstance(command, Edit):
+            before = self._engine.settings(command.key)
+            return before is not None and command.settings.hooks != before.hooks
+        return isinstance(command, Add) and command.settings.hooks != HookSettings()
 
     def _carry_out(self, command: Command | ServiceCommand, by: str) -> Future[Reply]:
         service = self.service

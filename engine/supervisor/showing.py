@@ -77,13 +77,17 @@ class Showing:
             self._board.details.pop(key, None)
         return self._watched.due(now)
 
-    def settle(self, look_at: Iterable[int] = ()) -> None:
-        """Make views anew where something changed, and the details of these and of who is watched among those."""
+    def settle(self, look_at: Iterable[int] = ()) -> set[int]:
+        """Make views anew where something changed, and the details of these and of who is watched among those.
+
+        Returns those whose views were made.
+        """
         dirty, self._dirty = self._dirty, set()
         for key in dirty:
             self._reporter.attempt(self._show, key)
         for key in {*look_at, *(dirty & self._watched.keys)}:
             self._reporter.attempt(self._show_details, key)
+        return dirty
 
     def _view(self, key: int, member: Member) -> SessionView:
         return views.session_view(

@@ -37,6 +37,7 @@ from engine.supervisor.card_watch import CardNews, CardWatch
 from engine.supervisor.egress_steps import follow
 from engine.supervisor.fitting import Fitting
 from engine.supervisor.handed import Captures, Journal, Line, NoJournal
+from engine.supervisor.hooks import HookResult, HookRunner, Hooks, NoHooks
 from engine.supervisor.inherited import Inherited
 from engine.supervisor.parting import Parting
 from engine.supervisor.reporting import Reporter
@@ -74,10 +75,11 @@ class Supervisor:
         wall_offset: float,
         usage: Usage,
         proofs: Proofs | None = None,
+        hooks: HookRunner | None = None,
     ) -> None:
         """`entropy` gives so many random octets, `chance` a number from 0 to 1; `wall_offset` makes Unix time of `now`.
 
-        `proofs` is what earlier runs knew of concentrators' authentication.
+        `proofs` is what earlier runs knew of concentrators' authentication; `hooks` runs programs of the operator's.
         """
         self.board = Board()
         self.fleet = Fleet(settings.dial, chance, egress.obstacle, egress.way_to, proofs)
@@ -102,6 +104,7 @@ class Supervisor:
         unwanted = tuple(IPv4Network(network) for network in settings.unwanted_networks)
         self.rotating = Rotating(self.fleet, self._reporter, chance, unwanted, lambda key: self._showing.mark(key))
         self._showing = Showing(self.board, self.fleet, egress, captures, usage, self._reporter, self.rotating)
+        self.hooks = Hooks(hooks or NoHooks(), self._reporter)
         self._shares = Shares(self.fleet, self._showing, self._reporter)
         self._parting = Parting(journal or NoJournal(), watch, line, self._reporter)
         self._fitting = Fitting(watch, line, egress, self._showing, self._reporter)
@@ -142,7 +145,10 @@ class Supervisor:
         inherited, member = self._inherited, self.fleet.members[key]
         kept = inherited.member(member.session.settings.name) if inherited is not None else None
         if inherited is not None and kept is not None:
-            inherited.gone_on += self.fleet.resume(key, kept, now)
+            goes_on = self.fleet.resume(key, kept, now)
+            inherited.gone_on += goes_on
+            if goes_on:
+                self.hooks.assume(key)
 
     def _begin(self) -> None:
         """Once all that could go on does: what is left is a ghost, what is not up is dialled."""
@@ -223,6 +229,11 @@ class Supervisor:
             if each.lost and each.key is not None:
                 self._reporter.attempt(self.fleet.end, each.key, End(EndKind.LOCAL_ERROR, each.text), now)
         self._settle()
+
+    def note_hook(self, result: HookResult, now: float) -> None:
+        """A program that `hooks` was asked to run has come to its end."""
+        self._reporter.now = now
+        self._reporter.attempt(self.hooks.finished, result)
 
     def note_traffic(self, received: Sequence[int], now: float) -> None:
         """Packets received so far, by key: who received any is alive."""
@@ -359,6 +370,7 @@ class Supervisor:
         self._duties.forget(key)
         self.rotating.forget(key)
         self._showing.remove(key)
+        self.hooks.look(key, None, session.next_settings.hooks)
         del self.records[key]
         self.tell(Severity.INFO, "removed", f"Session {name} was removed.")
 
@@ -397,7 +409,14 @@ class Supervisor:
             if isinstance(event, Ended):
                 self._release(key)
         self._parting.note(open_now)
-        self._showing.settle(look_at)
+        for key in self._showing.settle(look_at):
+            self._reporter.attempt(self._follow_view, key)
+
+    def _follow_view(self, key: int) -> None:
+        """A session may look different from outside."""
+        view, settings = self.board.view(key), self.board.settings.get(key)
+        if view is not None and settings is not None:
+            self.hooks.look(key, view, settings.hooks)
 
     @staticmethod
     def _note_place(record: Record, event: SessionEvent, open_now: dict[Place, bool]) -> None:
@@ -415,6 +434,8 @@ class Supervisor:
         if member is None:
             return
         self.rotating.follow(key, member, event, self._reporter.now)
+        if isinstance(event, Ended):
+            self.hooks.ended(key, event.end)
         self._duties.follow(key, member.session, event)
         event = self._explained(event)
         redial_in = member.redial_at - self._reporter.now if member.redial_at is not None else None

@@ -28,6 +28,7 @@ from engine.settings.values import DatapathChoice, DialSettings, SessionSettings
 from engine.supervisor import dispatch
 from engine.supervisor.card_watch import CardWatch
 from engine.supervisor.handed import Taken
+from engine.supervisor.hooks import HookRunner
 from engine.supervisor.supervisor import Supervisor
 from engine.wire.place import Place
 
@@ -320,6 +321,7 @@ class World:
         ghosts: Iterable[Place] = (),
         journal: bool = True,
         proofs: Proofs | None = None,
+        hooks: HookRunner | None = None,
     ) -> None:
         chance = random.Random(7)
         self.card, self.egress, self.captures = VirtualCard(), VirtualEgress(), VirtualCaptures()
@@ -336,6 +338,7 @@ class World:
             wall_offset=EPOCH,
             usage=lambda view: (("fetch", f"curl {view.device}"),),
             proofs=proofs,
+            hooks=hooks,
         )
         self.concentrator = Concentrator(lab or LabSettings(any_account=True, any_password="lab"), AC, chance.randbytes)
         self.cable = Cable(self.supervisor, self.card)
