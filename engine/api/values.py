@@ -77,6 +77,8 @@ class SessionView:
     capturing: bool = False
     draining: bool = False
     """It is up and about to be dialled for another address: what is running may end, nothing new should begin."""
+    mark: int | None = None
+    """What bears it leaves by this session."""
     version: int = field(default=0, compare=False)
     """That of the engine's board when this came to be: later views have higher ones."""
 

@@ -22,6 +22,7 @@ from engine.egress.confinement import HARMLESS, Confinement, put
 from engine.egress.guard import Guard, Touched
 from engine.egress.inbound import Inbound
 from engine.egress.instances import Instance
+from engine.egress.marks import Mark
 from engine.egress.quiet import has_ipv6, keep_quiet
 from engine.egress.requests import (
     add_ipv4,
@@ -120,6 +121,8 @@ class Devices:
         except RtnlError as error:
             raise HostError(f"The routing rules can't be read: {error.strerror}.") from None
         self._inbound = Inbound(self._instance)
+        self._marks: dict[int, Mark] = {}
+        """By session, whether it has a device or not."""
         self._next_amnesty = 0.0
         self._undertaker = Undertaker(self._indexes.discard)
 
@@ -188,6 +191,8 @@ class Devices:
             keep_quiet(self._rtnl, name, device.index)
             if closed:
                 self._inbound.shut(device.index)
+            if (mark := self._marks.get(key)) is not None:
+                self._confinement.open_mark(mark, device.index)
         except RtnlError as error:
             self._undertaker.take(device)
             raise _trouble(device, error) from None
@@ -196,6 +201,29 @@ class Devices:
             raise
         self._devices[key] = device
         self._keys[device.index] = key
+
+    def set_mark(self, key: int, number: int | None) -> None:
+        """Let what bears this mark leave by a session or not at all, in place of any other; None: it has none.
+
+        Whether it has a device or not. Raises HostError.
+        """
+        former, table = self._marks.pop(key, None), self._instance.table(key)
+        mark = Mark(number) if number is not None else None
+        if mark is not None:
+            self._marks[key] = mark
+        if former == mark:
+            return
+        index = self._devices[key].index if key in self._devices else 0
+        try:
+            if mark is not None:
+                self._confinement.claim(mark, table)
+                if index:
+                    self._confinement.open_mark(mark, index)
+            if former is not None:
+                self._confinement.shut_mark(former, index)
+                self._confinement.disclaim(former, table)
+        except RtnlError as error:
+            raise HostError(f"The routing rules of marks can't be changed: {error.strerror}.") from None
 
     def way_to(self, address: Address) -> Way | None:
         """How the host reaches an address by other devices than ours; None if it doesn't. Raises HostError."""
@@ -282,6 +310,8 @@ class Devices:
                     steps.callback(self._undertaker.take, device)
                     if device.closed:
                         steps.callback(self._inbound.forget, device.index)
+                    if key in self._marks:
+                        steps.callback(self._confinement.shut_mark, self._marks[key], device.index)
                     for address in device.addresses():
                         steps.callback(self._shut, device, address)
             except RtnlError as error:
@@ -317,7 +347,18 @@ class Devices:
         keys |= {self._instance.key(table) for table in touched.tables} & self._devices.keys()
         for key in sorted(self._devices if touched.everything else keys):
             self._mend_for(key, touched, result)
+        marked = {self._instance.key(table) for table in touched.tables} if not touched.everything else {*self._marks}
+        for key in sorted((marked & self._marks.keys()) - self._devices.keys()):
+            self._mend_end(key, result)
         return result
+
+    def _mend_end(self, key: int, result: Mended) -> None:
+        """That what bears the mark of a session without a device leads nowhere."""
+        try:
+            if self._confinement.mend_end(self._instance.table(key)):
+                result.each[key] = "Someone flushed the routing table of the session's mark: put back."
+        except RtnlError as error:
+            result.for_all.append(f"The routing table of a session's mark can't be put back: {error.strerror}.")
 
     def _leave_to_host(self, address: Address, index: int, result: Mended) -> None:
         try:
@@ -371,6 +412,8 @@ class Devices:
             found.append(f"its address {device.ipv6}")
         for each in device.addresses():
             found += self._confinement.mend(each, device.table, device.index, altered)
+        if self._keys.get(device.index) in self._marks and self._confinement.mend_end(device.table):
+            found.append("that there is no other way for its mark")
         return found
 
     def tidy(self, now: float, routed: Callable[[], Collection[Network]] = tuple) -> None:

@@ -1,11 +1,13 @@
-"""What comes from a session's address leaves by its device or not at all: two layers, each enough by itself.
+"""What comes from a session's address, or bears its mark, leaves by its device or not at all: two layers, each enough.
 
-1. Rules by source lead to the session's own routing table, before the host's main one. There the way through the device
-   is the only one, and below it stands "unreachable", which is there also when the device isn't.
-2. An nftables table drops what has a session's address and leaves by another device (`engine.egress.fence`).
+1. Rules by source and by mark lead to the session's own routing table, before the host's main one. There the way
+   through the device is the only one, and below it stands "unreachable", which is there also when the device isn't.
+2. An nftables table drops what has a session's address or mark and leaves by another device (`engine.egress.fence`).
 
 A session's end doesn't end that: a program may still be sending. For GRACE seconds more the address leads to a table
 without any way, and so it does from one run of the program to the next if the first was killed.
+
+A mark is a session's whether that is up or not, and one that no session has any more leads nowhere until all ends.
 
 No rule by device is needed: what is bound to a device the kernel itself sends through it or refuses.
 """
@@ -24,8 +26,10 @@ from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from engine.datapath.own import Network
+from engine.egress import marks
 from engine.egress.fence import Fence, Source
 from engine.egress.instances import Instance
+from engine.egress.marks import Mark, MarkTree
 from engine.egress.requests import no_way_else, parse_dead_end, parse_rule, rule_request, way_through
 from engine.egress.rule_tree import NetworkRules, Rule, RuleTree, Step
 from engine.egress.ways import way_from
@@ -35,29 +39,43 @@ from engine.ppp.judge import Address
 GRACE = 120.0
 """Seconds: twice as long as a closing TCP connection may take."""
 
-HARMLESS = (errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.EEXIST, errno.EACCES)
-"""What is to be deleted is gone already, what is to be added is there, IPv6 is switched off."""
-_BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
+HARMLESS = (errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.EEXIST, errno.EACCES, *_NO_SUCH_FAMILY)
+"""What is to be deleted is gone already, what is to be added is there, IPv6 is switched off or not there at all."""
+_BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
 
-def family_of(source: Source) -> socket.AddressFamily:
+def family_of(source: Address | Network) -> socket.AddressFamily:
     """The address family."""
     return socket.AF_INET if source.version == 4 else socket.AF_INET6
 
 
+def _families(source: Source) -> tuple[socket.AddressFamily, ...]:
+    """Those that it has rules in: packets of both bear marks."""
+    return tuple(_BITS) if isinstance(source, Mark) else (family_of(source),)
+
+
 def _source(family: socket.AddressFamily, rule: Rule) -> Source:
-    """What a rule is for: an address, or a network."""
+    """What a rule is for: an address, a network, or a mark."""
+    if (mark := marks.of(rule)) is not None:
+        return mark
     if rule.length == _BITS[family]:
         return IPv4Address(rule.source) if family == socket.AF_INET else IPv6Address(rule.source)
     return ip_network((rule.source.to_bytes(_BITS[family] // 8, "big"), rule.length))
 
 
-def _prefix(source: Source) -> tuple[int, int]:
+def _prefix(source: Address | Network) -> tuple[int, int]:
     """As a rule has it: its number, and how many bits of it count."""
     if isinstance(source, IPv4Network | IPv6Network):
         return int(source.network_address), source.prefixlen
     return int(source), source.max_prefixlen
+
+
+def _alone(preference: int, source: Source, table: int) -> Rule:
+    """One rule for it, out of any tree."""
+    if isinstance(source, Mark):
+        return marks.alone(preference, source, table)
+    return Rule(preference, *_prefix(source), table=table)
 
 
 def _requests(family: socket.AddressFamily, steps: list[Step]) -> list[bytes]:
@@ -87,6 +105,10 @@ class Confinement:
         }
         self._networks = {family: NetworkRules(instance.last_rule, instance.last_rule + 1) for family in _BITS}
         """Behind the trees, whose ways out lead to the last of their rules."""
+        self._marks = {family: MarkTree(instance.first_mark_rule, instance.last_mark_rule) for family in _BITS}
+        """Behind those."""
+        self._leading: dict[tuple[socket.AddressFamily, int], set[Source]] = {}
+        """What is led to each table: as long as anything is, it says that there is no other way."""
         self._torn = False
         """Whether something had run out at the last change, so that rules and routes aren't as they must be."""
         self._left = False
@@ -106,6 +128,7 @@ class Confinement:
         self._grace.pop(address, None)
         self._hosts.discard(address)
         family = family_of(address)
+        self._leading.setdefault((family, table), set()).add(address)
         steps = self._trees[family].lead(int(address), table)
         self._do([no_way_else(family, table), *_requests(family, steps)])
         self._fence.open(address, index)
@@ -133,9 +156,31 @@ class Confinement:
         finally:
             if self._trees[family].table(int(address)) == table:
                 self._dead_end(address, now)
-            self._do([no_way_else(family, table, False)])
+            self._leave(family, table, address)
             if address in self._hosts:
                 self.forget(address)
+
+    def claim(self, mark: Mark, table: int) -> None:
+        """Confine what bears a mark to the session with this table, from now on and whether it is up or not."""
+        for family in _families(mark):
+            self._leading.setdefault((family, table), set()).add(mark)
+            self._do([no_way_else(family, table), *_requests(family, self._marks[family].lead(mark, table))])
+        self._fence.hold(mark)
+
+    def disclaim(self, mark: Mark, table: int) -> None:
+        """That session has it no more: nothing that bears it leaves, until another one has it."""
+        for family in _families(mark):
+            if self._marks[family].table(mark) == table:
+                self._lead_nowhere(family, mark)
+            self._leave(family, table, mark)
+
+    def open_mark(self, mark: Mark, index: int) -> None:
+        """What bears it may leave by the device with this index."""
+        self._fence.open(mark, index)
+
+    def shut_mark(self, mark: Mark, index: int) -> None:
+        """It may no more."""
+        self._fence.shut(mark, index)
 
     def leave_to_host(self, address: Address) -> None:
         """The host has an address itself now: it is ours no longer than a session has it. Raises RtnlError."""
@@ -151,8 +196,8 @@ class Confinement:
     def mend_rules(self) -> int:
         """Put back all rules that are missing; how many were. Raises RtnlError."""
         missing = 0
-        for family, tree in self._trees.items():
-            wanted = [*tree.rules(), *self._networks[family].rules()]
+        for family in _BITS:
+            wanted = [*self._rules(family)]
             if wanted:
                 there = {parse_rule(body) for body in self._all_rules(family)}
                 lost = [rule for rule in wanted if rule not in there]
@@ -181,6 +226,11 @@ class Confinement:
             found.append("its default route")
         return found
 
+    def mend_end(self, table: int) -> bool:
+        """Put back that there is no other way in the table of a session with a mark; whether it was missing."""
+        families = [family for family in _BITS if (family, table) in self._leading]
+        return any([put(self._rtnl, no_way_else(family, table)) for family in families])  # noqa: C419 - all of them
+
     def hold(self, network: Network, now: float) -> None:
         """Nothing leaves from what is routed to a session before it is up either. Does nothing for one in use."""
         if self._networks[family_of(network)].table(_prefix(network)) is None:
@@ -203,7 +253,7 @@ class Confinement:
 
     def forget(self, source: Source) -> None:
         """Leave what no session has to the host; does nothing for others."""
-        if self._grace.pop(source, None) is not None:
+        if not isinstance(source, Mark) and self._grace.pop(source, None) is not None:
             family = family_of(source)
             try:
                 if isinstance(source, IPv4Network | IPv6Network):
@@ -222,25 +272,43 @@ class Confinement:
         if self._left:
             self._fence.leave()
             return
-        for family, tree in self._trees.items():
-            rules = [*tree.rules(), *self._networks[family].rules()]
-            dead_end = [no_way_else(family, self._instance.dead_end, False)] if family in self._dead_ends else []
-            self._rtnl.do([*(rule_request(False, family, rule) for rule in rules), *dead_end], HARMLESS)
+        for family in _BITS:
+            ends = {table for each, table in self._leading if each == family}
+            if family in self._dead_ends:
+                ends.add(self._instance.dead_end)
+            rules = [rule_request(False, family, rule) for rule in self._rules(family)]
+            self._rtnl.do([*rules, *(no_way_else(family, table, False) for table in ends)], HARMLESS)
         self._fence.close()
 
-    def _lead(self, source: Source, table: int) -> list[Step]:
+    def _rules(self, family: socket.AddressFamily) -> Iterator[Rule]:
+        """All that there must be."""
+        for each in (self._trees, self._networks, self._marks):
+            yield from each[family].rules()
+
+    def _leave(self, family: socket.AddressFamily, table: int, source: Source) -> None:
+        """This is led to a table no more; if nothing is, that need say nothing."""
+        leading = self._leading.get((family, table), set())
+        leading.discard(source)
+        if not leading:
+            self._leading.pop((family, table), None)
+            self._do([no_way_else(family, table, False)])
+
+    def _lead(self, source: Address | Network, table: int) -> list[Step]:
         family = family_of(source)
         if isinstance(source, IPv4Network | IPv6Network):
             return self._networks[family].lead(_prefix(source), table)
         return self._trees[family].lead(int(source), table)
 
-    def _dead_end(self, source: Source, now: float) -> None:
-        family = family_of(source)
-        steps = self._lead(source, self._instance.dead_end)
+    def _dead_end(self, source: Address | Network, now: float) -> None:
         self._grace[source] = now + GRACE
+        self._lead_nowhere(family_of(source), source)
+
+    def _lead_nowhere(self, family: socket.AddressFamily, source: Source) -> None:
+        nowhere = self._instance.dead_end
+        steps = self._marks[family].lead(source, nowhere) if isinstance(source, Mark) else self._lead(source, nowhere)
         if family not in self._dead_ends:
             self._dead_ends.add(family)
-            self._do([no_way_else(family, self._instance.dead_end)])
+            self._do([no_way_else(family, nowhere)])
         self._follow(family, steps)
 
     def _follow(self, family: socket.AddressFamily, steps: list[Step]) -> None:
@@ -260,8 +328,8 @@ class Confinement:
             return
         self._do([no_way_else(family, self._instance.dead_end) for family in self._dead_ends])
         self.mend_rules()
-        for family, tree in self._trees.items():
-            wanted = {*tree.rules(), *self._networks[family].rules()}
+        for family in _BITS:
+            wanted = {*self._rules(family)}
             there = filter(None, map(parse_rule, self._all_rules(family)))
             surplus = [rule for rule in there if self._instance.owns(rule) and rule not in wanted]
             self._do([rule_request(False, family, rule) for rule in surplus])
@@ -282,17 +350,20 @@ class Confinement:
         if not sources and not any(stale.values()):
             return
         for family, rules in stale.items():
-            mine = [each for each in sources if family_of(each) == family]
+            mine = [each for each in sources if family in _families(each)]
             self._rtnl.do([no_way_else(family, self._instance.dead_end)] if mine else [], HARMLESS)
             # The dead instance's rules may stand where ours will, but never before these.
             dead_end = self._instance.dead_end
-            bridge = [Rule(self._instance.first_rule - 1, *_prefix(each), table=dead_end) for each in mine]
+            bridge = [_alone(self._instance.first_rule - 1, each, dead_end) for each in mine]
             self._rtnl.do([rule_request(True, family, rule) for rule in bridge], HARMLESS)
             tables = {rule.table for rule in rules if rule.table not in (None, dead_end) and not rule.within}
             self._rtnl.do([rule_request(False, family, rule) for rule in rules if rule not in bridge], HARMLESS)
             self._rtnl.do([no_way_else(family, table, False) for table in tables if table is not None], HARMLESS)
             for source in mine:
-                self._dead_end(source, now)
+                if isinstance(source, Mark):
+                    self._lead_nowhere(family, source)
+                else:
+                    self._dead_end(source, now)
                 self._fence.hold(source)
             self._rtnl.do([rule_request(False, family, rule) for rule in bridge], HARMLESS)
 

@@ -114,6 +114,10 @@ class DeviceEgress:
                 return f"The network {network} can't be this session's: it {why}. Change `networks:`."
         return ""
 
+    def set_mark(self, key: int, mark: int | None) -> None:
+        """See `Egress.set_mark`."""
+        self._devices.set_mark(key, mark)
+
     def way_to(self, address: Address) -> Way | None:
         """See `Egress.way_to`."""
         return self._devices.way_to(address)

@@ -1,4 +1,5 @@
-"""The second of two layers: an nftables table that drops what has a session's address and leaves by another device.
+"""The second of two layers: an nftables table that drops what has a session's address or mark and leaves by another
+device.
 
 It stands whatever becomes of rules and routes, and outlives a killed program until the next start takes it over. A
 lookup in a set costs the host's other packets the same, however many addresses are in it.
@@ -17,6 +18,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from engine.datapath.own import Network
 from engine.egress.instances import MAX_INSTANCES, Instance
+from engine.egress.marks import Mark
 from engine.host.nft import (
     NEWS,
     Message,
@@ -34,7 +36,7 @@ from engine.host.nft import (
 from engine.host.rtnl import SHORTAGES, RtnlError
 from engine.ppp.judge import Address
 
-Source = Address | Network
+Source = Address | Network | Mark
 
 TABLE = "souppp"
 SOURCES, WAYS = "sources", "ways"
@@ -42,9 +44,12 @@ SOURCES, WAYS = "sources", "ways"
 NETWORKS, NETWORK_WAYS = "networks", "networkways"
 """The same of networks. The first has all devices in its keys: the kernel has ranges of several fields or none."""
 
+MARKS, MARK_WAYS = "marks", "markways"
+"""The same of marks."""
+
 _POSTROUTING = 4
 _BEFORE_TRANSLATION, _AFTER_TRANSLATION = -300, 300
-_OIF, _OIFTYPE, _NFPROTO = 5, 9, 15
+_MARK, _OIF, _OIFTYPE, _NFPROTO = 3, 5, 9, 15
 _LOOPBACK = struct.pack("=H", 772)
 _INTERVAL, _CONCATENATED = 0x4, 0x80
 """Flags of a set."""
@@ -54,7 +59,7 @@ _LINK = IPv6Network("fe80::/10"), IPv6Network("ff02::/16")
 _AT_ONCE = 500
 """Elements to a message, whose length has 16 bits."""
 
-_IFINDEX = 20
+_MARK_KIND, _IFINDEX = 19, 20
 """As nft(8) knows the kind of a set's keys: a list of kinds, six bits each."""
 _FAMILIES: tuple[tuple[type[Address], str, bytes, int, int, int], ...] = (
     (IPv4Address, "4", b"\x02", 12, 4, 7),
@@ -69,16 +74,24 @@ def _name(instance: int) -> str:
 
 def _source_element(source: Source) -> tuple[str, bytes]:
     """The set that it is to be in, and the element."""
+    if isinstance(source, Mark):
+        return MARKS, nest(1, nest(1, field(1, _here(source.number))))
     if isinstance(source, IPv4Network | IPv6Network):
         return f"{NETWORKS}{source.version}", _range(source, *_ANY_DEVICE)
     return f"{SOURCES}{source.version}", nest(1, nest(1, field(1, source.packed)))
 
 
 def _way_element(source: Source, index: int) -> tuple[str, bytes]:
-    device = index.to_bytes(4, sys.byteorder)
+    device = _here(index)
+    if isinstance(source, Mark):
+        return MARK_WAYS, nest(1, nest(1, field(1, _here(source.number) + device)))
     if isinstance(source, IPv4Network | IPv6Network):
         return f"{NETWORK_WAYS}{source.version}", _range(source, device, device)
     return f"{WAYS}{source.version}", nest(1, nest(1, field(1, source.packed + device)))
+
+
+def _here(number: int) -> bytes:
+    return number.to_bytes(4, sys.byteorder)
 
 
 def _range(network: Network, first: bytes, last: bytes) -> bytes:
@@ -103,6 +116,8 @@ class Fence:
         self._ways: set[tuple[Source, int]] = set()
         self._with_networks = False
         """Whether the table has any: without, the host's packets aren't looked at for them."""
+        self._with_marks = False
+        """Likewise."""
         self._torn = False
         """Whether something had run out at the last change, so that the table isn't as it must be."""
         self._nft: Nft | None = None
@@ -113,6 +128,8 @@ class Fence:
             dead = {_name(number) for number in range(MAX_INSTANCES)}.intersection(self._nft.tables())
             dead = {name for name in dead if instance.is_dead(int(name.removeprefix(TABLE) or "0"))}
             for name in dead:
+                marks = self._nft.elements(name, MARKS)
+                self.inherited += (Mark(int.from_bytes(key, sys.byteorder)) for key in marks)
                 for _, suffix, _, _, length, _ in _FAMILIES:
                     keys = self._nft.elements(name, SOURCES + suffix)
                     self.inherited += (ip_address(key) for key in keys if len(key) == length)
@@ -184,7 +201,10 @@ class Fence:
 
     def _holds_all(self, nft: Nft) -> bool:
         there = {key for _, suffix, *_ in _FAMILIES for key in nft.elements(self._table, SOURCES + suffix)}
-        return there.issuperset(source.packed for source in self._sources if not isinstance(source, Network))
+        marks = {_here(source.number) for source in self._sources if isinstance(source, Mark)}
+        return there.issuperset(
+            source.packed for source in self._sources if not isinstance(source, Network | Mark)
+        ) and marks.issubset(nft.elements(self._table, MARKS))
 
     def restore(self) -> None:
         """Make it anew as it must be, in one step. Raises RtnlError where something has run out, which passes."""
@@ -204,7 +224,8 @@ class Fence:
             self.restore()
 
     def _put(self, source: Source, *elements: tuple[str, bytes]) -> None:
-        if self._torn or (_is_network(source) and not self._with_networks):
+        lacks_set = not self._with_networks if _is_network(source) else not self._with_marks
+        if self._torn or (lacks_set and not isinstance(source, IPv4Address | IPv6Address)):
             self.restore()
         else:
             self._change(*(self._elements(Message.NEWSETELEM, *each) for each in elements))
@@ -232,6 +253,7 @@ class Fence:
     def _whole(self) -> list[bytes]:
         """The table in place of any that there is."""
         self._with_networks = any(map(_is_network, self._sources))
+        self._with_marks = any(isinstance(source, Mark) for source in self._sources)
         table = field(1, self._table)
         batch = [message(Message.NEWTABLE, table), message(Message.DELTABLE, table), message(Message.NEWTABLE, table)]
         for number, (_, suffix, _, _, length, kind) in enumerate(_FAMILIES):
@@ -244,6 +266,12 @@ class Fence:
                 fields = nest(9, nest(2, *(nest(1, field(1, size)) for size in (length, 4))))
                 flags = field(3, _INTERVAL | _CONCATENATED)
                 batch.append(message(Message.NEWSET, table, field(2, name + suffix), flags, key, fields))
+        if self._with_marks:
+            for which, (name, size, kinds) in enumerate(
+                ((MARKS, 4, _MARK_KIND), (MARK_WAYS, 8, _MARK_KIND << 6 | _IFINDEX))
+            ):
+                key = field(4, kinds) + field(5, size) + field(10, 13 + which)
+                batch.append(message(Message.NEWSET, table, field(2, name), field(3, 0), key))
         for name, priority in (("before", _BEFORE_TRANSLATION), ("after", _AFTER_TRANSLATION)):
             hook = nest(4, field(1, _POSTROUTING), field(2, priority & 0xFFFFFFFF))
             batch.append(message(Message.NEWCHAIN, table, field(3, name), hook, field(7, "filter")))
@@ -252,6 +280,8 @@ class Fence:
                 if self._with_networks:
                     rules.append(_network_rule(suffix, family, offset, length))
                 batch += (message(Message.NEWRULE, table, field(2, name), nest(4, *rule)) for rule in rules)
+            if self._with_marks:
+                batch.append(message(Message.NEWRULE, table, field(2, name), nest(4, *_mark_rule())))
         by_set: dict[str, list[bytes]] = {}
         if self._with_networks:
             link = [_range(network, *_ANY_DEVICE) for network in _LINK]
@@ -278,6 +308,21 @@ def _rule(suffix: str, family: bytes, offset: int, length: int) -> list[bytes]:
         look_up(SOURCES + suffix, 1),
         load_meta(_OIF, after_address),
         look_up(WAYS + suffix, 1, there=False),
+        load_meta(_OIFTYPE, 2),
+        compare(2, _LOOPBACK, equal=False),
+        count(),
+        drop(),
+    ]
+
+
+def _mark_rule() -> list[bytes]:
+    """The same of marks; what bears none is looked at no further."""
+    return [
+        load_meta(_MARK, 1),
+        compare(1, bytes(4), equal=False),
+        look_up(MARKS, 1),
+        load_meta(_OIF, 9),
+        look_up(MARK_WAYS, 1, there=False),
         load_meta(_OIFTYPE, 2),
         compare(2, _LOOPBACK, equal=False),
         count(),

@@ -23,6 +23,8 @@ FIRST_RULE = 10000
 """The least preference of our rules: before the main table's 32766."""
 RULES = 4096
 """Preferences for each instance, for as many instances as there is room for; the others share what is left."""
+MARK_RULES = 1024
+"""Of these, for rules by mark, behind those by address."""
 _WITH_ROOM = 5
 
 
@@ -72,8 +74,18 @@ class Instance:
 
     @property
     def last_rule(self) -> int:
-        """The greatest; the one behind it, before the next instance's first, is free."""
-        return self.first_rule + (RULES - 2 if self.number < _WITH_ROOM else 0)
+        """The greatest of its rules by address; those of networks have it and the next one."""
+        return self.first_rule + (RULES - MARK_RULES - 2 if self.number < _WITH_ROOM else 0)
+
+    @property
+    def first_mark_rule(self) -> int:
+        """The least preference of its rules by mark."""
+        return self.last_rule + 2
+
+    @property
+    def last_mark_rule(self) -> int:
+        """The greatest of all; the one behind it, before the next instance's first, is free."""
+        return self.first_mark_rule + (MARK_RULES - 2 if self.number < _WITH_ROOM else 0)
 
     def inherits(self, rule: Rule) -> bool:
         """Whether a rule, which must be one of ours, is of a dead instance; of our own, before we have any."""
@@ -86,7 +98,7 @@ class Instance:
         """Whether a rule, which must be one of ours, is this instance's for certain."""
         number = _table_number(rule)
         if number is None:
-            return self.number < _WITH_ROOM and self.first_rule <= rule.preference <= self.last_rule + 1
+            return self.number < _WITH_ROOM and self.first_rule <= rule.preference <= self.last_mark_rule
         return number == self.number
 
     def is_dead(self, number: int) -> bool:

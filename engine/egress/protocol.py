@@ -52,6 +52,9 @@ class Egress(Protocol):
         If nothing does, nothing leaves elsewhere from here on that comes from the session's networks.
         """
 
+    def set_mark(self, key: int, mark: int | None) -> None:
+        """Let what bears a mark leave by this session or not at all, from now on; None: it has none. Raises Trouble."""
+
     def way_to(self, address: Address) -> Way | None:
         """How the host itself reaches an address, sessions' routes left out; None if it doesn't."""
 

@@ -125,15 +125,8 @@ def parse_dead_end(body: bytes) -> int | None:
 # --- rules ---
 
 _RULE = struct.Struct("=BBBBBBBBI")
-_FRA_DST, _FRA_SRC, _FRA_GOTO, _FRA_PRIORITY, _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE, _FRA_PROTOCOL = (
-    1,
-    2,
-    4,
-    6,
-    14,
-    15,
-    21,
-)
+_FRA_DST, _FRA_SRC, _FRA_GOTO, _FRA_PRIORITY, _FRA_FWMARK, _FRA_SUPPRESS_PREFIXLEN = 1, 2, 4, 6, 10, 14
+_FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 15, 16, 21
 _LOOK_UP, _GOTO, _NOTHING = 1, 2, 3
 _BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
@@ -151,6 +144,8 @@ def rule_request(add: bool, family: socket.AddressFamily, rule: Rule, missing: b
         parts.append(attribute(_FRA_SRC, prefix))
     if rule.within:
         parts += [attribute(_FRA_DST, prefix), attribute(_FRA_SUPPRESS_PREFIXLEN, uint32(0))]
+    if rule.mask:
+        parts += [attribute(_FRA_FWMARK, uint32(rule.mark)), attribute(_FRA_FWMASK, uint32(rule.mask))]
     if rule.table is not None:
         parts.append(attribute(_FRA_TABLE, uint32(rule.table)))
     if rule.goto is not None:
@@ -177,4 +172,6 @@ def parse_rule(body: bytes) -> Rule | None:
         table=number(_FRA_TABLE) if action == _LOOK_UP else None,
         goto=number(_FRA_GOTO) if action == _GOTO else None,
         within=_FRA_DST in found,
+        mark=number(_FRA_FWMARK),
+        mask=number(_FRA_FWMASK),
     )

@@ -39,6 +39,9 @@ class Rule:
     """… or the preference to go on from; without either, it does nothing."""
     within: bool = False
     """For packets to the same prefix only, and not by a default route."""
+    mark: int = 0
+    """What those of the packet's mark's bits must be that are set in `mask`."""
+    mask: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,10 @@ class _Row:
 class RuleTree:
     """The rules of one instance for addresses of one family."""
 
-    def __init__(self, bits: int, first: int, last: int) -> None:
-        """`bits` has an address; the rules' preferences are from `first` to `last`."""
+    def __init__(self, bits: int, first: int, last: int, full: int = FULL) -> None:
+        """`bits` has an address; the rules' preferences are from `first` to `last`; a row holds up to `full`."""
         self._bits = bits
+        self._full = full
         self._last = last
         self._root = _Row(first)
         self._free = set(range(first + 2, last - 1, 2))
@@ -134,7 +138,7 @@ class RuleTree:
         start, before = row, dict(row.tables)
         first = row is self._root and not row.below
         made: list[tuple[_Row, _Row]] = []
-        while len(row.tables) > FULL and row.length + STEP < self._bits:
+        while len(row.tables) > self._full and row.length + STEP < self._bits:
             preference = min((each for each in self._free if each > row.preference), default=None)
             if preference is None:
                 break  # it gets longer than is good, but works

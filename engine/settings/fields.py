@@ -37,6 +37,8 @@ from engine.settings.own_kinds import (
     DEVICE,
     HOST_UNIQ,
     KEYS,
+    MARK,
+    MARKS,
     NETWORK,
     OWN_MAC,
     PROGRAM,
@@ -254,6 +256,14 @@ SESSION: Keys = {
         "empty: soup and a number",
         unique=True,
     ),
+    "mark": Key(
+        "mark",
+        MARK,
+        "What bears this mark (SO_MARK) leaves by the session or not at all. Unique: with `count`, use `marks`.",
+        "mark",
+        "empty: one of `marks`, if any",
+        unique=True,
+    ),
     "networks": Key(
         "networks",
         words_of(ROUTED, 0, limits.MAX_ROUTED),
@@ -424,6 +434,11 @@ TOP: Keys = {
         "xdp",
         choice(*XdpMode),
         "How the card's frames come: the best it can, by zero-copy or an error, copied in the driver, or without it.",
+    ),
+    "marks": Key(
+        "marks",
+        MARKS,
+        "Sessions without a `mark` are given this one, and the ones after it, in order; 0x5000/1000: so many.",
     ),
     "console": Key(
         "console", record(ConsoleSettings, CONSOLE, ConsoleSettings()), "How the console looks and is used."

@@ -34,6 +34,8 @@ MAX_ROUTED = 16
 """Networks that a provider routes to one session."""
 MIN_ROUTED, MIN_ROUTED6 = 8, 16
 """The shortest prefixes of such, in bits."""
+MAX_MARK = (1 << 32) - 1
+"""Of a packet: 32 bits; 0 is that of packets that have none."""
 
 # Dialling
 MIN_RATE, MAX_RATE = 0.1, 10_000

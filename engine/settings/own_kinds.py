@@ -12,7 +12,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from engine.settings import limits
 from engine.settings.kinds import Key, Kind, Record, Typed, choice, list_of, optional, record, text, typed, whole
 from engine.settings.nodes import Problem
-from engine.settings.values import AcFilter, MacPolicy
+from engine.settings.values import AcFilter, MacPolicy, Marks
 from engine.wire.ethernet import MAX_VLANS, VLAN_TPIDS, VlanTag
 
 
@@ -122,6 +122,57 @@ def _parse_routed(given: str) -> str:
 
 
 ROUTED = typed(_parse_routed, str, "a network such as 203.0.113.8/29 or 2001:db8:5::/48", {"type": "string"}, "str")
+
+_MARK = whole(1, limits.MAX_MARK)
+
+
+def _show_mark(mark: int | None) -> str:
+    """As others show it who mean bits: in hexadecimal where it is long."""
+    return "" if mark is None else str(mark) if mark < 0x1000 else hex(mark)
+
+
+MARK = typed(
+    lambda given: _MARK.parse(given) if given else None,
+    _show_mark,
+    "a mark, a whole number from 1 to 0xffffffff",
+    {"anyOf": [{**_MARK.schema}, {"const": ""}]},
+    "int",
+    "str",
+    write=lambda mark: _show_mark(mark) or '""',
+)
+
+
+def _parse_marks(given: str) -> Marks | None:
+    if not given:
+        return None
+    first, slash, many = given.partition("/")
+    most = limits.MAX_SESSIONS
+    try:
+        number = int(many.encode("ascii"), 0) if slash else most
+    except ValueError:
+        number = 0
+    if not 1 <= number <= most:
+        raise ValueError(f"must be the first mark, or it and how many, as in 0x5000/1000; up to {most}: it is no mask")
+    mark = _MARK.parse(first)
+    if mark + number - 1 > limits.MAX_MARK:
+        number = limits.MAX_MARK - mark + 1
+    return Marks(mark, number)
+
+
+def _show_marks(marks: Marks | None) -> str:
+    if marks is None:
+        return ""
+    return hex(marks.first) + (f"/{marks.many}" if marks.many != limits.MAX_SESSIONS else "")
+
+
+MARKS = typed(
+    _parse_marks,
+    _show_marks,
+    "the first mark, or it and how many, as in 0x5000/1000",
+    {"type": ["string", "integer"]},
+    "int",
+    "str",
+)
 
 _KEY = r"[!-~]|((ctrl|alt|shift)-)*([a-z0-9]|f[1-9][0-9]?|[a-z]{2,9})"
 

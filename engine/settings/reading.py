@@ -170,7 +170,13 @@ def _read_settings(root: Node, base: Path, problems: list[Problem]) -> Settings:
     if "console" in given and given["console"].event_file is not None:
         given["console"] = replace(given["console"], event_file=base / given["console"].event_file)
     values = {} if defaults is None else read_values(defaults, DEFAULTS, base, problems)
-    return Settings(sessions=() if entries is None else _read_sessions(entries, values, base, problems), **given)
+    sessions = () if entries is None else _read_sessions(entries, values, base, problems)
+    if (marks := given.get("marks")) is not None:
+        for session in sessions:
+            if session.mark is not None and session.mark in marks:
+                text = f"marks: {marks} are given out, and {quote(session.name)} has one of these as its own `mark`"
+                problems.append(Problem(nodes_of(root)["marks"], text))
+    return Settings(sessions=sessions, **given)
 
 
 def _read_sessions(
@@ -203,12 +209,12 @@ def _take_unread(entry: Node, taken: dict[tuple[str, str], Node]) -> None:
             _take(key, node.value, entry, taken)
 
 
-def _take(key: str, value: str | None, entry: Node, taken: dict[tuple[str, str], Node]) -> None:
+def _take(key: str, value: Any, entry: Node, taken: dict[tuple[str, str], Node]) -> None:
     """Raise a Problem if another entry has taken this name."""
     if value is not None:
         node = nodes_of(entry)[key]
         if (first := taken.setdefault((key, value), node)) is not node:
-            raise Problem(node, f"{key}: {quote(value)} is already taken, on line {Problem(first, '').place[0]}")
+            raise Problem(node, f"{key}: {quote(str(value))} is already taken, on line {Problem(first, '').place[0]}")
 
 
 def read_entry(
@@ -224,12 +230,14 @@ def read_entry(
     yield make_session({**defaults, **own})
     for key in UNIQUE:
         if count > 1 and key in nodes and not _NUMBER.search(nodes[key].value):
-            raise Problem(nodes[key], f'{key}: needs a number to differ by, as in "load-{{n:04}}"')
+            remedy = "each session needs its own: use `marks`" if key == "mark" else _BY_NUMBER
+            raise Problem(nodes[key], f"{key}: {remedy}")
     for n in range(2, count + 1):
         yield make_session({**defaults, **own, **read_mapping(_numbered(entry, n, only=True), SESSION, problems)})
 
 
 _NUMBER = re.compile(r"\{n(?::0([1-9]))?\}")
+_BY_NUMBER = 'needs a number to differ by, as in "load-{n:04}"'
 _NUMBERED = ("name", "user", "device")
 
 

@@ -177,6 +177,8 @@ class SessionSettings:
     """How long connections may go on before a rotation ends them."""
     health: HealthSettings = HealthSettings()
     hooks: HookSettings = HookSettings()
+    mark: int | None = None
+    """What bears it (SO_MARK) leaves by the session; without one, `Settings.marks` may give it one."""
 
 
 def kept(settings: SessionSettings, before: SessionSettings) -> SessionSettings:
@@ -205,6 +207,24 @@ class DialSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """Marks that sessions without one of their own are given, in order."""
+
+    first: int
+    many: int
+
+    def of(self, key: int) -> int | None:
+        """That of the session with this key; None where there are not so many."""
+        return self.first + key if key < self.many else None
+
+    def __contains__(self, mark: int) -> bool:
+        return self.first <= mark < self.first + self.many
+
+    def __str__(self) -> str:
+        return f"{self.first:#x} to {self.first + self.many - 1:#x}"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A whole configuration."""
 
@@ -213,6 +233,7 @@ class Settings:
     unwanted_networks: tuple[str, ...] = ()
     """IPv4 networks in CIDR form; an address in one of them is given back and the session redialled."""
     xdp: XdpMode = XdpMode.AUTO
+    marks: Marks | None = None
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     remarks: tuple[str, ...] = field(default=(), compare=False)
     """What is right and perhaps not meant, a line each with its place in the file."""

@@ -119,9 +119,13 @@ def _sound(supervisor: Supervisor, settings: SessionSettings, key: int | None) -
     except ValueError as error:
         raise Trouble("; ".join(str(error).splitlines())) from None
     supervisor.make_way(settings)
-    taken = (of for other, of in supervisor.board.settings.items() if other != key)
+    taken = [of for other, of in supervisor.board.settings.items() if other != key]
     if settings.device is not None and any(other.device == settings.device for other in taken):
         raise Trouble(f"There is already a session with the device {settings.device}.")
+    if settings.mark is not None and any(other.mark == settings.mark for other in taken):
+        raise Trouble(f"There is already a session with the mark {settings.mark:#x}.")
+    if settings.mark is not None and supervisor.marks is not None and settings.mark in supervisor.marks:
+        raise Trouble(f"The marks {supervisor.marks} are given out: take another one.")
     return settings
 
 

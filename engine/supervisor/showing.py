@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from engine.api.values import SessionView
 from engine.egress.protocol import Egress
 from engine.sessions.fleet import Fleet, Member
+from engine.settings.values import SessionSettings
 from engine.supervisor import views
 from engine.supervisor.board import Board
 from engine.supervisor.handed import Captures
@@ -16,6 +17,8 @@ from engine.supervisor.watched import Watched
 
 Usage = Callable[[SessionView], tuple[tuple[str, str], ...]]
 """What an open session is good for: what for, and the command line for it."""
+
+MarkOf = Callable[[int, SessionSettings], int | None]
 
 
 class Showing:
@@ -30,7 +33,9 @@ class Showing:
         usage: Usage,
         reporter: Reporter,
         rotating: Rotating,
+        mark_of: MarkOf,
     ) -> None:
+        """`mark_of` tells a session's mark by its key and settings, if it has one."""
         self._board = board
         self._fleet = fleet
         self._egress = egress
@@ -38,6 +43,7 @@ class Showing:
         self._usage = usage
         self._reporter = reporter
         self._rotating = rotating
+        self.mark_of = mark_of
         self._watched = Watched()
         self._dirty: set[int] = set()
         """Sessions whose view may be out of date."""
@@ -98,6 +104,7 @@ class Showing:
             self._egress.path(key),
             key in self._captures,
             self._rotating.is_draining(key),
+            self.mark_of(key, member.session.next_settings),
             self._board.next_version,
         )
 

@@ -30,7 +30,7 @@ from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent
 from engine.sessions.settled import KeptMember
 from engine.sessions.states import IDLE
 from engine.settings.limits import MAX_SESSIONS
-from engine.settings.values import SessionSettings, Settings
+from engine.settings.values import Marks, SessionSettings, Settings
 from engine.supervisor.board import Board
 from engine.supervisor.card_duties import CardDuties
 from engine.supervisor.card_watch import CardNews, CardWatch
@@ -103,7 +103,9 @@ class Supervisor:
         self.log, self.tell, self.wall = self._reporter.log, self._reporter.tell, self._reporter.wall
         unwanted = tuple(IPv4Network(network) for network in settings.unwanted_networks)
         self.rotating = Rotating(self.fleet, self._reporter, chance, unwanted, lambda key: self._showing.mark(key))
-        self._showing = Showing(self.board, self.fleet, egress, captures, usage, self._reporter, self.rotating)
+        self._showing = Showing(
+            self.board, self.fleet, egress, captures, usage, self._reporter, self.rotating, self.mark_of
+        )
         self.hooks = Hooks(hooks or NoHooks(), self._reporter)
         self._shares = Shares(self.fleet, self._showing, self._reporter)
         self._parting = Parting(journal or NoJournal(), watch, line, self._reporter)
@@ -335,7 +337,21 @@ class Supervisor:
         self.captures.joined(key, session)
         self._fitting.check(settings)
         self._showing.add(key, self.fleet.members[key])
+        self._set_mark(key, settings)
         return key
+
+    @property
+    def marks(self) -> Marks | None:
+        """Those that are given out."""
+        return self._settings.marks
+
+    def mark_of(self, key: int, settings: SessionSettings) -> int | None:
+        """A session's mark: its own, or the one it is given."""
+        marks = self._settings.marks
+        return settings.mark if settings.mark is not None or marks is None else marks.of(key)
+
+    def _set_mark(self, key: int, settings: SessionSettings) -> None:
+        self._reporter.attempt(self._egress.set_mark, key, self.mark_of(key, settings), kind="mark", about=key)
 
     def edit(self, key: int, settings: SessionSettings) -> None:
         """Replace a session's settings, from its next dial on. Raises Trouble."""
@@ -345,6 +361,7 @@ class Supervisor:
         self._fitting.reconfigure(member.session, settings)
         self._showing.edit(key, member)
         self.rotating.reschedule(key, self._reporter.now)
+        self._set_mark(key, settings)
 
     def remove_all(self, keys: Sequence[int]) -> None:
         """Have sessions removed, a share at a time."""
@@ -355,7 +372,8 @@ class Supervisor:
         """What only one session can have is free at once where the one that has it is to be removed."""
         named = self.board.key_of(settings.name)
         for key in [*self.leaving]:
-            if key == named or settings.device in {self.board.settings[key].device} - {None}:
+            had = self.board.settings[key]
+            if key == named or settings.device in {had.device} - {None} or settings.mark in {had.mark} - {None}:
                 self.remove(key)
 
     def remove(self, key: int) -> None:
@@ -366,6 +384,7 @@ class Supervisor:
         self.fleet.remove(key, self._reporter.now)
         self._settle()
         self._release(key)
+        self._reporter.attempt(self._egress.set_mark, key, None, kind="mark", about=key)
         self.captures.stop([(key, session)])
         self._duties.forget(key)
         self.rotating.forget(key)

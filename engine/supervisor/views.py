@@ -19,6 +19,7 @@ def session_view(
     datapath: str | None,
     capturing: bool,
     draining: bool,
+    mark: int | None,
     version: int,
 ) -> SessionView:
     """One session as it stands, for a version of the board; `wall` turns the engine's time into Unix time."""
@@ -55,6 +56,7 @@ def session_view(
         flaps=member.flaps,
         capturing=capturing,
         draining=draining,
+        mark=mark,
         version=version,
     )
 

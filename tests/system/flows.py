@@ -1,8 +1,8 @@
 """A program of the host's that sends through sessions by sockets of every kind, and goes on whatever happens.
 
-Its first line of input is JSON: sessions by name, each with `device`, `ipv4` and `ipv6`, the last perhaps empty. For
-each line more it answers with a line of JSON: by session and kind of socket, how many packets were taken and how many
-refused.
+Its first line of input is JSON: sessions by name, each with `device`, `ipv4`, `ipv6`, perhaps empty, and perhaps
+`mark`. For each line more it answers with a line of JSON: by session and kind of socket, how many packets were taken
+and how many refused.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from ipaddress import IPv4Address, IPv6Address
 
 TARGET, TARGET6 = "198.51.100.7", "2001:db8:ff::7"
 HOST, HOST6 = "192.0.2.1", "2001:db8:99::1"
-PORT = 9
+PORT, MARKED = 9, 10
+"""Of all packets, and of those by which nothing but a mark tells that they are a session's."""
 PAUSE = 0.002
+SO_MARK = 36
 IP_TRANSPARENT, IPV6_TRANSPARENT, IPV6_HDRINCL = 19, 75, 36
 
 Send = Callable[[], object]
@@ -68,7 +70,14 @@ def _raw6(source: str) -> Send:
     return lambda: sender.sendto(packet, (TARGET6, 0))
 
 
-def _sockets(device: str, ipv4: str, ipv6: str) -> dict[str, Send]:
+def _marked(family: socket.AddressFamily, mark: int) -> Send:
+    """Bound to nothing."""
+    sender = socket.socket(family, socket.SOCK_DGRAM)
+    sender.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+    return lambda: sender.sendto(b"flow", (TARGET if family == socket.AF_INET else TARGET6, MARKED))
+
+
+def _sockets(device: str, ipv4: str, ipv6: str, mark: int = 0) -> dict[str, Send]:
     sockets: dict[str, Send] = {
         "address": _udp4(ipv4),
         "device": _udp4(device=device),
@@ -76,6 +85,8 @@ def _sockets(device: str, ipv4: str, ipv6: str) -> dict[str, Send]:
         "transparent": _udp4(ipv4, transparent=True),
         "raw": _raw4(ipv4),
     }
+    if mark:
+        sockets |= {"mark": _marked(socket.AF_INET, mark), "mark6": _marked(socket.AF_INET6, mark)}
     return (
         sockets
         if not ipv6

@@ -422,7 +422,7 @@ def test_example_is_read_and_means_the_defaults() -> None:
     example = load(ROOT / "docs" / "example.yaml")
     assert len(example.sessions) == 10
     office = example.sessions[1]
-    assert office == SessionSettings("office", "0021345@isp.example", "blue, not green", device="office")
+    assert office == SessionSettings("office", "0021345@isp.example", "blue, not green", device="office", mark=101)
     assert example.dial == DialSettings()
     named = {str(key) for key in re.findall(r"\b([a-z_0-9]+):", text)}
     assert named >= {*rules.TOP, *rules.SESSION, *rules.DIAL, *rules.CONSOLE}

@@ -24,7 +24,7 @@ from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way
 from engine.sessions.proofs import Proofs
 from engine.sessions.session import Session
-from engine.settings.values import DatapathChoice, DialSettings, SessionSettings, Settings
+from engine.settings.values import DatapathChoice, DialSettings, Marks, SessionSettings, Settings
 from engine.supervisor import dispatch
 from engine.supervisor.card_watch import CardWatch
 from engine.supervisor.handed import Taken
@@ -162,6 +162,7 @@ class VirtualEgress:
         self.obstacles: dict[int, Obstacle] = {}
         self.ways: dict[Address, Way] = {}
         self.has_ipv6 = True
+        self.marks: dict[int, int] = {}
         self.lost: dict[int, dict[str, int]] = {}
         """Packets that a session's own addresses had nothing to do with, by its key."""
 
@@ -170,6 +171,11 @@ class VirtualEgress:
 
     def way_to(self, address: Address) -> Way | None:
         return self.ways.get(address)
+
+    def set_mark(self, key: int, mark: int | None) -> None:
+        self.marks.pop(key, None)
+        if mark is not None:
+            self.marks[key] = mark
 
     def open(self, key: int, settings: SessionSettings, place: Place, mtu: int) -> None:
         self._step("open")
@@ -322,12 +328,13 @@ class World:
         journal: bool = True,
         proofs: Proofs | None = None,
         hooks: HookRunner | None = None,
+        marks: Marks | None = None,
     ) -> None:
         chance = random.Random(7)
         self.card, self.egress, self.captures = VirtualCard(), VirtualEgress(), VirtualCaptures()
         self.disk = VirtualDisk(left=list(ghosts))
         self.supervisor = Supervisor(
-            Settings(tuple(sessions), dial, unwanted),
+            Settings(tuple(sessions), dial, unwanted, marks=marks),
             CardWatch("eth9", self.card),
             self.card,
             self.egress,
