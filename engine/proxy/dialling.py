@@ -1,0 +1,286 @@
+"""Connections through a session to an address or a name, by RFC 8305 ("happy eyeballs"): callbacks, no task for any.
+
+Every socket is bound to the session's device and address before it is connected, and every address is judged just
+before it is connected to: what a name resolves to changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import zip_longest
+
+from engine.proxy import forbidden
+from engine.proxy.bound import GONE, SHORT, NotBound, bound
+from engine.proxy.exits import Address, Exit
+from engine.proxy.names import Failure, Names, Result
+from engine.proxy.questions import Kind
+
+RESOLUTION_DELAY = 0.05
+"""Seconds for which IPv4's addresses wait for IPv6's (RFC 8305 section 3)."""
+ATTEMPT_DELAY = 0.25
+"""Seconds after which the next address is tried as well (section 5)."""
+MOST_ATTEMPTS = 16
+"""Addresses that are tried for one connection."""
+
+
+class DialKind(StrEnum):
+    """Why there is no connection; what it was is said for an operator."""
+
+    FORBIDDEN = "not allowed to go there"
+    SESSION_GONE = "the session is gone"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    TIMED_OUT = "timed out"
+    NO_SUCH_NAME = "no such name"
+    NO_ADDRESS = "no address of a family that the session has"
+    NAME_FAILED = "the session's DNS servers have no answer"
+    SHORT = "descriptors, ports or memory are short"
+
+
+class DialError(Exception):
+    """There is no connection."""
+
+    def __init__(self, kind: DialKind, text: str = "") -> None:
+        super().__init__(text or str(kind))
+        self.kind = kind
+
+
+Host = str | IPv4Address | IPv6Address
+Done = Callable[[socket.socket | DialError], None]
+Cancel = Callable[[], None]
+
+_OF_ERRNO = {
+    errno.ECONNREFUSED: DialKind.REFUSED,
+    errno.ECONNRESET: DialKind.REFUSED,
+    errno.ETIMEDOUT: DialKind.TIMED_OUT,
+    errno.EAFNOSUPPORT: DialKind.NO_ADDRESS,
+    **dict.fromkeys(SHORT, DialKind.SHORT),
+    **dict.fromkeys(GONE, DialKind.SESSION_GONE),
+}
+"""All others mean that it can't be reached."""
+_OF_FAILURE = {
+    Failure.NO_SUCH_NAME: DialKind.NO_SUCH_NAME,
+    Failure.NO_ADDRESS: DialKind.NO_ADDRESS,
+    Failure.NO_SERVER: DialKind.NAME_FAILED,
+    Failure.NO_ANSWER: DialKind.NAME_FAILED,
+    Failure.GONE: DialKind.SESSION_GONE,
+    Failure.BUSY: DialKind.SHORT,
+}
+_SEVERITY = list(DialKind)
+"""Of several reasons the first in this order is told."""
+
+
+class Dialler:
+    """All that are being connected in a process."""
+
+    def __init__(self, names: Names, loop: asyncio.AbstractEventLoop, allow_private: bool = False) -> None:
+        self.names = names
+        self._loop = loop
+        self.allow_private = allow_private
+        """Whether clients may go to private networks."""
+        self._dials: set[_Dial] = set()
+
+    def connect(self, exit_: Exit, host: Host, port: int, deadline: float, done: Done) -> Cancel:
+        """Connects, by TCP, until the loop's time is `deadline`.
+
+        Calls `done` once, not before this returns, unless what this returns is called first: with a connected,
+        non-blocking socket, which is the caller's from then on, or with what went wrong.
+        """
+        dial = _Dial(self, self._loop, exit_, port, deadline, done)
+        self._dials.add(dial)
+        self._loop.call_soon(dial.begin, host)
+        return dial.cancel
+
+    def drop(self, key: int) -> None:
+        """A session is gone, or has other addresses: ends all that is being connected or looked up through it."""
+        for dial in [dial for dial in self._dials if dial.exit.key == key]:
+            dial.fail(DialKind.SESSION_GONE)
+        self.names.forget(key)
+
+    def close(self) -> None:
+        """Ends all; each is told that the session is gone."""
+        for dial in list(self._dials):
+            dial.fail(DialKind.SESSION_GONE)
+
+    def over(self, dial: _Dial) -> None:
+        """One has been told, or was cancelled."""
+        self._dials.discard(dial)
+
+
+class _Dial:
+    """One connection that is being made, until it is."""
+
+    __slots__ = (
+        "__weakref__",
+        "_attempts",
+        "_cancels",
+        "_deadline",
+        "_dialler",
+        "_done",
+        "_failures",
+        "_loop",
+        "_may_begin",
+        "_next_timer",
+        "_port",
+        "_results",
+        "_timer",
+        "_tried",
+        "_waiting",
+        "exit",
+    )
+
+    def __init__(
+        self, dialler: Dialler, loop: asyncio.AbstractEventLoop, exit_: Exit, port: int, deadline: float, done: Done
+    ) -> None:
+        self._dialler, self._loop, self.exit, self._port = dialler, loop, exit_, port
+        self._deadline = deadline
+        self._done: Done | None = done
+        self._timer = loop.call_at(deadline, self.fail, DialKind.TIMED_OUT)
+        self._next_timer: asyncio.TimerHandle | None = None
+        self._cancels: list[Cancel] = []
+        self._results: dict[Kind, Result | None] = {}
+        """None while a family's addresses are being looked up."""
+        self._waiting: list[Address] = []
+        self._tried = set[Address]()
+        self._attempts = set[socket.socket]()
+        self._failures: list[DialError] = []
+        self._may_begin = False
+
+    def begin(self, host: Host) -> None:
+        """Connect to an address, or look a name up."""
+        if self._done is None:
+            return
+        if isinstance(host, str) and (address := _address(host)) is not None:
+            host = address
+        if not isinstance(host, str):
+            self._waiting, self._may_begin = [forbidden.plain(host)], True
+            self._go_on()
+            return
+        kinds = [kind for kind, version in ((Kind.AAAA, 6), (Kind.A, 4)) if self.exit.source(version) is not None]
+        if not kinds:
+            self.fail(DialKind.SESSION_GONE)
+            return
+        self._results = dict.fromkeys(kinds)
+        for kind in kinds:
+            self._cancels.append(self._dialler.names.lookup(self.exit, host, kind, partial(self._found, kind)))
+
+    def _found(self, kind: Kind, result: Result) -> None:
+        """What a name resolves to in one family."""
+        if self._done is None:
+            return
+        self._results[kind] = result
+        if isinstance(result, Failure):
+            self._failures.append(DialError(_OF_FAILURE[result], str(result)))
+        else:
+            families = [found for found in self._results.values() if isinstance(found, tuple)]
+            self._waiting = [each for each in interleaved(families) if each not in self._tried]
+        if kind is Kind.AAAA or self._results.get(Kind.AAAA, ()) is not None:
+            self._begin_attempts()
+        elif self._waiting and self._next_timer is None:
+            self._next_timer = self._loop.call_later(RESOLUTION_DELAY, self._begin_attempts)
+
+    def _begin_attempts(self) -> None:
+        if not self._may_begin and self._next_timer is not None:
+            self._next_timer.cancel()
+            self._next_timer = None
+        self._may_begin = True
+        if self._next_timer is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Tries the next address, or fails once there is none and nothing is under way."""
+        self._next_timer = None
+        while self._waiting and self._done is not None and len(self._tried) < MOST_ATTEMPTS:
+            address = self._waiting.pop(0)
+            self._tried.add(address)
+            if self._attempt(address):
+                self._next_timer = self._loop.call_later(ATTEMPT_DELAY, self._go_on)
+                return
+        if self._done is None or self._attempts or None in self._results.values():
+            return
+        worst = min(self._failures, key=lambda error: _SEVERITY.index(error.kind), default=None)
+        self._tell(worst or DialError(DialKind.UNREACHABLE))
+
+    def _attempt(self, address: Address) -> bool:
+        """Whether a connection to an address is under way."""
+        if objection := forbidden.objection(address, self._dialler.allow_private):
+            self._failures.append(DialError(DialKind.FORBIDDEN, f"{address} {objection}"))
+            return False
+        try:
+            attempt = bound(self.exit, address.version, socket.SOCK_STREAM)
+        except NotBound as problem:
+            self._note(address, problem.errno)
+            return False
+        error = attempt.connect_ex((str(address), self._port))
+        if error not in (0, errno.EINPROGRESS):
+            attempt.close()
+            self._note(address, DialKind.SHORT if error == errno.EADDRNOTAVAIL else error)
+            return False
+        self._attempts.add(attempt)
+        self._loop.add_writer(attempt, self._writable, attempt, address)
+        return True
+
+    def _note(self, address: Address, what: int | DialKind) -> None:
+        kind = what if isinstance(what, DialKind) else _OF_ERRNO.get(what, DialKind.UNREACHABLE)
+        reason = str(kind) if isinstance(what, DialKind) else os.strerror(what)
+        self._failures.append(DialError(kind, f"{address}: {reason}"))
+
+    def _writable(self, attempt: socket.socket, address: Address) -> None:
+        """An attempt has come to an end."""
+        self._loop.remove_writer(attempt)
+        self._attempts.discard(attempt)
+        error = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not error:
+            self._tell(attempt)
+            return
+        attempt.close()
+        self._note(address, error)
+        if self._next_timer is not None:
+            self._next_timer.cancel()
+        self._go_on()
+
+    def fail(self, kind: DialKind) -> None:
+        """Ends it with a reason."""
+        self._tell(DialError(kind))
+
+    def _tell(self, what: socket.socket | DialError) -> None:
+        done = self._done
+        self.cancel()
+        if done is not None:
+            done(what)
+
+    def cancel(self) -> None:
+        """Ends it without a word."""
+        if self._done is None:
+            return
+        self._done = None
+        self._timer.cancel()
+        if self._next_timer is not None:
+            self._next_timer.cancel()
+        for cancel in self._cancels:
+            cancel()
+        for attempt in self._attempts:
+            self._loop.remove_writer(attempt)
+            attempt.close()
+        self._attempts.clear()
+        self._waiting.clear()
+        self._dialler.over(self)
+
+
+def interleaved(families: Iterable[Iterable[Address]]) -> list[Address]:
+    """Addresses of several families in turn, the first one's first (RFC 8305 section 4)."""
+    return [address for row in zip_longest(*families) for address in row if address is not None]
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
