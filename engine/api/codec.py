@@ -29,6 +29,7 @@ from engine.api.messages import AskSettings, ClientView, Farewell, Follow, Pictu
 from engine.api.values import (
     CardView,
     Changes,
+    Connection,
     Details,
     Event,
     Fact,
@@ -59,6 +60,7 @@ Value = (
     | Details
     | LadderEntry
     | Fact
+    | Connection
     | Step
     | Totals
     | SessionSettings

@@ -79,6 +79,12 @@ class SessionView:
     """It is up and about to be dialled for another address: what is running may end, nothing new should begin."""
     mark: int | None = None
     """What bears it leaves by this session."""
+    tags: tuple[str, ...] = ()
+    """Words that name sessions together."""
+    proxy: str | None = None
+    """Address and port of its own proxy, as in `127.0.0.1:20001`, where that listens."""
+    connections: int = 0
+    """Proxied ones that are open."""
     version: int = field(default=0, compare=False)
     """That of the engine's board when this came to be: later views have higher ones."""
 
@@ -303,6 +309,20 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Connection:
+    """One that goes through a session's proxy or the pool."""
+
+    since: float
+    source: str
+    """The client's address and port."""
+    target: str
+    """Host and port, as the client named them."""
+    how: str
+    """`socks4`, `socks5`, `udp`, `connect` or `http`."""
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """One session at full length."""
 
@@ -318,3 +338,8 @@ class Details:
     """Running timers: name and when they end."""
     usage: tuple[tuple[str, str], ...] = ()
     """What for, and the command line for it."""
+    connections: tuple[Connection, ...] = ()
+    """Proxied ones that are open, oldest first; at most `SHOWN_CONNECTIONS`."""
+
+
+SHOWN_CONNECTIONS = 200

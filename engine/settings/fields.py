@@ -35,27 +35,38 @@ from engine.settings.kinds import (
 from engine.settings.own_kinds import (
     CONCENTRATOR,
     DEVICE,
+    ENDPOINT,
     HOST_UNIQ,
     KEYS,
+    LISTENING,
     MARK,
     MARKS,
     NETWORK,
+    OWN_ENDPOINT,
     OWN_MAC,
+    PORT,
     PROGRAM,
     ROUTED,
+    TAG,
     URL,
     VLANS,
 )
 from engine.settings.values import (
     DEFAULT_MRU,
     AuthMethod,
+    Choose,
     DatapathChoice,
     DialSettings,
     HealthSettings,
     HookSettings,
     Inbound,
     KeepaliveSettings,
+    PoolPort,
+    ProxyLimits,
+    ProxySettings,
+    ProxyUser,
     RotateSettings,
+    SessionPorts,
     SessionSettings,
     Settings,
     XdpMode,
@@ -292,6 +303,21 @@ SESSION: Keys = {
         Kind(_HOOKS.read, _HOOKS.write, _HOOKS.check, _HOOKS.schema),
         "Programs with their arguments, as in {up: [/etc/souppp/up, fast]}; README.md says what they are told.",
     ),
+    "tags": Key(
+        "tags",
+        words_of(TAG, 0, limits.MAX_TAGS),
+        "Words that name sessions together: a proxy user called app-tag-blue gets one with the tag blue.",
+        "tags",
+        "words, for the proxy's pool",
+    ),
+    "proxy": Key(
+        "proxy",
+        OWN_ENDPOINT,
+        "Address and port of the session's own proxy, in place of the one that `proxy: sessions:` gives it.",
+        "proxy",
+        "as in 127.0.0.1:20050",
+        unique=True,
+    ),
     "count": Key("", whole(1, limits.MAX_SESSIONS), "How many sessions this entry makes, numbered from 1."),
 }
 """The keys of an entry of the file. `password_file` and `count` are about the entry, not the session."""
@@ -382,6 +408,68 @@ DIAL: Keys = {
     ),
 }
 
+_AT_ONCE = whole(0, limits.MAX_PROXY_CONNECTIONS)
+_POOL = record(
+    PoolPort,
+    {
+        "listen": Key("listen", ENDPOINT, "Address and port of the proxy that stands for all sessions."),
+        "choose": Key(
+            "choose", choice(*Choose), "Which session a connection gets whose user name asks for none in particular."
+        ),
+    },
+    PoolPort(""),
+    "listen",
+)
+_USER = record(
+    ProxyUser,
+    {
+        "name": Key("name", text(limits.MAX_NAME, 1), "The user name; what follows behind a dash chooses a session."),
+        "password_file": Key(
+            "password_file",
+            text(limits.MAX_PATH, 1),
+            "A file that holds the password; relative to this file.",
+        ),
+    },
+    ProxyUser("", ""),
+    "name",
+    "password_file",
+)
+_LIMITS = record(
+    ProxyLimits,
+    {
+        "user": Key("user", _AT_ONCE, "Connections of one user at once; 0: any number."),
+        "session": Key("session", _AT_ONCE, "Connections through one session at once; 0: any number."),
+        "source": Key("source", _AT_ONCE, "Connections from one address at once; 0: any number."),
+    },
+    ProxyLimits(),
+)
+_PORTS = record(
+    SessionPorts,
+    {
+        "listen": Key("listen", LISTENING, "The address that sessions' proxies listen on."),
+        "first_port": Key("first_port", PORT, "The first session's port; the others' follow in the order of the file."),
+    },
+    SessionPorts(),
+)
+PROXY: Keys = {
+    "sessions": Key("sessions", _PORTS, "A proxy port for each session."),
+    "pool": Key("pool", _POOL, "One port for all sessions, where the user name chooses."),
+    "users": Key(
+        "users",
+        list_of(_USER, 0, limits.MAX_PROXY_USERS),
+        "Who may use the proxies; needed to listen beyond loopback.",
+    ),
+    "limits": Key("limits", _LIMITS, "How many connections there may be at once."),
+    "idle": Key(
+        "idle",
+        number(0, limits.MAX_IDLE),
+        "Seconds after which a connection that carries nothing is ended; 0: never.",
+    ),
+    "allow_private": Key(
+        "allow_private", boolean, "Whether the host's own and private networks may be reached through the proxies."
+    ),
+}
+
 _ACTIONS: Keys = {name: Key(name, KEYS, "Other keys, with blanks between.") for name in ACTIONS}
 
 
@@ -440,6 +528,7 @@ TOP: Keys = {
         MARKS,
         "Sessions without a `mark` are given this one, and the ones after it, in order; 0x5000/1000: so many.",
     ),
+    "proxy": Key("proxy", record(ProxySettings, PROXY, ProxySettings()), "SOCKS and HTTP proxies over the sessions."),
     "console": Key(
         "console", record(ConsoleSettings, CONSOLE, ConsoleSettings()), "How the console looks and is used."
     ),

@@ -37,6 +37,18 @@ MIN_ROUTED, MIN_ROUTED6 = 8, 16
 MAX_MARK = (1 << 32) - 1
 """Of a packet: 32 bits; 0 is that of packets that have none."""
 
+MAX_TAG = 32
+MAX_TAGS = 16
+"""Of one session."""
+
+# Proxies
+MIN_PORT, MAX_PORT = 1024, 65_535
+"""Lower ones take a right that is given up at the start."""
+MAX_PROXY_USERS = 1024
+MAX_PROXY_CONNECTIONS = 1_000_000
+MAX_IDLE = 86_400
+"""Seconds."""
+
 # Dialling
 MIN_RATE, MAX_RATE = 0.1, 10_000
 """Dials a second."""

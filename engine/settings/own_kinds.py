@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -173,6 +174,55 @@ MARKS = typed(
     "int",
     "str",
 )
+
+
+def _parse_listening(given: str) -> str:
+    try:
+        return str(ipaddress.ip_address(given))
+    except ValueError:
+        raise ValueError("must be an address of this host, such as 127.0.0.1 or ::1") from None
+
+
+LISTENING = typed(_parse_listening, str, "an address such as 127.0.0.1 or ::1", {"type": "string"}, "str")
+PORT = whole(limits.MIN_PORT, limits.MAX_PORT)
+
+
+def split_endpoint(endpoint: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
+    """Address and port of text such as `127.0.0.1:1080` or `[::1]:1080`; raises ValueError, for the operator."""
+    host, colon, port = endpoint.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None
+    with suppress(ValueError):
+        address = ipaddress.ip_address(bare)
+    if address is None or not colon or (address.version == 6) != (bare != host):
+        raise ValueError("must be an address and a port, such as 127.0.0.1:1080 or [::1]:1080")
+    return address, PORT.parse(port)
+
+
+def join_endpoint(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> str:
+    """The reverse."""
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+
+
+ENDPOINT = typed(
+    lambda given: join_endpoint(*split_endpoint(given)),
+    str,
+    "an address and a port, such as 127.0.0.1:1080",
+    {"type": "string"},
+    "str",
+)
+OWN_ENDPOINT = optional(
+    typed(lambda given: ENDPOINT.parse(given) if given else "", str, "an address and a port", ENDPOINT.schema, "str")
+)
+
+
+def _parse_tag(given: str) -> str:
+    if not re.fullmatch(rf"[A-Za-z0-9_.-]{{1,{limits.MAX_TAG}}}", given):
+        raise ValueError(f"must be a word of at most {limits.MAX_TAG} letters, digits, _, . and -")
+    return given
+
+
+TAG = typed(_parse_tag, str, "a word", {"type": "string"}, "str")
 
 _KEY = r"[!-~]|((ctrl|alt|shift)-)*([a-z0-9]|f[1-9][0-9]?|[a-z]{2,9})"
 

@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from engine.settings.fields import DEFAULTS, SESSION, TOP, UNIQUE, make_session,
 from engine.settings.kinds import Keys, read_mapping
 from engine.settings.limits import MAX_DEPTH, MAX_FILE, MAX_PASSWORD, MAX_SESSIONS
 from engine.settings.nodes import Problem, nodes_of, quote
-from engine.settings.values import HOOK_EVENTS, DialSettings, SessionSettings, Settings
+from engine.settings.own_kinds import split_endpoint
+from engine.settings.values import HOOK_EVENTS, DialSettings, ProxySettings, ProxyUser, SessionSettings, Settings
 
 TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
@@ -176,7 +178,49 @@ def _read_settings(root: Node, base: Path, problems: list[Problem]) -> Settings:
             if session.mark is not None and session.mark in marks:
                 text = f"marks: {marks} are given out, and {quote(session.name)} has one of these as its own `mark`"
                 problems.append(Problem(nodes_of(root)["marks"], text))
+    if "proxy" in given:
+        given["proxy"] = _read_proxy(given["proxy"], nodes_of(root)["proxy"], base, problems)
+    _check_proxies(given.get("proxy", ProxySettings()), sessions, root, problems)
     return Settings(sessions=sessions, **given)
+
+
+def _read_proxy(proxy: ProxySettings, node: Node, base: Path, problems: list[Problem]) -> ProxySettings:
+    """The same with its users' passwords."""
+    users: list[ProxyUser] = []
+    for user in proxy.users:
+        try:
+            if any(user.name == other.name for other in users):
+                raise ValueError(f"{quote(user.name)} is there twice")
+            password = _read_password(base / user.password_file)
+            if not password:
+                raise ValueError(f"{base / user.password_file} is empty")
+            users.append(replace(user, password=password))
+        except OSError as error:
+            problems.append(Problem(nodes_of(node)["users"], f"proxy: users: {error.filename}: {_strerror(error)}"))
+        except ValueError as error:
+            problems.append(Problem(nodes_of(node)["users"], f"proxy: users: {error}"))
+    return replace(proxy, users=tuple(users))
+
+
+def _check_proxies(
+    proxy: ProxySettings, sessions: tuple[SessionSettings, ...], root: Node, problems: list[Problem]
+) -> None:
+    """Note what is open beyond this host to everybody."""
+    nodes = nodes_of(root)
+    named = nodes_of(nodes["proxy"]).get("users") if "proxy" in nodes else None
+    if named is None and (address := exposed(proxy, sessions)):
+        problems.append(Problem(nodes.get("proxy", root), f"proxy: {address} is not loopback: that needs `users`"))
+
+
+def exposed(proxy: ProxySettings, sessions: Iterable[SessionSettings]) -> str:
+    """Where proxies listen that others than this host can reach, as text; empty for nowhere."""
+    listening = [each.proxy for each in sessions if each.proxy is not None]
+    if proxy.pool is not None:
+        listening.append(proxy.pool.listen)
+    addresses = [str(split_endpoint(each)[0]) for each in listening]
+    if proxy.sessions is not None:
+        addresses.append(proxy.sessions.listen)
+    return next((each for each in addresses if not ip_address(each).is_loopback), "")
 
 
 def _read_sessions(

@@ -96,6 +96,72 @@ class KeepaliveSettings:
     failures: int = 4
 
 
+class Choose(StrEnum):
+    """Which session the pool port takes for a connection whose user name says nothing."""
+
+    ROUND_ROBIN = "round-robin"
+    """One after the other."""
+    LEAST = "least"
+    """One of those with the fewest connections."""
+    RANDOM = "random"
+    STICKY = "sticky"
+    """Always the same one for a client's address, while it is up."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPorts:
+    """A proxy port for each session."""
+
+    listen: str = "127.0.0.1"
+    """An address of this host, as text."""
+    first_port: int = 20001
+    """That of the first session; the others follow in the order of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPort:
+    """One port that stands for all sessions."""
+
+    listen: str
+    """Address and port, as in `127.0.0.1:1080` or `[::1]:1080`."""
+    choose: Choose = Choose.LEAST
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyUser:
+    """Somebody who may use the proxies."""
+
+    name: str
+    password_file: str
+    """As it stands in the file; relative to that."""
+    password: str = field(default="", repr=False)
+    """What the file holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyLimits:
+    """Connections at once; 0 sets no limit."""
+
+    user: int = 0
+    session: int = 0
+    source: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """SOCKS and HTTP proxies over sessions; without a port there is none."""
+
+    sessions: SessionPorts | None = None
+    pool: PoolPort | None = None
+    users: tuple[ProxyUser, ...] = ()
+    """Without any, everybody who reaches a port may use it: then none is open beyond loopback."""
+    limits: ProxyLimits = ProxyLimits()
+    idle: float = 600.0
+    """Seconds after which a connection that carries nothing is ended; 0 for never."""
+    allow_private: bool = False
+    """Whether the host's own and private networks may be reached too."""
+
+
 @dataclass(frozen=True, slots=True)
 class RotateSettings:
     """When a session is dialled for another address by itself, and what bounds that."""
@@ -179,6 +245,10 @@ class SessionSettings:
     hooks: HookSettings = HookSettings()
     mark: int | None = None
     """What bears it (SO_MARK) leaves by the session; without one, `Settings.marks` may give it one."""
+    tags: tuple[str, ...] = ()
+    """Words that name sessions together, as in a proxy user's name."""
+    proxy: str | None = None
+    """Address and port of its own proxy, as in `PoolPort.listen`; None leaves it to `ProxySettings.sessions`."""
 
 
 def kept(settings: SessionSettings, before: SessionSettings) -> SessionSettings:
@@ -234,6 +304,7 @@ class Settings:
     """IPv4 networks in CIDR form; an address in one of them is given back and the session redialled."""
     xdp: XdpMode = XdpMode.AUTO
     marks: Marks | None = None
+    proxy: ProxySettings = ProxySettings()
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     remarks: tuple[str, ...] = field(default=(), compare=False)
     """What is right and perhaps not meant, a line each with its place in the file."""

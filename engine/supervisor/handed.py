@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from engine.api.values import Connection
 from engine.card.facts import Card
 from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice
@@ -72,6 +73,24 @@ class Line(Protocol):
 
     def expect(self, wanted: DatapathChoice) -> None:
         """Begin to load what a session with this data path will need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxied:
+    """What goes through a session's proxy and the pool."""
+
+    listens: str | None = None
+    """Where its own proxy does, as in `SessionView.proxy`."""
+    connections: int = 0
+    """Those that are open."""
+    opened: int = 0
+    """Those that ever were."""
+    up: int = 0
+    """Octets to the line."""
+    down: int = 0
+    """Octets from it."""
+    open: tuple[Connection, ...] = ()
+    """While somebody looks at the session's details."""
 
 
 class Journal(Protocol):

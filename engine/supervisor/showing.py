@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from engine.api.values import SessionView
 from engine.egress.protocol import Egress
@@ -10,11 +10,12 @@ from engine.sessions.fleet import Fleet, Member
 from engine.settings.values import SessionSettings
 from engine.supervisor import views
 from engine.supervisor.board import Board
-from engine.supervisor.handed import Captures
+from engine.supervisor.handed import Captures, Proxied
 from engine.supervisor.reporting import Reporter
 from engine.supervisor.rotating import Rotating
 from engine.supervisor.watched import Watched
 
+NOT_PROXIED = Proxied()
 Usage = Callable[[SessionView], tuple[tuple[str, str], ...]]
 """What an open session is good for: what for, and the command line for it."""
 
@@ -44,6 +45,8 @@ class Showing:
         self._reporter = reporter
         self._rotating = rotating
         self.mark_of = mark_of
+        self.proxied: dict[int, Proxied] = {}
+        """What goes through sessions' proxies, by key; of those that have one."""
         self._watched = Watched()
         self._dirty: set[int] = set()
         """Sessions whose view may be out of date."""
@@ -66,7 +69,20 @@ class Showing:
         """A session is gone."""
         self._watched.forget(key)
         self._dirty.discard(key)
+        self.proxied.pop(key, None)
         self._board.remove(key)
+
+    def note_proxied(self, found: Mapping[int, Proxied]) -> set[int]:
+        """What goes through sessions' proxies now; returns those whose details are to be made anew."""
+        there = {key: proxied for key, proxied in found.items() if key in self._fleet.members}
+        self.proxied |= there
+        self.mark(*there)
+        return self.watched & there.keys()
+
+    @property
+    def watched(self) -> set[int]:
+        """Sessions whose details somebody looks at."""
+        return self._watched.keys
 
     def watch(self, key: int) -> None:
         """Make a session's details now, and keep them fresh for a while."""
@@ -105,6 +121,7 @@ class Showing:
             key in self._captures,
             self._rotating.is_draining(key),
             self.mark_of(key, member.session.next_settings),
+            self.proxied.get(key, NOT_PROXIED),
             self._board.next_version,
         )
 
@@ -118,5 +135,5 @@ class Showing:
         if member is not None and view is not None:
             usage, strays = self._usage(view), self._egress.strays(key)
             now, wall = self._reporter.now, self._reporter.wall
-            planned = self._rotating.timers(key)
-            self._board.details[key] = views.details(key, member, now, wall, usage, strays, planned)
+            planned, proxied = self._rotating.timers(key), self.proxied.get(key, NOT_PROXIED)
+            self._board.details[key] = views.details(key, member, now, wall, usage, strays, proxied, planned)

@@ -14,7 +14,7 @@ be on disk before LCP's first packet), then egresses and the event log, then vie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 
@@ -36,7 +36,7 @@ from engine.supervisor.card_duties import CardDuties
 from engine.supervisor.card_watch import CardNews, CardWatch
 from engine.supervisor.egress_steps import follow
 from engine.supervisor.fitting import Fitting
-from engine.supervisor.handed import Captures, Journal, Line, NoJournal
+from engine.supervisor.handed import Captures, Journal, Line, NoJournal, Proxied
 from engine.supervisor.hooks import HookResult, HookRunner, Hooks, NoHooks
 from engine.supervisor.inherited import Inherited
 from engine.supervisor.parting import Parting
@@ -245,6 +245,11 @@ class Supervisor:
             self._shares.alive(key for key, (new, old) in enumerate(zip(received, before, strict=False)) if new != old)
             self._received = received
             self._settle()
+
+    def note_proxied(self, found: Mapping[int, Proxied], now: float) -> None:
+        """What goes through sessions' proxies, by key, where it is other than before."""
+        self._reporter.now = now
+        self._settle(self._showing.note_proxied(found))
 
     def note_sleep(self, seconds: float, now: float) -> None:
         """The host was asleep, and our clock with it: who is still there?"""

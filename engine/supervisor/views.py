@@ -8,6 +8,7 @@ from engine.api.values import Details, Fact, LadderEntry, SessionState, SessionV
 from engine.record.describe import describe
 from engine.sessions.fleet import Member
 from engine.sessions.session import Session
+from engine.supervisor.handed import Proxied
 from engine.wire.ethernet import format_mac
 
 
@@ -20,6 +21,7 @@ def session_view(
     capturing: bool,
     draining: bool,
     mark: int | None,
+    proxied: Proxied,
     version: int,
 ) -> SessionView:
     """One session as it stands, for a version of the board; `wall` turns the engine's time into Unix time."""
@@ -57,6 +59,9 @@ def session_view(
         capturing=capturing,
         draining=draining,
         mark=mark,
+        tags=settings.tags,
+        proxy=proxied.listens,
+        connections=proxied.connections,
         version=version,
     )
 
@@ -84,6 +89,7 @@ def details(
     wall: Callable[[float], float],
     usage: tuple[tuple[str, str], ...],
     strays: Mapping[str, int],
+    proxied: Proxied,
     planned: Iterable[tuple[str, float]] = (),
 ) -> Details:
     """One session at full length; `wall` turns the engine's time into Unix time, `strays` are from its egress.
@@ -113,4 +119,5 @@ def details(
         counters=tuple(sorted({**session.discards(), **lost}.items())),
         timers=tuple(timers),
         usage=usage,
+        connections=proxied.open,
     )

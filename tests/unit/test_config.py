@@ -22,13 +22,16 @@ from engine.settings.reading import ConfigError, load, parse
 from engine.settings.values import (
     AcFilter,
     AuthMethod,
+    Choose,
     DialSettings,
     HealthSettings,
     HookSettings,
     KeepaliveSettings,
     LineId,
     MacPolicy,
+    PoolPort,
     RotateSettings,
+    SessionPorts,
     SessionSettings,
     Settings,
     XdpMode,
@@ -670,3 +673,56 @@ def test_a_file_without_a_password_may_be_read_by_all(tmp_path: Path) -> None:
         (tmp_path / "config.yaml").write_text(content)
         (tmp_path / "config.yaml").chmod(0o644)
         assert load(tmp_path / "config.yaml").remarks == ()
+
+
+# --- proxies ---
+
+
+def test_proxies_are_read_with_their_users_passwords(tmp_path: Path) -> None:
+    (tmp_path / "app").write_text("sesame\n")
+    made = parse(
+        "proxy:\n"
+        "  sessions: {listen: 127.0.0.1, first_port: 20001}\n"
+        '  pool: {listen: "[::]:1080", choose: round-robin}\n'
+        "  users: [{name: app, password_file: app}]\n"
+        "  limits: {user: 5}\n"
+        "sessions: [{name: a, tags: [blue, red], proxy: 127.0.0.1:20050}]\n",
+        "it",
+        tmp_path,
+    )
+    assert made.proxy.sessions == SessionPorts("127.0.0.1", 20001)
+    assert made.proxy.pool == PoolPort("[::]:1080", Choose.ROUND_ROBIN)
+    assert [(user.name, user.password) for user in made.proxy.users] == [("app", "sesame")]
+    assert made.proxy.limits.user == 5
+    assert (made.sessions[0].tags, made.sessions[0].proxy) == (("blue", "red"), "127.0.0.1:20050")
+    assert "sesame" not in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("proxy: {pool: {listen: 192.0.2.1:1080}}", "1:8: proxy: 192.0.2.1 is not loopback: that needs `users`"),
+        ("proxy: {sessions: {listen: '::'}}", "1:8: proxy: :: is not loopback: that needs `users`"),
+        ("sessions: [{name: a, proxy: 0.0.0.0:2000}]", "1:1: proxy: 0.0.0.0 is not loopback: that needs `users`"),
+        (
+            "proxy: {pool: {listen: '1080'}}",
+            "1:24: proxy: pool: listen: must be an address and a port, such as 127.0.0.1:1080 or [::1]:1080",
+        ),
+        ("proxy: {pool: {listen: 127.0.0.1:80}}", "1:24: proxy: pool: listen: 80 is out of range (1024 to 65535)"),
+        ("proxy: {users: [{name: a, password_file: gone}]}", "1:16: proxy: users: gone: no such file or directory"),
+        (
+            "sessions: [{name: a, tags: [two words]}]",
+            "1:29: tags: must be a word of at most 32 letters, digits, _, . and -",
+        ),
+        (
+            "sessions: [{name: a, proxy: 127.0.0.1:2000}, {name: b, proxy: 127.0.0.1:2000}]",
+            '1:63: proxy: "127.0.0.1:2000" is already taken, on line 1',
+        ),
+    ],
+)
+def test_proxies_that_can_not_be(text: str, complaint: str) -> None:
+    if "sessions: [" not in text:
+        text += "\nsessions: [{name: a}]"
+    with pytest.raises(ConfigError) as raised:
+        parse(text, "it", Path())
+    assert raised.value.errors == (f"it:{complaint}",)
