@@ -25,8 +25,9 @@ import msgspec
 
 from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand
 from engine.api.ending import End
-from engine.api.messages import AskSettings, ClientView, Farewell, Follow, Picture, SettingsOf
+from engine.api.messages import AskLedgers, AskSettings, ClientView, Farewell, Follow, LedgersOf, Picture, SettingsOf
 from engine.api.values import (
+    AddressSpan,
     CardView,
     Changes,
     Connection,
@@ -34,6 +35,7 @@ from engine.api.values import (
     Event,
     Fact,
     LadderEntry,
+    Ledger,
     QueueView,
     SessionView,
     Snapshot,
@@ -59,6 +61,8 @@ Value = (
     | Event
     | Details
     | LadderEntry
+    | AddressSpan
+    | Ledger
     | Fact
     | Connection
     | Step
@@ -69,6 +73,8 @@ Value = (
     | Picture
     | AskSettings
     | SettingsOf
+    | AskLedgers
+    | LedgersOf
     | Farewell
 )
 """What can be told."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from engine.api.commands import Command, Reply, ServiceCommand
 from engine.api.messages import ClientView
-from engine.api.values import Details, Event, Snapshot
+from engine.api.values import Details, Event, Ledger, Snapshot
 from engine.settings.values import SessionSettings
 
 
@@ -58,4 +58,8 @@ class EngineApi(Protocol):
 
     def all_settings(self) -> Mapping[int, SessionSettings]:
         """The same of all sessions, by key; empty if an engine elsewhere doesn't answer."""
+        ...
+
+    def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
+        """What is remembered of these sessions, None for all; without those that an engine elsewhere doesn't tell."""
         ...

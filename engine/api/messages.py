@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.api.values import CardView, Changes, Details, Event, QueueView, Totals
+from engine.api.values import CardView, Changes, Details, Event, Ledger, QueueView, Totals
 from engine.settings.values import SessionSettings
 
 
@@ -74,6 +74,23 @@ class SettingsOf:
 
     id: int
     settings: tuple[tuple[int, SessionSettings], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskLedgers:
+    """From a client: what is remembered of these sessions. Answered by `LedgersOf`."""
+
+    id: int
+    keys: tuple[int, ...] | None = None
+    """None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgersOf:
+    """The answer to `AskLedgers`, with its number; sessions that are not there are left out."""
+
+    id: int
+    ledgers: tuple[tuple[int, Ledger], ...]
 
 
 @dataclass(frozen=True, slots=True)

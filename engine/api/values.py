@@ -323,6 +323,26 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressSpan:
+    """An address or a prefix that a session had, and when."""
+
+    address: str
+    since: float
+    until: float | None = None
+    """None while it has it, and where that isn't known."""
+    known: bool = True
+    """Whether it is known when that ended; it isn't where the engine was killed meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What is remembered of a session over all its dials, and over the engine's restarts."""
+
+    addresses: tuple[AddressSpan, ...] = ()
+    """Oldest first; only the latest ones are kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """One session at full length."""
 
@@ -340,6 +360,8 @@ class Details:
     """What for, and the command line for it."""
     connections: tuple[Connection, ...] = ()
     """Proxied ones that are open, oldest first; at most `SHOWN_CONNECTIONS`."""
+    addresses: tuple[AddressSpan, ...] = ()
+    """The latest of its ledger."""
 
 
 SHOWN_CONNECTIONS = 200

@@ -20,14 +20,14 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from engine.api.codec import CodecError, Value, decode, encode
 from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand, Watch
 from engine.api.hello import HEADER, LIMIT_TO_CLIENT, Hello, decode_hello, encode_hello, framed, length_of, mismatch
-from engine.api.messages import AskSettings, ClientView, Farewell, Follow, Picture, SettingsOf
+from engine.api.messages import AskLedgers, AskSettings, ClientView, Farewell, Follow, LedgersOf, Picture, SettingsOf
 from engine.api.mirror import Mirror
-from engine.api.values import Details, Event, Snapshot
+from engine.api.values import Details, Event, Ledger, Snapshot
 from engine.host.errors import Trouble
 from engine.run import sockets
 from engine.settings.values import SessionSettings
@@ -108,7 +108,7 @@ class Client:
         self._ids = count(1)
         self._sending = threading.Lock()
         self._unanswered: dict[int, Future[Reply]] = {}
-        self._asked: dict[int, Future[dict[int, SessionSettings]]] = {}
+        self._asked: dict[int, Future[Sequence[tuple[int, Any]]]] = {}
         self._first = threading.Event()
         self._closed = threading.Event()
         self.lost = ""
@@ -172,13 +172,22 @@ class Client:
 
     def all_settings(self, sessions: tuple[int, ...] | None = None) -> Mapping[int, SessionSettings]:
         """See `EngineApi.all_settings`; waits as `settings` does."""
+        return dict(self._ask(lambda number: AskSettings(number, sessions)))
+
+    def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
+        """See `EngineApi.ledgers`; waits as `settings` does."""
+        keys = tuple(sessions) if sessions is not None else None
+        return dict(self._ask(lambda number: AskLedgers(number, keys)))
+
+    def _ask(self, question: Callable[[int], Value]) -> Sequence[tuple[int, Any]]:
+        """What the engine answers to a question with a number, nothing if it doesn't."""
         number = next(self._ids)
         future = self._asked[number] = Future()
         try:
-            self._send(AskSettings(number, sessions))
+            self._send(question(number))
             return future.result(ASKED)
         except (OSError, TimeoutError):
-            return {}
+            return ()
         finally:
             self._asked.pop(number, None)
 
@@ -266,9 +275,9 @@ class Client:
             case Reply(number):
                 if future := self._unanswered.pop(number, None):
                     future.set_result(message)
-            case SettingsOf(number, settings):
+            case SettingsOf(number, found) | LedgersOf(number, found):
                 if asked := self._asked.get(number):
-                    asked.set_result(dict(settings))
+                    asked.set_result(found)
             case _:
                 raise CodecError(f"An engine doesn't send a {type(message).__name__}.")
 

@@ -27,6 +27,7 @@ from engine.egress.veth import HiddenNet
 from engine.host import descriptors, surroundings
 from engine.host.errors import HostError, Trouble
 from engine.record.captures import Captures
+from engine.record.history import History, HistoryFile, history_of
 from engine.record.journal import GhostJournal, journal_of
 from engine.record.proofs import ProofsFile, proofs_of
 from engine.run.estate import Estate
@@ -162,6 +163,7 @@ class Loop:
         proofs, unread = self._load_proofs()
         captures = Captures(self._options.capture, self._wall, self.tell)
         self._undo.callback(captures.close)
+        history = self._load_history()
         runner = Runner(self._loop, self._hook_ended)
         self._undo.callback(runner.close)
         self.supervisor = Supervisor(
@@ -177,6 +179,7 @@ class Loop:
             usage=self._usage,
             proofs=proofs,
             hooks=runner,
+            history=history,
         )
         if unread:
             self.tell(Severity.ERROR, "proofs", unread)
@@ -216,6 +219,27 @@ class Loop:
                 return self._proofs, str(error)
         return self._proofs, ""
 
+    def _load_history(self) -> History:
+        """Which addresses sessions had in earlier runs; why that isn't known is told once there is somebody to tell."""
+        self._history_file: HistoryFile | None = None
+        if self._options.state_folder is not None:
+            file = HistoryFile(history_of(self._options.state_folder, self._ifname))
+            try:
+                history, self._history_file = file.load(), file
+            except Trouble as error:
+                self._loop.call_soon(self.tell, Severity.ERROR, "history", str(error))
+            else:
+                return history
+        return History()
+
+    def _save_history(self) -> None:
+        history = self.supervisor.history
+        if self._history_file is None:
+            history.pending.clear()
+        else:
+            self._history_file.rename(self.supervisor.card.name)
+            self._history_file.save(history)
+
     def _save_proofs(self) -> None:
         if self._proofs_file is not None:
             self._proofs_file.rename(self.supervisor.card.name)
@@ -233,6 +257,7 @@ class Loop:
             await asyncio.sleep(0.005)
         await self._let_hooks_end()
         self.supervisor.run(self._save_proofs, time.monotonic())
+        self.supervisor.run(self._save_history, time.monotonic())
         devices = self._egress.keep()
         net = self._hidden.descriptor if any(kept.end for kept, _ in devices) else -1
         try:
@@ -261,6 +286,7 @@ class Loop:
             await asyncio.sleep(0.005)
         await self._let_hooks_end()
         self.supervisor.run(self._save_proofs, time.monotonic())
+        self.supervisor.run(self._save_history, time.monotonic())
 
     async def _let_hooks_end(self) -> None:
         deadline = time.monotonic() + HOOKS
@@ -328,6 +354,7 @@ class Loop:
             self.supervisor.look_at_card(now)
             self.supervisor.run(partial(self._egress.tidy, now, self._networks), now)
             self.supervisor.run(self._save_proofs, now)
+            self.supervisor.run(self._save_history, now)
             self._carry_on()
 
     def _follow_clocks(self, now: float) -> None:

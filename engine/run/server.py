@@ -27,8 +27,8 @@ from msgspec import structs
 from engine.api.codec import CodecError, decode, encode
 from engine.api.commands import Add, Command, Edit, Refused, Remove, Reply, Request, ServiceCommand, Watch
 from engine.api.hello import Hello, decode_hello, encode_hello, framed, mismatch
-from engine.api.messages import AskSettings, ClientView, Farewell, Follow, Picture, SettingsOf
-from engine.api.values import Changes, Details, Event, Snapshot
+from engine.api.messages import AskLedgers, AskSettings, ClientView, Farewell, Follow, LedgersOf, Picture, SettingsOf
+from engine.api.values import Changes, Details, Event, Ledger, Snapshot
 from engine.host import peers
 from engine.run.connection import Connection
 from engine.run.sockets import Listening, network
@@ -79,6 +79,10 @@ class Served(Protocol):
 
     def settings(self, session: int) -> SessionSettings | None:
         """See `EngineApi.settings`."""
+        ...
+
+    def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
+        """See `EngineApi.ledgers`."""
         ...
 
 
@@ -381,6 +385,8 @@ class Server:
                 asked = keys if keys is not None else [view.id for view in self._engine.snapshot().sessions]
                 found = [(key, settings) for key in asked if (settings := self._engine.settings(key)) is not None]
                 self._send(client, encode(SettingsOf(number, tuple(found))))
+            case AskLedgers(number, keys):
+                self._send(client, encode(LedgersOf(number, tuple(self._engine.ledgers(keys).items()))))
             case _:
                 raise CodecError(f"A client doesn't send a {type(message).__name__}.")
 

@@ -15,7 +15,17 @@ from itertools import count
 
 from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand, Watch
 from engine.api.messages import ClientView
-from engine.api.values import Changes, Details, Event, SessionState, SessionView, Severity, Snapshot, pack_traffic
+from engine.api.values import (
+    Changes,
+    Details,
+    Event,
+    Ledger,
+    SessionState,
+    SessionView,
+    Severity,
+    Snapshot,
+    pack_traffic,
+)
 from engine.card.xdp import Loading
 from engine.host.errors import Trouble
 from engine.host.promptness import prompt_interpreter, prompt_thread
@@ -211,6 +221,13 @@ class Engine:
     def all_settings(self) -> Mapping[int, SessionSettings]:
         """See `EngineApi.all_settings`."""
         return self._work.supervisor.board.settings.copy()
+
+    def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
+        """See `EngineApi.ledgers`."""
+        supervisor = self._work.supervisor
+        keys = sessions if sessions is not None else [view.id for view in supervisor.board.views]
+        views = (view for key in keys if (view := supervisor.board.view(key)) is not None)
+        return {view.id: supervisor.ledger(view.name) for view in views}
 
     def _usage(self, view: SessionView) -> tuple[tuple[str, str], ...]:
         return usage(view, self._options)

@@ -20,6 +20,7 @@ ACTIONS = (
         "follow",
         "severity",
         "write",
+        "addresses",
         "clear_ghosts",
         "fix_card",
         "reload",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from engine.api.values import SessionView
 from engine.egress.protocol import Egress
+from engine.record.history import History
 from engine.sessions.fleet import Fleet, Member
 from engine.settings.values import SessionSettings
 from engine.supervisor import views
@@ -35,6 +36,7 @@ class Showing:
         reporter: Reporter,
         rotating: Rotating,
         mark_of: MarkOf,
+        history: History,
     ) -> None:
         """`mark_of` tells a session's mark by its key and settings, if it has one."""
         self._board = board
@@ -47,6 +49,7 @@ class Showing:
         self.mark_of = mark_of
         self.proxied: dict[int, Proxied] = {}
         """What goes through sessions' proxies, by key; of those that have one."""
+        self._history = history
         self._watched = Watched()
         self._dirty: set[int] = set()
         """Sessions whose view may be out of date."""
@@ -136,4 +139,5 @@ class Showing:
             usage, strays = self._usage(view), self._egress.strays(key)
             now, wall = self._reporter.now, self._reporter.wall
             planned, proxied = self._rotating.timers(key), self.proxied.get(key, NOT_PROXIED)
-            self._board.details[key] = views.details(key, member, now, wall, usage, strays, proxied, planned)
+            had = self._history.of(view.name)
+            self._board.details[key] = views.details(key, member, now, wall, usage, strays, proxied, planned, had)

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 
 from engine.api.ending import End, EndKind
-from engine.api.values import Severity, Totals
+from engine.api.values import Ledger, Severity, Totals
 from engine.egress.protocol import Addresses, Egress, Happening
 from engine.host.errors import Trouble
 from engine.ppp.link import Ipv4Opened
+from engine.record.history import History
 from engine.record.narrate import tell
 from engine.sessions.fleet import Fleet
 from engine.sessions.proofs import Proofs
@@ -45,6 +46,7 @@ from engine.supervisor.rotating import Rotating
 from engine.supervisor.shares import Action, Shares
 from engine.supervisor.showing import Showing, Usage
 from engine.supervisor.tally import Tally
+from engine.supervisor.views import addresses_of
 from engine.wire.place import Place
 
 
@@ -76,10 +78,12 @@ class Supervisor:
         usage: Usage,
         proofs: Proofs | None = None,
         hooks: HookRunner | None = None,
+        history: History | None = None,
     ) -> None:
         """`entropy` gives so many random octets, `chance` a number from 0 to 1; `wall_offset` makes Unix time of `now`.
 
-        `proofs` is what earlier runs knew of concentrators' authentication; `hooks` runs programs of the operator's.
+        `proofs` is what earlier runs knew of concentrators' authentication; `hooks` runs programs of the operator's,
+        `history` is which addresses sessions had in earlier runs.
         """
         self.board = Board()
         self.fleet = Fleet(settings.dial, chance, egress.obstacle, egress.way_to, proofs)
@@ -95,6 +99,7 @@ class Supervisor:
         self._egress = egress
         self._entropy = entropy
         self._tally = Tally()
+        self.history = history if history is not None else History()
         self._heard = False
         """Whether a control frame ever came."""
         self._received: Sequence[int] = ()
@@ -102,9 +107,17 @@ class Supervisor:
         self._reporter = Reporter(self.fleet, wall_offset)
         self.log, self.tell, self.wall = self._reporter.log, self._reporter.tell, self._reporter.wall
         unwanted = tuple(IPv4Network(network) for network in settings.unwanted_networks)
-        self.rotating = Rotating(self.fleet, self._reporter, chance, unwanted, lambda key: self._showing.mark(key))
+        self.rotating = Rotating(self.fleet, self._reporter, chance, unwanted, self._mark)
         self._showing = Showing(
-            self.board, self.fleet, egress, captures, usage, self._reporter, self.rotating, self.mark_of
+            self.board,
+            self.fleet,
+            egress,
+            captures,
+            usage,
+            self._reporter,
+            self.rotating,
+            self.mark_of,
+            self.history,
         )
         self.hooks = Hooks(hooks or NoHooks(), self._reporter)
         self._shares = Shares(self.fleet, self._showing, self._reporter)
@@ -310,6 +323,9 @@ class Supervisor:
             except Exception as error:
                 self._reporter.tell_of_bug(error, "frames_to_send")
 
+    def _mark(self, key: int) -> None:
+        self._showing.mark(key)
+
     # What commands do; `engine.supervisor.dispatch` says which command does what
 
     def each(self, action: Action, keys: Iterable[int]) -> None:
@@ -395,6 +411,7 @@ class Supervisor:
         self.rotating.forget(key)
         self._showing.remove(key)
         self.hooks.look(key, None, session.next_settings.hooks)
+        self.history.look(name, (), None, self.wall(self._reporter.now))
         del self.records[key]
         self.tell(Severity.INFO, "removed", f"Session {name} was removed.")
 
@@ -441,6 +458,7 @@ class Supervisor:
         view, settings = self.board.view(key), self.board.settings.get(key)
         if view is not None and settings is not None:
             self.hooks.look(key, view, settings.hooks)
+            self.history.look(view.name, addresses_of(view), view.up_since, self.wall(self._reporter.now))
 
     @staticmethod
     def _note_place(record: Record, event: SessionEvent, open_now: dict[Place, bool]) -> None:
@@ -498,6 +516,10 @@ class Supervisor:
         self.records[key].addresses = Addresses()
         for step in (self._egress.close, self._line.forget):
             self._reporter.attempt(step, key, kind="device", about=key)
+
+    def ledger(self, name: str) -> Ledger:
+        """What is remembered of a session; any thread."""
+        return Ledger(self.history.of(name))
 
     @property
     def totals(self) -> Totals:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from engine.api.values import Details, Fact, LadderEntry, SessionState, SessionView, Step
+from engine.api.values import AddressSpan, Details, Fact, LadderEntry, SessionState, SessionView, Step
 from engine.record.describe import describe
 from engine.sessions.fleet import Member
 from engine.sessions.session import Session
@@ -66,6 +66,11 @@ def session_view(
     )
 
 
+def addresses_of(view: SessionView) -> list[str]:
+    """All that a session has been given by the provider and has now."""
+    return [*([view.ipv4] if view.ipv4 else []), *view.ipv6_addresses, *view.ipv6_prefixes]
+
+
 def setup_ms(session: Session) -> float | None:
     """Milliseconds from the first PADI to the address."""
     times = list(session.steps.values())
@@ -74,6 +79,8 @@ def setup_ms(session: Session) -> float | None:
     return (times[-1][1] - times[0][0]) * 1000
 
 
+SHOWN = 20
+"""Addresses that details tell; the ledger has all."""
 STRAYS = {
     "not_for_us": "dropped coming in: not for us",
     "forged": "dropped coming in: source is our own, or nobody's",
@@ -91,10 +98,11 @@ def details(
     strays: Mapping[str, int],
     proxied: Proxied,
     planned: Iterable[tuple[str, float]] = (),
+    had: tuple[AddressSpan, ...] = (),
 ) -> Details:
     """One session at full length; `wall` turns the engine's time into Unix time, `strays` are from its egress.
 
-    `planned` is what else is to come, and when.
+    `planned` is what else is to come, and when; `had` are the addresses that it had, oldest first.
     """
     session = member.session
     facts = [Fact(name, f.asked, f.offered, f.agreed, f.refused) for name, f in list(session.facts.by_name.items())]
@@ -120,4 +128,5 @@ def details(
         timers=tuple(timers),
         usage=usage,
         connections=proxied.open,
+        addresses=had[-SHOWN:],
     )

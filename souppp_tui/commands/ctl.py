@@ -12,8 +12,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from dataclasses import fields as fields_of
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ from souppp_tui.commands.parsing import seconds
 from souppp_tui.commands.reaching import client, target_options, way_to
 from souppp_tui.model.query import QueryError, parse
 from souppp_tui.model.traffic import Meter
-from souppp_tui.show import words
+from souppp_tui.show import histories, words
 
 ANSWER = 30.0
 """Seconds that the engine has to answer a command."""
@@ -92,6 +92,8 @@ def parser() -> argparse.ArgumentParser:
     command("status", "the engine, its card, and how many sessions are in which state")
     command("list", "the sessions").add_argument("sessions", nargs="*", metavar="SESSIONS")
     command("show", "one session at full length").add_argument("sessions", nargs=1, metavar="NAME")
+    history = command("history", "which addresses sessions had, and when, as CSV")
+    history.add_argument("sessions", nargs="*", metavar="SESSIONS")
     for name, (_, text) in MANY.items():
         many = command(name, text)
         many.add_argument("sessions", nargs="*", metavar="SESSIONS")
@@ -259,6 +261,17 @@ def _show(engine: Client, options: argparse.Namespace) -> int:
         else:
             print(f"{name:<14}  {_said(value)}")
     return EXIT_OK
+
+
+def _history(engine: Client, options: argparse.Namespace) -> int:
+    found = chosen(engine.snapshot(), options.sessions)
+    ledgers = engine.ledgers([view.id for view in found] if options.sessions else None)
+    spans = [(view.name, ledgers[view.id].addresses) for view in found if view.id in ledgers]
+    if options.json:
+        print(json.dumps({name: [asdict(span) for span in had] for name, had in spans}))
+    else:
+        sys.stdout.write(histories.csv_text(spans))
+    return EXIT_OK if found or not options.sessions else EXIT_NOT_DONE
 
 
 def _said(value: object) -> str:
@@ -429,6 +442,7 @@ _DO: dict[str, Callable[[Client, argparse.Namespace], int]] = {
     "status": _status,
     "list": _list,
     "show": _show,
+    "history": _history,
     "events": _events,
     "wait": _wait,
     "add": _add,

@@ -37,7 +37,7 @@ from engine.api.commands import (
 )
 from engine.api.engine import EngineApi
 from engine.api.messages import ClientView
-from engine.api.values import KEPT_EVENTS, CardView, Details, Event, SessionView, Snapshot, after
+from engine.api.values import KEPT_EVENTS, AddressSpan, CardView, Details, Event, Ledger, SessionView, Snapshot, after
 from engine.settings.values import SessionSettings
 
 AGREEING = 2.0
@@ -164,6 +164,7 @@ class _Seen:
             id=self.key(own),
             ladder=tuple(replace(entry, at=self.time(entry.at)) for entry in details.ladder),
             timers=tuple((name, self.time(at)) for name, at in details.timers),
+            addresses=tuple(_span(span, self.time) for span in details.addresses),
         )
 
 
@@ -232,6 +233,16 @@ class Several:
             for each in self._engines
             for own, settings in each.attached.api.all_settings().items()
         }
+
+    def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
+        """See `EngineApi.ledgers`."""
+        found: dict[int, Ledger] = {}
+        for each in self._engines:
+            own = [key // each.number for key in sessions if key % each.number == each.place] if sessions else sessions
+            if own or sessions is None:
+                told = each.attached.api.ledgers(own)
+                found |= {each.key(key): _ledger(ledger, each.time) for key, ledger in told.items()}
+        return found
 
     def submit(self, command: Command | ServiceCommand, place: int | None = None) -> Future[Reply]:
         """See `EngineApi.submit`: each engine has its share, and when all have replied their replies are one.
@@ -372,4 +383,15 @@ def _put_right(view: PartView, time: Callable[[float], float], names: Iterable[s
 
 _VALUES = attrgetter(*(each.name for each in fields(SessionView) if each.name != "id"))
 """All of a view but its key, which stands first."""
+
+
+def _ledger(ledger: Ledger, time: Callable[[float], float]) -> Ledger:
+    """The same by the common clock."""
+    return replace(ledger, addresses=tuple(_span(span, time) for span in ledger.addresses))
+
+
+def _span(span: AddressSpan, time: Callable[[float], float]) -> AddressSpan:
+    return replace(span, since=time(span.since), until=time(span.until) if span.until is not None else None)
+
+
 _TIMES = ("since", "retry_at", "up_since", "silent_since")

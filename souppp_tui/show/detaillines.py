@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.api.values import Details, Event, Fact, LadderEntry, SessionView
-from souppp_tui.show import eventlines, words
+from engine.api.values import AddressSpan, Details, Event, Fact, LadderEntry, SessionView
+from souppp_tui.show import eventlines, histories, words
 from souppp_tui.show.paint import Line
 from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, Readings
 
@@ -72,6 +72,7 @@ def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
         ("negotiated  (= as agreed)", fact_lines(details.facts, width)),
         ("steps", table([(s.name, words.milliseconds(s.took_ms)) for s in details.steps], right=True)),
         ("use it  (y copies)", usage_lines(details.usage, width)),
+        ("addresses that it had, newest first  (w writes all of them)", address_lines(details.addresses, meter.now)),
         ("timers", table([(name, words.wait(at - meter.now)) for name, at in details.timers], right=True)),
         (f"counters{zeroed}", table(counters, right=True)),
     )
@@ -88,6 +89,13 @@ def table(rows: Sequence[tuple[str, str | None]], right: bool = False) -> list[L
     wide = min(NAME_MOST, max([NAME, *(len(name) for name, _ in known)]))
     most = max((len(value) for _, value in known), default=0) if right else 0
     return [[(f" {words.fit(name, wide)}  ", "dim"), (value.rjust(most), "text")] for name, value in known]
+
+
+def address_lines(spans: Sequence[AddressSpan], now: float) -> list[Line]:
+    """A line each, newest first; nothing where the present one is the only one."""
+    if not any(span.until is not None or not span.known for span in spans):
+        return []
+    return table([histories.row(span, now) for span in spans[::-1]])
 
 
 def session_lines(view: SessionView, now: float) -> list[Line]:

@@ -40,11 +40,13 @@ from engine.api.commands import (
 )
 from engine.api.messages import ClientView
 from engine.api.values import (
+    AddressSpan,
     CardView,
     Details,
     Event,
     Fact,
     LadderEntry,
+    Ledger,
     QueueView,
     SessionState,
     SessionView,
@@ -199,6 +201,12 @@ class ScriptedEngine:
     def all_settings(self) -> Mapping[int, SessionSettings]:
         """As given."""
         return self._settings.copy()
+
+    def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
+        """Each had another address before."""
+        views = [view for view in self.snapshot().sessions if sessions is None or view.id in sessions]
+        before = AddressSpan("203.0.113.77", self.wall - 7200.0, self.wall - 3600.0)
+        return {view.id: Ledger((before,)) for view in views if view.ipv4}
 
     # -- commands
 

@@ -44,6 +44,9 @@ def test_a_script_hears_of_a_session_and_may_route(tmp_path: Path) -> None:
         until(lambda: said.read_text().count("CapEff") == 2, "the second")
         assert f"down one {one['device']} {one['ipv4']} none" in said.read_text()
         assert ctl(socket, "list", "one").count(one["ipv4"]) == 0
+        spans = [line.split(",") for line in ctl(socket, "history", "one").splitlines()]
+        assert [span[:2] for span in spans[1:2]] == [["one", one["ipv4"]]]
+        assert spans[2][3] == "now"
         ctl(socket, "stop")
         program.process.wait(30)
     assert [line.split()[0] for line in said.read_text().splitlines() if " one " in line] == ["up", "down"] * 2

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 from engine.api.commands import Command, Reply, Request, ServiceCommand
-from engine.api.values import Changes, Details, Event, QueueView, Snapshot
+from engine.api.values import Changes, Details, Event, Ledger, QueueView, Snapshot
 from engine.settings.values import SessionSettings
 from engine.supervisor import dispatch
 from tests.unit.supervisor.world import World, session
@@ -72,3 +72,9 @@ class WorldEngine:
     def all_settings(self) -> Mapping[int, SessionSettings]:
         """All of them."""
         return self.world.supervisor.board.settings
+
+    def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
+        """See `Served.ledgers`."""
+        supervisor = self.world.supervisor
+        views = [view for view in supervisor.board.views if sessions is None or view.id in sessions]
+        return {view.id: supervisor.ledger(view.name) for view in views}
