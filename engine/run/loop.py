@@ -26,11 +26,13 @@ from engine.egress.instances import Instance
 from engine.egress.veth import HiddenNet
 from engine.host import descriptors, surroundings
 from engine.host.errors import HostError, Trouble
+from engine.proxy.checks import Finding
 from engine.record.captures import Captures
 from engine.record.history import History, HistoryFile, history_of
 from engine.record.journal import GhostJournal, journal_of
 from engine.record.proofs import ProofsFile, proofs_of
 from engine.run.estate import Estate
+from engine.run.health import HealthChecks
 from engine.run.hooks import Runner
 from engine.run.line import CardLine
 from engine.sessions.policy import routed
@@ -187,6 +189,10 @@ class Loop:
             self.tell(Severity.WARNING, "limits", short)
         for lack in surroundings.lacks():
             self.tell(Severity.WARNING, "host", lack)
+        self._health = HealthChecks(
+            self._loop, lambda: self.supervisor.health.targets, self._health_found, self._health_ended
+        )
+        self._undo.callback(self._health.close)
         links = LinkWatch()
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)
@@ -308,6 +314,13 @@ class Loop:
         self._carry_on()
         return reply
 
+    def _health_found(self, finding: Finding) -> None:
+        self.supervisor.note_health(finding.key, finding.serial, finding.problem, time.monotonic())
+        self._carry_on()
+
+    def _health_ended(self, why: str) -> None:
+        self.tell(Severity.ERROR, "health", f"The process that checks sessions' health {why}.")
+
     def _hook_ended(self, result: HookResult) -> None:
         self.supervisor.note_hook(result, time.monotonic())
         self._carry_on()
@@ -369,6 +382,7 @@ class Loop:
         """What the supervisor has to say goes to the card; then its timer is set."""
         try:
             self.line.send(self.supervisor.frames_to_send())
+            self._health.order(self.supervisor.health.orders)
         finally:
             self._set_timer()
 

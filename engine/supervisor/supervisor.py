@@ -38,6 +38,7 @@ from engine.supervisor.card_watch import CardNews, CardWatch
 from engine.supervisor.egress_steps import follow
 from engine.supervisor.fitting import Fitting
 from engine.supervisor.handed import Captures, Journal, Line, NoJournal, Proxied
+from engine.supervisor.health import Health
 from engine.supervisor.hooks import HookResult, HookRunner, Hooks, NoHooks
 from engine.supervisor.inherited import Inherited
 from engine.supervisor.parting import Parting
@@ -119,6 +120,7 @@ class Supervisor:
             self.mark_of,
             self.history,
         )
+        self.health = Health(self.rotating, self._reporter)
         self.hooks = Hooks(hooks or NoHooks(), self._reporter)
         self._shares = Shares(self.fleet, self._showing, self._reporter)
         self._parting = Parting(journal or NoJournal(), watch, line, self._reporter)
@@ -243,6 +245,12 @@ class Supervisor:
             self.tell(Severity.ERROR if each.lost else Severity.WARNING, "guard", each.text, each.key)
             if each.lost and each.key is not None:
                 self._reporter.attempt(self.fleet.end, each.key, End(EndKind.LOCAL_ERROR, each.text), now)
+        self._settle()
+
+    def note_health(self, key: int, serial: int, problem: str, now: float) -> None:
+        """What came of fetching a page for `health`: what was wrong, empty if nothing was."""
+        self._reporter.now = now
+        self._reporter.attempt(self.health.found, key, serial, problem, now)
         self._settle()
 
     def note_hook(self, result: HookResult, now: float) -> None:
@@ -411,6 +419,7 @@ class Supervisor:
         self.rotating.forget(key)
         self._showing.remove(key)
         self.hooks.look(key, None, session.next_settings.hooks)
+        self.health.look(key, None, session.next_settings.health)
         self.history.look(name, (), None, self.wall(self._reporter.now))
         del self.records[key]
         self.tell(Severity.INFO, "removed", f"Session {name} was removed.")
@@ -458,6 +467,7 @@ class Supervisor:
         view, settings = self.board.view(key), self.board.settings.get(key)
         if view is not None and settings is not None:
             self.hooks.look(key, view, settings.hooks)
+            self.health.look(key, view, settings.health)
             self.history.look(view.name, addresses_of(view), view.up_since, self.wall(self._reporter.now))
 
     @staticmethod

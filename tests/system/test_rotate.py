@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from engine.api.commands import Dial, HangUp, Rotate
+from engine.api.commands import Dial, Edit, HangUp, Rotate
 from engine.api.values import SessionState
+from engine.settings.values import HealthSettings
 from tests.program import until
 from tests.provider import provider
 from tests.system.engines import dialling, events, fetch, session, story, view, wait_state, wait_up
@@ -51,3 +54,19 @@ def test_an_address_is_not_exchanged_any_more_after_a_hang_up() -> None:
         wait_up(engine)
         assert not events(engine, "rotated")
         assert "again" not in story(engine)
+
+
+def test_a_session_whose_page_fails_gets_another_address() -> None:
+    """Really fetched, through the session: the lab's web server answers, and nobody does on the port beside it."""
+    well = HealthSettings("http://100.64.0.1/", 1.0, 2)
+    with provider(), dialling([session("well", health=well), session("one", health=well)]) as engine:
+        wait_up(engine)
+        one, other = view(engine, "one"), view(engine, "well")
+        engine.submit(Edit(one.id, replace(session("one"), health=replace(well, url="http://100.64.0.1:81/"))))
+        (told, *_) = until(lambda: events(engine, "rotated", "one"), "another address")
+        assert f"was {one.ipv4}" in told.text
+        assert "failed 2 times in a row: http://100.64.0.1:81/: 100.64.0.1: Connection refused" in story(engine)
+        engine.submit(Edit(one.id, session("one", health=well)))
+        until(lambda: "The health check succeeds again." in story(engine), "a check that succeeds")
+        assert view(engine, "well").ipv4 == other.ipv4
+        assert not events(engine, "health", "well")

@@ -1,0 +1,50 @@
+"""What the engine and the process of its health checks (`engine.proxy.health`) tell each other: values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from engine.proxy.exits import Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What to fetch through a session, and how often."""
+
+    name: str
+    """The session's, and what it is to who connects through it: see `Exit`."""
+    device: str
+    index: int
+    ipv4: str | None
+    ipv6: str | None
+    dns: tuple[str, ...]
+    serial: int
+    """Goes back with each result: what is found for an earlier one says nothing."""
+    url: str
+    every: float
+    """Seconds."""
+
+    def exit(self, key: int) -> Exit:
+        """The session. Raises ValueError where an address is none."""
+        ipv4 = IPv4Address(self.ipv4) if self.ipv4 else None
+        ipv6 = IPv6Address(self.ipv6) if self.ipv6 else None
+        return Exit(key, self.name, self.device, self.index, ipv4, ipv6, tuple(map(ip_address, self.dns)))
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """From the engine: check this from now on, or nothing any more."""
+
+    key: int
+    check: Check | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """To the engine: what came of one check."""
+
+    key: int
+    serial: int
+    problem: str = ""
+    """What was wrong, in a few words; empty if the page came."""
