@@ -20,6 +20,7 @@ from dns.name import Name
 from engine.proxy.bound import GONE, SHORT, NotBound, bound
 from engine.proxy.exits import Address, Exit
 from engine.proxy.questions import Kind, NotAName, Reply, Unfit, name_of, question, read
+from engine.settings.limits import MAX_NAME_SERVERS
 
 PORT = 53
 WAITS = (1.0, 2.0, 4.0)
@@ -27,7 +28,6 @@ WAITS = (1.0, 2.0, 4.0)
 TCP_WAIT = 4.0
 AVOIDED = 30.0
 """Seconds for which a server that didn't answer is asked after the others."""
-MOST_SERVERS = 4
 MOST_STRANGE = 20
 """Answers to one question that aren't: then somebody guesses, and TCP is used, which can't be guessed into."""
 MOST_AT_ONCE = 4000
@@ -138,7 +138,7 @@ class Names:
         usable = [
             each for each in dict.fromkeys(exit_.dns) if exit_.source(each.version) is not None and _askable(each)
         ]
-        return sorted(usable[:MOST_SERVERS], key=lambda server: self._avoided.get((exit_.key, server), 0.0) > now)
+        return sorted(usable[:MAX_NAME_SERVERS], key=lambda server: self._avoided.get((exit_.key, server), 0.0) > now)
 
     def answers(self, key: int, server: Address, well: bool) -> None:
         """A server answered, or didn't."""

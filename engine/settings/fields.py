@@ -41,6 +41,7 @@ from engine.settings.own_kinds import (
     LISTENING,
     MARK,
     MARKS,
+    NAME_SERVER,
     NETWORK,
     OWN_ENDPOINT,
     OWN_MAC,
@@ -281,6 +282,13 @@ SESSION: Keys = {
         "Networks that the provider routes to the session: let in, and let out as sources, beside its own address.",
         "networks",
         "routed to the session",
+    ),
+    "dns": Key(
+        "dns",
+        words_of(NAME_SERVER, 0, limits.MAX_NAME_SERVERS),
+        "Servers that are asked for names through the session, in this order; empty: those that the provider names.",
+        "name servers",
+        "empty: the provider's",
     ),
     "inbound": Key(
         "inbound",

@@ -31,6 +31,7 @@ MAX_ECHO_INTERVAL = 3600
 MAX_ECHO_FAILURES = 100
 
 MAX_ROUTED = 16
+MAX_NAME_SERVERS = 8
 """Networks that a provider routes to one session."""
 MIN_ROUTED, MIN_ROUTED6 = 8, 16
 """The shortest prefixes of such, in bits."""

@@ -124,6 +124,19 @@ def _parse_routed(given: str) -> str:
 
 ROUTED = typed(_parse_routed, str, "a network such as 203.0.113.8/29 or 2001:db8:5::/48", {"type": "string"}, "str")
 
+
+def _parse_name_server(given: str) -> str:
+    try:
+        address = ipaddress.ip_address(given)
+    except ValueError:
+        raise ValueError("must be an IP address such as 192.0.2.53") from None
+    if any(address.version == each.version and address in each for each in _NO_HOSTS):
+        raise ValueError("must be an address that is reached through the session")
+    return str(address)
+
+
+NAME_SERVER = typed(_parse_name_server, str, "an IP address such as 192.0.2.53", {"type": "string"}, "str")
+
 _MARK = whole(1, limits.MAX_MARK)
 
 

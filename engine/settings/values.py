@@ -235,6 +235,8 @@ class SessionSettings:
     datapath: DatapathChoice = DatapathChoice.AFXDP
     networks: tuple[str, ...] = ()
     """IPv4 and IPv6 networks in CIDR form that the provider routes to the session."""
+    dns: tuple[str, ...] = ()
+    """Addresses of the servers that are asked for names; empty takes those that the provider names."""
     inbound: Inbound = Inbound.OPEN
     device: str | None = None
     """The device's name; without one, `soup` and the session's key."""

@@ -41,7 +41,7 @@ def session_view(
         retry_at=wall(member.redial_at) if member.redial_at is not None else None,
         ipv4=str(ipv4.address) if ipv4 is not None else None,
         ipv4_peer=str(ipv4.peer) if ipv4 is not None and ipv4.peer is not None else None,
-        dns=tuple(map(str, ipv4.dns)) if ipv4 is not None else (),
+        dns=settings.dns or (tuple(map(str, ipv4.dns)) if ipv4 is not None else ()),
         ipv6=str(session.ipv6.address) if session.ipv6 is not None else None,
         device=device,
         datapath=datapath,

@@ -35,6 +35,7 @@ FULL = SessionSettings(
     ipv6=False,
     line_id=LineId("slot 1", "alice"),
     autodial=True,
+    dns=("192.0.2.53", "2001:db8::53"),
     device="wan0",
 )
 FOOT = 72

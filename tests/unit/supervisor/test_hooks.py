@@ -59,9 +59,10 @@ def run_on(world: World, programs: Programs, seconds: float) -> None:
 
 
 def test_a_session_tells_that_it_is_up_what_has_changed_and_that_it_is_down() -> None:
-    world, programs = made(session("one", hooks=HOOKS))
+    world, programs = made(session("one", hooks=HOOKS, dns=("192.0.2.53", "2001:db8::53")))
     run_on(world, programs, 2.0)
     view = world.view()
+    assert view.dns == ("192.0.2.53", "2001:db8::53"), "the operator's, not the provider's"
     assert programs.events == ["up"]
     run = programs.runs[0]
     assert (run.arguments, run.timeout) == (("/bin/up", "fast"), 30.0)
