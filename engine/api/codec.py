@@ -25,7 +25,17 @@ import msgspec
 
 from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand
 from engine.api.ending import End
-from engine.api.messages import AskLedgers, AskSettings, ClientView, Farewell, Follow, LedgersOf, Picture, SettingsOf
+from engine.api.messages import (
+    AskLedgers,
+    AskSettings,
+    ClientView,
+    Enter,
+    Farewell,
+    Follow,
+    LedgersOf,
+    Picture,
+    SettingsOf,
+)
 from engine.api.values import (
     AddressSpan,
     CardView,
@@ -75,6 +85,7 @@ Value = (
     | SettingsOf
     | AskLedgers
     | LedgersOf
+    | Enter
     | Farewell
 )
 """What can be told."""

@@ -94,6 +94,18 @@ class LedgersOf:
 
 
 @dataclass(frozen=True, slots=True)
+class Enter:
+    """From a client, with the descriptor of a cgroup: let it run in a session. Answered by a `Reply`.
+
+    The cgroup is its user's own, made for that, and the client enters it after the reply; or it is the one that the
+    client is in, if that is another user's: then it has been moved to one below that when the reply comes.
+    """
+
+    id: int
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
 class Farewell:
     """The last message before the engine closes a connection."""
 

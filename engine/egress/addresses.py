@@ -138,6 +138,10 @@ class Devices:
         """The device's name."""
         return self._devices[key].name
 
+    def index(self, key: int) -> int:
+        """The device's interface index."""
+        return self._devices[key].index
+
     def fd(self, key: int) -> int:
         """The device's descriptor."""
         return self._devices[key].fd

@@ -13,6 +13,7 @@ from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath.own import CLOSED, Network, Own
 from engine.egress.addresses import Devices
 from engine.egress.carriers import MANY_SESSIONS, Carriers
+from engine.egress.entrance import NOWHERE, Entrance
 from engine.egress.instances import Instance
 from engine.egress.kept import KeptDevice
 from engine.egress.protocol import Addresses, Happening
@@ -66,6 +67,7 @@ class DeviceEgress:
         self.has_ipv6 = has_ipv6()
         self._told: set[str] = set()
         self._devices = Devices(instance)
+        self.entrance = Entrance()
         self._opened: dict[int, _Opened] = {}
         self._inherited: dict[str, tuple[KeptDevice, int]] = {}
         """By name: what an earlier process has left and no session has taken yet, with TUN devices' descriptors."""
@@ -118,6 +120,11 @@ class DeviceEgress:
         """See `Egress.set_mark`."""
         self._devices.set_mark(key, mark)
 
+    def forget(self, key: int) -> None:
+        """See `Egress.forget`."""
+        self.entrance.forget(key)
+        self._devices.set_mark(key, None)
+
     def way_to(self, address: Address) -> Way | None:
         """See `Egress.way_to`."""
         return self._devices.way_to(address)
@@ -159,6 +166,7 @@ class DeviceEgress:
         else:
             self._devices.set_ipv6(key, addresses.ipv6, mtu)
         self._let_flow(key, flows)
+        self.entrance.set(key, self._devices.index(key) if flows != CLOSED else NOWHERE)
 
     def set_mtu(self, key: int, mtu: int) -> None:
         """See `Egress.set_mtu`."""
@@ -171,6 +179,7 @@ class DeviceEgress:
         """See `Egress.close`. A device's descriptor must leave the data path first."""
         self._opened.pop(key, None)
         try:
+            self.entrance.set(key, NOWHERE)
             if self.carriers is not None:
                 self.carriers.unplug(key)
         finally:
@@ -218,6 +227,7 @@ class DeviceEgress:
         """See `Egress.disinherit`."""
         while self._inherited:
             self._discard(*self._inherited.popitem()[1])
+        self.entrance.disinherit()
 
     def _discard(self, kept: KeptDevice, fd: int) -> None:
         if kept.path is DatapathChoice.AFXDP:
@@ -274,6 +284,7 @@ class DeviceEgress:
         try:
             self._devices.close()
         finally:
+            self.entrance.close()
             self.hidden.close()
 
     def _name(self, key: int, settings: SessionSettings) -> str:

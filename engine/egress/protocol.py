@@ -55,6 +55,9 @@ class Egress(Protocol):
     def set_mark(self, key: int, mark: int | None) -> None:
         """Let what bears a mark leave by this session or not at all, from now on; None: it has none. Raises Trouble."""
 
+    def forget(self, key: int) -> None:
+        """The session is removed, and closed by now; another one may have its key one day. Raises Trouble."""
+
     def way_to(self, address: Address) -> Way | None:
         """How the host itself reaches an address, sessions' routes left out; None if it doesn't."""
 

@@ -55,6 +55,18 @@ def confine(files: Iterable[Path] = (), *, serving: bool = False) -> None:
     _keep(held & sum(1 << bit for bit in keep))
 
 
+def shed(bits: Iterable[int]) -> None:
+    """Give up these capabilities, for good: the calling thread, and all that it starts from now on."""
+    lost = sum(1 << bit for bit in bits)
+    libc = ctypes.CDLL(None)
+    for bit in range(_LAST + 1):
+        if lost >> bit & 1:
+            libc.prctl(_PR_CAPBSET_DROP, bit, 0, 0, 0)
+    effective, permitted, inheritable = (_held(which) & ~lost for which in ("CapEff", "CapPrm", "CapInh"))
+    parts = (part >> shift & 0xFFFFFFFF for shift in (0, 32) for part in (effective, permitted, inheritable))
+    libc.capset(struct.pack("=Ii", _VERSION_3, 0), struct.pack("=6I", *parts))
+
+
 def give_up_all() -> None:
     """Give up every capability, for good: the calling thread, and all that it starts from now on."""
     _keep(0)

@@ -25,9 +25,20 @@ from typing import Any, Self
 from engine.api.codec import CodecError, Value, decode, encode
 from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand, Watch
 from engine.api.hello import HEADER, LIMIT_TO_CLIENT, Hello, decode_hello, encode_hello, framed, length_of, mismatch
-from engine.api.messages import AskLedgers, AskSettings, ClientView, Farewell, Follow, LedgersOf, Picture, SettingsOf
+from engine.api.messages import (
+    AskLedgers,
+    AskSettings,
+    ClientView,
+    Enter,
+    Farewell,
+    Follow,
+    LedgersOf,
+    Picture,
+    SettingsOf,
+)
 from engine.api.mirror import Mirror
 from engine.api.values import Details, Event, Ledger, Snapshot
+from engine.host import peers
 from engine.host.errors import Trouble
 from engine.run import sockets
 from engine.settings.values import SessionSettings
@@ -190,6 +201,23 @@ class Client:
             return ()
         finally:
             self._asked.pop(number, None)
+
+    def enter(self, session: int, cgroup: int) -> Future[Reply]:
+        """Have this process run in a session, by a descriptor of its cgroup: see `engine.api.messages.Enter`."""
+        request = Enter(next(self._ids), session)
+        future = self._unanswered[request.id] = Future[Reply]()
+        try:
+            with self._sending:
+                socket.send_fds(self._socket, [framed(encode(request))], [cgroup])
+        except OSError:
+            self._unanswered.pop(request.id, None)
+            future.set_result(Reply(request.id, refused=(Refused(session, self.lost or LOST),)))
+        return future
+
+    @property
+    def engine_process(self) -> int:
+        """The process that the connection leads to; one of this host where it is by a Unix socket."""
+        return peers.peer(self._socket).process
 
     @property
     def behind(self) -> bool:

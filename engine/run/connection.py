@@ -1,7 +1,11 @@
-"""A client's connection to the server: whole messages in and out, and nobody waits for it."""
+"""A client's connection to the server: whole messages in and out, and nobody waits for it.
+
+Who may command may send a descriptor along with a message (SCM_RIGHTS); those of others the kernel closes.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import deque
 
@@ -18,11 +22,19 @@ class Connection:
         self.socket = made
         self._came = bytearray()
         self._unsent: deque[memoryview] = deque()
+        self._descriptors: list[int] = []
+        self.takes_descriptors = False
 
     def read(self) -> None:
         """Take what there is. Raises EOFError where the other side has closed, and OSError."""
         try:
-            octets = self.socket.recv(CHUNK)
+            if self.takes_descriptors:
+                octets, descriptors, _, _ = socket.recv_fds(self.socket, CHUNK, 1, socket.MSG_CMSG_CLOEXEC)
+                if descriptors:
+                    self._let_go()
+                    self._descriptors = descriptors
+            else:
+                octets = self.socket.recv(CHUNK)
         except BlockingIOError:
             return
         if not octets:
@@ -39,6 +51,14 @@ class Connection:
         message = bytes(memoryview(self._came)[HEADER:end])
         del self._came[:end]
         return message
+
+    def take_descriptor(self) -> int | None:
+        """The one that came last, if any; the caller's from now on."""
+        return self._descriptors.pop() if self._descriptors else None
+
+    def _let_go(self) -> None:
+        while (descriptor := self.take_descriptor()) is not None:
+            os.close(descriptor)
 
     def send(self, octets: bytes) -> None:
         """Send these after all others, as much as goes now and the rest by `flush`. Raises OSError."""
@@ -66,4 +86,5 @@ class Connection:
     def close(self) -> None:
         """Let go of it, whatever is unsent."""
         self._unsent.clear()
+        self._let_go()
         self.socket.close()

@@ -22,7 +22,7 @@ from engine.settings.values import DatapathChoice
 PATIENCE = 60.0
 """Seconds after which concentrators may have given the sessions up."""
 _FORM = 1
-_STATE, _DEVICES, _NET = "state", "devices", "net"
+_STATE, _DEVICES, _NET, _ENTRANCE = "state", "devices", "net", "entrance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,17 @@ class Estate:
         devices: Sequence[tuple[KeptDevice, int]] = (),
         net: int = -1,
         traffic: bytes = b"",
+        entrance: int = -1,
     ) -> None:
-        """`devices` have the descriptors of TUN devices, `net` is one of the namespace of the hidden ends, if any."""
+        """`devices` have the descriptors of TUN devices, `net` is one of the namespace of the hidden ends, if any.
+
+        `entrance` is that of programs that run in sessions, if any do.
+        """
         self.members = tuple(members)
         self.devices = list(devices)
         self.net = net
         self.traffic = traffic
+        self.entrance = entrance
 
     def told(self, now: float) -> bytes:
         """As octets; the descriptors go beside them."""
@@ -65,16 +70,17 @@ class Estate:
     def descriptors(self, card: str, state: int) -> dict[str, list[int]]:
         """By card and what each is for; `state` is that of a file with the octets."""
         tuns = [fd for _, fd in self.devices if fd >= 0]
-        parts = {_STATE: [state], _DEVICES: tuns, _NET: [self.net] if self.net >= 0 else []}
+        parts = {_STATE: [state], _DEVICES: tuns, _NET: [self.net], _ENTRANCE: [self.entrance]}
+        parts = {part: [fd for fd in fds if fd >= 0] for part, fds in parts.items()}
         return {f"{card}.{part}": fds for part, fds in parts.items() if fds}
 
     def close(self) -> None:
         """Give back what nobody took."""
-        for fd in (self.net, *(fd for _, fd in self.devices)):
+        for fd in (self.net, self.entrance, *(fd for _, fd in self.devices)):
             if fd >= 0:
                 with suppress(OSError):
                     os.close(fd)
-        self.net, self.devices = -1, []
+        self.net, self.entrance, self.devices = -1, -1, []
 
 
 def found(descriptors: dict[str, list[int]], card: str, now: float) -> Estate:
@@ -82,7 +88,8 @@ def found(descriptors: dict[str, list[int]], card: str, now: float) -> Estate:
 
     The descriptors are the estate's. Those of devices that it doesn't know, and the file, are closed.
     """
-    state, devices, nets = (descriptors.pop(f"{card}.{part}", []) for part in (_STATE, _DEVICES, _NET))
+    parts = (_STATE, _DEVICES, _NET, _ENTRANCE)
+    state, devices, nets, entrances = (descriptors.pop(f"{card}.{part}", []) for part in parts)
     tuns = dict(_named(devices))
     legacy = _read(state.pop(0)) if state else None
     net = nets.pop(0) if nets and legacy is not None else -1  # without it goes all that nobody knows of
@@ -95,7 +102,8 @@ def found(descriptors: dict[str, list[int]], card: str, now: float) -> Estate:
                 estate.devices.append((kept, tuns.pop(kept.name)))
         if legacy.boot == _boot() and 0 <= now - legacy.at < PATIENCE:
             estate.members, estate.traffic = legacy.members, legacy.traffic
-    for fd in (*tuns.values(), *state, *nets):
+            estate.entrance = entrances.pop(0) if entrances else -1
+    for fd in (*tuns.values(), *state, *nets, *entrances):
         os.close(fd)
     return estate
 

@@ -26,6 +26,7 @@ from engine.egress.instances import Instance
 from engine.egress.veth import HiddenNet
 from engine.host import descriptors, surroundings
 from engine.host.errors import HostError, Trouble
+from engine.host.peers import Peer
 from engine.proxy.checks import Finding
 from engine.record.captures import Captures
 from engine.record.history import History, HistoryFile, history_of
@@ -146,6 +147,8 @@ class Loop:
         self._undo.callback(egress.close_all)
         devices, self._estate.devices = self._estate.devices, []
         egress.inherit(devices)
+        egress.entrance.inherit(self._estate.entrance)
+        self._estate.entrance = -1
         self._undo.callback(egress.disinherit)
         self._egress = egress
         self.line = CardLine(
@@ -267,7 +270,8 @@ class Loop:
         devices = self._egress.keep()
         net = self._hidden.descriptor if any(kept.end for kept, _ in devices) else -1
         try:
-            store(Estate(self.supervisor.fleet.keep(), devices, net, self.traffic().tobytes()))
+            traffic, entrance = self.traffic().tobytes(), self._egress.entrance.descriptor
+            store(Estate(self.supervisor.fleet.keep(), devices, net, traffic, entrance))
         except OSError as error:
             self.tell(Severity.ERROR, "hand-over", f"The sessions can't be handed over ({error.strerror}): hung up.")
             return False
@@ -324,6 +328,10 @@ class Loop:
     def _hook_ended(self, result: HookResult) -> None:
         self.supervisor.note_hook(result, time.monotonic())
         self._carry_on()
+
+    def admit(self, key: int, cgroup: int, who: Peer) -> None:
+        """See `engine.egress.entrance.Entrance.admit`."""
+        self._egress.entrance.admit(key, cgroup, who)
 
     def _control_frames(self) -> None:
         self.supervisor.receive(self.line.receive(), time.monotonic())

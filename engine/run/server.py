@@ -27,7 +27,17 @@ from msgspec import structs
 from engine.api.codec import CodecError, decode, encode
 from engine.api.commands import Add, Command, Edit, Refused, Remove, Reply, Request, ServiceCommand, Watch
 from engine.api.hello import Hello, decode_hello, encode_hello, framed, mismatch
-from engine.api.messages import AskLedgers, AskSettings, ClientView, Farewell, Follow, LedgersOf, Picture, SettingsOf
+from engine.api.messages import (
+    AskLedgers,
+    AskSettings,
+    ClientView,
+    Enter,
+    Farewell,
+    Follow,
+    LedgersOf,
+    Picture,
+    SettingsOf,
+)
 from engine.api.values import Changes, Details, Event, Ledger, Snapshot
 from engine.host import peers
 from engine.run.connection import Connection
@@ -85,6 +95,10 @@ class Served(Protocol):
         """See `EngineApi.ledgers`."""
         ...
 
+    def admit(self, session: int, cgroup: int, who: peers.Peer) -> Reply:
+        """Let a process run in a session; in a thread of its own, and may take its time."""
+        ...
+
 
 class Service(Protocol):
     """The process around an engine: what it does beside running it."""
@@ -105,7 +119,7 @@ class _Client:
     """Our hello."""
     until: float
     """By when its hello must be there, or its last message be taken."""
-    process: int = 0
+    who: peers.Peer | None = None
     owns: bool = False
     """Whether it runs as root or as the engine's user."""
     view: ClientView | None = None
@@ -306,7 +320,8 @@ class Server:
             refused = f"{who.user} is in neither of the groups {peers.WRITE_GROUP} and {peers.LOOK_GROUP}."
         elif len(self._clients) >= MAX_CLIENTS:
             refused = f"{MAX_CLIENTS} clients are attached already."
-        client.process = who.process
+        client.who = who
+        client.connection.takes_descriptors = rights == "write"
         client.owns = who.uid in (0, self._uid)
         client.answer = structs.replace(self._hello, user=who.user, writes=rights == "write", refused=refused)
         client.leaving = bool(refused)
@@ -352,7 +367,8 @@ class Server:
             return
         self._last_id += 1
         program, answer = hello.program[:32] or "?", client.answer
-        client.view = ClientView(self._last_id, answer.user, client.process, program, time.time(), answer.writes)
+        process = client.who.process if client.who is not None else 0
+        client.view = ClientView(self._last_id, answer.user, process, program, time.time(), answer.writes)
         client.until = inf
         self._clients[client.view.id] = client.view
 
@@ -368,19 +384,16 @@ class Server:
                 client.watched[key] = time.monotonic() + WATCHED
                 self._engine.submit(Watch(key))
                 self._send(client, encode(Reply(number, (key,))))
-            case Request(number) if not view.writes:
+            case Request(number) | Enter(number) if not view.writes:
                 text = f"You may look, not command: {view.user} is not in the group {peers.WRITE_GROUP}."
                 self._send(client, encode(Reply(number, refused=(Refused(None, text),))))
             case Request(number, command) if not client.owns and self._sets_hooks(command):
                 text = "Hooks are run with the engine's rights: only its user and root set them, or its configuration."
                 self._send(client, encode(Reply(number, refused=(Refused(None, text),))))
             case Request(number, command):
-                future = self._carry_out(command, f"{view.user} ({view.program} {view.process})")
-                client.busy = True
-                if future.done():
-                    self._answer(client, number, future)
-                else:
-                    future.add_done_callback(partial(self._done, client, number))
+                self._await(client, number, self._carry_out(command, f"{view.user} ({view.program} {view.process})"))
+            case Enter(number, key):
+                self._await(client, number, self._admit(client, key))
             case AskSettings(number, keys):
                 asked = keys if keys is not None else [view.id for view in self._engine.snapshot().sessions]
                 found = [(key, settings) for key in asked if (settings := self._engine.settings(key)) is not None]
@@ -396,6 +409,26 @@ class Server:
             before = self._engine.settings(command.key)
             return before is not None and command.settings.hooks != before.hooks
         return isinstance(command, Add) and command.settings.hooks != HookSettings()
+
+    def _await(self, client: _Client, number: int, future: Future[Reply]) -> None:
+        client.busy = True
+        if future.done():
+            self._answer(client, number, future)
+        else:
+            future.add_done_callback(partial(self._done, client, number))
+
+    def _admit(self, client: _Client, key: int) -> Future[Reply]:
+        cgroup, who = client.connection.take_descriptor(), client.who
+        if cgroup is None or who is None:
+            raise CodecError("Who wants to run in a session sends its cgroup along.")
+
+        def admit() -> Reply:
+            try:
+                return self._engine.admit(key, cgroup, who)
+            finally:
+                os.close(cgroup)
+
+        return self._pool.submit(admit)
 
     def _carry_out(self, command: Command | ServiceCommand, by: str) -> Future[Reply]:
         service = self.service

@@ -28,6 +28,7 @@ from engine.api.values import (
 )
 from engine.card.xdp import Loading
 from engine.host.errors import Trouble
+from engine.host.peers import Peer
 from engine.host.promptness import prompt_interpreter, prompt_thread
 from engine.host.surroundings import NO_THREADS, is_short_of_threads
 from engine.run.estate import Estate
@@ -209,6 +210,21 @@ class Engine:
     def watched(self, session: int) -> Details | None:
         """The details of a session that somebody watches; nobody is taken to look at them now."""
         return self._work.supervisor.board.details.get(session)
+
+    def admit(self, session: int, cgroup: int, who: Peer) -> Reply:
+        """Let a process run in a session that is up; see `engine.egress.entrance.Entrance.admit`. Any thread."""
+        view = self._work.supervisor.board.view(session)
+        if view is None or view.state is not SessionState.UP or view.device is None:
+            why = (
+                "There is no such session any more." if view is None else f"{view.name} is {view.state}: dial it first."
+            )
+            return Reply(0, refused=(Refused(session, why),))
+        try:
+            self._work.admit(session, cgroup, who)
+        except OSError as error:
+            return Reply(0, refused=(Refused(session, f"No program can run in it: {error.strerror}."),))
+        self.tell(Severity.INFO, "program", f"A program runs in {view.name}: process {who.process}, by {who.user}.")
+        return Reply(0, (session,))
 
     def changes_since(self, version: int) -> Changes:
         """See `engine.supervisor.board.Board.changes_since`."""

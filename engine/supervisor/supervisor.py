@@ -413,7 +413,7 @@ class Supervisor:
         self.fleet.remove(key, self._reporter.now)
         self._settle()
         self._release(key)
-        self._reporter.attempt(self._egress.set_mark, key, None, kind="mark", about=key)
+        self._reporter.attempt(self._egress.forget, key, kind="mark", about=key)
         self.captures.stop([(key, session)])
         self._duties.forget(key)
         self.rotating.forget(key)

@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": "run the engine alone, for consoles and scripts to attach to",
     "attach": "open the console on an engine that runs, or on several",
     "ctl": "ask an engine that runs, or have it do something, from a script",
+    "exec": "run a program whose traffic leaves through a session",
     "exporter": "show an engine that runs to Prometheus",
     "relay": "hand an engine's socket on, for attach over ssh",
 }

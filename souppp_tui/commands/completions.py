@@ -57,7 +57,8 @@ def specs() -> list[Spec]:
         subcommands = next((a for a in it._actions if isinstance(a, argparse._SubParsersAction)), None)
         known = {option.names: option for parser in (it, *_inner(subcommands)) for option in options(parser)}
         if subcommands is None:
-            made.append(Spec(name, tuple(known.values()), words.get(name, ()), f"ls {CARDS}"))
+            asked = SESSIONS if name == "exec" else f"ls {CARDS}"
+            made.append(Spec(name, tuple(known.values()), words.get(name, ()), asked))
         else:
             made.append(Spec(name, tuple(known.values()), tuple(subcommands.choices), SESSIONS))
     return made

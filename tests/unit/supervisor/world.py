@@ -172,6 +172,9 @@ class VirtualEgress:
     def way_to(self, address: Address) -> Way | None:
         return self.ways.get(address)
 
+    def forget(self, key: int) -> None:
+        self.marks.pop(key, None)
+
     def set_mark(self, key: int, mark: int | None) -> None:
         self.marks.pop(key, None)
         if mark is not None:
