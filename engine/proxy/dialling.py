@@ -224,7 +224,7 @@ class _Dial:
             self._note(address, DialKind.SHORT if error == errno.EADDRNOTAVAIL else error)
             return False
         self._attempts.add(attempt)
-        self._loop.add_writer(attempt, self._writable, attempt, address)
+        self._loop.add_writer(attempt.fileno(), self._writable, attempt, address)
         return True
 
     def _note(self, address: Address, what: int | DialKind) -> None:
@@ -234,7 +234,7 @@ class _Dial:
 
     def _writable(self, attempt: socket.socket, address: Address) -> None:
         """An attempt has come to an end."""
-        self._loop.remove_writer(attempt)
+        self._loop.remove_writer(attempt.fileno())
         self._attempts.discard(attempt)
         error = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if not error:
@@ -267,7 +267,7 @@ class _Dial:
         for cancel in self._cancels:
             cancel()
         for attempt in self._attempts:
-            self._loop.remove_writer(attempt)
+            self._loop.remove_writer(attempt.fileno())
             attempt.close()
         self._attempts.clear()
         self._waiting.clear()

@@ -14,7 +14,6 @@ from ipaddress import IPv4Address, IPv6Address
 
 import dns.exception
 import dns.name
-from dns.name import Name
 
 from engine.proxy.exits import Address
 
@@ -36,6 +35,8 @@ _RESPONSE, _OPCODE, _TRUNCATED, _WANT_RECURSION, _RCODE = 0x8000, 0x7800, 0x0200
 _IN, _CNAME, _SOA = 1, 5, 6
 _NOERROR, _FORMERR, _NXDOMAIN, _NOTIMP = 0, 1, 3, 4
 _OPT = struct.pack("!BHHIH", 0, 41, UDP_SIZE, 0, 0)
+_LONGEST_LABEL, _LONGEST_NAME = 63, 255
+"""Octets (RFC 1035 section 3.1)."""
 _TO_THE_QUESTION = b"\xc0\x0c"
 """The compressed form of the name that was asked for."""
 _ELSEWHERE = frozenset((b"localhost", b"local", b"onion", b"invalid"))
@@ -70,25 +71,44 @@ class Unfit(Enum):
     MALFORMED = "not a message, or one that makes no sense"
 
 
+Name = bytes
+"""A name as a message holds it, without compression, in lower case."""
+
+
 class NotAName(ValueError):
     """What was to be looked up is not a name, or none that DNS servers are asked for."""
 
 
 def name_of(text: str) -> Name:
-    """An absolute name in lower case; raises NotAName. No search list is applied."""
-    try:
-        name = dns.name.from_text(text.lower())
-        name.to_wire()
-    except (dns.exception.DNSException, UnicodeError, ValueError):
-        raise NotAName(text) from None
-    if len(name.labels) < 2 or name.labels[-2] in _ELSEWHERE:
+    """An absolute name; raises NotAName. No search list is applied."""
+    labels = text.lower().removesuffix(".").encode("ascii", "replace").split(b".")
+    if not text.isascii() or "\\" in text:
+        labels = _labels(text)
+    if labels[-1] in _ELSEWHERE or not all(0 < len(label) <= _LONGEST_LABEL for label in labels):
+        raise NotAName(text)
+    name = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+    if len(name) > _LONGEST_NAME:
         raise NotAName(text)
     return name
 
 
+def _labels(text: str) -> list[bytes]:
+    """Of a name that is more than ASCII; raises NotAName."""
+    try:
+        return [*dns.name.from_text(text.lower()).labels[:-1]] or [b""]
+    except (dns.exception.DNSException, UnicodeError, ValueError):
+        raise NotAName(text) from None
+
+
+def _name_at(octets: bytes, at: int) -> tuple[Name, int]:
+    """A name in a message, and how many octets it takes there; raises DNSException."""
+    name, used = dns.name.from_wire(octets, at)
+    return name.canonicalize().to_wire() or b"\0", int(used)
+
+
 def question(name: Name, kind: Kind, identifier: int, spelling: int, *, options: bool = True) -> bytes:
     """A question as octets; bit i of `spelling` makes octet i of the name a large letter if it is one."""
-    written = bytearray(name.to_wire() or b"")
+    written = bytearray(name)
     for at, octet in enumerate(written):
         if 97 <= octet <= 122 and spelling >> at & 1:
             written[at] = octet - 32
@@ -106,7 +126,7 @@ def read(octets: bytes, asked: bytes, name: Name, kind: Kind, *, exact: bool = T
     rcode = flags & _RCODE
     if rcode in (_FORMERR, _NOTIMP) and questions == 0:
         return Unfit.OLD
-    end = _HEADER.size + len(name.to_wire() or b"") + 4
+    end = _HEADER.size + len(name) + 4
     repeated, wanted = octets[_HEADER.size : end], asked[_HEADER.size : end]
     if questions != 1 or repeated.lower() != wanted.lower():
         return Unfit.STRANGE
@@ -142,8 +162,8 @@ class _Records:
         if octets[at : at + 2] == _TO_THE_QUESTION:
             owner, at = name, at + 2
         else:
-            owner, used = dns.name.from_wire(octets, at)
-            at += int(used)
+            owner, used = _name_at(octets, at)
+            at += used
         type_, class_, ttl, length = _RECORD.unpack_from(octets, at)
         at += _RECORD.size
         end = at + int(length)
@@ -160,7 +180,7 @@ class _Records:
             address: Address = IPv4Address(data) if kind is Kind.A else IPv6Address(data)
             self._addresses.setdefault(owner, []).append((address, ttl))
         elif type_ == _CNAME:
-            target, used = dns.name.from_wire(octets, at)
+            target, used = _name_at(octets, at)
             if used != length:
                 raise ValueError("an alias and something more")
             self._aliases.setdefault(owner, (target, ttl))

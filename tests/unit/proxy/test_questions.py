@@ -154,5 +154,5 @@ def test_what_no_server_is_asked_for(text: str) -> None:
 
 
 def test_names_are_as_dns_writes_them() -> None:
-    assert str(name_of("WWW.Example.com.")) == "www.example.com."
-    assert str(name_of("bücher.example")) == "xn--bcher-kva.example."
+    assert name_of("WWW.Example.com.") == name_of("www.example.com") == b"\3www\7example\3com\0"
+    assert name_of("bücher.example") == b"\x0dxn--bcher-kva\7example\0"
