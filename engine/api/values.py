@@ -320,6 +320,9 @@ class Connection:
     how: str
     """`socks4`, `socks5`, `udp`, `connect` or `http`."""
     user: str = ""
+    up: int = 0
+    """Octets to the line so far."""
+    down: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ _LOCKED_MEMORY = 14
 _FILES = (0, 1, 3)
 """CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER: what root needs for other users' files."""
 
+NOBODY = 65_534
+"""User and group that own nothing, on any Linux."""
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP = 1, 38, 24
 _VERSION_3 = 0x20080522
 _LAST = 63
@@ -70,6 +72,22 @@ def shed(bits: Iterable[int]) -> None:
 def give_up_all() -> None:
     """Give up every capability, for good: the calling thread, and all that it starts from now on."""
     _keep(0)
+
+
+def become_nobody() -> None:
+    """Give up every capability and, where it can, the user and groups it runs as; for good, of the calling thread.
+
+    A user without rights of its own: what root leaves behind without capabilities still owns root's files.
+    """
+    libc = ctypes.CDLL(None)
+    for bit in range(_LAST + 1):
+        libc.prctl(_PR_CAPBSET_DROP, bit, 0, 0, 0)  # as long as it may
+    if os.geteuid() == 0:
+        with suppress(OSError):
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+    give_up_all()
 
 
 def _keep(mask: int) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from enum import StrEnum
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -80,9 +80,17 @@ _SEVERITY = list(DialKind)
 class Dialler:
     """All that are being connected in a process."""
 
-    def __init__(self, names: Names, loop: asyncio.AbstractEventLoop, allow_private: bool = False) -> None:
+    def __init__(
+        self,
+        names: Names,
+        loop: asyncio.AbstractEventLoop,
+        allow_private: bool = False,
+        own: Container[Address] = frozenset(),
+    ) -> None:
+        """`own` are this host's addresses, those of sessions among them."""
         self.names = names
         self._loop = loop
+        self._own = own
         self.allow_private = allow_private
         """Whether clients may go to private networks."""
         self._dials: set[_Dial] = set()
@@ -97,6 +105,11 @@ class Dialler:
         self._dials.add(dial)
         self._loop.call_soon(dial.begin, host)
         return dial.cancel
+
+    def objection(self, address: Address) -> str:
+        """What speaks against connecting to an address, as the rest of a sentence that begins with "it"."""
+        said = forbidden.objection(address, self.allow_private)
+        return said or ("" if self.allow_private or address not in self._own else "is this host's own")
 
     def drop(self, key: int) -> None:
         """A session is gone, or has other addresses: ends all that is being connected or looked up through it."""
@@ -210,7 +223,7 @@ class _Dial:
 
     def _attempt(self, address: Address) -> bool:
         """Whether a connection to an address is under way."""
-        if objection := forbidden.objection(address, self._dialler.allow_private):
+        if objection := self._dialler.objection(address):
             self._failures.append(DialError(DialKind.FORBIDDEN, f"{address} {objection}"))
             return False
         try:

@@ -116,6 +116,11 @@ def _declare(library: ctypes.CDLL) -> None:
         function.restype, function.argtypes = result, arguments
 
 
+def load() -> None:
+    """Load the helper, for a `Relay` that is made when no file can be opened any more. Raises RelayError."""
+    _library()
+
+
 class Relay:
     """All connections of a process, each with a tag: its session's key. One thread uses it."""
 

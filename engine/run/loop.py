@@ -11,11 +11,11 @@ import os
 import random
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 
-from engine.api.commands import Reply, Request
+from engine.api.commands import Add, Edit, Reply, Request, Rotate
 from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
 from engine.card.changes import LinkChange, LinkWatch
 from engine.card.xdp import Loading
@@ -36,12 +36,14 @@ from engine.run.estate import Estate
 from engine.run.health import HealthChecks
 from engine.run.hooks import Runner
 from engine.run.line import CardLine
+from engine.run.proxies import Proxies, asks_for_proxies
 from engine.sessions.policy import routed
 from engine.sessions.proofs import Proofs
 from engine.settings.options import EngineOptions
 from engine.settings.values import Settings
 from engine.supervisor import dispatch
 from engine.supervisor.card_watch import CardWatch
+from engine.supervisor.handed import Proxied
 from engine.supervisor.hooks import HookResult
 from engine.supervisor.supervisor import Supervisor
 
@@ -104,6 +106,17 @@ class Loop:
         self._next_tick: asyncio.TimerHandle | None = None
         self._next_glance: asyncio.TimerHandle | None = None
         self._undo = ExitStack()
+        self.proxies = Proxies(
+            loop,
+            settings.proxy,
+            lambda *what: self.supervisor.tell(*what),
+            lambda version: self.supervisor.board.changes_since(version),
+            lambda: self.supervisor.board.settings,
+            self._wall,
+            self._note_proxied,
+            self._renew,
+        )
+        self._undo.callback(self.proxies.close)
         self._instance: Instance | None = None
         self._hidden = HiddenNet()
         self._undo.callback(lambda: self._hidden.close())
@@ -125,6 +138,9 @@ class Loop:
             self._undo.callback(self._instance.close)
         with suppress(DatapathError):  # told when a session needs it
             self._hidden.open()
+        if asks_for_proxies(self._settings):
+            with suppress(OSError):  # which `open` tells
+                self.proxies.start()
 
     def confine(self, confine: Callable[[], None]) -> None:
         """Have the rights given up, by whatever does so for one thread, of the threads that there are before `open`."""
@@ -207,6 +223,7 @@ class Loop:
         self._undo.callback(self._loop.remove_reader, links.fileno())
         self._next_tick = self._loop.call_later(TICK, self._tick)
         self._next_glance = self._loop.call_later(GLANCE, self._glance)
+        self.proxies.open()
         self._carry_on()
 
     def _open_journal(self) -> GhostJournal | None:
@@ -315,8 +332,24 @@ class Loop:
     def do(self, request: Request) -> Reply:
         """Carry a command out."""
         reply = dispatch.do(self.supervisor, request, time.monotonic())
+        if isinstance(request.command, Add | Edit) and request.command.settings.proxy:
+            self.proxies.open()
         self._carry_on()
         return reply
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take over what of a configuration that was read again is the loop's."""
+        self.proxies.reconfigure(settings.proxy)
+
+    def _note_proxied(self, found: Mapping[int, Proxied]) -> None:
+        self.supervisor.note_proxied(found, time.monotonic())
+        self._carry_on()
+
+    def _renew(self, key: int, user: str) -> str:
+        """Rotate a session for a user of the proxies; what speaks against it."""
+        by = f"the proxy user {user}" if user else "a client of the proxies"
+        reply = self.do(Request(0, Rotate((key,)), by))
+        return reply.refused[0].reason if reply.refused else ""
 
     def _health_found(self, finding: Finding) -> None:
         self.supervisor.note_health(finding.key, finding.serial, finding.problem, time.monotonic())
@@ -387,10 +420,12 @@ class Loop:
             self.supervisor.set_clock(self._wall_clock.offset, now)
 
     def _carry_on(self) -> None:
-        """What the supervisor has to say goes to the card; then its timer is set."""
+        """What the supervisor has to say goes to the card and to the proxies; then its timer is set."""
         try:
             self.line.send(self.supervisor.frames_to_send())
             self._health.order(self.supervisor.health.orders)
+            self.proxies.follow(self.supervisor.board.version)
+            self.proxies.look(self.supervisor.watched)
         finally:
             self._set_timer()
 

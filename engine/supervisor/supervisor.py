@@ -436,6 +436,11 @@ class Supervisor:
         """Something that the views of these sessions show has changed."""
         self._showing.mark(*keys)
 
+    @property
+    def watched(self) -> set[int]:
+        """Sessions whose details somebody looks at."""
+        return self._showing.watched
+
     def watch(self, key: int) -> None:
         """See `Showing.watch`."""
         self._showing.watch(key)

@@ -1,0 +1,1 @@
+"""The proxies, as far as they do no I/O."""

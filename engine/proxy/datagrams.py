@@ -1,0 +1,197 @@
+"""UDP ASSOCIATE (RFC 1928 sections 4, 6 and 7): datagrams from and to a client while its TCP connection is open.
+
+Ours for the client is on the address that it connected to, and takes datagrams from its address alone. The other ones
+are bound to the session as all sockets are, and take answers only from whom the client has written to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from ipaddress import ip_address
+
+from engine.proxy.asked import Host, Refused
+from engine.proxy.bound import NotBound, bound
+from engine.proxy.clients import Client, Passing
+from engine.proxy.dialling import Dialler
+from engine.proxy.exits import Address, Exit
+from engine.proxy.socks import address, address_octets
+
+READ = 65_536
+AT_ONCE = 32
+"""Datagrams that are dealt with before anything else is looked at."""
+MOST_PEERS = 1024
+"""Addresses from which answers are taken: those written to last."""
+MOST_WAITING = 64
+"""Datagrams that wait for a name to be looked up."""
+
+Ended = Callable[["Association", Client], None]
+
+
+class Association:
+    """One client's."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        client: Client,
+        exit_: Exit,
+        dialler: Dialler,
+        passing: Passing,
+        idle: float,
+        ended: Ended,
+    ) -> None:
+        """Raises OSError."""
+        self._loop = loop
+        self._client = client
+        self._exit = exit_
+        self._dialler = dialler
+        self._passing = passing
+        self._idle = idle
+        self._last = loop.time()
+        self._ended = ended
+        self._open = True
+        self._port: tuple[str, int] | None = None
+        """Where the client sends from, since it did first."""
+        self._peers: OrderedDict[Address, None] = OrderedDict()
+        self._names: dict[str, tuple[deque[tuple[int, bytes]], Callable[[], None]]] = {}
+        self._out: dict[int, socket.socket] = {}
+        """By IP version."""
+        here = client.socket.getsockname()[0]
+        self._ours = socket.socket(client.socket.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            self._ours.bind((here, 0))
+        except OSError:
+            self._ours.close()
+            raise
+
+    def begin(self) -> None:
+        """Tell the client where to send."""
+        assert self._client.machine is not None
+        here, port = self._ours.getsockname()[:2]
+        try:
+            self._client.socket.send(self._client.machine.success((ip_address(here.partition("%")[0]), port)))
+        except OSError:
+            self.close()
+            return
+        self._loop.add_reader(self._ours, self._from_client)
+        self._loop.add_reader(self._client.socket, self._still_there)
+
+    def look(self, now: float) -> None:
+        """Whether it is idle for too long."""
+        if self._idle and now - self._last > self._idle:
+            self.close()
+
+    def close(self) -> None:
+        """It is over: its session or its client is gone. A second call does nothing."""
+        if not self._open:
+            return
+        self._open = False
+        self._loop.remove_reader(self._client.socket)
+        for each in (self._ours, *self._out.values()):
+            self._loop.remove_reader(each)
+            each.close()
+        for _, cancel in self._names.values():
+            cancel()
+        self._ended(self, self._client)
+
+    def _still_there(self) -> None:
+        """The client says nothing more by TCP: its end is that of the association."""
+        with suppress(BlockingIOError):
+            try:
+                if self._client.socket.recv(READ):
+                    return
+            except BlockingIOError:
+                return
+            except OSError:
+                pass
+            self.close()
+
+    def _from_client(self) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                octets, sender = self._ours.recvfrom(READ)
+            except OSError:  # there are no more
+                return
+            if _plain(sender[0]) != ip_address(self._client.source):
+                continue
+            if self._port is None:
+                self._port = sender
+            elif self._port != sender:
+                continue  # it is another program on the client's host
+            self._last = self._loop.time()
+            with suppress(Refused, IndexError):
+                self._send(*_taken_apart(octets))
+            if not self._open:
+                return
+
+    def _send(self, host: Host, port: int, octets: bytes) -> None:
+        if not isinstance(host, str):
+            self._send_to(host, port, octets)
+            return
+        waiting = self._names.get(host)
+        if waiting is None:
+            if len(self._names) >= MOST_WAITING:
+                return
+            cancel = self._dialler.names.resolve(self._exit, host, partial(self._found, host))
+            waiting = self._names[host] = deque(maxlen=MOST_WAITING), cancel
+        waiting[0].append((port, octets))
+
+    def _found(self, host: str, found: object) -> None:
+        waiting, _ = self._names.pop(host)
+        if not isinstance(found, tuple):
+            return
+        reachable = next((each for each in found if self._exit.source(each.version) is not None), None)
+        if reachable is not None:
+            for port, octets in waiting:
+                self._send_to(reachable, port, octets)
+
+    def _send_to(self, host: Address, port: int, octets: bytes) -> None:
+        if port == 0 or self._dialler.objection(host):
+            return
+        out = self._out.get(host.version)
+        if out is None:
+            try:
+                out = self._out[host.version] = bound(self._exit, host.version, socket.SOCK_DGRAM)
+            except NotBound:
+                return
+            self._loop.add_reader(out, self._from_world, out)
+        self._peers[host] = None
+        self._peers.move_to_end(host)
+        if len(self._peers) > MOST_PEERS:
+            self._peers.popitem(last=False)
+        with suppress(OSError):  # as a datagram that is lost
+            self._passing.up += out.sendto(octets, (str(host), port))
+
+    def _from_world(self, out: socket.socket) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                octets, sender = out.recvfrom(READ)
+            except OSError:
+                return
+            peer = _plain(sender[0])
+            if peer not in self._peers or self._port is None:
+                continue
+            self._last = self._loop.time()
+            self._passing.down += len(octets)
+            with suppress(OSError):
+                self._ours.sendto(bytes(3) + address_octets(peer, sender[1]) + octets, self._port)
+
+
+def _taken_apart(octets: bytes) -> tuple[Host, int, bytes]:
+    """Where to, and what: RFC 1928 section 7. Raises Refused and IndexError; a fragment is none of ours."""
+    if octets[2] != 0:
+        raise IndexError
+    host, end = address(octets, 3)
+    if end + 2 > len(octets):
+        raise IndexError
+    return host, int.from_bytes(octets[end : end + 2]), octets[end + 2 :]
+
+
+def _plain(text: str) -> Address:
+    found = ip_address(text.partition("%")[0])
+    return getattr(found, "ipv4_mapped", None) or found

@@ -1,0 +1,145 @@
+"""What the engine and the process of its proxies tell each other: values, a message each, over a socket that keeps them
+apart. Neither side answers the other: each tells what is, and the other does what follows.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.settings.values import Choose, ProxyLimits
+
+LARGEST = 1 << 17
+"""Octets of a message."""
+SHARE = 100
+"""Sessions that a message tells of at most."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Any of them."""
+
+
+# From the engine
+
+
+class Serve(Message, frozen=True, array_like=True, tag=True):
+    """What there is to be: it replaces what there was."""
+
+    pool: str
+    """Address and port; empty for none."""
+    choose: Choose
+    salt: bytes
+    users: tuple[tuple[str, bytes], ...]
+    """Names, and what is kept of passwords (`engine.proxy.users.digest`)."""
+    limits: ProxyLimits
+    idle: float
+    allow_private: bool
+
+
+class Session(msgspec.Struct, frozen=True, array_like=True):
+    """A session as the proxies see it."""
+
+    key: int
+    name: str
+    tags: tuple[str, ...]
+    listen: str
+    """Address and port of its own proxy; empty for none."""
+    up: bool
+    draining: bool = False
+    since: float = 0.0
+    """When it came up: with another one, it is another session to who is connected through it."""
+    device: str = ""
+    index: int = 0
+    ipv4: str = ""
+    ipv6: str = ""
+    """A global one."""
+    dns: tuple[str, ...] = ()
+
+
+class Begin(Message, frozen=True, array_like=True, tag=True):
+    """All is told from the beginning: the first message after `Ready`, and whenever what there is to be changes."""
+
+    keys: tuple[int, ...]
+    """The sessions that there are."""
+
+
+class Sessions(Message, frozen=True, array_like=True, tag=True):
+    """What has become of sessions."""
+
+    there: tuple[Session, ...] = ()
+    gone: tuple[int, ...] = ()
+
+
+class Look(Message, frozen=True, array_like=True, tag=True):
+    """Tell the connections of these sessions too, from now on until it is said anew."""
+
+    keys: tuple[int, ...]
+
+
+class NotNew(Message, frozen=True, array_like=True, tag=True):
+    """A session that was to get a new address doesn't get one."""
+
+    key: int
+
+
+# From the process
+
+
+class Ready(Message, frozen=True, array_like=True, tag=True):
+    """It is there and knows nothing yet."""
+
+
+class Through(msgspec.Struct, frozen=True, array_like=True):
+    """A connection."""
+
+    age: float
+    """Seconds since it was asked for."""
+    source: str
+    target: str
+    how: str
+    user: str
+    up: int
+    down: int
+
+
+class Counted(msgspec.Struct, frozen=True, array_like=True):
+    """What goes through a session's own proxy and the pool; numbers count from the process's start."""
+
+    key: int
+    listens: str
+    """Where its own proxy does; empty where it doesn't."""
+    connections: int
+    opened: int
+    up: int
+    down: int
+    through: tuple[Through, ...] = ()
+
+
+class Counts(Message, frozen=True, array_like=True, tag=True):
+    """Of sessions for which something has changed."""
+
+    counted: tuple[Counted, ...]
+
+
+class Tell(Message, frozen=True, array_like=True, tag=True):
+    """Something that an operator should know."""
+
+    severity: int
+    kind: str
+    text: str
+    key: int | None = None
+
+
+class WantsNew(Message, frozen=True, array_like=True, tag=True):
+    """A client wants a session to have a new address first."""
+
+    key: int
+    user: str
+
+
+ToProcess = Begin | Serve | Sessions | Look | NotNew
+ToEngine = Ready | Counts | Tell | WantsNew
+
+
+ENCODER = msgspec.msgpack.Encoder()
+TO_PROCESS: msgspec.msgpack.Decoder[ToProcess] = msgspec.msgpack.Decoder(ToProcess)
+TO_ENGINE: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)

@@ -1,0 +1,39 @@
+"""Which addresses are this host's own, asked of the kernel for one address at a time: no list gets out of date."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from engine.host.rtnl import SHORTAGES, Rtnl, RtnlError, attribute, packed
+from engine.proxy.exits import Address
+
+# linux/rtnetlink.h
+_GETROUTE = 26
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_DST = 1
+_UNICAST = 1
+_REFUSING = (6, 7, 8)
+"""Routes of the types blackhole, unreachable and prohibit: they tell whom the host doesn't reach, not who it is."""
+
+
+class OwnAddresses:
+    """A container of all of them, and of broadcast addresses of its networks."""
+
+    def __init__(self) -> None:
+        """Raises RtnlError."""
+        self._rtnl = Rtnl()
+
+    def __contains__(self, address: object) -> bool:
+        assert isinstance(address, Address)
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        fixed = _ROUTE.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+        try:
+            (answer,) = self._rtnl.ask(packed(_GETROUTE, 0, fixed + attribute(_DST, address.packed)))
+        except RtnlError as error:
+            return error.errno in SHORTAGES  # then it could be
+        return _ROUTE.unpack_from(answer)[7] not in (_UNICAST, *_REFUSING)
+
+    def close(self) -> None:
+        """Nobody asks any more."""
+        self._rtnl.close()
