@@ -75,6 +75,8 @@ class SessionView:
     flaps: int = 0
     """How often it was lost while it was up, hang-ups by the operator and addresses given back not counted."""
     capturing: bool = False
+    queued: bool = False
+    """It is down or failed, and will be dialled as soon as the pace of dials lets it."""
     draining: bool = False
     """It is up and about to be dialled for another address: what is running may end, nothing new should begin."""
     mark: int | None = None

@@ -128,6 +128,8 @@ class Fleet:
         self._asking: dict[Spot, dict[int, None]] = {}
         """Members in discovery by where they ask from, in the order in which they began."""
         self._alarms = Alarms(self._due)
+        self.newly_queued: set[int] = set()
+        """Those that began to wait for their dial; whoever shows that takes them out."""
         self._queue: OrderedDict[int, None] = OrderedDict()
         self._retries: OrderedDict[int, None] = OrderedDict()
         """Those whose last dial failed. A quarter of `max_outstanding` is not for them, so that others needn't wait."""
@@ -175,6 +177,10 @@ class Fleet:
             self._enqueue(key, member, self._queue, now)
         elif member.session.state is SessionState.HANGING_UP:
             member.redial_now = True
+
+    def is_queued(self, key: int) -> bool:
+        """Whether a session waits for its dial, which rate and bound put off."""
+        return key in self._queue or key in self._retries
 
     def keep(self) -> list[KeptMember]:
         """All members, for another process that goes on with them."""
@@ -270,6 +276,7 @@ class Fleet:
     def _enqueue(self, key: int, member: Member, queue: OrderedDict[int, None], now: float) -> None:
         self._unqueue(key, member)
         queue[key] = None
+        self.newly_queued.add(key)
         if self._held:
             member.reason = str(EndKind.CARD_DOWN)
         self._start_dials(now)

@@ -44,5 +44,7 @@ class ConsoleSettings:
     keys: Mapping[str, str] = field(default_factory=dict)
     """Other keys for ACTIONS, as they are written: `f5`, `ctrl-x`, several with blanks between."""
     mouse: bool = True
+    confirm_above: int = 10
+    """An action on more sessions than this asks first, whatever it does."""
     event_file: Path | None = None
     """Every event is appended here as a line of text."""

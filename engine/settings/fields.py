@@ -501,6 +501,11 @@ CONSOLE: Keys = {
         "Other keys for actions, as in {dial: f5}.",
     ),
     "mouse": Key("mouse", boolean, "Whether the console takes the mouse; without it the terminal can select text."),
+    "confirm_above": Key(
+        "confirm_above",
+        whole(0, limits.MAX_SESSIONS),
+        "Ask before an action on more sessions than this; where it ends any, or is on more than half, it asks anyway.",
+    ),
     "event_file": Key(
         "event_file", optional(text(limits.MAX_PATH)), "Every event is appended here; relative to this file."
     ),

@@ -107,7 +107,8 @@ class Showing:
 
         Returns those whose views were made.
         """
-        dirty, self._dirty = self._dirty, set()
+        dirty, self._dirty = self._dirty | self._fleet.newly_queued, set()
+        self._fleet.newly_queued.clear()
         for key in dirty:
             self._reporter.attempt(self._show, key)
         for key in {*look_at, *(dirty & self._watched.keys)}:
@@ -123,6 +124,7 @@ class Showing:
             self._egress.path(key),
             key in self._captures,
             self._rotating.is_draining(key),
+            self._fleet.is_queued(key),
             self.mark_of(key, member.session.next_settings),
             self.proxied.get(key, NOT_PROXIED),
             self._board.next_version,

@@ -32,6 +32,7 @@ from engine.settings.values import SessionSettings
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.desk.actions import BY_NAME, Action, clash, signs
 from souppp_tui.desk.options import ConsoleOptions
+from souppp_tui.model.doing import Doing
 from souppp_tui.model.model import EventLog, Model
 from souppp_tui.model.several import Several
 from souppp_tui.screens.page import Page
@@ -45,6 +46,8 @@ from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.widgets.lines import Lines, Rows
 
 MESSAGE_LOOKS = 12
+RANKS = ("accent", "warning", "failed")
+"""What is said, from what matters least."""
 """For how many looks at the engine a message stays, if no key is pressed."""
 PAGES_TO_COLLECT = 100
 """Pages and questions that are left from one search for their garbage to the next, see `engine.host.promptness`."""
@@ -92,6 +95,7 @@ class Console(App[bool], inherit_bindings=False):
         self.message: Span | None = None
         self.shadow = Shadow()
         self._message_looks = 0
+        self.doing: Doing | None = None
         self._grey = False
         """Whether all is shown in grey, as it may be out of date."""
         self._typed: deque[Key | Paste] = deque()
@@ -166,7 +170,16 @@ class Console(App[bool], inherit_bindings=False):
             self._grey = bool(self.engine.lost)
             self._repaint()
         self.pull()
+        self._follow()
         self.look()
+
+    def _follow(self) -> None:
+        """See how far what was begun has come; where it ends is said as it came out."""
+        doing, now = self.doing, self.model.meter.now
+        if doing is not None and not doing.look(self.model.views, now):
+            self.doing = None
+            if len(doing.before) > 1:
+                self.say(doing.line(now, ""))
 
     def pull(self) -> None:
         """Take the engine's latest snapshot and events."""
@@ -261,7 +274,12 @@ class Console(App[bool], inherit_bindings=False):
         return signs(self.options.keys.get(action.name, action.keys))
 
     def say(self, text: str, role: str = "accent") -> None:
-        """Show a message in place of the keys, until the next key; an empty text takes it away."""
+        """Show a message in place of the keys, until the next key; an empty text takes it away.
+
+        What went wrong is not pushed aside by what went well before anyone could read it.
+        """
+        if text and self.message and RANKS.index(role) < RANKS.index(self.message[1]):
+            return
         self.message = (text, role) if text else None
         self._message_looks = MESSAGE_LOOKS
         if self.page is not None and self.page.is_mounted:

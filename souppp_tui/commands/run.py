@@ -235,6 +235,7 @@ def _run_console(
         theme=options.theme or settings.theme,
         mouse=settings.mouse and not options.no_mouse,
         columns=settings.columns,
+        confirm_above=settings.confirm_above,
         keys=key_names(settings.keys),
         save=saver(options.config) if options.config is not None else None,
         load=loader(options.config) if options.config is not None else None,

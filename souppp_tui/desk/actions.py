@@ -65,7 +65,7 @@ ACTIONS = (
     Action("add", "a", "add", "add a session", TABLE, True, 0, "sessions"),
     Action("edit", "E", "edit", "change the session's settings", EITHER, True, 0, "sessions"),
     Action("remove", "D", "remove", "hang up and forget; asks first", EITHER, True, 0, "sessions"),
-    Action("copy", "y", "copy", "copy the session's address, or a line", ANY, False, 0, "show"),
+    Action("copy", "y", "copy", "copy the sessions' addresses, or a line", ANY, False, 0, "show"),
     Action("sort", "s", "sort", "sort by the next column", TABLE, False, 0, "show"),
     Action("reverse", "S", "reverse", "turn the sort round", TABLE, False, 0, "show"),
     Action("columns", "o", "columns", "choose and order the columns", TABLE, False, 0, "show"),

@@ -14,6 +14,7 @@ from engine.api.values import Event, SessionView
 from engine.settings.values import SessionSettings
 from souppp_tui.desk.actions import Action
 from souppp_tui.desk.options import ConsoleOptions
+from souppp_tui.model.doing import Doing
 from souppp_tui.model.model import EventLog, Model
 from souppp_tui.show.paint import Span
 
@@ -29,6 +30,8 @@ class Desk(Protocol):
     """Whether the display stands still; who changes it, pulls and looks."""
     message: Span | None
     """What is said in place of the keys."""
+    doing: Doing | None
+    """What was begun with several sessions and is under way."""
 
     @property
     def engine(self) -> EngineApi:

@@ -31,6 +31,8 @@ class ConsoleOptions:
     """Keys from `souppp_tui.show.columns.COLUMNS`, in the order wanted; empty takes the usual ones."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Other keys for actions: the action's name to one or more key names with commas between."""
+    confirm_above: int = 10
+    """An action on more sessions than this asks first, whatever it does."""
     attached: bool = False
     """The engine is elsewhere and goes on when the console is left."""
     may_go_on: bool = False

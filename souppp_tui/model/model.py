@@ -19,7 +19,7 @@ from souppp_tui.show.columns import COLUMNS
 from souppp_tui.show.engines import Engine
 from souppp_tui.show.overview import Totals
 from souppp_tui.show.rates import Readings
-from souppp_tui.show.words import is_silent
+from souppp_tui.show.words import life
 
 LIVE = frozenset(SessionState) - {SessionState.DOWN, SessionState.FAILED}
 """States in which hanging up ends something."""
@@ -44,6 +44,8 @@ class Model:
         self.position: dict[int, int] = {}
         """The row of each session shown."""
         self.cursor: int | None = None
+        self._awaited: int | None = None
+        """A new session, which the cursor is to go to."""
         self.anchor: int | None = None
         """Where a range of marks starts."""
         self.marks: set[int] = set()
@@ -53,9 +55,8 @@ class Model:
         self.sort: str | None = None
         """A column's key; None is the order in which the sessions were added."""
         self.reverse = False
-        self.states: Counter[SessionState] = Counter()
-        self.silent = 0
-        """How many of those that are up have not been heard for a while."""
+        self.lives: Counter[str] = Counter()
+        """How many sessions are in which of `words.LIVES`."""
         self.flaps = 0
         self.baseline: Snapshot | None = None
         """Counters are shown from here on."""
@@ -91,13 +92,14 @@ class Model:
         moved = bool(changed) and bool(self.query.tests or self.sort)
         if anew or moved or self.query.live or due:
             self.arrange(resort=anew or moved or due or not live_sort)
+        if self._awaited is not None:
+            self._arrive()
 
     def _count(self, snapshot: Snapshot, first: bool) -> None:
         """Count all sessions: there are others, or they stand in another order."""
         known = self.views
         self.views = {view.id: view for view in snapshot.sessions}
-        self.states = Counter([view.state for view in snapshot.sessions])
-        self.silent = sum([is_silent(view) for view in snapshot.sessions])
+        self.lives = Counter(map(life, snapshot.sessions))
         self.flaps = sum([view.flaps for view in snapshot.sessions])
         if not first:
             self._note_ups([(known.get(view.id), view) for view in snapshot.sessions], snapshot.at)
@@ -110,9 +112,8 @@ class Model:
         """Count what changed only: most sessions just stay up."""
         for was, view in changed:
             self.views[view.id] = view
-            self.states[was.state] -= 1
-            self.states[view.state] += 1
-            self.silent += is_silent(view) - is_silent(was)
+            self.lives[life(was)] -= 1
+            self.lives[life(view)] += 1
             self.flaps += view.flaps - was.flaps
         self._note_ups(changed, at)
 
@@ -175,7 +176,10 @@ class Model:
         self.filter_error = ""
         self.query = query
         self._matched.clear()
+        here = self.cursor
         self.arrange()
+        if self.cursor != here and self.shown:
+            self.cursor = self.shown[0]  # what was typed is looked for from the top
 
     def sort_by(self, key: str | None, reverse: bool = False) -> None:
         """Sort by a column; None is the order in which the sessions were added."""
@@ -183,6 +187,17 @@ class Model:
         self.arrange()
 
     # -- cursor and marks
+
+    def go_to(self, session: int) -> None:
+        """Put the cursor on a session, as soon as it is there if it has just been added."""
+        self._awaited = session
+        self._arrive()
+
+    def _arrive(self) -> None:
+        if self._awaited in self.position:
+            self.cursor, self._awaited = self._awaited, None
+        elif self._awaited in self.views:
+            self._awaited = None  # the filter hides it
 
     def move(self, rows: int) -> None:
         """Move the cursor by some rows, as far as there are rows."""
@@ -267,15 +282,11 @@ class Model:
     def totals(self) -> Totals:
         """All sessions together, since the baseline if there is one."""
         flaps = self.flaps - self.baseline_flaps
-        all_of_them = Totals(
-            self.states, self.silent, self.meter.total(), self.setup_rate(), flaps, self.baseline is not None
-        )
+        all_of_them = Totals(self.lives, self.meter.total(), self.setup_rate(), flaps, self.baseline is not None)
         if not (lost := self.lost):
             return all_of_them
         unknown = [view for view in self.views.values() if self.place(view.id) in lost]
-        states = self.states - Counter([view.state for view in unknown])
-        silent = self.silent - sum(map(is_silent, unknown))
-        return replace(all_of_them, states=states, silent=silent, unknown=len(unknown))
+        return replace(all_of_them, lives=self.lives - Counter(map(life, unknown)), unknown=len(unknown))
 
     def setup_rate(self) -> float:
         """Sessions that came up per second, over the last 5 s."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from souppp_tui.screens.editing import Editing
+from souppp_tui.show import words
 
 
 class Display(Editing):
     """Nothing here reaches the engine."""
 
     def do_copy(self) -> None:
-        """Copy the session's address."""
-        targets = self.targets()[:1]
-        if not targets or not targets[0].ipv4:
+        """Copy the targets' addresses, a line each."""
+        targets = self.targets()
+        addresses = [view.ipv4 for view in targets if view.ipv4]
+        if not addresses:
             self.desk.say("There is no address to copy.", "warning")
-            return
-        self.copy(targets[0].ipv4)
+        elif len(targets) == 1:
+            self.copy(addresses[0])
+        else:
+            self.app.copy_to_clipboard("\n".join(addresses))
+            without = len(targets) - len(addresses)
+            more = f" {words.plural(without, 'session')} without one left out." if without else ""
+            self.desk.say(f"Copied the addresses of {words.plural(len(addresses), 'session')}.{more}")
 
     def copy(self, text: str) -> None:
         """Hand a text to the terminal's clipboard (OSC 52)."""

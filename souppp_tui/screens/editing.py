@@ -30,6 +30,7 @@ class Editing(Steering):
         def told(reply: Reply, settings: SessionSettings) -> None:
             self.say_reply(reply, f"Added {self._called(settings, *reply.done)}." if reply.done else "")
             if reply.done:
+                self.model.go_to(reply.done[0])
                 self.desk.save([(None, settings)])
 
         def done(settings: SessionSettings | None) -> None:

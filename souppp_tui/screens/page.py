@@ -67,6 +67,11 @@ class Page(Quitting):
         if self.desk.message:
             self.footer.show([[(" ", "text"), self.desk.message]])
             return
+        if self.desk.doing:
+            stop = self.desk.keys_of(BY_NAME["back"]).split() if self.PAGE == "sessions" else []
+            line = self.desk.doing.line(self.model.meter.now, stop[0] if stop else "")
+            self.footer.show([[(" ", "text"), (line, "accent")]])
+            return
         self.footer.show([self._keys(self.size.width)])
 
     def _keys(self, width: int) -> list[Span]:

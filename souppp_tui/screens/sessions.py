@@ -291,7 +291,9 @@ class SessionsPage(Page):
         self.app.push_screen(ColumnChooser(wanted(self.desk.columns, several), offered(several)), chosen)
 
     def do_back(self) -> None:
-        """Out of the filter, then out of the marks."""
+        """Stop what was begun; else out of the filter, then out of the marks."""
+        if self.stop_doing():
+            return
         if self.model.query.text or self.model.filter_error:
             self._filtered("")
         elif self.model.marks:

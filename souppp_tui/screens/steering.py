@@ -24,6 +24,7 @@ from engine.api.commands import (
 )
 from engine.api.values import SessionView
 from souppp_tui.desk.desk import Desk
+from souppp_tui.model.doing import Doing
 from souppp_tui.model.model import LIVE, Model
 from souppp_tui.show import histories, replies, words
 from souppp_tui.show.cardlines import in_the_way
@@ -31,6 +32,8 @@ from souppp_tui.show.engines import Engine, engine_facts
 
 OfMany = Dial | HangUp | Redial | Rotate | Remove | StartCapture | StopCapture
 """Commands for any number of sessions."""
+NAMED = 3
+"""Sessions that a question names."""
 NOBODY: Mapping[int, str] = MappingProxyType({})
 
 
@@ -90,7 +93,7 @@ class Steering(Screen[None]):
     def do_dial(self) -> None:
         """Dial those of the targets that are at rest."""
         targets = [view for view in self.targets() if view.state not in LIVE]
-        self._submit(Dial(keys(targets)), "Dialling", targets)
+        self._unless_many("dial", "Dial", targets, lambda: self._submit(Dial(keys(targets)), "Dialling", targets))
 
     def do_hang_up(self) -> None:
         """Hang up; asks if that ends something."""
@@ -111,7 +114,7 @@ class Steering(Screen[None]):
     def _ask_and(
         self, word: str, title: str, command: Callable[[tuple[int, ...]], OfMany], doing: str, always: bool = False
     ) -> None:
-        """Have a command carried out for the targets, after a question if any of them is open."""
+        """Have a command carried out for the targets, after a question if any of them is open, or there are many."""
         targets = self.targets()
         live = [view for view in targets if view.state in LIVE]
 
@@ -119,7 +122,7 @@ class Steering(Screen[None]):
             if yes:
                 self._submit(command(keys(targets)), doing, targets)
 
-        if live or always:
+        if live or always or self._are_many(targets):
             from souppp_tui.screens.confirm import Confirm
 
             facts = self._facts(targets, live)
@@ -132,11 +135,33 @@ class Steering(Screen[None]):
         names = {view.id: self.desk.mask(view).name for view in targets}
 
         def told(reply: Reply) -> None:
-            self.say_reply(reply, (done or f"{doing} {replies.whom(reply.done, names)}.") if reply.done else "", names)
+            said = (done or f"{doing} {replies.whom(reply.done, names)}.") if reply.done else ""
+            self.say_reply(reply, said, names)
+            if isinstance(command, Dial | HangUp | Redial) and reply.done:
+                self._follow(said, {view.id: view for view in targets if view.id in reply.done}, command)
             if isinstance(command, Remove):
                 self.desk.save([(view.name, None) for view in targets if view.id in reply.done])
 
         self.desk.submit(command, told)
+
+    def _follow(self, said: str, before: Mapping[int, SessionView], command: Dial | HangUp | Redial) -> None:
+        """Show how far it has come, in place of what was said unless that tells more."""
+        now = self.model.meter.now
+        doing = Doing(said, before, not isinstance(command, HangUp), now)
+        doing.look(self.model.views, now)
+        self.desk.doing = doing
+        if self.desk.message == (said, "accent"):
+            self.desk.say("")
+
+    def stop_doing(self) -> bool:
+        """Hang up those that were to come up and haven't yet; whether there are any."""
+        doing, self.desk.doing = self.desk.doing, None
+        if doing is None or not doing.dials or len(doing.before) == 1:
+            return False
+        rest = [self.model.views[key] for key in doing.unfinished(self.model.views)]
+        if rest:
+            self._submit(HangUp(keys(rest)), "Stopped: hanging up", rest)
+        return bool(rest)
 
     def say_reply(self, reply: Reply, done: str, names: Mapping[int, str] = NOBODY) -> None:
         """Say what was done, and what the reply says could not be."""
@@ -145,11 +170,28 @@ class Steering(Screen[None]):
         besides = [remark for remark in reply.remarks if remark not in told]
         self.desk.say(" ".join([told, *besides]), "warning" if besides else role)
 
+    def _unless_many(self, word: str, title: str, targets: Sequence[SessionView], act: Callable[[], None]) -> None:
+        """Act, after a question if there are many."""
+        if not self._are_many(targets):
+            act()
+            return
+        from souppp_tui.screens.confirm import Confirm
+
+        question = Confirm(self._question(title, targets), self._hidden(targets), word)
+        self.app.push_screen(question, lambda yes: act() if yes else None)
+
+    def _are_many(self, targets: Sequence[SessionView]) -> bool:
+        """Whether to ask even where nothing ends: they may be more than one thinks of."""
+        number = len(targets)
+        return number > self.desk.options.confirm_above or (number > 1 and number * 2 > len(self.model.views))
+
     def _question(self, title: str, targets: Sequence[SessionView]) -> str:
-        name = self.desk.mask(targets[0]).name
+        names = [self.desk.mask(view).name for view in targets[:NAMED]]
         if len(targets) == 1:
-            return f"{title} {name}?"
-        return f"{title} {words.plural(len(targets), 'session')}, such as {name}?"
+            return f"{title} {names[0]}?"
+        *most, last = names
+        such = ": " if len(names) == len(targets) else ", such as "
+        return f"{title} {words.plural(len(targets), 'session')}{such}{', '.join(most)} and {last}?"
 
     def _facts(self, targets: Sequence[SessionView], live: Sequence[SessionView]) -> list[str]:
         facts = []
@@ -160,10 +202,12 @@ class Steering(Screen[None]):
         elif len(targets) > 1:
             some = "All" if len(live) == len(targets) else words.count(len(live))
             facts.append(f"{some} of them {'is' if len(live) == 1 else 'are'} open or on the way up.")
+        return facts + self._hidden(targets)
+
+    def _hidden(self, targets: Sequence[SessionView]) -> list[str]:
+        """How many the operator can't see, in a sentence."""
         hidden = sum(1 for view in targets if view.id not in self.model.position)
-        if hidden and self.model.marks:
-            facts.append(f"The filter hides {words.count(hidden)} of them.")
-        return facts
+        return [f"The filter hides {words.count(hidden)} of them."] if hidden and self.model.marks else []
 
     def do_capture(self) -> None:
         """Start or stop writing control frames to a file."""
@@ -175,7 +219,13 @@ class Steering(Screen[None]):
         path = str((self.desk.options.capture_folder / name).absolute())
         engines = {self.model.place(view.id) for view in targets}
         more = ", each engine with its name in the file's" if len(engines) > 1 else ""
-        self._submit(StartCapture(keys(targets), path), "", targets, f"Capturing control frames to {path}{more}.")
+        done = f"Capturing control frames to {path}{more}."
+        self._unless_many(
+            "capture",
+            "Capture the control frames of",
+            targets,
+            lambda: self._submit(StartCapture(keys(targets), path), "", targets, done),
+        )
 
     def do_addresses(self) -> None:
         """Write which addresses the targets had to a file in the current folder."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.api.values import SessionState, Snapshot
+from engine.api.values import Snapshot
 from souppp_tui.show import words
 from souppp_tui.show.paint import Line, Span, ends, width_of
 from souppp_tui.show.rates import Rates
@@ -15,10 +15,8 @@ from souppp_tui.show.rates import Rates
 class Totals:
     """All sessions together."""
 
-    states: Mapping[SessionState, int]
-    """How many are in which state."""
-    silent: int
-    """How many of those that are up have not been heard for a while."""
+    lives: Mapping[str, int]
+    """How many are in which of `words.LIVES`."""
     rates: Rates
     setup_rate: float
     """Sessions that came up per second, lately."""
@@ -55,14 +53,16 @@ def overview(
         ("  ▲ ", "tx"),
         (f"{words.rate(total.tx_bits):>9} ", "text"),
     ]
-    told, short = _states(totals, short=False), _states(totals, short=True)
+    told, short, flaps, pace = _states(totals, short=False), _states(totals, short=True), _flaps(totals), _pace(totals)
     variants = (
-        ([*name, *mode], [*told, *_extras(totals), *rates]),
-        ([*name, *mode], [*told, *rates]),
-        (name, [*told, *rates]),
-        (name, [*short, *rates]),
+        ([*name, *mode], [*told, *flaps, *pace, *rates]),
+        ([*name, *mode], [*told, *flaps, *rates]),
+        (name, [*told, *flaps, *rates]),
+        (name, [*short, *flaps, *rates]),
+        (name, [*short, *flaps]),
         (name, short),
     )
+    """What says that something is wrong goes last."""
     for left, right in variants:
         if width_of(left) + width_of(right) + 2 <= width:
             return ends(left, right, width)
@@ -71,36 +71,21 @@ def overview(
 
 def _states(totals: Totals, short: bool) -> Line:
     """How many sessions are in which state; `short` with glyphs in place of words."""
-    states = totals.states
-    up, failed, down = (states.get(s, 0) for s in (SessionState.UP, SessionState.FAILED, SessionState.DOWN))
-    counts = (
-        (up - totals.silent, "up", words.glyph(SessionState.UP), words.role(SessionState.UP)),
-        (totals.silent, "silent", "!", "warning"),
-        (
-            sum(states.values()) - up - failed - down,
-            "dialling",
-            words.glyph(SessionState.DIALLING),
-            words.role(SessionState.DIALLING),
-        ),
-        (failed, "failed", words.glyph(SessionState.FAILED), words.role(SessionState.FAILED)),
-        (down, "down", words.glyph(SessionState.DOWN), words.role(SessionState.DOWN)),
-        (totals.unknown, "unknown", "?", "failed"),
-    )
+    counts = [(totals.lives.get(word, 0), word, *look) for word, look in words.LIVES.items()]
+    counts.append((totals.unknown, "unknown", "?", "failed"))
     spans: Line = []
     for number, word, glyph, role in counts:
-        if number or word == "up":
+        if number or word == words.UP:
             text = f"{glyph} {words.count(number)}" if short else f"{words.count(number)} {word}"
             spans += [("  " if short else " · ", "dim"), (text, role if number else "dim")]
     return spans[1:]
 
 
-def _extras(totals: Totals) -> Line:
-    """Set-up rate and flaps, where there are any, and whether counters were set to zero."""
-    spans: Line = []
-    if totals.setup_rate:
-        spans.append((f"  {totals.setup_rate:.1f} set up/s", "dim"))
-    if totals.flaps > 0:
-        spans.append((f"  {words.plural(totals.flaps, 'flap')}", "warning"))
-    if totals.since_zero:
-        spans.append(("  since zero", "dim"))
-    return spans
+def _flaps(totals: Totals) -> Line:
+    """How many there were, and whether counters were set to zero."""
+    spans: Line = [(f"  {words.plural(totals.flaps, 'flap')}", "warning")] if totals.flaps > 0 else []
+    return [*spans, ("  since zero", "dim")] if totals.since_zero else spans
+
+
+def _pace(totals: Totals) -> Line:
+    return [(f"  {totals.setup_rate:.1f} set up/s", "dim")] if totals.setup_rate else []

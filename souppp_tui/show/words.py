@@ -16,20 +16,26 @@ BARS = " ▁▂▃▄▅▆▇█"
 LONG = 5.0
 """Seconds on the way to an address after which it is worth saying how many."""
 
-GLYPHS = {
-    SessionState.UP: "●",
-    SessionState.FAILED: "✗",
-    SessionState.DOWN: "○",
+UP, NO_ANSWER, COMING_UP, HANGING_UP, QUEUED, FAILED, DOWN = (
+    *("up", "no answer", "coming up", "hanging up", "queued", "failed", "down"),
+)
+LIVES: dict[str, tuple[str, str]] = {
+    UP: ("●", "up"),
+    NO_ANSWER: ("!", "warning"),
+    COMING_UP: ("◐", "busy"),
+    HANGING_UP: ("◑", "busy"),
+    QUEUED: ("◌", "busy"),
+    FAILED: ("✗", "failed"),
+    DOWN: ("○", "down"),
 }
-"""All other states are on the way: `◐`."""
-
-ROLES = {
-    SessionState.UP: "up",
-    SessionState.FAILED: "failed",
-    SessionState.DOWN: "down",
+"""What sessions are counted by, each in exactly one of them: the word, its one-character sign and colour role."""
+_LIFE = {
+    SessionState.UP: UP,
+    SessionState.HANGING_UP: HANGING_UP,
+    SessionState.FAILED: FAILED,
+    SessionState.DOWN: DOWN,
 }
-"""The colour role of a state; all others are `busy`."""
-
+"""All other states are on the way: `coming up`."""
 _WITH_REASON = (SessionState.UP, SessionState.DOWN, SessionState.FAILED, SessionState.HANGING_UP)
 
 _HOSTILE = re.compile(
@@ -47,17 +53,24 @@ def clean(text: str) -> str:
 
 def glyph(state: SessionState) -> str:
     """The state's one-character sign."""
-    return GLYPHS.get(state, "◐")
+    return LIVES[_LIFE.get(state, COMING_UP)][0]
 
 
 def role(state: SessionState) -> str:
     """The state's colour role."""
-    return ROLES.get(state, "busy")
+    return LIVES[_LIFE.get(state, COMING_UP)][1]
 
 
 def sign(view: SessionView) -> tuple[str, str]:
     """A session's one-character sign and colour role: one that is up and silent doesn't look healthy."""
-    return ("!", "warning") if is_silent(view) else (glyph(view.state), role(view.state))
+    return LIVES[life(view)] if is_silent(view) or view.queued else (glyph(view.state), role(view.state))
+
+
+def life(view: SessionView) -> str:
+    """Which of LIVES a session is in: that of its state, but for one that doesn't answer or waits for its dial."""
+    if is_silent(view):
+        return NO_ANSWER
+    return QUEUED if view.queued else _LIFE.get(view.state, COMING_UP)
 
 
 def is_silent(view: SessionView) -> bool:
@@ -69,7 +82,8 @@ def state_words(view: SessionView) -> str:
     """What a session's state is looked for by, whatever the time is."""
     silent = " · silent, no answer" if is_silent(view) else ""
     draining = " · draining" if view.draining else ""
-    return f"{view.state.value}{silent}{draining} · {view.reason}".casefold()
+    queued = " · queued" if view.queued else ""
+    return f"{view.state.value}{silent}{draining}{queued} · {view.reason}".casefold()
 
 
 def metric(value: float) -> str:
@@ -159,7 +173,7 @@ def fine_clock(at: float) -> str:
 
 def state(view: SessionView, now: float) -> str:
     """What a session is doing, for how long if that is long, and why and what next where that is known."""
-    text: str = view.state.value
+    text: str = QUEUED if view.queued else view.state.value
     if is_silent(view) and view.silent_since is not None:
         return f"no answer for {duration(now - view.silent_since)}"
     if view.draining:

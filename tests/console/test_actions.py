@@ -95,7 +95,7 @@ async def test_rotate(start: Start) -> None:
         assert stage.last == Rotate((0,))
         assert "Getting another address for home-0001." in stage.text()
         await stage.press("space", "space", "R")
-        assert "Get another address for 2 sessions, such as home-0001?" in stage.text()
+        assert "Get another address for 2 sessions: home-0001 and home-0002?" in stage.text()
         await stage.press("y")
         assert stage.last == Rotate((0, 1))
 
@@ -116,7 +116,7 @@ async def test_remove_always_asks(start: Start) -> None:
 async def test_marks_are_what_actions_are_for(start: Start) -> None:
     async with start(9) as stage:
         await stage.press("j", "space", "space", "G", "h")
-        assert "Hang up 2 sessions, such as home-0002?" in stage.text()
+        assert "Hang up 2 sessions: home-0002 and home-0003?" in stage.text()
         assert "All of them are open" in stage.text()
         await stage.press("y")
         assert stage.last == HangUp((1, 2))
@@ -448,7 +448,12 @@ async def test_a_question_is_read_in_full_in_a_narrow_terminal(start: Start) -> 
     async with start(30, size=(36, 20)) as stage:
         await stage.press("asterisk", "h", "3", "0")
         text = " ".join(re.sub("[│▸●✓]", " ", stage.text()).split())
-        for part in ("Hang up 30 sessions,", "such as home-0001?", "Type 30 and press", "to hang up: 30▁"):
+        for part in (
+            "Hang up 30 sessions,",
+            "such as home-0001, home-0002 and home-0003?",
+            "Type 30 and press",
+            "to hang up: 30▁",
+        ):
             assert part in text
 
 

@@ -15,6 +15,7 @@ from souppp_tui.model.model import CALM, KEPT_EVENTS, EventLog, Model
 from souppp_tui.model.traffic import Meter
 from souppp_tui.show.columns import COLUMNS, GAP, USUAL, cells, layout, natural
 from souppp_tui.show.overview import overview
+from souppp_tui.show.words import life
 from tests.console.scripted import ScriptedEngine
 
 
@@ -59,7 +60,7 @@ def test_sessions_without_an_answer_are_counted_filtered_and_sorted_as_that() ->
     def header(width: int) -> str:
         return "".join(text for text, _ in overview(model.snapshot, model.totals(), frozen=False, width=width))
 
-    assert "6 up · 2 silent" in header(160)
+    assert "6 up · 2 no answer" in header(160)
     assert "● 6  ! 2" in header(30)
     for text, wanted in (("state:silent", [2, 5]), ("no answer", [2, 5]), ("!silent", [0, 1, 3, 4, 6, 7])):
         model.filter(text)
@@ -74,7 +75,7 @@ def test_sessions_without_an_answer_are_counted_filtered_and_sorted_as_that() ->
     assert model.views[2].ipv4 in row
     model = silenced(model)
     assert "8 up" in header(160)
-    assert "silent" not in header(160)
+    assert "no answer" not in header(160)
 
 
 def test_a_session_that_is_filtered_away_hands_the_cursor_to_its_neighbour() -> None:
@@ -140,7 +141,7 @@ def test_whatever_one_does_cursor_and_marks_are_sessions_that_exist(doings: list
         assert model.marks <= model.views.keys()
         assert [model.position[session] for session in model.shown] == list(range(len(model.shown)))
         sessions = engine.snapshot().sessions
-        assert +model.states == Counter(view.state for view in sessions)
+        assert +model.lives == Counter(map(life, sessions))
         assert model.flaps == sum(view.flaps for view in sessions)
         assert list(model.views.values()) == list(sessions)
         if not model.query.text:
@@ -206,8 +207,8 @@ def test_totals_and_set_up_rate() -> None:
     for _ in range(4):
         engine.advance(0.5)
         model.take(engine.snapshot())
-    assert model.states[SessionState.UP] == 16
-    assert model.states[SessionState.FAILED] == 4
+    assert model.lives["up"] == 16
+    assert model.lives["failed"] == 4
     assert model.setup_rate() == 16 / 5
     engine.advance(6)
     model.take(engine.snapshot())

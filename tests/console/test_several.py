@@ -81,6 +81,8 @@ async def test_marks_and_a_dial_across_them(start: Start) -> None:
     both = Both(ScriptedEngine(3, up=False), ScriptedEngine(3, up=False))
     async with opened(start, both) as stage:
         await stage.press("asterisk", "space", "d")
+        assert "Dial 5 sessions, such as " in stage.text()
+        await stage.press("y")
         assert both.scripted[0].commands == [Dial((1, 2))]
         assert both.scripted[1].commands == [Dial((0, 1, 2))]
         assert "Dialling 5 sessions." in stage.text()
@@ -103,7 +105,7 @@ async def test_an_engine_that_may_be_looked_at_refuses_for_its_own_alone(start: 
     both.rights[1] = False
     async with opened(start, both) as stage:
         assert "may look" in stage.line("hub")
-        await stage.press("asterisk", "d")
+        await stage.press("asterisk", "d", "y")
         assert both.scripted[0].commands == [Dial((0, 1))]
         assert "Dialling 2 sessions. Not 2 sessions: hub: You may look, not command." in stage.text()
         await stage.press("backslash", "G", "d")

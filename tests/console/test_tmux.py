@@ -35,6 +35,8 @@ def test_dial_hang_up_and_quit(terminal: Terminal) -> None:
     terminal.start(console("--sessions 3 --down"))
     terminal.shows("○ home-0001", "3 down")
     terminal.type("*", "d")
+    terminal.shows("Dial 3 sessions: home-0001, home-0002 and home-0003?")
+    terminal.type("y")
     terminal.shows("● home-0001", "● home-0003", "3 up")
     terminal.type("\\", "j", "h")
     terminal.shows("Hang up home-0002?")

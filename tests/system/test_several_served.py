@@ -54,6 +54,8 @@ def test_sessions_of_two_engines_in_one_table(terminal: Terminal, folder: Path) 
         terminal.type("y")
         terminal.shows(f"{2 * SESSIONS} down", f"Hanging up {2 * SESSIONS} sessions.")
         terminal.type("d")
+        terminal.shows(f"Dial {2 * SESSIONS} sessions, such as ")
+        terminal.type("y")
         terminal.shows(f"{2 * SESSIONS} up", f"Dialling {2 * SESSIONS} sessions.")
         for path in (gate, hub):
             assert states(path) == {f"lab-0{number}": "up" for number in range(1, SESSIONS + 1)}

@@ -149,9 +149,10 @@ def test_braces_mean_nothing_without_count() -> None:
 def test_console() -> None:
     made = read(
         "sessions: []\nconsole: {theme: light, columns: [name, rx], keys: {dial: f5, quit: 'Q  ctrl-x'}, mouse: off,"
-        " event_file: log/events}"
+        " event_file: log/events, confirm_above: 3}"
     ).console
-    assert made == ConsoleSettings("light", ("name", "rx"), {"dial": "f5", "quit": "Q ctrl-x"}, False, made.event_file)
+    keys = {"dial": "f5", "quit": "Q ctrl-x"}
+    assert made == ConsoleSettings("light", ("name", "rx"), keys, False, 3, made.event_file)
     assert made.event_file is not None
     assert made.event_file.parts[-2:] == ("log", "events")
     assert read("sessions: []\nconsole: {}").console == ConsoleSettings()

@@ -31,7 +31,7 @@ from engine.sessions.fleet import SHARE
 from engine.settings.limits import MAX_SESSIONS
 from engine.supervisor.dispatch import FAULT, GONE
 
-from .world import World, session
+from .world import QUICK, World, session
 
 S = SessionState
 SLOW = 0.05
@@ -272,3 +272,15 @@ def test_what_sessions_had_that_are_removed_is_free_at_once() -> None:
     assert [view.id for view in world.supervisor.board.views] == list(added)
     assert not world.supervisor.leaving
     assert not world.events("internal-error")
+
+
+def test_who_waits_for_the_pace_of_dials_is_seen_to() -> None:
+    """It isn't down: it comes up by itself. Hung up, it no longer waits."""
+    world = World([session(f"s{n}", autodial=False) for n in range(3)], replace(QUICK, rate=0.1)).open()
+    world.do(Dial((0, 1, 2)))
+    assert [world.view(key).queued for key in range(3)] == [False, True, True]
+    assert {world.state(key) for key in (1, 2)} == {S.DOWN}
+    world.do(HangUp((2,)))
+    assert not world.view(2).queued
+    world.until(lambda: world.state(1) is S.UP, 30.0)
+    assert not world.view(1).queued

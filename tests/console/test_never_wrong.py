@@ -1,0 +1,183 @@
+"""The operator never acts on another session than the one meant, and never reads what isn't so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.api.commands import Dial, HangUp, StartCapture
+from engine.api.values import SessionState
+from souppp_tui.desk.options import ConsoleOptions
+from souppp_tui.screens.confirm import Confirm
+from souppp_tui.show.overview import overview
+from souppp_tui.show.words import LIVES
+from tests.console.conftest import Start
+from tests.console.scripted import ScriptedEngine
+
+# -- the cursor
+
+
+async def test_a_filter_that_hides_the_cursors_session_takes_it_to_the_first_match(start: Start) -> None:
+    async with start(30) as stage:
+        await stage.press("G", "slash", *"home-000", "enter")
+        assert stage.app.model.cursor == 0
+        await stage.press("y")
+        assert f"Copied: {stage.app.model.views[0].ipv4}" in stage.text()
+
+
+async def test_the_cursor_goes_to_the_session_that_was_added(start: Start) -> None:
+    async with start(3, up=False) as stage:
+        await stage.press("a", *"new", "ctrl+s")
+        await stage.tick()
+        assert "▸" in stage.line("new")
+        await stage.press("D")
+        assert "Remove new?" in stage.text()
+
+
+async def test_the_cursor_stays_where_the_filter_hides_what_was_added(start: Start) -> None:
+    async with start(3, up=False) as stage:
+        await stage.press("slash", *"home", "enter", "j", "a", *"new", "ctrl+s")
+        await stage.tick(2)
+        assert "▸" in stage.line("home-0002")
+        await stage.press("escape")
+        await stage.tick()
+        assert "▸" in stage.line("home-0002"), "nor does it jump later"
+
+
+async def test_a_question_means_what_it_names_whatever_comes_meanwhile(start: Start) -> None:
+    async with start(4) as stage:
+        await stage.press("j", "h")
+        stage.app.model.sort_by("name", reverse=True)
+        stage.app.model.filter("home-0004")
+        await stage.tick()
+        assert "Hang up home-0002?" in stage.text()
+        await stage.press("y")
+        assert stage.last == HangUp((1,))
+
+
+# -- many at once
+
+
+@pytest.mark.parametrize(("key", "command"), [("d", Dial), ("c", StartCapture)])
+async def test_what_is_done_to_many_is_asked_first(start: Start, key: str, command: type[Dial | StartCapture]) -> None:
+    async with start(30, up=False) as stage:
+        await stage.press(*["space"] * 11, key)
+        assert isinstance(stage.app.screen, Confirm)
+        assert "11 sessions, such as home-0001, home-0002 and home-0003?" in stage.text()
+        await stage.press("enter")
+        assert stage.engine.commands == []
+        await stage.press(key, "y")
+        assert isinstance(stage.last, command)
+        assert stage.last.keys == tuple(range(11))
+
+
+async def test_few_of_many_are_dialled_at_once_and_the_limit_can_be_set(start: Start) -> None:
+    async with start(30, up=False) as stage:
+        await stage.press(*["space"] * 10, "d")
+        assert stage.last == Dial(tuple(range(10)))
+    async with start(30, up=False, options=ConsoleOptions(theme="dark", confirm_above=2)) as stage:
+        await stage.press(*["space"] * 3, "d")
+        assert "Dial 3 sessions: home-0001, home-0002 and home-0003?" in stage.text()
+
+
+async def test_more_than_half_are_asked_for_however_few(start: Start) -> None:
+    async with start(3, up=False) as stage:
+        await stage.press("space", "space", "d")
+        assert "Dial 2 sessions: home-0001 and home-0002?" in stage.text()
+
+
+async def test_the_addresses_of_several_are_copied_a_line_each(start: Start) -> None:
+    async with start(4) as stage:
+        stage.engine.change(2, ipv4=None)
+        await stage.tick()
+        await stage.press("space", "space", "space", "y")
+        views = stage.app.model.views
+        assert stage.app.clipboard == f"{views[0].ipv4}\n{views[1].ipv4}"
+        assert "Copied the addresses of 2 sessions. 1 session without one left out." in stage.text()
+
+
+# -- the header's words
+
+
+def told(engine: ScriptedEngine, width: int, **changes: dict[str, object]) -> str:
+    from souppp_tui.model.model import Model
+
+    model = Model()
+    snapshot = engine.snapshot()
+    views = [replace(view, **changes.get(view.name, {})) for view in snapshot.sessions]  # type: ignore[arg-type]
+    model.take(replace(snapshot, sessions=tuple(views)))
+    return "".join(text for text, _ in overview(model.snapshot, model.totals(), frozen=False, width=width))
+
+
+@pytest.mark.parametrize("width", [200, 120, 80, 50])
+def test_the_header_counts_each_session_once_by_the_word_of_its_row(width: int) -> None:
+    changes: dict[str, dict[str, object]] = {
+        "home-0002": {"silent_since": 1.0},
+        "home-0003": {"state": SessionState.HANGING_UP},
+        "home-0004": {"state": SessionState.DOWN, "queued": True},
+        "home-0005": {"state": SessionState.FAILED, "queued": True},
+        "home-0006": {"state": SessionState.DOWN},
+        "home-0007": {"state": SessionState.AUTHENTICATING},
+    }
+    line = told(ScriptedEngine(8), width, **changes)
+    numbers = {"up": 2, "no answer": 1, "coming up": 1, "hanging up": 1, "queued": 2, "down": 1}
+    for word, number in numbers.items():
+        assert f"{number} {word}" in line or f"{LIVES[word][0]} {number}" in line, line
+    assert "dialling" not in line
+    assert "failed" not in line
+
+
+def test_flaps_are_told_before_the_cards_mode_and_the_pace() -> None:
+    for width in (160, 110, 80):
+        line = told(ScriptedEngine(8), width, **{"home-0001": {"flaps": 7}, "home-0002": {"silent_since": 1.0}})
+        assert "7 flaps" in line
+        assert "no answer" in line or "! 1" in line
+
+
+# -- messages
+
+
+async def test_a_message_goes_when_it_is_no_longer_so(start: Start) -> None:
+    async with start(5) as stage:
+        await stage.press("h", "y")
+        assert "Hanging up home-0001." in stage.text()
+        await stage.tick(2)
+        assert "Hanging up" not in stage.text()
+
+
+async def test_how_far_many_dials_have_come_is_told_and_escape_stops_the_rest(start: Start) -> None:
+    engine = ScriptedEngine(30, up=False)
+    async with start(engine=engine) as stage:
+        await stage.press("asterisk", "d", "y")
+        assert "Dialling 30 sessions. 30 waiting · esc stops" in stage.text()
+        stage.engine.change(0, state=SessionState.UP, up_since=engine.wall, since=engine.wall)
+        stage.app.tick()
+        await stage.pilot.pause()
+        assert "Dialling 30 sessions. 1 up · 29 coming up" in stage.text()
+        await stage.press("escape")
+        assert stage.last == HangUp(tuple(range(1, 30)))
+        assert "Stopped: hanging up 29 sessions." in stage.text()
+        await stage.press("escape")
+        assert stage.last == HangUp(tuple(range(1, 30))), "once"
+
+
+async def test_what_came_of_it_is_told_at_its_end(start: Start) -> None:
+    async with start(10, up=False, failing=5) as stage:
+        await stage.press("asterisk", "d", "y")
+        await stage.tick(6)
+        assert "Dialling 10 sessions. 8 up · 2 failed" in stage.text()
+        assert "stops" not in stage.text()
+
+
+async def test_what_went_wrong_is_not_pushed_aside_by_what_went_well(start: Start) -> None:
+    def full(name: str | None, settings: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with start(5, up=False, options=ConsoleOptions(theme="dark", save=full)) as stage:
+        await stage.press("D", "y")
+        stage.app.say("Removing home-0001.")
+        await stage.tick()
+        assert "Not written to the configuration" in stage.text()
+        await stage.press("j")
+        assert "Not written" not in stage.text()
