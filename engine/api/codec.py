@@ -38,6 +38,7 @@ from engine.api.messages import (
 )
 from engine.api.values import (
     AddressSpan,
+    BusyMonth,
     CardView,
     Changes,
     Connection,
@@ -72,6 +73,7 @@ Value = (
     | Details
     | LadderEntry
     | AddressSpan
+    | BusyMonth
     | Ledger
     | Fact
     | Connection

@@ -88,6 +88,13 @@ class StopCapture:
 
 
 @dataclass(frozen=True, slots=True)
+class ResetCounters:
+    """Count what these sessions carry from now on."""
+
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
     """Make a session's details and keep them fresh for a while; somebody who looks on asks again and again."""
 
@@ -95,7 +102,19 @@ class Watch:
 
 
 Command = (
-    Dial | HangUp | Redial | Rotate | Add | Edit | Remove | ClearGhosts | FixCard | StartCapture | StopCapture | Watch
+    Dial
+    | HangUp
+    | Redial
+    | Rotate
+    | Add
+    | Edit
+    | Remove
+    | ClearGhosts
+    | FixCard
+    | StartCapture
+    | StopCapture
+    | ResetCounters
+    | Watch
 )
 
 

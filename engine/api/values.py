@@ -87,6 +87,10 @@ class SessionView:
     """Address and port of its own proxy, as in `127.0.0.1:20001`, where that listens."""
     connections: int = 0
     """Proxied ones that are open."""
+    counted: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Added to its numbers in `Snapshot.traffic` they are what it has carried since `counted_since`."""
+    counted_since: float | None = None
+    """When the operator last had it count from nothing, or when it was added; over redials and restarts."""
     version: int = field(default=0, compare=False)
     """That of the engine's board when this came to be: later views have higher ones."""
 
@@ -340,11 +344,27 @@ class AddressSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class BusyMonth:
+    """How busy a session was in the samples of a month, each of 5 minutes while the engine ran."""
+
+    month: str
+    """Of UTC, as in `2026-11`."""
+    samples: int
+    rx: float
+    """The 95th percentile in bits per second: in so many of a hundred samples it was no faster. To 1 %."""
+    tx: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """What is remembered of a session over all its dials, and over the engine's restarts."""
 
     addresses: tuple[AddressSpan, ...] = ()
     """Oldest first; only the latest ones are kept."""
+    proxied: tuple[int, int, int] = (0, 0, 0)
+    """Through its proxy and the pool, since `SessionView.counted_since`: connections, octets from the line, to it."""
+    months: tuple[BusyMonth, ...] = ()
+    """The month before, and this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,8 +385,8 @@ class Details:
     """What for, and the command line for it."""
     connections: tuple[Connection, ...] = ()
     """Proxied ones that are open, oldest first; at most `SHOWN_CONNECTIONS`."""
-    addresses: tuple[AddressSpan, ...] = ()
-    """The latest of its ledger."""
+    ledger: Ledger = Ledger()
+    """With the latest addresses only."""
 
 
 SHOWN_CONNECTIONS = 200

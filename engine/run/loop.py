@@ -29,6 +29,7 @@ from engine.host.errors import HostError, Trouble
 from engine.host.peers import Peer
 from engine.proxy.checks import Finding
 from engine.record.captures import Captures
+from engine.record.counters import Account, CountersFile, counters_of
 from engine.record.history import History, HistoryFile, history_of
 from engine.record.journal import GhostJournal, journal_of
 from engine.record.proofs import ProofsFile, proofs_of
@@ -184,7 +185,7 @@ class Loop:
         proofs, unread = self._load_proofs()
         captures = Captures(self._options.capture, self._wall, self.tell)
         self._undo.callback(captures.close)
-        history = self._load_history()
+        history, accounts = self._load_history(), self._load_counters()
         runner = Runner(self._loop, self._hook_ended)
         self._undo.callback(runner.close)
         self.supervisor = Supervisor(
@@ -201,6 +202,8 @@ class Loop:
             proofs=proofs,
             hooks=runner,
             history=history,
+            traffic=self.traffic,
+            accounts=accounts,
         )
         if unread:
             self.tell(Severity.ERROR, "proofs", unread)
@@ -266,6 +269,38 @@ class Loop:
             self._history_file.rename(self.supervisor.card.name)
             self._history_file.save(history)
 
+    def _load_counters(self) -> Mapping[str, Account]:
+        """What sessions had carried in earlier runs; as with `_load_history`."""
+        self._counters_file: CountersFile | None = None
+        if self._options.state_folder is not None:
+            file = CountersFile(counters_of(self._options.state_folder, self._ifname))
+            try:
+                accounts, self._counters_file = file.load(), file
+            except Trouble as error:
+                self._loop.call_soon(self.tell, Severity.ERROR, "counters", str(error))
+            else:
+                return accounts
+        return {}
+
+    def _save_counters(self, *, at_once: bool = False) -> None:
+        """Where there is something new: in a thread, as it may be megabytes, or done when this returns."""
+        counting, file = self.supervisor.counting, self._counters_file
+        if file is None or not (counting.fresh or at_once):
+            return
+        if at_once:
+            counting.finish()
+        file.rename(self.supervisor.card.name)
+        lines = counting.lines()
+        if at_once:
+            self._told_of_counters(file.save(lines))
+        else:
+            saving = self._loop.run_in_executor(None, file.save, lines)
+            saving.add_done_callback(lambda done: self._told_of_counters(done.result()))
+
+    def _told_of_counters(self, problem: str) -> None:
+        if problem:
+            self.tell(Severity.ERROR, "counters", problem)
+
     def _save_proofs(self) -> None:
         if self._proofs_file is not None:
             self._proofs_file.rename(self.supervisor.card.name)
@@ -284,6 +319,7 @@ class Loop:
         await self._let_hooks_end()
         self.supervisor.run(self._save_proofs, time.monotonic())
         self.supervisor.run(self._save_history, time.monotonic())
+        self.supervisor.run(partial(self._save_counters, at_once=True), time.monotonic())
         devices = self._egress.keep()
         net = self._hidden.descriptor if any(kept.end for kept, _ in devices) else -1
         try:
@@ -314,6 +350,7 @@ class Loop:
         await self._let_hooks_end()
         self.supervisor.run(self._save_proofs, time.monotonic())
         self.supervisor.run(self._save_history, time.monotonic())
+        self.supervisor.run(partial(self._save_counters, at_once=True), time.monotonic())
 
     async def _let_hooks_end(self) -> None:
         deadline = time.monotonic() + HOOKS
@@ -409,6 +446,7 @@ class Loop:
             self.supervisor.run(partial(self._egress.tidy, now, self._networks), now)
             self.supervisor.run(self._save_proofs, now)
             self.supervisor.run(self._save_history, now)
+            self.supervisor.run(self._save_counters, now)
             self._carry_on()
 
     def _follow_clocks(self, now: float) -> None:

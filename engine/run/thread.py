@@ -243,7 +243,7 @@ class Engine:
         supervisor = self._work.supervisor
         keys = sessions if sessions is not None else [view.id for view in supervisor.board.views]
         views = (view for key in keys if (view := supervisor.board.view(key)) is not None)
-        return {view.id: supervisor.ledger(view.name) for view in views}
+        return {view.id: supervisor.ledger(view.id) for view in views}
 
     def _usage(self, view: SessionView) -> tuple[tuple[str, str], ...]:
         return usage(view, self._options)

@@ -21,6 +21,7 @@ ACTIONS = (
         "severity",
         "write",
         "addresses",
+        "reset_counters",
         "clear_ghosts",
         "fix_card",
         "reload",

@@ -21,6 +21,7 @@ from engine.api.commands import (
     Remove,
     Reply,
     Request,
+    ResetCounters,
     Rotate,
     ServiceCommand,
     StartCapture,
@@ -194,6 +195,12 @@ def _stop_capture(supervisor: Supervisor, command: StopCapture, outcome: _Outcom
     outcome.done += found
 
 
+def _reset_counters(supervisor: Supervisor, command: ResetCounters, outcome: _Outcome) -> None:
+    found = _there(supervisor, command.keys, outcome)
+    supervisor.reset_counters(found)
+    outcome.done += found
+
+
 def _watch(supervisor: Supervisor, command: Watch, outcome: _Outcome) -> None:
     for key in _there(supervisor, [command.key], outcome):
         supervisor.watch(key)
@@ -212,5 +219,6 @@ _TABLE: dict[type, Callable[[Supervisor, Any, _Outcome], None]] = {
     FixCard: _fix_card,
     StartCapture: _start_capture,
     StopCapture: _stop_capture,
+    ResetCounters: _reset_counters,
     Watch: _watch,
 }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from engine.api.values import SessionView
+from engine.api.values import Ledger, SessionView
 from engine.egress.protocol import Egress
-from engine.record.history import History
 from engine.sessions.fleet import Fleet, Member
 from engine.settings.values import SessionSettings
 from engine.supervisor import views
 from engine.supervisor.board import Board
+from engine.supervisor.counting import Counting
 from engine.supervisor.handed import Captures, Proxied
 from engine.supervisor.reporting import Reporter
 from engine.supervisor.rotating import Rotating
@@ -36,7 +36,8 @@ class Showing:
         reporter: Reporter,
         rotating: Rotating,
         mark_of: MarkOf,
-        history: History,
+        ledger: Callable[[int], Ledger],
+        counting: Counting,
     ) -> None:
         """`mark_of` tells a session's mark by its key and settings, if it has one."""
         self._board = board
@@ -49,7 +50,8 @@ class Showing:
         self.mark_of = mark_of
         self.proxied: dict[int, Proxied] = {}
         """What goes through sessions' proxies, by key; of those that have one."""
-        self._history = history
+        self._ledger = ledger
+        self._counting = counting
         self._watched = Watched()
         self._dirty: set[int] = set()
         """Sessions whose view may be out of date."""
@@ -127,6 +129,8 @@ class Showing:
             self._fleet.is_queued(key),
             self.mark_of(key, member.session.next_settings),
             self.proxied.get(key, NOT_PROXIED),
+            self._counting.offsets(key),
+            self._counting.since(key),
             self._board.next_version,
         )
 
@@ -141,5 +145,5 @@ class Showing:
             usage, strays = self._usage(view), self._egress.strays(key)
             now, wall = self._reporter.now, self._reporter.wall
             planned, proxied = self._rotating.timers(key), self.proxied.get(key, NOT_PROXIED)
-            had = self._history.of(view.name)
-            self._board.details[key] = views.details(key, member, now, wall, usage, strays, proxied, planned, had)
+            ledger = self._ledger(key)
+            self._board.details[key] = views.details(key, member, now, wall, usage, strays, proxied, planned, ledger)

@@ -17,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
+from types import MappingProxyType
 
 from engine.api.ending import End, EndKind
 from engine.api.values import Ledger, Severity, Totals
 from engine.egress.protocol import Addresses, Egress, Happening
 from engine.host.errors import Trouble
 from engine.ppp.link import Ipv4Opened
+from engine.record.counters import Account
 from engine.record.history import History
 from engine.record.narrate import tell
 from engine.sessions.fleet import Fleet
@@ -35,6 +37,7 @@ from engine.settings.values import Marks, SessionSettings, Settings
 from engine.supervisor.board import Board
 from engine.supervisor.card_duties import CardDuties
 from engine.supervisor.card_watch import CardNews, CardWatch
+from engine.supervisor.counting import Counting, Traffic
 from engine.supervisor.egress_steps import follow
 from engine.supervisor.fitting import Fitting
 from engine.supervisor.handed import Captures, Journal, Line, NoJournal, Proxied
@@ -49,6 +52,8 @@ from engine.supervisor.showing import Showing, Usage
 from engine.supervisor.tally import Tally
 from engine.supervisor.views import addresses_of
 from engine.wire.place import Place
+
+NOTHING: Mapping[str, Account] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -80,11 +85,14 @@ class Supervisor:
         proofs: Proofs | None = None,
         hooks: HookRunner | None = None,
         history: History | None = None,
+        traffic: Traffic = tuple,
+        accounts: Mapping[str, Account] = NOTHING,
     ) -> None:
         """`entropy` gives so many random octets, `chance` a number from 0 to 1; `wall_offset` makes Unix time of `now`.
 
         `proofs` is what earlier runs knew of concentrators' authentication; `hooks` runs programs of the operator's,
-        `history` is which addresses sessions had in earlier runs.
+        `history` is which addresses sessions had in earlier runs, and `accounts` what they had carried; `traffic` gives
+        what the data path has counted, as in `Snapshot.traffic`.
         """
         self.board = Board()
         self.fleet = Fleet(settings.dial, chance, egress.obstacle, egress.way_to, proofs)
@@ -109,6 +117,7 @@ class Supervisor:
         self.log, self.tell, self.wall = self._reporter.log, self._reporter.tell, self._reporter.wall
         unwanted = tuple(IPv4Network(network) for network in settings.unwanted_networks)
         self.rotating = Rotating(self.fleet, self._reporter, chance, unwanted, self._mark)
+        self.counting = Counting(traffic, accounts, self._reporter)
         self._showing = Showing(
             self.board,
             self.fleet,
@@ -118,7 +127,8 @@ class Supervisor:
             self._reporter,
             self.rotating,
             self.mark_of,
-            self.history,
+            self.ledger,
+            self.counting,
         )
         self.health = Health(self.rotating, self._reporter)
         self.hooks = Hooks(hooks or NoHooks(), self._reporter)
@@ -153,6 +163,7 @@ class Supervisor:
                 self.add(settings, self._inherited.key(settings.name))
             except Trouble as error:
                 self.tell(Severity.ERROR, "session", str(error))
+        self.counting.ready()
         self._shares.each(self._resume, [*self.fleet.members] if kept else ())
         self._settle()
         self._begin()
@@ -270,6 +281,8 @@ class Supervisor:
     def note_proxied(self, found: Mapping[int, Proxied], now: float) -> None:
         """What goes through sessions' proxies, by key, where it is other than before."""
         self._reporter.now = now
+        for key, proxied in found.items():
+            self.counting.note_proxied(key, proxied.opened, proxied.down, proxied.up)
         self._settle(self._showing.note_proxied(found))
 
     def note_sleep(self, seconds: float, now: float) -> None:
@@ -298,6 +311,7 @@ class Supervisor:
             self._parting.next_timer(),
             self._duties.next_timer(),
             self.rotating.next_timer(),
+            self.counting.next_timer(),
             self._reporter.now if self._shares.due else None,
         )
         return min((at for at in timers if at is not None), default=None)
@@ -311,6 +325,7 @@ class Supervisor:
         attempt(self._parting.handle_timer, now, self.look_at_card)
         attempt(self._duties.handle_timer, now, self._follow_card)
         attempt(self.rotating.handle_timer, now)
+        attempt(self.counting.handle_timer, now)
         attempt(self.fleet.handle_timer, now)
         if seconds := self.fleet.stood_still():
             text = f"This program was stopped for {seconds:.0f} s: nothing was heard or sent meanwhile."
@@ -365,6 +380,7 @@ class Supervisor:
         self.fleet.add(key, session, self._reporter.now)
         self.captures.joined(key, session)
         self._fitting.check(settings)
+        self.counting.add(key, settings.name)
         self._showing.add(key, self.fleet.members[key])
         self._set_mark(key, settings)
         return key
@@ -420,6 +436,7 @@ class Supervisor:
         self._showing.remove(key)
         self.hooks.look(key, None, session.next_settings.hooks)
         self.health.look(key, None, session.next_settings.health)
+        self.counting.forget(key)
         self.history.look(name, (), None, self.wall(self._reporter.now))
         del self.records[key]
         self.tell(Severity.INFO, "removed", f"Session {name} was removed.")
@@ -431,6 +448,12 @@ class Supervisor:
     def fix_card(self) -> None:
         """Switch off what the card does that keeps frames, or XDP, from us. Raises Trouble."""
         self._follow_card(self.card.fix(self._reporter.now))
+
+    def reset_counters(self, keys: Iterable[int]) -> None:
+        """Count what sessions carry from now on."""
+        for key in keys:
+            self.counting.reset(key)
+            self._showing.mark(key)
 
     def changed(self, keys: Iterable[int]) -> None:
         """Something that the views of these sessions show has changed."""
@@ -473,6 +496,7 @@ class Supervisor:
         if view is not None and settings is not None:
             self.hooks.look(key, view, settings.hooks)
             self.health.look(key, view, settings.health)
+            self.counting.rename(key, view.name)
             self.history.look(view.name, addresses_of(view), view.up_since, self.wall(self._reporter.now))
 
     @staticmethod
@@ -532,9 +556,11 @@ class Supervisor:
         for step in (self._egress.close, self._line.forget):
             self._reporter.attempt(step, key, kind="device", about=key)
 
-    def ledger(self, name: str) -> Ledger:
+    def ledger(self, key: int) -> Ledger:
         """What is remembered of a session; any thread."""
-        return Ledger(self.history.of(name))
+        view = self.board.view(key)
+        had = self.history.of(view.name) if view is not None else ()
+        return Ledger(had, self.counting.proxied(key), self.counting.months(key))
 
     @property
     def totals(self) -> Totals:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
-from engine.api.values import AddressSpan, Details, Fact, LadderEntry, SessionState, SessionView, Step
+from engine.api.values import Details, Fact, LadderEntry, Ledger, SessionState, SessionView, Step
 from engine.record.describe import describe
 from engine.sessions.fleet import Member
 from engine.sessions.session import Session
@@ -23,6 +24,8 @@ def session_view(
     queued: bool,
     mark: int | None,
     proxied: Proxied,
+    counted: tuple[int, int, int, int],
+    counted_since: float,
     version: int,
 ) -> SessionView:
     """One session as it stands, for a version of the board; `wall` turns the engine's time into Unix time."""
@@ -64,6 +67,8 @@ def session_view(
         tags=settings.tags,
         proxy=proxied.listens,
         connections=proxied.connections,
+        counted=counted,
+        counted_since=counted_since,
         version=version,
     )
 
@@ -83,6 +88,7 @@ def setup_ms(session: Session) -> float | None:
 
 SHOWN = 20
 """Addresses that details tell; the ledger has all."""
+NO_LEDGER = Ledger()
 STRAYS = {
     "not_for_us": "dropped coming in: not for us",
     "forged": "dropped coming in: source is our own, or nobody's",
@@ -100,11 +106,11 @@ def details(
     strays: Mapping[str, int],
     proxied: Proxied,
     planned: Iterable[tuple[str, float]] = (),
-    had: tuple[AddressSpan, ...] = (),
+    ledger: Ledger = NO_LEDGER,
 ) -> Details:
     """One session at full length; `wall` turns the engine's time into Unix time, `strays` are from its egress.
 
-    `planned` is what else is to come, and when; `had` are the addresses that it had, oldest first.
+    `planned` is what else is to come, and when; `ledger` is what is remembered of it.
     """
     session = member.session
     facts = [Fact(name, f.asked, f.offered, f.agreed, f.refused) for name, f in list(session.facts.by_name.items())]
@@ -130,5 +136,5 @@ def details(
         timers=tuple(timers),
         usage=usage,
         connections=proxied.open,
-        addresses=had[-SHOWN:],
+        ledger=replace(ledger, addresses=ledger.addresses[-SHOWN:]),
     )

@@ -27,13 +27,14 @@ from engine.api.commands import (
     Reload,
     Remove,
     Reply,
+    ResetCounters,
     Rotate,
     ServiceCommand,
     Shutdown,
     StartCapture,
     StopCapture,
 )
-from engine.api.values import TRAFFIC_FIELDS, Details, SessionState, SessionView, Snapshot, unpack_traffic
+from engine.api.values import TRAFFIC_FIELDS, Details, Ledger, SessionState, SessionView, Snapshot, unpack_traffic
 from engine.host.errors import Trouble
 from engine.run.client import Client, wait_for
 from engine.settings import forms
@@ -44,10 +45,11 @@ from souppp_tui.commands.parsing import seconds
 from souppp_tui.commands.reaching import client, target_options, way_to
 from souppp_tui.model.query import QueryError, parse
 from souppp_tui.model.traffic import Meter
-from souppp_tui.show import histories, words
+from souppp_tui.show import carried, histories, words
 
 ANSWER = 30.0
 """Seconds that the engine has to answer a command."""
+STRIDE = len(TRAFFIC_FIELDS)
 LOOK = 0.05
 """Seconds between looks for new events."""
 DETAILS = 3.0
@@ -58,6 +60,7 @@ MANY: dict[str, tuple[Callable[[tuple[int, ...]], Command], str]] = {
     "hangup": (HangUp, "hang up and stay down"),
     "redial": (Redial, "hang up and dial again"),
     "rotate": (Rotate, "hang up and dial for another IPv4 address"),
+    "reset": (ResetCounters, "count what they carry from now on"),
     "remove": (Remove, "hang up and forget"),
 }
 """Commands for any number of sessions."""
@@ -94,6 +97,8 @@ def parser() -> argparse.ArgumentParser:
     command("show", "one session at full length").add_argument("sessions", nargs=1, metavar="NAME")
     history = command("history", "which addresses sessions had, and when, as CSV")
     history.add_argument("sessions", nargs="*", metavar="SESSIONS")
+    counters = command("counters", "what sessions have carried, and how busy they were")
+    counters.add_argument("sessions", nargs="*", metavar="SESSIONS")
     for name, (_, text) in MANY.items():
         many = command(name, text)
         many.add_argument("sessions", nargs="*", metavar="SESSIONS")
@@ -274,6 +279,28 @@ def _history(engine: Client, options: argparse.Namespace) -> int:
     return EXIT_OK if found or not options.sessions else EXIT_NOT_DONE
 
 
+def _counters(engine: Client, options: argparse.Namespace) -> int:
+    snapshot = engine.snapshot()
+    found, traffic = chosen(snapshot, options.sessions), unpack_traffic(snapshot.traffic)
+    ledgers = engine.ledgers([view.id for view in found] if options.sessions else None)
+    told = [
+        carried.values(view, ledgers.get(view.id, Ledger()), traffic[view.id * STRIDE : (view.id + 1) * STRIDE])
+        for view in found
+    ]
+    if options.json:
+        print(json.dumps(told))
+    else:
+        table = [("NAME", "SINCE", "RECEIVED", "SENT", "PROXIED", "95% RX", "95% TX")]
+        for view, each in zip(found, told, strict=True):
+            months = ledgers[view.id].months[-1:] if view.id in ledgers else ()
+            busy = [words.rate(rate) for month in months for rate in (month.rx, month.tx)] or ["-", "-"]
+            received, sent = (carried.octets(int(str(each[name]))) for name in ("rx_bytes", "tx_bytes"))
+            since = words.date_clock(view.counted_since) if view.counted_since is not None else "-"
+            table.append((view.name, since, received, sent, str(each["proxied_connections"]), busy[0], busy[1]))
+        print_table(table)
+    return EXIT_OK if found or not options.sessions else EXIT_NOT_DONE
+
+
 def _said(value: object) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value) if value is not None else ""
     return words.clean(text) or "-"
@@ -282,7 +309,9 @@ def _said(value: object) -> str:
 def session_object(view: SessionView, traffic: Sequence[int]) -> dict[str, Any]:
     """A session as scripts get it: all of a view's fields but its number and version, and its traffic."""
     told: dict[str, Any] = {
-        field.name: getattr(view, field.name) for field in fields_of(view) if field.name not in ("id", "version")
+        field.name: getattr(view, field.name)
+        for field in fields_of(view)
+        if field.name not in ("id", "version", "counted")
     }
     told = {**told, "state": str(view.state), "reason": view.reason or None, "dns": [*view.dns], "vlans": [*view.vlans]}
     numbers = traffic[view.id * len(TRAFFIC_FIELDS) : (view.id + 1) * len(TRAFFIC_FIELDS)]
@@ -443,6 +472,7 @@ _DO: dict[str, Callable[[Client, argparse.Namespace], int]] = {
     "list": _list,
     "show": _show,
     "history": _history,
+    "counters": _counters,
     "events": _events,
     "wait": _wait,
     "add": _add,

@@ -74,6 +74,7 @@ ACTIONS = (
     Action("follow", "f", "follow", "follow the newest event, or stay", ("events",), False, 1, "show"),
     Action("severity", "v", "severity", "show only the more important events", ("events",), False, 1, "show"),
     Action("write", "w", "write", "write the events shown to a file", ("events",), False, 1, "show"),
+    Action("reset_counters", "C", "", "count what it carries from now on; asks first", EITHER, True, 0, "sessions"),
     Action("addresses", "w", "addresses", "write the addresses it had to a file (CSV)", EITHER, group="show"),
     Action("clear_ghosts", "", "", "end sessions a crashed run left at the concentrator", ANY, True, 0, "sessions"),
     Action("fix_card", "F", "fix", "switch off what the card does in our way; asks first", ("card",), True, 1, "card"),

@@ -29,6 +29,7 @@ from engine.api.commands import (
     Refused,
     Remove,
     Reply,
+    ResetCounters,
     Rotate,
     ServiceCommand,
     StartCapture,
@@ -164,7 +165,7 @@ class _Seen:
             id=self.key(own),
             ladder=tuple(replace(entry, at=self.time(entry.at)) for entry in details.ladder),
             timers=tuple((name, self.time(at)) for name, at in details.timers),
-            addresses=tuple(_span(span, self.time) for span in details.addresses),
+            ledger=_ledger(details.ledger, self.time),
         )
 
 
@@ -286,7 +287,7 @@ class Several:
                 for each, keys in asked:
                     path = command.path if len(asked) == 1 else file_of(command.path, each.attached.name)
                     yield each, StartCapture(keys, path)
-            case Dial() | HangUp() | Redial() | Rotate() | Remove() | StopCapture():
+            case Dial() | HangUp() | Redial() | Rotate() | Remove() | ResetCounters() | StopCapture():
                 for each, keys in self._divided(command.keys):
                     yield each, replace(command, keys=keys)
             case _ if place is not None:
@@ -394,4 +395,4 @@ def _span(span: AddressSpan, time: Callable[[float], float]) -> AddressSpan:
     return replace(span, since=time(span.since), until=time(span.until) if span.until is not None else None)
 
 
-_TIMES = ("since", "retry_at", "up_since", "silent_since")
+_TIMES = ("since", "retry_at", "up_since", "silent_since", "counted_since")

@@ -81,6 +81,12 @@ class Meter:
         """What a session has received and sent."""
         return self._since_zero(session, 1), self._since_zero(session, 3)
 
+    def numbers(self, session: int) -> tuple[int, int, int, int]:
+        """Its numbers in the latest snapshot, as `TRAFFIC_FIELDS`."""
+        first = session * len(TRAFFIC_FIELDS)
+        found = self._traffic[first : first + len(TRAFFIC_FIELDS)]
+        return (found[0], found[1], found[2], found[3]) if len(found) == len(TRAFFIC_FIELDS) else (0, 0, 0, 0)
+
     def _since_zero(self, session: int, field: int) -> int:
         place = session * len(TRAFFIC_FIELDS) + field
         now, before = self._traffic, self._at_zero
@@ -171,6 +177,10 @@ class Stopped:
         """See `Meter.rates`."""
         return self.meter.rates(session)
 
+    def numbers(self, session: int) -> tuple[int, int, int, int]:
+        """See `Meter.numbers`."""
+        return self.meter.numbers(session)
+
     def graph(self, session: int) -> tuple[list[float], list[float]]:
         """See `Meter.graph`."""
         return self.meter.graph(session)
@@ -197,6 +207,10 @@ class Meters:
     def rates(self, session: int) -> Rates:
         """See `Meter.rates`."""
         return self.of[session % len(self.of)].rates(session // len(self.of))
+
+    def numbers(self, session: int) -> tuple[int, int, int, int]:
+        """See `Meter.numbers`."""
+        return self.of[session % len(self.of)].numbers(session // len(self.of))
 
     def graph(self, session: int) -> tuple[list[float], list[float]]:
         """See `Meter.graph`."""

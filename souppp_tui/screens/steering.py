@@ -18,6 +18,7 @@ from engine.api.commands import (
     Redial,
     Remove,
     Reply,
+    ResetCounters,
     Rotate,
     StartCapture,
     StopCapture,
@@ -30,7 +31,7 @@ from souppp_tui.show import histories, replies, words
 from souppp_tui.show.cardlines import in_the_way
 from souppp_tui.show.engines import Engine, engine_facts
 
-OfMany = Dial | HangUp | Redial | Rotate | Remove | StartCapture | StopCapture
+OfMany = Dial | HangUp | Redial | Rotate | Remove | ResetCounters | StartCapture | StopCapture
 """Commands for any number of sessions."""
 NAMED = 3
 """Sessions that a question names."""
@@ -106,6 +107,11 @@ class Steering(Screen[None]):
     def do_rotate(self) -> None:
         """Hang up and dial for another address; asks if that ends something."""
         self._ask_and("rotate", "Get another address for", Rotate, "Getting another address for")
+
+    def do_reset_counters(self) -> None:
+        """Count from now on; always asks."""
+        title, doing = "Count from now on what is carried by", "Counting from now on what is carried by"
+        self._ask_and("count from now on", title, ResetCounters, doing, always=True)
 
     def do_remove(self) -> None:
         """Hang up and forget; always asks."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.api.values import AddressSpan, Details, Event, Fact, LadderEntry, SessionView
-from souppp_tui.show import eventlines, histories, words
+from engine.api.values import AddressSpan, Details, Event, Fact, LadderEntry, Ledger, SessionView
+from souppp_tui.show import carried, eventlines, histories, words
 from souppp_tui.show.paint import Line
 from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, Readings
 
@@ -72,7 +72,8 @@ def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
         ("negotiated  (= as agreed)", fact_lines(details.facts, width)),
         ("steps", table([(s.name, words.milliseconds(s.took_ms)) for s in details.steps], right=True)),
         ("use it  (y copies)", usage_lines(details.usage, width)),
-        ("addresses that it had, newest first  (w writes all of them)", address_lines(details.addresses, meter.now)),
+        ("carried  (C counts from now on)", ledger_lines(view, details.ledger, meter)),
+        ("addresses that it had, newest first  (w writes all)", address_lines(details.ledger.addresses, meter.now)),
         ("timers", table([(name, words.wait(at - meter.now)) for name, at in details.timers], right=True)),
         (f"counters{zeroed}", table(counters, right=True)),
     )
@@ -89,6 +90,12 @@ def table(rows: Sequence[tuple[str, str | None]], right: bool = False) -> list[L
     wide = min(NAME_MOST, max([NAME, *(len(name) for name, _ in known)]))
     most = max((len(value) for _, value in known), default=0) if right else 0
     return [[(f" {words.fit(name, wide)}  ", "dim"), (value.rjust(most), "text")] for name, value in known]
+
+
+def ledger_lines(view: SessionView, ledger: Ledger, meter: Readings) -> list[Line]:
+    """What it has carried over all its dials; nothing where that is nothing."""
+    numbers = meter.numbers(view.id)
+    return table(carried.rows(view, ledger, numbers)) if any(carried.carried(view, numbers)) else []
 
 
 def address_lines(spans: Sequence[AddressSpan], now: float) -> list[Line]:

@@ -38,6 +38,10 @@ class Readings(Protocol):
         """The rates of one session; zeros while it is too new to tell."""
         ...
 
+    def numbers(self, session: int) -> tuple[int, int, int, int]:
+        """Its numbers in the latest snapshot, as `TRAFFIC_FIELDS`."""
+        ...
+
     def graph(self, session: int) -> tuple[list[float], list[float]]:
         """The bits per second of one session, received and sent, in steps of about `GRAPH_STEP`, newest last."""
         ...

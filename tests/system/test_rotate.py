@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import add
+from pathlib import Path
 
 import pytest
 
-from engine.api.commands import Dial, Edit, HangUp, Rotate
-from engine.api.values import SessionState
+from engine.api.commands import Dial, Edit, HangUp, ResetCounters, Rotate
+from engine.api.values import SessionState, unpack_traffic
+from engine.run.thread import Engine
 from engine.settings.values import HealthSettings
 from tests.program import until
 from tests.provider import provider
@@ -70,3 +73,28 @@ def test_a_session_whose_page_fails_gets_another_address() -> None:
         until(lambda: "The health check succeeds again." in story(engine), "a check that succeeds")
         assert view(engine, "well").ipv4 == other.ipv4
         assert not events(engine, "health", "well")
+
+
+def test_what_a_session_had_and_carried_is_known_to_the_next_run(tmp_path: Path) -> None:
+    def carried(engine: Engine) -> tuple[int, ...]:
+        snapshot, one = engine.snapshot(), view(engine, "one")
+        return tuple(map(add, unpack_traffic(snapshot.traffic)[:4], one.counted))
+
+    with provider():
+        with dialling([session("one")], state_folder=tmp_path) as engine:
+            wait_up(engine)
+            first = view(engine, "one")
+            assert first.device is not None
+            fetch(first.device)
+            before = carried(engine)
+        with dialling([session("one")], state_folder=tmp_path) as engine:
+            wait_up(engine)
+            another = view(engine, "one")
+            assert another.counted_since == pytest.approx(first.counted_since)
+            assert all(now >= then > 0 for now, then in zip(carried(engine), before, strict=True))
+            had = engine.ledgers()[another.id].addresses
+            assert [span.address for span in had] == [first.ipv4, another.ipv4]
+            assert had[0].until is not None
+            engine.submit(ResetCounters((another.id,))).result(10)
+            assert sum(carried(engine)) < sum(before)
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".addresses", ".counters"}

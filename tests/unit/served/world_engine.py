@@ -77,4 +77,4 @@ class WorldEngine:
         """See `Served.ledgers`."""
         supervisor = self.world.supervisor
         views = [view for view in supervisor.board.views if sessions is None or view.id in sessions]
-        return {view.id: supervisor.ledger(view.name) for view in views}
+        return {view.id: supervisor.ledger(view.id) for view in views}

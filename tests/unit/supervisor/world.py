@@ -7,7 +7,7 @@ the concentrator are the real ones, and time is a number.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from engine.host.errors import HostError, Trouble, Unseen
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.line import Segment
 from engine.ppp.judge import Address
+from engine.record.counters import Account
 from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way
 from engine.sessions.proofs import Proofs
@@ -332,7 +333,10 @@ class World:
         proofs: Proofs | None = None,
         hooks: HookRunner | None = None,
         marks: Marks | None = None,
+        accounts: Mapping[str, Account] | None = None,
     ) -> None:
+        self.traffic: list[int] = []
+        """What the data path has counted, as in `Snapshot.traffic`."""
         chance = random.Random(7)
         self.card, self.egress, self.captures = VirtualCard(), VirtualEgress(), VirtualCaptures()
         self.disk = VirtualDisk(left=list(ghosts))
@@ -349,6 +353,8 @@ class World:
             usage=lambda view: (("fetch", f"curl {view.device}"),),
             proofs=proofs,
             hooks=hooks,
+            traffic=lambda: [*self.traffic],
+            accounts=accounts or {},
         )
         self.concentrator = Concentrator(lab or LabSettings(any_account=True, any_password="lab"), AC, chance.randbytes)
         self.cable = Cable(self.supervisor, self.card)
