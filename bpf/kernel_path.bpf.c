@@ -34,6 +34,8 @@
 /* Hop-by-hop, routing, fragment, authentication, destination: those below 64. */
 #define EXTENSIONS (1ull << 0 | 1ull << 43 | 1ull << 44 | 1ull << 51 | 1ull << 60)
 #define MOBILITY 135
+#define UDP_HEADER 8
+#define DHCPV6_CLIENT 546
 #define TCP_HEADER 20
 #define TCP_SYN 2
 #define TCP_OPTIONS_MOST 40
@@ -188,6 +190,19 @@ INLINE bool router_message(u8 *ip, void *end)
         return 1;
     return ip[6] == ICMPV6 && (void *)message + 1 <= end &&
            (*message == ICMPV6_ROUTER_ADVERTISEMENT || *message == ICMPV6_REDIRECT);
+}
+
+/* What the engine reads itself, a client's part: as in engine/datapath/router.h. */
+INLINE bool autoconfiguration(u8 *ip, void *end)
+{
+    u8 *message = ip + IPV6_HEADER;
+
+    if ((void *)message + UDP_HEADER > end)
+        return 0;
+    if (ip[6] == ICMPV6)
+        return ip[7] == FROM_THE_LINK && *message == ICMPV6_ROUTER_ADVERTISEMENT;
+    return ip[6] == IPPROTO_UDP && *(__be16 *)(message + 2) == bpf_htons(DHCPV6_CLIENT) &&
+           ((ip[24] == 0xfe && (ip[25] & 0xc0) == 0x80) || (ip[24] == 0xff && (ip[25] & 15) == 2));
 }
 
 /* Whether a session's packets of this EtherType may flow. */
@@ -364,6 +379,8 @@ INLINE int strip(struct xdp_md *ctx, struct session_key *key, u8 *at)
         return NOT_TAKEN;
 
     ethertype = ip_ethertype(*at, length);
+    if (ethertype == bpf_htons(ETH_P_IPV6) && autoconfiguration(at, end))
+        return NOT_TAKEN;
     closed = ethertype && !is_open(session, ethertype);
     if (closed && is_told(session))
         return NOT_TAKEN; /* the helper counts it */

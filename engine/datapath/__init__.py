@@ -21,7 +21,7 @@ from engine.datapath.own import CLOSED, EVERYTHING, STRAYS, Open, Own
 from engine.host.errors import Trouble
 from engine.host.files import REMEDY, private
 from engine.host.layout import Places, Told, numbers, places, stranger
-from engine.settings.limits import MAX_ROUTED, MAX_SESSIONS
+from engine.settings.limits import MAX_OWN, MAX_SESSIONS
 from engine.wire.place import Place
 
 LIBRARY = private("libsouppp.so")
@@ -94,7 +94,7 @@ class _Own(ctypes.Structure):
         ("network_count", ctypes.c_uint32),
         ("ipv4", ctypes.c_uint8 * 4),
         ("ipv6", ctypes.c_uint8 * 16),
-        ("networks", _Network * MAX_ROUTED),
+        ("networks", _Network * MAX_OWN),
     ]
 
 
@@ -131,7 +131,7 @@ _LAYOUT: dict[str, Places] = {
             "SOUPPP_EGRESS_ROUTED": _EGRESS_ROUTED,
             "IPV4_OPEN": Open.IPV4,
             "IPV6_OPEN": Open.IPV6,
-            "SOUPPP_NETWORKS": MAX_ROUTED,
+            "SOUPPP_NETWORKS": MAX_OWN,
             "MAX_FRAME": MAX_FRAME,
         }.items()
     },
@@ -204,8 +204,8 @@ def _queue_names(library: ctypes.CDLL) -> tuple[str, ...]:
 
 def _as_struct(own: Own) -> _Own:
     """Raises ValueError where there are too many networks."""
-    if len(own.networks) > MAX_ROUTED:
-        raise ValueError(f"{len(own.networks)} networks of {MAX_ROUTED}")
+    if len(own.networks) > MAX_OWN:
+        raise ValueError(f"{len(own.networks)} networks of {MAX_OWN}")
     what = _Own(open=own.open, network_count=len(own.networks))
     what.ipv4[:] = own.ipv4.packed if own.ipv4 is not None else bytes(4)
     what.ipv6[:] = own.ipv6.packed if own.ipv6 is not None else bytes(16)
@@ -318,8 +318,8 @@ class Datapath:
     ) -> None:
         """Like `add_session`, but through the descriptor of `open_routed_egress`.
 
-        Packets to the address `ipv4` (4 octets), or into the /64 `ipv6_prefix` (8 octets), go out through this session;
-        all zero is none.
+        Packets to the address `ipv4` (4 octets), or into the /48 `ipv6_prefix` (8 octets, the last two zero), go out
+        through this session; all zero is none.
 
         Raises DatapathError also if another session has the address, or no routed egress is open.
         """

@@ -43,7 +43,7 @@ static inline struct key route_key(uint16_t protocol, const uint8_t *address)
 {
     struct key key = {0};
 
-    memcpy(key.octets, address, protocol == PPP_IPV4 ? 4 : 8);
+    memcpy(key.octets, address, protocol == PPP_IPV4 ? 4 : 6);
     key.octets[8] = (uint8_t)protocol;
     return key;
 }

@@ -25,7 +25,7 @@ class Own:
     ipv6: IPv6Address | None = None
     """The link-local one."""
     networks: tuple[Network, ...] = ()
-    """What else is routed to the session, where its protocol is open."""
+    """What else is the session's, where its protocol is open: global IPv6 addresses, and what is routed to it."""
 
     @property
     def open(self) -> Open:
@@ -33,12 +33,11 @@ class Own:
         return (Open.IPV4 if self.ipv4 is not None else Open.NONE) | (Open.IPV6 if self.ipv6 is not None else Open.NONE)
 
     def common(self, other: Own) -> Own:
-        """What may flow while one takes the other's place: the protocols of which they have the same."""
-        same = self.networks == other.networks
+        """What may flow while one takes the other's place: that which both have."""
         return Own(
-            self.ipv4 if same and self.ipv4 == other.ipv4 else None,
-            self.ipv6 if same and self.ipv6 == other.ipv6 else None,
-            self.networks,
+            self.ipv4 if self.ipv4 == other.ipv4 else None,
+            self.ipv6 if self.ipv6 == other.ipv6 else None,
+            tuple(network for network in self.networks if network in other.networks),
         )
 
 

@@ -7,9 +7,15 @@ enum {
     ICMP_REDIRECT = 5,
     ICMP_ROUTER_ADVERTISEMENT = 9,
     ICMPV6 = 58,
+    UDP = 17,
+    ICMPV6_ROUTER_SOLICITATION = 133,
     ICMPV6_ROUTER_ADVERTISEMENT = 134,
     ICMPV6_REDIRECT = 137,
+    DHCPV6_CLIENT = 546,
+    DHCPV6_SERVER = 547,
+    IPV6_DESTINATION = 24,
     IPV6_HEADER = 40,
+    UDP_HEADER = 8,
     FRAGMENT_OFFSET = 0x1fff,
     FROM_THE_LINK = 255, /* a hop limit that no router has lowered */
 };
@@ -32,4 +38,23 @@ bool is_router_message(const uint8_t *packet, uint32_t length)
         return false;
     return is_extension(packet[6]) ||
            (packet[6] == ICMPV6 && (type == ICMPV6_ROUTER_ADVERTISEMENT || type == ICMPV6_REDIRECT));
+}
+
+/* fe80::/10 and ff02::/16: of the link, as no router forwards what is for them. */
+static bool is_of_the_link(const uint8_t *address)
+{
+    return (address[0] == 0xfe && (address[1] & 0xc0) == 0x80) || (address[0] == 0xff && (address[1] & 15) == 2);
+}
+
+bool is_autoconfiguration(const uint8_t *packet, uint32_t length, bool provider)
+{
+    const uint8_t *message = packet + IPV6_HEADER;
+
+    if (packet[0] >> 4 != 6 || length < IPV6_HEADER + UDP_HEADER)
+        return false;
+    if (packet[6] == ICMPV6)
+        return packet[7] == FROM_THE_LINK &&
+               message[0] == (provider ? ICMPV6_ROUTER_SOLICITATION : ICMPV6_ROUTER_ADVERTISEMENT);
+    return packet[6] == UDP && get16(message + 2) == (provider ? DHCPV6_SERVER : DHCPV6_CLIENT) &&
+           is_of_the_link(packet + IPV6_DESTINATION);
 }

@@ -28,7 +28,7 @@ struct souppp_options {
 
 enum souppp_egress { SOUPPP_EGRESS_NONE, SOUPPP_EGRESS_OWN, SOUPPP_EGRESS_ROUTED };
 
-enum { SOUPPP_NETWORKS = 16 }; /* a session's at most */
+enum { SOUPPP_NETWORKS = 32 }; /* a session's at most */
 
 #define SOUPPP_NETWORK(X) \
     X(uint8_t, address, [16]) /* of IPv4 the first four octets, and zeros */ \
@@ -61,7 +61,7 @@ struct souppp_own {
     X(uint32_t, egress, )      /* enum souppp_egress */ \
     X(int32_t, fd, )           /* SOUPPP_EGRESS_OWN */ \
     X(uint8_t, ipv4, [4])      /* SOUPPP_EGRESS_ROUTED; all zero: none */ \
-    X(uint8_t, ipv6, [8])      /* the /64 prefix; all zero: none */ \
+    X(uint8_t, ipv6, [8])      /* the /48 prefix, then two zeros; all zero: none */ \
     X(struct souppp_own, own, )
 
 struct souppp_session {

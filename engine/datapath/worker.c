@@ -45,14 +45,14 @@ static void to_engine(struct worker *worker, struct ring *ring, const uint8_t *f
 }
 
 /* False for a session that floods the engine, whose frames would keep those of all others waiting. */
-static bool within_share(struct worker *worker, uint32_t slot)
+static bool within_share(struct worker *worker, uint32_t slot, uint32_t most)
 {
     uint32_t round = atomic_load_explicit(&worker->shared->rounds, memory_order_relaxed);
     struct share *share = &worker->shares[slot];
 
     if (share->round != round)
         *share = (struct share){.round = round, .told = share->told};
-    return share->frames < CONTROL_SHARE && ++share->frames;
+    return share->frames < most && ++share->frames;
 }
 
 /* `packets` of a session that were given to its egress in one go, or not. */
@@ -139,7 +139,7 @@ static bool is_told(struct worker *worker, uint32_t slot)
     if (share->told == (uint32_t)now.tv_sec)
         return false;
     share->told = (uint32_t)now.tv_sec;
-    return within_share(worker, slot);
+    return within_share(worker, slot, CONTROL_SHARE);
 }
 
 /* Writes what has been joined; the offload header goes where the frame's own headers were. */
@@ -156,6 +156,23 @@ static void deliver(struct worker *worker)
 
         count_delivery(worker, train->slot, written, train->count, train->octets);
     }
+}
+
+/* A known session's control frame. */
+static void known_to_engine(struct worker *worker, uint32_t slot, const uint8_t *frame, uint32_t length, uint32_t most)
+{
+    if (within_share(worker, slot, most))
+        to_engine(worker, &worker->known, frame, length);
+    else
+        count(&worker->counters.control_flood, 1);
+}
+
+/* Whether we are the concentrator of a session. */
+static bool is_provider(const struct worker *worker, uint32_t slot)
+{
+    const struct egress *egress = worker->shared->sessions[slot].egress;
+
+    return egress && egress->slot == EGRESS_ROUTED;
 }
 
 static void handle_frame(struct worker *worker, uint8_t *octets, uint32_t length)
@@ -182,14 +199,14 @@ static void handle_frame(struct worker *worker, uint8_t *octets, uint32_t length
     case FRAME_CONTROL:
         if (slot == TABLE_NONE)
             to_engine(worker, &worker->unknown, octets, length);
-        else if (within_share(worker, slot))
-            to_engine(worker, &worker->known, octets, length);
         else
-            count(&counters->control_flood, 1);
+            known_to_engine(worker, slot, octets, length, CONTROL_SHARE);
         break;
     case FRAME_DATA:
         if (slot == TABLE_NONE)
             count(&counters->unknown_session, 1);
+        else if (is_autoconfiguration(frame.packet, frame.length, is_provider(worker, slot)))
+            known_to_engine(worker, slot, octets, length, IPV6_SHARE);
         else if (!to_egress(worker, slot, octets + (frame.packet - octets), frame.length) && is_told(worker, slot))
             to_engine(worker, &worker->known, octets, length);
         break;

@@ -16,6 +16,7 @@
 enum {
     CONTROL_RING = 1 << 19, /* octets */
     CONTROL_SHARE = 256,    /* frames of one session while the engine catches up: more is a flood in its name */
+    IPV6_SHARE = 64,        /* so many of them may be of IPv6's autoconfiguration: they are not what keeps it up */
     SUPER_PACKET = sizeof(vnet_header) + 65536,
 };
 

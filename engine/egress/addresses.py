@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from engine.datapath.own import Network
 from engine.egress.confinement import HARMLESS, Confinement, put
@@ -25,12 +25,16 @@ from engine.egress.instances import Instance
 from engine.egress.marks import Mark
 from engine.egress.quiet import has_ipv6, keep_quiet
 from engine.egress.requests import (
+    add_global6,
     add_ipv4,
     add_ipv6,
+    delete_global6,
     delete_ipv4,
     delete_ipv6,
+    give_global6,
     give_ipv4,
     give_ipv6,
+    nothing_there,
     rename,
     set_down,
     set_up,
@@ -69,6 +73,10 @@ class Device:
     """Our address and the peer's."""
     ipv6: IPv6Address | None = None
     """The link-local address."""
+    global6: tuple[IPv6Address, ...] = ()
+    """Global ones; there is a link-local one then too."""
+    prefixes6: tuple[IPv6Network, ...] = ()
+    """Those of `networks` that are delegated."""
     networks: tuple[Network, ...] = ()
     """What is routed to the session: confined as the addresses are, each while there is one of its family."""
     closed: bool = False
@@ -81,11 +89,12 @@ class Device:
 
     def addresses(self) -> list[Address]:
         """Those that it has."""
-        return [each for each in (self.ipv4 and self.ipv4[0], self.ipv6) if each is not None]
+        return [each for each in (self.ipv4 and self.ipv4[0], *self.global6, self.ipv6) if each is not None]
 
     def beside(self, address: Address) -> list[Network]:
-        """The networks of an address's family."""
-        return [network for network in self.networks if network.version == address.version]
+        """The networks that are confined as long as it has this address: of IPv6 it is the link-local one."""
+        leading = address.version == 4 or address == self.ipv6
+        return [network for network in self.networks if leading and network.version == address.version]
 
 
 @dataclass(slots=True)
@@ -236,13 +245,13 @@ class Devices:
         except RtnlError as error:
             raise HostError(f"How this host reaches {address} can't be asked: {error.strerror}.") from None
 
-    def claim(self, network: Network) -> str:
+    def claim(self, network: Network, *, whole: bool = False) -> str:
         """What of the host's speaks against a network's being a session's, as the rest of a sentence; mostly empty.
 
-        Raises HostError.
+        With `whole` nothing of the host's may be in it at all. Raises HostError.
         """
         try:
-            return claim(self._rtnl, network, self._indexes)
+            return claim(self._rtnl, network, self._indexes, whole=whole)
         except RtnlError as error:
             raise HostError(f"How this host reaches {network} can't be asked: {error.strerror}.") from None
 
@@ -294,8 +303,49 @@ class Devices:
         """Take the link-local address away, if there is one; raises HostError."""
         device = self._devices.get(key)
         if device is not None and device.ipv6 is not None:
-            address, device.ipv6 = device.ipv6, None
-            self._take(device, address, delete_ipv6(uint32(device.index), address.packed))
+            self.set_global6(key, ())
+            self.set_prefixes6(key, ())
+            address = device.ipv6
+            try:
+                self._take(device, address, delete_ipv6(uint32(device.index), address.packed))
+            finally:
+                device.ipv6 = None
+
+    def set_global6(self, key: int, addresses: tuple[IPv6Address, ...]) -> None:
+        """Give the device these global addresses and no others, if it has a link-local one; raises HostError."""
+        device = self._devices.get(key)
+        if device is None or device.ipv6 is None:
+            return
+        for address in set(device.global6).difference(addresses):
+            device.global6 = tuple(each for each in device.global6 if each != address)
+            self._take(device, address, delete_global6(uint32(device.index), address.packed))
+        for address in addresses:
+            if address not in device.global6:
+                device.global6 = (*device.global6, address)
+                self._give(device, address, give_global6(uint32(device.index), address.packed))
+
+    def set_prefixes6(self, key: int, networks: tuple[IPv6Network, ...]) -> None:
+        """Have these networks, and no others, be delegated to the session, if it has IPv6; raises HostError.
+
+        What comes from there is confined to the device. What goes to a part of them that is on no network of the
+        host's doesn't go back to where it came from: that is unreachable.
+        """
+        device = self._devices.get(key)
+        if device is None or device.ipv6 is None:
+            return
+        try:
+            for network in set(device.prefixes6).difference(networks):
+                device.prefixes6 = tuple(each for each in device.prefixes6 if each != network)
+                device.networks = tuple(each for each in device.networks if each != network)
+                self._confinement.shut_network(network, device.table, device.index, time.monotonic())
+                self._rtnl.do([nothing_there(network, device.table, False)], HARMLESS)
+            for network in networks:
+                if network not in device.networks:
+                    device.prefixes6, device.networks = (*device.prefixes6, network), (*device.networks, network)
+                    self._rtnl.do([nothing_there(network, device.table)], HARMLESS)
+                    self._confinement.open_network(network, device.table, device.index)
+        except RtnlError as error:
+            raise _trouble(device, error) from None
 
     def set_mtu(self, key: int, mtu: int) -> None:
         """Change the device's MTU, in octets of IP packet; raises HostError."""
@@ -316,7 +366,9 @@ class Devices:
                         steps.callback(self._inbound.forget, device.index)
                     if key in self._marks:
                         steps.callback(self._confinement.shut_mark, self._marks[key], device.index)
-                    for address in device.addresses():
+                    for network in device.prefixes6:
+                        steps.callback(self._rtnl.do, [nothing_there(network, device.table, False)], HARMLESS)
+                    for address in reversed(device.addresses()):
                         steps.callback(self._shut, device, address)
             except RtnlError as error:
                 raise _trouble(device, error) from None
@@ -414,6 +466,11 @@ class Devices:
                 found.append(f"its address {address}")
         if device.ipv6 is not None and put(self._rtnl, add_ipv6(index, device.ipv6.packed)):
             found.append(f"its address {device.ipv6}")
+        for each6 in device.global6:
+            found += [f"its address {each6}"] * put(self._rtnl, add_global6(index, each6.packed))
+        for network in device.prefixes6:
+            lacked = put(self._rtnl, nothing_there(network, device.table))
+            found += [f"its unreachable route to {network}"] * lacked
         for each in device.addresses():
             found += self._confinement.mend(each, device.table, device.index, altered)
         if self._keys.get(device.index) in self._marks and self._confinement.mend_end(device.table):
@@ -456,8 +513,7 @@ class Devices:
         if device.mtu != mtu:
             device.mtu = mtu
             if mtu < MIN_IPV6_MTU and device.ipv6 is not None:  # the kernel takes it away
-                self._take(device, device.ipv6, delete_ipv6(uint32(device.index), device.ipv6.packed))
-                device.ipv6 = None
+                self.clear_ipv6(self._keys[device.index])
             self._do(device, set_up(uint32(device.index), uint32(mtu)))
 
     def _give(self, device: Device, address: Address, request: bytes) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import IPv6Network
 
 from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath.own import CLOSED, Network, Own
@@ -129,6 +130,10 @@ class DeviceEgress:
         """See `Egress.way_to`."""
         return self._devices.way_to(address)
 
+    def claim(self, network: IPv6Network) -> str:
+        """See `Egress.claim`."""
+        return self._devices.claim(network, whole=True)
+
     def open(self, key: int, settings: SessionSettings, place: Place, mtu: int) -> None:
         """See `Egress.open`; nothing is opened while the card is away."""
         if self.carriers is None or key in self._opened:
@@ -165,6 +170,8 @@ class DeviceEgress:
             self._devices.clear_ipv6(key)
         else:
             self._devices.set_ipv6(key, addresses.ipv6, mtu)
+        self._devices.set_global6(key, addresses.global6)
+        self._devices.set_prefixes6(key, addresses.prefixes6)
         self._let_flow(key, flows)
         self.entrance.set(key, self._devices.index(key) if flows != CLOSED else NOWHERE)
 
@@ -317,4 +324,5 @@ class DeviceEgress:
 
 def _own(addresses: Addresses, settings: SessionSettings) -> Own:
     """Whose packets are to flow."""
-    return Own(addresses.ipv4, addresses.ipv6, routed(settings))
+    networks = (*routed(settings), *map(IPv6Network, addresses.global6), *addresses.prefixes6)
+    return Own(addresses.ipv4, addresses.ipv6, networks)

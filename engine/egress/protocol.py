@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Protocol
 
 from engine.ppp.judge import Address
@@ -27,6 +27,10 @@ class Addresses:
     """The concentrator's own, if it told one."""
     ipv6: IPv6Address | None = None
     """The link-local one."""
+    global6: tuple[IPv6Address, ...] = ()
+    """Global ones."""
+    prefixes6: tuple[IPv6Network, ...] = ()
+    """Networks that are delegated to the session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,9 @@ class Egress(Protocol):
 
     def way_to(self, address: Address) -> Way | None:
         """How the host itself reaches an address, sessions' routes left out; None if it doesn't."""
+
+    def claim(self, network: IPv6Network) -> str:
+        """What of the host's speaks against a network's being delegated, as the rest of a sentence; mostly empty."""
 
     def open(self, key: int, settings: SessionSettings, place: Place, mtu: int) -> None:
         """Make what a session needs, without addresses; `mtu` is in octets of IP packet. Raises Trouble."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from pyroute2.netlink.rtnl import (
@@ -40,6 +40,7 @@ def uint32(value: int) -> bytes:
 
 _INDEX, _MTU = 0x7E570001, 0x7E570002
 _OURS, _PEERS, _LINK_LOCAL = IPv4Address("203.0.113.1"), IPv4Address("203.0.113.2"), IPv6Address("fe80::7e57:4")
+_GLOBAL = IPv6Address("2001:db8::7e57:6")
 """What stands in the templates for what is filled in."""
 
 _ADD = NLM_F_CREATE | NLM_F_EXCL
@@ -82,6 +83,14 @@ def _ipv6(type_: int, how: int = 0) -> Template:
     return Template(request(ifaddrmsg, type_, how, wanted, **fields), uint32(_INDEX), _LINK_LOCAL.packed)
 
 
+def _global6(type_: int, how: int = 0) -> Template:
+    wanted = [("IFA_LOCAL", str(_GLOBAL)), ("IFA_FLAGS", IFA_F_NODAD | IFA_F_NOPREFIXROUTE)]
+    fields = {"family": socket.AF_INET6, "prefixlen": 128, "scope": 0, "index": _INDEX}
+    return Template(request(ifaddrmsg, type_, how, wanted, **fields), uint32(_INDEX), _GLOBAL.packed)
+
+
+add_global6, delete_global6 = _global6(RTM_NEWADDR, _ADD), _global6(RTM_DELADDR)
+give_global6 = _global6(RTM_NEWADDR, _GIVE)
 add_ipv4, delete_ipv4 = _ipv4(RTM_NEWADDR, _ADD), _ipv4(RTM_DELADDR)
 add_ipv6, delete_ipv6 = _ipv6(RTM_NEWADDR, _ADD), _ipv6(RTM_DELADDR)
 give_ipv4, give_ipv6 = _ipv4(RTM_NEWADDR, _GIVE), _ipv6(RTM_NEWADDR, _GIVE)
@@ -91,7 +100,7 @@ from a dead one leaves it to us then."""
 # --- routes ---
 
 _ROUTE = struct.Struct("=BBBBBBBBI")
-_TABLE, _OIF, _METRIC = 15, 4, 6
+_DST, _TABLE, _OIF, _METRIC = 1, 15, 4, 6
 _UNICAST, _UNREACHABLE = 1, 7
 
 
@@ -112,6 +121,13 @@ def no_way_else(family: socket.AddressFamily, table: int, there: bool = True) ->
     metric = attribute(_METRIC, uint32(LAST_RESORT - (table & 0xFFFF)))
     type_, how = (RTM_NEWROUTE, _ADD) if there else (RTM_DELROUTE, 0)
     return _route(type_, how, family, _UNREACHABLE, table, metric)
+
+
+def nothing_there(network: IPv6Network, table: int, there: bool = True) -> bytes:
+    """Let a table that leads everything elsewhere say that a network is nowhere; or take that back."""
+    fixed = _ROUTE.pack(socket.AF_INET6, network.prefixlen, 0, 0, 0, PROTOCOL, 0, _UNREACHABLE, 0)
+    type_, how = (RTM_NEWROUTE, _ADD) if there else (RTM_DELROUTE, 0)
+    return packed(type_, how, fixed + attribute(_DST, network[0].packed) + attribute(_TABLE, uint32(table)))
 
 
 def parse_dead_end(body: bytes) -> int | None:

@@ -45,8 +45,8 @@ _LOCAL = 2
 def way_to(rtnl: Rtnl, address: Address, ours: Container[int]) -> Way | None:
     """How the host reaches an address; None if it doesn't, or by a device of `ours` (their indexes).
 
-    Of IPv6 only what is the host's own: a link-local address says nothing of networks. Raises RtnlError where that
-    can't be asked.
+    Of a link-local address only whether it is the host's own: it says nothing of networks. Raises RtnlError where
+    that can't be asked.
     """
     question = _question(address.packed) if isinstance(address, IPv4Address) else _question6(address.packed)
     try:
@@ -57,7 +57,7 @@ def way_to(rtnl: Rtnl, address: Address, ours: Container[int]) -> Way | None:
         return None  # there is no route, or one that says so
     _, prefix, _, _, _, _, _, kind, _ = _ROUTE.unpack_from(answer)
     found = attributes(answer, _ROUTE.size)
-    if isinstance(address, IPv6Address):
+    if isinstance(address, IPv6Address) and address.is_link_local:
         index = _device(found)
         own = kind == _LOCAL and index not in ours
         return Way(_device_at(rtnl, index)[0], IPv6Network(address), local=True) if own else None
@@ -65,16 +65,17 @@ def way_to(rtnl: Rtnl, address: Address, ours: Container[int]) -> Way | None:
     index, gateway = next((hop for hop in hops if hop[1] == address), hops[0] if hops else (0, None))
     if index in ours:
         return None
-    network = IPv4Network((found.get(_DST, bytes(4)), prefix), strict=False)
+    network = ip_interface((found.get(_DST, bytes(len(address.packed))), prefix)).network
     name, point_to_point = _device_at(rtnl, index)
     return Way(name, network, kind != _UNICAST, gateway, point_to_point)
 
 
-def claim(rtnl: Rtnl, network: IPv4Network | IPv6Network, ours: Container[int]) -> str:
+def claim(rtnl: Rtnl, network: IPv4Network | IPv6Network, ours: Container[int], *, whole: bool = False) -> str:
     """What speaks against a network's being a session's, as the rest of a sentence that begins with "it".
 
     That the host uses it to reach the world, or that it is a part of a network of the host's. One that is the host's as
-    a whole may lie behind it, for the session to carry. `ours` are the indexes of sessions' devices. Raises RtnlError.
+    a whole may lie behind it, for the session to carry; but not with `whole`. `ours` are the indexes of sessions'
+    devices. Raises RtnlError.
     """
     anywhere = _ANY if network.version == 4 else _ANY6
     fixed = _ROUTE.pack(_family(anywhere), anywhere.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
@@ -99,6 +100,8 @@ def claim(rtnl: Rtnl, network: IPv4Network | IPv6Network, ours: Container[int]) 
         if index in ours or len(address) != len(anywhere.packed):
             continue
         around = ip_interface((address, body[1])).network
+        if whole and around[0] in network:
+            return f"has {ip_address(address)} in it, this host's own address on {_device_at(rtnl, index)[0]}"
         if around.prefixlen < network.prefixlen and network[0] in around:
             return f"is in {around}, a network of this host on {_device_at(rtnl, index)[0]}"
     return ""

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from engine.api.ending import End, EndKind
 from engine.lab.impostor import credulous
+from engine.lab.router import LabRouter, block_of, usual
 from engine.ppp.authentication import Authentication, authenticator_for
 from engine.ppp.facts import Facts
 from engine.ppp.ipcp import IpcpConcentrator, Ipv4Grant
 from engine.ppp.judge import AddressJudge, AnyAddress
 from engine.ppp.lcp import LcpWishes
-from engine.ppp.link import Link, LinkEnded, LinkEvent
+from engine.ppp.link import Ipv6Closed, Ipv6Opened, Link, LinkEnded, LinkEvent
 from engine.ppp.negotiator import Timing
 from engine.pppoe.concentrator import (
     ConcentratorDiscovery,
@@ -27,10 +28,11 @@ from engine.pppoe.concentrator import (
 )
 from engine.sessions.alarms import Alarms
 from engine.settings.values import AuthMethod, KeepaliveSettings
-from engine.wire import ethernet, pppoe
+from engine.wire import ethernet, ppp, pppoe
 from engine.wire.control import Option
 from engine.wire.errors import WireError
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
+from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket
 
 
@@ -58,6 +60,9 @@ class LabSettings:
     """Addresses for clients; the first one is the concentrator's."""
     dns: tuple[str, ...] = ("100.64.0.53", "100.64.0.54")
     ipv6: bool = True
+    ipv6_network: str = "3fff:64::/32"
+    """Of this each subscriber has a /48; the first is the concentrator's."""
+    dns6: tuple[str, ...] = ("3fff:64::53",)
     odd_options: tuple[Option, ...] = ()
     """LCP options that make no sense on Ethernet, asked for to try a client."""
     keepalive: KeepaliveSettings = KeepaliveSettings(interval=20.0)
@@ -128,6 +133,10 @@ class Subscriber:
     peer: Peer
     link: Link
     grant: Ipv4Grant
+    block: IPv6Network
+    """Its part of the lab's IPv6 network."""
+    router: LabRouter | None = None
+    """While IPv6CP is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +146,7 @@ class SubscriberEvent:
     session_id: int
     peer: Peer
     grant: Ipv4Grant
+    block: IPv6Network
     event: LinkEvent
     mtu: int
 
@@ -262,7 +272,9 @@ class Concentrator:
         grant = Ipv4Grant(self.pool.own, address, self._dns)
         side = ConcentratorSide(self.settings, granted.max_payload, grant, self._entropy)
         link = Link(side, self._entropy, Facts(), self._timing, self.settings.keepalive)
-        subscriber = self.subscribers[granted.session_id] = Subscriber(granted.peer, link, grant)
+        number = int(address) - int(IPv4Network(self.settings.network)[0]) if int(address) else 0
+        block = block_of(IPv6Network(self.settings.ipv6_network), number)
+        subscriber = self.subscribers[granted.session_id] = Subscriber(granted.peer, link, grant, block)
         link.start(now)
         self._after(granted.session_id, subscriber, now)
 
@@ -271,8 +283,18 @@ class Concentrator:
         if subscriber is None or not subscriber.peer.is_at(peer) or packet.code != Code.SESSION:
             self.counters["discarded: unknown session"] += 1
             return
-        subscriber.link.receive(packet.payload, now)
+        if not self._is_for_router(subscriber, packet.payload):
+            subscriber.link.receive(packet.payload, now)
         self._after(packet.session_id, subscriber, now)
+
+    @staticmethod
+    def _is_for_router(subscriber: Subscriber, payload: bytes) -> bool:
+        """Whether it is an IPv6 packet while IPv6 is open; heeded then. Raises WireError."""
+        protocol, information = ppp.decode(payload)
+        if subscriber.router is None or protocol != Protocol.IPV6:
+            return False
+        subscriber.router.receive(information)
+        return True
 
     def _padt(self, peer: Peer, packet: PppoePacket, now: float) -> None:
         subscriber = self.subscribers.get(packet.session_id)
@@ -295,9 +317,17 @@ class Concentrator:
                 PppoePacket(Code.SESSION, session_id, payload),
             )
         while (event := link.next_event()) is not None:
-            self._events.append(SubscriberEvent(session_id, subscriber.peer, subscriber.grant, event, link.mtu))
+            about = session_id, subscriber.peer, subscriber.grant, subscriber.block
+            self._events.append(SubscriberEvent(*about, event, link.mtu))
+            if isinstance(event, Ipv6Opened):
+                dns = tuple(map(IPv6Address, self.settings.dns6))
+                subscriber.router = LabRouter(event.agreed.address, usual(subscriber.block, dns))
+            elif isinstance(event, Ipv6Closed | LinkEnded):
+                subscriber.router = None
             if isinstance(event, LinkEnded):
                 self._forget(session_id, subscriber, said_goodbye)
+        for packet in subscriber.router.packets_to_send() if subscriber.router is not None else ():
+            self.say(session_id, ppp.encode(Protocol.IPV6, packet))
         self._alarms.arm(session_id)
 
     def _due(self, session_id: int) -> float | None:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv6Network
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
 
 from engine.card.facts import read_card
 from engine.card.xdp import Loading, XdpError, XdpProgram
 from engine.datapath import Datapath, DatapathError
 from engine.egress.tun import open_tun
 from engine.host.errors import HostError
+from engine.host.surroundings import has_ipv6
 from engine.lab.concentrator import Concentrator, LabSettings, SubscriberEvent
 from engine.lab.faults import FAULTS
 from engine.lab.provider import LabOrder
-from engine.ppp.link import Ipv4Closed, Ipv4Opened, LinkEnded
+from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, LinkEnded
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import AuthMethod
@@ -58,7 +63,8 @@ class Server:
         """Take the card. Raises HostError, XdpError or DatapathError."""
         card = read_card(order.card)
         self._loop = loop
-        self._concentrator = Concentrator(lab_settings(order), card.mac, os.urandom)
+        settings = lab_settings(order)
+        self._concentrator = Concentrator(settings, card.mac, os.urandom)
         self._program = XdpProgram.attach(order.card, card.queues, loading=loading)
         self._datapath = Datapath(order.card, card.queues, self._program.xsk_map_fd)
         self._tun = open_tun(DEVICE)
@@ -66,13 +72,19 @@ class Server:
         self._free_slots = list(range(MAX_SESSIONS - 1, -1, -1))
         self._slots: dict[int, int] = {}
         self._received: dict[int, int] = {}
+        self._open: dict[int, set[type]] = defaultdict(set)
+        """The network protocols that are, by session."""
         self._timer: asyncio.TimerHandle | None = None
         self.address = str(self._concentrator.pool.own)
+        self.address6 = str(IPv6Network(settings.ipv6_network)[1]) if has_ipv6() else ""
         prefix = int(order.network.partition("/")[2])
         with IPRoute() as route:
             (index,) = route.link_lookup(ifname=DEVICE)
             route.link("set", index=index, state="up", mtu=order.max_payload)
             route.addr("add", index=index, address=self.address, prefixlen=prefix)
+            if self.address6:
+                length = IPv6Network(settings.ipv6_network).prefixlen
+                route.addr("add", index=index, address=self.address6, prefixlen=length, flags=IFA_F_NODAD)
         loop.add_reader(self._datapath.control_fd, self._control_frames)
         loop.call_later(TICK, self._tick)
         self._faults = [FAULTS[name] for name in order.faults]
@@ -130,17 +142,35 @@ class Server:
         self._timer = self._loop.call_at(due, self._timer_expired) if due is not None else None
 
     def _event(self, event: SubscriberEvent) -> None:
+        """A session's packets flow from the first network protocol that opens to the last that closes."""
+        was_open = self._open[event.session_id]
         match event.event:
-            case Ipv4Opened():
-                slot = self._free_slots.pop()
-                self._slots[event.session_id] = slot
-                key = Place(self._concentrator.mac, event.peer.mac, event.session_id, event.peer.vlans)
-                self._datapath.add_routed_session(slot, key, event.mtu, ipv4=event.grant.client.packed)
-            case Ipv4Closed() | LinkEnded() if event.session_id in self._slots:
-                slot = self._slots.pop(event.session_id)
-                self._received.pop(event.session_id, None)
-                self._datapath.remove_session(slot)
-                self._free_slots.append(slot)
+            case Ipv4Opened() | Ipv6Opened():
+                if not was_open:
+                    self._let_flow(event)
+                was_open.add(type(event.event))
+            case Ipv4Closed():
+                was_open.discard(Ipv4Opened)
+            case Ipv6Closed():
+                was_open.discard(Ipv6Opened)
+            case LinkEnded():
+                was_open.clear()
+        if not was_open:
+            del self._open[event.session_id]
+            self._stop(event.session_id)
+
+    def _let_flow(self, event: SubscriberEvent) -> None:
+        slot = self._slots[event.session_id] = self._free_slots.pop()
+        key = Place(self._concentrator.mac, event.peer.mac, event.session_id, event.peer.vlans)
+        prefix = event.block[0].packed[:8]
+        self._datapath.add_routed_session(slot, key, event.mtu, ipv4=event.grant.client.packed, ipv6_prefix=prefix)
+
+    def _stop(self, session_id: int) -> None:
+        slot = self._slots.pop(session_id, None)
+        if slot is not None:
+            self._received.pop(session_id, None)
+            self._datapath.remove_session(slot)
+            self._free_slots.append(slot)
 
 
 class Page(BaseHTTPRequestHandler):
@@ -180,6 +210,11 @@ class WebServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
+    def __init__(self, address: str) -> None:
+        """Serves on port 80 of an address."""
+        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        super().__init__((address, 80), Page)
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A caller that hangs up in the middle is no news."""
 
@@ -190,11 +225,12 @@ def serve(order: LabOrder, loading: Loading) -> int:
     asyncio.set_event_loop(loop)
     try:
         server = Server(order, loop, loading)
-        web = WebServer((server.address, 80), Page)
+        webs = [WebServer(address) for address in (server.address, server.address6) if address]
     except (HostError, XdpError, DatapathError, OSError) as error:
         print(f"error: {error}", flush=True)
         return 1
-    threading.Thread(target=web.serve_forever, daemon=True).start()
+    for web in webs:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
     loop.add_reader(sys.stdin, loop.stop)
     print("ready", flush=True)
     try:

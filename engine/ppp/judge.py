@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Protocol
 
 Address = IPv4Address | IPv6Address
@@ -17,6 +17,9 @@ class AddressJudge(Protocol):
     def peers(self, address: Address) -> str:
         """Against a peer that has it."""
 
+    def network(self, network: IPv6Network) -> str:
+        """Against having a network delegated to us."""
+
 
 class AnyAddress:
     """Nothing speaks against any. Implements `AddressJudge`."""
@@ -26,5 +29,9 @@ class AnyAddress:
         return ""
 
     def peers(self, address: Address) -> str:
+        """Nothing."""
+        return ""
+
+    def network(self, network: IPv6Network) -> str:
         """Nothing."""
         return ""

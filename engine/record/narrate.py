@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from engine.api.ending import EndKind
 from engine.api.values import SessionState, Severity
+from engine.ipv6.host import Ipv6Configured
 from engine.ppp.link import Authenticated, Ipv4Opened, Ipv6Opened, MtuVerified, Notice, ProtocolMissing
 from engine.sessions.session import Ended, PppoeOpened, SentInClear, SessionEvent, StateChanged
 from engine.settings.values import DEFAULT_MRU
@@ -46,6 +47,12 @@ def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> S
             return Story(Severity.INFO, "ipv4-up", f"Up with address {agreed.address}, DNS {dns}.")
         case Ipv6Opened(agreed):
             return Story(Severity.DEBUG, "ipv6-up", f"IPv6 is open with link-local address {agreed.address}.")
+        case Ipv6Configured(config) if config.addresses or config.prefixes:
+            addresses = ", ".join(map(str, config.addresses)) or "none"
+            prefixes = f", delegated {', '.join(map(str, config.prefixes))}" if config.prefixes else ""
+            return Story(Severity.INFO, "ipv6-addresses", f"IPv6 addresses: {addresses}{prefixes}.")
+        case Ipv6Configured():
+            return Story(Severity.INFO, "ipv6-addresses", "No IPv6 address but the link-local one.")
         case MtuVerified(mtu):
             severity = Severity.INFO if mtu > DEFAULT_MRU else Severity.WARNING
             return Story(severity, "mtu", f"The path carries packets of {mtu} octets.")

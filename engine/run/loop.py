@@ -24,7 +24,7 @@ from engine.datapath.own import Network
 from engine.egress.device import DeviceEgress
 from engine.egress.instances import Instance
 from engine.egress.veth import HiddenNet
-from engine.host import descriptors, surroundings
+from engine.host import descriptors, identity, surroundings
 from engine.host.errors import HostError, Trouble
 from engine.host.peers import Peer
 from engine.proxy.checks import Finding
@@ -204,6 +204,7 @@ class Loop:
             history=history,
             traffic=self.traffic,
             accounts=accounts,
+            secret=identity.secret(),
         )
         if unread:
             self.tell(Severity.ERROR, "proofs", unread)

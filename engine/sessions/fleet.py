@@ -11,19 +11,20 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from itertools import islice
 
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState
 from engine.host.errors import Trouble
+from engine.ipv6.host import Ipv6Configured
 from engine.ppp.judge import Address
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened
 from engine.pppoe.client import ROUND_SIZE, STEM_SIZE
 from engine.sessions import obstacle, policy
 from engine.sessions.alarms import Alarms
 from engine.sessions.obstacle import SOON, Obstacle, Obstacles
-from engine.sessions.policy import InUse, WayTo, Whose
+from engine.sessions.policy import Claim, InUse, WayTo, Whose
 from engine.sessions.proofs import Proofs
 from engine.sessions.redial import is_loss, pause
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
@@ -99,11 +100,13 @@ class Fleet:
         obstacles: Obstacles = obstacle.none,
         way_to: WayTo = policy.nowhere,
         proofs: Proofs | None = None,
+        claim: Claim = lambda _: "",
     ) -> None:
         """`chance` gives a number from 0 to 1; `obstacles` is asked right before each dial.
 
         `way_to` says how the host itself reaches an address, which decides whether a session may have it. `proofs` is
-        what is known of concentrators' authentication.
+        what is known of concentrators' authentication. `claim` says what of the host's speaks against a delegated
+        network.
         """
         self.members: dict[int, Member] = {}
         self.counters: Counter[str] = Counter()
@@ -112,6 +115,7 @@ class Fleet:
         self._chance = chance
         self._obstacles = obstacles
         self._way_to = way_to
+        self._claim = claim
         self._proofs = proofs or Proofs()
         self._in_use = InUse()
         self._held = False
@@ -146,7 +150,7 @@ class Fleet:
     def add(self, key: int, session: Session, now: float) -> None:
         """Take a session in, down, under a key that no other has."""
         self.members[key] = Member(session, since=now)
-        session.judge = policy.Judge(self._way_to, partial(self._holder, key))
+        session.judge = policy.Judge(self._way_to, partial(self._holder, key), partial(self._claims, key))
         session.proofs = self._proofs
         self._by_stem[session.stem] = key
 
@@ -168,6 +172,13 @@ class Fleet:
         """The name of another session that has an address, or an empty one."""
         holder = self._in_use.holder(address, whose, key)
         return self.members[holder].session.settings.name if holder is not None else ""
+
+    def _claims(self, key: int, network: IPv6Network) -> str:
+        """What speaks against a network that is delegated to a session: another session's, or something of the host."""
+        holder = self._in_use.has_delegated(network, key)
+        if holder is not None:
+            return f"has something of session {self.members[holder].session.settings.name}"
+        return self._claim(network)
 
     def dial(self, key: int, now: float) -> None:
         """Bring a session up, and keep it up."""
@@ -516,15 +527,24 @@ class Fleet:
                 self._settle_in(key, member, place, now)
             case Ipv4Opened(agreed) | Ipv6Opened(agreed):
                 self._in_use.note(key, agreed)
+            case Ipv6Configured(config):
+                self._in_use.note_global(key, config.addresses)
+                self._in_use.note_delegated(key, config.prefixes)
             case Ipv4Closed():
                 self._in_use.forget(key, IPv4Address)
             case Ipv6Closed():
-                self._in_use.forget(key, IPv6Address)
+                self._forget_ipv6(key)
             case Ended(end):
                 self._in_use.note_routed(key, ())
-                self._in_use.forget(key, IPv4Address, IPv6Address)
+                self._in_use.forget(key, IPv4Address)
+                self._forget_ipv6(key)
                 self._ended(key, member, end, now)
         self._events.append((key, event))
+
+    def _forget_ipv6(self, key: int) -> None:
+        self._in_use.forget(key, IPv6Address)
+        self._in_use.note_global(key, ())
+        self._in_use.note_delegated(key, ())
 
     def _note_asking(self, key: int, member: Member, asks: bool) -> None:
         if member.asks_from is not None:

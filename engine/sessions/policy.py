@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from engine.ppp.ipcp import Ipv4Agreed
 from engine.ppp.ipv6cp import Ipv6Agreed
 from engine.ppp.judge import Address
+from engine.settings.limits import MIN_ROUTED6
 from engine.settings.values import SessionSettings
 
 NO_HOSTS: dict[IPv4Network, str] = {
@@ -29,6 +30,15 @@ NO_HOSTS: dict[IPv4Network, str] = {
     )
 }
 """Networks without a unicast address that a provider could give."""
+NO_HOSTS6: dict[IPv6Network, str] = {
+    IPv6Network(network): what
+    for network, what in (
+        ("::/8", "stands for no host of the Internet"),
+        ("fe80::/10", "is for a single link"),
+        ("fec0::/10", "is for a site of old (RFC 3879)"),
+        ("ff00::/8", "is a multicast address"),
+    )
+}
 _THEIR_FIRST_OCTETS = frozenset(
     octet for network in NO_HOSTS for octet in range(network[0].packed[0], network[-1].packed[0] + 1)
 )
@@ -64,7 +74,10 @@ def objection(address: Address, whose: Whose, way: Way | None, holder: str = "")
 
     `holder` names another session that has or uses it.
     """
-    if address.packed[0] in _THEIR_FIRST_OCTETS:
+    if isinstance(address, IPv6Address):
+        if not address.is_link_local and (what := next((NO_HOSTS6[each] for each in NO_HOSTS6 if address in each), "")):
+            return what
+    elif address.packed[0] in _THEIR_FIRST_OCTETS:
         for network, what in NO_HOSTS.items():
             if address in network:
                 return what
@@ -74,8 +87,8 @@ def objection(address: Address, whose: Whose, way: Way | None, holder: str = "")
         return ""
     if way.local:
         return f"is this host's own, on {way.device}"
-    if isinstance(address, IPv6Address):
-        return ""  # a link-local one, of no network in particular
+    if address.is_link_local:
+        return ""  # of no network in particular
     if way.gateway == address:
         return f"is this host's gateway on {way.device}"
     if way.gateway is not None or way.network.prefixlen < SHORTEST_PREFIX:
@@ -98,6 +111,17 @@ def overlaps(one: Network, other: Network) -> bool:
     return one[0] in other or other[0] in one
 
 
+Claim = Callable[[IPv6Network], str]
+"""Asks the host what of its own speaks against a network's being a session's."""
+
+
+def objection_to_network(network: IPv6Network) -> str:
+    """What speaks against a network that is delegated, whosever it is; as `objection`."""
+    if not MIN_ROUTED6 <= network.prefixlen <= 64:
+        return f"has a prefix of {network.prefixlen} bits, not {MIN_ROUTED6} to 64"
+    return next((what for each, what in NO_HOSTS6.items() if network.overlaps(each)), "")
+
+
 class InUse:
     """Which session has which addresses and networks, and which the concentrators at their other ends have."""
 
@@ -106,6 +130,10 @@ class InUse:
         self._agreed: dict[tuple[int, type[Address]], tuple[Address, Address | None]] = {}
         self._ours: dict[Address, int] = {}
         self._peers: defaultdict[Address, set[int]] = defaultdict(set)
+        self._globals: dict[int, tuple[IPv6Address, ...]] = {}
+        self._delegated: defaultdict[int, dict[IPv6Network, int]] = defaultdict(dict)
+        """Whose networks are, by the length of their prefix: thousands of sessions may have some."""
+        self._delegated_to: dict[int, tuple[IPv6Network, ...]] = {}
 
     def note(self, key: int, agreed: Ipv4Agreed | Ipv6Agreed) -> None:
         """A session has these from now on, in place of those of the same protocol that it had."""
@@ -132,6 +160,39 @@ class InUse:
         if networks:
             self._routed[key] = networks
 
+    def note_global(self, key: int, addresses: tuple[IPv6Address, ...]) -> None:
+        """A session has these global addresses from now on, and no others."""
+        for address in self._globals.pop(key, ()):
+            if self._ours.get(address) == key:
+                del self._ours[address]
+        if addresses:
+            self._globals[key] = addresses
+            self._ours.update((address, key) for address in addresses)
+
+    def note_delegated(self, key: int, networks: tuple[IPv6Network, ...]) -> None:
+        """These are delegated to a session from now on, and no others."""
+        for network in self._delegated_to.pop(key, ()):
+            self._delegated[network.prefixlen].pop(network, None)
+        if networks:
+            self._delegated_to[key] = networks
+            for network in networks:
+                self._delegated[network.prefixlen][network] = key
+
+    def has_delegated(self, network: IPv6Network, key: int) -> int | None:
+        """Another session than this that has something of a network."""
+        for length, owners in self._delegated.items():
+            if length <= network.prefixlen:
+                found = [owners.get(network.supernet(new_prefix=length))]
+            else:
+                found = [owner for each, owner in owners.items() if each[0] in network]
+            other = next((owner for owner in found if owner not in (None, key)), None)
+            if other is not None:
+                return other
+        for other, networks in self._routed.items():
+            if other != key and any(each.version == 6 and overlaps(network, each) for each in networks):
+                return other
+        return next((other for each, other in self._ours.items() if other != key and each in network), None)
+
     def overlap(self, key: int, networks: tuple[Network, ...]) -> tuple[Network, int, Address | Network] | None:
         """Which of a session's networks another one has, or has something of: that one, and what it is."""
         for network in networks:
@@ -155,6 +216,11 @@ class InUse:
         for other, networks in self._routed.items():
             if other != key and any(address in network for network in networks):
                 return other
+        if isinstance(address, IPv6Address):
+            for length, owners in self._delegated.items():
+                found = owners.get(IPv6Network((address, length), strict=False), key) if owners else key
+                if found != key:
+                    return found
         if whose is Whose.PEERS:
             return None
         return next((other for other in self._peers.get(address, ()) if other != key), None)
@@ -171,10 +237,16 @@ def nowhere(address: Address) -> None:
 class Judge:
     """Judges for one session; implements `engine.ppp.judge.AddressJudge`."""
 
-    def __init__(self, way_to: WayTo = nowhere, holder: Callable[[Address, Whose], str] = lambda _, __: "") -> None:
-        """`holder` names the other session that has an address."""
+    def __init__(
+        self,
+        way_to: WayTo = nowhere,
+        holder: Callable[[Address, Whose], str] = lambda _, __: "",
+        claim: Claim = lambda _: "",
+    ) -> None:
+        """`holder` names the other session that has an address; `claim` says what speaks against a network."""
         self._way_to = way_to
         self._holder = holder
+        self._claim = claim
 
     def ours(self, address: Address) -> str:
         """See `AddressJudge.ours`."""
@@ -183,6 +255,10 @@ class Judge:
     def peers(self, address: Address) -> str:
         """See `AddressJudge.peers`."""
         return self._judge(address, Whose.PEERS)
+
+    def network(self, network: IPv6Network) -> str:
+        """See `AddressJudge.network`."""
+        return objection_to_network(network) or self._claim(network)
 
     def _judge(self, address: Address, whose: Whose) -> str:
         return objection(address, whose, self._way_to(address), self._holder(address, whose))

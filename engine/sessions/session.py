@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 
 from engine.api.ending import End, EndKind, dismissal
 from engine.api.values import SessionState
+from engine.ipv6.host import NOTHING, Ipv6Config, Ipv6Configured, Ipv6Host, Ipv6Remark
+from engine.ipv6.identifiers import Identity
 from engine.ppp.authentication import Authentication, client_for
 from engine.ppp.facts import Facts, NegotiatedFact
 from engine.ppp.ipcp import IpcpClient, Ipv4Agreed
@@ -33,6 +35,7 @@ from engine.ppp.link import (
     LinkEnded,
     LinkEvent,
     LinkNews,
+    Notice,
     PasswordInClear,
     PhaseChanged,
     ProtocolMissing,
@@ -46,7 +49,7 @@ from engine.sessions.settled import SettledSession
 from engine.sessions.states import IDLE, SETTING_UP, TABLE, Step
 from engine.settings.limits import MAX_MRU
 from engine.settings.values import AuthMethod, SessionSettings
-from engine.wire import ethernet, pppoe
+from engine.wire import ethernet, ppp, pppoe
 from engine.wire.control import Code as ControlCode
 from engine.wire.errors import WireError
 from engine.wire.ethernet import (
@@ -103,7 +106,7 @@ class Ended:
     end: End
 
 
-SessionEvent = LinkNews | StateChanged | PppoeOpened | SentInClear | Ended
+SessionEvent = LinkNews | Ipv6Configured | StateChanged | PppoeOpened | SentInClear | Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,9 @@ class Session:
         *,
         timing: Timing | None = None,
         pado_window: float = 0.0,
+        secret: bytes = b"",
     ) -> None:
+        """`secret` is this host's, by which its IPv6 addresses are always the same; without one they are for once."""
         self.settings = settings
         self.own_mac = own_mac
         self.stem = entropy(STEM_SIZE)
@@ -185,6 +190,8 @@ class Session:
         self.ac_name: str | None = None
         self.ipv4: Ipv4Agreed | None = None
         self.ipv6: Ipv6Agreed | None = None
+        self._host: Ipv6Host | None = None
+        """What hears the router, while IPv6 is open."""
         self.judge: AddressJudge = policy.Judge()
         """Says which addresses the session may have."""
         self.proofs = Proofs()
@@ -198,6 +205,7 @@ class Session:
         self.steps: dict[str, tuple[float, float | None]] = {}
         """When each step of the set-up began and ended."""
         self._entropy = entropy
+        self._secret = secret or entropy(32)
         self._timing = timing or Timing()
         self._pado_window = pado_window
         self._discovery: Discovery | None = None
@@ -358,10 +366,12 @@ class Session:
         """When `handle_timer` is to be called next, None for not at all."""
         if self._link is None:
             return self._discovery.next_timer() if self._discovery is not None else None
-        timer = self._link.next_timer()
-        if timer is None or self._give_up_at is None:
-            return self._give_up_at if timer is None else timer
-        return min(timer, self._give_up_at)
+        timers = (
+            self._link.next_timer(),
+            self._give_up_at,
+            self._host.next_timer() if self._host is not None else None,
+        )
+        return min((timer for timer in timers if timer is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
@@ -371,6 +381,8 @@ class Session:
             self.hang_up(now, End(EndKind.NOT_CONVERGING, text))
         if self._link is not None:
             self._link.handle_timer(now)
+            if self._host is not None:
+                self._host.handle_timer(now)
         elif self._discovery is not None:
             self._discovery.handle_timer(now)
         self._settle(now)
@@ -399,6 +411,11 @@ class Session:
             return False
         self._settle(now)
         return True
+
+    @property
+    def ipv6_config(self) -> Ipv6Config:
+        """Its global addresses, delegated prefixes and the like."""
+        return self._host.config if self._host is not None else NOTHING
 
     @property
     def lack(self) -> str:
@@ -465,8 +482,24 @@ class Session:
             self.counters["discarded: unknown session id"] += 1
         else:
             self._record(SeenFrame(now, False, frame))
-            self._link.receive(packet.payload, now)
+            if not self._is_for_host(self._link, packet.payload, now):
+                self._link.receive(packet.payload, now)
             self._settle(now)
+
+    def _is_for_host(self, link: Link, payload: bytes, now: float) -> bool:
+        """Whether it is an IPv6 packet while IPv6 is open; heeded then."""
+        try:
+            protocol, information = ppp.decode(payload)
+            if self._host is None or protocol != Protocol.IPV6:
+                return False
+        except WireError:  # which the link counts
+            return False
+        link.note_traffic()
+        try:
+            self._host.receive(information, now)
+        except WireError as error:
+            self.counters[f"discarded IPv6: {error}"] += 1
+        return True
 
     def _offer_or_session(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
         """A PADO or PADS: Host-Uniq says whether it is ours, and whether it belongs to this round of discovery.
@@ -575,12 +608,23 @@ class Session:
         while (event := link.next_event()) is not None:
             self._link_event(event, now)
             self._send_packets(link, now)
+        if self._host is not None:
+            self._settle_host(self._host, now)
+
+    def _settle_host(self, host: Ipv6Host, now: float) -> None:
+        while (event := host.next_event()) is not None:
+            self._events.append(Notice(event.text) if isinstance(event, Ipv6Remark) else event)
+        for packet in host.packets_to_send():
+            self._send_in_session(ppp.encode(Protocol.IPV6, packet), now)
 
     def _send_packets(self, link: Link, now: float) -> None:
         for payload in link.packets_to_send():
-            if self.place is not None:
-                packet = PppoePacket(Code.SESSION, self.place.session_id, payload)
-                self._send(self.place.peer_mac, ETH_PPPOE_SESSION, packet, now)
+            self._send_in_session(payload, now)
+
+    def _send_in_session(self, payload: bytes, now: float) -> None:
+        if self.place is not None:
+            packet = PppoePacket(Code.SESSION, self.place.session_id, payload)
+            self._send(self.place.peer_mac, ETH_PPPOE_SESSION, packet, now)
 
     def _link_event(self, event: LinkEvent, now: float) -> None:
         match event:
@@ -609,8 +653,10 @@ class Session:
                 self.ipv4 = None
             case Ipv6Opened(ipv6):
                 self.ipv6 = ipv6
+                identity = Identity(self._secret, self.settings.name)
+                self._host = Ipv6Host(ipv6.address, identity, self._entropy, self.judge, now)
             case Ipv6Closed():
-                self.ipv6 = None
+                self.ipv6 = self._host = None
             case ProtocolMissing(Protocol.IPCP, why):
                 self._no_ipv4 = why
         self._events.append(event)
@@ -641,7 +687,7 @@ class Session:
         if self._link is not None:
             self.counters += self._link.counters
         self._end_step(now)
-        self.place = self._link = None
+        self.place = self._link = self._host = None
         self.ipv4 = self.ipv6 = None
         if self._discovery is not None:
             self._discovery.stop()

@@ -33,6 +33,8 @@ MAX_ECHO_FAILURES = 100
 MAX_ROUTED = 16
 MAX_NAME_SERVERS = 8
 """Networks that a provider routes to one session."""
+MAX_OWN = 32
+"""Networks of one session that the data paths know: those, its IPv6 addresses, and what is delegated to it."""
 MIN_ROUTED, MIN_ROUTED6 = 8, 16
 """The shortest prefixes of such, in bits."""
 MAX_MARK = (1 << 32) - 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.egress.protocol import Addresses, Egress
+from engine.ipv6.host import Ipv6Configured
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, MtuVerified
 from engine.sessions.session import Session, SessionEvent
 
@@ -34,7 +35,9 @@ def _after(event: SessionEvent, had: Addresses) -> Addresses:
             return replace(had, ipv4=None, peer=None)
         case Ipv6Opened(agreed6):
             return replace(had, ipv6=agreed6.address)
+        case Ipv6Configured(config):
+            return replace(had, global6=config.addresses, prefixes6=config.prefixes)
         case Ipv6Closed():
-            return replace(had, ipv6=None)
+            return replace(had, ipv6=None, global6=(), prefixes6=())
         case _:
             return had

@@ -87,15 +87,16 @@ class Supervisor:
         history: History | None = None,
         traffic: Traffic = tuple,
         accounts: Mapping[str, Account] = NOTHING,
+        secret: bytes = b"",
     ) -> None:
         """`entropy` gives so many random octets, `chance` a number from 0 to 1; `wall_offset` makes Unix time of `now`.
 
         `proofs` is what earlier runs knew of concentrators' authentication; `hooks` runs programs of the operator's,
         `history` is which addresses sessions had in earlier runs, and `accounts` what they had carried; `traffic` gives
-        what the data path has counted, as in `Snapshot.traffic`.
+        what the data path has counted, as in `Snapshot.traffic`; `secret` is this host's, see `Session`.
         """
         self.board = Board()
-        self.fleet = Fleet(settings.dial, chance, egress.obstacle, egress.way_to, proofs)
+        self.fleet = Fleet(settings.dial, chance, egress.obstacle, egress.way_to, proofs, egress.claim)
         self.card = watch
         self.captures = captures
         self.records: dict[int, Record] = {}
@@ -107,6 +108,7 @@ class Supervisor:
         self._line = line
         self._egress = egress
         self._entropy = entropy
+        self._secret = secret
         self._tally = Tally()
         self.history = history if history is not None else History()
         self._heard = False
@@ -373,7 +375,8 @@ class Supervisor:
             raise Trouble(f"No room for another session: {MAX_SESSIONS:,} is the limit.")
         self._line.expect(settings.datapath)
         mac = self._fitting.own_mac(settings)
-        session = Session(settings, mac, self._entropy, pado_window=self._settings.dial.pado_window)
+        window = self._settings.dial.pado_window
+        session = Session(settings, mac, self._entropy, pado_window=window, secret=self._secret)
         self._fitting.make_room(session)
         session.has_ipv6 = self._egress.has_ipv6
         self.records[key] = Record()

@@ -17,7 +17,13 @@ class Malformed(StrEnum):
     BAD_TAG = "bad tag"
     """A PPPoE tag, or its header, runs past LENGTH."""
     BAD_OPTION = "bad option"
-    """A configuration option is shorter than its header, or runs past the packet."""
+    """An option is shorter than its header, or runs past the packet."""
+    BAD_CHECKSUM = "bad checksum"
+    """Of UDP or ICMPv6."""
+    NOT_EXPECTED = "not expected"
+    """A packet of IPv6 that is neither a Router Advertisement nor an answer of DHCPv6."""
+    NOT_FROM_THE_LINK = "not from the link"
+    """A router has forwarded it, or its source is no link-local address."""
     TOO_MANY_VLANS = "too many VLAN tags"
 
 

@@ -67,7 +67,7 @@ def test_session_objects_have_the_documented_keys(sessions: dict[str, Said]) -> 
         assert list(said) == KEYS
         assert name == said["name"] == f"lab-0{n + 1}"
         assert (said["state"], said["error"]) == ("up", None)
-        assert said["dns"] == ["100.64.0.53", "100.64.0.54"]
+        assert said["dns"][:2] == ["100.64.0.53", "100.64.0.54"]
         assert (said["device"], said["mtu"], said["ac_name"]) == (f"soup{n}", 1492, "souppp-lab")
         assert said["setup_ms"] > 0
     for key in ("ipv4", "session_id", "device"):

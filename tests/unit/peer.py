@@ -96,6 +96,8 @@ class Peer:
             settings, OWN, random.Random(seed).randbytes, timing=Timing(first_restart=1.0), pado_window=pado_window
         )
         self.events: list[SessionEvent] = []
+        self.packets6: list[bytes] = []
+        """The IPv6 packets that the session itself sent: they are no control packets of PPP."""
         self._heard: list[Heard] = []
         self._history: list[Heard] = []
 
@@ -129,6 +131,9 @@ class Peer:
             outer = ethernet.decode(frame)
             heard = Heard(self.now, outer, pppoe.decode(outer.payload))
             assert outer.src == OWN
+            if heard.in_session and heard.protocol == Protocol.IPV6:
+                self.packets6.append(heard.information)
+                continue
             self._heard.append(heard)
             self._history.append(heard)
 

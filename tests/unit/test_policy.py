@@ -147,6 +147,9 @@ class Ledger:
 
     peers = ours
 
+    def network(self, network: IPv6Network) -> str:
+        return ""
+
 
 def in_network(*refused: Address, ipv6: bool = False) -> Peer:
     """A peer and a session that may not have these addresses, as far as the network protocols."""

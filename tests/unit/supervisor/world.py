@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv6Network
 from pathlib import Path
 
 from engine.api.commands import Command, Reply, Request
@@ -162,6 +163,7 @@ class VirtualEgress:
         self.fails = ""
         self.obstacles: dict[int, Obstacle] = {}
         self.ways: dict[Address, Way] = {}
+        self.claims: dict[IPv6Network, str] = {}
         self.has_ipv6 = True
         self.marks: dict[int, int] = {}
         self.lost: dict[int, dict[str, int]] = {}
@@ -180,6 +182,9 @@ class VirtualEgress:
         self.marks.pop(key, None)
         if mark is not None:
             self.marks[key] = mark
+
+    def claim(self, network: IPv6Network) -> str:
+        return self.claims.get(network, "")
 
     def open(self, key: int, settings: SessionSettings, place: Place, mtu: int) -> None:
         self._step("open")
