@@ -10,8 +10,8 @@
  *            from: none of these, nor ::/64, ff00::/8; but ::
  *                  may look for a neighbour (RFC 4862)
  *
- * Where to it goes out is up to the host: so do DHCPv6's questions to ff02::1:2, with a link-local source; the answers
- * come to that. No IPv4 packet to a group or to everybody is let in: nothing that PPP needs comes by such.
+ * Its networks are its global IPv6 addresses, what is delegated to it, and what the operator says is routed to it. Where
+ * to it goes out is up to the host. What autoconfiguration sends is the engine's, see router.h. No IPv4 packet to a group or to everybody is let in: nothing that PPP needs comes by such.
  * Router Advertisements and Redirects are dropped before, see router.h. */
 #pragma once
 #include <stdbool.h>

@@ -31,9 +31,11 @@ from engine.egress.requests import (
     delete_global6,
     delete_ipv4,
     delete_ipv6,
+    delete_lan6,
     give_global6,
     give_ipv4,
     give_ipv6,
+    give_lan6,
     nothing_there,
     rename,
     set_down,
@@ -79,6 +81,8 @@ class Device:
     """Those of `networks` that are delegated."""
     networks: tuple[Network, ...] = ()
     """What is routed to the session: confined as the addresses are, each while there is one of its family."""
+    handed_on: tuple[int, IPv6Address] | None = None
+    """The device of the host's that has a /64 of what is delegated, by its index, and its address there."""
     closed: bool = False
     """Whether nothing comes in that the host hasn't begun."""
 
@@ -298,6 +302,10 @@ class Devices:
             self.clear_ipv6(key)
             device.ipv6 = address
             self._give(device, address, give_ipv6(uint32(device.index), address.packed))
+            try:
+                self._confinement.open_device(device.index, device.table)
+            except RtnlError as error:
+                raise _trouble(device, error) from None
 
     def clear_ipv6(self, key: int) -> None:
         """Take the link-local address away, if there is one; raises HostError."""
@@ -308,6 +316,9 @@ class Devices:
             address = device.ipv6
             try:
                 self._take(device, address, delete_ipv6(uint32(device.index), address.packed))
+                self._confinement.shut_device(device.index, device.table)
+            except RtnlError as error:
+                raise _trouble(device, error) from None
             finally:
                 device.ipv6 = None
 
@@ -347,6 +358,38 @@ class Devices:
         except RtnlError as error:
             raise _trouble(device, error) from None
 
+    def hand_on(self, key: int, interface: str | None, subnet: int) -> str:
+        """Give a device of the host's the first address of a /64 of the session's delegated prefix, or take it away.
+
+        Why it can't be, as a sentence; empty if all is as it is to be.
+        """
+        device = self._devices.get(key)
+        if device is None:
+            return ""
+        wanted, why = None, ""
+        if interface is not None and device.prefixes6:
+            prefix = device.prefixes6[0]
+            try:
+                if subnet >> (64 - prefix.prefixlen):
+                    raise HostError(f"{prefix} has no /64 with the number {subnet}.")
+                address = IPv6Address(int(prefix[0]) + (subnet << 64) + 1)
+                wanted = index_of(self._rtnl, interface), address
+            except (RtnlError, HostError) as error:
+                why = str(error) if isinstance(error, HostError) else f"{error.strerror}."
+        try:
+            self._hand_on(device, wanted)
+        except RtnlError as error:
+            why = f"{error.strerror}."
+        return f"Nothing of the delegated prefix of {device.name} is on {interface}: {why}" if why else ""
+
+    def _hand_on(self, device: Device, wanted: tuple[int, IPv6Address] | None) -> None:
+        if device.handed_on is not None and device.handed_on != wanted:
+            (index, address), device.handed_on = device.handed_on, None
+            self._rtnl.do([delete_lan6(uint32(index), address.packed)], (*HARMLESS, errno.ENODEV))
+        if wanted is not None:
+            self._rtnl.do([give_lan6(uint32(wanted[0]), wanted[1].packed)])
+            device.handed_on = wanted
+
     def set_mtu(self, key: int, mtu: int) -> None:
         """Change the device's MTU, in octets of IP packet; raises HostError."""
         self._set_up(self._devices[key], mtu)
@@ -366,6 +409,8 @@ class Devices:
                         steps.callback(self._inbound.forget, device.index)
                     if key in self._marks:
                         steps.callback(self._confinement.shut_mark, self._marks[key], device.index)
+                    steps.callback(self._confinement.shut_device, device.index, device.table)
+                    steps.callback(self._hand_on, device, None)
                     for network in device.prefixes6:
                         steps.callback(self._rtnl.do, [nothing_there(network, device.table, False)], HARMLESS)
                     for address in reversed(device.addresses()):

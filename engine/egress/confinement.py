@@ -9,7 +9,9 @@ without any way, and so it does from one run of the program to the next if the f
 
 A mark is a session's whether that is up or not, and one that no session has any more leads nowhere until all ends.
 
-No rule by device is needed: what is bound to a device the kernel itself sends through it or refuses.
+No rule by device is needed: what is bound to a device the kernel itself sends through it or refuses. But IPv6 wants a
+route for that, which no packet takes that isn't bound to the device: it stands in a table of its own, behind all of the
+host's, and there below one that sends everything else on its way ("throw").
 """
 
 from __future__ import annotations
@@ -30,7 +32,15 @@ from engine.egress import marks
 from engine.egress.fence import Fence, Source
 from engine.egress.instances import Instance
 from engine.egress.marks import Mark, MarkTree
-from engine.egress.requests import no_way_else, parse_dead_end, parse_rule, rule_request, way_through
+from engine.egress.requests import (
+    no_way_else,
+    on_its_way,
+    parse_dead_end,
+    parse_rule,
+    rule_request,
+    way_if_bound,
+    way_through,
+)
 from engine.egress.rule_tree import NetworkRules, Rule, RuleTree, Step
 from engine.egress.ways import way_from
 from engine.host.rtnl import Rtnl, RtnlError, request
@@ -109,6 +119,8 @@ class Confinement:
         """Behind those."""
         self._leading: dict[tuple[socket.AddressFamily, int], set[Source]] = {}
         """What is led to each table: as long as anything is, it says that there is no other way."""
+        self._bound: set[int] = set()
+        """The indexes of devices by which IPv6 packets go that are bound to them."""
         self._torn = False
         """Whether something had run out at the last change, so that rules and routes aren't as they must be."""
         self._left = False
@@ -133,6 +145,21 @@ class Confinement:
         self._do([no_way_else(family, table), *_requests(family, steps)])
         self._fence.open(address, index)
         self._do([way_through(family, table, index)])
+
+    def open_device(self, index: int, table: int) -> None:
+        """Let IPv6 packets that are bound to a device find their way through it."""
+        by_device = self._instance.by_device
+        first = [on_its_way(by_device), rule_request(True, socket.AF_INET6, self._instance.by_device_rule, False)]
+        self._do([*(() if self._bound else first), way_if_bound(by_device, index, table)])
+        self._bound.add(index)
+
+    def shut_device(self, index: int, table: int) -> None:
+        """They don't any more."""
+        if index in self._bound:
+            self._bound.discard(index)
+            by_device = self._instance.by_device
+            last = [rule_request(False, socket.AF_INET6, self._instance.by_device_rule), on_its_way(by_device, False)]
+            self._do([way_if_bound(by_device, index, table, False), *(() if self._bound else last)])
 
     def open_network(self, network: Network, table: int, index: int) -> None:
         """Confine what is routed to a session likewise, as long as an address of its family is in the table."""
@@ -221,6 +248,10 @@ class Confinement:
             ("its default route", way_through(family, table, index, replace=False)),
         )
         found = [what for what, request in wanted if put(self._rtnl, request)]
+        if index in self._bound and family == socket.AF_INET6:
+            put(self._rtnl, on_its_way(self._instance.by_device))
+            if put(self._rtnl, way_if_bound(self._instance.by_device, index, table)):
+                found.append("its way for what is bound to it")
         if altered and not found and isinstance(address, IPv4Address) and way_from(self._rtnl, address) != index:
             self._do([way_through(family, table, index)])
             found.append("its default route")
@@ -278,12 +309,16 @@ class Confinement:
                 ends.add(self._instance.dead_end)
             rules = [rule_request(False, family, rule) for rule in self._rules(family)]
             self._rtnl.do([*rules, *(no_way_else(family, table, False) for table in ends)], HARMLESS)
+        if self._bound:
+            self._rtnl.do([on_its_way(self._instance.by_device, False)], HARMLESS)
         self._fence.close()
 
     def _rules(self, family: socket.AddressFamily) -> Iterator[Rule]:
         """All that there must be."""
         for each in (self._trees, self._networks, self._marks):
             yield from each[family].rules()
+        if family == socket.AF_INET6 and self._bound:
+            yield self._instance.by_device_rule
 
     def _leave(self, family: socket.AddressFamily, table: int, source: Source) -> None:
         """This is led to a table no more; if nothing is, that need say nothing."""
@@ -346,7 +381,8 @@ class Confinement:
         stale = {family: list(self._stale_rules(family)) for family in self._trees}
         sources = {*self._fence.inherited}
         for family, rules in stale.items():
-            sources.update(_source(family, rule) for rule in rules if rule.table is not None)
+            leading = [rule for rule in rules if rule.table is not None and rule.selects]
+            sources.update(_source(family, rule) for rule in leading)
         if not sources and not any(stale.values()):
             return
         for family, rules in stale.items():

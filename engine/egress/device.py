@@ -172,8 +172,14 @@ class DeviceEgress:
             self._devices.set_ipv6(key, addresses.ipv6, mtu)
         self._devices.set_global6(key, addresses.global6)
         self._devices.set_prefixes6(key, addresses.prefixes6)
+        self._hand_on(key)
         self._let_flow(key, flows)
         self.entrance.set(key, self._devices.index(key) if flows != CLOSED else NOWHERE)
+
+    def _hand_on(self, key: int) -> None:
+        """Put a /64 of what is delegated where the settings want it. If that can't be it costs a word, no session."""
+        to = self._opened[key].settings.delegate
+        self._tell_once("delegate", self._devices.hand_on(key, to.interface, to.subnet))
 
     def set_mtu(self, key: int, mtu: int) -> None:
         """See `Egress.set_mtu`."""
@@ -285,6 +291,9 @@ class DeviceEgress:
         `networks` tells what is routed to sessions, up or not.
         """
         self._devices.tidy(now, networks)
+        for key, opened in self._opened.items():
+            if opened.settings.delegate.interface is not None:  # which may have come, or lost its address
+                self._hand_on(key)
 
     def close_all(self) -> None:
         """Remove all devices; the card must have been given back."""

@@ -19,6 +19,10 @@ _BUCKET, _BUCKETS = 256, 252
 253 to 255 for `default`, `main` and `local`, are left to these: 10,000 of ours would put 40 before each."""
 DEAD_END = 0xFF00
 """In place of a session's number: the table that has no way at all."""
+BY_DEVICE = 0xFF01
+"""Likewise: the table with a way for what is bound to a session's device, of IPv6."""
+LAST_RULES = 33024
+"""The least preference of rules that are asked when all of the host's own have found no way."""
 FIRST_RULE = 10000
 """The least preference of our rules: before the main table's 32766."""
 RULES = 4096
@@ -66,6 +70,16 @@ class Instance:
     def dead_end(self) -> int:
         """Its table without any way."""
         return self.tables + DEAD_END
+
+    @property
+    def by_device(self) -> int:
+        """Its table for what is bound to a device."""
+        return self.tables + BY_DEVICE
+
+    @property
+    def by_device_rule(self) -> Rule:
+        """What leads there, behind the host's own tables."""
+        return Rule(LAST_RULES + self.number, table=self.by_device)
 
     @property
     def first_rule(self) -> int:

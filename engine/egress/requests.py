@@ -89,6 +89,14 @@ def _global6(type_: int, how: int = 0) -> Template:
     return Template(request(ifaddrmsg, type_, how, wanted, **fields), uint32(_INDEX), _GLOBAL.packed)
 
 
+def _lan6(type_: int, how: int = 0) -> Template:
+    fields = {"family": socket.AF_INET6, "prefixlen": 64, "scope": 0, "index": _INDEX}
+    encoded = request(ifaddrmsg, type_, how, [("IFA_LOCAL", str(_GLOBAL)), ("IFA_PROTO", PROTOCOL)], **fields)
+    return Template(encoded, uint32(_INDEX), _GLOBAL.packed)
+
+
+give_lan6, delete_lan6 = _lan6(RTM_NEWADDR, _GIVE), _lan6(RTM_DELADDR)
+"""On a device that isn't ours."""
 add_global6, delete_global6 = _global6(RTM_NEWADDR, _ADD), _global6(RTM_DELADDR)
 give_global6 = _global6(RTM_NEWADDR, _GIVE)
 add_ipv4, delete_ipv4 = _ipv4(RTM_NEWADDR, _ADD), _ipv4(RTM_DELADDR)
@@ -101,7 +109,8 @@ from a dead one leaves it to us then."""
 
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _DST, _TABLE, _OIF, _METRIC = 1, 15, 4, 6
-_UNICAST, _UNREACHABLE = 1, 7
+_UNICAST, _UNREACHABLE, _THROW = 1, 7, 9
+_FIRST_METRIC, _BOUND_METRIC = 1, 1024
 
 
 def _route(type_: int, how: int, family: socket.AddressFamily, kind: int, table: int, more: bytes) -> bytes:
@@ -114,6 +123,22 @@ def way_through(family: socket.AddressFamily, table: int, index: int, replace: b
     """Let a table lead everything through a device."""
     how = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
     return _route(RTM_NEWROUTE, how, family, _UNICAST, table, attribute(_OIF, uint32(index)))
+
+
+def on_its_way(table: int, there: bool = True) -> bytes:
+    """Let a table send an IPv6 packet on to the next rule, before its other ways; or take that back."""
+    type_, how = (RTM_NEWROUTE, _ADD) if there else (RTM_DELROUTE, 0)
+    return _route(type_, how, socket.AF_INET6, _THROW, table, attribute(_METRIC, uint32(_FIRST_METRIC)))
+
+
+def way_if_bound(table: int, index: int, session: int, there: bool = True) -> bytes:
+    """A way through a device in such a table; `session` is the table of the one that has it, for a metric of its own.
+
+    Only what is bound to the device gets so far.
+    """
+    type_, how = (RTM_NEWROUTE, _ADD) if there else (RTM_DELROUTE, 0)
+    more = attribute(_METRIC, uint32(_BOUND_METRIC + (session & 0xFFFF))) + attribute(_OIF, uint32(index))
+    return _route(type_, how, socket.AF_INET6, _UNICAST, table, more)
 
 
 def no_way_else(family: socket.AddressFamily, table: int, there: bool = True) -> bytes:

@@ -15,6 +15,7 @@ from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETROUTE
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from engine.egress.requests import PROTOCOL
 from engine.host.links import link_at
 from engine.host.rtnl import SHORTAGES, Rtnl, RtnlError, Template, attribute, attributes, packed, request
 from engine.ppp.judge import Address
@@ -26,7 +27,7 @@ _HOP = struct.Struct("=HBBi")
 _FIB_MATCH = 0x2000
 """Not the way alone, but the route that leads there."""
 _DST, _SRC, _OIF, _GATEWAY, _PREFSRC, _MULTIPATH, _VIA = 1, 2, 4, 5, 7, 9, 18
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_PROTO = 1, 2, 11
 _UNICAST = 1
 
 _ANY = IPv4Address("203.0.113.1")
@@ -97,7 +98,7 @@ def claim(rtnl: Rtnl, network: IPv4Network | IPv6Network, ours: Container[int], 
     for body in rtnl.ask(request(ifaddrmsg, RTM_GETADDR, NLM_F_DUMP, family=_family(anywhere))):
         index, told = int.from_bytes(body[4:8], "little"), attributes(body, 8)
         address = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS, b"")
-        if index in ours or len(address) != len(anywhere.packed):
+        if index in ours or told.get(_IFA_PROTO) == bytes([PROTOCOL]) or len(address) != len(anywhere.packed):
             continue
         around = ip_interface((address, body[1])).network
         if whole and around[0] in network:

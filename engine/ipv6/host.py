@@ -17,11 +17,18 @@ from ipaddress import IPv6Address, IPv6Network
 from math import inf
 from typing import Protocol
 
+from engine.ipv6.dhcp import DhcpClient, Wishes
 from engine.ipv6.identifiers import Identity
 from engine.ipv6.router import Router
-from engine.wire import ipv6
+from engine.ipv6.settled import SettledIpv6
+from engine.settings.values import Dhcpv6
+from engine.wire import dhcpv6, ipv6
+from engine.wire.dhcpv6 import OptionCode
 from engine.wire.errors import Malformed, WireError
-from engine.wire.ipv6 import ICMPV6
+from engine.wire.ipv6 import ICMPV6, UDP, Datagram, Ipv6Packet
+
+PATIENCE = 3.0
+"""Seconds in which a router may say that addresses are to be had by DHCPv6 too, before a prefix alone is asked for."""
 
 
 class Judge(Protocol):
@@ -79,13 +86,21 @@ class Ipv6Host:
         entropy: Callable[[int], bytes],
         judge: Judge,
         now: float,
+        *,
+        dhcp: Dhcpv6 = Dhcpv6.AUTO,
+        prefix: int | None = None,
     ) -> None:
-        """`source` is our link-local address."""
+        """`source` is our link-local address; `prefix` is as in `Wishes`."""
         self.config = NOTHING
         self._source = source
         self._identity = identity
         self._judge = judge
         self._router = Router(source, entropy, now)
+        self._dhcp = DhcpClient(identity.duid, entropy)
+        self._mode, self._prefix = dhcp, prefix
+        self._patient_until = now + PATIENCE
+        self._wishes = Wishes()
+        """What a server is asked for: the more a router has ever spoken of it."""
         self._judged: dict[IPv6Address | IPv6Network, str] = {}
         """What speaks against what is offered now, by what it is."""
         self._events: deque[Ipv6Event] = deque()
@@ -95,48 +110,105 @@ class Ipv6Host:
         packet = ipv6.decode(data)
         if packet.next_header == ICMPV6:
             self._router.receive(packet, now)
+        elif packet.next_header == UDP and packet.destination == self._source:
+            self._datagram(packet, now)
         else:
             raise WireError(Malformed.NOT_EXPECTED)
-        self._settle()
+        self._settle(now)
+
+    def _datagram(self, packet: Ipv6Packet, now: float) -> None:
+        datagram = ipv6.decode_udp(packet)
+        if datagram.destination_port != dhcpv6.CLIENT_PORT:
+            raise WireError(Malformed.NOT_EXPECTED)
+        self._dhcp.receive(datagram.payload, now)
+
+    def release(self, now: float) -> None:
+        """Give back what a server has lent: the session is about to end."""
+        self._dhcp.release(now)
+
+    @property
+    def settled(self) -> SettledIpv6:
+        """What another process needs to go on with it."""
+        return SettledIpv6(self._router.settled, self._dhcp.settled)
+
+    def resume(self, settled: SettledIpv6, now: float) -> None:
+        """Go on with what another process had. None of it is judged again: it is in use."""
+        self._router.resume(settled.router, now)
+        if settled.dhcp is not None:
+            self._dhcp.resume(settled.dhcp)
+            self._wishes = Wishes(*settled.dhcp.wishes)
+        addresses, prefixes = self._offered()
+        self._judged = dict.fromkeys((*addresses, *prefixes), "")
+        self._settle(now)
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
-        return self._router.next_timer()
+        timers = [self._router.next_timer(), self._dhcp.next_timer()]
+        if self._mode is Dhcpv6.AUTO and self._prefix is not None and not self._wishes.kinds:
+            timers.append(self._patient_until)
+        return min((at for at in timers if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
         self._router.handle_timer(now)
-        self._settle()
+        self._dhcp.handle_timer(now)
+        self._settle(now)
 
     def packets_to_send(self) -> list[bytes]:
         """IPv6 packets for the line, oldest first."""
-        return self._router.packets_to_send()
+        ports = dhcpv6.CLIENT_PORT, dhcpv6.SERVER_PORT
+        messages = [Datagram(*ports, message) for message in self._dhcp.messages_to_send()]
+        asked = [ipv6.encode_udp(self._source, dhcpv6.ALL_SERVERS, datagram) for datagram in messages]
+        return self._router.packets_to_send() + asked
 
     def next_event(self) -> Ipv6Event | None:
         """What happened, oldest first; None when there is nothing more."""
         return self._events.popleft() if self._events else None
 
-    def _settle(self) -> None:
+    def _settle(self, now: float) -> None:
         """See what we have now, and tell if that is something else."""
-        made = {self._identity.address(each.network): each for each in self._router.prefixes.values()}
-        offered = {address: each.preferred == -inf for address, each in made.items()}
-        self._judged = {each: self._judged[each] for each in self._judged if each in offered}
-        usable = {address: late for address, late in offered.items() if not self._objection(address)}
+        self._ask(now)
+        addresses, prefixes = self._offered()
+        self._judged = {each: why for each, why in self._judged.items() if each in addresses or each in prefixes}
+        usable = [each for each in addresses if not self._objection(each)]
         config = Ipv6Config(
-            tuple(sorted(usable, key=lambda address: usable[address])),
-            frozenset(address for address, late in usable.items() if late),
-            (),
-            tuple(self._router.servers),
+            tuple(sorted(usable, key=lambda address: addresses[address])),
+            frozenset(address for address in usable if addresses[address]),
+            tuple(network for network in prefixes if not self._objection(network)),
+            tuple(dict.fromkeys((*self._router.servers, *self._dhcp.servers))),
             self._router.mtu,
         )
         if config != self.config:
             self.config = config
             self._events.append(Ipv6Configured(config))
+        self._events += map(Ipv6Remark, self._dhcp.remarks)
+        self._dhcp.remarks.clear()
 
-    def _objection(self, address: IPv6Address) -> str:
-        """Asked, and told, once for each address that is offered."""
-        if address not in self._judged:
-            why = self._judged[address] = self._judge.ours(address)
+    def _ask(self, now: float) -> None:
+        """Ask a DHCPv6 server for what the operator wants, or the router speaks of. It takes nothing of that back."""
+        router, had, is_always = self._router, self._wishes, self._mode is Dhcpv6.ALWAYS
+        if self._mode is Dhcpv6.NEVER or (self._mode is Dhcpv6.AUTO and not router.heard and now < self._patient_until):
+            return
+        address, other = is_always or router.managed or had.address, is_always or router.other or had.other
+        self._wishes = Wishes(address, self._prefix, other)
+        self._dhcp.want(self._wishes, now)
+
+    def _offered(self) -> tuple[dict[IPv6Address, bool], list[IPv6Network]]:
+        """The addresses that we could have, each with whether it is deprecated, and the prefixes."""
+        made = {self._identity.address(each.network): each.preferred for each in self._router.prefixes.values()}
+        leases = self._dhcp.leases.values()
+        made |= {each.network[0]: each.preferred for each in leases if each.kind is OptionCode.IA_NA}
+        prefixes = [each.network for each in leases if each.kind is OptionCode.IA_PD]
+        return {address: preferred == -inf for address, preferred in made.items()}, prefixes
+
+    def _objection(self, offered: IPv6Address | IPv6Network) -> str:
+        """Asked, and told, once for each thing that is offered."""
+        if offered not in self._judged:
+            if isinstance(offered, IPv6Address):
+                what, why = "IPv6 address", self._judge.ours(offered)
+            else:
+                what, why = "delegated prefix", self._judge.network(offered)
+            self._judged[offered] = why
             if why:
-                self._events.append(Ipv6Remark(f"The IPv6 address {address} isn't taken: it {why}."))
-        return self._judged[address]
+                self._events.append(Ipv6Remark(f"The {what} {offered} isn't taken: it {why}."))
+        return self._judged[offered]

@@ -8,6 +8,7 @@ from ipaddress import IPv6Address, IPv6Network
 from math import inf
 
 from engine.ipv6.retransmission import Retransmission
+from engine.ipv6.settled import SettledRouter
 from engine.wire import ndp
 from engine.wire.ipv6 import Ipv6Packet
 from engine.wire.ndp import INFINITY, PrefixInformation, RouterAdvertisement
@@ -49,6 +50,7 @@ class Router:
         self._source = source
         self._entropy = entropy
         self._asking: Retransmission | None = Retransmission(entropy, FIRST_PAUSE, LONGEST_PAUSE, now)
+        self._asked_at = -inf
         self._out: list[bytes] = []
 
     def receive(self, packet: Ipv6Packet, now: float) -> None:
@@ -66,6 +68,23 @@ class Router:
         if told.lifetime:
             self._asking = None
 
+    @property
+    def settled(self) -> SettledRouter:
+        """What another process needs to go on."""
+        prefixes = tuple((str(each.network), each.preferred, each.valid) for each in self.prefixes.values())
+        servers = tuple((str(address), end) for address, end in self.servers.items())
+        return SettledRouter(self.heard, self.managed, self.other, self.mtu, self.until, prefixes, servers)
+
+    def resume(self, settled: SettledRouter, now: float) -> None:
+        """Go on with what another process heard."""
+        self.heard, self.managed, self.other = settled.heard, settled.managed, settled.other
+        self.mtu, self.until = settled.mtu, settled.until
+        for text, preferred, valid in settled.prefixes:
+            self.prefixes[IPv6Network(text)] = Prefix(IPv6Network(text), preferred, valid)
+        self.servers = {IPv6Address(text): end for text, end in settled.servers}
+        if now < self.until:
+            self._asking = None
+
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next."""
         ends = [each.valid for each in self.prefixes.values()] + [each.preferred for each in self.prefixes.values()]
@@ -79,10 +98,12 @@ class Router:
     def handle_timer(self, now: float) -> None:
         """Ask again where nobody says anything, or not any more; forget what its time is over."""
         if self._asking is None and now >= self.until:
-            self._asking = Retransmission(self._entropy, FIRST_PAUSE, LONGEST_PAUSE, now)
+            delay = max(self._asked_at + FIRST_PAUSE - now, 0.0)  # whatever a router says, it isn't asked without end
+            self._asking = Retransmission(self._entropy, FIRST_PAUSE, LONGEST_PAUSE, now, delay=delay)
         if self._asking is not None and now >= self._asking.at:
             self._out.append(ndp.solicitation(self._source))
             self._asking.note_sent(now)
+            self._asked_at = now
         for network, prefix in [*self.prefixes.items()]:
             if now >= prefix.valid:
                 del self.prefixes[network]

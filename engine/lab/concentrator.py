@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from engine.api.ending import End, EndKind
+from engine.lab.dhcpv6 import LabDhcpServer
 from engine.lab.impostor import credulous
 from engine.lab.router import LabRouter, block_of, usual
 from engine.ppp.authentication import Authentication, authenticator_for
@@ -321,7 +322,8 @@ class Concentrator:
             self._events.append(SubscriberEvent(*about, event, link.mtu))
             if isinstance(event, Ipv6Opened):
                 dns = tuple(map(IPv6Address, self.settings.dns6))
-                subscriber.router = LabRouter(event.agreed.address, usual(subscriber.block, dns))
+                dhcp = LabDhcpServer(subscriber.block, b"\0\3\0\1" + self.mac, dns)
+                subscriber.router = LabRouter(event.agreed.address, usual(subscriber.block, dns), dhcp)
             elif isinstance(event, Ipv6Closed | LinkEnded):
                 subscriber.router = None
             if isinstance(event, LinkEnded):

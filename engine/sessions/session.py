@@ -19,6 +19,7 @@ from engine.api.ending import End, EndKind, dismissal
 from engine.api.values import SessionState
 from engine.ipv6.host import NOTHING, Ipv6Config, Ipv6Configured, Ipv6Host, Ipv6Remark
 from engine.ipv6.identifiers import Identity
+from engine.ipv6.settled import SettledIpv6
 from engine.ppp.authentication import Authentication, client_for
 from engine.ppp.facts import Facts, NegotiatedFact
 from engine.ppp.ipcp import IpcpClient, Ipv4Agreed
@@ -192,6 +193,8 @@ class Session:
         self.ipv6: Ipv6Agreed | None = None
         self._host: Ipv6Host | None = None
         """What hears the router, while IPv6 is open."""
+        self._kept6: SettledIpv6 | None = None
+        """What another process had, until IPv6 goes on."""
         self.judge: AddressJudge = policy.Judge()
         """Says which addresses the session may have."""
         self.proofs = Proofs()
@@ -263,7 +266,14 @@ class Session:
         facts = tuple((name, fact.texts) for name, fact in self.facts.by_name.items())
         steps = tuple((name, *when) for name, when in self.steps.items())
         return SettledSession(
-            self.settings.user, self.settings.service, self.place, self.ac_name or "", link, facts, steps
+            self.settings.user,
+            self.settings.service,
+            self.place,
+            self.ac_name or "",
+            link,
+            facts,
+            steps,
+            self._host.settled if self._host is not None else None,
         )
 
     def resumes(self, settled: SettledSession) -> bool:
@@ -281,7 +291,9 @@ class Session:
         self._events.append(PppoeOpened(settled.place, resumed=True))
         self._link = self._new_link(settled.place.peer_mac, settled.ac_name, settled.link.mru)
         self._link.resume(settled.link, now)
+        self._kept6 = settled.ipv6
         self._settle(now)
+        self._kept6 = None
         self.steps = {name: (began, ended) for name, began, ended in settled.steps}
 
     def refuse(self, now: float, end: End) -> None:
@@ -294,6 +306,9 @@ class Session:
         """End the session: a Terminate-Request, then a PADT; a dial that is under way is given up."""
         end = end or End(EndKind.HUNG_UP, "Hung up by you.")
         if self._link is not None:
+            if self._host is not None:
+                self._host.release(now)
+                self._settle_host(self._host, now)
             self._link.terminate(now, end)
             self._settle(now)
         elif self.state is SessionState.FAILED:
@@ -654,7 +669,18 @@ class Session:
             case Ipv6Opened(ipv6):
                 self.ipv6 = ipv6
                 identity = Identity(self._secret, self.settings.name)
-                self._host = Ipv6Host(ipv6.address, identity, self._entropy, self.judge, now)
+                self._host = Ipv6Host(
+                    ipv6.address,
+                    identity,
+                    self._entropy,
+                    self.judge,
+                    now,
+                    dhcp=self.settings.dhcpv6,
+                    prefix=self.settings.wanted_prefix,
+                )
+                if self._kept6 is not None:
+                    self._host.resume(self._kept6, now)
+                    self._kept6 = None
             case Ipv6Closed():
                 self.ipv6 = self._host = None
             case ProtocolMissing(Protocol.IPCP, why):

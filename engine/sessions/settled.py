@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.ipv6.settled import SettledIpv6
 from engine.ppp.settled import SettledLink
 from engine.wire.place import Place
 
@@ -22,6 +23,7 @@ class SettledSession:
     """What was negotiated, for people; see `engine.ppp.facts`."""
     steps: tuple[tuple[str, float, float | None], ...] = ()
     """The steps of its set-up: name, beginning and end, by time.monotonic()."""
+    ipv6: SettledIpv6 | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ from engine.settings.own_kinds import (
     OWN_ENDPOINT,
     OWN_MAC,
     PORT,
+    PREFIX,
     PROGRAM,
     ROUTED,
     TAG,
@@ -57,6 +58,8 @@ from engine.settings.values import (
     AuthMethod,
     Choose,
     DatapathChoice,
+    DelegateSettings,
+    Dhcpv6,
     DialSettings,
     HealthSettings,
     HookSettings,
@@ -153,6 +156,22 @@ _HEALTH = record(
     },
     HealthSettings(),
 )
+_DELEGATE = record(
+    DelegateSettings,
+    {
+        "interface": Key(
+            "interface",
+            optional(DEVICE),
+            "The device of a network behind this host that gets a /64 of the delegated prefix.",
+            "delegate to",
+            "a device; empty: none",
+        ),
+        "subnet": Key(
+            "subnet", whole(0, limits.MAX_SUBNET), "Which one: its number in the prefix.", "subnet", "number of the /64"
+        ),
+    },
+    DelegateSettings(),
+)
 _HOOKS = record(
     HookSettings,
     {
@@ -230,6 +249,21 @@ SESSION: Keys = {
         f"more than {DEFAULT_MRU}: RFC 4638",
     ),
     "ipv6": Key("ipv6", boolean, "Whether IPv6 is negotiated too.", "IPv6", "yes or no"),
+    "dhcpv6": Key(
+        "dhcpv6",
+        choice(*Dhcpv6),
+        "Whether an IPv6 address is asked for by DHCPv6: where the router says so, always, or never.",
+        "DHCPv6",
+        "auto, always or never",
+    ),
+    "prefix": Key(
+        "prefix",
+        PREFIX,
+        "Whether a network is to be delegated to the session by DHCPv6: no, any, or the length of its prefix.",
+        "IPv6 prefix",
+        "no, any or a length such as 56",
+    ),
+    "delegate": Key("delegate", _DELEGATE, "Where the delegated network goes: a /64 of it to a device of the host's."),
     "keepalive": Key("keepalive", _KEEPALIVE, "LCP Echo-Requests that watch over the open session."),
     "circuit_id": Key(
         "line_id.circuit_id",

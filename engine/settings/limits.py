@@ -30,6 +30,10 @@ MAX_PRIORITY = 7
 MAX_ECHO_INTERVAL = 3600
 MAX_ECHO_FAILURES = 100
 
+MIN_DELEGATED, MAX_DELEGATED = 32, 64
+"""Bits of a prefix that is asked for."""
+MAX_SUBNET = 0xFFFF
+"""Of the /64s in a delegated prefix."""
 MAX_ROUTED = 16
 MAX_NAME_SERVERS = 8
 """Networks that a provider routes to one session."""

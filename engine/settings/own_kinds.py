@@ -237,6 +237,31 @@ def _parse_tag(given: str) -> str:
 
 TAG = typed(_parse_tag, str, "a word", {"type": "string"}, "str")
 
+_PREFIX_WORDS = {"no": None, "any": 0, "false": None, "off": None, "yes": 0, "true": 0, "on": 0}
+
+
+def _parse_prefix(given: str) -> int | None:
+    if given.lower() in _PREFIX_WORDS:
+        return _PREFIX_WORDS[given.lower()]
+    return _PREFIX_LENGTH.parse(given.removeprefix("/"))  # type: ignore[no-any-return]
+
+
+def _show_prefix(value: int | None) -> str:
+    return next((word for word, meant in _PREFIX_WORDS.items() if meant == value), str(value))
+
+
+_PREFIX_LENGTH = whole(limits.MIN_DELEGATED, limits.MAX_DELEGATED)
+PREFIX = typed(
+    _parse_prefix,
+    _show_prefix,
+    "no, any, or the length of a prefix such as 56",
+    {"anyOf": [{"enum": ["no", "any"]}, {"type": "boolean"}, _PREFIX_LENGTH.schema]},
+    "str",
+    "int",
+    "bool",
+    words=("no", "any"),
+)
+
 _KEY = r"[!-~]|((ctrl|alt|shift)-)*([a-z0-9]|f[1-9][0-9]?|[a-z]{2,9})"
 
 

@@ -56,6 +56,17 @@ class Inbound(StrEnum):
     """Nothing."""
 
 
+class Dhcpv6(StrEnum):
+    """Whether IPv6 addresses are asked for by DHCPv6."""
+
+    AUTO = "auto"
+    """Where the router says so."""
+    ALWAYS = "always"
+    """Whatever it says."""
+    NEVER = "never"
+    """Nothing is."""
+
+
 class XdpMode(StrEnum):
     """How XDP and AF_XDP are used on a card, by their configuration words."""
 
@@ -202,6 +213,16 @@ class HookSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DelegateSettings:
+    """What becomes of the prefix that is delegated to a session."""
+
+    interface: str | None = None
+    """The device of a network behind this host, which gets a /64 of it; None: none does."""
+    subnet: int = 0
+    """The number of that /64 in the prefix."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionSettings:
     """One PPPoE session as the operator wants it."""
 
@@ -227,6 +248,10 @@ class SessionSettings:
     mru: int = DEFAULT_MRU
     """The largest packet wanted, both ways. More than 1492 asks for RFC 4638."""
     ipv6: bool = True
+    dhcpv6: Dhcpv6 = Dhcpv6.AUTO
+    prefix: int | None = None
+    """The length of the prefix that is asked for; 0 takes any, None asks for none."""
+    delegate: DelegateSettings = DelegateSettings()
     line_id: LineId = LineId()
     host_uniq: bytes = b""
     """Host-Uniq as the provider wants it; empty takes one of our own (RFC 2516 appendix A)."""
@@ -251,6 +276,11 @@ class SessionSettings:
     """Words that name sessions together, as in a proxy user's name."""
     proxy: str | None = None
     """Address and port of its own proxy, as in `PoolPort.listen`; None leaves it to `ProxySettings.sessions`."""
+
+    @property
+    def wanted_prefix(self) -> int | None:
+        """As `prefix`; what is to be handed on must be asked for."""
+        return 0 if self.prefix is None and self.delegate.interface is not None else self.prefix
 
 
 def kept(settings: SessionSettings, before: SessionSettings) -> SessionSettings:

@@ -277,7 +277,7 @@ def test_other_addresses_count_from_the_moment_on_that_they_are_set(kind: type[A
 def test_a_routers_message_is_counted_as_such(kind: type[AfXdp | InKernel]) -> None:
     """Though the group it goes to is one that neighbours are looked for in."""
     with opened(kind) as path:
-        path.wire.send(pppoe(ppp(rogue.router_advertisement())))
+        path.wire.send(pppoe(ppp(rogue.redirect(rogue.ROGUE, rogue.ROGUE, IPv6Address("ff02::1")))))
         assert until(lambda: path.drops() == {"router_message": 1}, seconds=PATIENCE), path.drops()
         assert path.strays().total() == 0
 
