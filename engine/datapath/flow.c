@@ -7,8 +7,8 @@
 #include "flow.h"
 
 enum {
-    STEPS = 8,           /* of a turn */
-    AT_ONCE = 1 << 16,   /* octets read without a pipe */
+    STEPS = 8,     /* of a turn */
+    FEW = 1 << 14, /* octets that are copied */
 };
 
 /* Where the next step leads. */
@@ -77,27 +77,43 @@ static enum step taken(struct flow *flow, ssize_t n, enum flow_turn *turn)
     return STEP_ON;
 }
 
-static enum step take_to_memory(struct flow *flow, int from, enum flow_turn *turn)
+/* Copies what there is: cheaper than a pipe for a few octets, and all that can be done without one. */
+static enum step copy(struct flow *flow, int from, int to, uint64_t *moved, enum flow_turn *turn)
 {
-    uint8_t octets[AT_ONCE];
-    ssize_t n = recv(from, octets, sizeof octets, 0);
+    uint8_t octets[FEW];
+    ssize_t n = recv(from, octets, sizeof octets, 0), sent;
 
-    if (n > 0 && !flow_keep(flow, octets, (uint32_t)n)) {
+    if (n <= 0)
+        return taken(flow, n, turn);
+    flow->many = n == FEW;
+    sent = send(to, octets, (size_t)n, MSG_NOSIGNAL);
+    if (sent < 0 && !try_again()) {
+        *turn = FLOW_TARGET_GONE;
+        return STEP_TURN_ENDS;
+    }
+    if (sent < 0)
+        sent = 0;
+    *moved += (uint64_t)sent;
+    if (!flow_keep(flow, octets + sent, (uint32_t)(n - sent))) {
         *turn = FLOW_NO_MEMORY;
         return STEP_TURN_ENDS;
     }
-    return taken(flow, n, turn);
+    if (flow->kept || flow->many || flow->hangs)
+        return STEP_ON;
+    *turn = FLOW_SOURCE_WAITS; /* it had less than was asked for, so epoll tells of what comes now */
+    return STEP_TURN_ENDS;
 }
 
-static enum step take(struct flow *flow, struct pipes *pipes, int from, enum flow_turn *turn)
+static enum step take(struct flow *flow, struct pipes *pipes, int from, int to, uint64_t *moved, enum flow_turn *turn)
 {
-    struct pipe *pipe = pipes_take(pipes);
+    struct pipe *pipe = flow->many ? pipes_take(pipes) : NULL;
     ssize_t n;
 
     if (!pipe)
-        return take_to_memory(flow, from, turn);
+        return copy(flow, from, to, moved, turn);
     n = splice(from, NULL, pipe->in, NULL, pipes_share(pipes), SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (n > 0) {
+        flow->many = n > FEW;
         flow->pipe = pipe;
         flow->piped = (uint32_t)n;
         return STEP_ON;
@@ -120,7 +136,7 @@ enum flow_turn flow_move(struct flow *flow, struct pipes *pipes, int from, int t
             shutdown(to, SHUT_WR);
             return FLOW_OVER;
         } else
-            step = take(flow, pipes, from, &turn);
+            step = take(flow, pipes, from, to, moved, &turn);
     }
     return turn;
 }

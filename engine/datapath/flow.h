@@ -1,7 +1,7 @@
-/* Octets on their way from one socket to another, which are non-blocking: spliced through a pipe.
+/* Octets on their way from one socket to another, which are non-blocking: few are copied, many spliced through a pipe.
  *
- * Memory takes the pipe's place for what was read before, and where no pipe is to be had. No more is read before all of
- * that is passed on, so what a slow target costs is bounded.
+ * What the target doesn't take at once stays in the pipe, or in memory. No more is read before all of that is passed on,
+ * so what a slow target costs is bounded.
  */
 #pragma once
 #include <stdbool.h>
@@ -15,6 +15,8 @@ struct flow {
     uint32_t piped;    /* octets in it */
     uint8_t *kept;     /* NULL while nothing is in memory; what is there goes first */
     uint32_t kept_from, kept_to;
+    bool many;  /* there was more than is copied, the last time */
+    bool hangs; /* epoll has said that the source has ended or failed: so it is read until that is reached */
     bool ended; /* the source sends no more */
 };
 

@@ -22,11 +22,12 @@ enum { EVENTS = 256, CLIENT = 0, SERVER = 1 };
 #define SWEEP (SECOND / 2) /* how late an idle connection may be ended */
 #define NEVER UINT64_MAX
 
-/* One direction: `source` and `target` tell whether epoll has said nothing since they had nothing, or no room. */
+/* One direction: `source_ready` and `target_ready` tell whether epoll has said something since it had nothing, or no room.
+ * What its target has room for is asked of epoll once it had none. */
 struct way {
     struct flow flow;
     _Atomic uint64_t octets;
-    bool source_ready, target_ready, over;
+    bool source_ready, target_ready, target_watched, over;
 };
 
 struct connection {
@@ -38,7 +39,8 @@ struct connection {
     int fds[2];
     uint32_t slot;
     uint32_t why;
-    bool waits; /* for its turn */
+    bool waits;  /* for its turn */
+    bool doomed; /* epoll doesn't take it */
     bool ended;
 };
 
@@ -55,7 +57,7 @@ struct relay {
     struct pipes pipes;
     struct connection **slots; /* the connections of each */
     struct queue turns;
-    uint64_t now, next_sweep;
+    uint64_t now;
     uint32_t slot_count;
     int poll;
 
@@ -63,6 +65,8 @@ struct relay {
     struct slot_counters *counters;
     int wake, event;
     atomic_bool stop;
+    atomic_bool asked;           /* something was added or is to be cut: to be looked at before anything else is done */
+    _Atomic uint64_t next_sweep; /* when the thread looks for idle ones, if nothing wakes it before */
     pthread_mutex_t lock;
     struct queue added, ended;
     uint64_t added_count;
@@ -165,6 +169,17 @@ static void end(struct relay *relay, struct connection *connection, enum souppp_
     tell(relay, connection);
 }
 
+static bool holds(const struct connection *connection)
+{
+    return flow_holds(&connection->ways[CLIENT].flow) || flow_holds(&connection->ways[SERVER].flow);
+}
+
+/* When it has been idle for too long. */
+static uint64_t due(const struct connection *connection)
+{
+    return connection->idle ? connection->last + connection->idle : NEVER;
+}
+
 static void wait_for_turn(struct relay *relay, struct connection *connection)
 {
     if (connection->waits)
@@ -193,6 +208,20 @@ static enum flow_turn move(struct relay *relay, struct connection *connection, i
     return turn;
 }
 
+/* A pointer to a connection, and the side in its lowest bit. */
+static uint64_t marked(struct connection *connection, int side)
+{
+    return (uint64_t)(uintptr_t)connection | (uint64_t)side;
+}
+
+static int watch(struct relay *relay, struct connection *connection, int side, int how, uint32_t more)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET | more,
+                                .data.u64 = marked(connection, side)};
+
+    return epoll_ctl(relay->poll, how, connection->fds[side], &event);
+}
+
 /* One direction's part of a turn. False if the connection ended with it. */
 static bool serve_way(struct relay *relay, struct connection *connection, int side)
 {
@@ -205,6 +234,11 @@ static bool serve_way(struct relay *relay, struct connection *connection, int si
         break;
     case FLOW_TARGET_WAITS:
         way->target_ready = false;
+        if (!way->target_watched && watch(relay, connection, !side, EPOLL_CTL_MOD, EPOLLOUT)) {
+            end(relay, connection, RELAY_SHORT);
+            return false;
+        }
+        way->target_watched = true;
         break;
     case FLOW_MORE:
         break;
@@ -228,6 +262,10 @@ static void serve(struct relay *relay, struct connection *connection)
 {
     struct way *ways = connection->ways;
 
+    if (connection->doomed) {
+        end(relay, connection, RELAY_SHORT);
+        return;
+    }
     for (int side = CLIENT; side <= SERVER; side++)
         if (can_move(&ways[side]) && !serve_way(relay, connection, side))
             return;
@@ -254,30 +292,6 @@ static void take_turns(struct relay *relay)
         else
             serve(relay, connection);
     }
-}
-
-/* A pointer to a connection, and the side in its lowest bit. */
-static uint64_t marked(struct connection *connection, int side)
-{
-    return (uint64_t)(uintptr_t)connection | (uint64_t)side;
-}
-
-static void begin(struct relay *relay, struct connection *connection)
-{
-    link_to_slot(relay, connection);
-    connection->last = relay->now;
-    if (connection->idle && relay->now + connection->idle < relay->next_sweep)
-        relay->next_sweep = relay->now + connection->idle;
-    for (int side = CLIENT; side <= SERVER; side++) {
-        struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                                    .data.u64 = marked(connection, side)};
-
-        if (epoll_ctl(relay->poll, EPOLL_CTL_ADD, connection->fds[side], &event)) {
-            end(relay, connection, RELAY_SHORT);
-            return;
-        }
-    }
-    wait_for_turn(relay, connection);
 }
 
 /* Ends those of a slot that were added before so many had been. */
@@ -311,8 +325,8 @@ static void cut_slots(struct relay *relay)
     }
 }
 
-/* What the owner asked for since the last time. */
-static void carry_out(struct relay *relay)
+/* Takes over what was added since the last time. It comes before events are looked at: they may be of these. */
+static void take_over(struct relay *relay)
 {
     struct connection *connection;
     struct queue added;
@@ -323,42 +337,48 @@ static void carry_out(struct relay *relay)
     pthread_mutex_unlock(&relay->lock);
     while ((connection = added.first)) {
         added.first = connection->queued;
-        begin(relay, connection);
+        link_to_slot(relay, connection);
+        if (due(connection) < atomic_load(&relay->next_sweep))
+            atomic_store(&relay->next_sweep, due(connection));
+        if (connection->doomed || holds(connection))
+            wait_for_turn(relay, connection);
     }
-    cut_slots(relay);
 }
 
 /* Ends what has been idle for too long, and finds out when to look again. */
 static void sweep(struct relay *relay)
 {
-    uint64_t next = NEVER;
+    uint64_t next = NEVER, soon = relay->now + SWEEP;
 
     for (uint32_t slot = 0; slot < relay->slot_count; slot++) {
         struct connection *following;
 
         for (struct connection *connection = relay->slots[slot]; connection; connection = following) {
-            uint64_t due = connection->idle ? connection->last + connection->idle : NEVER;
-
             following = connection->next;
-            if (due <= relay->now)
+            if (due(connection) <= relay->now)
                 end(relay, connection, RELAY_IDLE);
-            else if (due < next)
-                next = due;
+            else if (due(connection) < next)
+                next = due(connection);
         }
     }
-    relay->next_sweep = next == NEVER || next > relay->now + SWEEP ? next : relay->now + SWEEP;
+    pthread_mutex_lock(&relay->lock);
+    if (next < soon || relay->added.first) /* who added that went by the time of before */
+        next = soon;
+    atomic_store(&relay->next_sweep, next);
+    pthread_mutex_unlock(&relay->lock);
 }
 
 /* Milliseconds that epoll may wait. */
 static int patience(const struct relay *relay)
 {
-    uint64_t left;
+    uint64_t left, next_sweep;
 
     if (relay->turns.first)
         return 0;
-    if (relay->next_sweep == NEVER)
+    next_sweep = atomic_load(&relay->next_sweep);
+    if (next_sweep == NEVER)
         return -1;
-    left = relay->next_sweep > relay->now ? relay->next_sweep - relay->now : 0;
+    left = next_sweep > relay->now ? next_sweep - relay->now : 0;
     return left > 60 * SECOND ? 60000 : (int)(left / 1000000 + 1);
 }
 
@@ -370,6 +390,8 @@ static void note(struct relay *relay, const struct epoll_event *event)
 
     if (event->events & ~(uint32_t)EPOLLOUT)
         connection->ways[side].source_ready = true;
+    if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        connection->ways[side].flow.hangs = true;
     if (event->events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
         connection->ways[!side].target_ready = true;
     if (can_move(&connection->ways[CLIENT]) || can_move(&connection->ways[SERVER]))
@@ -383,24 +405,25 @@ static void *run(void *argument)
 
     while (!atomic_load_explicit(&relay->stop, memory_order_acquire)) {
         int ready = epoll_wait(relay->poll, events, EVENTS, patience(relay));
-        bool woken = false;
+        bool asked;
 
         relay->now = clock_now();
+        asked = atomic_exchange(&relay->asked, false);
+        if (asked)
+            take_over(relay);
         for (int i = 0; i < ready; i++) {
+            eventfd_t ignored;
+
             if (events[i].data.u64)
                 note(relay, &events[i]);
             else
-                woken = true;
+                eventfd_read(relay->wake, &ignored);
         }
         /* From here on connections end: no event of this batch is looked at any more. */
-        if (woken) {
-            eventfd_t ignored;
-
-            eventfd_read(relay->wake, &ignored);
-            carry_out(relay);
-        }
+        if (asked)
+            cut_slots(relay);
         take_turns(relay);
-        if (relay->now >= relay->next_sweep)
+        if (relay->now >= atomic_load(&relay->next_sweep))
             sweep(relay);
     }
     return NULL;
@@ -486,7 +509,7 @@ void souppp_relay_close(struct relay *relay)
     atomic_store_explicit(&relay->stop, true, memory_order_release);
     eventfd_write(relay->wake, 1);
     pthread_join(relay->thread, NULL);
-    carry_out(relay);
+    take_over(relay);
     for (uint32_t slot = 0; slot < relay->slot_count; slot++)
         cut_slot(relay, slot, NEVER);
     take_turns(relay); /* all that wait for one have ended */
@@ -517,6 +540,7 @@ static void discard(struct connection *connection)
 struct connection *souppp_relay_add(struct relay *relay, const struct souppp_relayed *relayed, const uint8_t *octets)
 {
     struct connection *connection;
+    bool needs_turn;
 
     if (relayed->slot >= relay->slot_count) {
         errno = EINVAL;
@@ -532,8 +556,8 @@ struct connection *souppp_relay_add(struct relay *relay, const struct souppp_rel
     connection->slot = relayed->slot;
     connection->fds[CLIENT] = relayed->client;
     connection->fds[SERVER] = relayed->server;
-    for (int side = CLIENT; side <= SERVER; side++)
-        connection->ways[side].source_ready = connection->ways[side].target_ready = true;
+    connection->last = clock_now();
+    connection->ways[CLIENT].target_ready = connection->ways[SERVER].target_ready = true;
     if (!flow_keep(&connection->ways[CLIENT].flow, octets, relayed->from_client) ||
         !flow_keep(&connection->ways[SERVER].flow, octets + relayed->from_client, relayed->from_server)) {
         discard(connection);
@@ -541,11 +565,18 @@ struct connection *souppp_relay_add(struct relay *relay, const struct souppp_rel
         return NULL;
     }
     atomic_fetch_add_explicit(&relay->counters[relayed->slot].connections, 1, memory_order_relaxed);
+    needs_turn = holds(connection);
     pthread_mutex_lock(&relay->lock);
     connection->number = relay->added_count++;
+    /* It is asked for before there can be an event of it, and the lock kept until it is in the queue. */
+    atomic_store(&relay->asked, true);
+    connection->doomed = watch(relay, connection, CLIENT, EPOLL_CTL_ADD, 0) ||
+                         watch(relay, connection, SERVER, EPOLL_CTL_ADD, 0);
+    needs_turn |= connection->doomed || due(connection) < atomic_load(&relay->next_sweep);
     enqueue(&relay->added, connection);
     pthread_mutex_unlock(&relay->lock);
-    eventfd_write(relay->wake, 1);
+    if (needs_turn)
+        eventfd_write(relay->wake, 1);
     return connection;
 }
 
@@ -559,6 +590,7 @@ int souppp_relay_cut(struct relay *relay, uint32_t slot)
             relay->to_cut[relay->to_cut_count++] = slot;
         relay->cut_before[slot] = relay->added_count;
     }
+    atomic_store(&relay->asked, true);
     pthread_mutex_unlock(&relay->lock);
     eventfd_write(relay->wake, 1);
     return 0;

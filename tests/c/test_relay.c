@@ -264,6 +264,24 @@ static void test_silence_ends(void)
     }
 }
 
+/* A descriptor that epoll doesn't take ends the connection, as all ends do: it is told. */
+static void test_what_cannot_be_watched(void)
+{
+    struct relay *relay = souppp_relay_open(SLOTS);
+    struct souppp_relayed relayed = {.id = 9, .slot = 3, .server = open("/proc/self/exe", O_RDONLY | O_CLOEXEC)};
+    struct souppp_ended ended[1];
+    int client;
+
+    connection_open(&relayed.client, &client);
+    CHECK(souppp_relay_add(relay, &relayed, NULL));
+    wait_ended(relay, ended, 1);
+    CHECK(ended[0].id == 9 && ended[0].why == RELAY_SHORT);
+    CHECK(is_reset(client));
+    CHECK(souppp_relay_counters(relay)[3 * 3 + 2] == 0);
+    close(client);
+    souppp_relay_close(relay);
+}
+
 /* While the target takes nothing the relay reads no more, and sleeps. */
 static void test_a_slow_target_costs_little(void)
 {
@@ -328,6 +346,7 @@ int main(void)
     test_a_slot_is_cut();
     test_a_reset_is_passed_on();
     test_silence_ends();
+    test_what_cannot_be_watched();
     test_a_slow_target_costs_little();
     return 0;
 }
