@@ -10,6 +10,7 @@ THEMES = ("auto", "dark", "light", "contrast", "ansi")
 COLUMNS = (
     *("name", "state", "address", "prefix", "ac", "sid", "mtu", "uptime", "rx", "tx", "rxp", "txp"),
     *("user", "service", "device", "peer", "dns", "ipv6", "mac", "acmac", "vlan", "rtt", "setup", "flaps"),
+    *("tags", "mark", "proxy", "connections", "rxsum", "txsum"),
 )
 ACTIONS = (
     *("dial", "hang_up", "redial", "rotate", "mark", "mark_range", "mark_shown", "unmark", "filter", "details"),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from engine.api.values import SessionState, SessionView
 from engine.settings.fields import SESSION
 from engine.settings.kinds import Typed
+from engine.settings.own_kinds import MARK
 from souppp_tui.show import words
 from souppp_tui.show.columns import COLUMNS, ENGINE, Column, offered
 from souppp_tui.show.rates import Readings
@@ -31,6 +32,9 @@ ALIASES = {
     "session": "sid",
     "up": "uptime",
     "concentrator": "ac",
+    "tag": "tags",
+    "port": "proxy",
+    "conns": "connections",
 }
 STATES = {"open": "up", "dialing": "dialling", "closed": "down"}
 SETTINGS: dict[str, Typed] = {
@@ -166,7 +170,12 @@ def _inside(column: Column, needles: list[str]) -> Test:
 def _compare(column: Column, sign: str, wanted: str) -> Test:
     units = {"uptime": _SPANS, "rtt": _MILLISECONDS, "setup": _MILLISECONDS}.get(column.key, _UNITS)
     parts = _NUMBER.fullmatch(wanted)
-    if column.key == "sid":
+    if column.key == "mark":
+        try:
+            number = float(int(wanted, 0))
+        except ValueError:
+            raise QueryError(f"`{wanted}` is not a mark; they are as 101 or 0x5000") from None
+    elif column.key == "sid":
         try:
             number = float(int(wanted, 16))
         except ValueError:
@@ -186,7 +195,10 @@ def _compare(column: Column, sign: str, wanted: str) -> Test:
     return test
 
 
-_NUMERIC = ("sid", "mtu", "uptime", "rx", "tx", "rxp", "txp", "rtt", "setup", "flaps")
+_NUMERIC = (
+    *("sid", "mtu", "uptime", "rx", "tx", "rxp", "txp", "rtt", "setup", "flaps"),
+    *("mark", "proxy", "connections", "rxsum", "txsum"),
+)
 
 
 def haystack(view: SessionView) -> str:
@@ -197,5 +209,6 @@ def haystack(view: SessionView) -> str:
         f"{view.name}\n{view.engine}\n{state}\n{view.ipv4 or ''}\n{view.ac_name or ''}\n"
         f"{' '.join(view.ipv6_addresses)}\n{' '.join(view.ipv6_prefixes)}\n"
         f"{sid}\n{view.user}\n{view.service}\n{view.device or ''}\n{view.local_mac or ''}\n{view.ac_mac or ''}\n"
-        f"{view.ipv6 or ''}\n{' '.join(view.dns)}\n{view.ipv4_peer or ''}\n{'.'.join(map(str, view.vlans))}"
+        f"{view.ipv6 or ''}\n{' '.join(view.dns)}\n{view.ipv4_peer or ''}\n{'.'.join(map(str, view.vlans))}\n"
+        f"{view.proxy or ''}\n{' '.join(view.tags)}\n{MARK.show(view.mark)}"
     ).casefold()

@@ -10,8 +10,10 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from engine.api.values import SessionState, SessionView
+from engine.api.values import TRAFFIC_FIELDS, SessionState, SessionView
+from engine.settings.own_kinds import MARK
 from souppp_tui.show import words
+from souppp_tui.show.carried import carried, octets
 from souppp_tui.show.rates import Readings
 
 
@@ -79,6 +81,15 @@ def _rate(key: str, title: str, field: str, tells: str) -> Column:
         return words.metric(getattr(meter.rates(view.id), field)) if view.up_since is not None else words.DASH
 
     return Column(key, title, 6, text, lambda v, m: getattr(m.rates(v.id), field), right=True, live=True, help=tells)
+
+
+def _carried(key: str, title: str, field: str, tells: str) -> Column:
+    place = TRAFFIC_FIELDS.index(field)
+
+    def value(view: SessionView, meter: Readings) -> int:
+        return carried(view, meter.numbers(view.id))[place]
+
+    return Column(key, title, 7, lambda v, m: octets(value(v, m)), value, right=True, live=True, help=tells)
 
 
 def _time(key: str, title: str, get: Callable[[SessionView], float | None], tells: str) -> Column:
@@ -153,6 +164,28 @@ COLUMNS: dict[str, Column] = {
         _time("rtt", "RTT", lambda v: v.rtt_ms, "round trip of the latest echo"),
         _time("setup", "SET-UP", lambda v: v.setup_ms, "from the first PADI to the address"),
         _number("flaps", "FLAPS", 5, lambda v: v.flaps, help="how often it was lost"),
+        _plain("tags", "TAGS", 10, lambda v: " ".join(v.tags), grow=8, help="words that name sessions together"),
+        Column(
+            "mark",
+            "MARK",
+            6,
+            lambda v, m: words.DASH if v.mark is None else MARK.show(v.mark),
+            lambda v, m: v.mark,
+            right=True,
+            help="what bears it leaves by the session",
+        ),
+        Column(
+            "proxy",
+            "PROXY",
+            15,
+            lambda v, m: v.proxy or words.DASH,
+            lambda v, m: int(v.proxy.rpartition(":")[2]) if v.proxy else None,
+            grow=6,
+            help="where its own proxy listens",
+        ),
+        _number("connections", "CONNS", 5, lambda v: v.connections, help="proxied connections that are open"),
+        _carried("rxsum", "▼ SUM", "rx_bytes", "octets received, over all dials; C counts anew"),
+        _carried("txsum", "▲ SUM", "tx_bytes", "octets sent, over all dials; C counts anew"),
     )
 }
 USUAL = ("name", "state", "address", "device", "prefix", "ac", "sid", "mtu", "rtt", "uptime", "rx", "tx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,7 @@ def model() -> Model:
         ("autodial:no", []),
         ("autodial=true name:home-000", list(range(1, 10))),
         ("datapath:kernel|afxdp", []),
+        ("connections=0 rxsum>1k name:home-000", [1, 2, 3, 4, 6, 7, 8, 9]),
         ("", list(range(1, 31))),
     ],
 )
@@ -60,6 +62,50 @@ def test_filters(model: Model, text: str, wanted: list[int]) -> None:
     model.filter(text)
     assert model.filter_error == ""
     assert [session + 1 for session in model.shown] == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "proxy:20001",
+            "proxy=20001",
+            "port>=20001",
+            "20001",
+            "connections>11",
+            "conns=12",
+            "mark=0x5001",
+            "mark:0x50",
+        ),
+        *("mark>20480", "0x5001", "tag:blue", "tags:fast|slow", "blue", "ipv6:2001:db8", "prefix:db8:77", "db8:77::1"),
+        *("state:draining", "draining"),
+    ],
+)
+def test_how_a_session_is_used_can_be_asked_for(model: Model, text: str) -> None:
+    view = replace(
+        model.views[0],
+        proxy="127.0.0.1:20001",
+        connections=12,
+        mark=0x5001,
+        tags=("blue", "fast"),
+        ipv6_addresses=("2001:db8:77::1",),
+        ipv6_prefixes=("2001:db8:77::/56",),
+        draining=True,
+    )
+    query = parse(text)
+    assert query.matches(view, model.meter, ())
+    assert not query.matches(replace(view, **NOT_USED), model.meter, ())
+
+
+NOT_USED: dict[str, Any] = {
+    "proxy": None,
+    "connections": 0,
+    "mark": None,
+    "tags": (),
+    "ipv6_addresses": (),
+    "ipv6_prefixes": (),
+    "draining": False,
+}
 
 
 def test_marked_sessions_can_be_shown(model: Model) -> None:
@@ -74,6 +120,7 @@ def test_marked_sessions_can_be_shown(model: Model) -> None:
     "text",
     [
         *("!", "colour=red", "rx>fast", "name>5", "is:pretty", "rx>", "sid=xyz", "uptime>3M3"),
+        *("mark=blue", "mark>0xg", "proxy>x", "tags>5"),
         *("autodial:maybe", "datapath:tun", "autodial:"),
     ],
 )
@@ -127,7 +174,7 @@ def test_any_text_is_a_filter_or_refused(text: str) -> None:
 
 
 def test_a_bare_word_is_looked_for_in_every_column_of_text(model: Model) -> None:
-    more = {"service": "gold", "ipv6": "fe80::77", "ipv6_prefixes": ("2001:db8:77::/56",)}
+    more = {"service": "gold", "ipv6": "fe80::77", "ipv6_prefixes": ("2001:db8:77::/56",), "tags": ("blue",)}
     view = replace(model.views[0], vlans=(417, 2003), dns=("192.0.2.77",), **more)
     for column in [COLUMNS[key] for key in offered(several=False)]:
         if column.key not in _NUMERIC:
