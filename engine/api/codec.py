@@ -51,6 +51,7 @@ from engine.api.values import (
     SessionView,
     Snapshot,
     Step,
+    Talker,
     Totals,
 )
 from engine.settings.fields import SESSION, with_value
@@ -74,6 +75,7 @@ Value = (
     | LadderEntry
     | AddressSpan
     | BusyMonth
+    | Talker
     | Ledger
     | Fact
     | Connection

@@ -332,6 +332,18 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
+class Talker:
+    """A host with which much was talked through a session's proxy or the pool."""
+
+    host: str
+    """As the clients named it."""
+    connections: int
+    up: int
+    """Octets to it."""
+    down: int
+
+
+@dataclass(frozen=True, slots=True)
 class AddressSpan:
     """An address or a prefix that a session had, and when."""
 
@@ -385,6 +397,9 @@ class Details:
     """What for, and the command line for it."""
     connections: tuple[Connection, ...] = ()
     """Proxied ones that are open, oldest first; at most `SHOWN_CONNECTIONS`."""
+    talkers: tuple[Talker, ...] = ()
+    """The busiest hosts of its proxied connections since the proxies' process was started, at most ten. What is routed
+    through its device is not taken apart."""
     ledger: Ledger = Ledger()
     """With the latest addresses only."""
 

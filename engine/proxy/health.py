@@ -10,8 +10,10 @@ The engine's end is `engine.run.health`. This process ends when that closes its 
 from __future__ import annotations
 
 import asyncio
+import encodings.idna  # all that is imported late must be here before files are out of reach
 import random
 import re
+import resource
 import socket
 import ssl
 from collections import OrderedDict
@@ -20,7 +22,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from engine.host.privileges import give_up_all
+from engine.host.landlock import shut_files
+from engine.host.privileges import become_nobody
 from engine.proxy.checks import Check, Finding, Order
 from engine.proxy.dialling import DialError, Dialler
 from engine.proxy.exits import Exit
@@ -35,6 +38,7 @@ FIRST = 5.0
 AGENT = "souppp-tui"
 HEAD = 16_384
 """Octets of an answer that are read at most."""
+assert encodings.idna
 _STATUS = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})(?: [^\r\n]*)?\r?\n")
 
 
@@ -151,12 +155,13 @@ async def ask(connected: socket.socket, url: str, context: ssl.SSLContext, deadl
 class Checker:
     """All checks of the process."""
 
-    def __init__(self, engine: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, engine: socket.socket, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext) -> None:
+        """`context` says which certificates are believed."""
         self._engine = engine
         self._loop = loop
         self.ended = loop.create_future()
         self._dialler = Dialler(Names(loop), loop, allow_private=True)  # the operator says where to
-        self._context = ssl.create_default_context()
+        self._context = context
         self._checks: dict[int, Check] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._waiting: OrderedDict[int, None] = OrderedDict()
@@ -229,16 +234,19 @@ class Checker:
             pass  # it is gone, which the reader hears
 
 
-async def _serve(engine: socket.socket) -> None:
-    await Checker(engine, asyncio.get_running_loop()).ended
+async def _serve(engine: socket.socket, context: ssl.SSLContext) -> None:
+    await Checker(engine, asyncio.get_running_loop(), context).ended
 
 
 def main() -> None:
     """Check until the engine closes its end."""
-    give_up_all()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    context = ssl.create_default_context()  # which reads files
     with socket.socket(fileno=0) as engine:
         engine.setblocking(False)
-        asyncio.run(_serve(engine))
+        become_nobody()
+        shut_files()
+        asyncio.run(_serve(engine, context))
 
 
 if __name__ == "__main__":

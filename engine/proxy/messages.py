@@ -112,6 +112,8 @@ class Counted(msgspec.Struct, frozen=True, array_like=True):
     up: int
     down: int
     through: tuple[Through, ...] = ()
+    talkers: tuple[tuple[str, int, int, int], ...] = ()
+    """As `Talker`, of those that are looked at."""
 
 
 class Counts(Message, frozen=True, array_like=True, tag=True):

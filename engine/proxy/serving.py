@@ -43,6 +43,7 @@ from engine.proxy.plain import Plain
 from engine.proxy.pool import Pool
 from engine.proxy.relay import Relay, RelayError
 from engine.proxy.socks import VERSION_4, VERSION_5, Socks4, Socks5
+from engine.proxy.talkers import Talker, Talkers
 from engine.proxy.users import Choice, Kind, User, Users
 from engine.settings.own_kinds import split_endpoint
 
@@ -68,6 +69,7 @@ SWEEP = 1.0
 LINGER = 2.0
 """Seconds in which a client can read why it gets nothing, before what it still says resets the connection."""
 MOST_SHOWN = 200
+MOST_TALKERS = 10
 WARNING, INFO = 2, 1
 
 _TCP_DEFER_ACCEPT = 9
@@ -134,6 +136,7 @@ class Serving:
         """Sessions of which something has changed since that was told."""
         self._told: dict[int, Counted] = {}
         self._looked_at: frozenset[int] = frozenset()
+        self._talkers = Talkers()
         self._strangers = Counter[str]()
         """Wrong names and passwords, by source, since that was told."""
         self._short = False
@@ -202,6 +205,7 @@ class Serving:
         """A session is there no more."""
         self._cut(key)
         self._sessions.pop(key, None)
+        self._talkers.forget(key)
         self._exits.pop(key, None)
         self._pool.take_out(key)
         if key in self._own_ports:
@@ -533,6 +537,7 @@ class Serving:
         if through is not None:
             up, down = self._carried.get(through.key, (0, 0))
             self._carried[through.key] = up + through.up, down + through.down
+            self._talkers.add(through.key, through.target, through.up, through.down)
         return through
 
     # Its end
@@ -602,6 +607,7 @@ class Serving:
         for ended in self._relay.ended():
             through = self._relayed.pop(ended.id, None)
             if through is not None:
+                self._talkers.add(through.key, through.target, ended.up, ended.down)
                 self._leave(through)
 
     # Now and then
@@ -660,7 +666,19 @@ class Serving:
             up + more_up,
             down + more_down,
             through,
+            self._busiest(key),
         )
+
+    def _busiest(self, key: int) -> tuple[Talker, ...]:
+        """The hosts with which most was talked through a session that somebody looks at."""
+        if key not in self._looked_at:
+            return ()
+        under_way = [
+            (passing.target, *(self._relay.traffic(passing.id) if passing.id >= 0 else (passing.up, passing.down)))
+            for passing in (*self._relayed.values(), *self._stay.values())
+            if passing.key == key
+        ]
+        return tuple(self._talkers.top(key, MOST_TALKERS, under_way))
 
     def _collected(self) -> dict[int, list[Through]]:
         """The connections of sessions that somebody looks at."""

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
-from engine.api.values import Changes, Connection, SessionState, SessionView, Severity
+from engine.api.values import Changes, Connection, SessionState, SessionView, Severity, Talker
 from engine.proxy.channel import Channel
 from engine.proxy.messages import (
     SHARE,
@@ -296,6 +296,7 @@ class Proxies:
             up=had.up + counted.up,
             down=had.down + counted.down,
             open=passing,
+            talkers=tuple(Talker(*each) for each in counted.talkers),
         )
         self._now[counted.key] = proxied
         return proxied

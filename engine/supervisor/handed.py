@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from engine.api.values import Connection
+from engine.api.values import Connection, Talker
 from engine.card.facts import Card
 from engine.sessions.session import Session
 from engine.settings.values import DatapathChoice
@@ -91,6 +91,8 @@ class Proxied:
     """Octets from it."""
     open: tuple[Connection, ...] = ()
     """While somebody looks at the session's details."""
+    talkers: tuple[Talker, ...] = ()
+    """Likewise."""
 
 
 class Journal(Protocol):

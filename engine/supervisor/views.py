@@ -138,5 +138,6 @@ def details(
         timers=tuple(timers),
         usage=usage,
         connections=proxied.open,
+        talkers=proxied.talkers,
         ledger=replace(ledger, addresses=ledger.addresses[-SHOWN:]),
     )

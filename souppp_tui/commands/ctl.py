@@ -330,6 +330,10 @@ def details_object(details: Details | None) -> dict[str, Any]:
         "steps_ms": {step.name: step.took_ms and round(step.took_ms, 3) for step in details.steps},
         "not_heeded": dict(details.counters),
         "usage": dict(details.usage),
+        "proxied_most": {
+            each.host: f"{words.plural(each.connections, 'connection')}, {each.up} octets up, {each.down} down"
+            for each in details.talkers
+        },
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.api.values import AddressSpan, Details, Event, Fact, LadderEntry, Ledger, SessionView
+from engine.api.values import AddressSpan, Details, Event, Fact, LadderEntry, Ledger, SessionView, Talker
 from souppp_tui.show import carried, eventlines, histories, words
 from souppp_tui.show.paint import Line
 from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, Readings
@@ -73,6 +73,7 @@ def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
         ("steps", table([(s.name, words.milliseconds(s.took_ms)) for s in details.steps], right=True)),
         ("use it  (y copies)", usage_lines(details.usage, width)),
         ("carried  (C counts from now on)", ledger_lines(view, details.ledger, meter)),
+        ("proxied most  (of what is routed, only the sums are known)", talker_lines(details.talkers)),
         ("addresses that it had, newest first  (w writes all)", address_lines(details.ledger.addresses, meter.now)),
         ("timers", table([(name, words.wait(at - meter.now)) for name, at in details.timers], right=True)),
         (f"counters{zeroed}", table(counters, right=True)),
@@ -96,6 +97,16 @@ def ledger_lines(view: SessionView, ledger: Ledger, meter: Readings) -> list[Lin
     """What it has carried over all its dials; nothing where that is nothing."""
     numbers = meter.numbers(view.id)
     return table(carried.rows(view, ledger, numbers)) if any(carried.carried(view, numbers)) else []
+
+
+def talker_lines(talkers: Sequence[Talker]) -> list[Line]:
+    """A line for each host, the busiest first."""
+    return table(
+        [
+            (each.host, f"▼ {carried.octets(each.down)}  ▲ {carried.octets(each.up)}  in {each.connections:,}")
+            for each in talkers
+        ]
+    )
 
 
 def address_lines(spans: Sequence[AddressSpan], now: float) -> list[Line]:

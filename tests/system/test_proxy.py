@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.program import Program, Said, descendants, running, until
+from tests.system.test_served import ctl
 
 WEB = "http://100.64.0.1/"
 CONFIG = """
@@ -24,8 +27,9 @@ sessions: [{name: home-01, tags: [blue]}, {name: home-02}, {name: home-03, proxy
 class Scene:
     """A run of the program, and what a client in its network sees."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, path: Path) -> None:
         self.program = program
+        self.path = path
         self.sessions: dict[str, Said] = program.up(3)
         self.within = ("nsenter", "-t", str(program.pid), "-n")
 
@@ -59,8 +63,9 @@ class Scene:
 def scene(needs_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     config = tmp_path_factory.mktemp("proxy") / "config.yaml"
     config.write_text(CONFIG)
-    with running("--lab", "--config", config, "--headless", "--until-up", "--hold") as program:
-        it = Scene(program)
+    path = config.with_name("socket")
+    with running("--lab", "--config", config, "--socket", path, "--headless", "--until-up", "--hold") as program:
+        it = Scene(program, path)
         until(lambda: it.curl("socks5h://127.0.0.1:1080")[0] == 0, "the pool")
         yield it
         assert program.end() == 0
@@ -95,3 +100,16 @@ def test_the_process_has_no_rights_and_no_files(scene: Scene) -> None:
     assert {values[which] for which in ("CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb")} == {"0" * 16}
     assert values["NoNewPrivs"] == "1"
     assert set(values["Uid"].split() + values["Gid"].split()) == {"65534"}
+
+
+def test_what_goes_through_a_session_is_counted_by_host(scene: Scene) -> None:
+    assert scene.curl("socks5h://127.0.0.1:20001")[0] == 0
+
+    def busiest() -> str:
+        shown: str = json.loads(ctl(scene.path, "--json", "show", "home-01"))["proxied_most"].get("100.64.0.1", "")
+        return shown
+
+    assert re.fullmatch(r"\d+ connections?, [1-9]\d* octets up, [1-9]\d* down", until(busiest, "its host"))
+    (counted,) = json.loads(ctl(scene.path, "--json", "counters", "home-01"))
+    assert 0 < counted["proxied_rx_bytes"] < counted["rx_bytes"]
+    assert counted["proxied_connections"] > 0
