@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from engine.datapath.own import Network
 from engine.egress.confinement import HARMLESS, Confinement, put
+from engine.egress.defaults import FAMILIES, HostDefaults, Wish
 from engine.egress.guard import Guard, Touched
 from engine.egress.inbound import Inbound
 from engine.egress.instances import Instance
@@ -86,6 +87,8 @@ class Device:
     closed: bool = False
     """Whether nothing comes in that the host hasn't begun."""
 
+    metric: int | None = None
+    """Of the host's default route, which goes through it if it is the first one that has such."""
     away: bool = False
     """Someone has moved it to another namespace, and does there with it what he likes."""
     mends: int = 0
@@ -94,6 +97,11 @@ class Device:
     def addresses(self) -> list[Address]:
         """Those that it has."""
         return [each for each in (self.ipv4 and self.ipv4[0], *self.global6, self.ipv6) if each is not None]
+
+    def carries(self, family: int) -> bool:
+        """Whether packets to anywhere may leave by it."""
+        version = 4 if family == socket.AF_INET else 6
+        return any(each.version == version and not each.is_link_local for each in self.addresses())
 
     def beside(self, address: Address) -> list[Network]:
         """The networks that are confined as long as it has this address: of IPv6 it is the link-local one."""
@@ -134,6 +142,11 @@ class Devices:
         except RtnlError as error:
             raise HostError(f"The routing rules can't be read: {error.strerror}.") from None
         self._inbound = Inbound(self._instance)
+        self._defaults = HostDefaults(self._rtnl)
+        self._wishing: set[int] = set()
+        """Sessions with a device that the host's default route may go through."""
+        self.news: list[str] = []
+        """What has become of that, in sentences; whoever tells it clears this."""
         self._marks: dict[int, Mark] = {}
         """By session, whether it has a device or not."""
         self._next_amnesty = 0.0
@@ -187,11 +200,12 @@ class Devices:
         networks: tuple[Network, ...] = (),
         *,
         closed: bool = False,
+        metric: int | None = None,
     ) -> None:
         """Have a session's device made, down and without an address; raises DatapathError or HostError.
 
         `networks` are confined to it for as long as it has an address of their family. If it is `closed`, nothing
-        comes in that the host hasn't begun.
+        comes in that the host hasn't begun. With a `metric` the host's default route may go through it.
 
         `make` makes one of that name and returns its descriptor; `close` closes it when the device has been deleted,
         in another thread. If the device is in another namespace by then, that must take it away.
@@ -216,8 +230,11 @@ class Devices:
         except BaseException:
             self._undertaker.take(device)
             raise
+        device.metric = metric
         self._devices[key] = device
         self._keys[device.index] = key
+        if metric is not None:
+            self._wishing.add(key)
 
     def set_mark(self, key: int, number: int | None) -> None:
         """Let what bears this mark leave by a session or not at all, in place of any other; None: it has none.
@@ -415,6 +432,9 @@ class Devices:
                         steps.callback(self._rtnl.do, [nothing_there(network, device.table, False)], HARMLESS)
                     for address in reversed(device.addresses()):
                         steps.callback(self._shut, device, address)
+                    if key in self._wishing:
+                        self._wishing.discard(key)
+                        steps.callback(self._lead_host)
             except RtnlError as error:
                 raise _trouble(device, error) from None
 
@@ -436,6 +456,8 @@ class Devices:
                 result.for_all.append("Someone changed the nftables table that keeps sessions' packets in: put back.")
         except RtnlError as error:
             result.for_all.append(f"The sessions' nftables table can't be put back yet: {error.strerror}.")
+        if touched.default:
+            self._mend_default(result)
         for address, index in touched.gained.items():
             if index not in self._indexes:
                 self._leave_to_host(address, index, result)
@@ -452,6 +474,33 @@ class Devices:
         for key in sorted((marked & self._marks.keys()) - self._devices.keys()):
             self._mend_end(key, result)
         return result
+
+    def _mend_default(self, result: Mended) -> None:
+        """That the host's default route goes through a session that it is to go through."""
+        try:
+            for key in sorted(self._wishing):
+                device = self._devices[key]
+                if self._defaults.mend(device.index):
+                    device.mends += 1
+                    result.each[key] = "Someone deleted the host's default route through the session: put back."
+                    if device.mends > PATIENCE:
+                        result.lost[key] = "Someone deletes the host's default route again and again."
+            self._lead_host()
+        except RtnlError as error:
+            result.for_all.append(f"The host's default route can't be put back: {error.strerror}.")
+
+    def _lead_host(self) -> None:
+        """Have the host's default routes go through the first session that wants that. Raises RtnlError."""
+        wishing = [self._devices[key] for key in sorted(self._wishing)]
+        for family in FAMILIES:
+            first = next((device for device in wishing if device.carries(family)), None)
+            wish = Wish(first.name, first.index, first.metric or 0) if first is not None else None
+            if text := self._defaults.follow(family, wish):
+                self.news.append(text)
+
+    def sweep(self) -> None:
+        """Take away what an earlier process has led the host through, and nobody wants any more. Raises RtnlError."""
+        self._defaults.sweep(self._indexes)
 
     def _mend_end(self, key: int, result: Mended) -> None:
         """That what bears the mark of a session without a device leads nowhere."""
@@ -520,6 +569,8 @@ class Devices:
             found += self._confinement.mend(each, device.table, device.index, altered)
         if self._keys.get(device.index) in self._marks and self._confinement.mend_end(device.table):
             found.append("that there is no other way for its mark")
+        if device.metric is not None and self._defaults.mend(device.index):
+            found.append("the host's default route")
         return found
 
     def tidy(self, now: float, routed: Callable[[], Collection[Network]] = tuple) -> None:
@@ -570,8 +621,17 @@ class Devices:
         except RtnlError as error:
             raise _trouble(device, error) from None
         self._do(device, request)
+        self._follow_wishes(device)
+
+    def _follow_wishes(self, device: Device) -> None:
+        if device.metric is not None:
+            try:
+                self._lead_host()
+            except RtnlError as error:
+                raise _trouble(device, error) from None
 
     def _take(self, device: Device, address: Address, request: bytes) -> None:
+        self._follow_wishes(device)
         try:
             self._shut(device, address)
         except RtnlError as error:

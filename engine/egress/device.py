@@ -70,6 +70,7 @@ class DeviceEgress:
         self._devices = Devices(instance)
         self.entrance = Entrance()
         self._opened: dict[int, _Opened] = {}
+        self._has_inherited = False
         self._inherited: dict[str, tuple[KeptDevice, int]] = {}
         """By name: what an earlier process has left and no session has taken yet, with TUN devices' descriptors."""
 
@@ -147,7 +148,9 @@ class DeviceEgress:
             path = kept.path
             make = partial(self._adopt, self.carriers, key)
         networks, closed = routed(settings), settings.inbound is Inbound.CLOSED
-        self._devices.create(key, self._name(key, settings), make, self.carriers.closer(path), networks, closed=closed)
+        name, metric = self._name(key, settings), settings.default_route.metric
+        closer = self.carriers.closer(path)
+        self._devices.create(key, name, make, closer, networks, closed=closed, metric=metric)
         self._opened[key] = _Opened(path, place, settings, mtu)
         try:
             self._connect(key, mtu)
@@ -175,6 +178,11 @@ class DeviceEgress:
         self._hand_on(key)
         self._let_flow(key, flows)
         self.entrance.set(key, self._devices.index(key) if flows != CLOSED else NOWHERE)
+        self._tell_of_defaults()
+
+    def _tell_of_defaults(self) -> None:
+        while self._devices.news:
+            self._tell(Severity.INFO, "default-route", self._devices.news.pop(0))
 
     def _hand_on(self, key: int) -> None:
         """Put a /64 of what is delegated where the settings want it. If that can't be it costs a word, no session."""
@@ -197,6 +205,7 @@ class DeviceEgress:
                 self.carriers.unplug(key)
         finally:
             self._devices.remove(key)
+            self._tell_of_defaults()
 
     # From one process to the next
 
@@ -220,6 +229,7 @@ class DeviceEgress:
         The descriptors are ours from now on. What is gone meanwhile is left out.
         """
         for kept, fd in devices:
+            self._has_inherited = True
             self._inherited[kept.name] = kept, fd
             try:
                 self._devices.expect(kept.name)
@@ -241,6 +251,8 @@ class DeviceEgress:
         while self._inherited:
             self._discard(*self._inherited.popitem()[1])
         self.entrance.disinherit()
+        if self._has_inherited:
+            self._devices.sweep()
 
     def _discard(self, kept: KeptDevice, fd: int) -> None:
         if kept.path is DatapathChoice.AFXDP:
@@ -265,6 +277,7 @@ class DeviceEgress:
     def look(self) -> list[Happening]:
         """Put back what others have taken away or altered since the last look; a device that is gone is made anew."""
         mended = self._devices.look()
+        self._tell_of_defaults()
         self._tell_once("confinement", self._devices.notice)
         happenings = [Happening(text) for text in mended.for_all]
         happenings += (Happening(text, key) for key, text in mended.each.items() if key not in mended.lost)

@@ -18,6 +18,7 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWROUTE,
 )
 
+from engine.egress.defaults import is_host_default
 from engine.egress.requests import parse_rule
 from engine.host.links import has_moved, parse_link
 from engine.host.rtnl import Rtnl, attributes
@@ -44,6 +45,8 @@ class Touched:
     moved: set[int] = field(default_factory=set)
     """Devices that are in another namespace now."""
     rules: bool = False
+    default: bool = False
+    """A default route of the host's own."""
     everything: bool = False
     """More has happened than could be heard: all must be looked at."""
 
@@ -68,7 +71,7 @@ class Guard:
         """What has happened to these devices and tables, and to our rules."""
         news = self._rtnl.news(self._own_port)
         if news is None:
-            return Touched(rules=True, everything=True)
+            return Touched(rules=True, default=True, everything=True)
         touched = Touched()
         for type_, body in news:
             if type_ in (RTM_NEWLINK, RTM_DELLINK):
@@ -92,6 +95,7 @@ class Guard:
                 table = int.from_bytes(attributes(body, 12).get(_RTA_TABLE, b""), sys.byteorder)
                 if table in tables:
                     touched.tables.add(table)
+                touched.default |= is_host_default(body)
             elif type_ == RTM_DELRULE and parse_rule(body) is not None:
                 touched.rules = True
         return touched

@@ -21,7 +21,7 @@ from pyroute2.netlink.rtnl import (
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
 
-from engine.egress.rule_tree import Rule
+from engine.egress.rule_tree import MAIN, Rule
 from engine.host.rtnl import Template, attribute, attributes, packed, request
 
 PROTOCOL = 80
@@ -139,6 +139,13 @@ def way_if_bound(table: int, index: int, session: int, there: bool = True) -> by
     type_, how = (RTM_NEWROUTE, _ADD) if there else (RTM_DELROUTE, 0)
     more = attribute(_METRIC, uint32(_BOUND_METRIC + (session & 0xFFFF))) + attribute(_OIF, uint32(index))
     return _route(type_, how, socket.AF_INET6, _UNICAST, table, more)
+
+
+def host_default(add: bool, family: int, index: int, metric: int) -> bytes:
+    """Let the host's own table lead everything that nothing else there leads through a device; or take that back."""
+    type_, how = (RTM_NEWROUTE, _ADD) if add else (RTM_DELROUTE, 0)
+    more = attribute(_OIF, uint32(index)) + attribute(_METRIC, uint32(metric))
+    return _route(type_, how, socket.AddressFamily(family), _UNICAST, MAIN, more)
 
 
 def no_way_else(family: socket.AddressFamily, table: int, there: bool = True) -> bytes:

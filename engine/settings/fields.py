@@ -41,6 +41,7 @@ from engine.settings.own_kinds import (
     LISTENING,
     MARK,
     MARKS,
+    METRIC,
     NAME_SERVER,
     NETWORK,
     OWN_ENDPOINT,
@@ -58,6 +59,7 @@ from engine.settings.values import (
     AuthMethod,
     Choose,
     DatapathChoice,
+    DefaultRoute,
     DelegateSettings,
     Dhcpv6,
     DialSettings,
@@ -171,6 +173,11 @@ _DELEGATE = record(
         ),
     },
     DelegateSettings(),
+)
+_DEFAULT_ROUTE = record(
+    DefaultRoute,
+    {"metric": Key("metric", METRIC, "Its metric; empty: none.", "default route", "the host's: its metric, or empty")},
+    DefaultRoute(),
 )
 _HOOKS = record(
     HookSettings,
@@ -301,6 +308,11 @@ SESSION: Keys = {
         "device",
         "empty: soup and a number",
         unique=True,
+    ),
+    "default_route": Key(
+        "default_route",
+        _DEFAULT_ROUTE,
+        "The host's own default route, which goes through the first open session that says so, as in {metric: 50}.",
     ),
     "mark": Key(
         "mark",

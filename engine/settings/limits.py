@@ -41,6 +41,7 @@ MAX_OWN = 32
 """Networks of one session that the data paths know: those, its IPv6 addresses, and what is delegated to it."""
 MIN_ROUTED, MIN_ROUTED6 = 8, 16
 """The shortest prefixes of such, in bits."""
+MAX_METRIC = (1 << 31) - 1
 MAX_MARK = (1 << 32) - 1
 """Of a packet: 32 bits; 0 is that of packets that have none."""
 

@@ -137,6 +137,15 @@ def _parse_name_server(given: str) -> str:
 
 NAME_SERVER = typed(_parse_name_server, str, "an IP address such as 192.0.2.53", {"type": "string"}, "str")
 
+_METRIC = whole(1, limits.MAX_METRIC)
+METRIC = typed(
+    lambda given: _METRIC.parse(given) if given else None,
+    lambda metric: "" if metric is None else str(metric),
+    "a metric, a whole number from 1",
+    {"anyOf": [{**_METRIC.schema}, {"const": ""}]},
+    "int",
+    "str",
+)
 _MARK = whole(1, limits.MAX_MARK)
 
 

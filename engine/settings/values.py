@@ -198,6 +198,14 @@ class HealthSettings:
     """In a row."""
 
 
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """The host's default route, which may go through a session."""
+
+    metric: int | None = None
+    """None: it doesn't. With several that have one it goes through the first that is open."""
+
+
 HOOK_EVENTS = ("up", "down", "changed")
 
 
@@ -270,6 +278,7 @@ class SessionSettings:
     """How long connections may go on before a rotation ends them."""
     health: HealthSettings = HealthSettings()
     hooks: HookSettings = HookSettings()
+    default_route: DefaultRoute = DefaultRoute()
     mark: int | None = None
     """What bears it (SO_MARK) leaves by the session; without one, `Settings.marks` may give it one."""
     tags: tuple[str, ...] = ()
