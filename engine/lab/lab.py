@@ -13,7 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from engine.host.netns import unshare_net
 from engine.lab.provider import LabError as LabError
 from engine.lab.provider import Provider
-from engine.settings.values import SessionSettings
+from engine.settings.values import PoolPort, ProxySettings, SessionPorts, SessionSettings
 
 CARD = "lab0"
 QUEUES = 2
@@ -57,6 +57,10 @@ class Lab:
                     route.link("set", index=route.link_lookup(ifname=name)[0], state="up")
         except NetlinkError as error:
             raise LabError(f"The lab's cable can't be laid: {error}.") from None
+
+
+LAB_PROXIES = ProxySettings(SessionPorts(), PoolPort("127.0.0.1:1080"), allow_private=True)
+"""All there is in the lab has private addresses."""
 
 
 def lab_sessions(count: int, password: str = "lab") -> tuple[SessionSettings, ...]:

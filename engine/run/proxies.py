@@ -74,7 +74,8 @@ class Proxies:
         rotated for a user and returns what speaks against it.
         """
         self._loop = loop
-        self._settings = settings
+        self.settings = settings
+        """As they were read last."""
         self._tell = tell
         self._changes = changes
         self._session_settings = session_settings
@@ -100,7 +101,7 @@ class Proxies:
     def wanted(self) -> bool:
         """Whether there is to be any proxy."""
         own = (settings.proxy for settings in self._session_settings().values())
-        return bool(self._settings.sessions or self._settings.pool or any(own))
+        return bool(self.settings.sessions or self.settings.pool or any(own))
 
     def start(self) -> None:
         """Start the process; it waits until it is listened to. Does nothing where it is there. Raises OSError."""
@@ -130,9 +131,9 @@ class Proxies:
 
     def reconfigure(self, settings: ProxySettings) -> None:
         """There are other proxies to be."""
-        if settings == self._settings:
+        if settings == self.settings:
             return
-        self._settings = settings
+        self.settings = settings
         if self._channel is None:
             self.open()
         else:
@@ -214,7 +215,7 @@ class Proxies:
         """From the beginning: it may know nothing."""
         if self._channel is None:
             return
-        it, salt = self._settings, secrets.token_bytes(16)
+        it, salt = self.settings, secrets.token_bytes(16)
         users = tuple((user.name, digest(salt, user.password.encode())) for user in it.users)
         pool = it.pool or PoolPort("")
         self._channel.send(Begin(tuple(self._session_settings())))
@@ -261,7 +262,7 @@ class Proxies:
         )
 
     def _listen(self, key: int, own: str | None) -> str:
-        ports = self._settings.sessions
+        ports = self.settings.sessions
         if own is not None or ports is None:
             return own or ""
         port = ports.first_port + key

@@ -246,4 +246,4 @@ class Engine:
         return {view.id: supervisor.ledger(view.id) for view in views}
 
     def _usage(self, view: SessionView) -> tuple[tuple[str, str], ...]:
-        return usage(view, self._options)
+        return usage(view, self._options, self._work.proxies.settings, self.ifname)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from engine.api.values import SessionView
 from engine.settings.options import EngineOptions
+from engine.settings.values import ProxySettings
 
 USUAL_URL = "http://example.com/"
 
@@ -13,15 +16,33 @@ def try_line(view: SessionView, options: EngineOptions) -> str:
     return f"{options.command_prefix}curl --interface {view.device} {options.try_url or USUAL_URL}"
 
 
-def usage(view: SessionView, options: EngineOptions) -> tuple[tuple[str, str], ...]:
-    """What for, and the command line for it; nothing while the session has no device or no IPv4 address."""
-    if view.device is None or view.ipv4 is None:
+def usage(view: SessionView, options: EngineOptions, proxy: ProxySettings, card: str) -> tuple[tuple[str, str], ...]:
+    """What for, and the command line for it; nothing while the session has no device or no global address."""
+    ipv6 = next(iter(view.ipv6_addresses), None)
+    if view.device is None or (view.ipv4 is None and ipv6 is None):
         return ()
-    prefix = options.command_prefix
-    return (
-        ("fetch a page through it", try_line(view, options)),
-        ("bind to its address", f"{prefix}curl --interface {view.ipv4} {options.try_url or USUAL_URL}"),
-        ("ping through it", f"{prefix}ping -I {view.device} {view.ipv4_peer or view.ipv4}"),
-        ("route a network through it", f"{prefix}ip route add NETWORK dev {view.device}"),
-        ("watch its packets", f"{prefix}tcpdump -ni {view.device}"),
+    prefix, url, device = options.command_prefix, options.try_url or USUAL_URL, view.device
+    url6 = options.try_url6 or ("" if options.try_url else USUAL_URL)
+    far_end = view.ipv4_peer or view.ipv4
+    engine = "lab" if options.lab else card
+    # Without a password curl asks for it; where there are no users any name will do.
+    user = proxy.users[0].name if proxy.users else "any"
+    password = "" if proxy.users else ":"
+    with_user = f"-U {quote(user)} " if proxy.users else ""
+    pool = proxy.pool.listen if proxy.pool is not None else None
+    lines = (
+        ("fetch a page through it", f"curl --interface {device} {url}"),
+        ("bind to its address", view.ipv4 and f"curl --interface {view.ipv4} {url}"),
+        ("bind to its IPv6 address", ipv6 and url6 and f"curl -6 --interface {ipv6} {url6}"),
+        ("run a program in it", f"souppp-tui exec --on {quote(engine)} {quote(view.name)} -- curl {url}"),
+        ("use its proxy", view.proxy and f"curl {with_user}-x socks5h://{view.proxy} {url}"),
+        (
+            "choose it in the pool",
+            pool and f"curl -U {quote(f'{user}-session-{view.name}')}{password} -x socks5h://{pool} {url}",
+        ),
+        ("send with its mark", view.mark is not None and far_end and f"ping -m {view.mark} {far_end}"),
+        ("ping through it", far_end and f"ping -I {device} {far_end}"),
+        ("route a network through it", f"ip route add NETWORK dev {device}"),
+        ("watch its packets", f"tcpdump -ni {device}"),
     )
+    return tuple((what, prefix + line) for what, line in lines if line)

@@ -34,4 +34,6 @@ class EngineOptions:
     devices: str = DEVICES
     """What sessions' devices are called, before a number, where their settings say nothing else."""
     try_url: str = ""
-    """Where a session can be tried out."""
+    """Where a session can be tried out …"""
+    try_url6: str = ""
+    """… over IPv6."""

@@ -17,7 +17,7 @@ from engine.host.errors import HostError
 from engine.host.privileges import confine, missing_capabilities
 from engine.host.promptness import never_collect
 from engine.host.surroundings import NO_THREADS, NO_TUN, has_tun, is_short_of_threads
-from engine.lab.lab import CARD, URL, Lab, LabError, lab_sessions
+from engine.lab.lab import CARD, LAB_PROXIES, URL, Lab, LabError, lab_sessions
 from engine.lab.provider import Provider
 from engine.run.server import Server, Service
 from engine.run.sockets import LAB, Listening, SocketError, listen, usual_paths
@@ -89,6 +89,8 @@ def make_engine(
         return Engine(card_name(options.card), settings, engine_options, loading)
     if options.config is None:
         settings = replace(settings, sessions=lab_sessions(options.sessions or LAB_SESSIONS))
+        if not options.headless:
+            settings = replace(settings, proxy=LAB_PROXIES)
     if not options.headless:
         import_module("souppp_tui.app.console")  # takes long: meanwhile the concentrator starts
     lab.wait_ready()

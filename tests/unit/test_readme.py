@@ -17,7 +17,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 COMMANDS = ROOT / "souppp_tui" / "commands"
 DEFINED = re.compile(r"""add_argument\(\s*"(--[a-z-]+)""")
 OWN_OPTION = re.compile(r"--[a-z][a-z-]+")
-OF_OTHERS = {"--interface", "--system-site-packages", "--system", "--now"}
+OF_OTHERS = {"--interface", "--system-site-packages", "--system", "--now", "--no-block"}
 """Of curl, of Python's venv, of groupadd and of systemctl."""
 
 
