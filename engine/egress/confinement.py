@@ -11,7 +11,8 @@ A mark is a session's whether that is up or not, and one that no session has any
 
 No rule by device is needed: what is bound to a device the kernel itself sends through it or refuses. But IPv6 wants a
 route for that, which no packet takes that isn't bound to the device: it stands in a table of its own, behind all of the
-host's, and there below one that sends everything else on its way ("throw").
+host's. Above it stands one for all else that no table of the host's has a way for. That goes to the host itself, from
+::1, and is refused there: without it the kernel would choose a session's address as the source, and so the session.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from engine.datapath.own import Network
 from engine.egress import marks
 from engine.egress.fence import Fence, Source
-from engine.egress.instances import Instance
+from engine.egress.instances import LAST_RULES, Instance
 from engine.egress.marks import Mark, MarkTree
 from engine.egress.requests import (
+    no_own_way,
     no_way_else,
-    on_its_way,
+    own_way,
     parse_dead_end,
     parse_rule,
     rule_request,
@@ -148,17 +150,26 @@ class Confinement:
 
     def open_device(self, index: int, table: int) -> None:
         """Let IPv6 packets that are bound to a device find their way through it."""
-        by_device = self._instance.by_device
-        first = [on_its_way(by_device), rule_request(True, socket.AF_INET6, self._instance.by_device_rule, False)]
-        self._do([*(() if self._bound else first), way_if_bound(by_device, index, table)])
+        family, by_device = socket.AF_INET6, self._instance.by_device
+        if not self._bound:
+            self._dead_ends.add(family)
+            rules = [rule_request(True, family, rule, False) for rule in self._instance.by_device_rules]
+            self._do([no_way_else(family, self._instance.dead_end), *rules])
+            self._lead_to_self()
         self._bound.add(index)
+        self._do([way_if_bound(by_device, index, table)])
+
+    def _lead_to_self(self) -> None:
+        """What isn't bound and has no way; not where `lo` is down, or without ::1."""
+        self._rtnl.do([own_way(self._instance.by_device)], (*HARMLESS, errno.ENETDOWN, errno.EINVAL, errno.ENODEV))
 
     def shut_device(self, index: int, table: int) -> None:
         """They don't any more."""
         if index in self._bound:
             self._bound.discard(index)
             by_device = self._instance.by_device
-            last = [rule_request(False, socket.AF_INET6, self._instance.by_device_rule), on_its_way(by_device, False)]
+            last = [rule_request(False, socket.AF_INET6, rule) for rule in self._instance.by_device_rules]
+            last.append(no_own_way(by_device))
             self._do([way_if_bound(by_device, index, table, False), *(() if self._bound else last)])
 
     def open_network(self, network: Network, table: int, index: int) -> None:
@@ -249,7 +260,7 @@ class Confinement:
         )
         found = [what for what, request in wanted if put(self._rtnl, request)]
         if index in self._bound and family == socket.AF_INET6:
-            put(self._rtnl, on_its_way(self._instance.by_device))
+            self._lead_to_self()
             if put(self._rtnl, way_if_bound(self._instance.by_device, index, table)):
                 found.append("its way for what is bound to it")
         if altered and not found and isinstance(address, IPv4Address) and way_from(self._rtnl, address) != index:
@@ -310,7 +321,7 @@ class Confinement:
             rules = [rule_request(False, family, rule) for rule in self._rules(family)]
             self._rtnl.do([*rules, *(no_way_else(family, table, False) for table in ends)], HARMLESS)
         if self._bound:
-            self._rtnl.do([on_its_way(self._instance.by_device, False)], HARMLESS)
+            self._rtnl.do([no_own_way(self._instance.by_device)], HARMLESS)
         self._fence.close()
 
     def _rules(self, family: socket.AddressFamily) -> Iterator[Rule]:
@@ -318,7 +329,7 @@ class Confinement:
         for each in (self._trees, self._networks, self._marks):
             yield from each[family].rules()
         if family == socket.AF_INET6 and self._bound:
-            yield self._instance.by_device_rule
+            yield from self._instance.by_device_rules
 
     def _leave(self, family: socket.AddressFamily, table: int, source: Source) -> None:
         """This is led to a table no more; if nothing is, that need say nothing."""
@@ -381,7 +392,7 @@ class Confinement:
         stale = {family: list(self._stale_rules(family)) for family in self._trees}
         sources = {*self._fence.inherited}
         for family, rules in stale.items():
-            leading = [rule for rule in rules if rule.table is not None and rule.selects]
+            leading = [rule for rule in rules if rule.table is not None and rule.preference < LAST_RULES]
             sources.update(_source(family, rule) for rule in leading)
         if not sources and not any(stale.values()):
             return

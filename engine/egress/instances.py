@@ -77,9 +77,10 @@ class Instance:
         return self.tables + BY_DEVICE
 
     @property
-    def by_device_rule(self) -> Rule:
-        """What leads there, behind the host's own tables."""
-        return Rule(LAST_RULES + self.number, table=self.by_device)
+    def by_device_rules(self) -> tuple[Rule, Rule]:
+        """What leads there, behind the host's own tables; but what comes from ::1 leads nowhere."""
+        preference = LAST_RULES + 2 * self.number
+        return Rule(preference, 1, 128, table=self.dead_end), Rule(preference + 1, table=self.by_device)
 
     @property
     def first_rule(self) -> int:

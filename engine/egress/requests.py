@@ -108,8 +108,10 @@ from a dead one leaves it to us then."""
 # --- routes ---
 
 _ROUTE = struct.Struct("=BBBBBBBBI")
-_DST, _TABLE, _OIF, _METRIC = 1, 15, 4, 6
-_UNICAST, _UNREACHABLE, _THROW = 1, 7, 9
+_DST, _TABLE, _OIF, _METRIC, _PREFSRC = 1, 15, 4, 6, 7
+_UNICAST, _UNREACHABLE = 1, 7
+_LOOPBACK = 1
+"""The index of `lo`, in every namespace."""
 _FIRST_METRIC, _BOUND_METRIC = 1, 1024
 
 
@@ -125,10 +127,19 @@ def way_through(family: socket.AddressFamily, table: int, index: int, replace: b
     return _route(RTM_NEWROUTE, how, family, _UNICAST, table, attribute(_OIF, uint32(index)))
 
 
-def on_its_way(table: int, there: bool = True) -> bytes:
-    """Let a table send an IPv6 packet on to the next rule, before its other ways; or take that back."""
-    type_, how = (RTM_NEWROUTE, _ADD) if there else (RTM_DELROUTE, 0)
-    return _route(type_, how, socket.AF_INET6, _THROW, table, attribute(_METRIC, uint32(_FIRST_METRIC)))
+def own_way(table: int) -> bytes:
+    """Let a table lead all IPv6 packets that aren't bound to a device to this host itself, with ::1 as their source.
+
+    The kernel must find a way for them: where it finds none, it tries again with an address of any device as source.
+    """
+    more = attribute(_METRIC, uint32(_FIRST_METRIC)) + attribute(_OIF, uint32(_LOOPBACK))
+    more += attribute(_PREFSRC, IPv6Address("::1").packed)
+    return _route(RTM_NEWROUTE, _ADD, socket.AF_INET6, _UNICAST, table, more)
+
+
+def no_own_way(table: int) -> bytes:
+    """Take that back."""
+    return _route(RTM_DELROUTE, 0, socket.AF_INET6, _UNICAST, table, attribute(_METRIC, uint32(_FIRST_METRIC)))
 
 
 def way_if_bound(table: int, index: int, session: int, there: bool = True) -> bytes:

@@ -43,11 +43,6 @@ class Rule:
     """What those of the packet's mark's bits must be that are set in `mask`."""
     mask: int = 0
 
-    @property
-    def selects(self) -> bool:
-        """Whether it is for some packets only."""
-        return bool(self.length or self.mask)
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
