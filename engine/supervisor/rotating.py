@@ -16,6 +16,7 @@ from itertools import islice
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, Severity
 from engine.ppp.link import Ipv4Opened
+from engine.record.plural import plural
 from engine.sessions import rotation
 from engine.sessions.alarms import Alarms
 from engine.sessions.fleet import SHARE, Fleet, Member
@@ -227,6 +228,9 @@ class Rotating:
             self._waiting[key] = None
             if self._has_room(key):
                 self._begin(key, turn, now)
+            elif why == ASKED:
+                text = f"Waits for its turn: {plural(len(self._changing), 'session')} changing the address."
+                self._reporter.tell(Severity.INFO, "waiting", text, key)
         self._alarms.arm(key)
 
     def _has_room(self, key: int) -> bool:

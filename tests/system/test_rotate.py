@@ -81,13 +81,13 @@ def test_what_a_session_had_and_carried_is_known_to_the_next_run(tmp_path: Path)
         return tuple(map(add, unpack_traffic(snapshot.traffic)[:4], one.counted))
 
     with provider():
-        with dialling([session("one")], state_folder=tmp_path) as engine:
+        with dialling([session("one", ipv6=False)], state_folder=tmp_path) as engine:
             wait_up(engine)
             first = view(engine, "one")
             assert first.device is not None
             fetch(first.device)
             before = carried(engine)
-        with dialling([session("one")], state_folder=tmp_path) as engine:
+        with dialling([session("one", ipv6=False)], state_folder=tmp_path) as engine:
             wait_up(engine)
             another = view(engine, "one")
             assert another.counted_since == pytest.approx(first.counted_since)

@@ -27,7 +27,7 @@ from engine.run import server as server_module
 from engine.run.client import Client, ClientError, _message, open_path, wait_for
 from engine.run.server import EVENTS_AT_ONCE, MAX_CLIENTS, Server
 from engine.run.sockets import SocketError, listen
-from engine.settings.values import SessionSettings
+from engine.settings.values import HookSettings, SessionSettings
 from tests.program import until
 from tests.unit.served.world_engine import WorldEngine
 
@@ -447,6 +447,31 @@ def test_who_may_only_look_can_not_command(
         assert "You may look" in refused.reason
         assert not engine.commands
         assert client.details(0) is not None or until(lambda: client.details(0), "details")
+
+
+def test_hooks_are_set_by_root_and_the_engine_s_user_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is in the group that may command would have any program run with the engine's rights."""
+    with attach(server) as client:
+        settings = client.settings(0)
+        assert settings is not None
+        hooked = replace(settings, hooks=HookSettings(up=("/bin/true",)))
+        assert not client.submit(Edit(0, hooked)).result(20).refused
+    monkeypatch.setattr(peers, "peer", lambda connection, who=peers.peer: replace(who(connection), uid=1000))
+    monkeypatch.setattr(peers, "may", lambda *_: "write")
+    with attach(server) as client:
+        for command in (Edit(0, settings), Edit(1, replace(hooked, name="other")), Add(replace(hooked, name="new"))):
+            (refused,) = client.submit(command).result(20).refused
+            assert "only its user and root" in refused.reason
+        assert not client.submit(Edit(0, replace(hooked, service="gold"))).result(20).refused
+
+
+def test_what_is_remembered_of_sessions_can_be_asked_for(engine: WorldEngine, server: Server) -> None:
+    with attach(server) as client:
+        client.submit(Dial((0,))).result(20)
+        engine.run(2.0)
+        assert client.ledgers([0])[0].addresses
+        assert client.ledgers().keys() == {view.id for view in client.snapshot().sessions}
+        assert client.ledgers([77]) == {}
 
 
 def test_who_may_nothing_is_told_why(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

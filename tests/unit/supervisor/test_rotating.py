@@ -50,7 +50,7 @@ def test_a_session_that_is_up_follows_a_schedule_that_is_set_later() -> None:
 
 
 def test_connections_have_their_time_before_the_address_goes() -> None:
-    world = up(session("one", drain=30.0))
+    world = up(session("one", drain=30.0, ipv6=False))
     before = world.view().ipv4
     world.do(Watch(0))
     world.do(Rotate((0,)))
