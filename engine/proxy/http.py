@@ -109,6 +109,8 @@ class Http:
                     return None
 
     def _asked(self, request: h11.Request) -> Wanted:
+        if request.http_version not in (b"1.0", b"1.1"):
+            raise Refused(Refusal.MALFORMED)
         user, password = self._proof(request.headers)
         if not (self._check(user, password) if password is not None else self._open_to_all and self._check(user, None)):
             raise Refused(Refusal.NOT_ALLOWED)
