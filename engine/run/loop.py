@@ -111,8 +111,7 @@ class Loop:
             loop,
             settings.proxy,
             lambda *what: self.supervisor.tell(*what),
-            lambda version: self.supervisor.board.changes_since(version),
-            lambda: self.supervisor.board.settings,
+            lambda: self.supervisor.board,
             self._wall,
             self._note_proxied,
             self._renew,
@@ -370,8 +369,8 @@ class Loop:
     def do(self, request: Request) -> Reply:
         """Carry a command out."""
         reply = dispatch.do(self.supervisor, request, time.monotonic())
-        if isinstance(request.command, Add | Edit) and request.command.settings.proxy:
-            self.proxies.open()
+        if isinstance(request.command, Add | Edit):
+            self.proxies.edited(reply.done)
         self._carry_on()
         return reply
 

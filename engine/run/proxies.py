@@ -13,10 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 
-from engine.api.values import Changes, Connection, SessionState, SessionView, Severity, Talker
+from engine.api.values import Connection, SessionState, SessionView, Severity, Talker
 from engine.proxy.channel import Channel
 from engine.proxy.messages import (
     SHARE,
@@ -37,7 +37,8 @@ from engine.proxy.messages import Tell as Told
 from engine.proxy.users import digest
 from engine.settings.limits import MAX_PORT
 from engine.settings.own_kinds import join_endpoint
-from engine.settings.values import PoolPort, ProxySettings, SessionSettings, Settings
+from engine.settings.values import PoolPort, ProxySettings, Settings
+from engine.supervisor.board import Board
 from engine.supervisor.handed import Proxied
 
 SOON = 0.02
@@ -64,21 +65,20 @@ class Proxies:
         loop: asyncio.AbstractEventLoop,
         settings: ProxySettings,
         tell: Callable[[Severity, str, str, int | None], None],
-        changes: Callable[[int], Changes],
-        session_settings: Callable[[], Mapping[int, SessionSettings]],
+        board: Callable[[], Board],
         wall: Callable[[float], float],
         note: Callable[[Mapping[int, Proxied]], None],
         renew: Callable[[int, str], str],
     ) -> None:
-        """`changes` and `session_settings` read the board, `note` takes what goes through sessions, `renew` has one
-        rotated for a user and returns what speaks against it.
+        """`note` takes what goes through sessions; `renew` has one rotated for a user, and tells what is against it.
+
+        Nobody asks for the `board` before `open`.
         """
         self._loop = loop
         self.settings = settings
         """As they were read last."""
         self._tell = tell
-        self._changes = changes
-        self._session_settings = session_settings
+        self._board = board
         self._wall = wall
         self._note = note
         self._renew = renew
@@ -87,6 +87,8 @@ class Proxies:
         self._channel: Channel | None = None
         self._version = 0
         """Of the board, as far as the process was told of it."""
+        self._edited: set[int] = set()
+        """Sessions whose own proxies may be others now, which no view tells."""
         self._due: asyncio.TimerHandle | None = None
         self._restart: asyncio.TimerHandle | None = None
         self._ends = 0
@@ -100,7 +102,7 @@ class Proxies:
     @property
     def wanted(self) -> bool:
         """Whether there is to be any proxy."""
-        own = (settings.proxy for settings in self._session_settings().values())
+        own = (settings.proxy for settings in self._board().settings.values())
         return bool(self.settings.sessions or self.settings.pool or any(own))
 
     def start(self) -> None:
@@ -134,10 +136,20 @@ class Proxies:
         if settings == self.settings:
             return
         self.settings = settings
+        self._tell(Severity.INFO, "proxy", "The proxies are as the configuration says now.", None)
         if self._channel is None:
             self.open()
         else:
             self._tell_all()
+
+    def edited(self, keys: Iterable[int]) -> None:
+        """Sessions have other settings, or are new."""
+        if self._channel is None:
+            self.open()
+            return
+        self._edited.update(keys)
+        if self._due is None:
+            self._due = self._loop.call_later(SOON, self._tell_sessions)
 
     def follow(self, version: int) -> None:
         """The board has this version: what is new goes to the process soon, with what comes meanwhile."""
@@ -218,7 +230,7 @@ class Proxies:
         it, salt = self.settings, secrets.token_bytes(16)
         users = tuple((user.name, digest(salt, user.password.encode())) for user in it.users)
         pool = it.pool or PoolPort("")
-        self._channel.send(Begin(tuple(self._session_settings())))
+        self._channel.send(Begin(tuple(self._board().settings)))
         self._channel.send(Serve(pool.listen, pool.choose, salt, users, it.limits, it.idle, it.allow_private))
         self._channel.send(Look(self._looked_at))
         self._version = 0
@@ -228,16 +240,19 @@ class Proxies:
         self._due = None
         if self._channel is None:
             return
-        changes = self._changes(self._version)
+        board = self._board()
+        changes = board.changes_since(self._version)
         self._version = changes.version
-        told = [self._session(view) for view in changes.views]
+        edited = (board.view(key) for key in self._edited - {view.id for view in changes.views})
+        told = [self._session(view) for view in (*changes.views, *filter(None, edited))]
+        self._edited.clear()
         for at in range(0, len(told), SHARE):
             self._channel.send(Sessions(tuple(told[at : at + SHARE])))
         for at in range(0, len(changes.removed), SHARE):
             self._channel.send(Sessions(gone=changes.removed[at : at + SHARE]))
 
     def _session(self, view: SessionView) -> Session:
-        settings = self._session_settings().get(view.id)
+        settings = self._board().settings.get(view.id)
         listen = self._listen(view.id, settings.proxy if settings is not None else None)
         usable = view.state is SessionState.UP and view.device is not None
         try:

@@ -172,6 +172,15 @@ class Engine:
         if future := self._unanswered.pop(request.id, None):
             future.set_result(reply)
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Take over what of a configuration that was read again is no session's; any thread."""
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._reconfigure, settings)
+
+    def _reconfigure(self, settings: Settings) -> None:
+        if self._ready.is_set() and self._failure is None and not self._leaving.is_set():
+            self._work.reconfigure(settings)
+
     def tell(self, severity: Severity, kind: str, text: str) -> None:
         """Put an event into the log; any thread, at any time of the engine's life."""
         with suppress(RuntimeError):

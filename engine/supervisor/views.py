@@ -66,7 +66,7 @@ def session_view(
         queued=queued,
         draining=draining,
         mark=mark,
-        tags=settings.tags,
+        tags=session.next_settings.tags,
         proxy=proxied.listens,
         connections=proxied.connections,
         counted=counted,

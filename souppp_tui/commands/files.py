@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.settings.editing import replace_session, rewrite, with_session, without_session
 from engine.settings.reading import ConfigError, load
-from engine.settings.values import SessionSettings
+from engine.settings.values import SessionSettings, Settings
 from souppp_tui.desk.options import Load, Save
 
 
@@ -29,13 +30,15 @@ def saver(path: Path) -> Save:
     return save
 
 
-def loader(path: Path) -> Load:
-    """Reads the sessions of this file again."""
+def loader(path: Path, take_over: Callable[[Settings], None]) -> Load:
+    """Reads this file again: its sessions are for the caller, all else is taken over at once."""
 
     def read() -> tuple[SessionSettings, ...]:
         try:
-            return load(path).sessions
+            settings = load(path)
         except ConfigError as error:
             raise ValueError("\n".join(error.errors)) from None
+        take_over(settings)
+        return settings.sessions
 
     return read

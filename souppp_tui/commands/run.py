@@ -240,7 +240,7 @@ def _run_console(
         confirm_above=settings.confirm_above,
         keys=key_names(settings.keys),
         save=saver(options.config) if options.config is not None else None,
-        load=loader(options.config) if options.config is not None else None,
+        load=loader(options.config, engine.reconfigure) if options.config is not None else None,
         may_go_on=attachable.path is not None,
     )
     try:

@@ -433,6 +433,8 @@ class Process:
         self._engine = engine
         self._config = config
         self._settings = settings
+        self._proxies = settings.proxy
+        """As they were read last."""
         self._leaving = leaving
         self._save = saver(config) if config is not None else None
         self._writing = threading.Lock()
@@ -462,12 +464,15 @@ class Process:
             except ConfigError as error:
                 more = f" ({len(error.errors) - 1} more)" if len(error.errors) > 1 else ""
                 return self._refuse(f"{error.errors[0]}{more} Nothing was changed.")
+        proxies, self._proxies = self._proxies != wanted.proxy, wanted.proxy
+        self._engine.reconfigure(wanted)
         todo = plan(self._engine.all_settings(), wanted.sessions)
         answers = [self._engine.submit(command) for command in taking_over(todo)]
         replies = [answer.result(ANSWER) for answer in answers]
         refused = tuple(each for reply in replies for each in reply.refused)
         counts = {"added": todo.add, "changed": todo.edit, "removed": todo.remove, "refused": refused}
-        told = ", ".join(f"{len(what)} {word}" for word, what in counts.items() if what) or "nothing is different"
+        different = [f"{len(what)} {word}" for word, what in counts.items() if what] + ["other proxies"] * proxies
+        told = ", ".join(different) or "nothing is different"
         remarks = [f"Configuration read again by {by}: {told}."]
         if later := [name for name in AT_START if getattr(wanted, name) != getattr(self._settings, name)]:
             remarks.append(f"At the next start only: {', '.join(later)}.")

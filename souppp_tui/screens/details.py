@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -79,6 +80,8 @@ class DetailsPage(ListPage):
         at_end = self._details is None or self.cursor >= len(self._details.ladder) - 1
         self._details = details
         shown, hide = self.desk.mask(view), self.desk.mask_text
+        if self.desk.masked:
+            details = replace(details, connections=())  # where others go is nobody's business
         readings = self.model.readings(self.session)
         wide = self.size.width >= WIDE
         side = min(SIDE_MOST, round(self.size.width * SIDE)) if wide else self.size.width

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.api.values import AddressSpan, Details, Event, Fact, LadderEntry, Ledger, SessionView, Talker
+from engine.api.values import AddressSpan, Connection, Details, Event, Fact, LadderEntry, Ledger, SessionView, Talker
 from souppp_tui.show import carried, eventlines, histories, words
 from souppp_tui.show.paint import Line
 from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, Readings
@@ -14,6 +14,8 @@ NAME = 14
 """The width of a fact's name, where its section has no longer one."""
 NAME_MOST = 26
 GAP = 2
+CONNECTIONS = 20
+"""How many are shown."""
 GRAPH_NOTE = 21
 """The width of what stands before a graph; it has a line for each of the graph's."""
 GRAPH_HEIGHT = 3
@@ -72,6 +74,7 @@ def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
         ("negotiated  (= as agreed)", fact_lines(details.facts, width)),
         ("steps", table([(s.name, words.milliseconds(s.took_ms)) for s in details.steps], right=True)),
         ("use it  (y copies)", usage_lines(details.usage, width)),
+        (f"connections through its proxy, {view.connections:,}", connection_lines(details.connections, meter.now)),
         ("carried  (C counts from now on)", ledger_lines(view, details.ledger, meter)),
         ("proxied most  (of what is routed, only the sums are known)", talker_lines(details.talkers)),
         ("addresses that it had, newest first  (w writes all)", address_lines(details.ledger.addresses, meter.now)),
@@ -116,6 +119,19 @@ def address_lines(spans: Sequence[AddressSpan], now: float) -> list[Line]:
     return table([histories.row(span, now) for span in spans[::-1]])
 
 
+def connection_lines(connections: Sequence[Connection], now: float) -> list[Line]:
+    """A line each, oldest first; the last one says that there are more, where there are."""
+    rows = [
+        (
+            it.target,
+            f"{words.duration(now - it.since):>7}  ▲{words.metric(it.up):>5} ▼{words.metric(it.down):>5}  "
+            f"{it.how}  {it.source}  {it.user}".rstrip(),
+        )
+        for it in connections[:CONNECTIONS]
+    ]
+    return table(rows) + ([[(" …", "dim")]] if len(connections) > CONNECTIONS else [])
+
+
 def session_lines(view: SessionView, now: float) -> list[Line]:
     """What the session has now."""
     vlan = f", VLAN {'.'.join(map(str, view.vlans))}" if view.vlans else ""
@@ -132,6 +148,8 @@ def session_lines(view: SessionView, now: float) -> list[Line]:
                 view.device
                 and f"{view.device}, MTU {view.mtu}{', in the kernel' if view.datapath == 'kernel' else ''}",
             ),
+            ("proxy", view.proxy),
+            ("tags", " ".join(view.tags)),
             ("concentrator", view.ac_name and f"{view.ac_name}{mac}{vlan}"),
             ("own MAC", view.local_mac),
             ("session id", None if view.session_id is None else f"{view.session_id:04x}"),

@@ -206,7 +206,9 @@ def test_an_answer_has_one_length(answer: bytes, told: bytes) -> None:
     assert not (b"Transfer-Encoding" in octets and b"Content-Length" in octets)
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", b""])
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", b""]
+)
 def test_a_server_that_makes_no_sense(answer: bytes) -> None:
     it = machine()
     it.receive(request("GET http://a/ HTTP/1.1", "Host: a"))
