@@ -24,7 +24,7 @@ import h11
 from engine.proxy.asked import Host, How, Refusal, Refused, Wanted, host_of
 from engine.proxy.socks import Check
 
-LONGEST_HEAD = 16_384
+LONGEST_HEAD = 16 << 10
 """Octets of a request's head."""
 LONGEST_ANSWER_HEAD = 65_536
 
