@@ -15,8 +15,8 @@ from engine.lab.line import Segment
 from engine.ppp import mschapv2
 from engine.sessions.fleet import Fleet
 from engine.sessions.session import Session
-from engine.settings.values import AuthMethod, DialSettings, SessionSettings
-from engine.wire import auth, control, ethernet, ppp, pppoe
+from engine.settings.values import AuthMethod, Dhcpv6, DialSettings, SessionSettings
+from engine.wire import auth, control, dhcpv6, ethernet, ipv6, ndp, ppp, pppoe
 from engine.wire.errors import WireError
 from engine.wire.text import printable
 
@@ -38,6 +38,9 @@ DECODERS: tuple[Callable[[bytes], object], ...] = (
     auth.decode_chap_value,
     mschapv2.parse_failure,
     printable,
+    lambda data: ipv6.decode_udp(ipv6.decode(data)),
+    lambda data: ndp.decode_advertisement(ipv6.decode(data)),
+    lambda data: dhcpv6.associations(dhcpv6.decode(data)),
 )
 
 
@@ -45,7 +48,8 @@ def segment(method: AuthMethod) -> Segment:
     """A session, a concentrator and the line between them, always with the same numbers by chance."""
     chance = random.Random(5)
     fleet = Fleet(DialSettings(), chance.random)
-    fleet.add(0, Session(SessionSettings("s", "alice", "wonderland", auth=(method,)), OWN, chance.randbytes), 0.0)
+    settings = SessionSettings("s", "alice", "wonderland", auth=(method,), dhcpv6=Dhcpv6.ALWAYS, prefix=56)
+    fleet.add(0, Session(settings, OWN, chance.randbytes), 0.0)
     lab = LabSettings(accounts=(("alice", "wonderland"),), auth=(method,))
     return Segment(fleet, [Concentrator(lab, AC, chance.randbytes)], chance)
 

@@ -24,7 +24,7 @@ from engine.egress.guard import Guard, Touched
 from engine.egress.inbound import Inbound
 from engine.egress.instances import Instance
 from engine.egress.marks import Mark
-from engine.egress.quiet import has_ipv6, keep_quiet
+from engine.egress.quiet import has_ipv6, keep_quiet, limit_ipv6
 from engine.egress.requests import (
     add_global6,
     add_ipv4,
@@ -33,6 +33,7 @@ from engine.egress.requests import (
     delete_ipv4,
     delete_ipv6,
     delete_lan6,
+    give_deprecated6,
     give_global6,
     give_ipv4,
     give_ipv6,
@@ -78,6 +79,10 @@ class Device:
     """The link-local address."""
     global6: tuple[IPv6Address, ...] = ()
     """Global ones; there is a link-local one then too."""
+    deprecated6: frozenset[IPv6Address] = frozenset()
+    """These of them are deprecated."""
+    mtu6: int | None = None
+    """The longest IPv6 packet, where that is shorter than the MTU."""
     prefixes6: tuple[IPv6Network, ...] = ()
     """Those of `networks` that are delegated."""
     networks: tuple[Network, ...] = ()
@@ -339,8 +344,13 @@ class Devices:
             finally:
                 device.ipv6 = None
 
-    def set_global6(self, key: int, addresses: tuple[IPv6Address, ...]) -> None:
-        """Give the device these global addresses and no others, if it has a link-local one; raises HostError."""
+    def set_global6(
+        self, key: int, addresses: tuple[IPv6Address, ...], deprecated: frozenset[IPv6Address] = frozenset()
+    ) -> None:
+        """Give the device these global addresses and no others, if it has a link-local one; raises HostError.
+
+        Those that are `deprecated` are the source of nothing new that isn't bound to them.
+        """
         device = self._devices.get(key)
         if device is None or device.ipv6 is None:
             return
@@ -348,9 +358,19 @@ class Devices:
             device.global6 = tuple(each for each in device.global6 if each != address)
             self._take(device, address, delete_global6(uint32(device.index), address.packed))
         for address in addresses:
-            if address not in device.global6:
-                device.global6 = (*device.global6, address)
-                self._give(device, address, give_global6(uint32(device.index), address.packed))
+            is_new = address not in device.global6
+            if is_new or (address in device.deprecated6) != (address in deprecated):
+                device.global6 += (address,) if is_new else ()
+                give = give_deprecated6 if address in deprecated else give_global6
+                self._give(device, address, give(uint32(device.index), address.packed))
+        device.deprecated6 = deprecated
+
+    def set_mtu6(self, key: int, mtu: int | None) -> None:
+        """Keep IPv6 packets that the host sends by the device shorter than others, or not any more."""
+        device = self._devices[key]
+        if device.mtu6 != mtu and device.mtu is not None:
+            device.mtu6 = mtu
+            limit_ipv6(device.name, min(mtu or device.mtu, device.mtu))
 
     def set_prefixes6(self, key: int, networks: tuple[IPv6Network, ...]) -> None:
         """Have these networks, and no others, be delegated to the session, if it has IPv6; raises HostError.
@@ -611,6 +631,8 @@ class Devices:
             if mtu < MIN_IPV6_MTU and device.ipv6 is not None:  # the kernel takes it away
                 self.clear_ipv6(self._keys[device.index])
             self._do(device, set_up(uint32(device.index), uint32(mtu)))
+            if device.mtu6 is not None:  # the kernel forgets it
+                limit_ipv6(device.name, min(device.mtu6, mtu))
 
     def _give(self, device: Device, address: Address, request: bytes) -> None:
         """Give a device an address by this request, after nothing can leave from there by another device."""

@@ -36,8 +36,10 @@ from engine.egress.marks import Mark, MarkTree
 from engine.egress.requests import (
     no_own_way,
     no_way_else,
+    nothing_there,
     own_way,
     parse_dead_end,
+    parse_nowhere,
     parse_rule,
     rule_request,
     way_if_bound,
@@ -380,7 +382,7 @@ class Confinement:
             surplus = [rule for rule in there if self._instance.owns(rule) and rule not in wanted]
             self._do([rule_request(False, family, rule) for rule in surplus])
             used = {rule.table for rule in wanted} | {self._instance.dead_end if family in self._dead_ends else None}
-            ends = map(parse_dead_end, self._rtnl.ask(request(rtmsg, RTM_GETROUTE, NLM_F_DUMP, family=family)))
+            ends = map(parse_dead_end, self._all_routes(family))
             unused = {each for each in ends if each in self._instance.own_tables} - used
             self._do([no_way_else(family, table, False) for table in unused if table is not None])
         self._torn = False
@@ -406,6 +408,10 @@ class Confinement:
             tables = {rule.table for rule in rules if rule.table not in (None, dead_end) and not rule.within}
             self._rtnl.do([rule_request(False, family, rule) for rule in rules if rule not in bridge], HARMLESS)
             self._rtnl.do([no_way_else(family, table, False) for table in tables if table is not None], HARMLESS)
+            if family == socket.AF_INET6:
+                nowhere = filter(None, map(parse_nowhere, self._all_routes(family)))
+                gone = [nothing_there(network, table, False) for network, table in nowhere if table in tables]
+                self._rtnl.do(gone, HARMLESS)
             for source in mine:
                 if isinstance(source, Mark):
                     self._lead_nowhere(family, source)
@@ -413,6 +419,9 @@ class Confinement:
                     self._dead_end(source, now)
                 self._fence.hold(source)
             self._rtnl.do([rule_request(False, family, rule) for rule in bridge], HARMLESS)
+
+    def _all_routes(self, family: socket.AddressFamily) -> list[bytes]:
+        return self._rtnl.ask(request(rtmsg, RTM_GETROUTE, NLM_F_DUMP, family=family))
 
     def _all_rules(self, family: socket.AddressFamily) -> list[bytes]:
         try:

@@ -173,7 +173,8 @@ class DeviceEgress:
             self._devices.clear_ipv6(key)
         else:
             self._devices.set_ipv6(key, addresses.ipv6, mtu)
-        self._devices.set_global6(key, addresses.global6)
+        self._devices.set_global6(key, addresses.global6, addresses.deprecated6)
+        self._devices.set_mtu6(key, addresses.mtu6)
         self._devices.set_prefixes6(key, addresses.prefixes6)
         self._hand_on(key)
         self._let_flow(key, flows)

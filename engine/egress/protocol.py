@@ -29,6 +29,10 @@ class Addresses:
     """The link-local one."""
     global6: tuple[IPv6Address, ...] = ()
     """Global ones."""
+    deprecated6: frozenset[IPv6Address] = frozenset()
+    """Those of them that nothing new had better use (RFC 4862 section 5.5.4)."""
+    mtu6: int | None = None
+    """The longest IPv6 packet, if a router wants it shorter than others."""
     prefixes6: tuple[IPv6Network, ...] = ()
     """Networks that are delegated to the session."""
 

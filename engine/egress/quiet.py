@@ -51,3 +51,9 @@ def keep_quiet(rtnl: Rtnl, name: str, index: int) -> None:
         for setting in _HEEDED:
             with suppress(OSError):
                 (_CONF / name / setting).write_text("0")
+
+
+def limit_ipv6(name: str, mtu: int) -> None:
+    """Let no IPv6 packet that the host sends by a device be longer, in octets; where /proc/sys can be written."""
+    with suppress(OSError):
+        (_CONF / name / "mtu").write_text(str(mtu))

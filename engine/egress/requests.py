@@ -46,6 +46,7 @@ _GLOBAL = IPv6Address("2001:db8::7e57:6")
 _ADD = NLM_F_CREATE | NLM_F_EXCL
 _GIVE = NLM_F_CREATE | NLM_F_REPLACE
 _LINK_SCOPE = 253
+_FOR_EVER = 0xFFFFFFFF
 
 # --- devices ---
 
@@ -83,8 +84,13 @@ def _ipv6(type_: int, how: int = 0) -> Template:
     return Template(request(ifaddrmsg, type_, how, wanted, **fields), uint32(_INDEX), _LINK_LOCAL.packed)
 
 
-def _global6(type_: int, how: int = 0) -> Template:
-    wanted = [("IFA_LOCAL", str(_GLOBAL)), ("IFA_FLAGS", IFA_F_NODAD | IFA_F_NOPREFIXROUTE)]
+def _global6(type_: int, how: int = 0, *, preferred: int = _FOR_EVER) -> Template:
+    lifetimes = {"ifa_preferred": preferred, "ifa_valid": _FOR_EVER, "cstamp": 0, "tstamp": 0}
+    wanted = [
+        ("IFA_LOCAL", str(_GLOBAL)),
+        ("IFA_FLAGS", IFA_F_NODAD | IFA_F_NOPREFIXROUTE),
+        ("IFA_CACHEINFO", lifetimes),
+    ]
     fields = {"family": socket.AF_INET6, "prefixlen": 128, "scope": 0, "index": _INDEX}
     return Template(request(ifaddrmsg, type_, how, wanted, **fields), uint32(_INDEX), _GLOBAL.packed)
 
@@ -98,7 +104,7 @@ def _lan6(type_: int, how: int = 0) -> Template:
 give_lan6, delete_lan6 = _lan6(RTM_NEWADDR, _GIVE), _lan6(RTM_DELADDR)
 """On a device that isn't ours."""
 add_global6, delete_global6 = _global6(RTM_NEWADDR, _ADD), _global6(RTM_DELADDR)
-give_global6 = _global6(RTM_NEWADDR, _GIVE)
+give_global6, give_deprecated6 = _global6(RTM_NEWADDR, _GIVE), _global6(RTM_NEWADDR, _GIVE, preferred=0)
 add_ipv4, delete_ipv4 = _ipv4(RTM_NEWADDR, _ADD), _ipv4(RTM_DELADDR)
 add_ipv6, delete_ipv6 = _ipv6(RTM_NEWADDR, _ADD), _ipv6(RTM_DELADDR)
 give_ipv4, give_ipv6 = _ipv4(RTM_NEWADDR, _GIVE), _ipv6(RTM_NEWADDR, _GIVE)
@@ -171,6 +177,15 @@ def nothing_there(network: IPv6Network, table: int, there: bool = True) -> bytes
     fixed = _ROUTE.pack(socket.AF_INET6, network.prefixlen, 0, 0, 0, PROTOCOL, 0, _UNREACHABLE, 0)
     type_, how = (RTM_NEWROUTE, _ADD) if there else (RTM_DELROUTE, 0)
     return packed(type_, how, fixed + attribute(_DST, network[0].packed) + attribute(_TABLE, uint32(table)))
+
+
+def parse_nowhere(body: bytes) -> tuple[IPv6Network, int] | None:
+    """The network that a route says is nowhere, and its table; None if it says something else."""
+    family, length, _, _, _, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+    found = attributes(body, _ROUTE.size)
+    if (family, protocol, kind) != (socket.AF_INET6, PROTOCOL, _UNREACHABLE) or not {_DST, _TABLE} <= found.keys():
+        return None
+    return IPv6Network((found[_DST], length)), int.from_bytes(found[_TABLE], sys.byteorder)
 
 
 def parse_dead_end(body: bytes) -> int | None:

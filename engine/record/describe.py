@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.ppp import ipcp, ipv6cp, lcp
+from engine.record import describe_ipv6
 from engine.wire import auth, control, ethernet, ppp, pppoe
 from engine.wire.auth import ChapCode, PapCode
 from engine.wire.control import Ipv6cpOption, Option
@@ -160,6 +161,8 @@ def _ppp(data: bytes, fields: Fields) -> str:
     name = _PROTOCOLS.get(protocol, f"protocol 0x{protocol:04x}")
     fields.append(("protocol", _protocol_text(protocol)))
     codes = _CODES.get(protocol)
+    if protocol == Protocol.IPV6:
+        return f"{name} {_read(describe_ipv6.packet, information, fields)}"
     if codes is None:
         return f"{name}  {_read(_length_only, information, fields)}"
     return f"{name} {_read(partial(_control, codes), information, fields)}"

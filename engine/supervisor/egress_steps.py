@@ -36,8 +36,14 @@ def _after(event: SessionEvent, had: Addresses) -> Addresses:
         case Ipv6Opened(agreed6):
             return replace(had, ipv6=agreed6.address)
         case Ipv6Configured(config):
-            return replace(had, global6=config.addresses, prefixes6=config.prefixes)
+            return replace(
+                had,
+                global6=config.addresses,
+                deprecated6=config.deprecated,
+                prefixes6=config.prefixes,
+                mtu6=config.mtu,
+            )
         case Ipv6Closed():
-            return replace(had, ipv6=None, global6=(), prefixes6=())
+            return replace(had, ipv6=None, global6=(), deprecated6=frozenset(), prefixes6=(), mtu6=None)
         case _:
             return had

@@ -37,9 +37,49 @@ static bool icmpv6(uint8_t next, uint8_t hop_limit, uint8_t type, uint32_t lengt
     return verdict(packet, length);
 }
 
+static bool read_by_engine(uint8_t next, uint8_t hop_limit, uint16_t what, uint8_t destination, bool provider)
+{
+    uint8_t packet[48] = {6 << 4};
+    uint8_t *copy = malloc(sizeof packet);
+    bool found;
+
+    packet[6] = next;
+    packet[7] = hop_limit;
+    packet[24] = destination;
+    packet[25] = destination == 0xfe ? 0x80 : 2;
+    if (next == 58)
+        packet[40] = (uint8_t)what;
+    else
+        set16(packet + 42, what);
+    memcpy(copy, packet, sizeof packet);
+    found = is_autoconfiguration(copy, sizeof packet, provider);
+    free(copy);
+    return found;
+}
+
+static void check_autoconfiguration(void)
+{
+    static const uint8_t cut[47] = {6 << 4, [6] = 58, 255, [40] = 134};
+
+    CHECK(read_by_engine(58, 255, 134, 0xff, false)); /* Router Advertisement */
+    CHECK(read_by_engine(58, 255, 133, 0xff, true));  /* Router Solicitation */
+    CHECK(!read_by_engine(58, 255, 133, 0xff, false));
+    CHECK(!read_by_engine(58, 255, 134, 0xff, true));
+    CHECK(!read_by_engine(58, 254, 134, 0xff, false)); /* from afar */
+    CHECK(!read_by_engine(58, 255, 137, 0xff, false));
+    CHECK(read_by_engine(17, 64, 546, 0xfe, false)); /* DHCPv6 */
+    CHECK(read_by_engine(17, 64, 547, 0xff, true));
+    CHECK(!read_by_engine(17, 64, 547, 0xfe, false));
+    CHECK(!read_by_engine(17, 64, 546, 0x20, false)); /* to a global address, from anywhere */
+    CHECK(!read_by_engine(6, 64, 546, 0xfe, false));
+    CHECK(!is_autoconfiguration(cut, sizeof cut, false));
+}
+
 int main(void)
 {
     uint64_t state = 1;
+
+    check_autoconfiguration();
 
     CHECK(icmp(5, 1, 0, 5, 28));          /* Redirect */
     CHECK(icmp(5, 1, 0, 9, 28));          /* Router Advertisement */

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -215,6 +215,43 @@ def test_link_local_address_is_the_one_agreed(devices: Devices) -> None:
     devices.clear_ipv6(1)
     devices.clear_ipv6(99)
     assert "inet6" not in ip("addr show soup1")
+
+
+def test_global_addresses_and_what_is_delegated(devices: Devices) -> None:
+    """In the session's table and rules as all else; deprecated, shorter packets, and gone again, one by one."""
+    one, two = IPv6Address("3fff:1::1"), IPv6Address("3fff:1::2")
+    network = IPv6Network("3fff:2::/56")
+    devices.create(1, "soup1")
+    devices.set_global6(1, (one,))
+    assert "3fff:" not in ip("-6 addr show soup1"), "not without a link-local one"
+    devices.set_ipv6(1, LL, 1492)
+    devices.set_global6(1, (one, two), frozenset((two,)))
+    devices.set_prefixes6(1, (network,))
+    devices.set_mtu6(1, 1400)
+    shown = {line.split()[1]: line for line in ip("-6 addr show soup1").splitlines() if "inet6" in line}
+    assert {*shown} == {f"{one}/128", f"{two}/128", f"{LL}/64"}
+    assert [address for address, line in shown.items() if "deprecated" in line] == [f"{two}/128"]
+    assert Path("/proc/sys/net/ipv6/conf/soup1/mtu").read_text() == "1400\n"
+    assert {rule.split()[2] for rule in rules("-6")} >= {str(one), str(two), str(LL), str(network)}
+    table = ip(f"-6 route show table {TABLE + 1}")
+    assert f"unreachable {network} " in table
+    assert "default dev soup1" in table
+    assert "unreachable default" in table
+    devices.set_mtu(1, 1480)
+    assert Path("/proc/sys/net/ipv6/conf/soup1/mtu").read_text() == "1400\n"
+    devices.set_mtu6(1, None)
+    assert Path("/proc/sys/net/ipv6/conf/soup1/mtu").read_text() == "1480\n"
+    devices.set_global6(1, (two,))
+    assert "deprecated" not in ip("-6 addr show soup1")
+    assert str(one) not in ip("-6 addr show soup1")
+    assert "default dev soup1" in ip(f"-6 route show table {TABLE + 1}"), "the others still use it"
+    assert f"from {one} lookup {DEAD_END} proto 80" in " ".join(ip("-6 rule").split())
+    devices.set_prefixes6(1, ())
+    assert f"unreachable {network}" not in ip(f"-6 route show table {TABLE + 1}")
+    assert f"from {network} lookup {DEAD_END} proto 80" in " ".join(ip("-6 rule").split())
+    devices.set_prefixes6(1, (network,))
+    devices.remove(1)
+    assert str(network) not in ip("-6 route show table all")
 
 
 @pytest.mark.parametrize("why", ["switched off", "MTU too small"])
@@ -487,11 +524,14 @@ def test_many_come_and_go(devices: Devices) -> None:
 
 OTHER_INSTANCE = """
 from contextlib import suppress
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from engine.egress.addresses import Devices
 devices = Devices()
 devices.create(3, "other")
 devices.set_ipv4(3, IPv4Address("100.64.9.9"), None, 1492)
+devices.set_ipv6(3, IPv6Address("fe80::9"), 1492)
+devices.set_global6(3, (IPv6Address("3fff:9::9"),))
+devices.set_prefixes6(3, (IPv6Network("3fff:9:100::/56"),))
 print(flush=True)
 input()
 """
@@ -531,6 +571,9 @@ def test_rules_of_a_killed_instance_are_cleared_up(other: subprocess.Popen[bytes
     assert "100.64.9.9" in ip("rule")
     second = Devices()
     assert dead_ends() == ["100.64.9.9"], "its programs may still be sending"
+    assert {*dead_ends("-6")} == {"fe80::9", "3fff:9::9", "3fff:9:100::/56"}
+    assert not [line for line in rules("-6") if "from all" in line]
+    assert "3fff:9:100::" not in ip("-6 route show table all")
     assert {line for line in ip("rule").splitlines()[1:-2] if str(DEAD_END) not in line} == foreign
     second.close()
     assert set(ip("rule").splitlines()[1:-2]) == foreign

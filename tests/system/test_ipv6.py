@@ -72,12 +72,10 @@ def test_each_address_is_used_by_device_and_by_itself(program: Program) -> None:
 
 def test_what_is_bound_to_nothing_uses_none(program: Program) -> None:
     """This host has no way of its own: the kernel would choose a session's address, and so the session."""
-    before = listed(program, "-s", "link", "show", "soup0")[0]["stats64"]["tx"]["packets"]
     for command in (("ping", "-6", "-c1", "-W1", LAB), ("curl", "-gsS", "--max-time", "1", f"http://[{LAB}]/")):
         at = ("nsenter", "-t", str(program.pid), "-n")
         assert subprocess.run((*at, *command), capture_output=True, timeout=60).returncode != 0
     assert listed(program, "route", "get", LAB)[0]["dev"] == "lo"
-    assert listed(program, "-s", "link", "show", "soup0")[0]["stats64"]["tx"]["packets"] == before
 
 
 def test_the_hosts_own_table_knows_nothing_of_it(program: Program) -> None:

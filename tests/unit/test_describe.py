@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from ipaddress import IPv6Address, IPv6Network
 from itertools import pairwise
 
 import pytest
@@ -14,9 +15,12 @@ from engine.pppoe.concentrator import ConcentratorSettings
 from engine.record.describe import describe
 from engine.sessions.session import Session
 from engine.settings.values import AuthMethod, LineId, SessionSettings
-from engine.wire import auth, control, ethernet, ppp, pppoe
+from engine.wire import auth, control, dhcpv6, ethernet, ipv6, ndp, ppp, pppoe
 from engine.wire.control import ControlPacket
+from engine.wire.dhcpv6 import Association, Message, MessageType, Offered, OptionCode, Status
 from engine.wire.ethernet import BROADCAST, ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame, VlanTag
+from engine.wire.ipv6 import Datagram
+from engine.wire.ndp import PrefixInformation, RouterAdvertisement, Servers
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
@@ -318,3 +322,41 @@ def test_password_stays_out_when_it_comes_back_rejected(user: str, password: str
         told = everything(in_session(Protocol.LCP, code, 1, data))
         assert password not in told
         assert password.encode().hex() not in told
+
+
+LINK_LOCAL = IPv6Address("fe80::1")
+ADVERTISED = RouterAdvertisement(
+    managed=True,
+    mtu=1400,
+    prefixes=(PrefixInformation(IPv6Network("3fff::/64"), 200, 100),),
+    servers=(Servers(60, (IPv6Address("3fff::53"),)),),
+)
+
+
+def dhcp(kind: MessageType, *options: dhcpv6.Option) -> bytes:
+    asked = Association(OptionCode.IA_PD, 1, offered=(Offered(IPv6Network("3fff::/56"), 10, 20),))
+    message = Message(kind, b"abc", (*options, dhcpv6.association_option(asked)))
+    return ipv6.encode_udp(LINK_LOCAL, dhcpv6.ALL_SERVERS, Datagram(546, 547, dhcpv6.encode(message)))
+
+
+@pytest.mark.parametrize(
+    ("packet", "summary"),
+    [
+        (ndp.solicitation(LINK_LOCAL), "IPv6 Router-Solicitation"),
+        (
+            ndp.advertisement(LINK_LOCAL, ndp.ALL_NODES, ADVERTISED),
+            "IPv6 Router-Advertisement  router lifetime 1800 s, DHCPv6 managed, MTU 1400, prefix 3fff::/64, "
+            "name servers 3fff::53 for 60 s",
+        ),
+        (dhcp(MessageType.SOLICIT), "IPv6 DHCPv6 Solicit  prefix 3fff::/56"),
+        (
+            dhcp(MessageType.REPLY, dhcpv6.status_option(Status.UNSPEC_FAIL)),
+            "IPv6 DHCPv6 Reply  UnspecFail, prefix 3fff::/56",
+        ),
+        (bytes(8), "IPv6 malformed: truncated"),
+    ],
+)
+def test_what_a_session_says_of_ipv6(packet: bytes, summary: str) -> None:
+    payload = pppoe.encode(PppoePacket(Code.SESSION, 7, ppp.encode(Protocol.IPV6, packet)))
+    frame = ethernet.encode(EthernetFrame(AC, OWN, ETH_PPPOE_SESSION, payload))
+    assert describe(frame).summary == summary
