@@ -33,6 +33,7 @@ from engine.api.messages import (
     Farewell,
     Follow,
     LedgersOf,
+    Lend,
     Picture,
     SettingsOf,
 )
@@ -90,6 +91,7 @@ Value = (
     | AskLedgers
     | LedgersOf
     | Enter
+    | Lend
     | Farewell
 )
 """What can be told."""

@@ -106,6 +106,19 @@ class Enter:
 
 
 @dataclass(frozen=True, slots=True)
+class Lend:
+    """From root, with descriptors of a network namespace and of a route netlink socket in it: answered by a `Reply`.
+
+    The session's device is there from now on, as long as the engine runs.
+    """
+
+    id: int
+    session: int
+    name: str
+    """Of the namespace, as below /run/netns."""
+
+
+@dataclass(frozen=True, slots=True)
 class Farewell:
     """The last message before the engine closes a connection."""
 

@@ -79,6 +79,8 @@ class SessionView:
     """It is down or failed, and will be dialled as soon as the pace of dials lets it."""
     draining: bool = False
     """It is up and about to be dialled for another address: what is running may end, nothing new should begin."""
+    netns: str | None = None
+    """The network namespace that its device is in, where that is not the host's."""
     mark: int | None = None
     """What bears it leaves by this session."""
     tags: tuple[str, ...] = ()

@@ -155,7 +155,8 @@ class Devices:
         self._marks: dict[int, Mark] = {}
         """By session, whether it has a device or not."""
         self._next_amnesty = 0.0
-        self._undertaker = Undertaker(self._indexes.discard)
+        self.undertaker = Undertaker(self._indexes.discard)
+        """Deletes devices, of whatever namespace."""
 
     @property
     def notice(self) -> str:
@@ -181,7 +182,7 @@ class Devices:
         """Why a session can't have a device of this name, in a sentence; empty if it can, or has it."""
         if any(device.name == name and other != key for other, device in self._devices.items()):
             return f"The device {name} belongs to another session."
-        if key in self._devices or self._undertaker.has(name):
+        if key in self._devices or self.undertaker.has(name):
             return ""
         try:
             socket.if_nametoindex(name)
@@ -215,7 +216,7 @@ class Devices:
         `make` makes one of that name and returns its descriptor; `close` closes it when the device has been deleted,
         in another thread. If the device is in another namespace by then, that must take it away.
         """
-        self._undertaker.wait_for(name)
+        self.undertaker.wait_for(name)
         if reason := too_few():
             raise HostError(reason)
         if any(device.name == name for device in self._devices.values()):
@@ -230,10 +231,10 @@ class Devices:
             if (mark := self._marks.get(key)) is not None:
                 self._confinement.open_mark(mark, device.index)
         except RtnlError as error:
-            self._undertaker.take(device)
+            self.undertaker.take(device)
             raise _trouble(device, error) from None
         except BaseException:
-            self._undertaker.take(device)
+            self.undertaker.take(device)
             raise
         device.metric = metric
         self._devices[key] = device
@@ -441,7 +442,7 @@ class Devices:
             self._keys.pop(device.index, None)
             try:
                 with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
-                    steps.callback(self._undertaker.take, device)
+                    steps.callback(self.undertaker.take, device)
                     if device.closed:
                         steps.callback(self._inbound.forget, device.index)
                     if key in self._marks:
@@ -606,7 +607,7 @@ class Devices:
             self._confinement.tidy(now, routed)
         except RtnlError as error:
             raise HostError(f"A routing rule can't be deleted: {error.strerror}.") from None
-        if deaths := self._undertaker.deaths():
+        if deaths := self.undertaker.deaths():
             text = f"The thread that deletes devices died ({deaths[-1]}), and another one is at work."
             raise HostError(f"{text} Please report it.")
 
@@ -618,7 +619,7 @@ class Devices:
 
     def close(self) -> None:
         """Remove all devices; returns when they are gone."""
-        mine = (self._instance, self._rtnl, self._inbound, self._confinement, self._guard, self._undertaker)
+        mine = (self._instance, self._rtnl, self._inbound, self._confinement, self._guard, self.undertaker)
         with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
             for each in mine:
                 steps.callback(each.close)

@@ -14,6 +14,7 @@ from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath.own import CLOSED, Network, Own
 from engine.egress.addresses import Devices
 from engine.egress.carriers import MANY_SESSIONS, Carriers
+from engine.egress.elsewhere import Elsewhere, Namespace, Namespaces
 from engine.egress.entrance import NOWHERE, Entrance
 from engine.egress.instances import Instance
 from engine.egress.kept import KeptDevice
@@ -53,11 +54,12 @@ class DeviceEgress:
         hidden: HiddenNet | None = None,
         devices: str = DEVICES,
         instance: Instance | None = None,
+        namespaces: Namespaces | None = None,
     ) -> None:
         """`sessions` says how many there are, up or not; `tell` takes what concerns them all. Raises HostError.
 
         `hidden` is a namespace made before the right to make one was given up; it is closed with all else. `devices`
-        and a number are devices' names. `instance` is closed with all else too.
+        and a number are devices' names. `instance` is closed with all else too, and so are `namespaces`.
         """
         self.carriers: Carriers | None = None
         """Those of the card, while it is ours."""
@@ -68,6 +70,10 @@ class DeviceEgress:
         self.has_ipv6 = has_ipv6()
         self._told: set[str] = set()
         self._devices = Devices(instance)
+        self._namespaces = namespaces or Namespaces()
+        self._elsewhere = Elsewhere(self._namespaces, self._devices.undertaker)
+        self._lent: dict[int, str] = {}
+        """Namespaces that sessions have been put into while the engine runs, whatever their settings say."""
         self.entrance = Entrance()
         self._opened: dict[int, _Opened] = {}
         self._has_inherited = False
@@ -76,7 +82,29 @@ class DeviceEgress:
 
     def device(self, key: int) -> str | None:
         """See `Egress.device`."""
-        return self._devices.name(key) if key in self._devices else None
+        home = self._home(key)
+        return home.name(key) if key in home else None
+
+    def netns(self, key: int) -> str | None:
+        """See `Egress.netns`."""
+        return self._netns(key, self._opened[key].settings) if key in self._elsewhere and key in self._opened else None
+
+    def _netns(self, key: int, settings: SessionSettings) -> str | None:
+        return self._lent.get(key, settings.netns)
+
+    def _home(self, key: int) -> Devices | Elsewhere:
+        """Where a session's device is, if it has one."""
+        return self._elsewhere if key in self._elsewhere else self._devices
+
+    def lend(self, key: int, name: str, namespace: Namespace) -> None:
+        """Have a session's device in this namespace from now on, by whoever opened it. Raises Trouble."""
+        self._namespaces.add(name, namespace)
+        former = self._opened.get(key)
+        self._lent[key] = name
+        if former is not None:
+            self.close(key)
+            self.open(key, former.settings, former.place, former.mtu)
+            self.set_addresses(key, former.addresses, former.mtu)
 
     def path(self, key: int) -> DatapathChoice | None:
         """See `Egress.path`."""
@@ -96,9 +124,20 @@ class DeviceEgress:
             return Obstacle(f"{NO_TUN} {reason}")
         if refused := self._refused(settings):
             return Obstacle(refused)
+        if (name := self._netns(key, settings)) is not None:
+            return self._obstacle_elsewhere(name, settings)
         if taken := self._devices.taken(key, self._name(key, settings)):
             return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
         self._devices.hold(routed(settings))
+        return None
+
+    def _obstacle_elsewhere(self, name: str, settings: SessionSettings) -> Obstacle | None:
+        if settings.inbound is Inbound.CLOSED:
+            return Obstacle(f"`inbound: closed` is not to be had in the network namespace {name}: close it there.")
+        try:
+            self._namespaces.find(name)
+        except HostError as error:
+            return Obstacle(str(error))
         return None
 
     def _no_kernel_path(self, either: bool) -> str:
@@ -125,6 +164,7 @@ class DeviceEgress:
     def forget(self, key: int) -> None:
         """See `Egress.forget`."""
         self.entrance.forget(key)
+        self._lent.pop(key, None)
         self._devices.set_mark(key, None)
 
     def way_to(self, address: Address) -> Way | None:
@@ -150,7 +190,10 @@ class DeviceEgress:
         networks, closed = routed(settings), settings.inbound is Inbound.CLOSED
         name, metric = self._name(key, settings), settings.default_route.metric
         closer = self.carriers.closer(path)
-        self._devices.create(key, name, make, closer, networks, closed=closed, metric=metric)
+        if (namespace := self._netns(key, settings)) is not None:
+            self._elsewhere.create(key, name, namespace, make, closer)
+        else:
+            self._devices.create(key, name, make, closer, networks, closed=closed, metric=metric)
         self._opened[key] = _Opened(path, place, settings, mtu)
         try:
             self._connect(key, mtu)
@@ -165,6 +208,10 @@ class DeviceEgress:
         self._opened[key].addresses, self._opened[key].mtu = addresses, mtu
         flows = _own(addresses, self._opened[key].settings)
         self._let_flow(key, self._opened[key].flows.common(flows))
+        if key in self._elsewhere:
+            self._elsewhere.set_addresses(key, addresses, mtu)
+            self._let_flow(key, flows)
+            return
         if addresses.ipv4 is None:
             self._devices.clear_ipv4(key)
         else:
@@ -194,7 +241,7 @@ class DeviceEgress:
         """See `Egress.set_mtu`."""
         if key in self._opened:
             self._opened[key].mtu = mtu
-            self._devices.set_mtu(key, mtu)
+            self._home(key).set_mtu(key, mtu)
             self._connect(key, mtu)
 
     def close(self, key: int) -> None:
@@ -205,6 +252,7 @@ class DeviceEgress:
             if self.carriers is not None:
                 self.carriers.unplug(key)
         finally:
+            self._elsewhere.remove(key)
             self._devices.remove(key)
             self._tell_of_defaults()
 
@@ -214,6 +262,8 @@ class DeviceEgress:
         """All devices there are, with the descriptors of TUN devices, -1 for others."""
         found = []
         for key, opened in self._opened.items():
+            if key in self._elsewhere:  # the next process makes another one
+                continue
             name, fd = self._devices.name(key), self._devices.fd(key)
             tun = opened.path is DatapathChoice.AFXDP
             found.append((KeptDevice(name, opened.path, 0 if tun else self.hidden.end_of(fd)), fd if tun else -1))
@@ -312,6 +362,7 @@ class DeviceEgress:
     def close_all(self) -> None:
         """Remove all devices; the card must have been given back."""
         try:
+            self._elsewhere.close()
             self._devices.close()
         finally:
             self.entrance.close()
@@ -336,7 +387,7 @@ class DeviceEgress:
     def _connect(self, key: int, mtu: int) -> None:
         if self.carriers is not None:
             opened = self._opened[key]
-            self.carriers.plug(key, opened.path, opened.place, self._devices.fd(key), mtu, opened.flows)
+            self.carriers.plug(key, opened.path, opened.place, self._home(key).fd(key), mtu, opened.flows)
 
     def _let_flow(self, key: int, flows: Own) -> None:
         if flows != self._opened[key].flows:

@@ -90,6 +90,9 @@ class Egress(Protocol):
     def device(self, key: int) -> str | None:
         """The name of a session's device, None while it has none."""
 
+    def netns(self, key: int) -> str | None:
+        """The name of the network namespace that a session's device is in; None if it is the host's, or not there."""
+
     def path(self, key: int) -> DatapathChoice | None:
         """What carries a session's packets, None while nothing does."""
 

@@ -66,6 +66,11 @@ def rename(index: int, name: str) -> bytes:
     return packed(RTM_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0) + attribute(3, name.encode() + b"\0"))
 
 
+def move(index: int, namespace: int) -> bytes:
+    """Put a device into the network namespace that a descriptor stands for."""
+    return packed(RTM_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0) + attribute(28, uint32(namespace)))
+
+
 doom = Template(request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_GROUP", DOOMED)], index=_INDEX), uint32(_INDEX))
 delete_doomed = request(ifinfmsg, RTM_DELLINK, 0, [("IFLA_GROUP", DOOMED)])
 

@@ -133,6 +133,17 @@ class Rtnl:
                 self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, NEWS_ROOM)
         self._socket.bind((0, groups))
 
+    @classmethod
+    def of(cls, descriptor: int) -> Rtnl:
+        """One that somebody else has opened, in whatever namespace; ours from now on. Raises OSError."""
+        there = socket.socket(fileno=descriptor)
+        if (there.family, there.proto) != (socket.AF_NETLINK, socket.NETLINK_ROUTE):
+            there.detach()
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        made = cls.__new__(cls)
+        made._socket = there
+        return made
+
     def fileno(self) -> int:
         """The socket's descriptor."""
         return self._socket.fileno()

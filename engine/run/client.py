@@ -33,6 +33,7 @@ from engine.api.messages import (
     Farewell,
     Follow,
     LedgersOf,
+    Lend,
     Picture,
     SettingsOf,
 )
@@ -204,14 +205,20 @@ class Client:
 
     def enter(self, session: int, cgroup: int) -> Future[Reply]:
         """Have this process run in a session, by a descriptor of its cgroup: see `engine.api.messages.Enter`."""
-        request = Enter(next(self._ids), session)
+        return self._send_along(Enter(next(self._ids), session), cgroup)
+
+    def lend(self, session: int, name: str, namespace: int, rtnl: int) -> Future[Reply]:
+        """Have a session's device in a network namespace: see `engine.api.messages.Lend`."""
+        return self._send_along(Lend(next(self._ids), session, name), namespace, rtnl)
+
+    def _send_along(self, request: Enter | Lend, *descriptors: int) -> Future[Reply]:
         future = self._unanswered[request.id] = Future[Reply]()
         try:
             with self._sending:
-                socket.send_fds(self._socket, [framed(encode(request))], [cgroup])
+                socket.send_fds(self._socket, [framed(encode(request))], descriptors)
         except OSError:
             self._unanswered.pop(request.id, None)
-            future.set_result(Reply(request.id, refused=(Refused(session, self.lost or LOST),)))
+            future.set_result(Reply(request.id, refused=(Refused(request.session, self.lost or LOST),)))
         return future
 
     @property

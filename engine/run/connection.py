@@ -29,7 +29,7 @@ class Connection:
         """Take what there is. Raises EOFError where the other side has closed, and OSError."""
         try:
             if self.takes_descriptors:
-                octets, descriptors, _, _ = socket.recv_fds(self.socket, CHUNK, 1, socket.MSG_CMSG_CLOEXEC)
+                octets, descriptors, _, _ = socket.recv_fds(self.socket, CHUNK, 2, socket.MSG_CMSG_CLOEXEC)
                 if descriptors:
                     self._let_go()
                     self._descriptors = descriptors
@@ -53,8 +53,8 @@ class Connection:
         return message
 
     def take_descriptor(self) -> int | None:
-        """The one that came last, if any; the caller's from now on."""
-        return self._descriptors.pop() if self._descriptors else None
+        """The first of those that came last, if any; the caller's from now on."""
+        return self._descriptors.pop(0) if self._descriptors else None
 
     def _let_go(self) -> None:
         while (descriptor := self.take_descriptor()) is not None:

@@ -22,6 +22,7 @@ from engine.card.xdp import Loading
 from engine.datapath import DatapathError
 from engine.datapath.own import Network
 from engine.egress.device import DeviceEgress
+from engine.egress.elsewhere import Namespace, Namespaces, open_all
 from engine.egress.instances import Instance
 from engine.egress.veth import HiddenNet
 from engine.host import descriptors, identity, surroundings
@@ -118,6 +119,7 @@ class Loop:
         )
         self._undo.callback(self.proxies.close)
         self._instance: Instance | None = None
+        self._namespaces = Namespaces()
         self._hidden = HiddenNet()
         self._undo.callback(lambda: self._hidden.close())
         self._estate = Estate()
@@ -138,6 +140,7 @@ class Loop:
             self._undo.callback(self._instance.close)
         with suppress(DatapathError):  # told when a session needs it
             self._hidden.open()
+        open_all(self._namespaces, {each.netns for each in self._settings.sessions if each.netns is not None})
         if asks_for_proxies(self._settings):
             with suppress(OSError):  # which `open` tells
                 self.proxies.start()
@@ -159,6 +162,7 @@ class Loop:
             self._hidden,
             self._options.devices,
             self._instance,
+            self._namespaces,
         )
         self._undo.callback(egress.close_all)
         devices, self._estate.devices = self._estate.devices, []
@@ -398,6 +402,11 @@ class Loop:
     def _hook_ended(self, result: HookResult) -> None:
         self.supervisor.note_hook(result, time.monotonic())
         self._carry_on()
+
+    def lend(self, key: int, name: str, namespace: Namespace) -> None:
+        """Have a session's device in a network namespace from now on. Raises Trouble."""
+        self._egress.lend(key, name, namespace)
+        self.supervisor.run(partial(self.supervisor.changed, [key]), time.monotonic())
 
     def admit(self, key: int, cgroup: int, who: Peer) -> None:
         """See `engine.egress.entrance.Entrance.admit`."""

@@ -35,6 +35,7 @@ from engine.api.messages import (
     Farewell,
     Follow,
     LedgersOf,
+    Lend,
     Picture,
     SettingsOf,
 )
@@ -93,6 +94,10 @@ class Served(Protocol):
 
     def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
         """See `EngineApi.ledgers`."""
+        ...
+
+    def lend(self, session: int, name: str, namespace: int, rtnl: int) -> Future[Reply]:
+        """Have a session's device in a network namespace, of these descriptors, from now on."""
         ...
 
     def admit(self, session: int, cgroup: int, who: peers.Peer) -> Reply:
@@ -384,7 +389,7 @@ class Server:
                 client.watched[key] = time.monotonic() + WATCHED
                 self._engine.submit(Watch(key))
                 self._send(client, encode(Reply(number, (key,))))
-            case Request(number) | Enter(number) if not view.writes:
+            case Request(number) | Enter(number) | Lend(number) if not view.writes:
                 text = f"You may look, not command: {view.user} is not in the group {peers.WRITE_GROUP}."
                 self._send(client, encode(Reply(number, refused=(Refused(None, text),))))
             case Request(number, command) if not client.owns and self._sets_hooks(command):
@@ -392,6 +397,14 @@ class Server:
                 self._send(client, encode(Reply(number, refused=(Refused(None, text),))))
             case Request(number, command):
                 self._await(client, number, self._carry_out(command, f"{view.user} ({view.program} {view.process})"))
+            case Lend(number, key) if not client.owns:
+                text = "Only root may put a session into a network namespace."
+                self._send(client, encode(Reply(number, refused=(Refused(key, text),))))
+            case Lend(number, key, name):
+                namespace, rtnl = client.connection.take_descriptor(), client.connection.take_descriptor()
+                if namespace is None or rtnl is None:
+                    raise CodecError("Who lends a network namespace sends it along.")
+                self._await(client, number, self._engine.lend(key, name, namespace, rtnl))
             case Enter(number, key):
                 self._await(client, number, self._admit(client, key))
             case AskSettings(number, keys):

@@ -27,6 +27,7 @@ from engine.api.values import (
     pack_traffic,
 )
 from engine.card.xdp import Loading
+from engine.egress.elsewhere import lent
 from engine.host.errors import Trouble
 from engine.host.peers import Peer
 from engine.host.promptness import prompt_interpreter, prompt_thread
@@ -219,6 +220,30 @@ class Engine:
     def watched(self, session: int) -> Details | None:
         """The details of a session that somebody watches; nobody is taken to look at them now."""
         return self._work.supervisor.board.details.get(session)
+
+    def lend(self, session: int, name: str, namespace: int, rtnl: int) -> Future[Reply]:
+        """Have a session's device in a network namespace from now on: see `engine.api.messages.Lend`. Any thread."""
+        future = Future[Reply]()
+
+        def do() -> None:
+            refused = ""
+            try:
+                there = lent(namespace, rtnl)
+                if self._work.supervisor.board.view(session) is None:
+                    there.close()
+                    raise EngineError("There is no such session any more.")
+                self._work.lend(session, name, there)
+            except Trouble as error:
+                refused = str(error)
+            except Exception as error:
+                refused = f"Internal error, please report it: {type(error).__name__}: {error}"
+            future.set_result(Reply(0, () if refused else (session,), (Refused(session, refused),) if refused else ()))
+
+        try:
+            self._loop.call_soon_threadsafe(do)
+        except RuntimeError:
+            future.set_result(Reply(0, refused=(Refused(None, NOT_RUNNING),)))
+        return future
 
     def admit(self, session: int, cgroup: int, who: Peer) -> Reply:
         """Let a process run in a session that is up; see `engine.egress.entrance.Entrance.admit`. Any thread."""

@@ -43,6 +43,7 @@ from engine.settings.own_kinds import (
     MARKS,
     METRIC,
     NAME_SERVER,
+    NETNS,
     NETWORK,
     OWN_ENDPOINT,
     OWN_MAC,
@@ -308,6 +309,13 @@ SESSION: Keys = {
         "device",
         "empty: soup and a number",
         unique=True,
+    ),
+    "netns": Key(
+        "netns",
+        optional(NETNS),
+        "The network namespace that the device is put into, with its addresses and a default route there.",
+        "namespace",
+        "of ip netns; empty: the host's",
     ),
     "default_route": Key(
         "default_route",

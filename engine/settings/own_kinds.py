@@ -137,6 +137,17 @@ def _parse_name_server(given: str) -> str:
 
 NAME_SERVER = typed(_parse_name_server, str, "an IP address such as 192.0.2.53", {"type": "string"}, "str")
 
+
+def _parse_netns(given: str) -> str:
+    name: str = _NETNS_NAME.parse(given)
+    if "/" in name or name.startswith(".") or not name.isascii():
+        raise ValueError("must be the name of a network namespace, as `ip netns` lists them")
+    return name
+
+
+_NETNS_NAME = text(limits.MAX_NAME)
+NETNS = typed(_parse_netns, str, "the name of a network namespace", {"type": "string"}, "str")
+
 _METRIC = whole(1, limits.MAX_METRIC)
 METRIC = typed(
     lambda given: _METRIC.parse(given) if given else None,

@@ -278,6 +278,8 @@ class SessionSettings:
     """How long connections may go on before a rotation ends them."""
     health: HealthSettings = HealthSettings()
     hooks: HookSettings = HookSettings()
+    netns: str | None = None
+    """The network namespace that the device is put into, by its name; None: the host's."""
     default_route: DefaultRoute = DefaultRoute()
     mark: int | None = None
     """What bears it (SO_MARK) leaves by the session; without one, `Settings.marks` may give it one."""

@@ -127,6 +127,7 @@ class Showing:
             key in self._captures,
             self._rotating.is_draining(key),
             self._fleet.is_queued(key),
+            self._egress.netns(key),
             self.mark_of(key, member.session.next_settings),
             self.proxied.get(key, NOT_PROXIED),
             self._counting.offsets(key),

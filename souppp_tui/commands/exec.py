@@ -15,6 +15,7 @@ import os
 import pwd
 import signal
 import socket
+import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from pathlib import Path
 from engine.api.values import SessionView
 from engine.host import cgroups, mounts, netns, privileges
 from engine.host.errors import Trouble
+from engine.host.rtnl import Rtnl
 from engine.host.seccomp import refuse_sockets_below_ip
 from engine.run.client import Client
 from engine.run.sockets import network
@@ -35,14 +37,16 @@ MOST_SERVERS = 3
 """MAXNS of the C library."""
 
 RESOLV_CONF, NSSWITCH = Path("/etc/resolv.conf"), Path("/etc/nsswitch.conf")
+NAMESPACES = Path("/run/netns")
 RESOLVED = Path("/run/systemd/resolve")
 ASKED_ELSEWHERE = (RESOLVED, Path("/run/nscd"))
 """Folders with sockets by which other processes are asked for names, which ask the host's servers."""
 WAYS_OUT = (12, 16, 17, 19, 21, 38, 39)
 """CAP_NET_ADMIN, CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF: with one of them a
 program sends past its cgroup, or leaves it."""
-CAP_NET_RAW = 13
-"""With it, too, by sockets below IP; where these can be refused it is kept: ping and the like start with it alone."""
+CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
+"""With the latter, too, by sockets below IP; where these can be refused it is kept: ping and the like need it to start.
+A namespace of its own a program may change as it likes."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--on", metavar="ENGINE", help="its card, lab, or the path of its socket")
     target_options(it)
     it.add_argument("--user", metavar="NAME", help="run it as this user, not as root; for root alone")
+    it.add_argument(
+        "--netns",
+        metavar="NAME",
+        help="put the session's device into this network namespace, made if need be, and run it there; for root alone",
+    )
     it.add_argument("session", metavar="SESSION", help="the session's name")
     it.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="what to run, with its arguments")
     return it
@@ -69,8 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     program = options.program[1:] if options.program[:1] == ["--"] else options.program
     if not program:
         it.error("name a program to run")
-    if options.user is not None and os.geteuid() != 0:
-        it.error("--user is for root")
+    if (options.user or options.netns) and os.geteuid() != 0:
+        it.error("--user and --netns are for root")
     try:
         user = pwd.getpwnam(options.user) if options.user is not None else None
     except KeyError:
@@ -79,8 +88,10 @@ def main(arguments: Sequence[str]) -> int:
         complain(f"souppp-tui exec: descriptor {lost} is a socket of the host's, and would stay one: close it.")
         return EXIT_NOT_DONE
     try:
-        _go_in(options)
-        if os.geteuid() == 0:
+        in_namespace = _go_in(options)
+        if os.geteuid() == 0 and in_namespace:
+            privileges.shed(each for each in WAYS_OUT if each != CAP_NET_ADMIN)
+        elif os.geteuid() == 0:
             below_ip = not refuse_sockets_below_ip()
             privileges.shed((*WAYS_OUT, CAP_NET_RAW) if below_ip else WAYS_OUT)
         if user is not None:
@@ -101,15 +112,24 @@ class _RefusedError(Exception):
     """One line."""
 
 
-def _go_in(options: argparse.Namespace) -> None:
-    """Have this process, and all that it becomes and starts, run in a session. Raises Trouble or _RefusedError."""
+def _go_in(options: argparse.Namespace) -> bool:
+    """Have this process, and all that it becomes and starts, run in a session. Raises Trouble or _RefusedError.
+
+    Whether that is by the session's own network namespace.
+    """
     with client(way_to(options.on, options.socket), "exec", period=0, again=False) as engine:
         view = next((each for each in engine.snapshot().sessions if each.name == options.session), None)
         if view is None:
             raise _RefusedError(f"there is no session called {options.session}.")
-        if engine.hello.network != network():
-            _follow(engine)
-        _enter(engine, view)
+        if options.netns is not None and options.netns != view.netns:
+            _lend(engine, view, options.netns)
+        namespace = options.netns or view.netns
+        if namespace is not None:
+            _enter_namespace(view, namespace)
+        else:
+            if engine.hello.network != network():
+                _follow(engine)
+            _enter(engine, view)
     try:
         mounts.separate()
     except OSError as error:
@@ -117,9 +137,41 @@ def _go_in(options: argparse.Namespace) -> None:
         raise Trouble(f"no mount namespace is to be had ({error.strerror}){remedy}.") from None
     try:
         _name_servers(view)
-        mounts.make_read_only(mounts.mount_of(cgroups.own()))
+        if namespace is None:
+            mounts.make_read_only(mounts.mount_of(cgroups.own()))
     except OSError as error:
         raise Trouble(f"the session's name servers can't be set: {error.filename or ''} {error.strerror}.") from None
+    return namespace is not None
+
+
+def _lend(engine: Client, view: SessionView, name: str) -> None:
+    """Have the session's device in a network namespace. Raises Trouble or _RefusedError."""
+    path = NAMESPACES / name
+    try:
+        if not path.exists():
+            subprocess.run(["ip", "netns", "add", name], check=True)
+        there = netns.open_net(path)
+        with netns.visiting(there):
+            rtnl = Rtnl()
+        try:
+            reply = engine.lend(view.id, name, there, rtnl.fileno()).result(ANSWER)
+        finally:
+            rtnl.close()
+            os.close(there)
+    except TimeoutError:
+        raise Trouble("the engine doesn't answer.") from None
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Trouble(f"the network namespace {name} can't be had: {error}.") from None
+    if reply.refused:
+        raise _RefusedError(reply.refused[0].reason)
+
+
+def _enter_namespace(view: SessionView, name: str) -> None:
+    try:
+        netns.enter(NAMESPACES / name)
+    except OSError as error:
+        text = f"{view.name} is in the network namespace {name}, which can't be entered: {error.strerror}"
+        raise _RefusedError(f"{text}{'' if os.geteuid() == 0 else ', but by root'}.") from None
 
 
 def _follow(engine: Client) -> None:

@@ -246,7 +246,7 @@ def test_whichever_request_the_kernel_has_no_memory_for_nothing_is_left(devices:
         devices.set_ipv6(2, IPv6Address("fe80::2"), 1492)
 
     def settled() -> dict[str, int]:
-        devices._undertaker.wait_for("soup2")
+        devices.undertaker.wait_for("soup2")
         for source in (address, IPv6Address("fe80::2"), network):
             devices._confinement.forget(source)
         devices.look()

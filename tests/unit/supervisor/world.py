@@ -210,6 +210,9 @@ class VirtualEgress:
     def device(self, key: int) -> str | None:
         return self.devices.get(key)
 
+    def netns(self, key: int) -> str | None:
+        return None
+
     def path(self, key: int) -> DatapathChoice | None:
         return DatapathChoice.AFXDP if key in self.devices else None
 
