@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from engine.api.ending import End
 from engine.api.values import SessionState, SessionView, Severity
+from engine.settings.own_kinds import MARK
 from engine.settings.values import HookSettings
 from engine.supervisor.reporting import Reporter
 
@@ -67,7 +68,9 @@ class _Facts:
 
     since: float
     """When it came up: another time is another session."""
-    variables: tuple[tuple[str, str], ...]
+    settled: tuple[object, ...]
+    """What changes when `changed` is run."""
+    variables: tuple[tuple[str, str], ...] = field(compare=False)
 
 
 @dataclass(slots=True)
@@ -125,7 +128,8 @@ class Hooks:
         elif view.state is not SessionState.HANGING_UP:
             watched.variables = variables(view)
             is_up = view.state is SessionState.UP and view.up_since is not None
-            watched.now = _Facts(view.up_since or 0.0, watched.variables) if is_up else None
+            settled = view.ipv4, view.ipv6_addresses, view.ipv6_prefixes, view.dns
+            watched.now = _Facts(view.up_since or 0.0, settled, watched.variables) if is_up else None
         if watched.now is not None and key in self._assumed:
             self._assumed.discard(key)
             watched.told = watched.now
@@ -195,6 +199,7 @@ def variables(view: SessionView) -> tuple[tuple[str, str], ...]:
         "SOUPPP_PREFIX": " ".join(view.ipv6_prefixes),
         "SOUPPP_DNS": " ".join(view.dns),
         "SOUPPP_MTU": str(view.mtu or ""),
+        "SOUPPP_MARK": MARK.show(view.mark),
         "SOUPPP_CONCENTRATOR": view.ac_name,
     }
     return tuple((name, clean(value or "", MAX_VALUE)) for name, value in told.items())

@@ -55,6 +55,12 @@ LOOK = 0.05
 DETAILS = 3.0
 """Seconds that a session's details may take."""
 
+OF_ALL = {
+    "list": "the sessions",
+    "history": "which addresses sessions had, and when, as CSV",
+    "counters": "what sessions have carried, and how busy they were",
+}
+"""Questions about any number of sessions, none meaning all."""
 MANY: dict[str, tuple[Callable[[tuple[int, ...]], Command], str]] = {
     "dial": (Dial, "dial those that are down or failed"),
     "hangup": (HangUp, "hang up and stay down"),
@@ -93,12 +99,9 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     command("status", "the engine, its card, and how many sessions are in which state")
-    command("list", "the sessions").add_argument("sessions", nargs="*", metavar="SESSIONS")
+    for name, text in OF_ALL.items():
+        command(name, text).add_argument("sessions", nargs="*", metavar="SESSIONS")
     command("show", "one session at full length").add_argument("sessions", nargs=1, metavar="NAME")
-    history = command("history", "which addresses sessions had, and when, as CSV")
-    history.add_argument("sessions", nargs="*", metavar="SESSIONS")
-    counters = command("counters", "what sessions have carried, and how busy they were")
-    counters.add_argument("sessions", nargs="*", metavar="SESSIONS")
     for name, (_, text) in MANY.items():
         many = command(name, text)
         many.add_argument("sessions", nargs="*", metavar="SESSIONS")

@@ -33,6 +33,7 @@ from engine.api.commands import (
     Refused,
     Remove,
     Reply,
+    ResetCounters,
     Rotate,
     StartCapture,
     StopCapture,
@@ -264,6 +265,9 @@ class ScriptedEngine:
     def _no_capture(self, session: int) -> None:
         self._views[session] = replace(self._views[session], capturing=False)
 
+    def _reset(self, session: int) -> None:
+        self._views[session] = replace(self._views[session], counted_since=self.wall)
+
     # -- the play
 
     def step(self, now: float) -> None:
@@ -429,6 +433,7 @@ _ACTS: dict[type[Command], str] = {
     Remove: "_forget",
     StartCapture: "_capture",
     StopCapture: "_no_capture",
+    ResetCounters: "_reset",
 }
 _LADDER: tuple[tuple[bool, str, tuple[tuple[str, str], ...]], ...] = (
     (True, 'PADI  service ""', (("code", "PADI (0x09)"), ("Host-Uniq", "1c3e52aa"), ("Service-Name", '""'))),

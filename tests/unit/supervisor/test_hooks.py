@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from engine.api.commands import Dial, Edit, HangUp, Redial, Remove, Rotate
@@ -85,6 +86,26 @@ def test_a_session_tells_that_it_is_up_what_has_changed_and_that_it_is_down() ->
     assert programs.events == ["up", "down", "up", "down"]
     assert not world.supervisor.hooks.busy
     assert not world.events("hook")
+
+
+def test_other_addresses_while_it_is_up_are_a_change_and_little_else_is() -> None:
+    world, programs = made(session("one", hooks=HOOKS))
+    run_on(world, programs, 2.0)
+    view, hooks = world.view(), world.supervisor.hooks
+    programs.runs.clear()
+    others = {"ipv4": "192.0.2.9", "ipv6_addresses": ("2001:db8::9",), "ipv6_prefixes": ("2001:db8:9::/56",)}
+    for name, value in {**others, "dns": ("192.0.2.53", "2001:db8::53")}.items():
+        hooks.look(0, replace(view, **{name: value, "mtu": 1400, "rtt_ms": 7.0}), HOOKS)
+        programs.end()
+        told = programs.runs[-1].environment
+        assert told["SOUPPP_EVENT"] == "changed"
+        assert told["SOUPPP_IPV4_BEFORE"] == (view.ipv4 if name == "ipv4" else "192.0.2.9")
+        view = replace(view, **{name: value})
+    assert (told["SOUPPP_IPV6"], told["SOUPPP_PREFIX"]) == ("2001:db8::9", "2001:db8:9::/56")
+    assert told["SOUPPP_DNS"] == "192.0.2.53 2001:db8::53"
+    assert len(programs.runs) == 4
+    hooks.look(0, replace(view, mtu=1500, rtt_ms=1.0, connections=5), HOOKS)
+    assert len(programs.runs) == 4
 
 
 def test_a_slow_hook_is_followed_by_what_is_so_by_then() -> None:
