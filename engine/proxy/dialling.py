@@ -26,6 +26,8 @@ RESOLUTION_DELAY = 0.05
 """Seconds for which IPv4's addresses wait for IPv6's (RFC 8305 section 3)."""
 ATTEMPT_DELAY = 0.25
 """Seconds after which the next address is tried as well (section 5)."""
+LATE = 0.2
+"""Seconds that a deadline may be missed by."""
 MOST_ATTEMPTS = 16
 """Addresses that are tried for one connection."""
 
@@ -94,6 +96,7 @@ class Dialler:
         self.allow_private = allow_private
         """Whether clients may go to private networks."""
         self._dials: set[_Dial] = set()
+        self._look: asyncio.TimerHandle | None = None
 
     def connect(self, exit_: Exit, host: Host, port: int, deadline: float, done: Done) -> Cancel:
         """Connects, by TCP, until the loop's time is `deadline`.
@@ -103,7 +106,9 @@ class Dialler:
         """
         dial = _Dial(self, self._loop, exit_, port, deadline, done)
         self._dials.add(dial)
-        self._loop.call_soon(dial.begin, host)
+        dial.begin(host)
+        if self._look is None:
+            self._look = self._loop.call_later(LATE, self._end_late)
         return dial.cancel
 
     def objection(self, address: Address) -> str:
@@ -119,8 +124,17 @@ class Dialler:
 
     def close(self) -> None:
         """Ends all; each is told that the session is gone."""
+        if self._look is not None:
+            self._look.cancel()
         for dial in list(self._dials):
             dial.fail(DialKind.SESSION_GONE)
+
+    def _end_late(self) -> None:
+        """One timer for all: most dials are over long before their deadline."""
+        now = self._loop.time()
+        for dial in [dial for dial in self._dials if dial.deadline <= now]:
+            dial.fail(DialKind.TIMED_OUT)
+        self._look = self._loop.call_later(LATE, self._end_late) if self._dials else None
 
     def over(self, dial: _Dial) -> None:
         """One has been told, or was cancelled."""
@@ -133,8 +147,8 @@ class _Dial:
     __slots__ = (
         "__weakref__",
         "_attempts",
+        "_begun",
         "_cancels",
-        "_deadline",
         "_dialler",
         "_done",
         "_failures",
@@ -143,9 +157,9 @@ class _Dial:
         "_next_timer",
         "_port",
         "_results",
-        "_timer",
         "_tried",
         "_waiting",
+        "deadline",
         "exit",
     )
 
@@ -153,9 +167,8 @@ class _Dial:
         self, dialler: Dialler, loop: asyncio.AbstractEventLoop, exit_: Exit, port: int, deadline: float, done: Done
     ) -> None:
         self._dialler, self._loop, self.exit, self._port = dialler, loop, exit_, port
-        self._deadline = deadline
+        self.deadline = deadline
         self._done: Done | None = done
-        self._timer = loop.call_at(deadline, self.fail, DialKind.TIMED_OUT)
         self._next_timer: asyncio.TimerHandle | None = None
         self._cancels: list[Cancel] = []
         self._results: dict[Kind, Result | None] = {}
@@ -165,11 +178,14 @@ class _Dial:
         self._attempts = set[socket.socket]()
         self._failures: list[DialError] = []
         self._may_begin = False
+        self._begun = False
 
     def begin(self, host: Host) -> None:
         """Connect to an address, or look a name up."""
-        if self._done is None:
-            return
+        self._begin(host)
+        self._begun = True
+
+    def _begin(self, host: Host) -> None:
         if isinstance(host, str) and (address := _address(host)) is not None:
             host = address
         if not isinstance(host, str):
@@ -214,7 +230,8 @@ class _Dial:
             address = self._waiting.pop(0)
             self._tried.add(address)
             if self._attempt(address):
-                self._next_timer = self._loop.call_later(ATTEMPT_DELAY, self._go_on)
+                if self._waiting or self._results:
+                    self._next_timer = self._loop.call_later(ATTEMPT_DELAY, self._go_on)
                 return
         if self._done is None or self._attempts or None in self._results.values():
             return
@@ -237,7 +254,7 @@ class _Dial:
             self._note(address, DialKind.SHORT if error == errno.EADDRNOTAVAIL else error)
             return False
         self._attempts.add(attempt)
-        self._loop.add_writer(attempt.fileno(), self._writable, attempt, address)
+        self._dialler.names.watch.writes(attempt.fileno(), self._writable, attempt, address)
         return True
 
     def _note(self, address: Address, what: int | DialKind) -> None:
@@ -247,7 +264,7 @@ class _Dial:
 
     def _writable(self, attempt: socket.socket, address: Address) -> None:
         """An attempt has come to an end."""
-        self._loop.remove_writer(attempt.fileno())
+        self._dialler.names.watch.forget(attempt.fileno())
         self._attempts.discard(attempt)
         error = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if not error:
@@ -264,6 +281,9 @@ class _Dial:
         self._tell(DialError(kind))
 
     def _tell(self, what: socket.socket | DialError) -> None:
+        if not self._begun:
+            self._loop.call_soon(self._tell, what)
+            return
         done = self._done
         self.cancel()
         if done is not None:
@@ -274,13 +294,12 @@ class _Dial:
         if self._done is None:
             return
         self._done = None
-        self._timer.cancel()
         if self._next_timer is not None:
             self._next_timer.cancel()
         for cancel in self._cancels:
             cancel()
         for attempt in self._attempts:
-            self._loop.remove_writer(attempt.fileno())
+            self._dialler.names.watch.forget(attempt.fileno())
             attempt.close()
         self._attempts.clear()
         self._waiting.clear()

@@ -47,6 +47,13 @@ _TABLE = {
     for allow_private in (False, True)
 }
 
+_FIRST_OCTETS = frozenset(
+    octet
+    for network, _ in _TABLE[4, False]
+    for octet in range(network.network_address.packed[0], network.broadcast_address.packed[0] + 1)
+)
+"""Of IPv4, where anything may speak against an address: most are looked up in no network."""
+
 
 def plain(address: Address) -> Address:
     """The IPv4 address that an IPv6 one is mapped from (::ffff:0:0/96), or itself."""
@@ -57,6 +64,8 @@ def objection(address: Address, allow_private: bool = False) -> str:
     """What speaks against connecting to an address, as the rest of a sentence that begins with "it"."""
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return "is for a single link"
+    if address.version == 4 and address.packed[0] not in _FIRST_OCTETS:
+        return ""
     for each in (address, *_meant(address)):
         for network, what in _TABLE[each.version, allow_private]:
             if each in network:

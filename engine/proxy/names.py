@@ -18,6 +18,7 @@ from functools import partial
 from engine.proxy.bound import GONE, SHORT, NotBound, bound
 from engine.proxy.exits import Address, Exit
 from engine.proxy.questions import Kind, Name, NotAName, Reply, Unfit, name_of, question, read
+from engine.proxy.watch import Watch
 from engine.settings.limits import MAX_NAME_SERVERS
 
 PORT = 53
@@ -59,6 +60,7 @@ class Names:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, port: int = PORT) -> None:
         self._loop = loop
+        self.watch = Watch(loop)
         self.port = port
         self._kept: OrderedDict[_Key, tuple[Reply, float]] = OrderedDict()
         """Until when, with those used last at the end."""
@@ -119,6 +121,7 @@ class Names:
         """Ends all look-ups; each is told."""
         for lookup in list(self._lookups.values()):
             lookup.finish(Failure.GONE)
+        self.watch.close()
 
     def _remembered(self, key: _Key) -> Reply | None:
         reply, until = self._kept.get(key, (None, 0.0))
@@ -172,7 +175,6 @@ class _Lookup:
         "_strange",
         "_timer",
         "_unsent",
-        "_unwatch",
         "_waiters",
         "_worst",
     )
@@ -187,7 +189,6 @@ class _Lookup:
         self._timer: asyncio.TimerHandle | None = None
         self._asked = self._unsent = b""
         self._buffer = bytearray()
-        self._unwatch: Callable[[int], object] | None = None
         self._strange = 0
         self._options = True
         self._worst = Failure.NO_ANSWER if servers else Failure.NO_SERVER
@@ -252,8 +253,7 @@ class _Lookup:
         assert self._socket is not None
         self._timer = self._loop.call_later(wait, self._silent)
         if kind is socket.SOCK_DGRAM:
-            self._watch(self._loop.remove_reader)
-            self._loop.add_reader(self._socket.fileno(), self._receive)
+            self._names.watch.reads(self._socket.fileno(), self._receive)
             try:
                 self._socket.send(self._asked)
             except OSError as problem:
@@ -261,8 +261,7 @@ class _Lookup:
         else:
             self._unsent = len(self._asked).to_bytes(2) + self._asked
             self._buffer.clear()
-            self._watch(self._loop.remove_writer)
-            self._loop.add_writer(self._socket.fileno(), self._send)
+            self._names.watch.writes(self._socket.fileno(), self._send)
 
     def _silent(self) -> None:
         """Nobody answered in time."""
@@ -325,8 +324,7 @@ class _Lookup:
             self._failed(problem)
             return
         if not self._unsent:
-            self._watch(self._loop.remove_reader)
-            self._loop.add_reader(self._socket.fileno(), self._receive_stream)
+            self._names.watch.reads(self._socket.fileno(), self._receive_stream)
 
     def _receive_stream(self) -> None:
         assert self._socket is not None
@@ -343,21 +341,12 @@ class _Lookup:
         elif not octets:
             self._next()
 
-    def _watch(self, unwatch: Callable[[int], object] | None) -> None:
-        """The loop looks at the socket in another way now, which this takes back. By descriptor: a socket is costly.
-
-        What isn't watched is not to be taken back: the loop would describe the socket in an error that nobody sees.
-        """
-        if self._unwatch is not None and self._socket is not None:
-            self._unwatch(self._socket.fileno())
-        self._unwatch = unwatch
-
     def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._socket is not None:
-            self._watch(None)
+            self._names.watch.forget(self._socket.fileno())
             self._socket.close()
             self._socket = None
 
