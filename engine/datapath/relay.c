@@ -403,6 +403,7 @@ static void *run(void *argument)
     struct relay *relay = argument;
     struct epoll_event events[EVENTS];
 
+    pthread_setname_np(pthread_self(), "souppp-relay"); /* by itself: others' files may be out of reach */
     while (!atomic_load_explicit(&relay->stop, memory_order_acquire)) {
         int ready = epoll_wait(relay->poll, events, EVENTS, patience(relay));
         bool asked;
@@ -438,8 +439,6 @@ static int start(struct relay *relay)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     error = pthread_create(&relay->thread, NULL, run, relay);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!error)
-        pthread_setname_np(relay->thread, "souppp-relay");
     return error;
 }
 

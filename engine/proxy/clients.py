@@ -63,9 +63,11 @@ class Client:
     def __init__(self, port: Port, its_socket: socket.socket, address: tuple[str, int], now: float) -> None:
         self.port = port
         self.socket = its_socket
-        host = _host(address[0])
-        self.source = str(host)
-        self.peer = target(host, address[1])
+        if ":" in address[0]:
+            host = _host(address[0])
+            self.source, self.peer = str(host), target(host, address[1])
+        else:
+            self.source, self.peer = address[0], f"{address[0]}:{address[1]}"
         self.since = now
         self.machine: Machine | None = None
         self.wanted: Wanted | None = None

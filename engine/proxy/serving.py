@@ -104,6 +104,7 @@ class Serving:
     ) -> None:
         self._loop = loop
         self._dialler = dialler
+        self._watch = dialler.names.watch
         self._relay = relay
         self._send = send
         self._pool = Pool(chance)
@@ -140,7 +141,7 @@ class Serving:
         self._strangers = Counter[str]()
         """Wrong names and passwords, by source, since that was told."""
         self._short = False
-        loop.add_reader(relay.fileno(), self._relay_news)
+        self._watch.reads(relay.fileno(), self._relay_news)
         self._sweep_timer = loop.call_later(SWEEP, self._sweep)
         self._retry_timer = loop.call_later(AGAIN, self._retry)
 
@@ -249,7 +250,7 @@ class Serving:
         if port.key is not None:
             del self._own_ports[port.key]
         if port.socket is not None:
-            self._loop.remove_reader(port.socket)
+            self._watch.forget(port.socket.fileno())
             port.socket.close()
             port.socket = None
         self._tell_port(port)
@@ -295,7 +296,7 @@ class Serving:
             port.told = False
             self._send(Tell(INFO, "proxy-port", f"The proxy of {whose} listens on {port.endpoint} now.", port.key))
         port.socket = listening
-        self._loop.add_reader(listening, self._accept, port)
+        self._watch.reads(listening.fileno(), self._accept, port)
 
     def _retry(self) -> None:
         self._retry_timer = self._loop.call_later(AGAIN, self._retry)
@@ -331,7 +332,7 @@ class Serving:
             self._send(Tell(WARNING, "proxy", "The proxies are short of descriptors: new clients wait (`ulimit -n`)."))
         for port in self._ports.values():
             if port.socket is not None:
-                self._loop.remove_reader(port.socket)
+                self._watch.forget(port.socket.fileno())
 
     def _readable(self, client: Client) -> None:
         try:
@@ -378,12 +379,12 @@ class Serving:
     def _listen_to(self, client: Client) -> None:
         if not client.listening:
             client.listening = True
-            self._loop.add_reader(client.socket, self._readable, client)
+            self._watch.reads(client.socket.fileno(), self._readable, client)
 
     def _listen_no_more(self, client: Client) -> None:
         if client.listening:
             client.listening = False
-            self._loop.remove_reader(client.socket)
+            self._watch.forget(client.socket.fileno())
 
     # What a client gets
 
@@ -564,7 +565,7 @@ class Serving:
             its_socket.close()
             return
         self._lingering[its_socket] = self._loop.time() + LINGER
-        self._loop.add_reader(its_socket, self._drain, its_socket)
+        self._watch.reads(its_socket.fileno(), self._drain, its_socket)
         if len(self._lingering) > MOST_HEARD:
             self._close_lingering(next(iter(self._lingering)))
 
@@ -580,7 +581,7 @@ class Serving:
 
     def _close_lingering(self, its_socket: socket.socket) -> None:
         del self._lingering[its_socket]
-        self._loop.remove_reader(its_socket)
+        self._watch.forget(its_socket.fileno())
         its_socket.close()
 
     def _let_go(self, client: Client) -> None:
@@ -631,7 +632,7 @@ class Serving:
             self._short = False
             for port in self._ports.values():
                 if port.socket is not None:
-                    self._loop.add_reader(port.socket, self._accept, port)
+                    self._watch.reads(port.socket.fileno(), self._accept, port)
         if self._strangers:
             self._tell_strangers()
         self._tell_counts({*self._pool.connections, *self._touched, *self._looked_at})
@@ -707,7 +708,7 @@ class Serving:
             it.close()
         for its_socket in [*self._lingering]:
             self._close_lingering(its_socket)
-        self._loop.remove_reader(self._relay.fileno())
+        self._watch.forget(self._relay.fileno())
 
 
 def _exit(session: Session) -> Exit:
