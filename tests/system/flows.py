@@ -1,8 +1,8 @@
 """A program of the host's that sends through sessions by sockets of every kind, and goes on whatever happens.
 
 Its first line of input is JSON: sessions by name, each with `device`, `ipv4`, `ipv6`, perhaps empty, and perhaps
-`mark`. For each line more it answers with a line of JSON: by session and kind of socket, how many packets were taken
-and how many refused.
+`mark`, and `proxy`, the port of the session's own proxy. For each line more it answers with a line of JSON: by session
+and kind of socket, how many packets were taken and how many refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 import select
 import socket
 import struct
-from collections import defaultdict
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 
@@ -21,10 +22,16 @@ HOST, HOST6 = "192.0.2.1", "2001:db8:99::1"
 PORT, MARKED = 9, 10
 """Of all packets, and of those by which nothing but a mark tells that they are a session's."""
 PAUSE = 0.002
+PATIENCE = 0.1
+"""Seconds to wait for a proxy, and between attempts to have it."""
 SO_MARK = 36
 IP_TRANSPARENT, IPV6_TRANSPARENT, IPV6_HDRINCL = 19, 75, 36
 
 Send = Callable[[], object]
+
+
+class NotYet(Exception):
+    """It is not this one's turn."""
 
 
 def _udp4(source: str = "", device: str = "", transparent: bool = False) -> Send:
@@ -77,7 +84,66 @@ def _marked(family: socket.AddressFamily, mark: int) -> Send:
     return lambda: sender.sendto(b"flow", (TARGET if family == socket.AF_INET else TARGET6, MARKED))
 
 
-def _sockets(device: str, ipv4: str, ipv6: str, mark: int = 0) -> dict[str, Send]:
+class _Datagrams:
+    """Through a session's proxy, by UDP ASSOCIATE: asked for again whenever it has ended."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._control: socket.socket | None = None
+        self._ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._not_before = 0.0
+
+    def __call__(self) -> None:
+        """Send one. Raises OSError while there is no proxy, or none for it."""
+        if self._control is None:
+            self._associate()
+        assert self._control is not None
+        try:
+            if self._control.recv(1) == b"":
+                raise ConnectionResetError
+        except BlockingIOError:
+            self._ours.send(bytes((0, 0, 0, 1)) + IPv4Address(TARGET).packed + PORT.to_bytes(2, "big") + b"flow")
+        except OSError:
+            self._control = None
+            raise
+
+    def _associate(self) -> None:
+        if time.monotonic() < self._not_before:
+            raise ConnectionRefusedError
+        self._not_before = time.monotonic() + PATIENCE
+        control = socket.create_connection(("127.0.0.1", self._port), PATIENCE)
+        control.sendall(bytes((5, 1, 0, 5, 3, 0, 1)) + bytes(6))
+        answer = b""
+        while len(answer) < 12:
+            if not (more := control.recv(12 - len(answer))):
+                raise ConnectionRefusedError
+            answer += more
+        if answer[3]:
+            raise ConnectionRefusedError
+        self._ours.connect(("127.0.0.1", int.from_bytes(answer[10:], "big")))
+        control.setblocking(False)
+        self._control = control
+
+
+def _connections(port: int) -> Send:
+    """Through a session's proxy, by TCP: they wait for a server that never answers."""
+    waiting: deque[socket.socket] = deque(maxlen=8)
+    not_before = 0.0
+    request = bytes((5, 1, 0, 5, 1, 0, 1)) + IPv4Address(TARGET).packed + PORT.to_bytes(2, "big")
+
+    def attempt() -> None:
+        nonlocal not_before
+        if time.monotonic() < not_before:
+            raise NotYet  # the proxy is to keep up with them
+        not_before = time.monotonic() + PATIENCE / 10
+        made = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        made.sendall(request)
+        waiting.append(made)
+
+    return attempt
+
+
+def _sockets(device: str, ipv4: str, ipv6: str, mark: int = 0, proxy: int = 0) -> dict[str, Send]:
     sockets: dict[str, Send] = {
         "address": _udp4(ipv4),
         "device": _udp4(device=device),
@@ -87,6 +153,8 @@ def _sockets(device: str, ipv4: str, ipv6: str, mark: int = 0) -> dict[str, Send
     }
     if mark:
         sockets |= {"mark": _marked(socket.AF_INET, mark), "mark6": _marked(socket.AF_INET6, mark)}
+    if proxy:
+        sockets |= {"proxied": _Datagrams(proxy), "proxied TCP": _connections(proxy)}
     return (
         sockets
         if not ipv6
@@ -111,6 +179,8 @@ def main() -> None:
             for kind, send in kinds.items():
                 try:
                     send()
+                except NotYet:
+                    continue
                 except OSError:
                     counts[name][kind][1] += 1
                 else:

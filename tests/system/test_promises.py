@@ -27,7 +27,7 @@ import pytest
 
 from engine.host import netns
 from tests.conftest import run
-from tests.program import Program, Said, running, until
+from tests.program import Program, Said, descendants, running, until
 from tests.provider import CARD, FAR_CARD, Provider, provider
 from tests.system import flows
 
@@ -39,8 +39,9 @@ AFTER = 1.0
 
 MARKED, MARKED_PORT = "marked", flows.MARKED.to_bytes(2, "big")
 FIRST_MARK = 0x5000
+FIRST_PORT = 20001
 
-PROGRAM_WAYS = ("ip rule flush", "notifications lost", "SIGSTOP", "SIGKILL", "the next start")
+PROGRAM_WAYS = ("ip rule flush", "notifications lost", "proxies killed", "SIGSTOP", "SIGKILL", "the next start")
 """What hits all sessions of a run, in this order."""
 
 
@@ -140,7 +141,7 @@ class Flows:
     def __init__(self, sessions: dict[str, Said]) -> None:
         command = [sys.executable, Path(flows.__file__)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        keys = ("device", "ipv4", "ipv6", "mark")
+        keys = ("device", "ipv4", "ipv6", "mark", "proxy")
         self._say(
             json.dumps({name: {key: said[key] for key in keys if key in said} for name, said in sessions.items()})
         )
@@ -205,6 +206,7 @@ class Scene:
             f"defaults: {{user: anyone, password: lab, autodial: true, datapath: {path}}}\n"
             "dial: {retry_min: 0.5, retry_max: 2}\n"
             f"sessions: [{sessions}]\nmarks: {FIRST_MARK}\n"
+            f"proxy: {{sessions: {{first_port: {FIRST_PORT}}}}}\n"
         )
         self.arguments = (
             CARD,
@@ -222,6 +224,7 @@ class Scene:
         self.sessions = self.program.up(len(names))
         for name, session in self.sessions.items():
             session["mark"] = FIRST_MARK + names.index(name)
+            session["proxy"] = FIRST_PORT + names.index(name)
             session["ipv6"] = until(lambda device=session["device"]: link_local(device), "an IPv6 address")
         self.send(stack)
 
@@ -230,6 +233,7 @@ class Scene:
         self.flows = Flows(self.sessions)
         stack.callback(self.flows.close)
         until(lambda: all(kind[0] > 20 for kind in self.flows.counts()["host"].values()), "flows")
+        until(lambda: all(self.flows.counts()[name]["proxied"][0] > 20 for name in self.sessions), "proxied ones")
 
     def blow(self, strike: Callable[[], object], seconds: float = AFTER) -> dict[str, Result]:
         """What it leads to, by session."""
@@ -290,6 +294,12 @@ def _lose_notifications(program: Program, mark: int) -> None:
     program.wait_for(lambda said: "routing rules: put back" in said.get("text", ""), since=mark)
 
 
+def _proxies(program: int) -> int:
+    """The process that serves them."""
+    (found,) = (each for each in descendants(program) if b"engine.proxy" in Path(f"/proc/{each}/cmdline").read_bytes())
+    return found
+
+
 def _try_all(folder: Path, path: str) -> dict[str, Result]:
     """By way."""
     found: dict[str, Result] = {}
@@ -305,6 +315,7 @@ def _try_all(folder: Path, path: str) -> dict[str, Result]:
         found["ip rule flush"] = together(scene.blow(flush_rules))
         process, mark = scene.program.process, len(scene.program.said)
         found["notifications lost"] = together(scene.blow(lambda: _lose_notifications(scene.program, mark)))
+        found["proxies killed"] = together(scene.blow(lambda: os.kill(_proxies(process.pid), signal.SIGKILL)))
         found["SIGSTOP"] = together(scene.blow(lambda: process.send_signal(signal.SIGSTOP)))
         process.send_signal(signal.SIGCONT)
         found["SIGKILL"] = together(scene.blow(process.kill))
@@ -343,4 +354,4 @@ def broken(
 
 @pytest.mark.parametrize("way", ["nothing at all", *SESSION_WAYS, *PROGRAM_WAYS, "card removed"])
 def test_nothing_leaves_elsewhere(broken: dict[str, Result], way: str) -> None:
-    expect_kept_in(broken[way], kinds=10)
+    expect_kept_in(broken[way], kinds=12)
