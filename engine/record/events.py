@@ -6,12 +6,16 @@ from collections import deque
 
 from engine.api.values import KEPT_EVENTS, Event, Severity, after
 
+KEPT_GRAVE = 1000
+"""Warnings and errors that are kept however many others come after them."""
+
 
 class EventLog:
     """A bounded list of events. One thread writes; any thread may read."""
 
     def __init__(self, kept: int = KEPT_EVENTS) -> None:
         self._events: deque[Event] = deque(maxlen=kept)
+        self._grave: deque[Event] = deque(maxlen=KEPT_GRAVE)
         self.last = 0
         """The number of the latest event; 0 before the first."""
         self.counts = dict.fromkeys(Severity, 0)
@@ -24,10 +28,16 @@ class EventLog:
         text = text.encode(errors="backslashreplace").decode()  # a path may hold what is no character
         event = Event(self.last + 1, at, severity, kind, text, session, name)
         self._events.append(event)
+        if severity >= Severity.WARNING:
+            self._grave.append(event)
         self.counts[severity] += 1
         self.last = event.seq
         return event
 
     def since(self, seq: int) -> tuple[list[Event], int]:
         """The events after number `seq`, oldest first, and how many of them are no longer kept."""
-        return after(self._events.copy(), seq)  # a copy in one step: the writer may append while we look
+        grave, events = self._grave.copy(), self._events.copy()  # each in one step: the writer may append meanwhile
+        new, lost = after(events, seq)
+        first = new[0].seq if lost else 0
+        older = [event for event in grave if seq < event.seq < first]
+        return older + new, lost - len(older)

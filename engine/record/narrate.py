@@ -22,7 +22,12 @@ class Story(NamedTuple):
     text: str
 
 
-_CALM_ENDS = (EndKind.HUNG_UP, EndKind.CARD_DOWN, EndKind.UNWANTED_ADDRESS)
+_SEVERITIES = {
+    EndKind.HUNG_UP: Severity.INFO,
+    EndKind.UNWANTED_ADDRESS: Severity.INFO,
+    EndKind.CARD_DOWN: Severity.DEBUG,  # one cause is one event: the card's own says how many are lost
+}
+"""How much an end matters; of all other kinds, as a warning."""
 
 
 def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> Story | None:
@@ -63,7 +68,7 @@ def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> S
         case Notice(text):
             return Story(Severity.WARNING, "notice", text)
         case Ended(end):
-            severity = Severity.INFO if end.kind in _CALM_ENDS else Severity.WARNING
+            severity = _SEVERITIES.get(end.kind, Severity.WARNING)
             return Story(severity, "session-down" if end.was_up else "dial-failed", end.text + _next(redial_in))
         case _:
             return None

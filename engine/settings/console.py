@@ -14,7 +14,7 @@ COLUMNS = (
 )
 ACTIONS = (
     *("dial", "hang_up", "redial", "rotate", "mark", "mark_range", "mark_shown", "unmark", "filter", "details"),
-    *("fields", "switch", "jump", "capture", "add", "edit", "remove", "copy", "sort", "reverse", "columns"),
+    *("fields", "switch", "group", "jump", "capture", "add", "edit", "remove", "copy", "sort", "reverse", "columns"),
     *(
         "events",
         "card",

@@ -104,7 +104,9 @@ class CardDuties:
         self._fitting.warn_of_lost_tags(self._settings.sessions, anew=True)
 
     def _lost(self, why: str) -> None:
-        text = f"{why} Sessions are dialled again when it is back."
+        up = sum(member.session.state is SessionState.UP for _, member in self._fleet)
+        lost = f" {plural(up, 'session')} lost." if up else ""
+        text = f"{why}{lost} Sessions are dialled again when it is back."
         self._reporter.tell(Severity.ERROR, "card-down", text)
         self._fleet.hold()
         self._parting.card_lost()

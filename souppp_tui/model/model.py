@@ -6,9 +6,9 @@ Cursor and marks are sessions' keys, never rows, so that no sort and no filter c
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 from engine.api.values import Event, SessionState, SessionView, Severity, Snapshot
@@ -28,6 +28,7 @@ CALM = 2.0
 NONE: frozenset[int] = frozenset()
 SETUP_WINDOW = 5.0
 KEPT_EVENTS = 10_000
+KEPT_GRAVE = 2000
 KEPT_NOTABLE = 16
 """Events above DEBUG that are at hand at once: more than the main page has room for."""
 
@@ -319,6 +320,8 @@ class EventLog:
 
     def __init__(self) -> None:
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self.grave: deque[Event] = deque(maxlen=KEPT_GRAVE)
+        """Warnings and errors, however many others come after them."""
         self.notable: deque[Event] = deque(maxlen=KEPT_NOTABLE)
         """The latest that are more than DEBUG."""
         self.seq = 0
@@ -330,9 +333,15 @@ class EventLog:
         """Add what `EngineApi.events_since(self.seq)` gave."""
         self.lost += lost + max(0, len(self.events) + len(events) - KEPT_EVENTS)
         self.events.extend(events)
+        self.grave.extend([event for event in events if event.severity >= Severity.WARNING])
         self.notable.extend([event for event in events if event.severity > Severity.DEBUG])
         if events:
             self.seq = events[-1].seq
+
+    def kept(self) -> Iterator[Event]:
+        """All there are, oldest first: what matters outlives what doesn't."""
+        first = self.events[0].seq if self.events else 0
+        return chain((event for event in self.grave if event.seq < first), self.events)
 
     def latest(self, session: int, number: int) -> list[Event]:
         """The latest events above DEBUG that are about a session, oldest first."""
@@ -344,7 +353,7 @@ class EventLog:
         needle = text.casefold()
         return [
             event
-            for event in self.events
+            for event in self.kept()
             if event.severity >= severity
             and (not needle or needle in f"{event.text}\n{event.name}\n{event.engine}".casefold())
         ]

@@ -12,6 +12,7 @@ from textual.binding import BindingType
 from engine.api.values import Event, Severity
 from souppp_tui.desk.actions import Action, bindings
 from souppp_tui.desk.desk import Desk
+from souppp_tui.model.causes import Cause, causes
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show import eventlines, words
 from souppp_tui.show.paint import Span, rule
@@ -38,8 +39,11 @@ class EventsPage(ListPage):
         self.following = True
         self.severity = Severity.DEBUG
         self.text = ""
+        self.grouped = False
         self._events: list[Event] = []
-        self._seen: tuple[int, Severity, str] | None = None
+        """Those in the list; of a group the latest."""
+        self._causes: list[Cause] = []
+        self._seen: tuple[int, Severity, str, bool] | None = None
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -53,10 +57,13 @@ class EventsPage(ListPage):
         """Show the latest events, or stay where one is."""
         super().look()
         log = self.desk.log_of_events
-        seen = (log.seq, self.severity, self.text)
+        seen = (log.seq, self.severity, self.text, self.grouped)
         if seen != self._seen and (self.following or self._seen is None or seen[1:] != self._seen[1:]):
             here = self._events[self.cursor].seq if self._events and not self.following else None
             self._events = log.matching(self.severity, self.text)
+            self._causes = causes(self._events) if self.grouped else []
+            if self.grouped:
+                self._events = [cause.latest for cause in self._causes]
             last = len(self._events) - 1
             self.cursor = next((row for row, event in enumerate(self._events) if event.seq == here), last)
             self._seen = seen
@@ -85,6 +92,8 @@ class EventsPage(ListPage):
     def _status(self) -> list[Span]:
         log = self.desk.log_of_events
         left: list[Span] = [(f"events: {words.count(len(self._events))}", "dim")]
+        if self.grouped:
+            left = [(f"causes: {words.count(len(self._events))}", "dim")]
         if self.text:
             left = [
                 (f" filter: {self.text} ", "chip"),
@@ -105,8 +114,12 @@ class EventsPage(ListPage):
         return len(self._events)
 
     def row(self, row: int, width: int) -> Row:
-        """One event."""
-        return eventlines.line(self.desk.mask_event(self._events[row])), ""
+        """One event, or how many sessions it happened to."""
+        event = self.desk.mask_event(self._events[row])
+        if not self.grouped:
+            return eventlines.line(event), ""
+        cause = self._causes[row]
+        return eventlines.cause(event, cause.times, len(cause.sessions), self.model.meter.now), ""
 
     def word(self, action: Action) -> str:
         """`stay` while following."""
@@ -135,6 +148,11 @@ class EventsPage(ListPage):
         self.severity = Severity((self.severity + 1) % len(Severity))
         self.look()
 
+    def do_group(self) -> None:
+        """What has one cause together, or each event by itself."""
+        self.grouped = not self.grouped
+        self.look()
+
     def do_filter(self) -> None:
         """Ask for a text."""
         self.mount(FilterLine(self.text, self._filtered, "part of an event or of a session's name"), after=self.status)
@@ -144,7 +162,10 @@ class EventsPage(ListPage):
         self.look()
 
     def do_jump(self) -> None:
-        """To the event's session, in the table."""
+        """To the event's session in the table, or to all of the group's, marked."""
+        if self.grouped and self._events:
+            self._narrow(self._causes[self.cursor])
+            return
         session = self._events[self.cursor].session if self._events else None
         model = self.model
         if session is None or session not in model.views:
@@ -153,6 +174,17 @@ class EventsPage(ListPage):
         if session not in model.position:
             model.filter("")
         model.cursor = session
+        self.desk.back_to_sessions()
+
+    def _narrow(self, cause: Cause) -> None:
+        model = self.model
+        there = cause.sessions.keys() & model.views.keys()
+        if not there:
+            self.desk.say("This is not about sessions that still exist.", "warning")
+            return
+        model.unmark()
+        model.marks |= there
+        model.filter("is:marked")
         self.desk.back_to_sessions()
 
     def do_write(self) -> None:

@@ -11,6 +11,8 @@ from souppp_tui.show.paint import Span, width_of
 ROLES = {Severity.DEBUG: "dim", Severity.INFO: "text", Severity.WARNING: "warning", Severity.ERROR: "failed"}
 NAME = 12
 """The width of a session's name before an event."""
+MANY = 14
+"""The width of how many sessions."""
 ENGINE = 10
 """The width of an engine's name before that, where there are several."""
 
@@ -21,6 +23,19 @@ def line(event: Event) -> list[Span]:
         (f"{words.clock(event.at)}  ", "dim"),
         *([(words.fit(event.engine, ENGINE) + "  ", "accent")] if event.engine else []),
         (words.fit(event.name, NAME) + "  ", "strong"),
+        (event.text, ROLES[event.severity]),
+    ]
+
+
+def cause(event: Event, times: int, sessions: int, now: float) -> list[Span]:
+    """What has one cause on one line: how many sessions, when last, the latest event's text."""
+    many = words.plural(sessions, "session") if sessions > 1 else event.name if sessions else ""
+    often = f"{words.count(times)}x" if times > 1 else ""
+    return [
+        (f"{words.duration(now - event.at):>7} ago  ", "dim"),
+        *([(words.fit(event.engine, ENGINE) + "  ", "accent")] if event.engine else []),
+        (words.fit(many, MANY) + "  ", "strong"),
+        (f"{often:>6}  ", "dim"),
         (event.text, ROLES[event.severity]),
     ]
 

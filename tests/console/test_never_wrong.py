@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from engine.api.commands import Dial, HangUp, StartCapture
-from engine.api.values import SessionState
+from engine.api.commands import Dial, HangUp, Redial, StartCapture
+from engine.api.values import SessionState, Severity
 from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.screens.confirm import Confirm
 from souppp_tui.show.overview import overview
@@ -181,3 +181,35 @@ async def test_what_went_wrong_is_not_pushed_aside_by_what_went_well(start: Star
         assert "Not written to the configuration" in stage.text()
         await stage.press("j")
         assert "Not written" not in stage.text()
+
+
+# -- events
+
+
+async def test_what_has_one_cause_is_one_line_and_its_sessions_can_be_acted_on(start: Start) -> None:
+    async with start(30, up=False, failing=5) as stage:
+        await stage.press("asterisk", "d", "y")
+        await stage.tick(6)
+        await stage.press("e", "b")
+        assert "causes:" in stage.text()
+        (line,) = [line for line in stage.text().splitlines() if "Login incorrect" in line]
+        assert "6 sessions" in line
+        await stage.press("G")
+        while "Login incorrect" not in stage.line("▸"):
+            await stage.press("k")
+        await stage.press("enter")
+        assert "filter: is:marked" in stage.text()
+        assert "6 marked" in stage.text()
+        await stage.press("r", "y")
+        assert stage.last == Redial((4, 9, 14, 19, 24, 29))
+
+
+async def test_warnings_outlive_what_comes_after_them(start: Start) -> None:
+    async with start(2) as stage:
+        stage.engine.emit("The card was lost.", Severity.ERROR)
+        for _ in range(7):
+            for number in range(1900):
+                stage.engine.emit(f"Up {number}.")
+            await stage.tick()
+        await stage.press("e", "b")
+        assert "The card was lost." in stage.text()

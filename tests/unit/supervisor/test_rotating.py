@@ -63,12 +63,12 @@ def test_connections_have_their_time_before_the_address_goes() -> None:
     world.until(lambda: world.events("rotated"), 5.0)
     assert not world.view().draining
     assert world.view().ipv4 != before
-    had = world.supervisor.ledger(0).addresses
+    had = [span for span in world.supervisor.ledger(0).addresses if ":" not in span.address]
     assert [span.address for span in had] == [before, world.view().ipv4]
     assert had[0].until is not None
     assert had[1].until is None
     world.do(Watch(0))
-    assert world.supervisor.board.details[0].ledger.addresses == had
+    assert {*had} <= {*world.supervisor.board.details[0].ledger.addresses}
 
 
 def test_a_drain_ends_at_once_where_it_is_asked_again_or_otherwise() -> None:

@@ -22,6 +22,7 @@ from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions.fleet import SHARE
 from engine.settings.values import AuthMethod, DialSettings, KeepaliveSettings, MacPolicy, VlanTag
 from engine.supervisor import farewells
+from engine.supervisor.counting import SAMPLE
 from engine.supervisor.handed import Taken
 from engine.supervisor.watched import KEPT
 from engine.wire.place import Place
@@ -391,7 +392,7 @@ def test_a_card_taken_out_and_put_back() -> None:
     world.look()
     assert world.card.taken is None
     assert [event.text for event in world.events("card-down")] == [
-        "eth9 is gone. Sessions are dialled again when it is back."
+        "eth9 is gone. 1 session lost. Sessions are dialled again when it is back."
     ]
     world.do(Dial((0,)))
     world.run(20.0)
@@ -466,7 +467,7 @@ def test_a_carrier_that_does_not_come_is_told_and_waited_for() -> None:
     )
     assert "still has no carrier, 10 s after" in world.events("card-waits")[1].text
     assert (world.state(), world.view().reason) == (DOWN, EndKind.CARD_DOWN)
-    assert world.supervisor.next_timer() is None, "netlink will tell"
+    assert world.supervisor.next_timer() == SAMPLE, "netlink will tell of the card"
     world.card.set_carrier(True)
     world.look()
     world.until(lambda: world.state() is UP)
@@ -1197,3 +1198,16 @@ def test_another_session_is_asked_where_the_first_one_went_down() -> None:
     world.run(10.0)
     assert world.card.times_taken == 2
     assert world.state(1) is UP
+
+
+def test_a_line_that_is_lost_is_one_event_however_many_sessions_are_with_it() -> None:
+    world = World([session(f"s{n}") for n in range(50)]).open()
+    world.until(lambda: world.states() == {UP})
+    seen = world.supervisor.log.last
+    world.card.set_carrier(False)
+    world.look()
+    world.until(lambda: UP not in world.states())
+    told = [event for event in world.supervisor.log.since(seen)[0] if event.severity > Severity.DEBUG]
+    assert [(event.severity, event.kind) for event in told] == [(Severity.ERROR, "card-down")]
+    assert "50 sessions lost" in told[0].text
+    assert len(world.events("session-down")) == 50, "each is there for who looks for it"
