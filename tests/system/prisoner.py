@@ -19,7 +19,7 @@ from ipaddress import IPv4Address
 from tests.system.flows import HOST, HOST6, MARKED, TARGET, TARGET6
 
 TO, TO6 = (TARGET, MARKED), (TARGET6, MARKED)
-PAUSE = 0.005
+PAUSE = 0.02
 IP_PKTINFO, IP_UNICAST_IF, IPV6_UNICAST_IF, SO_MARK, SO_BINDTOIFINDEX = 8, 50, 76, 36, 62
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else ""
 

@@ -21,8 +21,9 @@ from tests.manager import HANDED_OVER, Manager, managed
 from tests.program import PATIENCE, until
 from tests.provider import CARD, Provider, provider
 from tests.system.flows import HOST
+from tests.system.test_exec import PRISONER, Prisoner, exec_command
 from tests.system.test_privileges import ALWAYS, with_only
-from tests.system.test_promises import Flows, link_local, other_card
+from tests.system.test_promises import MARKED, Flows, link_local, other_card
 from tests.system.test_served import ctl
 
 pytestmark = pytest.mark.usefixtures("own_net")
@@ -96,6 +97,7 @@ sessions:
   - {{name: kernel, {USUAL}, datapath: kernel, inbound: closed}}
   - {{name: own, {USUAL}, datapath: afxdp, mac: derived, vlan: 7}}
   - {{name: idle, {USUAL}, datapath: afxdp}}
+marks: 0x5000
 """
 CHANGED = f"""\
 sessions:
@@ -104,9 +106,23 @@ sessions:
   - {{name: idle, {USUAL}, datapath: afxdp}}
   - {{name: kernel, {USUAL}, datapath: kernel, inbound: closed}}
   - {{name: plain, {USUAL}, datapath: afxdp, ipv6: true}}
+marks: 0x5000
 """
 UP = ("plain", "kernel", "own")
-KEPT = ("state", "ipv4", "ipv6", "device", "datapath", "session_id", "ac_mac", "local_mac", "flaps", "mtu", "setup_ms")
+KEPT = (
+    "mark",
+    "state",
+    "ipv4",
+    "ipv6",
+    "device",
+    "datapath",
+    "session_id",
+    "ac_mac",
+    "local_mac",
+    "flaps",
+    "mtu",
+    "setup_ms",
+)
 
 
 class Service:
@@ -163,6 +179,7 @@ def test_connections_live_through_it(tmp_path: Path) -> None:
         for name in UP:
             before[name]["ipv6"] = until(lambda name=name: link_local(before[name]["device"]), "an IPv6 address")
         flows = Flows({name: before[name] for name in UP})
+        inside = Prisoner(exec_command(it.path, "plain", *PRISONER))
         talks = {name: Talk(before[name]["device"]) for name in UP}
         try:
             for configuration in (CONFIGURATION, CHANGED):
@@ -178,6 +195,7 @@ def test_connections_live_through_it(tmp_path: Path) -> None:
                     assert {key: after[name][key] for key in KEPT} == {key: before[name][key] for key in KEPT}
                     assert abs(after[name]["up_since"] - before[name]["up_since"]) < 0.1
                     assert after[name]["rx_packets"] > counted[name]["rx_packets"] > 0
+                assert inside.report()["page"] == before["plain"]["ipv4"], "new sockets of a program in a session"
                 assert after["idle"]["state"] == "down", "nobody wanted it up"
                 assert elsewhere.seen[HOST] > seen, "the host's own traffic went on"
                 assert "3 of 3 sessions that the process before had up go on." in it.events()
@@ -185,8 +203,10 @@ def test_connections_live_through_it(tmp_path: Path) -> None:
             assert not it.manager.stored
         finally:
             flows.close()
+            inside.close()
             for talk in talks.values():
                 talk.end()
+        assert elsewhere.seen[MARKED] == 0, "nor what bears a mark, or runs in a session"
         assert not {before[name][family] for name in UP for family in ("ipv4", "ipv6")} & elsewhere.seen.keys()
         ctl(it.path, "hangup", "kernel", "plain")
         until(lambda: {it.sessions()[name]["device"] for name in ("kernel", "plain")} == {None}, "their devices gone")

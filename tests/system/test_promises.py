@@ -52,7 +52,7 @@ def ip(words: str) -> None:
 def link_local(device: str) -> str:
     """A device's IPv6 address, once it has one."""
     (link,) = json.loads(run("ip", "-6", "-j", "addr", "show", "dev", device))
-    return next((each["local"] for each in link.get("addr_info", ())), "")
+    return next((each["local"] for each in link.get("addr_info", ()) if each["scope"] == "link"), "")
 
 
 # --- ways to break one session ---
