@@ -392,7 +392,7 @@ class Devices:
                 if network not in device.networks:
                     device.prefixes6, device.networks = (*device.prefixes6, network), (*device.networks, network)
                     self._rtnl.do([nothing_there(network, device.table)], HARMLESS)
-                    self._confinement.open_network(network, device.table, device.index)
+                    self._confinement.open_network(network, device.table, device.index, device.name)
         except RtnlError as error:
             raise _trouble(device, error) from None
 
@@ -640,7 +640,7 @@ class Devices:
         try:
             self._confinement.open(address, device.table, device.index)
             for network in device.beside(address):
-                self._confinement.open_network(network, device.table, device.index)
+                self._confinement.open_network(network, device.table, device.index, device.name)
         except RtnlError as error:
             raise _trouble(device, error) from None
         self._do(device, request)

@@ -117,7 +117,8 @@ class Confinement:
         self._trees = {
             family: RuleTree(bits, instance.first_rule, instance.last_rule) for family, bits in _BITS.items()
         }
-        self._networks = {family: NetworkRules(instance.last_rule, instance.last_rule + 1) for family in _BITS}
+        last = instance.last_rule
+        self._networks = {family: NetworkRules(last, last + 1, instance.dead_end) for family in _BITS}
         """Behind the trees, whose ways out lead to the last of their rules."""
         self._marks = {family: MarkTree(instance.first_mark_rule, instance.last_mark_rule) for family in _BITS}
         """Behind those."""
@@ -174,10 +175,18 @@ class Confinement:
             last.append(no_own_way(by_device))
             self._do([way_if_bound(by_device, index, table, False), *(() if self._bound else last)])
 
-    def open_network(self, network: Network, table: int, index: int) -> None:
-        """Confine what is routed to a session likewise, as long as an address of its family is in the table."""
+    def open_network(self, network: Network, table: int, index: int, device: str) -> None:
+        """Confine what is routed to a session likewise, as long as an address of its family is in the table.
+
+        What comes in by the `device` for a part of it that this host has no route to leads nowhere.
+        """
         self._grace.pop(network, None)
-        self._follow(family_of(network), self._lead(network, table))
+        family = family_of(network)
+        steps = self._networks[family].lead(_prefix(network), table, device)
+        if family not in self._dead_ends:
+            self._dead_ends.add(family)
+            self._do([no_way_else(family, self._instance.dead_end)])
+        self._follow(family, steps)
         self._fence.open(network, index)
 
     def shut_network(self, network: Network, table: int, index: int, now: float) -> None:

@@ -204,6 +204,7 @@ def parse_dead_end(body: bytes) -> int | None:
 # --- rules ---
 
 _RULE = struct.Struct("=BBBBBBBBI")
+_FRA_IIFNAME = 3
 _FRA_DST, _FRA_SRC, _FRA_GOTO, _FRA_PRIORITY, _FRA_FWMARK, _FRA_SUPPRESS_PREFIXLEN = 1, 2, 4, 6, 10, 14
 _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 15, 16, 21
 _LOOK_UP, _GOTO, _NOTHING = 1, 2, 3
@@ -213,16 +214,21 @@ _BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 def rule_request(add: bool, family: socket.AddressFamily, rule: Rule, missing: bool = True) -> bytes:
     """Add or delete a rule; to find out whether it is there already, the kernel reads all, unless it is `missing`."""
     action = _LOOK_UP if rule.table is not None else _GOTO if rule.goto is not None else _NOTHING
+    is_to, is_from = rule.within or bool(rule.arriving), not rule.arriving
     parts = [
-        _RULE.pack(family, rule.length if rule.within else 0, rule.length, 0, 0, 0, 0, action, 0),
+        _RULE.pack(family, rule.length * is_to, rule.length * is_from, 0, 0, 0, 0, action, 0),
         attribute(_FRA_PRIORITY, uint32(rule.preference)),
         attribute(_FRA_PROTOCOL, bytes([PROTOCOL])),
     ]
     prefix = rule.source.to_bytes(_BITS[family] // 8, "big")
-    if rule.length:
+    if rule.length and is_from:
         parts.append(attribute(_FRA_SRC, prefix))
+    if is_to:
+        parts.append(attribute(_FRA_DST, prefix))
     if rule.within:
-        parts += [attribute(_FRA_DST, prefix), attribute(_FRA_SUPPRESS_PREFIXLEN, uint32(0))]
+        parts.append(attribute(_FRA_SUPPRESS_PREFIXLEN, uint32(0)))
+    if rule.arriving:
+        parts.append(attribute(_FRA_IIFNAME, rule.arriving.encode() + b"\0"))
     if rule.mask:
         parts += [attribute(_FRA_FWMARK, uint32(rule.mark)), attribute(_FRA_FWMASK, uint32(rule.mask))]
     if rule.table is not None:
@@ -236,7 +242,7 @@ def rule_request(add: bool, family: socket.AddressFamily, rule: Rule, missing: b
 
 def parse_rule(body: bytes) -> Rule | None:
     """A rule of ours, of any instance, in a message about a rule."""
-    _, _, length, _, _, _, _, action, _ = _RULE.unpack_from(body)
+    _, to_length, length, _, _, _, _, action, _ = _RULE.unpack_from(body)
     found = attributes(body, _RULE.size)
     if found.get(_FRA_PROTOCOL) != bytes([PROTOCOL]):
         return None
@@ -244,13 +250,15 @@ def parse_rule(body: bytes) -> Rule | None:
     def number(kind: int) -> int:
         return int.from_bytes(found.get(kind, b""), sys.byteorder)
 
+    arriving = found.get(_FRA_IIFNAME, b"").rstrip(b"\0").decode(errors="replace")
     return Rule(
         number(_FRA_PRIORITY),
-        int.from_bytes(found.get(_FRA_SRC, b""), "big"),
-        length,
+        int.from_bytes(found.get(_FRA_DST if arriving else _FRA_SRC, b""), "big"),
+        to_length if arriving else length,
         table=number(_FRA_TABLE) if action == _LOOK_UP else None,
         goto=number(_FRA_GOTO) if action == _GOTO else None,
-        within=_FRA_DST in found,
+        within=_FRA_DST in found and number(_FRA_SUPPRESS_PREFIXLEN) == 0,
+        arriving=arriving,
         mark=number(_FRA_FWMARK),
         mask=number(_FRA_FWMASK),
     )

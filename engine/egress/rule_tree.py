@@ -39,6 +39,8 @@ class Rule:
     """… or the preference to go on from; without either, it does nothing."""
     within: bool = False
     """For packets to the same prefix only, and not by a default route."""
+    arriving: str = ""
+    """For packets that come in by this device: `source` is where they go to then, not where they come from."""
     mark: int = 0
     """What those of the packet's mark's bits must be that are set in `mask`."""
     mask: int = 0
@@ -179,44 +181,45 @@ class NetworkRules:
     """The rules of one instance for networks that are routed to sessions, of one family.
 
     What comes from such a network is looked up in a session's table; but what goes to the same network in the host's
-    own table before, without its default routes: the network may lie behind this host, on a card of its own.
+    own table before, without its default routes: the network may lie behind this host, on a card of its own. What
+    comes in by the session for a part of it that is on no card leads nowhere: a host that forwards would send it on.
     """
 
-    def __init__(self, within: int, others: int) -> None:
-        """The preferences of the two rules that each network has."""
-        self._within, self._others = within, others
-        self._tables: dict[tuple[int, int], int] = {}
+    def __init__(self, within: int, others: int, nowhere: int) -> None:
+        """The preferences of the rules that each network has, and the table without any way."""
+        self._within, self._others, self._nowhere = within, others, nowhere
+        self._tables: dict[tuple[int, int], tuple[int, str]] = {}
 
-    def lead(self, network: tuple[int, int], table: int) -> list[Step]:
-        """Let what comes from a network, its address and the length of its prefix, be looked up in a table."""
-        former = self._tables.get(network)
-        if former == table:
-            return []
-        self._tables[network] = table
-        inner, outer = self._rules(network, table)
-        if former is None:
-            return [Step(True, inner), Step(True, outer)]
-        return [Step(True, outer), Step(False, self._rules(network, former)[1])]
+    def lead(self, network: tuple[int, int], table: int, device: str = "") -> list[Step]:
+        """Let what comes from a network, its address and the length of its prefix, be looked up in a table.
+
+        `device` is by which what is for the network comes in, if anything does.
+        """
+        former = [*self._rules(network, *self._tables[network])] if network in self._tables else []
+        self._tables[network] = table, device
+        wanted = [*self._rules(network, table, device)]
+        gone = [Step(False, rule) for rule in reversed(former) if rule not in wanted]
+        return [*(Step(True, rule) for rule in wanted if rule not in former), *gone]
 
     def forget(self, network: tuple[int, int]) -> list[Step]:
         """Let it be looked up as anything else is."""
-        table = self._tables.pop(network, None)
-        if table is None:
+        if network not in self._tables:
             return []
-        inner, outer = self._rules(network, table)
-        return [Step(False, outer), Step(False, inner)]
+        rules = [*self._rules(network, *self._tables.pop(network))]
+        return [Step(False, rule) for rule in reversed(rules)]
 
     def table(self, network: tuple[int, int]) -> int | None:
         """Where what comes from a network is looked up, None if it has no rule."""
-        return self._tables.get(network)
+        return self._tables[network][0] if network in self._tables else None
 
     def rules(self) -> Iterator[Rule]:
         """All that there must be, in an order in which they can be added."""
-        for network, table in self._tables.items():
-            yield from self._rules(network, table)
+        for network, (table, device) in self._tables.items():
+            yield from self._rules(network, table, device)
 
-    def _rules(self, network: tuple[int, int], table: int) -> tuple[Rule, Rule]:
-        return (
-            Rule(self._within, *network, table=MAIN, within=True),
-            Rule(self._others, *network, table=table),
-        )
+    def _rules(self, network: tuple[int, int], table: int, device: str) -> Iterator[Rule]:
+        yield Rule(self._within, *network, table=MAIN, within=True)
+        yield Rule(self._others, *network, table=table)
+        if device:
+            yield Rule(self._within, *network, table=MAIN, within=True, arriving=device)
+            yield Rule(self._others, *network, table=self._nowhere, arriving=device)

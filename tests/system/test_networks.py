@@ -20,13 +20,14 @@ from engine.api.values import SessionState
 from engine.egress import confinement
 from engine.egress.addresses import Devices
 from engine.egress.confinement import GRACE
+from engine.egress.tun import VNET_HEADER
 from engine.host import netns
 from engine.host.nft import Nft
 from engine.lab import rogue
 from engine.lab.server import DEVICE as SUBSCRIBERS
 from engine.settings.values import AcFilter, DatapathChoice
 from tests.conftest import ROOT, run
-from tests.program import until
+from tests.program import PATIENCE, until
 from tests.provider import provider
 from tests.system.engines import dialling, events, session, story, view, wait_state, wait_up
 from tests.system.test_promises import Capture
@@ -149,6 +150,27 @@ def test_nothing_from_a_network_leaves_elsewhere() -> None:
         devices.tidy(time.monotonic() + GRACE + 1)
         _try_all(behind)
         until(lambda: wan.seen[str(BEHIND)] and wan.seen[str(BEHIND6)], "it is nobody's any more")
+        devices.close()
+
+
+def test_what_comes_in_for_a_part_that_is_nowhere_is_not_sent_on() -> None:
+    """This host forwards, and has a way to the world by another card: that is none for what comes in by the session."""
+    delegated, handed_on = IPv6Network("3fff:2::/56"), IPv6Address("3fff:2:0:1::1")
+    with host() as (wan, _), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as here:
+        devices = Devices()
+        devices.create(1, "soup1")
+        devices.set_ipv6(1, LL, 1492)
+        devices.set_prefixes6(1, (delegated,))
+        ip(f"-6 addr add {handed_on}/64 dev lan nodad")
+        here.bind((str(handed_on), PORT))
+        here.settimeout(PATIENCE)
+        for to in (delegated[0x77], handed_on):
+            os.write(devices.fd(1), bytes(VNET_HEADER) + rogue.datagram(WORLD6, to, PORT))
+        assert here.recvfrom(100)[1][0] == str(WORLD6)
+        assert str(WORLD6) not in wan.seen
+        flush_rules()
+        os.write(devices.fd(1), bytes(VNET_HEADER) + rogue.datagram(WORLD6, delegated[0x77], PORT))
+        until(lambda: wan.seen[str(WORLD6)], "that it would be without our rules")
         devices.close()
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
@@ -14,7 +15,7 @@ from engine.api.values import SessionState
 from engine.egress.addresses import Devices
 from engine.host import netns
 from engine.run.thread import Engine
-from engine.sessions.policy import Way
+from engine.sessions.policy import Way, Whose, objection
 from engine.settings.values import DatapathChoice
 from tests.conftest import run
 from tests.program import until
@@ -160,6 +161,20 @@ def test_ipv6_addresses_of_the_host(devices: Devices) -> None:
         assert way == Way("lan", IPv6Network("fe80::7/128"), local=True)
         assert devices.way_to(IPv6Address("fe80::8")) is None
         assert devices.way_to(IPv6Address("fe80::9")) is None
+        run("ip", "addr", "add", "3fff:5::1/64", "dev", "lan", "nodad")
+        one, other = (until(partial(devices.way_to, IPv6Address(f"3fff:5::{n}")), "a way") for n in (1, 9))
+        assert one.local
+        assert other == Way("lan", IPv6Network("3fff:5::/64"))
+        assert objection(IPv6Address("3fff:5::9"), Whose.OURS, other)
+        elsewhere = devices.way_to(IPv6Address("3fff:6::9"))
+        assert not objection(IPv6Address("3fff:6::9"), Whose.OURS, elsewhere), elsewhere
+        assert "this host's own address on lan" in devices.claim(IPv6Network("3fff:5::/56"), whole=True)
+        assert "a network of this host on lan" in devices.claim(IPv6Network("3fff:5:0:0:100::/72"), whole=True)
+        assert devices.claim(IPv6Network("3fff:6::/56"), whole=True) == ""
+        run("ip", "route", "add", "default", "via", "3fff:5::2")
+        assert objection(IPv6Address("3fff:5::2"), Whose.OURS, devices.way_to(IPv6Address("3fff:5::2")))
+        assert not objection(IPv6Address("3fff:6::9"), Whose.OURS, devices.way_to(IPv6Address("3fff:6::9")))
+        assert devices.claim(IPv6Network("3fff:6::/56"), whole=True) == ""
 
 
 def test_ways_by_a_point_to_point_device(devices: Devices) -> None:

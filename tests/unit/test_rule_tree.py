@@ -115,7 +115,7 @@ def test_without_preferences_left_rows_get_long() -> None:
 
 def test_a_network_has_two_rules_in_their_order_and_none_after() -> None:
     network, other = (0xCB007108, 29), (0xC6336400, 24)
-    rules = NetworkRules(LAST - 1, LAST)
+    rules = NetworkRules(LAST - 1, LAST, 99)
     inner = Rule(LAST - 1, *network, table=MAIN, within=True)
     assert rules.lead(network, 7) == [Step(True, inner), Step(True, Rule(LAST, *network, table=7))]
     assert rules.lead(network, 7) == []
@@ -128,3 +128,19 @@ def test_a_network_has_two_rules_in_their_order_and_none_after() -> None:
     assert rules.forget(network) == [Step(False, Rule(LAST, *network, table=9)), Step(False, inner)]
     assert rules.forget(network) == []
     assert [rule.source for rule in rules.rules()] == [other[0]] * 2
+
+
+def test_what_comes_in_for_a_network_goes_where_it_is_or_nowhere() -> None:
+    network, other = (0xCB007108, 29), (0xC6336400, 24)
+    rules = NetworkRules(LAST - 1, LAST, 99)
+    inside = [
+        Rule(LAST - 1, *network, table=MAIN, within=True, arriving="soup1"),
+        Rule(LAST, *network, table=99, arriving="soup1"),
+    ]
+    steps = rules.lead(network, 7, "soup1")
+    assert [step.rule for step in steps if step.rule.arriving] == inside
+    assert all(step.add for step in steps)
+    assert rules.lead(other, 8) == [Step(True, rule) for rule in rules.rules() if rule.source == other[0]]
+    down = rules.lead(network, 99)
+    assert [step.rule for step in down if not step.add] == [*reversed(inside), Rule(LAST, *network, table=7)]
+    assert [step.rule for step in down if step.add] == [Rule(LAST, *network, table=99)]
