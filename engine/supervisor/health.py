@@ -55,6 +55,8 @@ class Health:
         self._serials = count(1)
         self._rotated: dict[int, int] = {}
         """How often in a row a session was given another address for this."""
+        self._out_of_reach: set[int] = set()
+        """Sessions of which it was told that their device is elsewhere."""
         self.orders: dict[int, Target | None] = {}
         """Which targets are new, None for those that are no more; whoever sees to them takes them out."""
 
@@ -67,7 +69,11 @@ class Health:
         """A session may have changed; None for a view if it is gone."""
         if view is None:
             self._rotated.pop(key, None)
+            self._out_of_reach.discard(key)
         device = view.device if view is not None and view.state is SessionState.UP else None
+        if view is not None and device is not None and view.netns and settings.url is not None:
+            self._tell_of_netns(key, view.netns)
+            device = None
         if view is None or device is None or settings.url is None or not (view.ipv4 or view.ipv6_addresses):
             if self._watched.pop(key, None) is not None:
                 self.orders[key] = None
@@ -81,6 +87,14 @@ class Health:
             )
             self._watched[key] = _Watched(made_of, target, settings)
             self.orders[key] = target
+
+    def _tell_of_netns(self, key: int, netns: str) -> None:
+        if key not in self._out_of_reach:
+            self._out_of_reach.add(key)
+            text = (
+                f"No health check: its device is in the network namespace {netns}, where no page is fetched from here."
+            )
+            self._reporter.tell(Severity.WARNING, "health", text, key)
 
     def found(self, key: int, serial: int, problem: str, now: float) -> None:
         """What came of one check: what was wrong, empty if nothing was."""

@@ -193,6 +193,7 @@ def variables(view: SessionView) -> tuple[tuple[str, str], ...]:
     told = {
         "SOUPPP_SESSION": view.name,
         "SOUPPP_DEVICE": view.device,
+        "SOUPPP_NETNS": view.netns,
         "SOUPPP_IPV4": view.ipv4,
         "SOUPPP_PEER": view.ipv4_peer,
         "SOUPPP_IPV6": " ".join(view.ipv6_addresses),

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,14 @@ def test_checks_wait_for_the_least_time_and_may_be_well_again_by_then() -> None:
     assert world.view().ipv4 == before
     fails(world, 6)
     world.until(lambda: world.events("rotated"))
+
+
+def test_a_session_whose_device_is_elsewhere_is_not_checked_and_says_so_once() -> None:
+    world = checked()
+    world.supervisor.health.orders.clear()
+    view, settings = world.view(), HealthSettings("http://192.0.2.1/")
+    for mtu in (1400, 1500):
+        world.supervisor.health.look(0, replace(view, netns="blue", mtu=mtu), settings)
+    assert world.supervisor.health.orders == {0: None}
+    (told,) = world.events("health")
+    assert "in the network namespace blue" in told.text
