@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,15 +17,22 @@ _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _RDONLY = 442, -100, 0x8000, 1
 _STAGES = ("/tmp", "/run", "/mnt", "/var")
 """Folders that every system has: in one of them things are made ready, before anybody else is in the namespace."""
 
+_PATIENCE = 10.0
+"""Seconds for what takes a fraction of a millisecond."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def separate() -> None:
     """Have mounts of our own; later ones of the host come along. Who isn't root needs a user namespace for it, too.
 
-    The calling process must have one thread only. Raises OSError.
+    The calling process must have one thread only; of others that were joined the kernel may know for a moment more.
+    Raises OSError.
     """
     uid, gid = os.geteuid(), os.getegid()
+    until = time.monotonic() + _PATIENCE
+    while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < until:
+        time.sleep(0.001)
     if uid == 0:
         _check(_libc.unshare(_CLONE_NEWNS))
     else:

@@ -1,7 +1,8 @@
 """A program that tries to send past the session that it runs in, by every way there is, again and again.
 
 Arguments: a device that is not the session's. For each line of input it answers with a line of JSON: by way, how often
-that was taken and how often refused; and `page`, the address that the lab's web server saw last, or the error.
+that was taken and how often refused; and `page` and `page6`, the address that the lab's web server saw just now, or
+the error.
 """
 
 from __future__ import annotations
@@ -101,12 +102,12 @@ WAYS: dict[str, Callable[[], object]] = {
 }
 
 
-def page() -> str:
+def page(server: str = "100.64.0.1") -> str:
     """What the lab's web server says, by a socket that is made now."""
     try:
-        with socket.socket() as client:
+        with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET) as client:
             client.settimeout(2)
-            client.connect(("100.64.0.1", 80))
+            client.connect((server, 80))
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")
             return client.makefile().read().split()[-1]
     except OSError as error:
@@ -144,7 +145,7 @@ def main() -> None:
         if select.select([0], [], [], PAUSE)[0]:
             if not os.read(0, 100):
                 return
-            print(json.dumps({**counts, "page": page()}), flush=True)
+            print(json.dumps({**counts, "page": page(), "page6": page("3fff:64::1")}), flush=True)
 
 
 if __name__ == "__main__":

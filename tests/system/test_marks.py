@@ -17,6 +17,7 @@ from engine.egress.tun import VNET_HEADER
 from engine.host.nft import Message, Nft, field, message
 from engine.settings.values import DatapathChoice, Marks
 from tests.conftest import run
+from tests.program import until
 from tests.provider import provider
 from tests.system.engines import dialling, fetch, session, views, wait_up
 
@@ -168,12 +169,15 @@ def test_what_bears_a_mark_leaves_by_its_session_or_not_at_all(lan: socket.socke
         assert "proto 80" not in ip(shown)
 
 
-def _fetch_marked(mark: int) -> str:
+LAB, LAB6 = str(PEER), "3fff:64::1"
+
+
+def _fetch_marked(mark: int, server: str = LAB) -> str:
     """The address that the lab's web server sees of a socket that has a mark, and is bound to nothing."""
-    with socket.socket() as client:
+    with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET) as client:
         client.settimeout(10)
         client.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
-        client.connect((str(PEER), 80))
+        client.connect((server, 80))
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         answer = b""
         with suppress(ConnectionResetError):
@@ -201,3 +205,7 @@ def test_eight_sessions_give_eight_addresses_by_device_address_and_mark(path: Da
                 assert view.mark is not None
                 got = fetch(view.device), fetch(view.ipv4), _fetch_marked(view.mark)
                 assert got == (view.ipv4,) * 3, f"rp_filter={strictness}"
+        until(lambda: all(view.ipv6_addresses for view in views(engine).values()), "global IPv6 addresses")
+        for view in views(engine).values():
+            assert view.mark is not None
+            assert _fetch_marked(view.mark, LAB6) in view.ipv6_addresses
