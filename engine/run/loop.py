@@ -39,6 +39,7 @@ from engine.run.health import HealthChecks
 from engine.run.hooks import Runner
 from engine.run.line import CardLine
 from engine.run.proxies import Proxies, asks_for_proxies
+from engine.run.resolved import Resolved
 from engine.sessions.policy import routed
 from engine.sessions.proofs import Proofs
 from engine.settings.options import EngineOptions
@@ -219,6 +220,8 @@ class Loop:
             self._loop, lambda: self.supervisor.health.targets, self._health_found, self._health_ended
         )
         self._undo.callback(self._health.close)
+        self._resolved = Resolved(self._tell_soon)
+        self._undo.callback(self._resolved.close)
         links = LinkWatch()
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)
@@ -471,6 +474,7 @@ class Loop:
         try:
             self.line.send(self.supervisor.frames_to_send())
             self._health.order(self.supervisor.health.orders)
+            self._resolved.order(self.supervisor.resolving.orders)
             self.proxies.follow(self.supervisor.board.version)
             self.proxies.look(self.supervisor.watched)
         finally:
@@ -507,6 +511,11 @@ class Loop:
 
     def _wall(self, at: float) -> float:
         return self.supervisor.wall(at)
+
+    def _tell_soon(self, severity: Severity, kind: str, text: str) -> None:
+        """The same, from any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self.tell, severity, kind, text)
 
     def tell(self, severity: Severity, kind: str, text: str) -> None:
         """Put an event into the log."""

@@ -310,6 +310,13 @@ SESSION: Keys = {
         "empty: soup and a number",
         unique=True,
     ),
+    "resolved": Key(
+        "resolved",
+        boolean,
+        "Whether systemd-resolved is told of the session's name servers, for who asks by its device.",
+        "resolved",
+        "yes or no: tell systemd-resolved",
+    ),
     "netns": Key(
         "netns",
         optional(NETNS),

@@ -278,6 +278,8 @@ class SessionSettings:
     """How long connections may go on before a rotation ends them."""
     health: HealthSettings = HealthSettings()
     hooks: HookSettings = HookSettings()
+    resolved: bool = False
+    """Whether systemd-resolved is told of the session's name servers."""
     netns: str | None = None
     """The network namespace that the device is put into, by its name; None: the host's."""
     default_route: DefaultRoute = DefaultRoute()

@@ -46,6 +46,7 @@ from engine.supervisor.hooks import HookResult, HookRunner, Hooks, NoHooks
 from engine.supervisor.inherited import Inherited
 from engine.supervisor.parting import Parting
 from engine.supervisor.reporting import Reporter
+from engine.supervisor.resolving import Resolving
 from engine.supervisor.rotating import Rotating
 from engine.supervisor.shares import Action, Shares
 from engine.supervisor.showing import Showing, Usage
@@ -134,6 +135,7 @@ class Supervisor:
         )
         self.health = Health(self.rotating, self._reporter)
         self.hooks = Hooks(hooks or NoHooks(), self._reporter)
+        self.resolving = Resolving()
         self._shares = Shares(self.fleet, self._showing, self._reporter)
         self._parting = Parting(journal or NoJournal(), watch, line, self._reporter)
         self._fitting = Fitting(watch, line, egress, self._showing, self._reporter)
@@ -256,6 +258,9 @@ class Supervisor:
         self._reporter.now = now
         for each in happenings:
             self.tell(Severity.ERROR if each.lost else Severity.WARNING, "guard", each.text, each.key)
+            if each.key is not None:  # it may have a new device, which systemd-resolved knows nothing of
+                self.resolving.forget(each.key)
+                self._showing.mark(each.key)
             if each.lost and each.key is not None:
                 self._reporter.attempt(self.fleet.end, each.key, End(EndKind.LOCAL_ERROR, each.text), now)
         self._settle()
@@ -499,6 +504,7 @@ class Supervisor:
         if view is not None and settings is not None:
             self.hooks.look(key, view, settings.hooks)
             self.health.look(key, view, settings.health)
+            self.resolving.look(key, view, settings)
             self.counting.rename(key, view.name)
             self.history.look(view.name, addresses_of(view), view.up_since, self.wall(self._reporter.now))
 
