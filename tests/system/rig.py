@@ -15,6 +15,7 @@ from engine.datapath.own import EVERYTHING, Open, Own
 from engine.egress.tun import open_tun
 from engine.lab import rogue
 from engine.wire.ethernet import VlanTag
+from engine.wire.ipv6 import Datagram, encode_udp
 
 from .line import NEAR, QUEUES, Line, Wire, namespace, run, until, veth_line
 
@@ -69,7 +70,6 @@ def ppp(packet: bytes) -> bytes:
 
 
 ROUTER_MESSAGES = {
-    "a Router Advertisement": rogue.router_advertisement(),
     "a Router Advertisement behind another header": rogue.hidden_router_advertisement(),
     "a Redirect": rogue.redirect(rogue.ROGUE, IPv6Address("2001:db8::1"), IPv6Address("fe80::1")),
     "an ICMP Redirect": rogue.icmp_redirect(
@@ -77,6 +77,12 @@ ROUTER_MESSAGES = {
     ),
 }
 """Nothing of that kind may reach a session's device."""
+_LINK_LOCAL = IPv6Address("fe80::1")
+AUTOCONFIGURATION = {
+    "a Router Advertisement": rogue.router_advertisement(),
+    "an answer of DHCPv6": encode_udp(rogue.ROGUE, _LINK_LOCAL, Datagram(547, 546, bytes(4))),
+}
+"""Nor of that: it is the engine's."""
 
 
 def only(opened: Open) -> Own:

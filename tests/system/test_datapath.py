@@ -22,6 +22,7 @@ from engine.wire.place import Place
 
 from .line import NEAR, QUEUES, namespace, needs_root, open_descriptors, run, until
 from .rig import (
+    AUTOCONFIGURATION,
     LCP_ECHO,
     MTU,
     OWN,
@@ -239,6 +240,22 @@ def test_hostile_frames_are_counted_and_reach_nobody(rig: Rig) -> None:
     rig.wire.send(padded(pppoe(ppp(packet))))
     assert inside.wait_for(lambda seen: True) == packet
     assert rig.datapath.receive_control() == []
+
+
+@pytest.mark.parametrize("packet", AUTOCONFIGURATION.values(), ids=AUTOCONFIGURATION)
+def test_what_autoconfigures_ipv6_is_the_engines_within_bounds(rig: Rig, packet: bytes) -> None:
+    """No device gets it; a flood of it leaves the session room for what keeps it up."""
+    fd, inside = rig.tun("soup0")
+    rig.datapath.add_session(0, Place(OWN, PEER, 1), fd, MTU, EVERYTHING)
+    frame, echo = padded(pppoe(ppp(packet))), padded(pppoe(LCP_ECHO))
+    for _ in range(200):
+        rig.wire.send(frame)
+    rig.wire.send(echo)
+    counted = rig.settled(201)
+    assert (counted.rx_control, counted.drops["control_flood"], counted.rx_data) == (65, 136, 0)
+    assert sorted(rig.control(65)) == sorted([frame] * 64 + [echo])
+    rig.wire.send(padded(pppoe(ppp(ipv4()))))
+    assert inside.wait_for(lambda seen: True) == ipv4(), "and that is all it gets"
 
 
 @pytest.mark.parametrize("opened", [Open.NONE, Open.IPV4, Open.IPV6, Open.IPV4 | Open.IPV6])

@@ -100,7 +100,7 @@ def test_rules_are_put_back(devices: Devices) -> None:
     before = state()
     flush_rules()
     assert state() != before
-    assert devices.look().for_all == ["Someone deleted 2 of the sessions' routing rules: put back."]
+    assert devices.look().for_all == ["Someone deleted 4 of the sessions' routing rules: put back."]
     assert state() == before
     assert devices.look() == Mended()
 

@@ -23,6 +23,8 @@ from engine.settings.values import (
     AcFilter,
     AuthMethod,
     Choose,
+    DelegateSettings,
+    Dhcpv6,
     DialSettings,
     HealthSettings,
     HookSettings,
@@ -730,3 +732,15 @@ def test_proxies_that_can_not_be(text: str, complaint: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parse(text, "it", Path())
     assert raised.value.errors == (f"it:{complaint}",)
+
+
+def test_what_is_asked_for_in_ipv6() -> None:
+    words = {"no": None, "false": None, "any": 0, "yes": 0, "56": 56, "/48": 48}
+    for word, meant in words.items():
+        (one,) = read(f"sessions: [{{name: a, prefix: {word}, dhcpv6: always}}]").sessions
+        assert (one.prefix, one.dhcpv6) == (meant, Dhcpv6.ALWAYS)
+    (one,) = read("sessions: [{name: a, delegate: {interface: lan0, subnet: 3}}]").sessions
+    assert (one.prefix, one.wanted_prefix, one.delegate) == (None, 0, DelegateSettings("lan0", 3))
+    for wrong, told in (("31", "out of range (32 to 64)"), ("some", "must be"), ("65", "out of range (32 to 64)")):
+        with pytest.raises(ConfigError, match=re.escape(told)):
+            read(f"sessions: [{{name: a, prefix: {wrong}}}]")
