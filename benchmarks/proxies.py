@@ -151,7 +151,7 @@ def our_proxies(stack: ExitStack) -> subprocess.Popen[bytes]:
         if isinstance(message, Ready):
             limits = ProxyLimits(LIMIT, LIMIT, LIMIT)
             channel.send(Begin((1,)))
-            channel.send(Serve(f"127.0.0.1:{PORTS['souppp']}", Choose.LEAST, b"salt", (), limits, 600.0, True))
+            channel.send(Serve(f"127.0.0.1:{PORTS['souppp']}", Choose.LEAST, b"salt", (), limits, 600.0, False))
             channel.send(Sessions((session(socket.if_nametoindex(DEVICE)),)))
             loop.call_later(0.2, loop.stop)
 

@@ -27,6 +27,7 @@ enum { EVENTS = 256, CLIENT = 0, SERVER = 1 };
 struct way {
     struct flow flow;
     _Atomic uint64_t octets;
+    uint64_t uncounted; /* octets of the first that are nobody's but the proxy's */
     bool source_ready, target_ready, target_watched, over;
 };
 
@@ -39,8 +40,7 @@ struct connection {
     int fds[2];
     uint32_t slot;
     uint32_t why;
-    bool waits;  /* for its turn */
-    bool doomed; /* epoll doesn't take it */
+    bool waits; /* for its turn */
     bool ended;
 };
 
@@ -57,7 +57,7 @@ struct relay {
     struct pipes pipes;
     struct connection **slots; /* the connections of each */
     struct queue turns;
-    uint64_t now;
+    uint64_t now, next_sweep;
     uint32_t slot_count;
     int poll;
 
@@ -65,8 +65,7 @@ struct relay {
     struct slot_counters *counters;
     int wake, event;
     atomic_bool stop;
-    atomic_bool asked;           /* something was added or is to be cut: to be looked at before anything else is done */
-    _Atomic uint64_t next_sweep; /* when the thread looks for idle ones, if nothing wakes it before */
+    atomic_bool asked; /* something was added or is to be cut, and the thread is woken for it */
     pthread_mutex_t lock;
     struct queue added, ended;
     uint64_t added_count;
@@ -201,7 +200,11 @@ static enum flow_turn move(struct relay *relay, struct connection *connection, i
     enum flow_turn turn = flow_move(&way->flow, &relay->pipes, connection->fds[side], connection->fds[!side], &moved);
 
     if (moved) {
+        uint64_t own = moved < way->uncounted ? moved : way->uncounted;
+
         connection->last = relay->now;
+        way->uncounted -= own;
+        moved -= own;
         count(&way->octets, moved);
         count(side == CLIENT ? &counters->up : &counters->down, moved);
     }
@@ -262,10 +265,6 @@ static void serve(struct relay *relay, struct connection *connection)
 {
     struct way *ways = connection->ways;
 
-    if (connection->doomed) {
-        end(relay, connection, RELAY_SHORT);
-        return;
-    }
     for (int side = CLIENT; side <= SERVER; side++)
         if (can_move(&ways[side]) && !serve_way(relay, connection, side))
             return;
@@ -325,7 +324,23 @@ static void cut_slots(struct relay *relay)
     }
 }
 
-/* Takes over what was added since the last time. It comes before events are looked at: they may be of these. */
+static void begin(struct relay *relay, struct connection *connection)
+{
+    const int on = 1;
+
+    link_to_slot(relay, connection);
+    connection->last = relay->now;
+    for (int side = CLIENT; side <= SERVER; side++) /* the two ends decide what to gather */
+        setsockopt(connection->fds[side], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (due(connection) < relay->next_sweep)
+        relay->next_sweep = due(connection);
+    if (watch(relay, connection, CLIENT, EPOLL_CTL_ADD, 0) || watch(relay, connection, SERVER, EPOLL_CTL_ADD, 0))
+        end(relay, connection, RELAY_SHORT);
+    else if (holds(connection))
+        wait_for_turn(relay, connection);
+}
+
+/* Takes over what was added since the last time. */
 static void take_over(struct relay *relay)
 {
     struct connection *connection;
@@ -337,11 +352,7 @@ static void take_over(struct relay *relay)
     pthread_mutex_unlock(&relay->lock);
     while ((connection = added.first)) {
         added.first = connection->queued;
-        link_to_slot(relay, connection);
-        if (due(connection) < atomic_load(&relay->next_sweep))
-            atomic_store(&relay->next_sweep, due(connection));
-        if (connection->doomed || holds(connection))
-            wait_for_turn(relay, connection);
+        begin(relay, connection);
     }
 }
 
@@ -361,24 +372,19 @@ static void sweep(struct relay *relay)
                 next = due(connection);
         }
     }
-    pthread_mutex_lock(&relay->lock);
-    if (next < soon || relay->added.first) /* who added that went by the time of before */
-        next = soon;
-    atomic_store(&relay->next_sweep, next);
-    pthread_mutex_unlock(&relay->lock);
+    relay->next_sweep = next < soon ? soon : next;
 }
 
 /* Milliseconds that epoll may wait. */
 static int patience(const struct relay *relay)
 {
-    uint64_t left, next_sweep;
+    uint64_t left;
 
     if (relay->turns.first)
         return 0;
-    next_sweep = atomic_load(&relay->next_sweep);
-    if (next_sweep == NEVER)
+    if (relay->next_sweep == NEVER)
         return -1;
-    left = next_sweep > relay->now ? next_sweep - relay->now : 0;
+    left = relay->next_sweep > relay->now ? relay->next_sweep - relay->now : 0;
     return left > 60 * SECOND ? 60000 : (int)(left / 1000000 + 1);
 }
 
@@ -406,12 +412,8 @@ static void *run(void *argument)
     pthread_setname_np(pthread_self(), "souppp-relay"); /* by itself: others' files may be out of reach */
     while (!atomic_load_explicit(&relay->stop, memory_order_acquire)) {
         int ready = epoll_wait(relay->poll, events, EVENTS, patience(relay));
-        bool asked;
 
         relay->now = clock_now();
-        asked = atomic_exchange(&relay->asked, false);
-        if (asked)
-            take_over(relay);
         for (int i = 0; i < ready; i++) {
             eventfd_t ignored;
 
@@ -421,10 +423,12 @@ static void *run(void *argument)
                 eventfd_read(relay->wake, &ignored);
         }
         /* From here on connections end: no event of this batch is looked at any more. */
-        if (asked)
+        if (atomic_exchange(&relay->asked, false)) {
+            take_over(relay);
             cut_slots(relay);
+        }
         take_turns(relay);
-        if (relay->now >= atomic_load(&relay->next_sweep))
+        if (relay->now >= relay->next_sweep)
             sweep(relay);
     }
     return NULL;
@@ -520,13 +524,9 @@ void souppp_relay_close(struct relay *relay)
 
 static int prepare(int fd)
 {
-    const int on = 1;
     int flags = fcntl(fd, F_GETFL);
 
-    if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK)))
-        return -1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* the two ends decide what to gather */
-    return 0;
+    return flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK)) ? -1 : 0;
 }
 
 static void discard(struct connection *connection)
@@ -536,10 +536,16 @@ static void discard(struct connection *connection)
     free(connection);
 }
 
+/* Has the thread look at what it is asked for, once for all that is asked until it does. */
+static void ask(struct relay *relay)
+{
+    if (!atomic_exchange(&relay->asked, true))
+        eventfd_write(relay->wake, 1);
+}
+
 struct connection *souppp_relay_add(struct relay *relay, const struct souppp_relayed *relayed, const uint8_t *octets)
 {
     struct connection *connection;
-    bool needs_turn;
 
     if (relayed->slot >= relay->slot_count) {
         errno = EINVAL;
@@ -555,27 +561,20 @@ struct connection *souppp_relay_add(struct relay *relay, const struct souppp_rel
     connection->slot = relayed->slot;
     connection->fds[CLIENT] = relayed->client;
     connection->fds[SERVER] = relayed->server;
-    connection->last = clock_now();
+    connection->ways[SERVER].uncounted = relayed->answer;
     connection->ways[CLIENT].target_ready = connection->ways[SERVER].target_ready = true;
     if (!flow_keep(&connection->ways[CLIENT].flow, octets, relayed->from_client) ||
-        !flow_keep(&connection->ways[SERVER].flow, octets + relayed->from_client, relayed->from_server)) {
+        !flow_keep(&connection->ways[SERVER].flow, octets + relayed->from_client, relayed->answer + relayed->from_server)) {
         discard(connection);
         errno = ENOMEM;
         return NULL;
     }
     atomic_fetch_add_explicit(&relay->counters[relayed->slot].connections, 1, memory_order_relaxed);
-    needs_turn = holds(connection);
     pthread_mutex_lock(&relay->lock);
     connection->number = relay->added_count++;
-    /* It is asked for before there can be an event of it, and the lock kept until it is in the queue. */
-    atomic_store(&relay->asked, true);
-    connection->doomed = watch(relay, connection, CLIENT, EPOLL_CTL_ADD, 0) ||
-                         watch(relay, connection, SERVER, EPOLL_CTL_ADD, 0);
-    needs_turn |= connection->doomed || due(connection) < atomic_load(&relay->next_sweep);
     enqueue(&relay->added, connection);
     pthread_mutex_unlock(&relay->lock);
-    if (needs_turn)
-        eventfd_write(relay->wake, 1);
+    ask(relay);
     return connection;
 }
 
@@ -589,9 +588,8 @@ int souppp_relay_cut(struct relay *relay, uint32_t slot)
             relay->to_cut[relay->to_cut_count++] = slot;
         relay->cut_before[slot] = relay->added_count;
     }
-    atomic_store(&relay->asked, true);
     pthread_mutex_unlock(&relay->lock);
-    eventfd_write(relay->wake, 1);
+    ask(relay);
     return 0;
 }
 

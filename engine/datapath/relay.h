@@ -29,8 +29,9 @@ enum souppp_relay_why {
     X(int32_t, client, ) /* sockets, which are the relay's from now on */ \
     X(int32_t, server, ) \
     X(uint32_t, slot, )  /* whose counters it counts in, and is cut with */ \
-    X(uint32_t, from_client, ) /* octets that were read before: of the client, then of the server */ \
-    X(uint32_t, from_server, )
+    X(uint32_t, from_client, ) /* octets that go first, which follow each other: read from the client before, … */ \
+    X(uint32_t, answer, )      /* … what the proxy itself says to the client, which counts as nobody's, … */ \
+    X(uint32_t, from_server, ) /* … read from the server before */
 
 struct souppp_relayed {
     SOUPPP_RELAYED(SOUPPP_FIELD)
@@ -58,7 +59,7 @@ struct relay *souppp_relay_open(uint32_t slots);
 /* Resets what there is. */
 void souppp_relay_close(struct relay *relay);
 
-/* Takes over both sockets; `octets` are what was read before. NULL, with errno, and the sockets are as they were. The
+/* Takes over both sockets; `octets` are what goes first. NULL, with errno, and the sockets are as they were. The
  * connection is good for souppp_relay_traffic until it was told as ended. */
 struct connection *souppp_relay_add(struct relay *relay, const struct souppp_relayed *relayed, const uint8_t *octets);
 /* Ends all connections of a slot with a reset. They are told as ended later. */

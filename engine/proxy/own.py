@@ -17,15 +17,33 @@ _REFUSING = (6, 7, 8)
 """Routes of the types blackhole, unreachable and prohibit: they tell whom the host doesn't reach, not who it is."""
 
 
+_ADDRESSES_AND_ROUTES = 0x10 | 0x40 | 0x100 | 0x400
+"""The groups of notifications, of IPv4 and IPv6."""
+MOST_KNOWN = 4096
+
+
 class OwnAddresses:
-    """A container of all of them, and of broadcast addresses of its networks."""
+    """A container of all of them, and of broadcast addresses of its networks.
+
+    What the kernel said of an address holds until it tells of a change of any address or route.
+    """
 
     def __init__(self) -> None:
         """Raises RtnlError."""
         self._rtnl = Rtnl()
+        self._changes = Rtnl(_ADDRESSES_AND_ROUTES)
+        self._known: dict[Address, bool] = {}
 
     def __contains__(self, address: object) -> bool:
         assert isinstance(address, Address)
+        if self._changes.news() != [] or len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        known = self._known.get(address)
+        if known is None:
+            known = self._known[address] = self._ask(address)
+        return known
+
+    def _ask(self, address: Address) -> bool:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         fixed = _ROUTE.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
         try:
@@ -37,3 +55,4 @@ class OwnAddresses:
     def close(self) -> None:
         """Nobody asks any more."""
         self._rtnl.close()
+        self._changes.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class _Relayed(ctypes.Structure):
         ("server", ctypes.c_int32),
         ("slot", ctypes.c_uint32),
         ("from_client", ctypes.c_uint32),
+        ("answer", ctypes.c_uint32),
         ("from_server", ctypes.c_uint32),
     ]
 
@@ -74,6 +76,10 @@ class _Ended(ctypes.Structure):
     ]
 
 
+_ENDED = struct.Struct("=QQQI4x")
+"""The same, to be taken apart in a tenth of the time."""
+assert _ENDED.size == ctypes.sizeof(_Ended)
+_WHYS = tuple(Why)
 _COUNTERS = ("up", "down", "connections")
 _LAYOUT: dict[str, Places] = {
     "souppp_relayed": places(_Relayed),
@@ -157,25 +163,31 @@ class Relay:
         client_pending: bytes = b"",
         server_pending: bytes = b"",
         idle: float = 0.0,
+        answer: bytes = b"",
     ) -> int:
         """Passes on what two connected sockets say, from now on the relay's; the id of what they are together.
 
-        `client_pending` and `server_pending` were read before and go to the other side first. After `idle` seconds
-        without an octet it ends; 0 is never. Raises RelayError, and the descriptors are closed.
+        `client_pending` and `server_pending` were read before and go to the other side first; before them the client
+        gets `answer`, which is not counted. After `idle` seconds without an octet it ends; 0 is never. Raises
+        RelayError, and the descriptors are closed.
         """
         try:
-            return self._add(client_fd, server_fd, tag, client_pending, server_pending, idle)
+            return self._add(client_fd, server_fd, tag, client_pending, server_pending, idle, answer)
         except RelayError:
             for descriptor in (client_fd, server_fd):
                 with suppress(OSError):
                     os.close(descriptor)
             raise
 
-    def _add(self, client: int, server: int, tag: int, from_client: bytes, from_server: bytes, idle: float) -> int:
+    def _add(
+        self, client: int, server: int, tag: int, from_client: bytes, from_server: bytes, idle: float, answer: bytes
+    ) -> int:
         id_ = next(self._ids)
-        relayed = _Relayed(id_, int(idle * 1e9), client, server, self._slot(tag), len(from_client), len(from_server))
-        pending = from_client + from_server
-        handle = self._library.souppp_relay_add(self._handle, ctypes.byref(relayed), pending)
+        first = from_client + answer + from_server
+        relayed = _Relayed(
+            id_, int(idle * 1e9), client, server, self._slot(tag), len(from_client), len(answer), len(from_server)
+        )
+        handle = self._library.souppp_relay_add(self._handle, ctypes.byref(relayed), first)
         if handle is None:
             raise RelayError(f"cannot relay a connection: {os.strerror(ctypes.get_errno())}")
         self._connections[id_] = tag, handle
@@ -194,16 +206,17 @@ class Relay:
     def ended(self) -> list[Ended]:
         """Connections that ended and were not told yet; `fileno` stays readable while there are more."""
         told: int = self._library.souppp_relay_ended(self._handle, self._told, BATCH)
-        return [self._tell(one) for one in self._told[:told]]
+        octets = memoryview(self._told).cast("B")[: told * ctypes.sizeof(_Ended)]
+        return [self._tell(*one) for one in _ENDED.iter_unpack(octets)]
 
-    def _tell(self, one: _Ended) -> Ended:
-        tag, _ = self._connections.pop(one.id)
+    def _tell(self, id_: int, up: int, down: int, why: int) -> Ended:
+        tag, _ = self._connections.pop(id_)
         self._open[tag] -= 1
         if not self._open[tag]:
             del self._open[tag]
             if tag in self._forgotten:
                 self.forget(tag)
-        return Ended(one.id, tag, one.up, one.down, Why(one.why))
+        return Ended(id_, tag, up, down, _WHYS[why])
 
     def traffic(self, id_: int) -> tuple[int, int]:
         """Octets up and down of a connection until now. Raises KeyError once it was told as ended."""

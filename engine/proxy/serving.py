@@ -468,16 +468,16 @@ class Serving:
             return
         try:
             address, port = found.getsockname()[:2]
-            answer = machine.success((ip_address(address), port))
-            if client.socket.send(answer) != len(answer):
-                raise OSError
         except OSError:
             found.close()
             self._end(client)
             return
+        source = self._exits[through.key].source(6 if ":" in address else 4)
+        answer = machine.success((source or ip_address(address), port))
         try:
-            rest = machine.rest
-            id_ = self._relay.add(client.socket.detach(), found.detach(), through.key, rest, b"", self._idle)
+            id_ = self._relay.add(
+                client.socket.detach(), found.detach(), through.key, machine.rest, b"", self._idle, answer
+            )
         except RelayError as error:
             self._send(Tell(WARNING, "proxy", f"{error}."))
             self._leave(through)

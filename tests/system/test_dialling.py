@@ -22,6 +22,7 @@ from engine.host import netns
 from engine.proxy.dialling import DialError, DialKind, Dialler
 from engine.proxy.exits import Exit
 from engine.proxy.names import Failure, Names, Result
+from engine.proxy.own import OwnAddresses
 from engine.proxy.questions import Kind
 from tests.conftest import run
 from tests.nameserver import NameServer, records, silence
@@ -221,6 +222,19 @@ async def test_the_hosts_own_card_counts_what_leaves_there(host: None) -> None:
             with closing(socket.socket(family, socket.SOCK_DGRAM)) as sender:
                 sender.sendto(b"x", (str(address), 9))
         assert len(card.sent()) == 2
+
+
+async def test_the_hosts_own_addresses_are_told_apart_also_once_they_change(host: None) -> None:
+    own = OwnAddresses()
+    late = IPv4Address("198.51.100.201")
+    for _ in range(2):
+        told = [address in own for address in (IPv4Address("198.51.100.200"), OWN, OWN6, WEB, WEB6, late)]
+        assert told == [True, True, True, False, False, False]
+    ip("address", "add", f"{late}/32", "dev", "eth0")
+    assert late in own
+    ip("address", "del", f"{late}/32", "dev", "eth0")
+    assert late not in own
+    own.close()
 
 
 async def test_names_are_resolved_through_the_session_and_kept_for_their_ttl(world: World) -> None:

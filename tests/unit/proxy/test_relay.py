@@ -52,11 +52,11 @@ def test_what_was_read_before_goes_first_and_all_is_counted(relay: Relay) -> Non
     client, client_fd = pair()
     server, server_fd = pair()
     with client, server:
-        one = relay.add(client_fd, server_fd, 70_001, b"GET ", b"HTTP", idle=60.0)
+        one = relay.add(client_fd, server_fd, 70_001, b"GET ", b"HTTP", idle=60.0, answer=b"all is well; ")
         client.sendall(b"/")
         client.shutdown(socket.SHUT_WR)
         assert server.makefile("rb").read() == b"GET /"
-        assert client.recv(4, socket.MSG_WAITALL) == b"HTTP"
+        assert client.recv(17, socket.MSG_WAITALL) == b"all is well; HTTP"
         until(lambda: relay.traffic(one) == (5, 4))
         until(lambda: relay.counters(70_001) == (5, 4, 1))
         server.sendall(b"/1.1")
