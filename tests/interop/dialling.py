@@ -15,17 +15,17 @@ QUICK = "keepalive: {interval: 0.5, failures: 3}"
 
 
 def dial(
-    line: NetnsPair, folder: Path, sessions: str, *arguments: str, more: str = ""
+    line: NetnsPair, folder: Path, sessions: str, *arguments: str | Path, more: str = "", besides: str = ""
 ) -> AbstractContextManager[Program]:
     """A run of the program with these sessions, YAML flow mappings one a line, all dialled at the start.
 
-    `more` are further settings of dialling, as they stand in the configuration.
+    `more` are further settings of dialling, as they stand in the configuration, `besides` what else stands there.
     """
     config = folder / "config.yaml"
     entries = "".join(f"  - {entry.strip()}\n" for entry in sessions.strip().splitlines())
     defaults = "{user: alice, password: wonderland, autodial: true}"
     pace = ", ".join(filter(None, ("retry_min: 0.5, retry_max: 2", more)))
-    config.write_text(f"defaults: {defaults}\nsessions:\n{entries}dial: {{{pace}}}\n")
+    config.write_text(f"defaults: {defaults}\nsessions:\n{entries}dial: {{{pace}}}\n{besides}\n")
     words = (line.card, "--config", config, "--state-dir", folder / "state", "--headless", *arguments)
     return running(*words, within=line.command())
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import joined_namespaces
-from tests.interop.dialling import HOLD, QUICK, dial, pings, pppds, wait_pppds, wait_refused
+from tests.interop.dialling import HOLD, QUICK, SERVER, dial, pings, pppds, wait_pppds, wait_refused
 from tests.interop.kit import Aclab, concentrators
 from tests.program import noted, until
+from tests.system.test_put_to_use import paste
+from tests.system.test_served import asked
 
+WEB = "/run/web"
+WHO = r"#!/bin/sh\necho Content-Type: text/plain\necho\necho $REMOTE_ADDR\n"
+USES = """
+proxy: {sessions: {first_port: 20001}, pool: {listen: "127.0.0.1:1080"}, allow_private: true}
+marks: 0x5000
+"""
 FULL = 1492 - 28
 """Data octets of the largest ping."""
 
@@ -44,6 +53,34 @@ def test_eight_sessions_ping_the_concentrator(server: Aclab, tmp_path: Path) -> 
         assert program.end() == 0
     wait_pppds(server, 0)
     assert not noted(tmp_path / "state")
+
+
+@pytest.mark.timeout(400)
+def test_eight_addresses_by_each_way_to_use_a_session(server: Aclab, tmp_path: Path) -> None:
+    """As the details page offers them, against a server that answers with the address that it sees."""
+    server.exec(f"mkdir -p {WEB}/cgi-bin; printf '{WHO}' >{WEB}/cgi-bin/who; chmod +x {WEB}/cgi-bin/who")
+    server.exec(f"busybox httpd -p 0.0.0.0:80 -h {WEB}")
+    ways = {"fetch a page through it", "bind to its address", "run a program in it", "use its proxy"}
+    ways |= {"choose it in the pool", "send with its mark"}
+    path = tmp_path / "engine"
+    shell = ("nsenter", f"--net=/run/netns/{server.line.near}", "sh", "-c")
+
+    def uses(name: str, address: str) -> None:
+        usage = asked(path, "show", name)["usage"]
+        for way in ways:
+            line = usage[way].replace("http://example.com/", f"http://{SERVER}/cgi-bin/who")
+            line = line.replace(f"--on {server.line.card}", f"--socket {path}").replace("ping ", "ping -c 1 -W 10 ")
+            told = paste(line, shell)
+            assert told == address or way == "send with its mark", (way, told)
+
+    sessions = '{name: "s{n}", count: 8}'
+    with dial(server.line, tmp_path, sessions, *HOLD, "--socket", path, besides=USES) as program:
+        addresses = {name: said["ipv4"] for name, said in program.up(8).items()}
+        assert len({*addresses.values()}) == 8
+        until(lambda: all(view["proxy"] for view in asked(path, "list")), "all proxies")
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(uses, addresses, addresses.values()))
+        assert program.end() == 0
 
 
 def test_addresses_of_their_own(server: Aclab, tmp_path: Path) -> None:

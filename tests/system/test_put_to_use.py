@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,11 +51,11 @@ def lines(needs_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         assert program.end() == 0
 
 
-def paste(line: str) -> str:
+def paste(line: str, shell: Sequence[str] = ("sh", "-c")) -> str:
     """What a shell makes of a line, with our own program found by its name."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        line, shell=True, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PATH": path}
+        [*shell, line], capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PATH": path}
     )
     assert done.returncode == 0, (line, done.stdout, done.stderr)
     return done.stdout.strip()
