@@ -24,6 +24,7 @@ from pathlib import Path
 
 from engine.egress.confinement import Confinement
 from engine.egress.instances import Instance
+from engine.egress.marks import Mark
 from engine.host import netns
 from engine.host.nft import Message, Nft, field, message, nest
 from engine.host.rtnl import Rtnl
@@ -39,7 +40,7 @@ def _ip(words: str) -> None:
 class Host:
     """A host, its neighbour, and a connection between them."""
 
-    def __init__(self, sessions: int = 0, *, rule: bool = False, chains: bool = False) -> None:
+    def __init__(self, sessions: int = 0, *, marks: bool = False, rule: bool = False, chains: bool = False) -> None:
         self._near, far = netns.new_net(), netns.new_net()
         with netns.visiting(self._near):
             _ip("link set lo up")
@@ -54,7 +55,7 @@ class Host:
             _ip("route add default dev lan")
             _ip(f"neigh add {TARGET} lladdr 02:00:00:00:00:01 dev lan")
             self._client = socket.create_connection(listener.getsockname())
-            self._confine(sessions)
+            self._confine(sessions, marks)
             if rule:
                 _ip("rule add pref 10000 from 100.64.0.2 lookup 5000")
             if chains:
@@ -63,7 +64,7 @@ class Host:
         for each in (self._client, self._server):
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def _confine(self, sessions: int) -> None:
+    def _confine(self, sessions: int, marks: bool) -> None:
         if sessions:
             instance = Instance()
             confinement = Confinement(Rtnl(), instance, time.monotonic())
@@ -71,6 +72,9 @@ class Host:
             begun = time.process_time()
             for number in range(sessions):
                 confinement.open(IPv4Address("100.64.0.2") + number, instance.table(number), device)
+                if marks:
+                    confinement.claim(Mark(0x5000 + number), instance.table(number))
+                    confinement.open_mark(Mark(0x5000 + number), device)
             took = (time.process_time() - begun) / sessions
             print(f"{sessions} addresses took {took * 1e6:.0f} us of processor each. {confinement.obstacle}")
 
@@ -149,6 +153,8 @@ def main() -> None:
             median = statistics.median(rates)
             print(f"{what.__name__}, {name}: {median:.5g} ({100 * (median / none - 1):+.1f} %)")
     bare = {
+        "1 session with a mark": Host(1, marks=True),
+        f"{sessions} sessions with marks": Host(sessions, marks=True),
         "one rule": Host(rule=True),
         "two empty chains": Host(chains=True),
         "one rule and two empty chains": Host(rule=True, chains=True),

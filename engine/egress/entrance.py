@@ -126,7 +126,7 @@ class Entrance:
             raise OSError(22, "what came with the request is no cgroup of version 2")
         programs = self._programs(key)
         try:
-            if os.fstat(cgroup).st_uid == who.uid:
+            if os.fstat(cgroup).st_uid == who.uid and cgroups.is_fresh(cgroup):  # or all in it would be taken along
                 self._attach(programs, cgroup)
             elif cgroups.holds(cgroup, who.process):
                 self._take_in(programs, key, cgroup, who)

@@ -37,6 +37,12 @@ def is_cgroup(descriptor: int) -> bool:
     return not failed and ctypes.c_long.from_buffer(told).value == _MAGIC
 
 
+def is_fresh(cgroup: int) -> bool:
+    """Whether a cgroup with this descriptor is one that `make` made, and nothing is in it yet. Raises OSError."""
+    name = Path(os.readlink(f"/proc/self/fd/{cgroup}")).name
+    return bool(_NAMED.fullmatch(name)) and not _read(cgroup).strip()
+
+
 def holds(cgroup: int, process: int) -> bool:
     """Whether a process is in the cgroup with this descriptor. Raises OSError."""
     return str(process) in _read(cgroup).split()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from typing import Any
 import pytest
 
 from engine.api.values import SessionState
+from engine.egress.entrance import SPENT, Entrance
+from engine.host import bpf, cgroups, netns
+from engine.host.peers import Peer
 from engine.run.server import Server
 from engine.run.sockets import listen
 from souppp_tui.commands.exec import hosts_by_dns
@@ -55,14 +58,6 @@ class Prisoner:
         self._process.stdin.write("?\n")
         found: dict[str, Any] = json.loads(self._process.stdout.readline())
         return found
-
-    def tries(self) -> None:
-        """For a while, by each way."""
-        before = self.report()
-        time.sleep(AFTER)
-        after = self.report()
-        for way in before.keys() - {"page", "page6"}:
-            assert sum(after[way]) > sum(before[way]) + 5, way
 
     def close(self) -> None:
         self._process.kill()
@@ -118,8 +113,11 @@ def test_nothing_that_a_program_does_leaves_elsewhere(tmp_path: Path) -> None:
         assert other.report()["page"] == there["kernel"]["ipv4"]
 
         def nothing_leaves(*whose: Prisoner) -> None:
-            for each in whose:
-                each.tries()
+            reports = [each.report() for each in whose]
+            time.sleep(AFTER)
+            for each, first in zip(whose, reports, strict=True):
+                last = each.report()
+                assert all(sum(last[way]) > sum(first[way]) + 5 for way in first.keys() - {"page", "page6"})
             assert capture.seen[MARKED] == before
 
         nothing_leaves(root, user, other)
@@ -135,16 +133,83 @@ def test_nothing_that_a_program_does_leaves_elsewhere(tmp_path: Path) -> None:
         ctl(path, "wait", "s2")
         address = json.loads(ctl(path, "--json", "show", "s2"))["ipv4"]
         until(lambda: user.report()["page"] == address, "a page by the session that is back")
-        ctl(path, "remove", "s2")
-        ctl(path, "add", "name=s2", "user=anyone", "--password-file", "-", given="lab\n")
-        ctl(path, "dial", "s2")
-        ctl(path, "wait", "s2")
-        nothing_leaves(user)
-        assert user.report()["page"] != address, "another session of its name is another one"
         engine.process.kill()
         engine.process.wait()
         nothing_leaves(root, user)
-        assert capture.seen["192.0.2.1"] == 0 or capture.seen[MARKED] == before
+
+
+def _in_cgroup(entrance: Entrance, key: int, steps: Callable[[], list[object]]) -> list[object]:
+    """What steps find that a process takes in a session."""
+    parent = os.open(cgroups.own(), os.O_RDONLY)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            made = cgroups.make(parent, key, os.getpid())
+            entrance.admit(key, made, Peer(os.getpid(), 0, frozenset()))
+            cgroups.enter(made)
+            os.write(writing, json.dumps(steps()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as told:
+        found: list[object] = json.loads(told.read() or b"null")
+    os.waitpid(child, 0)
+    cgroups.remove(parent, key, child)
+    os.close(parent)
+    return found
+
+
+def test_what_a_session_has_counts_and_never_what_another_one_has() -> None:
+    """A session's next device is its programs' too; that of another session with its key, one day, is not."""
+    for name in ("one", "two"):
+        run("ip", "link", "add", "name", name, "type", "veth", "peer", "name", f"{name}-far")
+        run("ip", "link", "set", "dev", name, "up")
+    one, two = (socket.if_nametoindex(name) for name in ("one", "two"))
+    entrance = Entrance()
+    entrance.set(3, one)
+    entrance.set(4, two)
+    for program in entrance._programs(3):  # and the map, which is the children's too
+        os.close(program)
+
+    def bound() -> object:
+        try:
+            with socket.socket() as made:
+                return made.getsockopt(socket.SOL_SOCKET, 62)
+        except PermissionError:
+            return "refused"
+
+    def steps() -> list[object]:
+        found = [bound()]
+        entrance.set(3, 0)
+        found.append(bound())
+        entrance.set(3, two)
+        found.append(bound())
+        netns.unshare_net()
+        found.append(bound())
+        return found
+
+    try:
+        assert _in_cgroup(entrance, 3, steps) == [one, "refused", two, "refused"]
+        entrance.set(3, one)
+        entrance.forget(3)
+        entrance.set(3, one)
+        with pytest.raises(OSError, match="another session had its number"):
+            entrance._programs(3)
+        heir = Entrance()
+        heir.inherit(os.dup(entrance.descriptor))
+        heir.set(4, two)
+        heir.disinherit()
+        assert _in_cgroup(heir, 4, lambda: [bound()]) == [two]
+        assert bpf.number_at(heir.descriptor, 3) == SPENT
+        with pytest.raises(OSError, match="no cgroup"):
+            heir.admit(4, os.open("/tmp", os.O_RDONLY), Peer(os.getpid(), 0, frozenset()))
+        for uid in (0, NOBODY):  # not even root takes others along, by mistake
+            with pytest.raises(OSError, match="not the one that the program is in"):
+                heir.admit(4, os.open(cgroups.own(), os.O_RDONLY), Peer(1 << 22, uid, frozenset()))
+        heir.close()
+    finally:
+        entrance.close()
 
 
 def _run(path: Path, *program: str, given: str = "", session: str = "s1") -> subprocess.CompletedProcess[str]:
