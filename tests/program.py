@@ -219,4 +219,5 @@ def alive(pid: int) -> bool:
 
 def noted(state: Path) -> set[str]:
     """What a run has left in its state folder for the next one to clear up."""
-    return {path.name for path in state.glob("*") if path.suffix != ".proofs"}
+    remembered = {".proofs", ".addresses", ".counters"}
+    return {path.name for path in state.glob("*") if path.suffix not in remembered}

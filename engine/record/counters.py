@@ -10,7 +10,7 @@ import math
 import os
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -86,6 +86,11 @@ class Account(msgspec.Struct):
     months: list[Month] = []
     """The month before, and this one."""
 
+    @property
+    def tells_anything(self) -> bool:
+        """Whether it has carried anything, ever."""
+        return any(self.totals) or any(self.proxied) or any(any(month.rx) or any(month.tx) for month in self.months)
+
     def line(self) -> bytes:
         """As it stands in the file."""
         return msgspec.json.encode(self)
@@ -134,11 +139,17 @@ class CountersFile:
                     self._path.rename(new)
                 self._path = new
 
-    def save(self, lines: Iterable[bytes]) -> str:
-        """Write these, see `Account.line`; returns what to tell when the disk begins to fail, mostly nothing."""
+    def save(self, lines: Sequence[bytes]) -> str:
+        """Write these, see `Account.line`; returns what to tell when the disk begins to fail, mostly nothing.
+
+        Without any there is no file.
+        """
         with self._lock:
             try:
-                replace_file(self._path, b"\n".join([_MAGIC, *lines, b""]))
+                if lines:
+                    replace_file(self._path, b"\n".join([_MAGIC, *lines, b""]))
+                else:
+                    self._path.unlink(missing_ok=True)
             except OSError as error:
                 was, self._failing = self._failing, True
                 told = f"{self._path}: {error.strerror}. The next start may not know what sessions have carried."

@@ -172,7 +172,8 @@ class Counting:
 
     def _write(self, key: int, counted: _Counted, numbers: Sequence[int]) -> None:
         totals = _plus(self._numbers_of(numbers, key), counted.offsets)
-        counted.line = Account(counted.name, counted.since, totals, counted.proxied, counted.months).line()
+        account = Account(counted.name, counted.since, totals, counted.proxied, counted.months)
+        counted.line = account.line() if account.tells_anything else b""
         self.fresh = True
 
     def _plan(self) -> None:

@@ -79,10 +79,10 @@ def test_another_run_goes_on_where_one_ended() -> None:
         assert had(after, 0) == (0, 0, 0, 0)
         grow(after, 0, 11, key=1)
         assert had(after, 1) == (1, 111, 2, 200)
-        assert lines(after).keys() == {"new", "one"}, "who is not there any more is forgotten"
+        assert lines(after).keys() == {"one"}, "who is not there any more is forgotten"
         after.do(Remove((1,)))
         after.run(1.0)
-        assert lines(after).keys() == {"new"}
+        assert not lines(after)
 
 
 def test_proxied_connections_count_over_restarts_of_the_proxy() -> None:
@@ -159,11 +159,18 @@ def test_the_file_is_read_again_and_what_is_torn_is_left_out(tmp_path: Path) -> 
 
 
 def test_a_disk_that_fails_is_told_once(tmp_path: Path) -> None:
-    file = CountersFile(tmp_path / "none" / "x.counters")
-    assert "No such file" in file.save([])
-    assert file.save([]) == ""
+    file, line = CountersFile(tmp_path / "none" / "x.counters"), Account("one", 5.0, (1, 1, 1, 1)).line()
+    assert "No such file" in file.save([line])
+    assert file.save([line]) == ""
     (tmp_path / "none").mkdir()
+    assert file.save([line]) == ""
+    assert [*(tmp_path / "none").iterdir()]
     assert file.save([]) == ""
-    (tmp_path / "none" / "x.counters").unlink()
-    (tmp_path / "none").rmdir()
-    assert file.save([])
+    assert not [*(tmp_path / "none").iterdir()], "nothing to remember"
+
+
+def test_who_has_carried_nothing_leaves_nothing_to_remember() -> None:
+    world = World([session("one"), session("two")]).open()
+    grow(world, 1, 1, 0, 0, key=1)
+    world.run(2 * SAMPLE)
+    assert lines(world).keys() == {"two"}
