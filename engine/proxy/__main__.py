@@ -29,6 +29,9 @@ from engine.proxy.own import OwnAddresses
 from engine.proxy.relay import Relay, load
 from engine.proxy.serving import Serving
 
+STILL = 30
+"""Seconds after which it is ended by the kernel where its loop stands still: the engine has no right to."""
+BEAT = 1.0
 ERROR = 3
 FAILED = 1
 assert encodings.idna
@@ -83,11 +86,16 @@ def _run(loop: asyncio.AbstractEventLoop, ours: socket.socket, relay: Relay, own
             case NotNew():
                 serving.not_new(message)
 
+    def beat() -> None:
+        signal.alarm(STILL)
+        loop.call_later(BEAT, beat)
+
     channel = Channel(loop, ours, TO_PROCESS, hear, loop.stop)
     names = Names(loop)
     dialler = Dialler(names, loop, own=own)
     serving = Serving(loop, dialler, relay, random.SystemRandom().random, channel.send)
     channel.send(Ready())
+    beat()
     try:
         loop.run_forever()
     finally:

@@ -138,8 +138,14 @@ class WantsNew(Message, frozen=True, array_like=True, tag=True):
     user: str
 
 
+class Doubts(Message, frozen=True, array_like=True, tag=True):
+    """A session is told to be up, and nothing can be bound to it: its device may be another one by now."""
+
+    key: int
+
+
 ToProcess = Begin | Serve | Sessions | Look | NotNew
-ToEngine = Ready | Counts | Tell | WantsNew
+ToEngine = Ready | Counts | Tell | WantsNew | Doubts
 
 
 ENCODER = msgspec.msgpack.Encoder()

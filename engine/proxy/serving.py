@@ -30,6 +30,7 @@ from engine.proxy.messages import (
     Begin,
     Counted,
     Counts,
+    Doubts,
     Message,
     NotNew,
     Serve,
@@ -69,6 +70,9 @@ SWEEP = 1.0
 LINGER = 2.0
 """Seconds in which a client can read why it gets nothing, before what it still says resets the connection."""
 MOST_SHOWN = 200
+MOST_CONNECTING = 20_000
+"""Clients whose servers haven't answered yet."""
+QUIET = 60.0
 MOST_TALKERS = 10
 WARNING, INFO = 2, 1
 
@@ -141,6 +145,10 @@ class Serving:
         self._strangers = Counter[str]()
         """Wrong names and passwords, by source, since that was told."""
         self._short = False
+        self._doubted: set[int] = set()
+        """Sessions that were asked after in this second."""
+        self._quiet: dict[str, float] = {}
+        """Until when a kind of complaint is not told again."""
         self._watch.reads(relay.fileno(), self._relay_news)
         self._sweep_timer = loop.call_later(SWEEP, self._sweep)
         self._retry_timer = loop.call_later(AGAIN, self._retry)
@@ -156,6 +164,9 @@ class Serving:
         self._dialler.allow_private = order.allow_private
         for port in [port for port in self._ports.values() if port.key is None and port.endpoint != order.pool]:
             self._close_port(port)
+        for port in self._ports.values():
+            if port.socket is not None and not self._may_be_open(port):
+                self._silence(port)
         if order.pool and order.pool not in self._ports:
             self._open_port(Port(order.pool, None))
 
@@ -249,11 +260,19 @@ class Serving:
         del self._ports[port.endpoint]
         if port.key is not None:
             del self._own_ports[port.key]
+        self._silence(port)
+        self._tell_port(port)
+
+    def _silence(self, port: Port) -> None:
+        """Listen there no more."""
         if port.socket is not None:
             self._watch.forget(port.socket.fileno())
             port.socket.close()
             port.socket = None
-        self._tell_port(port)
+
+    def _may_be_open(self, port: Port) -> bool:
+        """Beyond loopback only where clients need a password."""
+        return split_endpoint(port.endpoint)[0].is_loopback or not self._users.open_to_all
 
     def _tell_port(self, port: Port) -> None:
         if port.key is not None:
@@ -264,7 +283,7 @@ class Serving:
         address, number = split_endpoint(port.endpoint)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         whose = f"session {self._sessions[port.key].name}" if port.key is not None else "the pool"
-        if not address.is_loopback and self._users.open_to_all:
+        if not self._may_be_open(port):
             if not port.told:
                 text = (
                     f"The proxy of {whose} doesn't listen on {port.endpoint}: beyond loopback it needs `proxy: users:`."
@@ -329,7 +348,7 @@ class Serving:
         """Descriptors are short: nobody is let in until the next look."""
         if not self._short:
             self._short = True
-            self._send(Tell(WARNING, "proxy", "The proxies are short of descriptors: new clients wait (`ulimit -n`)."))
+            self._complain("proxy-short", "The proxies are short of descriptors: new clients wait (`ulimit -n`).")
         for port in self._ports.values():
             if port.socket is not None:
                 self._watch.forget(port.socket.fileno())
@@ -374,7 +393,11 @@ class Serving:
         """What understands a client that begins with this octet."""
         if first not in (VERSION_4, VERSION_5) and not chr(first).isalpha():
             return None
-        return _MACHINES.get(first, Http)(self._users.may, open_to_all=self._users.open_to_all)
+        return _MACHINES.get(first, Http)(self._may, open_to_all=self._users.open_to_all)
+
+    def _may(self, name: str, password: bytes | None) -> bool:
+        """By what holds now, also for a client that was there before."""
+        return self._users.may(name, password)
 
     def _listen_to(self, client: Client) -> None:
         if not client.listening:
@@ -431,7 +454,8 @@ class Serving:
     def _let_in(self, client: Client, key: int, user: str) -> None:
         wanted = client.wanted
         assert wanted is not None
-        if not self._limits.take(user, key, client.source):
+        full = len(self._connecting) >= MOST_CONNECTING
+        if full or not self._limits.take(user, key, client.source):
             self._refuse(client, Refusal.LIMIT)
             return
         through = Passing(
@@ -459,6 +483,8 @@ class Serving:
         assert through is not None
         assert machine is not None
         if isinstance(found, DialError):
+            if found.kind is DialKind.SESSION_GONE and through.key in self._exits:
+                self._doubt(through.key)
             self._refuse(client, REFUSALS[found.kind])
             return
         if isinstance(machine, Http) and through.how is How.HTTP:
@@ -479,11 +505,17 @@ class Serving:
                 client.socket.detach(), found.detach(), through.key, machine.rest, b"", self._idle, answer
             )
         except RelayError as error:
-            self._send(Tell(WARNING, "proxy", f"{error}."))
+            self._complain("proxy-relay", f"{str(error).capitalize()}.")
             self._leave(through)
             return
         through.id = id_
         self._relayed[id_] = through
+
+    def _doubt(self, key: int) -> None:
+        """Ask what has become of a session, but not for each client anew."""
+        if key not in self._doubted:
+            self._doubted.add(key)
+            self._send(Doubts(key))
 
     def _associate(self, client: Client, through: Passing) -> None:
         """UDP ASSOCIATE."""
@@ -637,13 +669,23 @@ class Serving:
             self._tell_strangers()
         self._tell_counts({*self._pool.connections, *self._touched, *self._looked_at})
         self._touched.clear()
+        self._doubted.clear()
+
+    def _complain(self, kind: str, text: str) -> None:
+        """Tell what goes wrong again and again, but of each kind no more than once a minute."""
+        now = self._loop.time()
+        if now >= self._quiet.get(kind, 0.0):
+            self._quiet[kind] = now + QUIET
+            self._send(Tell(WARNING, kind, text))
 
     def _tell_strangers(self) -> None:
+        if self._loop.time() < self._quiet.get("proxy-password", 0.0):
+            return
         many, sources = sum(self._strangers.values()), [source for source, _ in self._strangers.most_common(3)]
         more = "" if len(self._strangers) <= len(sources) else f" and {len(self._strangers) - len(sources)} others"
         attempts = "One attempt" if many == 1 else f"{many} attempts"
         text = f"{attempts} at the proxies with a wrong user name or password, from {', '.join(sources)}{more}."
-        self._send(Tell(WARNING, "proxy-password", text))
+        self._complain("proxy-password", text)
         self._strangers.clear()
 
     def _tell_counts(self, keys: Iterable[int]) -> None:
@@ -652,8 +694,12 @@ class Serving:
         changed = [self._counted(key, tuple(through.get(key, ()))) for key in keys if key in self._sessions]
         changed = [counted for counted in changed if self._told.get(counted.key) != counted]
         self._told |= {counted.key: counted for counted in changed}
-        for at in range(0, len(changed), SHARE):
-            self._send(Counts(tuple(changed[at : at + SHARE])))
+        short = [counted for counted in changed if not counted.through]
+        for at in range(0, len(short), SHARE):
+            self._send(Counts(tuple(short[at : at + SHARE])))
+        for counted in changed:
+            if counted.through:  # as large as a message may be
+                self._send(Counts((counted,)))
 
     def _counted(self, key: int, through: tuple[Through, ...]) -> Counted:
         up, down, _ = self._relay.counters(key)

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 
 from engine.api.values import Connection, SessionState, SessionView, Severity, Talker
@@ -24,6 +25,7 @@ from engine.proxy.messages import (
     Begin,
     Counted,
     Counts,
+    Doubts,
     Look,
     NotNew,
     Ready,
@@ -47,6 +49,8 @@ AGAIN = (0.1, 1.0, 5.0)
 """Seconds until it is started anew: the first time, the second, and from then on."""
 STABLE = 60.0
 """Seconds after which an end counts as the first again."""
+LOOK = 0.02
+"""Seconds between looks whether it has ended."""
 PATIENCE = 2.0
 """Seconds that it has to end by itself."""
 
@@ -55,6 +59,20 @@ def asks_for_proxies(settings: Settings) -> bool:
     """Whether a configuration does."""
     own = (session.proxy for session in settings.sessions)
     return bool(settings.proxy.sessions or settings.proxy.pool or any(own))
+
+
+def _of_interest(view: SessionView) -> tuple[object, ...]:
+    """What of a view the proxies are told."""
+    return (
+        *(view.name, view.tags, view.state, view.draining, view.up_since),
+        *(view.device, view.ipv4, view.ipv6_addresses, view.dns),
+    )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """As far as we may: it runs as another user, and our right to kill that is given up. It ends itself as well."""
+    with suppress(PermissionError):
+        process.kill()
 
 
 class Proxies:
@@ -89,6 +107,8 @@ class Proxies:
         """Of the board, as far as the process was told of it."""
         self._edited: set[int] = set()
         """Sessions whose own proxies may be others now, which no view tells."""
+        self._told: dict[int, tuple[object, ...]] = {}
+        """What of each view it knows: the numbers that it counts come back in views."""
         self._due: asyncio.TimerHandle | None = None
         self._restart: asyncio.TimerHandle | None = None
         self._ends = 0
@@ -195,9 +215,19 @@ class Proxies:
         self._ours = None
 
     def _ended(self) -> None:
-        """It is gone, and with it all connections."""
+        """It is gone, or is to go: it says what makes no sense, or takes in nothing."""
         self._channel = None
-        code = self._bury()
+        if self._process is not None:
+            _kill(self._process)
+            self._see_ended(self._process)
+
+    def _see_ended(self, process: subprocess.Popen[bytes]) -> None:
+        """Once it has ended, and with it all connections, tell so, and have it started again."""
+        code = process.poll()
+        if code is None:
+            self._restart = self._loop.call_later(LOOK, self._see_ended, process)
+            return
+        self._process = None
         now = self._loop.time()
         self._ends = 1 if now - self._started > STABLE else self._ends + 1
         wait = AGAIN[min(self._ends, len(AGAIN)) - 1]
@@ -210,16 +240,12 @@ class Proxies:
         self._now.clear()
         self._restart = self._loop.call_later(wait, self._begin)
 
-    def _bury(self) -> int:
-        """See it ended, whatever it takes; returns its exit code."""
-        if self._process is None:
-            return 0
-        process, self._process = self._process, None
-        try:
-            return process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+    def _bury(self) -> None:
+        """See it ended, as it does when its channel is closed; one that stands still ends itself later."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE)
+            self._process = None
 
     # What it is told
 
@@ -234,6 +260,7 @@ class Proxies:
         self._channel.send(Serve(pool.listen, pool.choose, salt, users, it.limits, it.idle, it.allow_private))
         self._channel.send(Look(self._looked_at))
         self._version = 0
+        self._told.clear()
         self._tell_sessions()
 
     def _tell_sessions(self) -> None:
@@ -243,15 +270,19 @@ class Proxies:
         board = self._board()
         changes = board.changes_since(self._version)
         self._version = changes.version
-        edited = (board.view(key) for key in self._edited - {view.id for view in changes.views})
-        told = [self._session(view) for view in (*changes.views, *filter(None, edited))]
+        changed = [view for view in changes.views if self._told.get(view.id) != _of_interest(view)]
+        edited = (board.view(key) for key in self._edited - {view.id for view in changed})
+        told = [self._session(view) for view in (*changed, *filter(None, edited))]
         self._edited.clear()
         for at in range(0, len(told), SHARE):
             self._channel.send(Sessions(tuple(told[at : at + SHARE])))
+        for key in changes.removed:
+            self._told.pop(key, None)
         for at in range(0, len(changes.removed), SHARE):
             self._channel.send(Sessions(gone=changes.removed[at : at + SHARE]))
 
     def _session(self, view: SessionView) -> Session:
+        self._told[view.id] = _of_interest(view)
         settings = self._board().settings.get(view.id)
         listen = self._listen(view.id, settings.proxy if settings is not None else None)
         usable = view.state is SessionState.UP and view.device is not None
@@ -293,6 +324,8 @@ class Proxies:
                 self._note({each.key: self._counted(each) for each in counted})
             case Told(severity, kind, text, key):
                 self._tell(Severity(severity), kind, text, key)
+            case Doubts(key):
+                self.edited((key,))
             case WantsNew(key, user):
                 if (objection := self._renew(key, user)) and self._channel is not None:
                     self._tell(Severity.WARNING, "proxy-new", f"No new address for a proxy user: {objection}", key)

@@ -198,9 +198,19 @@ def test_a_new_address_first(scene: Scene) -> None:
     assert before not in after
 
 
+def test_a_device_that_is_made_anew_is_found_again(scene: Scene) -> None:
+    """By its index, which is another one then."""
+    connection = scene.through(20003)
+    assert read(connection, 10)[1] == 0
+    subprocess.run([*scene.within, "ip", "link", "del", session(scene, "home-03")["device"]], check=True)
+    until(lambda: scene.curl("socks5h://app:sesame@127.0.0.1:20003").startswith("Your"), "the session again")
+    assert is_cut(connection)
+
+
 def test_a_process_that_is_killed_is_started_again(scene: Scene) -> None:
     before = scene.proxies
     connection = scene.through(20001)
+    assert read(connection, 10)[1] == 0
     os.kill(before, signal.SIGKILL)
     assert is_cut(connection)
     until(lambda: scene.curl("socks5h://app:sesame@127.0.0.1:20001").startswith("Your"), "the proxies again")
