@@ -49,10 +49,10 @@ def ip(words: str) -> None:
     run("ip", *words.split())
 
 
-def link_local(device: str) -> str:
+def link_local(device: str, scope: str = "link") -> str:
     """A device's IPv6 address, once it has one."""
     (link,) = json.loads(run("ip", "-6", "-j", "addr", "show", "dev", device))
-    return next((each["local"] for each in link.get("addr_info", ()) if each["scope"] == "link"), "")
+    return next((each["local"] for each in link.get("addr_info", ()) if each["scope"] == scope), "")
 
 
 # --- ways to break one session ---
@@ -225,7 +225,7 @@ class Scene:
         for name, session in self.sessions.items():
             session["mark"] = FIRST_MARK + names.index(name)
             session["proxy"] = FIRST_PORT + names.index(name)
-            session["ipv6"] = until(lambda device=session["device"]: link_local(device), "an IPv6 address")
+            session["ipv6"] = until(lambda device=session["device"]: link_local(device, "global"), "an IPv6 address")
         self.send(stack)
 
     def send(self, stack: ExitStack) -> None:
