@@ -70,6 +70,11 @@ def device_up() -> None:
         ip(family, "route", "replace", "unreachable", "default", "metric", 4278198272, "table", 1001)
 
 
+def rules(what: str) -> None:
+    for family, own in (("-4", OWN), ("-6", OWN6)):
+        ip(family, "rule", what, "from", own, "lookup", 1001)
+
+
 FAR = f"soup-dial-far-{os.getpid()}"
 
 
@@ -82,8 +87,7 @@ def host() -> Iterator[None]:
     run("ip", "netns", "add", FAR)
     netns.unshare_net()
     try:
-        for family, own in (("-4", OWN), ("-6", OWN6)):
-            ip(family, "rule", "add", "from", own, "lookup", 1001)
+        rules("add")
         ip("link", "set", "lo", "up")
         ip("link", "add", "eth0", "type", "veth", "peer", "name", "street", "netns", f"/run/netns/{FAR}")
         Path("/proc/sys/net/ipv6/conf/eth0/addr_gen_mode").write_text("1")
@@ -380,9 +384,9 @@ async def test_what_is_told_when_there_is_no_connection(world: World) -> None:
 
 
 async def test_nothing_leaves_elsewhere_whatever_goes_first(world: World) -> None:
-    """Device, address or session go, in the middle of a look-up and of a connection, and before one begins."""
+    """Device, address, rules or session go, in the middle of a look-up and of a connection, and before one begins."""
     world.near.table = {"www.example": answer("www.example", WEB, WEB6)}
-    for loss in ("device", "address", "device before", "address before", "session"):
+    for loss in ("device", "address", "rules", "device before", "address before", "rules before", "session"):
         exit_ = exit_now(dns=(DEAF, NEAR_SERVER, SERVER6))
         if loss.endswith("before"):
             lose(loss)
@@ -392,7 +396,9 @@ async def test_nothing_leaves_elsewhere_whatever_goes_first(world: World) -> Non
             world.dialler.drop(exit_.key)
         elif not loss.endswith("before"):
             lose(loss)
-        await asyncio.sleep(1.2 if loss in ("device", "address") else 0.1)  # a SYN is sent again after a second
+        await asyncio.sleep(
+            1.2 if loss in ("device", "address", "rules") else 0.1
+        )  # a SYN is sent again after a second
         world.dialler.drop(exit_.key)
         for result in await asyncio.gather(*results):
             if isinstance(result, socket.socket):
@@ -401,6 +407,8 @@ async def test_nothing_leaves_elsewhere_whatever_goes_first(world: World) -> Non
                 result.close()
         if loss.startswith("device"):
             device_up()
+        elif loss.startswith("rules"):
+            rules("add")
         else:
             with suppress(Exception):
                 lose("device")
@@ -411,6 +419,8 @@ async def test_nothing_leaves_elsewhere_whatever_goes_first(world: World) -> Non
 def lose(what: str) -> None:
     if what.startswith("device"):
         ip("link", "del", "soup0")
+    elif what.startswith("rules"):
+        rules("del")
     else:
         ip("address", "del", f"{OWN}/32", "dev", "soup0")
         ip("address", "del", f"{OWN6}/128", "dev", "soup0")
