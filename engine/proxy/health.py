@@ -36,7 +36,7 @@ PATIENCE = 10.0
 FIRST = 5.0
 """Seconds within which the first check of a session is made, at random: thousands come up together."""
 AGENT = "souppp-tui"
-HEAD = 16_384
+HEAD = 1 << 14
 """Octets of an answer that are read at most."""
 assert encodings.idna
 _STATUS = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})(?: [^\r\n]*)?\r?\n")
