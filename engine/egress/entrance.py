@@ -1,12 +1,15 @@
 """Programs that run in a session: all sockets that they make are bound to its device, and nothing leaves otherwise.
 
-Two eBPF programs hang on the cgroup that such a program is in, and ask a map which device the session has just now:
+Three eBPF programs hang on the cgroup that such a program is in, and ask a map which device the session has just now:
 
 1. One is asked when a socket is made: it binds that to the device, and refuses where there is none, or where the socket
    is made in another network namespace, whose devices have numbers of their own.
 2. One is asked for each packet: what leaves by another device, as a program may bind anew, goes nowhere.
 
-Both stay on the cgroup when we are gone. The map names no device that is there then, so nothing leaves any more.
+3. One is asked when a socket is connected to a loopback address, as 127.0.0.1: by a session's device that would be on
+   the line, for whoever is there. That is refused, and so are packets without a connection, by the second.
+
+All stay on the cgroup when we are gone. The map names no device that is there then, so nothing leaves any more.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 import threading
 from contextlib import suppress
 
@@ -32,8 +36,14 @@ _BOUND_DEVICE, _DEVICE = 0, 40
 """Where `struct bpf_sock` has the device that a socket is bound to, and `struct __sk_buff` that of a packet."""
 _TO_REFUSE = 2
 """Instructions."""
+_PROTOCOL, _DESTINATION, _FAR_ADDRESS = 16, 16, 4
+"""Where `struct __sk_buff` has the EtherType, an IPv4 header where it goes, and `struct bpf_sock_addr` to whom."""
+_IPV4 = socket.htons(0x0800)
+_FIRST_OCTET, _LOOPBACK = (int.from_bytes(octets, sys.byteorder) for octets in (b"\xff\0\0\0", b"\x7f\0\0\0"))
+_ADDRESS = -8
+"""Where an address is on the stack."""
 
-_R0, _R1, _R2, _R6, _STACK = Register.R0, Register.R1, Register.R2, Register.R6, Register.STACK
+_R0, _R1, _R2, _R3, _R4, _R6, _STACK = (Register(number) for number in (0, 1, 2, 3, 4, 6, 10))
 
 
 def _device_of(array: int, key: int) -> bytes:
@@ -72,8 +82,34 @@ def _keeping_in(array: int, key: int) -> bytes:
         + bpf.load(_R2, _R6, _DEVICE)
         + bpf.skip_if_equal(_R1, _R2, _TO_REFUSE)
         + bpf.answer(0)
+        + bpf.load(_R2, _R6, _PROTOCOL)
+        + bpf.skip_unless(_R2, _IPV4, 11)
+        + bpf.move(_R1, _R6)
+        + bpf.put(_R2, _DESTINATION)
+        + bpf.move(_R3, _STACK)
+        + bpf.add(_R3, _ADDRESS)
+        + bpf.put(_R4, 4)
+        + bpf.call(Helper.LOAD_OCTETS)
+        + bpf.load(_R2, _STACK, _ADDRESS)
+        + _UNLESS_LOOPBACK
         + bpf.answer(1)
     )
+
+
+_UNLESS_LOOPBACK = bpf.mask(_R2, _FIRST_OCTET) + bpf.skip_unless(_R2, _LOOPBACK, _TO_REFUSE) + bpf.answer(0)
+"""The end with a refusal, if R2 is an address of this host alone."""
+
+
+def _connecting() -> bytes:
+    return bpf.load(_R2, _R1, _FAR_ADDRESS) + _UNLESS_LOOPBACK + bpf.answer(1)
+
+
+_HOOKS = (
+    (bpf.CGROUP_SOCK, bpf.CGROUP_SOCK_CREATE, "souppp_bind"),
+    (bpf.CGROUP_SKB, bpf.CGROUP_EGRESS, "souppp_keep"),
+    (bpf.CGROUP_SOCK_ADDR, bpf.CGROUP_CONNECT4, "souppp_connect"),
+)
+"""Kinds of programs, where they are attached, and what they are called."""
 
 
 class Entrance:
@@ -147,7 +183,8 @@ class Entrance:
         if self._map >= 0 and bpf.number_at(self._map, key) != SPENT:
             bpf.set_number(self._map, key, index)
 
-    def _programs(self, key: int) -> tuple[int, int]:
+    def _programs(self, key: int) -> list[int]:
+        """In the order of `_HOOKS`. Raises OSError."""
         with self._lock:
             if self._map < 0:
                 self._map = bpf.make_array("souppp_devices", MAX_SESSIONS)
@@ -155,21 +192,23 @@ class Entrance:
                     self._note(each, index)
             if bpf.number_at(self._map, key) == SPENT:
                 raise OSError(11, "another session had its number; an engine that is started anew lets programs in")
-            binding = _binding(self._map, key, self._namespace)
-            first = bpf.load_program(bpf.CGROUP_SOCK, bpf.CGROUP_SOCK_CREATE, "souppp_bind", binding)
+            codes = (_binding(self._map, key, self._namespace), _keeping_in(self._map, key), _connecting())
+            found: list[int] = []
             try:
-                keeping_in = _keeping_in(self._map, key)
-                return first, bpf.load_program(bpf.CGROUP_SKB, bpf.CGROUP_EGRESS, "souppp_keep", keeping_in)
+                for (kind, attach_type, name), code in zip(_HOOKS, codes, strict=True):
+                    found.append(bpf.load_program(kind, attach_type, name, code))
             except BaseException:
-                os.close(first)
+                for each in found:
+                    os.close(each)
                 raise
+            return found
 
     @staticmethod
-    def _attach(programs: tuple[int, int], cgroup: int) -> None:
-        for program, attach_type in zip(programs, (bpf.CGROUP_SOCK_CREATE, bpf.CGROUP_EGRESS), strict=True):
+    def _attach(programs: list[int], cgroup: int) -> None:
+        for program, (_, attach_type, _) in zip(programs, _HOOKS, strict=True):
             bpf.attach_to_cgroup(program, cgroup, attach_type)
 
-    def _take_in(self, programs: tuple[int, int], key: int, parent: int, who: Peer) -> None:
+    def _take_in(self, programs: list[int], key: int, parent: int, who: Peer) -> None:
         made = cgroups.make(parent, key, who.process)
         try:
             self._attach(programs, made)

@@ -10,8 +10,8 @@ from functools import cache
 
 # linux/bpf.h
 ARRAY = 2
-CGROUP_SKB, CGROUP_SOCK = 8, 9
-CGROUP_EGRESS, CGROUP_SOCK_CREATE = 1, 2
+CGROUP_SKB, CGROUP_SOCK, CGROUP_SOCK_ADDR = 8, 9, 18
+CGROUP_EGRESS, CGROUP_SOCK_CREATE, CGROUP_CONNECT4 = 1, 2, 10
 _ALLOW_MULTI = 1 << 1
 _PSEUDO_MAP = 1
 _INSTRUCTION = struct.Struct("=BBhi")
@@ -23,6 +23,8 @@ class Register(IntEnum):
     R0 = 0
     R1 = 1
     R2 = 2
+    R3 = 3
+    R4 = 4
     R6 = 6
     STACK = 10
 
@@ -31,6 +33,7 @@ class Helper(IntEnum):
     """Functions of the kernel that a program may call."""
 
     MAP_LOOKUP = 1
+    LOAD_OCTETS = 26
     NETNS_COOKIE = 122
 
 
@@ -58,6 +61,11 @@ def put(to: Register, number: int) -> bytes:
 def add(to: Register, number: int) -> bytes:
     """to += a number."""
     return _INSTRUCTION.pack(0x07, to, 0, number)
+
+
+def mask(register: Register, bits: int) -> bytes:
+    """Leave only these of the lower 32 bits."""
+    return _INSTRUCTION.pack(0x54, register, 0, bits)
 
 
 def put_long(to: Register, number: int) -> bytes:
@@ -99,6 +107,11 @@ def skip_unless_zero(register: Register, many: int) -> bytes:
 def skip_if_equal(register: Register, other: Register, many: int) -> bytes:
     """Pass over so many instructions if two registers hold the same."""
     return _INSTRUCTION.pack(0x1D, other << 4 | register, many, 0)
+
+
+def skip_unless(register: Register, number: int, many: int) -> bytes:
+    """Pass over so many instructions unless a register's lower 32 bits are a number."""
+    return _INSTRUCTION.pack(0x56, register, many, number)
 
 
 def answer(number: int) -> bytes:

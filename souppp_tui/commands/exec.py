@@ -1,6 +1,6 @@
 """`souppp-tui exec home-01 -- curl https://…`: run a program whose sockets all are the session's.
 
-The engine hangs two eBPF programs on a cgroup that this process enters (`engine.egress.entrance`); what is run takes
+The engine hangs eBPF programs on a cgroup that this process enters (`engine.egress.entrance`); what is run takes
 its place, with its terminal, folder, environment, signals and exit code. In a mount namespace of its own names go to
 the session's servers.
 
@@ -78,6 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     program = options.program[1:] if options.program[:1] == ["--"] else options.program
     if not program:
         it.error("name a program to run")
+    if options.on is not None and "@" in options.on:
+        it.error("--on names an engine of this host")
     if (options.user or options.netns) and os.geteuid() != 0:
         it.error("--user and --netns are for root")
     try:

@@ -179,8 +179,21 @@ def test_what_a_session_has_counts_and_never_what_another_one_has() -> None:
         except PermissionError:
             return "refused"
 
+    def local(kind: socket.SocketKind) -> str:
+        """What becomes of a word to this host's own address."""
+        try:
+            with socket.socket(type=kind) as sender:
+                sender.settimeout(5)
+                if kind == socket.SOCK_STREAM:
+                    sender.connect(("127.0.0.1", 9))
+                else:
+                    sender.sendto(b"out", ("127.0.0.1", 9))
+        except OSError as error:
+            return str(error.strerror)
+        return "sent"
+
     def steps() -> list[object]:
-        found = [bound()]
+        found = [bound(), local(socket.SOCK_STREAM), local(socket.SOCK_DGRAM)]
         entrance.set(3, 0)
         found.append(bound())
         entrance.set(3, two)
@@ -189,8 +202,9 @@ def test_what_a_session_has_counts_and_never_what_another_one_has() -> None:
         found.append(bound())
         return found
 
+    refused = "Operation not permitted"
     try:
-        assert _in_cgroup(entrance, 3, steps) == [one, "refused", two, "refused"]
+        assert _in_cgroup(entrance, 3, steps) == [one, refused, refused, "refused", two, "refused"]
         entrance.set(3, one)
         entrance.forget(3)
         entrance.set(3, one)
