@@ -292,7 +292,7 @@ async def test_which_configuration_is_read_again_is_asked(start: Start) -> None:
 async def test_a_capture_of_two_says_that_it_is_two_files(start: Start) -> None:
     both = Both(ScriptedEngine(1), ScriptedEngine(1))
     async with opened(start, both, size=(200, 40)) as stage:
-        await stage.press("asterisk", "c")
+        await stage.press("asterisk", "c", "y")
         paths = [command.path for it in both.scripted for command in it.commands if isinstance(command, StartCapture)]
         assert [path.rpartition("-")[2] for path in paths] == ["gate.pcapng", "hub.pcapng"]
         assert "each engine with its name in the file's" in stage.text()
