@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.host.surroundings import has_ipv6
 from tests.program import Program, Said, descendants, running, until
 from tests.system.test_served import ctl
 
-WEB = "http://100.64.0.1/"
+WEB, WEB6 = "http://100.64.0.1/", "http://[3fff:64::1]/"
+SEEN_AS = "Your address is 3fff:64:"
 CONFIG = """
 proxy:
   sessions: {first_port: 20001}
@@ -92,6 +94,16 @@ def test_the_user_name_chooses(scene: Scene) -> None:
     assert {scene.seen_as(f"socks5h://app:x@{pool}") for _ in range(3)} == {
         each["ipv4"] for each in scene.sessions.values()
     }
+
+
+def test_ipv6_destinations(scene: Scene) -> None:
+    if not has_ipv6():
+        pytest.skip("this host has no IPv6")
+    for proxy in ("socks5h://127.0.0.1:20001", "http://127.0.0.1:20001"):
+        until(
+            lambda proxy=proxy: scene.curl(proxy, WEB6)[1].startswith("Your address is 3fff:64:"), "an answer by IPv6"
+        )
+    assert scene.curl("http://127.0.0.1:20001", WEB6, "--proxytunnel")[1].startswith("Your address is 3fff:64:")
 
 
 def test_the_process_has_no_rights_and_no_files(scene: Scene) -> None:

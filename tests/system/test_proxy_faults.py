@@ -13,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,41 @@ def test_udp_associate(scene: Scene) -> None:
             assert ours.recv(100) == head + b"olleh"
             control.close()
             until(lambda: refused(ours), "the end of the association")
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what it was sent."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        """No news."""
+
+
+def test_large_plain_requests_come_through_whole(scene: Scene) -> None:
+    """Two on one connection to the proxy, more than it keeps of each."""
+    body = scene.folder / "body"
+    body.write_bytes(os.urandom(4 << 20))
+    with netns.inside(scene.process(b"engine.lab")):
+        server = ThreadingHTTPServer(("100.64.0.1", 8080), Echo)
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [*scene.within, "curl", "-sS", "-m", "60", "-x", "http://app:sesame@127.0.0.1:20001", "-w"]
+        command += ["%{num_connects} ", "--data-binary", f"@{body}"]
+        for number in range(2):
+            command += [f"http://100.64.0.1:8080/{number}", "-o", str(scene.folder / f"got{number}")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == "1 0 ", "the second takes the same connection"
+        for number in range(2):
+            assert (scene.folder / f"got{number}").read_bytes() == body.read_bytes()
+        server.shutdown()
 
 
 def refused(ours: socket.socket) -> bool:
