@@ -694,11 +694,11 @@ class Serving:
         changed = [self._counted(key, tuple(through.get(key, ()))) for key in keys if key in self._sessions]
         changed = [counted for counted in changed if self._told.get(counted.key) != counted]
         self._told |= {counted.key: counted for counted in changed}
-        short = [counted for counted in changed if not counted.through]
+        short = [counted for counted in changed if not (counted.through or counted.talkers)]
         for at in range(0, len(short), SHARE):
             self._send(Counts(tuple(short[at : at + SHARE])))
         for counted in changed:
-            if counted.through:  # as large as a message may be
+            if counted.through or counted.talkers:  # as large as a message may be
                 self._send(Counts((counted,)))
 
     def _counted(self, key: int, through: tuple[Through, ...]) -> Counted:
