@@ -114,7 +114,10 @@ class Dialler:
     def objection(self, address: Address) -> str:
         """What speaks against connecting to an address, as the rest of a sentence that begins with "it"."""
         said = forbidden.objection(address, self.allow_private)
-        return said or ("" if self.allow_private or address not in self._own else "is this host's own")
+        if said or self.allow_private:
+            return said
+        own = any(each in self._own for each in (address, *forbidden.meant(address)))
+        return "is this host's own" if own else ""
 
     def drop(self, key: int) -> None:
         """A session is gone, or has other addresses: ends all that is being connected or looked up through it."""

@@ -66,14 +66,14 @@ def objection(address: Address, allow_private: bool = False) -> str:
         return "is for a single link"
     if address.version == 4 and address.packed[0] not in _FIRST_OCTETS:
         return ""
-    for each in (address, *_meant(address)):
+    for each in (address, *meant(address)):
         for network, what in _TABLE[each.version, allow_private]:
             if each in network:
                 return what if each == address else f"stands for {each}, which {what}"
     return ""
 
 
-def _meant(address: Address) -> Iterator[IPv4Address]:
+def meant(address: Address) -> Iterator[IPv4Address]:
     """The IPv4 addresses to which packets for an IPv6 one may be taken."""
     if isinstance(address, IPv4Address):
         return
