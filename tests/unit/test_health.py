@@ -70,7 +70,7 @@ async def asked(answer: bytes, url: str = URL, seconds: float = 30.0, tls: ssl.S
     problem = await ask(made, url, context, asyncio.get_running_loop().time() + seconds)
     assert made.fileno() == -1
     server.close()
-    if tls is None:
+    if answer and tls is None:
         assert heard[0].startswith(b"GET /up?x=1 HTTP/1.1\r\nHost: checked.example\r\n")
     return problem
 
