@@ -242,6 +242,13 @@ class Devices:
         if metric is not None:
             self._wishing.add(key)
 
+    def hold_marks(self, numbers: Iterable[int]) -> None:
+        """Let nothing leave that bears one of these, all in one step; rules follow by `set_mark`. Raises HostError."""
+        try:
+            self._confinement.hold_marks([Mark(number) for number in numbers])
+        except RtnlError as error:
+            raise HostError(f"The nftables table of sessions can't be changed: {error.strerror}.") from None
+
     def set_mark(self, key: int, number: int | None) -> None:
         """Let what bears this mark leave by a session or not at all, in place of any other; None: it has none.
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
@@ -208,6 +208,10 @@ class Confinement:
             self._leave(family, table, address)
             if address in self._hosts:
                 self.forget(address)
+
+    def hold_marks(self, marks: Iterable[Mark]) -> None:
+        """Let nothing that bears one of these leave, by the second layer alone: that takes one step for all."""
+        self._fence.hold_all(marks)
 
     def claim(self, mark: Mark, table: int) -> None:
         """Confine what bears a mark to the session with this table, from now on and whether it is up or not."""

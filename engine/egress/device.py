@@ -157,6 +157,10 @@ class DeviceEgress:
                 return f"The network {network} can't be this session's: it {why}. Change `networks:`."
         return ""
 
+    def hold_marks(self, marks: Iterable[int]) -> None:
+        """See `Egress.hold_marks`."""
+        self._devices.hold_marks(marks)
+
     def set_mark(self, key: int, mark: int | None) -> None:
         """See `Egress.set_mark`."""
         self._devices.set_mark(key, mark)

@@ -149,6 +149,13 @@ class Fence:
             self._sources.add(source)
             self._put(source, _source_element(source))
 
+    def hold_all(self, sources: Iterable[Source]) -> None:
+        """The same of many, in one step."""
+        before = len(self._sources)
+        self._sources.update(sources)
+        if len(self._sources) > before:
+            self.restore()
+
     def open(self, source: Source, index: int) -> None:
         """From now on packets from there leave by this device or not at all; from a network also to itself."""
         self._sources.add(source)

@@ -5,7 +5,7 @@ It is told the whole wanted state, and makes it so. A session is named by its ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Protocol
@@ -59,6 +59,9 @@ class Egress(Protocol):
 
         If nothing does, nothing leaves elsewhere from here on that comes from the session's networks.
         """
+
+    def hold_marks(self, marks: Iterable[int]) -> None:
+        """Let nothing that bears one of these leave, until `set_mark` says whose it is. Quick. Raises Trouble."""
 
     def set_mark(self, key: int, mark: int | None) -> None:
         """Let what bears a mark leave by this session or not at all, from now on; None: it has none. Raises Trouble."""

@@ -164,16 +164,19 @@ class Supervisor:
         self.board.keys = self._inherited.keys
         for settings in self._settings.sessions:
             try:
-                self.add(settings, self._inherited.key(settings.name))
+                self._add(settings, self._inherited.key(settings.name))
             except Trouble as error:
                 self.tell(Severity.ERROR, "session", str(error))
         self.counting.ready()
-        self._shares.each(self._resume, [*self.fleet.members] if kept else ())
+        marks = {self.mark_of(key, member.session.next_settings) for key, member in self.fleet} - {None}
+        self._reporter.attempt(self._egress.hold_marks, marks, kind="mark")
+        self._shares.each(self._resume, [*self.fleet.members] if kept or marks else ())
         self._settle()
         self._begin()
 
     def _resume(self, key: int, now: float) -> None:
-        """Go on with a session that another process had up."""
+        """Let a session have its mark, and go on with one that another process had up."""
+        self._set_mark(key, self.fleet.members[key].session.next_settings)
         inherited, member = self._inherited, self.fleet.members[key]
         kept = inherited.member(member.session.settings.name) if inherited is not None else None
         if inherited is not None and kept is not None:
@@ -371,8 +374,14 @@ class Supervisor:
         """See `Rotating.objection`."""
         return self.rotating.objection(key, self._reporter.now)
 
-    def add(self, settings: SessionSettings, key: int | None = None) -> int:
-        """Add a session, down, under this key or a free one, which is returned. Raises Trouble."""
+    def add(self, settings: SessionSettings) -> int:
+        """Add a session, down; returns its key. Raises Trouble."""
+        key = self._add(settings, None)
+        self._set_mark(key, settings)
+        return key
+
+    def _add(self, settings: SessionSettings, key: int | None) -> int:
+        """The same under this key or a free one, without its mark. Raises Trouble."""
         key = self.board.free_key() if key is None else key
         if settings.name in self.board:
             raise Trouble(f"There is already a session called {settings.name}.")
@@ -390,7 +399,6 @@ class Supervisor:
         self._fitting.check(settings)
         self.counting.add(key, settings.name)
         self._showing.add(key, self.fleet.members[key])
-        self._set_mark(key, settings)
         return key
 
     @property

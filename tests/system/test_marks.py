@@ -108,6 +108,9 @@ def _up(devices: Devices, key: int) -> None:
 def test_what_bears_a_mark_leaves_by_its_session_or_not_at_all(lan: socket.socket) -> None:
     """Whatever becomes of the session, of rules or of the firewall's table, and by each of both layers alone."""
     devices = Devices()
+    devices.hold_marks([FIRST + key for key in range(3)])
+    assert len(_send(FIRST + 1)) == 2, "held, in one step, before there are rules"
+    assert _left(lan) == []
     for key in range(3):
         devices.set_mark(key, FIRST + key)
     for key in (0, 1):

@@ -178,6 +178,9 @@ class VirtualEgress:
     def forget(self, key: int) -> None:
         self.marks.pop(key, None)
 
+    def hold_marks(self, marks: Iterable[int]) -> None:
+        pass
+
     def set_mark(self, key: int, mark: int | None) -> None:
         self.marks.pop(key, None)
         if mark is not None:
