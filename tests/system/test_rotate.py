@@ -87,6 +87,7 @@ def test_what_a_session_had_and_carried_is_known_to_the_next_run(tmp_path: Path)
             assert first.device is not None
             fetch(first.device)
             before = carried(engine)
+        assert {path.suffix for path in tmp_path.iterdir()} >= {".addresses", ".counters"}
         with dialling([session("one", ipv6=False)], state_folder=tmp_path) as engine:
             wait_up(engine)
             another = view(engine, "one")
@@ -97,4 +98,3 @@ def test_what_a_session_had_and_carried_is_known_to_the_next_run(tmp_path: Path)
             assert had[0].until is not None
             engine.submit(ResetCounters((another.id,))).result(10)
             assert sum(carried(engine)) < sum(before)
-    assert {path.suffix for path in tmp_path.iterdir()} >= {".addresses", ".counters"}
