@@ -55,6 +55,26 @@ def captures() -> None:
         write("codecs", path.stem, frames[0])
 
 
+CLIENTS = {
+    "socks4": [b"\x04\x01\x00\x50\x00\x00\x00\x01app\x00example.org\x00"],
+    "socks5": [b"\x05\x02\x00\x02", b"\x01\x03app\x06sesame", b"\x05\x01\x00\x03\x0bexample.org\x00\x50"],
+    "connect": [b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n"],
+    "plain": [
+        b"POST http://a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"\0HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"GET http://[2001:db8::1]:8080/x HTTP/1.1\r\nHost: b\r\n\r\n",
+        b"\0HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    ],
+}
+
+
+def clients() -> None:
+    """A client of the proxies in each protocol."""
+    for name, pieces in CLIENTS.items():
+        write("proxies", name, join(pieces))
+
+
 if __name__ == "__main__":
     lives()
+    clients()
     captures()

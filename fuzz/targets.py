@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.line import Segment
 from engine.ppp import mschapv2
+from engine.proxy.asked import How, Refused, Wanted
+from engine.proxy.http import Http
+from engine.proxy.socks import Socks4, Socks5
 from engine.sessions.fleet import Fleet
 from engine.sessions.session import Session
 from engine.settings.values import AuthMethod, Dhcpv6, DialSettings, SessionSettings
@@ -144,9 +147,42 @@ def _must_come_to_rest(fleet: Fleet, now: float) -> None:
     assert fleet.next_timer() is None
 
 
+MACHINES: dict[int, type[Socks4 | Socks5]] = {4: Socks4, 5: Socks5}
+
+
+def proxies(data: bytes) -> None:
+    """A client of the proxies in pieces; behind a plain request, what its server says, in pieces that begin with 0."""
+    pieces = [piece for piece in split(data) if piece]
+    if not pieces:
+        return
+    machine = MACHINES.get(pieces[0][0], Http)(lambda name, password: True, open_to_all=True)
+    with contextlib.suppress(Refused, EOFError):
+        for piece in pieces:
+            if not isinstance(machine, Http):
+                if machine.receive(piece) is not None:
+                    assert len(machine.octets_to_send()) < 8
+                    return
+            elif piece[0] == 0 and machine.to_server:  # a request is under way
+                machine.receive_server(piece[1:])
+                if machine.is_answered:
+                    machine.to_server.clear()
+                    _begin(machine, machine.again())
+            else:
+                _begin(machine, machine.receive(piece))
+            assert len(machine.rest) <= len(data)
+
+
+def _begin(machine: Http, wanted: Wanted | None) -> None:
+    if wanted is not None:
+        if wanted.how is How.CONNECT:
+            raise EOFError
+        machine.begin()
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "codecs": codecs,
     "session": session,
     "healthy": healthy,
     "concentrator": concentrator,
+    "proxies": proxies,
 }

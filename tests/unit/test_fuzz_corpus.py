@@ -12,7 +12,7 @@ FUZZ = Path(__file__).resolve().parents[2] / "fuzz"
 CORPUS = sorted(
     path
     for path in (FUZZ / "corpus").glob("*/*")
-    if path.parent.name in ("codecs", "session", "healthy", "concentrator")
+    if path.parent.name in ("codecs", "session", "healthy", "concentrator", "proxies")
 )
 
 
