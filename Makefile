@@ -41,7 +41,7 @@ setup: packages $(installed) helper build/bcc-headers
 dev: setup test-packages $(installed)-dev
 
 test: dev
-	$(bin)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(bin)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 coverage: dev
 	@rm -rf build/coverage && mkdir -p build/coverage

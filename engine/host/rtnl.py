@@ -132,6 +132,7 @@ class Rtnl:
             with suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, NEWS_ROOM)
         self._socket.bind((0, groups))
+        self._hears = groups != 0
 
     @classmethod
     def of(cls, descriptor: int) -> Rtnl:
@@ -142,6 +143,7 @@ class Rtnl:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         made = cls.__new__(cls)
         made._socket = there
+        made._hears = False
         return made
 
     def fileno(self) -> int:
@@ -160,7 +162,7 @@ class Rtnl:
         first: RtnlError | None = None
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
-            send(self._socket, b"".join(batch))
+            self._send(b"".join(batch))
             left = len(batch)
             while left:
                 for type_, body in messages(self._socket.recv(1 << 16)):
@@ -176,7 +178,7 @@ class Rtnl:
 
         The question must be answered by a list that ends, or acknowledged, as those of `request` are.
         """
-        send(self._socket, question)
+        self._send(question)
         answers: list[bytes] = []
         while True:
             for type_, body in messages(self._socket.recv(1 << 16)):
@@ -185,6 +187,14 @@ class Rtnl:
                 if type_ in (NLMSG_ERROR, NLMSG_DONE):
                     return answers
                 answers.append(body)
+
+    def _send(self, octets: bytes) -> None:
+        """What a call that failed has left unread must not be taken for an answer. Raises RtnlError."""
+        if not self._hears:
+            with suppress(BlockingIOError):
+                while True:
+                    self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+        send(self._socket, octets)
 
     @property
     def port(self) -> int:

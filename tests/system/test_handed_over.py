@@ -180,6 +180,7 @@ def test_connections_live_through_it(tmp_path: Path) -> None:
             before[name]["ipv6"] = until(lambda name=name: link_local(before[name]["device"]), "an IPv6 address")
         flows = Flows({name: before[name] for name in UP})
         inside = Prisoner(exec_command(it.path, "plain", *PRISONER))
+        assert inside.report()["page"] == before["plain"]["ipv4"], "it runs"
         talks = {name: Talk(before[name]["device"]) for name in UP}
         try:
             for configuration in (CONFIGURATION, CHANGED):

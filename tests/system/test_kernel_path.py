@@ -608,7 +608,7 @@ def test_fifteen_hundred_octets() -> None:
     with provider(mtu=1508, max_payload=1500), dialling([session("big", mru=1500, datapath=KERNEL)]) as engine:
         wait_up(engine)
         until(lambda: view(engine, "big").mtu == 1500, "an MTU of 1500")
-        assert pings("soup0", 1500 - 28)
+        assert pings("soup0", 1500 - 28), (story(engine), engine.snapshot().queues, run("ip", "-s", "link"))
 
 
 @pytest.mark.usefixtures("own_net")
