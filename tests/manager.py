@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fcntl import F_DUPFD, fcntl
 from pathlib import Path
 
@@ -87,6 +87,8 @@ class Manager:
 
     def hang_up(self) -> None:
         """Hear nothing any more."""
+        self._notified.shutdown(socket.SHUT_RDWR)  # closed under its reader, the number could be another's already
+        self._listener.join()
         self._notified.close()
 
     def forget(self) -> None:
@@ -99,28 +101,28 @@ class Manager:
         if self.process.poll() is None:
             self.process.send_signal(number)
             assert self.process.wait(PATIENCE) == 0, self.said
-        self.hang_up()
+        if self._listener.is_alive():
+            self.hang_up()
         self.forget()
 
     def _listen(self) -> None:
-        with suppress(OSError):
-            while True:
-                octets, fds, _, _ = socket.recv_fds(self._notified, 65536, 253)
-                if not octets:
-                    return
-                lines = octets.decode().splitlines()
-                self.told += lines
-                values = dict(line.partition("=")[::2] for line in lines)
-                name = values.get("FDNAME", "")
-                if "FDSTORE" in values:
-                    self.stored |= dict.fromkeys(fds, name)
-                elif "FDSTOREREMOVE" in values:
-                    for fd in [fd for fd, kept in self.stored.items() if kept == name]:
-                        del self.stored[fd]
-                        os.close(fd)
-                else:  # a barrier
-                    for fd in fds:
-                        os.close(fd)
+        while True:
+            octets, fds, _, _ = socket.recv_fds(self._notified, 65536, 253)
+            if not octets:
+                return
+            lines = octets.decode().splitlines()
+            self.told += lines
+            values = dict(line.partition("=")[::2] for line in lines)
+            name = values.get("FDNAME", "")
+            if "FDSTORE" in values:
+                self.stored |= dict.fromkeys(fds, name)
+            elif "FDSTOREREMOVE" in values:
+                for fd in [fd for fd, kept in self.stored.items() if kept == name]:
+                    del self.stored[fd]
+                    os.close(fd)
+            else:  # a barrier
+                for fd in fds:
+                    os.close(fd)
 
 
 @contextmanager
