@@ -46,6 +46,7 @@ from engine.api.values import (
     Details,
     Event,
     Fact,
+    Halted,
     LadderEntry,
     Ledger,
     QueueView,
@@ -79,6 +80,7 @@ Value = (
     | Talker
     | Ledger
     | Fact
+    | Halted
     | Connection
     | Step
     | Totals

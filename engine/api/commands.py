@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from engine.api.values import Halt
 from engine.settings.reload import Plan
 from engine.settings.values import SessionSettings
 
@@ -73,6 +74,13 @@ class FixCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop something for all sessions until told otherwise; with `Halt.NOTHING` what waits for that is dialled."""
+
+    what: Halt
+
+
+@dataclass(frozen=True, slots=True)
 class StartCapture:
     """Write these sessions' control frames to a new pcapng file, instead of where they went before."""
 
@@ -111,6 +119,7 @@ Command = (
     | Remove
     | ClearGhosts
     | FixCard
+    | Stop
     | StartCapture
     | StopCapture
     | ResetCounters

@@ -10,6 +10,8 @@ class EndKind(StrEnum):
     """What ended a session or kept it from coming up."""
 
     HUNG_UP = "hung up by you"
+    ALL_STOPPED = "all sessions were stopped"
+    PROGRAM_ENDS = "the program ends"
     NO_CONCENTRATOR = "no concentrator answers"
     NONE_WANTED = "no wanted concentrator"
     """Concentrators answered, but none that the filter or the service lets pass, or whose offer can be used."""
@@ -40,6 +42,10 @@ class EndKind(StrEnum):
     """This host could not do its part, as with a device that can't be made."""
     NOT_POSSIBLE = "not possible here"
     """This host can't do what the settings ask for, and that stays so until someone changes something: not dialled."""
+
+
+WISHED = frozenset({EndKind.HUNG_UP, EndKind.ALL_STOPPED, EndKind.PROGRAM_ENDS})
+"""What this side wanted: a session that ends so is down, not failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.api.values import CardView, Changes, Details, Event, Ledger, QueueView, Totals
+from engine.api.values import CardView, Changes, Details, Event, Halted, Ledger, QueueView, Totals
 from engine.settings.values import SessionSettings
 
 
@@ -57,6 +57,7 @@ class Picture:
     try_line: str
     totals: Totals
     clients: tuple[ClientView, ...]
+    halted: Halted
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class Mirror:
             events=self._last,
             try_line=picture.try_line,
             totals=picture.totals,
+            halted=picture.halted,
         )
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:

@@ -190,6 +190,26 @@ class CardView:
     """What keeps XDP out of its driver and can be switched off (`commands.FixCard`), as ethtool calls it."""
 
 
+class Halt(StrEnum):
+    """What an operator has stopped for all sessions, until told otherwise."""
+
+    NOTHING = "nothing"
+    REDIALS = "redials"
+    """Nobody is dialled again by itself."""
+    ALL = "all"
+    """All sessions are ended, and nobody is dialled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """What is stopped at present."""
+
+    what: Halt = Halt.NOTHING
+    since: float | None = None
+    by: str = ""
+    """Who did, where that was somebody at the engine's socket."""
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What has happened since the engine's start, in numbers that never go back; only the reasons that occurred."""
@@ -226,6 +246,7 @@ class Snapshot:
     try_line: str = ""
     """A command line that uses a session, ready to paste; empty when no session is up."""
     totals: Totals = Totals()
+    halted: Halted = Halted()
 
 
 @dataclass(frozen=True, slots=True)

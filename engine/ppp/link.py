@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol as Interface
 
-from engine.api.ending import End, EndKind, dismissal
+from engine.api.ending import WISHED, End, EndKind, dismissal
 from engine.ppp.authentication import Authentication, Result
 from engine.ppp.automaton import State
 from engine.ppp.facts import Facts
@@ -322,7 +322,7 @@ class Link:
         """End the link in an orderly way; LinkEnded follows when the peer agrees, or has been asked often enough."""
         if self.phase is Phase.DEAD:
             return
-        if self._end is None or end.kind is EndKind.HUNG_UP:
+        if self._end is None or end.kind in WISHED:
             self._end = end
         self._advance(Occasion.CLOSING)
         self._lcp.close(now)

@@ -24,6 +24,8 @@ class Story(NamedTuple):
 
 _SEVERITIES = {
     EndKind.HUNG_UP: Severity.INFO,
+    EndKind.PROGRAM_ENDS: Severity.INFO,
+    EndKind.ALL_STOPPED: Severity.DEBUG,  # as with a card that goes
     EndKind.UNWANTED_ADDRESS: Severity.INFO,
     EndKind.CARD_DOWN: Severity.DEBUG,  # one cause is one event: the card's own says how many are lost
 }

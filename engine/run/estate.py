@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.api.values import Halted
 from engine.egress.kept import KeptDevice
 from engine.egress.tun import name_of
 from engine.sessions.settled import KeptMember
@@ -21,6 +22,7 @@ from engine.settings.values import DatapathChoice
 
 PATIENCE = 60.0
 """Seconds after which concentrators may have given the sessions up."""
+NOTHING = Halted()
 _FORM = 1
 _STATE, _DEVICES, _NET, _ENTRANCE = "state", "devices", "net", "entrance"
 
@@ -39,6 +41,7 @@ class Legacy:
     devices: tuple[KeptDevice, ...]
     traffic: bytes = b""
     """As in `Snapshot.traffic`: counters go on."""
+    halted: Halted = NOTHING
 
 
 class Estate:
@@ -51,6 +54,7 @@ class Estate:
         net: int = -1,
         traffic: bytes = b"",
         entrance: int = -1,
+        halted: Halted = NOTHING,
     ) -> None:
         """`devices` have the descriptors of TUN devices, `net` is one of the namespace of the hidden ends, if any.
 
@@ -61,11 +65,12 @@ class Estate:
         self.net = net
         self.traffic = traffic
         self.entrance = entrance
+        self.halted = halted
 
     def told(self, now: float) -> bytes:
         """As octets; the descriptors go beside them."""
         kept = tuple(device for device, _ in self.devices)
-        return msgspec.msgpack.encode(Legacy(_FORM, _boot(), now, self.members, kept, self.traffic))
+        return msgspec.msgpack.encode(Legacy(_FORM, _boot(), now, self.members, kept, self.traffic, self.halted))
 
     def descriptors(self, card: str, state: int) -> dict[str, list[int]]:
         """By card and what each is for; `state` is that of a file with the octets."""
@@ -101,7 +106,7 @@ def found(descriptors: dict[str, list[int]], card: str, now: float) -> Estate:
             elif kept.name in tuns:
                 estate.devices.append((kept, tuns.pop(kept.name)))
         if legacy.boot == _boot() and 0 <= now - legacy.at < PATIENCE:
-            estate.members, estate.traffic = legacy.members, legacy.traffic
+            estate.members, estate.traffic, estate.halted = legacy.members, legacy.traffic, legacy.halted
             estate.entrance = entrances.pop(0) if entrances else -1
     for fd in (*tuns.values(), *state, *nets, *entrances):
         os.close(fd)

@@ -225,7 +225,7 @@ class Loop:
         links = LinkWatch()
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)
-        self.supervisor.open(time.monotonic(), self._estate.members)
+        self.supervisor.open(time.monotonic(), self._estate.members, self._estate.halted)
         for fd in egress.filenos():
             self._loop.add_reader(fd, self._egress_news)
             self._undo.callback(self._loop.remove_reader, fd)
@@ -331,7 +331,8 @@ class Loop:
         net = self._hidden.descriptor if any(kept.end for kept, _ in devices) else -1
         try:
             traffic, entrance = self.traffic().tobytes(), self._egress.entrance.descriptor
-            store(Estate(self.supervisor.fleet.keep(), devices, net, traffic, entrance))
+            halted = self.supervisor.halted
+            store(Estate(self.supervisor.fleet.keep(), devices, net, traffic, entrance, halted))
         except OSError as error:
             self.tell(Severity.ERROR, "hand-over", f"The sessions can't be handed over ({error.strerror}): hung up.")
             return False

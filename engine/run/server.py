@@ -525,6 +525,7 @@ class Server:
             details=tuple(details),
             try_line=snapshot.try_line,
             totals=snapshot.totals,
+            halted=snapshot.halted,
             clients=self.clients,
         )
 

@@ -206,6 +206,7 @@ class Engine:
             events=supervisor.log.last,
             try_line=try_line(up, self._options) if up is not None else "",
             totals=supervisor.totals,
+            halted=supervisor.halted,
         )
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:

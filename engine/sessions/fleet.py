@@ -14,8 +14,8 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from itertools import islice
 
-from engine.api.ending import End, EndKind
-from engine.api.values import SessionState
+from engine.api.ending import WISHED, End, EndKind
+from engine.api.values import Halt, SessionState
 from engine.host.errors import Trouble
 from engine.ipv6.host import Ipv6Configured
 from engine.ppp.judge import Address
@@ -37,6 +37,8 @@ from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, Etherne
 from engine.wire.place import Place
 from engine.wire.pppoe import Code, PppoePacket, Tag, TagType
 
+BY_YOU = End(EndKind.HUNG_UP, "Hung up by you.")
+ALL_STOPPED = End(EndKind.ALL_STOPPED, "Hung up: all sessions were stopped.")
 SHARE = 32
 """Sessions that something is done to in one go, so that whoever waits behind it waits for milliseconds only."""
 STOOD_STILL = 2.0
@@ -72,6 +74,10 @@ class Member:
     """Whether it is to be up: dialled again when it ends."""
     redial_at: float | None = None
     """When it is put in the queue again, None if that is not planned."""
+    asked: bool = False
+    """Whether the dial that it waits for is the operator's wish, and not only one more after an end."""
+    waits: bool = False
+    """It is dialled as soon as that is no longer stopped."""
     redial_now: bool = False
     """Dial again as soon as the hang-up that is under way has finished."""
     failures: int = 0
@@ -119,6 +125,8 @@ class Fleet:
         self._proofs = proofs or Proofs()
         self._in_use = InUse()
         self._held = False
+        self.halt = Halt.NOTHING
+        """What is stopped for all of them, see `stop_all`."""
         self._by_match: dict[Match, int] = {}
         self._parting: dict[Match, int] = {}
         """Members that no frame matches any more, and whose farewell has not gone out yet."""
@@ -133,7 +141,7 @@ class Fleet:
         """Members in discovery by where they ask from, in the order in which they began."""
         self._alarms = Alarms(self._due)
         self.newly_queued: set[int] = set()
-        """Those that began to wait for their dial; whoever shows that takes them out."""
+        """Those that began to wait for their dial, or for that dialling goes on; whoever shows that takes them out."""
         self._queue: OrderedDict[int, None] = OrderedDict()
         self._retries: OrderedDict[int, None] = OrderedDict()
         """Those whose last dial failed. A quarter of `max_outstanding` is not for them, so that others needn't wait."""
@@ -181,13 +189,20 @@ class Fleet:
         return self._claim(network)
 
     def dial(self, key: int, now: float) -> None:
-        """Bring a session up, and keep it up."""
+        """Bring a session up, and keep it up, as the operator wishes."""
+        self.members[key].asked = True
+        self.dial_again(key, now)
+
+    def dial_again(self, key: int, now: float) -> None:
+        """The same of our own accord."""
         member = self.members[key]
         member.wanted = True
         if member.session.state in IDLE:
             self._enqueue(key, member, self._queue, now)
-        elif member.session.state is SessionState.HANGING_UP:
+        elif member.session.state is SessionState.HANGING_UP and not self._is_stopped(member):
             member.redial_now = True
+        elif member.session.state is SessionState.HANGING_UP:
+            member.waits = True
 
     def is_queued(self, key: int) -> bool:
         """Whether a session waits for its dial, which rate and bound put off."""
@@ -232,16 +247,57 @@ class Fleet:
         self._held = False
         self._start_dials(now)
 
-    def hang_up(self, key: int, now: float) -> None:
+    def stop_all(self, halt: Halt, now: float) -> list[int]:
+        """Dial nobody, or nobody again; with `Halt.NOTHING` go on with those that wait. Returns whom that concerns.
+
+        Sessions that are open are left to `cut`.
+        """
+        self.halt, concerned = halt, []
+        for key, member in self.members.items():
+            if not self._is_stopped(member):
+                if member.waits:
+                    concerned.append(key)
+            elif self.is_queued(key) or member.redial_at is not None or member.redial_now:
+                self._unqueue(key, member)
+                member.waits = True
+                concerned.append(key)
+            elif halt is Halt.ALL and member.session.state not in (*IDLE, SessionState.HANGING_UP):
+                concerned.append(key)
+        return concerned
+
+    def go_on(self, key: int, now: float) -> None:
+        """Dial a session that waits, if nothing is stopped any more."""
+        member = self.members[key]
+        if not member.waits or self._is_stopped(member):
+            return
+        member.waits = False
+        if member.session.state in IDLE:
+            self._enqueue(key, member, self._retries if member.failures else self._queue, now)
+        else:
+            member.redial_now = True
+
+    def cut(self, key: int, now: float) -> None:
+        """End a session because all are stopped; it is dialled when that is taken back, if it was to be up."""
+        member = self.members[key]
+        if self.halt is Halt.ALL and member.session.state not in IDLE:
+            waits = member.waits or member.wanted
+            if member.session.state is not SessionState.HANGING_UP:
+                self._end(key, member, ALL_STOPPED, now)
+            member.waits = waits
+
+    def _is_stopped(self, member: Member) -> bool:
+        return self.halt is Halt.ALL or (self.halt is Halt.REDIALS and not member.asked)
+
+    def hang_up(self, key: int, now: float, end: End = BY_YOU) -> None:
         """Take a session down, and leave it down."""
         member = self.members[key]
         member.wanted = False
-        self._end(key, member, End(EndKind.HUNG_UP, "Hung up by you."), now)
+        self._end(key, member, end, now)
 
     def redial(self, key: int, now: float, end: End | None = None) -> None:
         """Take a session down where needed, and bring it up again."""
         member = self.members[key]
-        member.wanted = True
+        member.wanted = member.asked = True
         if member.session.state in IDLE:
             self._enqueue(key, member, self._queue, now)
         else:
@@ -286,8 +342,11 @@ class Fleet:
 
     def _enqueue(self, key: int, member: Member, queue: OrderedDict[int, None], now: float) -> None:
         self._unqueue(key, member)
-        queue[key] = None
         self.newly_queued.add(key)
+        if self._is_stopped(member):
+            member.waits = True
+            return
+        queue[key] = None
         if self._held:
             member.reason = str(EndKind.CARD_DOWN)
         self._start_dials(now)
@@ -295,7 +354,7 @@ class Fleet:
     def _unqueue(self, key: int, member: Member) -> None:
         self._queue.pop(key, None)
         self._retries.pop(key, None)
-        member.redial_now = False
+        member.redial_now = member.waits = False
         member.redial_at = None
 
     def _start_dials(self, now: float) -> None:
@@ -580,14 +639,16 @@ class Fleet:
             member.losses += 1
         else:
             member.failures += 1
-        member.flaps += end.was_up and end.kind not in (EndKind.HUNG_UP, EndKind.UNWANTED_ADDRESS)
+        member.flaps += end.was_up and end.kind not in WISHED | {EndKind.UNWANTED_ADDRESS}
         member.up_since = None
         if member.redial_now:
             member.redial_now = False
             member.redial_at = now
-        elif member.wanted:
+        elif member.wanted and not member.waits:
+            member.asked = False
             wait = pause(end, member.losses, member.failures, self._dial, self._chance())
-            member.redial_at = None if wait is None else now + wait
+            member.waits = wait is not None and self._is_stopped(member)
+            member.redial_at = None if wait is None or member.waits else now + wait
 
     def _due(self, key: int) -> float | None:
         member = self.members.get(key)

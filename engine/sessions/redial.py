@@ -28,6 +28,8 @@ after the concentrator has done all its work for nothing."""
 
 RULES: dict[EndKind, RedialRule | None] = {
     EndKind.HUNG_UP: None,
+    EndKind.ALL_STOPPED: None,  # dialled when that is taken back
+    EndKind.PROGRAM_ENDS: None,
     EndKind.CARD_DOWN: None,  # dialled again when the card is back
     EndKind.NO_CONCENTRATOR: RedialRule(first=2.0),
     EndKind.NONE_WANTED: RedialRule(first=2.0),

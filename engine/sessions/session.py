@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from engine.api.ending import End, EndKind, dismissal
+from engine.api.ending import WISHED, End, EndKind, dismissal
 from engine.api.values import SessionState
 from engine.ipv6.host import NOTHING, Ipv6Config, Ipv6Configured, Ipv6Host, Ipv6Remark
 from engine.ipv6.identifiers import Identity
@@ -717,7 +717,7 @@ class Session:
         self.ipv4 = self.ipv6 = None
         if self._discovery is not None:
             self._discovery.stop()
-        self._advance(Step.HUNG_UP if end.kind is EndKind.HUNG_UP else Step.FAILED, now, str(end.kind))
+        self._advance(Step.HUNG_UP if end.kind in WISHED else Step.FAILED, now, str(end.kind))
         self._events.append(Ended(replace(end, was_up=self._was_up)))
         self._take_pending()
 

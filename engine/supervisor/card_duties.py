@@ -122,7 +122,7 @@ class CardDuties:
     def _back(self, text: str) -> None:
         if text:
             self._reporter.tell(Severity.INFO, "card-up", text)
-        self._shares.each(self._fleet.dial, [key for key, member in self._fleet if member.wanted])
+        self._shares.each(self._fleet.dial_again, [key for key, member in self._fleet if member.wanted])
         self._fleet.release(self._reporter.now)
 
     def _mac(self, former: bytes, text: str) -> None:
@@ -137,7 +137,7 @@ class CardDuties:
             if is_lost(member.session):
                 self._fleet.stop(key, End(EndKind.CARD_DOWN, f"{text}."), now)
                 if member.wanted:
-                    self._fleet.dial(key, now)
+                    self._fleet.dial_again(key, now)
 
         lost = [key for key, member in self._fleet if is_lost(member.session)]
         what = f"{plural(len(lost), 'session')} that used it must be dialled anew" if lost else "no session used it"

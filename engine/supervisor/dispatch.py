@@ -25,10 +25,11 @@ from engine.api.commands import (
     Rotate,
     ServiceCommand,
     StartCapture,
+    Stop,
     StopCapture,
     Watch,
 )
-from engine.api.values import Severity
+from engine.api.values import Halt, Severity
 from engine.host.errors import Trouble
 from engine.record.plural import plural
 from engine.sessions.fleet import Fleet
@@ -37,12 +38,15 @@ from engine.settings.values import SessionSettings, kept
 from engine.supervisor.supervisor import Supervisor
 
 GONE = "There is no such session any more."
+STOPPED = "All is stopped: nobody is dialled until you take that back (H, or `souppp-tui ctl go-on`)."
 OF_THE_SERVICE = "This engine belongs to a console: leave that one, or use `souppp-tui serve`."
 FAULT = "Internal error: see the events."
 
 
 @dataclass(slots=True)
 class _Outcome:
+    by: str = ""
+    """Who asks."""
     done: list[int] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     ghosts: int = 0
@@ -55,7 +59,7 @@ def do(supervisor: Supervisor, request: Request, now: float) -> Reply:
 
     What the world refuses only later (a dial that fails, a device) is told by events.
     """
-    outcome = _Outcome()
+    outcome = _Outcome(request.by)
 
     def carry_out() -> None:
         if request.by:
@@ -77,6 +81,8 @@ def _asked(supervisor: Supervisor, command: Command | ServiceCommand) -> str:
     """What a command asks for, in words: who looks at the events later can't know it from their effects alone."""
     words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(command).__name__).capitalize()
     keys = getattr(command, "keys", None) or ((command.key,) if isinstance(command, Edit) else ())
+    if isinstance(command, Stop):
+        return f"{words}: {command.what}"
     if isinstance(command, Add):
         return f"{words}: {command.settings.name}"
     if not keys:
@@ -102,6 +108,24 @@ def _fleet(action: Callable[[Fleet, int, float], None]) -> Callable[[Supervisor,
         outcome.done += found
 
     return carry_out
+
+
+def _unless_stopped(
+    carry_out: Callable[[Supervisor, Any, _Outcome], None],
+) -> Callable[[Supervisor, Any, _Outcome], None]:
+    """What dials is refused while all is stopped, so that nobody waits for it."""
+
+    def unless_stopped(supervisor: Supervisor, command: Any, outcome: _Outcome) -> None:
+        if supervisor.halted.what is Halt.ALL:
+            outcome.refused += [Refused(key, STOPPED) for key in command.keys]
+        else:
+            carry_out(supervisor, command, outcome)
+
+    return unless_stopped
+
+
+def _stop(supervisor: Supervisor, command: Stop, outcome: _Outcome) -> None:
+    supervisor.stop_all(command.what, outcome.by)
 
 
 def _rotate(supervisor: Supervisor, command: Rotate, outcome: _Outcome) -> None:
@@ -208,15 +232,16 @@ def _watch(supervisor: Supervisor, command: Watch, outcome: _Outcome) -> None:
 
 
 _TABLE: dict[type, Callable[[Supervisor, Any, _Outcome], None]] = {
-    Dial: _fleet(Fleet.dial),
+    Dial: _unless_stopped(_fleet(Fleet.dial)),
     HangUp: _fleet(Fleet.hang_up),
-    Redial: _fleet(Fleet.redial),
-    Rotate: _rotate,
+    Redial: _unless_stopped(_fleet(Fleet.redial)),
+    Rotate: _unless_stopped(_rotate),
     Add: _add,
     Edit: _edit,
     Remove: _remove,
     ClearGhosts: _clear_ghosts,
     FixCard: _fix_card,
+    Stop: _stop,
     StartCapture: _start_capture,
     StopCapture: _stop_capture,
     ResetCounters: _reset_counters,

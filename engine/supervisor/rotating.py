@@ -14,7 +14,7 @@ from ipaddress import IPv4Network
 from itertools import islice
 
 from engine.api.ending import End, EndKind
-from engine.api.values import SessionState, Severity
+from engine.api.values import Halt, SessionState, Severity
 from engine.ppp.link import Ipv4Opened
 from engine.record.plural import plural
 from engine.sessions import rotation
@@ -27,6 +27,8 @@ from engine.supervisor.reporting import Reporter
 
 HELD = 300.0
 """Seconds after which a session that has come to no address by then no longer keeps others from their turn."""
+HALTED = 30.0
+"""Seconds after which a schedule tries again where redials are stopped."""
 ASKED, SCHEDULE, HEALTH = "as you asked", "as its schedule says", "as its health check fails"
 """Why a session is to have another address, as the end of a sentence."""
 
@@ -222,6 +224,10 @@ class Rotating:
                 self._fleet.redial(key, now, End(EndKind.HUNG_UP, "Hung up for another address."))
             return
         if turn.drained_at is not None:
+            return
+        if why != ASKED and self._fleet.halt is not Halt.NOTHING:
+            turn.due = now + HALTED if why == SCHEDULE else turn.due
+            self._alarms.arm(key)
             return
         turn.wish = why
         if self._too_early(member, now) <= 0:

@@ -16,17 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Network
 from types import MappingProxyType
 
 from engine.api.ending import End, EndKind
-from engine.api.values import Ledger, Severity, Totals
+from engine.api.values import Halt, Halted, Ledger, Severity, Totals
 from engine.egress.protocol import Addresses, Egress, Happening
 from engine.host.errors import Trouble
 from engine.ppp.link import Ipv4Opened
 from engine.record.counters import Account
 from engine.record.history import History
 from engine.record.narrate import tell
+from engine.record.plural import plural
 from engine.sessions.fleet import Fleet
 from engine.sessions.proofs import Proofs
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent
@@ -55,6 +57,8 @@ from engine.supervisor.views import addresses_of
 from engine.wire.place import Place
 
 NOTHING: Mapping[str, Account] = MappingProxyType({})
+NOTHING_HALTED = Halted()
+PROGRAM_ENDS = End(EndKind.PROGRAM_ENDS, "Hung up: the program ends.")
 
 
 @dataclass(slots=True)
@@ -112,6 +116,8 @@ class Supervisor:
         self._secret = secret
         self._tally = Tally()
         self.history = history if history is not None else History()
+        self.halted = Halted()
+        """What the operator has stopped for all sessions."""
         self._heard = False
         """Whether a control frame ever came."""
         self._received: Sequence[int] = ()
@@ -153,9 +159,13 @@ class Supervisor:
 
     # Life
 
-    def open(self, now: float, kept: Sequence[KeptMember] = ()) -> None:
-        """Take the card and begin to dial; go on with the sessions that another process has `kept`. Raises Trouble."""
+    def open(self, now: float, kept: Sequence[KeptMember] = (), halted: Halted = NOTHING_HALTED) -> None:
+        """Take the card and begin to dial; go on with the sessions that another process has `kept`. Raises Trouble.
+
+        What was `halted` there still is.
+        """
         self._reporter.now = now
+        self.halted, self.fleet.halt = halted, halted.what
         for news in self.card.open(now):
             self._duties.act(news)
         for remark in self._settings.remarks:
@@ -196,7 +206,7 @@ class Supervisor:
             self.tell(Severity.INFO if is_all else Severity.WARNING, "taken-over", inherited.told)
         self._egress.disinherit()
         self._parting.clear_ghosts()
-        self._shares.each(self.fleet.dial, [key for key, member in self.fleet if inherited.dials(member)])
+        self._shares.each(self.fleet.dial_again, [key for key, member in self.fleet if inherited.dials(member)])
         self._settle()
 
     def part(self, now: float) -> None:
@@ -207,13 +217,13 @@ class Supervisor:
         self.fleet.hold()
         for key, member in [*self.fleet]:
             if member.session.settled is None and member.session.state not in IDLE:
-                self._reporter.attempt(self.fleet.stop, key, End(EndKind.HUNG_UP, "Hung up: not up yet."), now)
+                self._reporter.attempt(self.fleet.stop, key, End(EndKind.PROGRAM_ENDS, "Hung up: not up yet."), now)
         self._settle()
 
     def say_goodbye(self, now: float) -> None:
         """Terminate-Request, then PADT, for every session; `idle` tells when all have answered."""
         self._reporter.now = now
-        self._shares.each(self.fleet.hang_up, [*self.fleet.members])
+        self._shares.each(partial(self.fleet.hang_up, end=PROGRAM_ENDS), [*self.fleet.members])
         self._settle()
 
     def leave(self, now: float) -> None:
@@ -222,7 +232,7 @@ class Supervisor:
         self._shares.drop()
         for key, member in [*self.fleet]:
             if member.wanted or member.session.state not in IDLE:
-                self._reporter.attempt(self.fleet.stop, key, End(EndKind.HUNG_UP, "Hung up: the program ends."), now)
+                self._reporter.attempt(self.fleet.stop, key, PROGRAM_ENDS, now)
         self._settle()
 
     @property
@@ -369,6 +379,24 @@ class Supervisor:
         """Exchange a session's IPv4 address for another; a session without one is just dialled again."""
         if key in self.fleet.members:
             self.rotating.ask(key, now)
+
+    def stop_all(self, what: Halt, by: str = "") -> int:
+        """Stop something for all sessions, or nothing any more; returns how many that concerns."""
+        if what is self.halted.what:
+            return 0
+        now = self._reporter.now
+        self.halted = Halted(what, None if what is Halt.NOTHING else self.wall(now), by)
+        concerned = self.fleet.stop_all(what, now)
+        self._showing.mark(*concerned)
+        self._shares.each(self.fleet.cut if what is Halt.ALL else self.fleet.go_on, concerned)
+        number = plural(len(concerned), "session")
+        told = {
+            Halt.ALL: f"All is stopped: {number} ended or not dialled; nobody is dialled until told otherwise.",
+            Halt.REDIALS: "Nobody is dialled again by itself until told otherwise.",
+            Halt.NOTHING: f"Dialling goes on: {number} waited for that.",
+        }
+        self.tell(Severity.INFO if what is Halt.NOTHING else Severity.WARNING, "stopped", told[what])
+        return len(concerned)
 
     def may_not_rotate(self, key: int) -> str:
         """See `Rotating.objection`."""

@@ -32,9 +32,10 @@ from engine.api.commands import (
     ServiceCommand,
     Shutdown,
     StartCapture,
+    Stop,
     StopCapture,
 )
-from engine.api.values import TRAFFIC_FIELDS, Details, Ledger, SessionState, SessionView, Snapshot, unpack_traffic
+from engine.api.values import TRAFFIC_FIELDS, Details, Halt, Ledger, SessionState, SessionView, Snapshot, unpack_traffic
 from engine.host.errors import Trouble
 from engine.run.client import Client, wait_for
 from engine.settings import forms
@@ -70,7 +71,10 @@ MANY: dict[str, tuple[Callable[[tuple[int, ...]], Command], str]] = {
     "remove": (Remove, "hang up and forget"),
 }
 """Commands for any number of sessions."""
-OF_THE_SERVICE: dict[str, tuple[ServiceCommand, str]] = {
+OF_THE_SERVICE: dict[str, tuple[Command | ServiceCommand, str]] = {
+    "halt": (Stop(Halt.ALL), "end all sessions and dial nobody until `go-on`"),
+    "pause": (Stop(Halt.REDIALS), "dial nobody again by itself until `go-on`"),
+    "go-on": (Stop(Halt.NOTHING), "dial again whoever is to be up, after `halt` or `pause`"),
     "reload": (Reload(), "read the configuration again and do what is different"),
     "stop": (Shutdown(), "end all sessions and the engine"),
 }
@@ -205,6 +209,7 @@ def _status(engine: Client, options: argparse.Namespace) -> int:
             "zero_copy": card.zero_copy,
             "queues": len(snapshot.queues),
             "notice": card.notice or None,
+            "stopped": {**asdict(snapshot.halted), "what": str(snapshot.halted.what)},
             "sessions": len(snapshot.sessions),
             "states": dict(states),
             "clients": [
@@ -221,6 +226,8 @@ def _status(engine: Client, options: argparse.Namespace) -> int:
     print(f"engine    souppp-tui {hello.release}, for {words.duration(snapshot.at - hello.since)}")
     print(f"card      {card.name}, {'up' if card.up else 'down'}, {how}")
     print(f"sessions  {counts}")
+    if snapshot.halted.what is not Halt.NOTHING:
+        print(f"stopped   {snapshot.halted.what}{f', by {snapshot.halted.by}' if snapshot.halted.by else ''}")
     for each in engine.clients:
         print(f"client    {each.user}: {each.program} {each.process}{'' if each.writes else ', may look'}")
     return EXIT_OK

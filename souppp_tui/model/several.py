@@ -38,7 +38,18 @@ from engine.api.commands import (
 )
 from engine.api.engine import EngineApi
 from engine.api.messages import ClientView
-from engine.api.values import KEPT_EVENTS, AddressSpan, CardView, Details, Event, Ledger, SessionView, Snapshot, after
+from engine.api.values import (
+    KEPT_EVENTS,
+    AddressSpan,
+    CardView,
+    Details,
+    Event,
+    Halt,
+    Ledger,
+    SessionView,
+    Snapshot,
+    after,
+)
 from engine.settings.values import SessionSettings
 
 AGREEING = 2.0
@@ -208,6 +219,7 @@ class Several:
             sessions=tuple(chain.from_iterable(each.views for each in self._engines)),
             traffic=b"",
             events=self._last,
+            halted=max((each.halted for each in snapshots), key=lambda halted: [*Halt].index(halted.what)),
             parts=tuple(map(_part, self._engines)),
         )
         return self._combined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from souppp_tui.desk.actions import BY_NAME
 from souppp_tui.screens.editing import Editing
 from souppp_tui.show import words
 
@@ -50,7 +51,8 @@ class Display(Editing):
         """Keep the display as it is, or go on."""
         desk = self.desk
         desk.frozen = not desk.frozen
-        desk.say("Display frozen: sessions keep running. Press p to go on." if desk.frozen else "")
+        key = desk.keys_of(BY_NAME["freeze"])
+        desk.say(f"Display frozen: sessions keep running. Press {key} to go on." if desk.frozen else "")
         desk.pull()
         desk.look()
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from textual.binding import BindingType
 
-from engine.api.values import SessionState
+from engine.api.values import Halt, SessionState
 from souppp_tui.desk.actions import BY_NAME, EITHER, GROUPS, Action, Command, on_page
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.model import LIVE
@@ -75,7 +75,12 @@ class Page(Quitting):
         self.footer.show([self._keys(self.size.width)])
 
     def _keys(self, width: int) -> list[Span]:
-        actions = [action for action in on_page(self.PAGE) if action.footer and not self.why_not(action)]
+        urgent = _URGENT.get(self.halted, "")
+        actions = [
+            action
+            for action in on_page(self.PAGE)
+            if (action.footer or action.name == urgent) and not self.why_not(action)
+        ]
         while actions:
             spans: list[Span] = [(" ", "text")]
             for action in actions:
@@ -89,7 +94,7 @@ class Page(Quitting):
 
     def word(self, action: Action) -> str:
         """The action's word in the footer, as things are now."""
-        return action.word
+        return "go on" if action.name == _URGENT.get(self.halted) else action.word
 
     # -- acting
 
@@ -174,6 +179,8 @@ def _none(page: Page, states: frozenset[SessionState], why: str) -> str:
     return "" if any(view.state in states for view in targets) else why
 
 
+_URGENT = {Halt.ALL: "stop_all", Halt.REDIALS: "pause"}
+"""What takes back that something is stopped: it stands in the footer meanwhile."""
 _REST = frozenset({SessionState.DOWN, SessionState.FAILED})
 
 
@@ -209,6 +216,7 @@ _WHY_NOT: dict[str, Callable[[Page], str]] = {
     "details": lambda page: "" if page.model.cursor is not None else "There is no session here.",
     "mark": lambda page: "" if page.model.cursor is not None else "There is no session here.",
     "unmark": lambda page: "" if page.model.marks else "Nothing is marked.",
+    "pause": lambda page: "All is stopped, redials too: take that back first." if page.halted is Halt.ALL else "",
     "fix_card": lambda page: (
         ""
         if any(in_the_way(it.snapshot) for it in page.model.engines())

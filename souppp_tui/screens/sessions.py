@@ -319,7 +319,7 @@ class SessionsPage(Page):
         """`unmark` where the cursor is on a marked session."""
         if action.name == "mark" and self.model.cursor in self.model.marks:
             return "unmark"
-        return action.word
+        return super().word(action)
 
 
 def event_lines(height: int) -> int:

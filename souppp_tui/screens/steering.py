@@ -21,9 +21,10 @@ from engine.api.commands import (
     ResetCounters,
     Rotate,
     StartCapture,
+    Stop,
     StopCapture,
 )
-from engine.api.values import SessionView
+from engine.api.values import Halt, SessionView
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.doing import Doing
 from souppp_tui.model.model import LIVE, Model
@@ -116,6 +117,37 @@ class Steering(Screen[None]):
     def do_remove(self) -> None:
         """Hang up and forget; always asks."""
         self._ask_and("remove", "Remove", Remove, "Removing", always=True)
+
+    def do_stop_all(self) -> None:
+        """End all and dial nobody until told otherwise, which this does too; asks first."""
+        from souppp_tui.screens.confirm import Confirm
+
+        if self.halted is Halt.ALL:
+            question, facts, word = "Dial again?", ["Whoever was to be up is dialled, at the usual pace."], "dial again"
+            what, said = Halt.NOTHING, "Dialling goes on."
+        else:
+            live = sum(view.state in LIVE for view in self.model.views.values())
+            question, word = "End all sessions, and dial nobody until you take that back?", "end all"
+            facts = [f"{words.plural(live, 'session')} of {words.count(len(self.model.views))} open or on the way up."]
+            what, said = Halt.ALL, "All is stopped: nobody is dialled."
+        if self.model.several:
+            facts.append("On every engine.")
+        self.app.push_screen(Confirm(question, facts, word), lambda yes: self._stop(what, said) if yes else None)
+
+    def do_pause(self) -> None:
+        """Dial nobody again by itself, or go on with that."""
+        if self.halted is Halt.REDIALS:
+            self._stop(Halt.NOTHING, "Redials go on.")
+        else:
+            self._stop(Halt.REDIALS, "Nobody is dialled again by itself; what you dial is.")
+
+    def _stop(self, what: Halt, said: str) -> None:
+        self.desk.submit(Stop(what), lambda reply: self.say_reply(reply, said if not reply.refused else ""))
+
+    @property
+    def halted(self) -> Halt:
+        """What is stopped at present."""
+        return self.model.snapshot.halted.what if self.model.snapshot is not None else Halt.NOTHING
 
     def _ask_and(
         self, word: str, title: str, command: Callable[[tuple[int, ...]], OfMany], doing: str, always: bool = False

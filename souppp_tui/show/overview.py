@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.api.values import Snapshot
+from engine.api.values import Halt, Halted, Snapshot
 from souppp_tui.show import words
 from souppp_tui.show.paint import Line, Span, ends, width_of
 from souppp_tui.show.rates import Rates
@@ -40,8 +40,9 @@ def overview(
     name: Line = [(" souppp  ", "strong"), (card.name, "accent"), *besides]
     if not card.up:
         name.append(("  waiting for a carrier", "busy") if card.waits else ("  link down", "failed"))
+    name += stopped(snapshot.halted)
     if frozen:
-        name = [(" souppp  ", "strong"), (" display frozen: sessions keep running ", "chip")]
+        name = [(" souppp  ", "strong"), (" display frozen: sessions keep running ", "chip"), *stopped(snapshot.halted)]
     if lost:
         room = max(0, width - width_of(name) - 6)
         return [*name, ("  ", "text"), (words.fit(f" {lost} ", min(room, len(lost) + 2)), "chip")]
@@ -67,6 +68,15 @@ def overview(
         if width_of(left) + width_of(right) + 2 <= width:
             return ends(left, right, width)
     return short
+
+
+def stopped(halted: Halted) -> Line:
+    """What the operator has stopped for all sessions, since when and who did."""
+    if halted.what is Halt.NOTHING:
+        return []
+    since = f" since {words.clock(halted.since)}" if halted.since is not None else ""
+    what = "ALL STOPPED" if halted.what is Halt.ALL else "redials paused"
+    return [("  ", "text"), (f" {what}{since}{f' by {halted.by}' if halted.by else ''} ", "alarm")]
 
 
 def _states(totals: Totals, short: bool) -> Line:

@@ -30,10 +30,13 @@ ROLES = {
     "warning": ("#e0bb6c", "#855c00", "#ffff5f", "yellow"),
     "key": ("bold #7fb4e6", "bold #1b64a8", "bold #66d9ff", "bold"),
     "chip": ("#15171a on #7fb4e6", "#fbfaf7 on #1b64a8", "#000000 on #66d9ff", "reverse"),
+    "alarm": ("bold #15171a on #e57f7f", "bold #fbfaf7 on #b3261e", "bold #000000 on #ff8787", "bold reverse"),
     "bar": ("on #1e2126", "on #efede7", "on #000000", "default"),
     "cursor": ("on #2a3038", "on #dde7f1", "bold on #00407a", "reverse"),
     "marked": ("#e6c87f", "#7a5500", "bold #ffff5f", "bold yellow"),
 }
+GROUNDED = ("chip", "alarm")
+"""Roles that are a patch of colour wherever they stand."""
 NAMES = ("dark", "light", "contrast", "ansi")
 
 
@@ -48,13 +51,16 @@ class Palette(dict[str, Style]):
     def laid(self, role: str, over: str) -> Style:
         """A role's style on a line that has the role `over`; equal styles are one object.
 
-        Of `over` the background and weight count, not the colour; it may be empty. A reversed line is of one colour:
+        Of `over` the background and weight count, not the colour; it may be empty. What has a ground of its own keeps
+        it. A reversed line is of one colour:
         the words' own would be a patchwork of grounds.
         """
         style = self._laid.get((role, over))
         if style is None:
             above = self[over] if over else Style()
-            if above.reverse:
+            if role in GROUNDED:
+                style = self[role]
+            elif above.reverse:
                 style = Style(reverse=True, bold=self[role].bold or above.bold)
             else:
                 style = self[role] + Style(bgcolor=above.bgcolor, bold=above.bold)
@@ -74,7 +80,7 @@ def palette(name: str) -> Palette:
 def greyed(name: str) -> Palette:
     """The same for what may be out of date: all in one colour, but for what says so."""
     styles = palette(name)
-    return Palette({role: style if role in ("chip", "cursor") else styles["dim"] for role, style in styles.items()})
+    return Palette({role: style if role in (*GROUNDED, "cursor") else styles["dim"] for role, style in styles.items()})
 
 
 def theme(name: str) -> Theme:

@@ -92,6 +92,12 @@ class Stage:
         strips = self.app.screen._compositor.render_strips()
         return "".join(each.text for strip in strips for each in strip if each.style and each.style.color == colour)
 
+    def painted_on(self, role: str) -> str:
+        """All text on the ground of a role."""
+        ground = palette(self.app.theme)[role].bgcolor
+        strips = self.app.screen._compositor.render_strips()
+        return "".join(each.text for strip in strips for each in strip if each.style and each.style.bgcolor == ground)
+
     def line(self, part: str) -> str:
         """The first line of the screen with this in it. Raises StopIteration."""
         return next(line for line in self.text().splitlines() if part in line)

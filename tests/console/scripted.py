@@ -36,6 +36,7 @@ from engine.api.commands import (
     ResetCounters,
     Rotate,
     StartCapture,
+    Stop,
     StopCapture,
     Watch,
 )
@@ -46,6 +47,8 @@ from engine.api.values import (
     Details,
     Event,
     Fact,
+    Halt,
+    Halted,
     LadderEntry,
     Ledger,
     QueueView,
@@ -107,6 +110,7 @@ class ScriptedEngine:
         self.lost = ""
         """Whether replies wait for `answer`."""
         self.ghosts = 0
+        self.halted = Halted()
         self._unanswered: list[tuple[Future[Reply], Reply]] = []
         self.crash = (math.inf, "")
         self._lock = threading.RLock()
@@ -240,6 +244,11 @@ class ScriptedEngine:
             case Edit(key, settings):
                 act = partial(self._edit, settings=settings)
                 wanted: tuple[int, ...] = (key,)
+            case Stop(what):
+                self.halted = Halted(what, self.wall if what is not Halt.NOTHING else None)
+                for view in [*self._views.values()] if what is Halt.ALL else ():
+                    self._rest(view.id, SessionState.DOWN, "hung up: all sessions were stopped")
+                return [], []
             case FixCard() | ClearGhosts() | Watch():
                 if isinstance(command, FixCard):
                     self._card = replace(self._card, strips=False, fixes="")
@@ -422,6 +431,7 @@ class ScriptedEngine:
             pack_traffic(self._traffic),
             self._events[-1].seq if self._events else 0,
             f"curl --interface {up.device} http://example.net/" if up else "",
+            halted=self.halted,
         )
 
 

@@ -618,11 +618,11 @@ async def test_counters_are_reset_after_a_question(start: Start) -> None:
 async def test_the_event_file_may_go_on_while_the_display_is_frozen(start: Start, tmp_path: Path) -> None:
     log = tmp_path / "log"
     async with start(3, event_file=log) as stage:
-        await stage.press("p")
+        await stage.press("Z")
         stage.engine.emit("Meanwhile.")
         await stage.tick()
         assert "Meanwhile." in log.read_text()
-        await stage.press("p")
+        await stage.press("Z")
         await stage.tick()
         assert log.read_text().count("Meanwhile.") == 1
 
@@ -738,12 +738,12 @@ async def test_the_palette_finds_and_does(start: Start) -> None:
 
 async def test_freeze(start: Start) -> None:
     async with start(3) as stage:
-        await stage.press("p")
+        await stage.press("Z")
         assert "display frozen: sessions keep running" in stage.text()
         stage.engine.submit(HangUp((0,)))
         await stage.tick(2)
         assert "down" not in stage.line("home-0001")
-        await stage.press("p")
+        await stage.press("Z")
         assert "down" in stage.line("home-0001")
 
 

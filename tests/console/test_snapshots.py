@@ -36,7 +36,7 @@ SCREENS: dict[str, Sequence[str]] = {
     "reload": ("L",),
     "help": ("question_mark",),
     "masked": ("x",),
-    "frozen": ("p",),
+    "frozen": ("Z",),
 }
 OF_TWO: dict[str, Sequence[str]] = {
     "several": ("asterisk", "G"),

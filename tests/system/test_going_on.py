@@ -104,7 +104,7 @@ def test_connections_live_on_when_the_console_is_left(terminal: Terminal, path: 
     assert goodbyes(tmp_path / "capture") == 3, "one was removed before"
     lines = log.read_text().splitlines()
     assert len(set(lines)) == len(lines), "none is written twice"
-    assert len([line for line in lines if line.endswith("Hung up by you.")]) == 3, "the last ones too"
+    assert len([line for line in lines if line.endswith("Hung up: the program ends.")]) == 3, "the last ones too"
 
 
 def test_an_engine_that_was_left_is_attached_to(terminal: Terminal, path: Path, tmp_path: Path) -> None:

@@ -146,8 +146,8 @@ def test_each_card_has_an_engine_of_its_own(lines: None, folder: Path, tmp_path:
         until(lambda: any("STOPPING=1" in each for each in told), "that")
     assert not paths["east"].exists()
     assert not noted(tmp_path / "state")
-    assert any(line.startswith("west  20") and "Hung up by you." in line for line in program.complaints)
-    assert any(line.startswith("east  20") and "Hung up by you." in line for line in program.complaints)
+    assert any(line.startswith("west  20") and "Hung up: the program ends." in line for line in program.complaints)
+    assert any(line.startswith("east  20") and "Hung up: the program ends." in line for line in program.complaints)
 
 
 def test_a_signal_ends_them_all(lines: None, folder: Path, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_signal_ends_them_all(lines: None, folder: Path, tmp_path: Path) -> No
         for card in CARDS:
             ctl(where(card), "wait")
         assert program.end() == 0
-    assert len([line for line in program.complaints if line.endswith("Hung up by you.")]) == 4
+    assert len([line for line in program.complaints if line.endswith("Hung up: the program ends.")]) == 4
     assert not noted(tmp_path / "state")
     assert "prog/xdp" not in run("ip", "-d", "link")
 
