@@ -1,19 +1,28 @@
-"""One end of the socket between the engine and the process of its proxies: messages go out in turn and never wait."""
+"""One end of a socket that keeps messages apart: messages go out in turn, with descriptors, and never wait."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from engine.proxy.messages import ENCODER, LARGEST, Message
+from engine.proxy.messages import ENCODER, LARGEST
 
 MOST_WAITING = 4096
 """Messages that the other side hasn't taken: with more it stands still."""
+MOST_DESCRIPTORS = 4
+
+
+class Decoder(Protocol):
+    """What makes messages of octets; raises MsgspecError."""
+
+    def decode(self, octets: bytes, /) -> Any:
+        """One."""
 
 
 class Channel:
@@ -23,9 +32,10 @@ class Channel:
         self,
         loop: asyncio.AbstractEventLoop,
         ours: socket.socket,
-        decoder: msgspec.msgpack.Decoder[Any],
+        decoder: Decoder,
         heard: Callable[[Any], None],
         ended: Callable[[], None],
+        encode: Callable[[Any], bytes] = ENCODER.encode,
     ) -> None:
         """`heard` is called with each message; `ended` once, where the other side is gone or makes no sense."""
         self._loop = loop
@@ -33,15 +43,19 @@ class Channel:
         self._decoder = decoder
         self._heard = heard
         self._ended = ended
-        self._waiting = deque[bytes]()
+        self._encode = encode
+        self._waiting = deque[tuple[bytes, tuple[int, ...]]]()
+        self.descriptors: list[int] = []
+        """Those that came with the message that is being heard: whoever takes one out owns it."""
         ours.setblocking(False)
         loop.add_reader(ours, self._readable)
 
-    def send(self, message: Message) -> None:
-        """It goes out now or in turn."""
+    def send(self, message: msgspec.Struct, *descriptors: int) -> None:
+        """It goes out now or in turn, with descriptors, which are closed here then."""
         if self._socket is None:
+            _close(descriptors)
             return
-        self._waiting.append(ENCODER.encode(message))
+        self._waiting.append((self._encode(message), descriptors))
         if len(self._waiting) == 1:
             self._writable()
         elif len(self._waiting) > MOST_WAITING:
@@ -54,6 +68,11 @@ class Channel:
             self._loop.remove_writer(self._socket)
             self._socket.close()
             self._socket = None
+            self._drop()
+
+    def _drop(self) -> None:
+        while self._waiting:
+            _close(self._waiting.popleft()[1])
 
     def _end(self) -> None:
         if self._socket is not None:
@@ -62,30 +81,43 @@ class Channel:
 
     def _writable(self) -> None:
         while self._waiting and self._socket is not None:
+            octets, descriptors = self._waiting[0]
             try:
-                self._socket.send(self._waiting[0])
+                if descriptors:
+                    socket.send_fds(self._socket, [octets], descriptors)
+                else:
+                    self._socket.send(octets)
             except BlockingIOError:
                 self._loop.add_writer(self._socket, self._writable)
                 return
             except OSError:
                 self._loop.remove_writer(self._socket)
-                self._waiting.clear()  # the end is read where messages are
+                self._drop()  # the end is read where messages are
                 return
-            self._waiting.popleft()
+            _close(self._waiting.popleft()[1])
         if self._socket is not None:
             self._loop.remove_writer(self._socket)
 
     def _readable(self) -> None:
         while self._socket is not None:
             try:
-                octets = self._socket.recv(LARGEST)
+                octets, self.descriptors, _, _ = socket.recv_fds(
+                    self._socket, LARGEST, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+                )
             except BlockingIOError:
                 return
             except OSError:
-                octets = b""
+                octets, self.descriptors = b"", []
             try:
                 message = self._decoder.decode(octets)
             except msgspec.MsgspecError:
+                _close(self.descriptors)
                 self._end()
                 return
             self._heard(message)
+            _close(self.descriptors)
+
+
+def _close(descriptors: tuple[int, ...] | list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -7,19 +7,15 @@ and coming back need nothing else.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from ipaddress import ip_address
 
 from engine.api.values import Connection, SessionState, SessionView, Severity, Talker
-from engine.proxy.channel import Channel
 from engine.proxy.messages import (
+    ENCODER,
     SHARE,
     TO_ENGINE,
     Begin,
@@ -37,22 +33,15 @@ from engine.proxy.messages import (
 )
 from engine.proxy.messages import Tell as Told
 from engine.proxy.users import digest
+from engine.run.child import Child
 from engine.settings.limits import MAX_PORT
 from engine.settings.own_kinds import join_endpoint
-from engine.settings.values import PoolPort, ProxySettings, Settings
+from engine.settings.values import EgressChoice, PoolPort, ProxySettings, Settings
 from engine.supervisor.board import Board
 from engine.supervisor.handed import Proxied
 
 SOON = 0.02
 """Seconds that changes of sessions wait for others to come with them."""
-AGAIN = (0.1, 1.0, 5.0)
-"""Seconds until it is started anew: the first time, the second, and from then on."""
-STABLE = 60.0
-"""Seconds after which an end counts as the first again."""
-LOOK = 0.02
-"""Seconds between looks whether it has ended."""
-PATIENCE = 2.0
-"""Seconds that it has to end by itself."""
 
 
 def asks_for_proxies(settings: Settings) -> bool:
@@ -64,15 +53,9 @@ def asks_for_proxies(settings: Settings) -> bool:
 def _of_interest(view: SessionView) -> tuple[object, ...]:
     """What of a view the proxies are told."""
     return (
-        *(view.name, view.tags, view.state, view.draining, view.up_since),
+        *(view.name, view.tags, view.state, view.draining, view.up_since, view.egress),
         *(view.device, view.ipv4, view.ipv6_addresses, view.dns),
     )
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """As far as we may: it runs as another user, and our right to kill that is given up. It ends itself as well."""
-    with suppress(PermissionError):
-        process.kill()
 
 
 class Proxies:
@@ -100,9 +83,16 @@ class Proxies:
         self._wall = wall
         self._note = note
         self._renew = renew
-        self._process: subprocess.Popen[bytes] | None = None
-        self._ours: socket.socket | None = None
-        self._channel: Channel | None = None
+        self._child = Child(
+            loop,
+            (sys.executable, "-P", "-m", "engine.proxy"),
+            TO_ENGINE,
+            ENCODER.encode,
+            self._hear,
+            self._ended,
+            lambda error: tell(Severity.ERROR, "proxy", f"There are no proxies: {error.strerror}.", None),
+            lambda: self.wanted,
+        )
         self._version = 0
         """Of the board, as far as the process was told of it."""
         self._edited: set[int] = set()
@@ -110,10 +100,6 @@ class Proxies:
         self._told: dict[int, tuple[object, ...]] = {}
         """What of each view it knows: the numbers that it counts come back in views."""
         self._due: asyncio.TimerHandle | None = None
-        self._restart: asyncio.TimerHandle | None = None
-        self._ends = 0
-        self._started = 0.0
-        self._closing = False
         self._before: dict[int, Proxied] = {}
         """What processes counted that have ended."""
         self._now: dict[int, Proxied] = {}
@@ -126,30 +112,12 @@ class Proxies:
         return bool(self.settings.sessions or self.settings.pool or any(own))
 
     def start(self) -> None:
-        """Start the process; it waits until it is listened to. Does nothing where it is there. Raises OSError."""
-        if self._process is not None:
-            return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        with theirs:
-            before = signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "engine.proxy", str(theirs.fileno()), str(os.getpid())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                )
-            except BaseException:
-                ours.close()
-                raise
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._ours = ours
+        """See `Child.start`. Raises OSError."""
+        self._child.start()
 
     def open(self) -> None:
-        """Begin, where it is wanted and hasn't begun: the engine's loop runs."""
-        if self._channel is None and self._restart is None:
-            self._begin()
+        """See `Child.open`."""
+        self._child.open()
 
     def reconfigure(self, settings: ProxySettings) -> None:
         """There are other proxies to be."""
@@ -157,14 +125,14 @@ class Proxies:
             return
         self.settings = settings
         self._tell(Severity.INFO, "proxy", "The proxies are as the configuration says now.", None)
-        if self._channel is None:
+        if not self._child.is_there:
             self.open()
         else:
             self._tell_all()
 
     def edited(self, keys: Iterable[int]) -> None:
         """Sessions have other settings, or are new."""
-        if self._channel is None:
+        if not self._child.is_there:
             self.open()
             return
         self._edited.update(keys)
@@ -173,7 +141,7 @@ class Proxies:
 
     def follow(self, version: int) -> None:
         """The board has this version: what is new goes to the process soon, with what comes meanwhile."""
-        if self._channel is not None and version != self._version and self._due is None:
+        if self._child.is_there and version != self._version and self._due is None:
             self._due = self._loop.call_later(SOON, self._tell_sessions)
 
     def look(self, keys: set[int]) -> None:
@@ -181,91 +149,41 @@ class Proxies:
         wanted = tuple(sorted(keys))
         if wanted != self._looked_at:
             self._looked_at = wanted
-            if self._channel is not None:
-                self._channel.send(Look(wanted))
+            self._child.send(Look(wanted))
 
     def close(self) -> None:
         """End it. A second call does nothing."""
-        self._closing = True
-        for timer in (self._due, self._restart):
-            if timer is not None:
-                timer.cancel()
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-        if self._ours is not None:
-            self._ours.close()
-            self._ours = None
-        self._bury()
+        if self._due is not None:
+            self._due.cancel()
+        self._child.close()
 
-    # Its life
-
-    def _begin(self) -> None:
-        self._restart = None
-        if not self.wanted or self._closing:
-            return
-        try:
-            self.start()
-        except OSError as error:
-            self._tell(Severity.ERROR, "proxy", f"There are no proxies: {error.strerror}.", None)
-            return
-        assert self._ours is not None
-        self._started = self._loop.time()
-        self._channel = Channel(self._loop, self._ours, TO_ENGINE, self._hear, self._ended)
-        self._ours = None
-
-    def _ended(self) -> None:
-        """It is gone, or is to go: it says what makes no sense, or takes in nothing."""
-        self._channel = None
-        if self._process is not None:
-            _kill(self._process)
-            self._see_ended(self._process)
-
-    def _see_ended(self, process: subprocess.Popen[bytes]) -> None:
-        """Once it has ended, and with it all connections, tell so, and have it started again."""
-        code = process.poll()
-        if code is None:
-            self._restart = self._loop.call_later(LOOK, self._see_ended, process)
-            return
-        self._process = None
-        now = self._loop.time()
-        self._ends = 1 if now - self._started > STABLE else self._ends + 1
-        wait = AGAIN[min(self._ends, len(AGAIN)) - 1]
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    def _ended(self, how: str) -> None:
         text = f"The process of the proxies {how}: all proxied connections are cut. It is started again."
         self._tell(Severity.ERROR, "proxy-ended", text, None)
         for key, proxied in self._now.items():
             self._before[key] = Proxied(opened=proxied.opened, up=proxied.up, down=proxied.down)
         self._note({key: self._before[key] for key in self._now})
         self._now.clear()
-        self._restart = self._loop.call_later(wait, self._begin)
-
-    def _bury(self) -> None:
-        """See it ended, as it does when its channel is closed; one that stands still ends itself later."""
-        if self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(PATIENCE)
-            self._process = None
 
     # What it is told
 
     def _tell_all(self) -> None:
         """From the beginning: it may know nothing."""
-        if self._channel is None:
+        if not self._child.is_there:
             return
         it, salt = self.settings, secrets.token_bytes(16)
         users = tuple((user.name, digest(salt, user.password.encode())) for user in it.users)
         pool = it.pool or PoolPort("")
-        self._channel.send(Begin(tuple(self._board().settings)))
-        self._channel.send(Serve(pool.listen, pool.choose, salt, users, it.limits, it.idle, it.allow_private))
-        self._channel.send(Look(self._looked_at))
+        self._child.send(Begin(tuple(self._board().settings)))
+        self._child.send(Serve(pool.listen, pool.choose, salt, users, it.limits, it.idle, it.allow_private))
+        self._child.send(Look(self._looked_at))
         self._version = 0
         self._told.clear()
         self._tell_sessions()
 
     def _tell_sessions(self) -> None:
         self._due = None
-        if self._channel is None:
+        if not self._child.is_there:
             return
         board = self._board()
         changes = board.changes_since(self._version)
@@ -275,16 +193,16 @@ class Proxies:
         told = [self._session(view) for view in (*changed, *filter(None, edited))]
         self._edited.clear()
         for at in range(0, len(told), SHARE):
-            self._channel.send(Sessions(tuple(told[at : at + SHARE])))
+            self._child.send(Sessions(tuple(told[at : at + SHARE])))
         for key in changes.removed:
             self._told.pop(key, None)
         for at in range(0, len(changes.removed), SHARE):
-            self._channel.send(Sessions(gone=changes.removed[at : at + SHARE]))
+            self._child.send(Sessions(gone=changes.removed[at : at + SHARE]))
 
     def _session(self, view: SessionView) -> Session:
         self._told[view.id] = _of_interest(view)
         settings = self._board().settings.get(view.id)
-        listen = self._listen(view.id, settings.proxy if settings is not None else None)
+        listen = "" if view.egress == EgressChoice.NONE else self._listen(view.id, settings.proxy if settings else None)
         usable = view.state is SessionState.UP and view.device is not None
         try:
             index = socket.if_nametoindex(view.device) if usable and view.device is not None else 0
@@ -327,9 +245,9 @@ class Proxies:
             case Doubts(key):
                 self.edited((key,))
             case WantsNew(key, user):
-                if (objection := self._renew(key, user)) and self._channel is not None:
+                if objection := self._renew(key, user):
                     self._tell(Severity.WARNING, "proxy-new", f"No new address for a proxy user: {objection}", key)
-                    self._channel.send(NotNew(key))
+                    self._child.send(NotNew(key))
 
     def _counted(self, counted: Counted) -> Proxied:
         now = self._loop.time()

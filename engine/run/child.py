@@ -1,0 +1,160 @@
+"""A process of ours without rights that serves the engine: a channel to it, and another process where it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from engine.proxy.channel import Channel, Decoder
+
+AGAIN = (0.1, 1.0, 5.0)
+"""Seconds until it is started anew: the first time, the second, and from then on."""
+STABLE = 60.0
+"""Seconds after which an end counts as the first again."""
+LOOK = 0.02
+"""Seconds between looks whether it has ended."""
+PATIENCE = 2.0
+"""Seconds that it has to end by itself."""
+
+
+class Child:
+    """All calls are the engine's thread's, but `start` before there is one."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        command: Sequence[str],
+        decoder: Decoder,
+        encode: Callable[[Any], bytes],
+        heard: Callable[[Any], None],
+        ended: Callable[[str], None],
+        failed: Callable[[OSError], None],
+        wanted: Callable[[], bool],
+    ) -> None:
+        """`command` is followed by the number of its end of the channel, and of this process.
+
+        `ended` takes how it ended, as the rest of a sentence, before it is started anew; `failed` why it can't be.
+        """
+        self._loop = loop
+        self._command = command
+        self._decoder = decoder
+        self._encode = encode
+        self._heard = heard
+        self._told_end = ended
+        self._failed = failed
+        self._wanted = wanted
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ours: socket.socket | None = None
+        self._channel: Channel | None = None
+        self._restart: asyncio.TimerHandle | None = None
+        self._ends = 0
+        self._started = 0.0
+        self._closing = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is listened to."""
+        return self._channel is not None
+
+    def start(self) -> None:
+        """Start the process; it waits until it is listened to. Does nothing where it is there. Raises OSError."""
+        if self._process is not None:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        with theirs:
+            before = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            try:
+                self._process = subprocess.Popen(
+                    [*self._command, str(theirs.fileno()), str(os.getpid())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._ours = ours
+
+    def open(self) -> None:
+        """Begin to listen to it, where it is wanted and that hasn't begun: the engine's loop runs."""
+        if self._channel is None and self._restart is None:
+            self._begin()
+
+    def send(self, message: msgspec.Struct, *descriptors: int) -> None:
+        """See `Channel.send`; nothing while it isn't there."""
+        if self._channel is not None:
+            self._channel.send(message, *descriptors)
+        else:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def descriptor(self) -> int:
+        """That which came with the message that is being heard, the caller's from now on; -1 without one."""
+        return self._channel.descriptors.pop() if self._channel is not None and self._channel.descriptors else -1
+
+    def reject(self) -> None:
+        """It says what makes no sense: end it."""
+        if self._channel is not None:
+            self._channel.close()
+            self._ended()
+
+    def close(self) -> None:
+        """End it. A second call does nothing."""
+        self._closing = True
+        if self._restart is not None:
+            self._restart.cancel()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._ours is not None:
+            self._ours.close()
+            self._ours = None
+        if self._process is not None:  # it ends with its channel; one that stands still ends itself later
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE)
+            self._process = None
+
+    def _begin(self) -> None:
+        self._restart = None
+        if not self._wanted() or self._closing:
+            return
+        try:
+            self.start()
+        except OSError as error:
+            self._failed(error)
+            return
+        assert self._ours is not None
+        self._started = self._loop.time()
+        ours, self._ours = self._ours, None
+        self._channel = Channel(self._loop, ours, self._decoder, self._heard, self._ended, self._encode)
+
+    def _ended(self) -> None:
+        """It is gone, or is to go: it says what makes no sense, or takes in nothing."""
+        self._channel = None
+        if self._process is not None:
+            with suppress(PermissionError):  # it runs as another user, and our right to kill that is given up
+                self._process.kill()
+            self._see_ended(self._process)
+
+    def _see_ended(self, process: subprocess.Popen[bytes]) -> None:
+        """Once it has ended, tell so, and have it started again."""
+        code = process.poll()
+        if code is None:
+            self._restart = self._loop.call_later(LOOK, self._see_ended, process)
+            return
+        self._process = None
+        now = self._loop.time()
+        self._ends = 1 if now - self._started > STABLE else self._ends + 1
+        wait = AGAIN[min(self._ends, len(AGAIN)) - 1]
+        self._told_end(f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}")
+        self._restart = self._loop.call_later(wait, self._begin)
