@@ -55,6 +55,8 @@ class SessionView:
     """Its global addresses, with which programs speak IPv6."""
     ipv6_prefixes: tuple[str, ...] = ()
     """Networks delegated to it (RFC 8415), as in `2001:db8:77::/56`."""
+    egress: str = "device"
+    """Where its packets go on this host, as it was dialled: `device`, or `none` for nowhere."""
     device: str | None = None
     datapath: str | None = None
     """What carries its packets: `afxdp` or `kernel`."""

@@ -17,7 +17,7 @@ from functools import cache
 from types import TracebackType
 
 from engine.api.values import TRAFFIC_FIELDS
-from engine.datapath.own import CLOSED, EVERYTHING, STRAYS, Open, Own
+from engine.datapath.own import CLOSED, EVERYTHING, LOST, Open, Own
 from engine.host.errors import Trouble
 from engine.host.files import REMEDY, private
 from engine.host.layout import Places, Told, numbers, places, stranger
@@ -119,7 +119,7 @@ _LAYOUT: dict[str, Places] = {
     "souppp_session": places(_Session),
     "souppp_own": places(_Own),
     "souppp_network": places(_Network),
-    "session_counters": places(numbers((*TRAFFIC_FIELDS, *STRAYS))),
+    "session_counters": places(numbers((*TRAFFIC_FIELDS, *LOST))),
     "values": {
         name: (value, 0)
         for name, value in {
@@ -385,10 +385,10 @@ class Datapath:
         self._library.souppp_add_traffic(self._handle, numbers.buffer_info()[0], sessions)
 
     def strays(self, slot: int) -> Counter[str]:
-        """How many packets a session's own addresses had nothing to do with, by STRAYS."""
-        found = array("Q", bytes(8 * len(STRAYS)))
+        """How many packets a session's own addresses had nothing to do with, or that had nowhere to go, by LOST."""
+        found = array("Q", bytes(8 * len(LOST)))
         self._library.souppp_strays(self._handle, slot, found.buffer_info()[0])
-        return Counter(dict(zip(STRAYS, found, strict=True)))
+        return Counter(dict(zip(LOST, found, strict=True)))
 
     def queue_counters(self) -> list[QueueCounters]:
         """One per queue."""

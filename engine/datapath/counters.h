@@ -57,8 +57,9 @@ struct counters {
 /* Of a session; bytes are those of IP packets. In the order in which souppp_add_traffic gives them. */
 #define TRAFFIC_COUNTERS(X) X(rx_packets) X(rx_bytes) X(tx_packets) X(tx_bytes)
 
-/* Likewise, in the order in which souppp_strays gives them: packets that its own addresses have nothing to do with. */
-#define STRAY_COUNTERS(X) X(not_for_us) X(forged) X(not_from_us)
+/* Likewise, in the order in which souppp_strays gives them: packets that its own addresses have nothing to do with, and
+ * those that had nowhere to go. */
+#define STRAY_COUNTERS(X) X(not_for_us) X(forged) X(not_from_us) X(not_open)
 
 struct session_counters {
     TRAFFIC_COUNTERS(COUNTER_FIELD)

@@ -47,3 +47,5 @@ EVERYTHING = Own(IPv4Address("0.0.0.0"), IPv6Address("::"), (IPv4Network("0.0.0.
 
 STRAYS = ("not_for_us", "forged", "not_from_us")
 """Packets that a session's own addresses have nothing to do with, as counted: see `Datapath.strays`."""
+LOST = (*STRAYS, "not_open")
+"""The same with those that had nowhere to go, as the C helper counts them."""

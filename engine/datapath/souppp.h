@@ -112,8 +112,8 @@ int souppp_routed_egress(struct datapath *datapath, int fd);
 /* Adds to four numbers for each of the first `count` slots: packets and IP bytes in, packets and IP bytes out. */
 void souppp_add_traffic(const struct datapath *datapath, uint64_t *numbers, uint32_t count);
 
-/* Three numbers of a session: packets that came in and were not for it, that came in with a source that was forged, and
- * that were to go out and were not from it. */
+/* Four numbers of a session: packets that came in and were not for it, that came in with a source that was forged, that
+ * were to go out and were not from it, and that came in for a session without an egress. */
 void souppp_strays(const struct datapath *datapath, uint32_t slot, uint64_t *numbers);
 
 /* The names of what souppp_queue gives, in its order, ended by NULL; drops begin with "drop_". */

@@ -116,6 +116,7 @@ static bool to_egress(struct worker *worker, uint32_t slot, uint8_t *packet, uin
     }
     if (!session->egress) {
         count(&counters->not_open, 1);
+        count(&worker->sessions[slot].not_open, 1);
         return true;
     }
     if (!is_let_in(worker, slot, protocol, packet, length))

@@ -210,7 +210,7 @@ class DeviceEgress:
         if key not in self._opened:
             return
         self._opened[key].addresses, self._opened[key].mtu = addresses, mtu
-        flows = _own(addresses, self._opened[key].settings)
+        flows = own_of(addresses, self._opened[key].settings)
         self._let_flow(key, self._opened[key].flows.common(flows))
         if key in self._elsewhere:
             self._elsewhere.set_addresses(key, addresses, mtu)
@@ -400,7 +400,7 @@ class DeviceEgress:
                 self.carriers.set_own(key, flows)
 
 
-def _own(addresses: Addresses, settings: SessionSettings) -> Own:
+def own_of(addresses: Addresses, settings: SessionSettings) -> Own:
     """Whose packets are to flow."""
     networks = (*routed(settings), *map(IPv6Network, addresses.global6), *addresses.prefixes6)
     return Own(addresses.ipv4, addresses.ipv6, networks)

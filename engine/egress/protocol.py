@@ -100,7 +100,7 @@ class Egress(Protocol):
         """What carries a session's packets, None while nothing does."""
 
     def strays(self, key: int) -> Mapping[str, int]:
-        """Packets dropped as a session's own addresses had nothing to do with them, by `engine.datapath.own.STRAYS`."""
+        """Packets of a session that were dropped, by `engine.datapath.own.LOST`."""
 
     def counters(self, keys: int) -> Sequence[int]:
         """`TRAFFIC_FIELDS` of the sessions with keys below this, one after another; any thread."""

@@ -13,7 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from engine.host.netns import unshare_net
 from engine.lab.provider import LabError as LabError
 from engine.lab.provider import Provider
-from engine.settings.values import PoolPort, ProxySettings, SessionPorts, SessionSettings
+from engine.settings.values import EgressChoice, PoolPort, ProxySettings, SessionPorts, SessionSettings
 
 CARD = "lab0"
 QUEUES = 2
@@ -63,10 +63,12 @@ LAB_PROXIES = ProxySettings(SessionPorts(), PoolPort("127.0.0.1:1080"), allow_pr
 """All there is in the lab has private addresses."""
 
 
-def lab_sessions(count: int, password: str = "lab") -> tuple[SessionSettings, ...]:
+def lab_sessions(
+    count: int, password: str = "lab", egress: EgressChoice = EgressChoice.DEVICE
+) -> tuple[SessionSettings, ...]:
     """That many sessions for the lab, all dialled at the start."""
     width = max(2, len(str(count)))
     return tuple(
-        SessionSettings(f"lab-{n:0{width}}", user=f"lab-{n:0{width}}", password=password, autodial=True)
+        SessionSettings(f"lab-{n:0{width}}", user=f"lab-{n:0{width}}", password=password, autodial=True, egress=egress)
         for n in range(1, count + 1)
     )

@@ -21,7 +21,9 @@ from engine.card.changes import LinkChange, LinkWatch
 from engine.card.xdp import Loading
 from engine.datapath import DatapathError
 from engine.datapath.own import Network
+from engine.egress.bare import BareEgress
 from engine.egress.device import DeviceEgress
+from engine.egress.egresses import Egresses
 from engine.egress.elsewhere import Namespace, Namespaces, open_all
 from engine.egress.instances import Instance
 from engine.egress.veth import HiddenNet
@@ -196,7 +198,7 @@ class Loop:
             self._settings,
             CardWatch(self._ifname, self.line, lab=self._options.lab),
             self.line,
-            egress,
+            Egresses(egress, BareEgress(lambda: egress.carriers)),
             captures,
             journal,
             entropy=os.urandom,

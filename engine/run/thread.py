@@ -37,7 +37,7 @@ from engine.run.loop import Loop
 from engine.run.usage import try_line, usage
 from engine.settings.options import EngineError as EngineError
 from engine.settings.options import EngineOptions as EngineOptions
-from engine.settings.values import SessionSettings, Settings
+from engine.settings.values import EgressChoice, SessionSettings, Settings
 
 NOT_RUNNING = "The engine is not running."
 
@@ -230,9 +230,12 @@ class Engine:
             refused = ""
             try:
                 there = lent(namespace, rtnl)
-                if self._work.supervisor.board.view(session) is None:
+                if (view := self._work.supervisor.board.view(session)) is None:
                     there.close()
                     raise EngineError("There is no such session any more.")
+                if not_there := _no_device(view):
+                    there.close()
+                    raise EngineError(not_there)
                 self._work.lend(session, name, there)
             except Trouble as error:
                 refused = str(error)
@@ -253,7 +256,7 @@ class Engine:
             why = (
                 "There is no such session any more." if view is None else f"{view.name} is {view.state}: dial it first."
             )
-            return Reply(0, refused=(Refused(session, why),))
+            return Reply(0, refused=(Refused(session, _no_device(view) or why),))
         try:
             self._work.admit(session, cgroup, who)
         except OSError as error:
@@ -282,3 +285,10 @@ class Engine:
 
     def _usage(self, view: SessionView) -> tuple[tuple[str, str], ...]:
         return usage(view, self._options, self._work.proxies.settings, self.ifname)
+
+
+def _no_device(view: SessionView | None) -> str:
+    """Why a session never has a device, in a sentence; empty if it can have one, or there is no session."""
+    if view is None or view.egress == EgressChoice.DEVICE:
+        return ""
+    return f"{view.name} has no device (`egress: {view.egress}`)."

@@ -64,6 +64,7 @@ from engine.settings.values import (
     DelegateSettings,
     Dhcpv6,
     DialSettings,
+    EgressChoice,
     HealthSettings,
     HookSettings,
     Inbound,
@@ -295,6 +296,13 @@ SESSION: Keys = {
         "text or 0x…; empty: our own",
     ),
     "autodial": Key("autodial", boolean, "Whether the session is dialled at start.", "autodial", "yes or no"),
+    "egress": Key(
+        "egress",
+        choice(*EgressChoice),
+        "Where its packets go on this host: a network device, or nowhere, for who tests a concentrator.",
+        "egress",
+        "device or none",
+    ),
     "datapath": Key(
         "datapath",
         choice(*DatapathChoice),

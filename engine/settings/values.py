@@ -36,6 +36,15 @@ class MacPolicy(StrEnum):
     """As written in the configuration."""
 
 
+class EgressChoice(StrEnum):
+    """Where a session's IP packets go on this host."""
+
+    DEVICE = "device"
+    """A network device with the session's addresses."""
+    NONE = "none"
+    """Nowhere: they are dropped and counted. For who tests a concentrator."""
+
+
 class DatapathChoice(StrEnum):
     """What carries a session's IP packets."""
 
@@ -265,6 +274,7 @@ class SessionSettings:
     """Host-Uniq as the provider wants it; empty takes one of our own (RFC 2516 appendix A)."""
     keepalive: KeepaliveSettings = KeepaliveSettings()
     autodial: bool = False
+    egress: EgressChoice = EgressChoice.DEVICE
     datapath: DatapathChoice = DatapathChoice.AFXDP
     networks: tuple[str, ...] = ()
     """IPv4 and IPv6 networks in CIDR form that the provider routes to the session."""

@@ -51,6 +51,7 @@ def session_view(
         ipv6_addresses=tuple(map(str, session.ipv6_config.addresses)),
         ipv6_prefixes=tuple(map(str, session.ipv6_config.prefixes)),
         device=device,
+        egress=settings.egress,
         datapath=datapath,
         session_id=place.session_id if place is not None else None,
         ac_name=session.ac_name,
@@ -97,6 +98,7 @@ STRAYS = {
     "not_for_us": "dropped coming in: not for us",
     "forged": "dropped coming in: source is our own, or nobody's",
     "not_from_us": "dropped going out: not from us",
+    "not_open": "dropped coming in: no egress",
 }
 """Words for what `Egress.strays` counts."""
 

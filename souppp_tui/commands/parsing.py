@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.settings.console import THEMES
 from engine.settings.limits import MAX_SESSIONS
-from engine.settings.values import XdpMode
+from engine.settings.values import EgressChoice, XdpMode
 
 STATE_FOLDER = Path("/var/lib/souppp")
 
@@ -22,6 +22,12 @@ def engine_options(it: argparse._ActionsContainer) -> None:
         help="use the embedded lab instead of a card: touches nothing else; with --config, its password is lab",
     )
     it.add_argument("--sessions", type=count, metavar="N", help="how many sessions the lab has (8)")
+    it.add_argument(
+        "--egress",
+        choices=[*EgressChoice],
+        metavar="KIND",
+        help="where packets of the lab's sessions go: device, or none (they are dropped)",
+    )
     it.add_argument("--capture", type=Path, metavar="FILE", help="write all control frames to a pcapng file")
     event_log_option(it)
     it.add_argument(
@@ -68,6 +74,8 @@ def event_log_option(it: argparse._ActionsContainer) -> None:
 
 def check_engine_options(it: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """What argparse can't say of them; ends the program with exit code 2."""
+    if options.egress is not None and (not options.lab or options.config is not None):
+        it.error("--egress is for the lab's own sessions; others say it in --config")
     if options.sessions is not None and not options.lab:
         it.error("--sessions is for --lab; sessions on a card come from --config")
     if options.sessions is not None and options.config is not None:

@@ -24,7 +24,7 @@ from engine.run.sockets import LAB, Listening, SocketError, listen, usual_paths
 from engine.run.thread import Engine, EngineError, EngineOptions
 from engine.settings.console import ConsoleSettings
 from engine.settings.options import DEVICES
-from engine.settings.values import DatapathChoice, Settings, XdpMode
+from engine.settings.values import DatapathChoice, EgressChoice, Settings, XdpMode
 from souppp_tui import __version__
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands import headless
@@ -66,7 +66,10 @@ def check_host(options: argparse.Namespace, settings: Settings) -> None:
     missing = missing_capabilities(lab=options.lab)
     if missing:
         raise CannotRunError(f"needs to run as root, or with {', '.join(missing)}.")
-    if not has_tun() and not any(each.datapath is not DatapathChoice.AFXDP for each in settings.sessions):
+    with_tun = (
+        each.datapath is DatapathChoice.AFXDP and each.egress is EgressChoice.DEVICE for each in settings.sessions
+    )
+    if not has_tun() and all(with_tun):
         raise HostError(NO_TUN)
 
 
@@ -88,7 +91,8 @@ def make_engine(
         engine_options = replace(engine_options, state_folder=options.state_dir)
         return Engine(card_name(options.card), settings, engine_options, loading)
     if options.config is None:
-        settings = replace(settings, sessions=lab_sessions(options.sessions or LAB_SESSIONS))
+        egress = EgressChoice(options.egress or EgressChoice.DEVICE)
+        settings = replace(settings, sessions=lab_sessions(options.sessions or LAB_SESSIONS, egress=egress))
         if not options.headless:
             settings = replace(settings, proxy=LAB_PROXIES)
     if not options.headless:

@@ -145,7 +145,9 @@ def session_lines(view: SessionView, now: float) -> list[Line]:
             ("IPv6", " ".join(filter(None, (*view.ipv6_addresses, view.ipv6, *view.ipv6_prefixes)))),
             (
                 "device",
-                view.device
+                "none: what comes in is dropped and counted"
+                if view.egress == "none"
+                else view.device
                 and f"{view.device}, MTU {view.mtu}{', in the kernel' if view.datapath == 'kernel' else ''}",
             ),
             ("proxy", view.proxy),
