@@ -25,6 +25,8 @@ ACTIONS = (
         "reset_counters",
         "clear_ghosts",
         "fix_card",
+        "stop_all",
+        "pause",
         "reload",
         "mask",
         "zero",
@@ -33,6 +35,25 @@ ACTIONS = (
     ),
     *("redraw", "commands", "help", "back", "quit", "end", "up", "down", "page_up", "page_down", "top", "bottom"),
 )
+
+
+PLACEHOLDERS = (
+    *("name", "user", "service", "device", "address", "peer", "ipv6", "prefix"),
+    *("session_id", "mac", "ac_mac", "vlan", "mark", "netns", "proxy"),
+)
+"""What stands in braces in a command of the operator's is a value of the session: none of them is text that a
+concentrator chose, which could look like an option."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCommand:
+    """A program of the operator's that a key of the console runs for a session."""
+
+    run: tuple[str, ...]
+    """It and its arguments, with PLACEHOLDERS in braces."""
+    title: str = ""
+    pane: bool = False
+    """What it says is shown in a box; else it has the terminal until it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +71,5 @@ class ConsoleSettings:
     """An action on more sessions than this asks first, whatever it does."""
     event_file: Path | None = None
     """Every event is appended here as a line of text."""
+    commands: Mapping[str, OwnCommand] = field(default_factory=dict)
+    """Programs by the key that runs them, written as in `keys`."""

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from engine.settings import limits
-from engine.settings.console import ACTIONS, COLUMNS, THEMES, ConsoleSettings
+from engine.settings.console import ACTIONS, COLUMNS, THEMES, ConsoleSettings, OwnCommand
 from engine.settings.kinds import (
     Key,
     Keys,
@@ -45,6 +45,7 @@ from engine.settings.own_kinds import (
     NAME_SERVER,
     NETNS,
     NETWORK,
+    OWN_ARGUMENT,
     OWN_ENDPOINT,
     OWN_MAC,
     PORT,
@@ -54,6 +55,7 @@ from engine.settings.own_kinds import (
     TAG,
     URL,
     VLANS,
+    by_key,
 )
 from engine.settings.values import (
     DEFAULT_MRU,
@@ -554,6 +556,16 @@ def _check_keys(keys: Mapping[str, str]) -> dict[str, str]:
     return {name: KEYS.check(value) for name, value in keys.items()}
 
 
+_OWN_COMMAND = record(
+    OwnCommand,
+    {
+        "run": Key("run", list_of(OWN_ARGUMENT, 1, limits.MAX_ARGUMENTS, unique=False), "The program and arguments."),
+        "title": Key("title", text(40), "What the palette calls it."),
+        "pane": Key("pane", boolean, "Show what it says in a box, in place of handing the terminal over."),
+    },
+    OwnCommand(()),
+    "run",
+)
 CONSOLE: Keys = {
     "theme": Key("theme", choice(*THEMES), "The colours; auto is dark, but ansi on a terminal with 16 colours."),
     "columns": Key(
@@ -568,6 +580,11 @@ CONSOLE: Keys = {
             mapping_schema(_ACTIONS, {}),
         ),
         "Other keys for actions, as in {dial: f5}.",
+    ),
+    "commands": Key(
+        "commands",
+        by_key(_OWN_COMMAND),
+        'Own programs on keys, with the session\'s values, as in {f5: {run: [mtr, -I, "{device}", 192.0.2.1]}}.',
     ),
     "mouse": Key("mouse", boolean, "Whether the console takes the mouse; without it the terminal can select text."),
     "confirm_above": Key(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,8 +12,22 @@ from urllib.parse import urlsplit
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from engine.settings import limits
-from engine.settings.kinds import Key, Kind, Record, Typed, choice, list_of, optional, record, text, typed, whole
-from engine.settings.nodes import Problem
+from engine.settings.console import PLACEHOLDERS
+from engine.settings.kinds import (
+    Key,
+    Kind,
+    Record,
+    Typed,
+    choice,
+    list_of,
+    optional,
+    read_all,
+    record,
+    text,
+    typed,
+    whole,
+)
+from engine.settings.nodes import Problem, quote
 from engine.settings.values import AcFilter, MacPolicy, Marks
 from engine.wire.ethernet import MAX_VLANS, VLAN_TPIDS, VlanTag
 
@@ -293,6 +308,45 @@ def _parse_keys(given: str) -> str:
 
 
 KEYS = typed(_parse_keys, str, "keys", {"type": "string", "pattern": rf"^\s*({_KEY})(\s+({_KEY}))*\s*$"}, "str")
+
+
+def _parse_own_argument(given: str) -> str:
+    if not given or not given.isprintable() or len(given) > limits.MAX_ARGUMENT:
+        raise ValueError(f"must be text without control characters, of 1 to {limits.MAX_ARGUMENT} characters")
+    for name in re.findall(r"\{(\w+)\}", given):
+        if name not in PLACEHOLDERS:
+            raise ValueError(f"has an unknown {{{name[:20]}}}; there are {', '.join(PLACEHOLDERS)}")
+    return given
+
+
+OWN_ARGUMENT = typed(_parse_own_argument, str, "text", {"type": "string", "minLength": 1}, "str", "int", "float")
+
+
+def by_key(kind: Kind) -> Kind:
+    """A mapping from keys of the console to values of one kind."""
+
+    def read(node: Node, problems: list[Problem]) -> dict[str, Any]:
+        if not isinstance(node, MappingNode):
+            raise Problem(node, "must be a mapping from keys, as in {f5: …}")
+        found: dict[str, Any] = {}
+        for key, value in node.value:
+            inner: list[Problem] = []
+            try:
+                pressed = KEYS.read(key, problems)
+                if " " in pressed or pressed in found:
+                    raise Problem(key, "must be one key, and each but once")
+                found |= zip([pressed], read_all([value], kind.read, inner), strict=False)
+            except Problem as problem:
+                problems.append(problem)
+            problems.extend(problem.within(str(key.value)) for problem in inner)
+        return found
+
+    def write(values: Mapping[str, Any]) -> str:
+        return "{" + ", ".join(f"{quote(key)}: {kind.write(value)}" for key, value in values.items()) + "}"
+
+    schema = {"type": "object", "propertyNames": {"pattern": rf"^({_KEY})$"}, "additionalProperties": kind.schema}
+    return Kind(read, write, lambda values: {KEYS.check(k): kind.check(v) for k, v in values.items()}, schema)
+
 
 # --- a page to fetch, and programs to run ---
 

@@ -366,7 +366,7 @@ def _check(options: ConsoleOptions) -> None:
     for name in options.keys:
         if name not in BY_NAME:
             raise ConsoleError(f"There is no action `{name}` to give a key to; there are {', '.join(BY_NAME)}.")
-    if wrong := clash(options.keys):
+    if wrong := clash(options.keys, options.commands):
         raise ConsoleError(f"{wrong}.")
 
 

@@ -243,6 +243,7 @@ def _run_console(
         columns=settings.columns,
         confirm_above=settings.confirm_above,
         keys=key_names(settings.keys),
+        commands={key_names({"": key})[""]: own for key, own in settings.commands.items()},
         save=saver(options.config) if options.config is not None else None,
         load=loader(options.config, engine.reconfigure) if options.config is not None else None,
         may_go_on=attachable.path is not None,

@@ -7,7 +7,7 @@ The one table that key bindings, footer, help and command palette are made from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -162,10 +162,13 @@ def key_names(keys: Mapping[str, str]) -> dict[str, str]:
     return {action: ",".join(map(name, written.split())) for action, written in keys.items()}
 
 
-def clash(keys: Mapping[str, str]) -> str:
-    """What is wrong if actions get these other keys: two on one key of one screen. Empty if nothing is."""
+def clash(keys: Mapping[str, str], own: Iterable[str] = ()) -> str:
+    """What is wrong if actions get these other keys: two on one key of one screen. Empty if nothing is.
+
+    `own` are the keys of the operator's own commands.
+    """
     for page in ANY:
-        taken: dict[str, str] = {}
+        taken: dict[str, str] = {key: "a command of yours" for key in map(signs, own) if page in EITHER}
         for action in on_page(page):
             for key in signs(keys.get(action.name, action.keys)).split():
                 if taken.setdefault(key, action.name) != action.name:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.settings.console import OwnCommand
 from engine.settings.values import SessionSettings
 
 Save = Callable[[str | None, SessionSettings | None], None]
@@ -31,6 +32,8 @@ class ConsoleOptions:
     """Keys from `souppp_tui.show.columns.COLUMNS`, in the order wanted; empty takes the usual ones."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Other keys for actions: the action's name to one or more key names with commas between."""
+    commands: Mapping[str, OwnCommand] = field(default_factory=dict)
+    """Programs of the operator's by the key that runs them."""
     confirm_above: int = 10
     """An action on more sessions than this asks first, whatever it does."""
     attached: bool = False

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
+from textual.app import SuspendNotSupported
 from textual.binding import BindingType
 
 from engine.api.values import Halt, SessionState
-from souppp_tui.desk.actions import BY_NAME, EITHER, GROUPS, Action, Command, on_page
+from souppp_tui.desk.actions import BY_NAME, EITHER, GROUPS, Action, Command, on_page, signs
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.model import LIVE
 from souppp_tui.screens.quitting import Quitting
 from souppp_tui.show import words
 from souppp_tui.show.cardlines import in_the_way
 from souppp_tui.show.engines import troubles
+from souppp_tui.show.filling import MissingValueError, filled
 from souppp_tui.show.overview import overview
 from souppp_tui.show.paint import Line, Span, width_of
 from souppp_tui.show.themes import NAMES
+from souppp_tui.terminal.lending import lend
 from souppp_tui.widgets.lines import Lines
 
 UNLISTED = ("commands", "up", "down", "page_up", "page_down", "back")
@@ -37,6 +40,9 @@ class Page(Quitting):
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
+        if self.PAGE in EITHER:
+            for key in desk.options.commands:
+                self._bindings.bind(key, f"own({key!r})", show=False)
         self.overview = Lines("bar")
         self.footer = Lines("bar")
 
@@ -124,6 +130,46 @@ class Page(Quitting):
         else:
             getattr(self, f"do_{name}")()
 
+    def action_own(self, key: str) -> None:
+        """Run a command of the operator's, or say why not."""
+        self.desk.say("")
+        own = self.desk.options.commands[key]
+        if why := self._why_not_own():
+            self.desk.say(why, "warning")
+            return
+        view = self.targets()[0]
+        try:
+            arguments = filled(own.run, view)
+        except MissingValueError as error:
+            self.desk.say(self.desk.mask_text(str(error), view.id), "warning")
+            return
+        if own.pane:
+            from souppp_tui.screens.output import Output
+
+            self.app.push_screen(Output(f"{own.title or own.run[0]}: {self.desk.mask(view).name}", arguments))
+        else:
+            self._lend(arguments)
+
+    def _why_not_own(self) -> str:
+        if self.desk.options.read_only:
+            return "The console is read-only."
+        targets = self.targets()
+        if len(targets) == 1:
+            return ""
+        return f"It is for one session, and {len(targets)} are marked." if targets else "There is no session here."
+
+    def _lend(self, arguments: Sequence[str]) -> None:
+        try:
+            with self.app.suspend():
+                status = lend(arguments)
+        except SuspendNotSupported:
+            self.desk.say("This terminal can't be handed over; `pane: yes` shows it in a box.", "warning")
+        except OSError as error:
+            self.desk.say(f"{arguments[0]} can't be run: {error.strerror}.", "failed")
+        else:
+            self.desk.say(f"{arguments[0]} ended with status {status}." if status else "", "warning")
+        self.desk.redraw()
+
     def do_back(self) -> None:
         """To the page before."""
         self.app.pop_screen()
@@ -148,6 +194,10 @@ class Page(Quitting):
                 why = self.why_not(action) if action.changes else ""
                 keys = words.fit(self.desk.keys_of(action), wide)
                 lines.append([(keys, "key"), (action.help, "dim" if why else "text")])
+        if self.PAGE in EITHER and self.desk.options.commands:
+            lines += [[], [("Your own commands", "accent")]]
+            for key, own in self.desk.options.commands.items():
+                lines.append([(words.fit(signs(key), wide), "key"), (own.title or " ".join(own.run), "text")])
         return lines
 
     def do_commands(self) -> None:
@@ -163,6 +213,10 @@ class Page(Quitting):
                 keys, why = self.desk.keys_of(action), self.why_not(action)
                 name = action.name.replace("_", " ")
                 yield Command(name, keys, action.help, why, partial(self.action_do, action.name))
+        if self.PAGE in EITHER:
+            for key, own in self.desk.options.commands.items():
+                title, why = own.title or own.run[0], self._why_not_own()
+                yield Command(title, signs(key), " ".join(own.run), why, partial(self.action_own, key))
         yield from self.more_commands()
         for name in NAMES:
             yield Command(f"theme {name}", "", "colours", "", partial(self.desk.set_theme, name))
