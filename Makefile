@@ -7,6 +7,7 @@
 # make coverage   what the unit tests alone, without the soak, reach of the protocol and the supervisor; fails below 95 %
 # make soak LIFETIMES=100000    sessions come up and end under random faults, in virtual time; some 100 a second
 # make soak-served SECONDS=3600 SESSIONS=10000    consoles come and go, one stands still: nobody waits, the engine doesn't grow (as root)
+# make stack    build/souppp-stack, the network stack for sessions without a device; installs Go and its packages for it
 # make wheel    build/dist/*.whl, for pip
 # make deb      build/deb/*.deb, a package for this release of Debian
 # make install DESTDIR= PREFIX=/usr/local    what the package holds, without the package
@@ -31,14 +32,14 @@ export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: run setup dev test coverage soak soak-served wheel install deb test-kernels test-service test-distros check lock lock-newest test-newest
-.PHONY: screenshots bench-datapath bench-console bench-bystanders bench-proxy fuzz clean help packages test-packages helper
+.PHONY: screenshots bench-datapath bench-console bench-bystanders bench-proxy fuzz clean help packages test-packages helper stack stack-for-tests
 
 run: setup
 	@$(bin)/souppp-tui --lab
 
 setup: packages $(installed) helper build/bcc-headers
 
-dev: setup test-packages $(installed)-dev
+dev: setup test-packages $(installed)-dev stack-for-tests
 
 test: dev
 	$(bin)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -130,6 +131,13 @@ test-packages: packages
 
 helper: | packages
 	@$(MAKE) --silent -C engine/datapath
+
+stack:
+	@scripts/setup stack-packages
+	@$(MAKE) --silent -C engine/egress/stack
+
+stack-for-tests: | test-packages
+	@if command -v go >/dev/null && [ -d /usr/share/gocode/src/gvisor.dev ]; then $(MAKE) --silent -C engine/egress/stack; fi
 
 build/bcc-headers: scripts/bcc-headers | packages
 	@mkdir -p build

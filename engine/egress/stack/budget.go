@@ -1,0 +1,84 @@
+package main
+
+import (
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
+
+const (
+	smallestBuffer = 4 << 10
+	largestBuffer  = 4 << 20
+	firstBuffer    = 256 << 10
+)
+
+// budget caps the octets that all connections' buffers may hold: each has an equal share, half for each direction.
+//
+// When there are more connections, all get less; what a buffer then holds beyond its share it may still send or have read.
+type budget struct {
+	octets int
+
+	mutex sync.Mutex
+	users map[tcpip.Endpoint]bool
+	share int
+}
+
+func newBudget(octets int) *budget {
+	return &budget{octets: octets, users: map[tcpip.Endpoint]bool{}, share: largestBuffer}
+}
+
+// join gives an endpoint its share; false if there is none left.
+func (b *budget) join(endpoint tcpip.Endpoint) bool {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	if b.octets/(2*(len(b.users)+1)) < smallestBuffer {
+		return false
+	}
+	b.users[endpoint] = true
+	b.divide()
+	b.give(endpoint)
+	return true
+}
+
+func (b *budget) leave(endpoint tcpip.Endpoint) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	delete(b.users, endpoint)
+	b.divide()
+}
+
+// divide changes everybody's share when it is another power of two.
+func (b *budget) divide() {
+	share := largestBuffer
+	for share > smallestBuffer && share*2*len(b.users) > b.octets {
+		share /= 2
+	}
+	if share == b.share {
+		return
+	}
+	b.share = share
+	for endpoint := range b.users {
+		b.give(endpoint)
+	}
+}
+
+func (b *budget) give(endpoint tcpip.Endpoint) {
+	options := endpoint.SocketOptions()
+	options.SetSendBufferSize(int64(b.share), true)
+	options.SetReceiveBufferSize(int64(b.share), true)
+}
+
+// used is how many octets the buffers hold now.
+func (b *budget) used() int {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	octets := 0
+	for endpoint := range b.users {
+		for _, option := range []tcpip.SockOptInt{tcpip.SendQueueSizeOption, tcpip.ReceiveQueueSizeOption} {
+			if n, err := endpoint.GetSockOptInt(option); err == nil {
+				octets += n
+			}
+		}
+	}
+	return octets
+}

@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const (
+	protocol    = 1
+	mostListed  = 200
+	pingTimeout = 5 * time.Second
+	undecided   = 30 * time.Second
+)
+
+// controlMessage is what the engine may say.
+type controlMessage struct {
+	Type      string    `json:"type"`
+	Protocol  int       `json:"protocol"`
+	Budget    int       `json:"budget"`
+	ID        uint64    `json:"id"`
+	Key       uint64    `json:"key"`
+	MTU       uint32    `json:"mtu"`
+	Addresses []string  `json:"addresses"`
+	LinkLocal string    `json:"link_local"`
+	Forwards  []forward `json:"forwards"`
+	To        string    `json:"to"`
+	Size      int       `json:"size"`
+}
+
+type hello struct {
+	Type     string `json:"type"`
+	Protocol int    `json:"protocol"`
+	Release  string `json:"release"`
+	Stack    string `json:"stack"`
+}
+
+type pong struct {
+	Type  string  `json:"type"`
+	ID    uint64  `json:"id"`
+	Ms    float64 `json:"ms,omitempty"`
+	Error string  `json:"error,omitempty"`
+}
+
+type arrival struct {
+	Type string `json:"type"`
+	ID   uint64 `json:"id"`
+	Key  uint64 `json:"key"`
+	To   string `json:"to"`
+	From string `json:"from"`
+}
+
+type counted struct {
+	Connections int    `json:"connections"`
+	In          uint64 `json:"in"`
+	Out         uint64 `json:"out"`
+	Opened      uint64 `json:"opened"`
+	Refused     uint64 `json:"refused"`
+}
+
+type allCounts struct {
+	Type     string             `json:"type"`
+	Sessions map[string]counted `json:"sessions"`
+	Memory   int                `json:"memory"`
+}
+
+type listed struct {
+	Type        string      `json:"type"`
+	ID          uint64      `json:"id"`
+	Connections []described `json:"connections"`
+}
+
+// control is the engine's end: it says which sessions there are.
+type control struct {
+	messages *messages
+	network  *network
+
+	mutex    sync.Mutex
+	last     uint64
+	arrivals map[uint64]*connection
+}
+
+// serveControl does what the engine says until it closes the socket, which is no error.
+func serveControl(socket int) error {
+	messages, err := newMessages(socket)
+	if err != nil {
+		return err
+	}
+	if err := messages.send(hello{"hello", protocol, release, stackVersion}); err != nil {
+		return err
+	}
+	var m controlMessage
+	sockets, err := messages.receive(&m)
+	closeAll(sockets)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	case m.Type != "hello" || m.Protocol != protocol:
+		return fmt.Errorf("the engine speaks protocol %d, this program %d", m.Protocol, protocol)
+	}
+	network, err := newNetwork(m.Budget)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, len(network.pollers)+1)
+	for _, p := range network.pollers {
+		go func(p *poller) { failed <- p.run() }(p)
+	}
+	c := &control{messages: messages, network: network, arrivals: map[uint64]*connection{}}
+	go c.count()
+	go func() {
+		for {
+			if err := c.receive(); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	if err := <-failed; !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+func (c *control) receive() error {
+	var m controlMessage
+	sockets, err := c.messages.receive(&m)
+	if err != nil {
+		return err
+	}
+	if len(sockets) == 1 {
+		switch m.Type {
+		case "session":
+			return c.begin(m, sockets[0])
+		case "client":
+			go serveClient(c.network, sockets[0])
+			return nil
+		case "take":
+			c.take(m.ID, sockets[0])
+			return nil
+		}
+	}
+	closeAll(sockets)
+	s := c.network.session(m.Key)
+	switch m.Type {
+	case "session":
+		if s == nil {
+			return nil // it has ended meanwhile
+		}
+		return c.use(s, m)
+	case "gone":
+		if s != nil {
+			c.network.end(s)
+		}
+	case "forwards":
+		if s != nil {
+			s.mutex.Lock()
+			s.asked = m.Forwards
+			s.mutex.Unlock()
+			s.listen(c.arrived(s))
+		}
+	case "refuse":
+		if a := c.arrival(m.ID); a != nil {
+			a.reset("refused")
+		}
+	case "ping":
+		go c.ping(s, m)
+	case "list":
+		return c.messages.send(listed{"connections", m.ID, describe(s)})
+	default:
+		return fmt.Errorf("the engine says %q", m.Type)
+	}
+	return nil
+}
+
+func (c *control) begin(m controlMessage, socket int) error {
+	if former := c.network.session(m.Key); former != nil {
+		c.network.end(former)
+	}
+	s, err := c.network.begin(m.Key, socket, m.MTU)
+	if err != nil {
+		return err
+	}
+	return c.use(s, m)
+}
+
+func (c *control) use(s *session, m controlMessage) error {
+	var addresses []netip.Addr
+	for _, text := range append(m.Addresses, m.LinkLocal) {
+		if text == "" {
+			continue
+		}
+		address, err := netip.ParseAddr(text)
+		if err != nil || address.Zone() != "" {
+			return fmt.Errorf("the engine gives the address %q", text)
+		}
+		addresses = append(addresses, address)
+	}
+	if err := s.use(m.MTU, addresses); err != nil {
+		return err
+	}
+	s.listen(c.arrived(s))
+	return nil
+}
+
+func (c *control) arrived(s *session) func(*connection, string) {
+	return func(a *connection, to string) {
+		s.counts.opened.Add(1)
+		c.mutex.Lock()
+		c.last++
+		id := c.last
+		c.arrivals[id] = a
+		c.mutex.Unlock()
+		time.AfterFunc(undecided, func() {
+			if late := c.arrival(id); late != nil {
+				late.reset("nobody took it")
+			}
+		})
+		c.messages.send(arrival{"arrival", id, s.key, to, a.remote.String()})
+	}
+}
+
+func (c *control) arrival(id uint64) *connection {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	a := c.arrivals[id]
+	delete(c.arrivals, id)
+	return a
+}
+
+func (c *control) take(id uint64, socket int) {
+	a := c.arrival(id)
+	if a == nil {
+		closeAll([]int{socket})
+		return
+	}
+	r, err := newRelay(a, socket)
+	if err != nil {
+		a.reset("no socket")
+		return
+	}
+	go r.run(nil)
+}
+
+func (c *control) ping(s *session, m controlMessage) {
+	answer := pong{Type: "pong", ID: m.ID}
+	to, err := netip.ParseAddr(m.To)
+	switch {
+	case s == nil:
+		err = noSuchSession
+	case err == nil:
+		ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+		defer cancel()
+		var took time.Duration
+		took, err = s.ping(ctx, to, m.Size)
+		answer.Ms = float64(took.Microseconds()) / 1000
+	}
+	if err != nil {
+		answer.Error = err.Error()
+	}
+	c.messages.send(answer)
+}
+
+func describe(s *session) []described {
+	all := []described{}
+	if s == nil {
+		return all
+	}
+	s.mutex.Lock()
+	connections := s.connectionsLocked()
+	s.mutex.Unlock()
+	for _, c := range connections {
+		if len(all) == mostListed {
+			break
+		}
+		all = append(all, c.describe())
+	}
+	return all
+}
+
+// count tells the engine once a second of the sessions whose counts are others than before.
+func (c *control) count() {
+	told := map[uint64]counted{}
+	for range time.Tick(time.Second) {
+		c.network.mutex.Lock()
+		sessions := make([]*session, 0, len(c.network.sessions))
+		for _, s := range c.network.sessions {
+			sessions = append(sessions, s)
+		}
+		c.network.mutex.Unlock()
+		now, changed := make(map[uint64]counted, len(sessions)), map[string]counted{}
+		for _, s := range sessions {
+			s.mutex.Lock()
+			n := counted{Connections: len(s.connections)}
+			s.mutex.Unlock()
+			n.In, n.Out, n.Opened, n.Refused = s.counts.in.Load(), s.counts.out.Load(), s.counts.opened.Load(), s.counts.refused.Load()
+			now[s.key] = n
+			if told[s.key] != n {
+				changed[strconv.FormatUint(s.key, 10)] = n
+			}
+		}
+		told = now
+		if len(changed) != 0 {
+			if c.messages.send(allCounts{"counts", changed, c.network.budget.used()}) != nil {
+				return
+			}
+		}
+	}
+}

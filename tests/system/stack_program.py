@@ -1,0 +1,193 @@
+"""The stack program with a far host: each session's socket is bridged to a TUN device; the kernel behind it answers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import select
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from engine.egress.tun import open_tun
+from tests.conftest import ROOT, run
+
+PROGRAM = ROOT / "build" / "souppp-stack"
+PATIENCE = 30.0
+BUDGET = 64 << 20
+LARGEST = 70_000
+SO_SNDBUFFORCE = 32
+
+
+def needs_program() -> None:
+    if not PROGRAM.exists():
+        pytest.skip("needs build/souppp-stack: golang-go and golang-gvisor-gvisor-dev aren't installed (make stack)")
+
+
+class Messages:
+    """One end of a socket that speaks JSON objects."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+        end.settimeout(PATIENCE)
+
+    def send(self, *descriptors: int, **message: object) -> None:
+        socket.send_fds(self.socket, [json.dumps(message).encode()], descriptors)
+
+    def receive(self, *types: str) -> tuple[dict[str, Any], list[int]]:
+        """The next message of one of these types; others are passed over."""
+        while True:
+            octets, descriptors, _, _ = socket.recv_fds(self.socket, 1 << 18, 16)
+            assert octets, "the program has closed the socket"
+            message = json.loads(octets)
+            if message["type"] in types:
+                return message, descriptors
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def ask(self, answer: str, *descriptors: int, **message: object) -> dict[str, Any]:
+        self.send(*descriptors, **message)
+        return self.receive(answer)[0]
+
+
+class Bridge:
+    """A session's socket and a TUN device: what comes from one goes to the other. `passed`: the program's packets."""
+
+    def __init__(self, device: str) -> None:
+        self.tun = open_tun(device)
+        self.ours, self.theirs = seqpacket_pair()
+        self.passed = 0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self.ours.setblocking(False)
+        while not self._stopped.is_set():
+            for ready in select.select([self.tun, self.ours], [], [], 0.05)[0]:
+                with suppress(BlockingIOError):
+                    if ready is self.ours:
+                        packet = self.ours.recv(LARGEST)
+                        if not packet:
+                            return
+                        self.passed += 1
+                        with suppress(OSError):  # as a device that is down
+                            os.write(self.tun, packet)
+                    else:
+                        self.ours.send(os.read(self.tun, LARGEST))
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self.ours.close()
+        self.theirs.close()
+        os.close(self.tun)
+
+
+def seqpacket_pair() -> tuple[socket.socket, socket.socket]:
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in pair:
+        end.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20)
+    return pair
+
+
+class Stack(Messages):
+    """The program, seen from the engine."""
+
+    def __init__(self, budget: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            moved = f"exec 3<&{theirs.fileno()}; exec {PROGRAM}"
+            self.process = subprocess.Popen(["bash", "-c", moved], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+        super().__init__(ours)
+        self.hello = self.receive("hello")[0]
+        self.send(type="hello", protocol=1, budget=budget)
+        self._bridges: list[Bridge] = []
+        self._clients: list[Client] = []
+
+    def session(self, key: int, device: str, *addresses: str, mtu: int = 1492) -> Bridge:
+        """A session whose packets go to a device of that name, with a route to each of its addresses."""
+        bridge = Bridge(device)
+        self._bridges.append(bridge)
+        run("ip", "link", "set", device, "up", "mtu", str(mtu))
+        for address in addresses:
+            run("ip", "route", "add", address, "dev", device)
+        self.send(bridge.theirs.fileno(), type="session", key=key, mtu=mtu, addresses=addresses, link_local="fe80::1")
+        bridge.theirs.close()
+        return bridge
+
+    def client(self) -> Client:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.send(theirs.fileno(), type="client")
+        self._clients.append(Client(ours))
+        return self._clients[-1]
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.socket.close()
+        self.socket.close()
+        try:
+            code = self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
+            for bridge in self._bridges:
+                bridge.close()
+        assert self.process.stderr is not None
+        with self.process.stderr as said:
+            assert (code, said.read()) == (0, b"")
+
+
+class Client(Messages):
+    """The proxies' process, seen from the program."""
+
+    _ids = itertools.count(1)
+
+    def dial(self, key: int, source: str, to: str, network: str = "tcp", timeout: float = PATIENCE) -> dict[str, Any]:
+        return self.ask(
+            "dialled", type="dial", id=next(self._ids), key=key, network=network, source=source, to=to, timeout=timeout
+        )
+
+    def connect(self, key: int, source: str, to: str, **more: object) -> tuple[int, socket.socket]:
+        """The dial's number and our end of what is connected."""
+        dialled = self.dial(key, source, to)
+        assert "error" not in dialled, dialled
+        return dialled["id"], self.take(dialled["id"], **more)
+
+    def take(self, dial: int, **more: object) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.send(theirs.fileno(), type="take", id=dial, **more)
+        ours.settimeout(PATIENCE)
+        return ours
+
+
+@contextmanager
+def stack(budget: int = BUDGET) -> Iterator[Stack]:
+    """The program in the calling thread's namespace, which only the bridges' devices are of. It must end well."""
+    needs_program()
+    run("ip", "link", "set", "lo", "up")
+    program = Stack(budget)
+    try:
+        yield program
+    finally:
+        program.close()
+
+
+@contextmanager
+def server(address: str, port: int = 8080, kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[socket.socket]:
+    """A socket of the far host; the address becomes its own."""
+    run("ip", "address", "replace", address, "dev", "lo", *(["nodad"] if ":" in address else []))
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.settimeout(PATIENCE)
+        listening.bind((address, port))
+        if kind is socket.SOCK_STREAM:
+            listening.listen(1024)
+        yield listening
