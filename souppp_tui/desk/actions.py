@@ -16,6 +16,7 @@ from textual.binding import Binding, BindingType
 ANY = ("sessions", "details", "card", "events")
 TABLE = ("sessions",)
 EITHER = ("sessions", "details")
+LISTS = ("sessions", "details", "events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ ACTIONS = (
     Action("edit", "E", "edit", "change the session's settings", EITHER, True, 0, "sessions"),
     Action("remove", "D", "remove", "hang up and forget; asks first", EITHER, True, 0, "sessions"),
     Action("copy", "y", "copy", "copy the sessions' addresses, or a line", ANY, False, 0, "show"),
+    Action("copy_what", "Y", "", "choose what to copy of the sessions", EITHER, False, 0, "show"),
     Action("sort", "s", "sort", "sort by the next column", TABLE, False, 0, "show"),
     Action("reverse", "S", "reverse", "turn the sort round", TABLE, False, 0, "show"),
     Action("columns", "o", "columns", "choose and order the columns", TABLE, False, 0, "show"),
@@ -83,9 +85,8 @@ ACTIONS = (
     Action("card", "i", "card", "the card and its queues", ("sessions", "events"), False, 5, "screens"),
     Action("follow", "f", "follow", "follow the newest event, or stay", ("events",), False, 1, "show"),
     Action("severity", "v", "severity", "show only the more important events", ("events",), False, 1, "show"),
-    Action("write", "w", "write", "write the events shown to a file", ("events",), False, 1, "show"),
     Action("reset_counters", "C", "", "count what it carries from now on; asks first", EITHER, True, 0, "sessions"),
-    Action("addresses", "w", "addresses", "write the addresses it had to a file (CSV)", EITHER, group="show"),
+    Action("export", "w", "export", "to CSV, JSON or the clipboard: table, addresses, details", LISTS, group="show"),
     Action("stop_all", "H", "", "end all and dial nobody until you take it back; asks first", ANY, True, 0, "sessions"),
     Action("pause", "p", "", "dial nobody again by itself until you take it back", ANY, True, 0, "sessions"),
     Action("clear_ghosts", "", "", "end sessions a crashed run left at the concentrator", ANY, True, 0, "sessions"),

@@ -172,6 +172,9 @@ class DetailsPage(ListPage):
         view = self.model.views.get(self.session)
         return [view] if view else []
 
+    def _exported(self) -> list[SessionView]:
+        return self.targets()
+
     def do_fields(self) -> None:
         """All fields of the frame under the cursor."""
         if not self._details or not self._details.ladder:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -13,6 +11,7 @@ from engine.api.values import Event, Severity
 from souppp_tui.desk.actions import Action, bindings
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.causes import Cause, causes
+from souppp_tui.screens.exporting import Choice
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show import eventlines, words
 from souppp_tui.show.paint import Span, rule
@@ -187,15 +186,10 @@ class EventsPage(ListPage):
         model.filter("is:marked")
         self.desk.back_to_sessions()
 
-    def do_write(self) -> None:
-        """Write the events shown to a file in the current folder."""
-        path = Path(f"souppp-events-{time.strftime('%Y%m%d-%H%M%S')}.txt").absolute()
-        try:
-            path.write_text("".join(f"{words.event_line(event)}\n" for event in self._events), encoding="utf-8")
-        except OSError as error:
-            self.desk.say(f"Cannot write {path}: {error.strerror}.", "failed")
-        else:
-            self.desk.say(f"Wrote {words.plural(len(self._events), 'event')} to {path}.")
+    def choices(self) -> list[Choice]:
+        """The events that are shown."""
+        shown = self._events
+        return [("events", f"the {words.count(len(shown))} shown", lambda made: made(self.events_sheet(shown)))]
 
     def do_copy(self) -> None:
         """Copy the event."""

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from engine.api.commands import Reply, Shutdown
 from engine.api.values import SessionView
 from souppp_tui.model.model import LIVE
-from souppp_tui.screens.display import Display
+from souppp_tui.screens.exporting import Exporting
 from souppp_tui.show import words
 
 
-class Quitting(Display):
+class Quitting(Exporting):
     """Leave, and end."""
 
     def do_quit(self) -> None:

@@ -247,6 +247,10 @@ class SessionsPage(Page):
 
     # -- what is shown, and in which order
 
+    def shown_columns(self) -> list[str]:
+        """Those that fit on this screen."""
+        return [place.column.key for place in self._places]
+
     def do_filter(self) -> None:
         """Ask for a filter; what matches shows while it is typed."""
         from souppp_tui.model.query import complete

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 
 from textual.screen import Screen
@@ -28,7 +27,7 @@ from engine.api.values import Halt, SessionView
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.doing import Doing
 from souppp_tui.model.model import LIVE, Model
-from souppp_tui.show import histories, replies, words
+from souppp_tui.show import replies, words
 from souppp_tui.show.cardlines import in_the_way
 from souppp_tui.show.engines import Engine, engine_facts
 
@@ -264,22 +263,6 @@ class Steering(Screen[None]):
             targets,
             lambda: self._submit(StartCapture(keys(targets), path), "", targets, done),
         )
-
-    def do_addresses(self) -> None:
-        """Write which addresses the targets had to a file in the current folder."""
-        names = {view.id: view.name for view in self.targets()}
-        ledgers = self.desk.engine.ledgers([*names])
-        spans = [(names[key], ledger.addresses) for key, ledger in ledgers.items()]
-        if not any(had for _, had in spans):
-            self.desk.say("It isn't known that it ever had an address.", "warning")
-            return
-        path = Path(f"souppp-addresses-{time.strftime('%Y%m%d-%H%M%S')}.csv").absolute()
-        try:
-            path.write_text(histories.csv_text(spans), encoding="utf-8", newline="")
-        except OSError as error:
-            self.desk.say(f"Cannot write {path}: {error.strerror}.", "failed")
-        else:
-            self.desk.say(f"Wrote {words.plural(sum(len(had) for _, had in spans), 'line')} to {path}.")
 
     def do_clear_ghosts(self) -> None:
         """End what an earlier run left open."""

@@ -573,37 +573,6 @@ async def test_details_say_what_happened_to_the_session(start: Start) -> None:
         assert "Another" not in stage.text()
 
 
-async def test_events_are_written_to_a_file(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    log = tmp_path / "log"
-    async with start(3, event_file=log) as stage:
-        stage.engine.emit("Not\x1b[2Jclean.", Severity.WARNING, 1)
-        await stage.tick()
-        await stage.press("e", "w")
-        assert "Wrote 1 event to" in stage.text()
-    (written,) = tmp_path.glob("souppp-events-*.txt")
-    assert written.read_text() == log.read_text()
-    assert "WARNING  home-0002  Not·[2Jclean.\n" in log.read_text()
-
-
-async def test_addresses_are_written_to_a_file(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    async with start(3) as stage:
-        await stage.press("space", "space", "w")
-        assert "Wrote 2 lines to" in stage.text()
-        (written,) = tmp_path.glob("souppp-addresses-*.csv")
-        head, *rows = written.read_text().splitlines()
-        assert head == "session,address,from,until,seconds"
-        assert [row.split(",")[:2] for row in rows] == [[f"home-000{n}", "203.0.113.77"] for n in (1, 2)]
-        assert rows[0].endswith("Z,3600")
-        monkeypatch.chdir("/proc")
-        await stage.press("w")
-        assert "Cannot write /proc/" in stage.text()
-    async with start(3, up=False) as stage:
-        await stage.press("w")
-        assert "It isn't known that it ever had an address." in stage.text()
-
-
 async def test_counters_are_reset_after_a_question(start: Start) -> None:
     async with start(3) as stage:
         await stage.press("C")
