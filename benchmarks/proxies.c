@@ -3,8 +3,10 @@
  *   serve ADDRESS PORT           a server: the first octet of a connection says whether it sends for ever (D), takes all
  *                                (U), or says all back (E)
  *   names ADDRESS PORT           a DNS server: any name has one address
- *   splice PORT OWN ADDRESS PORT a plain relay with epoll and splice: what connects to PORT of 127.0.0.1 is connected from
- *                                OWN to ADDRESS
+ *   splice PORT OWN ADDRESS PORT [COUNT]
+ *                                a plain relay with epoll and splice: what connects to PORT of 127.0.0.1 is connected from
+ *                                OWN to ADDRESS; with COUNT, by turns from so many addresses from OWN on, each by its device
+ *                                near0, near1 ...
  *   load WHAT HOW PROXY PORT OWN ADDRESS PORT N SECONDS
  *        WHAT   down | up: octets a second over N connections; rate: new connections a second, N at a time, each with an
  *               octet there and back; hold: opens N, says "held", waits for standard input to end, says how many still answer
@@ -204,8 +206,26 @@ static bool pump(struct side *from)
     return !(from->ended && from->other->ended);
 }
 
-static void plain_relay(const char *port, const char *own, const char *host, const char *target_port)
+/* The nth connection is from the address `own` + n % count, by the device of this number. */
+static int connecting_by_device(const struct sockaddr_in *to, const char *own, uint32_t n)
 {
+    struct in_addr from = {htonl(ntohl(address(own, "0").sin_addr.s_addr) + n)};
+    char text[INET_ADDRSTRLEN], device[16];
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
+    struct sockaddr_in source = address(inet_ntop(AF_INET, &from, text, sizeof text), "0");
+
+    snprintf(device, sizeof device, "near%u", n);
+    must(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, sizeof device) == 0, device);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    must(bind(fd, (struct sockaddr *)&source, sizeof source) == 0, "bind");
+    must(connect(fd, (const struct sockaddr *)to, sizeof *to) == 0 || errno == EINPROGRESS, "connect");
+    return fd;
+}
+
+static void plain_relay(const char *port, const char *own, const char *host, const char *target_port, uint32_t count)
+{
+    uint32_t turn = 0;
     int poll = epoll_create1(0), listener = listening("127.0.0.1", port), on = 1;
     struct sockaddr_in to = address(host, target_port);
     struct epoll_event events[EVENTS];
@@ -226,7 +246,7 @@ static void plain_relay(const char *port, const char *own, const char *host, con
                     must(pair && pipe2(pair[0].pipe, O_NONBLOCK) == 0 && pipe2(pair[1].pipe, O_NONBLOCK) == 0, "pipe");
                     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
                     pair[0].fd = fd;
-                    pair[1].fd = connecting(&to, own);
+                    pair[1].fd = count ? connecting_by_device(&to, own, turn++ % count) : connecting(&to, own);
                     for (int s = 0; s < 2; s++) {
                         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &pair[s]};
 
@@ -469,8 +489,8 @@ int main(int argc, char **argv)
         serve(argv[2], argv[3]);
     else if (argc == 4 && !strcmp(argv[1], "names"))
         names(argv[2], argv[3]);
-    else if (argc == 6 && !strcmp(argv[1], "splice"))
-        plain_relay(argv[2], argv[3], argv[4], argv[5]);
+    else if ((argc == 6 || argc == 7) && !strcmp(argv[1], "splice"))
+        plain_relay(argv[2], argv[3], argv[4], argv[5], argc == 7 ? (uint32_t)atoi(argv[6]) : 0);
     else if (argc == 11 && !strcmp(argv[1], "load"))
         run_load(argv + 2);
     else

@@ -161,10 +161,11 @@ class Client(Messages):
         return dialled["id"], self.take(dialled["id"], **more)
 
     def take(self, dial: int, **more: object) -> socket.socket:
-        ours, theirs = socket.socketpair()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            ours = socket.create_connection(listening.getsockname(), PATIENCE)
+            theirs, _ = listening.accept()
         with theirs:
             self.send(theirs.fileno(), type="take", id=dial, **more)
-        ours.settimeout(PATIENCE)
         return ours
 
 

@@ -31,6 +31,7 @@ type relay struct {
 	connection *connection
 	file       *os.File
 	socket     syscall.RawConn
+	failed     bool // the socket takes nothing any more
 }
 
 func newRelay(c *connection, socket int) (*relay, error) {
@@ -44,7 +45,7 @@ func newRelay(c *connection, socket int) (*relay, error) {
 		file.Close()
 		return nil, err
 	}
-	return &relay{c, file, raw}, nil
+	return &relay{connection: c, file: file, socket: raw}, nil
 }
 
 // run returns why it ended: "closed" if both sides did so in order.
@@ -83,11 +84,10 @@ func (r *relay) Write(octets []byte) (int, error) {
 		n, err = send(int(socket), octets)
 	})
 	switch {
-	case failure != nil:
-		return 0, errGone
 	case err == unix.EAGAIN:
 		return 0, errFull
-	case err != nil:
+	case failure != nil || err != nil:
+		r.failed = true
 		return 0, errGone
 	case n < len(octets):
 		return n, errFull
@@ -129,6 +129,9 @@ func (r *relay) download() error {
 				return errCut
 			}
 		case *tcpip.ErrBadBuffer:
+			if r.failed {
+				return errGone
+			}
 			if err := r.waitToWrite(); err != nil {
 				return err
 			}
@@ -149,21 +152,21 @@ func (r *relay) download() error {
 
 // waitToWrite waits until the socket takes more.
 func (r *relay) waitToWrite() error {
-	var failure error
 	err := r.socket.Write(func(socket uintptr) bool {
-		poll := [1]unix.PollFd{{Fd: int32(socket), Events: unix.POLLOUT}}
-		_, failure = unix.Poll(poll[:], 0)
-		if poll[0].Revents&(unix.POLLERR|unix.POLLNVAL) != 0 || failure != nil && failure != unix.EINTR {
-			failure = errGone
-			return true
-		}
-		failure = nil
-		return poll[0].Revents&unix.POLLOUT != 0
+		return writable(int(socket))
 	})
 	if err != nil {
 		return errGone
 	}
-	return failure
+	return nil
+}
+
+// writable says whether a write wouldn't wait; it may fail.
+func writable(socket int) bool {
+	poll := unix.PollFd{Fd: int32(socket), Events: unix.POLLOUT}
+	var now unix.Timespec
+	n, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return n == 1
 }
 
 // fromSocket is what netstack reads a socket's octets with.

@@ -1,0 +1,256 @@
+"""What a session without a device costs: the stack program, against a TUN device and the plain splice relay.
+
+    make bench-stack                      # as root
+    python -m benchmarks.stack --rounds 2 --rows bulk rate
+
+A session's packets are carried to a far host by the same bridge in C, which stands for the data path's worker: in one
+case from a TUN device with offload, through which the kernel connects and a relay splices; in the other from the
+socket of the stack program. The same load, of clients at 127.0.0.1, goes through both by turns: octets over one and 64
+connections, both ways; new connections, each with an octet there and back; a thousand sessions with an upload each.
+Medians of interleaved rounds; memory is the process's own share (PSS).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import select
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from benchmarks.proxies import AT_ONCE, ROOT, Bench, end, go_first, ip, resident, wait_for
+from engine.egress.tun import open_tun
+from engine.host import netns
+
+LOAD, BRIDGE, PROGRAM = (ROOT / "build" / name for name in ("proxies", "bridge", "souppp-stack"))
+SERVER, PORT, OWN = "203.0.113.80", "8000", IPv4Address("100.64.0.0")
+MTU, BUDGET = 1492, 64 << 20
+MANY = 1000
+SO_SNDBUFFORCE = 32
+SOCKET_BUFFER = 1 << 20
+CONNECT_TIMEOUT = 20.0
+
+
+class Front:
+    """Listens, and has the stack program connect and copy: what the proxies' process does, without a word of SOCKS."""
+
+    def __init__(self, port: str, client: socket.socket, sessions: int) -> None:
+        self._listening = socket.create_server(("127.0.0.1", int(port)), backlog=4096)
+        self._listening.setblocking(False)
+        self._client, self._sessions = client, sessions
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        waiting: dict[int, socket.socket] = {}
+        number = 0
+        while True:
+            for ready in select.select([self._listening, self._client], [], [])[0]:
+                if ready is self._listening:
+                    with suppress(BlockingIOError):
+                        while True:
+                            client, _ = self._listening.accept()
+                            key = number % self._sessions
+                            number += 1
+                            waiting[number] = client
+                            dial = {
+                                "type": "dial",
+                                "id": number,
+                                "key": key,
+                                "network": "tcp",
+                                "timeout": CONNECT_TIMEOUT,
+                            }
+                            self._send(dial | {"source": str(OWN + key), "to": f"{SERVER}:{PORT}"})
+                    continue
+                octets = self._client.recv(1 << 16)
+                if not octets:
+                    return
+                answer = json.loads(octets)
+                if answer["type"] == "dialled":
+                    with waiting.pop(answer["id"]) as client:
+                        if "error" in answer:
+                            print(f"dial: {answer['error']}", file=sys.stderr)
+                        else:
+                            self._send({"type": "take", "id": answer["id"]}, client.fileno())
+
+    def _send(self, message: object, *descriptors: int) -> None:
+        socket.send_fds(self._client, [json.dumps(message).encode()], descriptors)
+
+
+class Cable:
+    """A near host, which this thread is in, and a far one, for so many sessions of either kind."""
+
+    def __init__(self, stack: ExitStack, kind: str, count: int, port: str) -> None:
+        self.port, self.kind, self.count = port, kind, count
+        self.idle = 0.0
+        netns.unshare_net()
+        self.near = netns.open_net()
+        ip("link set lo up")
+        with netns.visiting(netns.new_net()):
+            far = open_tun("far")
+            ip("link set lo up")
+            ip(f"link set far up mtu {MTU} txqueuelen 5000")
+            ip(f"address add {SERVER}/32 dev lo")
+            ip("route add 100.64.0.0/16 dev far")
+            self._start(stack, LOAD, "serve", SERVER, PORT)
+        for name, value in (("tcp_tw_reuse", "1"), ("ip_local_port_range", "2000 65000")):
+            Path(f"/proc/sys/net/ipv4/{name}").write_text(value)
+        self.process, near = getattr(self, f"_{kind}")(stack)
+        self._start(stack, BRIDGE, str(far), str(OWN), *map(str, near), keep=[far, *near])
+        for descriptor in [far, *near]:
+            os.close(descriptor)
+        wait_for(port)
+
+    @staticmethod
+    def _start(stack: ExitStack, *command: str | Path, keep: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command, pass_fds=keep, stdout=subprocess.DEVNULL)
+        stack.callback(end, process)
+        return process
+
+    def _tun(self, stack: ExitStack) -> tuple[subprocess.Popen[bytes], list[int]]:
+        near = [open_tun(f"near{n}") for n in range(self.count)]
+        lines = (
+            f"link set near{n} up mtu {MTU}\naddress add {OWN + n}/32 dev near{n}\n"
+            f"route add default dev near{n} metric {n + 1}\n"
+            for n in range(self.count)
+        )
+        subprocess.run(["ip", "-batch", "-"], input="".join(lines), text=True, check=True)
+        relay = self._start(stack, LOAD, "splice", self.port, str(OWN), SERVER, PORT, str(self.count))
+        return relay, near
+
+    def _stack(self, stack: ExitStack) -> tuple[subprocess.Popen[bytes], list[int]]:
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            moved = f"exec 3<&{theirs.fileno()}; exec {PROGRAM}"
+            process = self._start(stack, "bash", "-c", moved, keep=[theirs.fileno()])
+        stack.callback(control.close)
+        control.recv(1 << 16)
+        send(control, type="hello", protocol=1, budget=BUDGET)
+        threading.Thread(target=drain, args=(control,), daemon=True).start()
+        time.sleep(0.3)
+        before = resident(process)
+        near = []
+        for n in range(self.count):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                for side in (ours, theirs):
+                    side.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER)
+                send(control, theirs.fileno(), type="session", key=n, mtu=MTU, addresses=[str(OWN + n)])
+            near.append(ours.detach())
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            send(control, theirs.fileno(), type="client")
+        if self.count > 1:
+            time.sleep(2)
+            self.idle = (resident(process) - before) / self.count
+        Front(self.port, ours, self.count)
+        return process, near
+
+
+def send(control: socket.socket, *descriptors: int, **message: object) -> None:
+    socket.send_fds(control, [json.dumps(message).encode()], descriptors)
+
+
+def drain(control: socket.socket) -> None:
+    with suppress(OSError):
+        while control.recv(1 << 18):
+            pass
+
+
+def load(bench: Bench, cable: Cable, what: str, number: int) -> None:
+    words = [
+        what,
+        "relay",
+        "127.0.0.1",
+        cable.port,
+        "127.0.0.1",
+        "127.0.0.1",
+        cable.port,
+        str(number),
+        str(bench.seconds),
+    ]
+    peak = 0
+    netns.set_net(cable.near)
+    with subprocess.Popen([LOAD, "load", *words], stdout=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < until:
+            if number >= MANY:
+                peak = max(peak, resident(cable.process))
+            time.sleep(0.05)
+        process.kill()
+        assert process.stdout is not None
+        said = process.stdout.read()
+    if process.returncode:
+        print(f"{what} {number} {cable.kind}: failed", file=sys.stderr)
+        return
+    bench.figures[f"{what} {number} {cable.kind}"].append(float(said))
+    if peak:
+        bench.figures[f"memory {number} {cable.kind}"].append(peak / 1e6)
+
+
+WANTED = {("down", 1): 0.85, ("up", 1): 0.8, ("down", AT_ONCE): 0.85, ("up", AT_ONCE): 0.8, ("up", MANY): 0.6}
+
+
+def table(bench: Bench) -> None:
+    print(f"{'':34}{'median':>12}{'min':>12}{'max':>12}")
+    for name, values in bench.figures.items():
+        print(f"{name:34}{statistics.median(values):12.5g}{min(values):12.5g}{max(values):12.5g}")
+    print()
+    for (what, number), wanted in WANTED.items():
+        if bench.figures[f"{what} {number} stack"]:
+            ratio = bench.median(f"{what} {number} stack") / bench.median(f"{what} {number} tun")
+            print(f"{what} {number}: {ratio:.2f} of a TUN device and the splice relay ({wanted} wanted)")
+    if bench.figures[f"rate {AT_ONCE} stack"]:
+        print(f"new connections: {bench.median(f'rate {AT_ONCE} stack'):.0f} a second (1000 wanted)")
+    if bench.figures["idle stack"]:
+        print(f"an idle session: {bench.median('idle stack'):.1f} KB (30 wanted at most)")
+        print(f"{MANY} uploads: {bench.median(f'memory {MANY} stack'):.0f} MB (200 wanted at most)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each figure of a round")
+    parser.add_argument("--rows", nargs="*", default=["bulk", "many", "rate", "sessions"])
+    options = parser.parse_args()
+    if os.geteuid():
+        sys.exit("needs root: namespaces")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    go_first()
+    LOAD.parent.mkdir(exist_ok=True)
+    flags = ["-O2", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+    for source, program in (("proxies.c", LOAD), ("stack.c", BRIDGE)):
+        subprocess.run(["cc", *flags, "-o", program, str(ROOT / "benchmarks" / source)], check=True)
+    bench = Bench(options.seconds)
+    rows = {"bulk": (("down", "up"), 1), "many": (("down", "up"), AT_ONCE), "rate": (("rate",), AT_ONCE)}
+    with ExitStack() as stack:
+        cables = [Cable(stack, kind, 1, port) for kind, port in (("tun", "1081"), ("stack", "1082"))]
+        for number in range(options.rounds):
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+            for row in options.rows:
+                whats, connections = rows.get(row, ((), 0))
+                for what in whats:
+                    for cable in random.sample(cables, len(cables)):
+                        load(bench, cable, what, connections)
+    if "sessions" in options.rows:
+        with ExitStack() as stack:
+            cables = [Cable(stack, kind, MANY, port) for kind, port in (("tun", "1083"), ("stack", "1084"))]
+            bench.figures["idle stack"].append(cables[1].idle / 1000)
+            for _ in range(options.rounds):
+                for cable in random.sample(cables, len(cables)):
+                    load(bench, cable, "up", MANY)
+    table(bench)
+
+
+if __name__ == "__main__":
+    main()
