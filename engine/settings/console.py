@@ -10,7 +10,7 @@ THEMES = ("auto", "dark", "light", "contrast", "ansi")
 COLUMNS = (
     *("name", "state", "address", "prefix", "ac", "sid", "mtu", "uptime", "rx", "tx", "rxp", "txp"),
     *("user", "service", "device", "peer", "dns", "ipv6", "mac", "acmac", "vlan", "rtt", "setup", "flaps"),
-    *("tags", "mark", "proxy", "connections", "rxsum", "txsum"),
+    *("tags", "mark", "proxy", "connections", "rxsum", "txsum", "n", "reason", "since"),
 )
 ACTIONS = (
     *("dial", "hang_up", "redial", "rotate", "mark", "mark_range", "mark_shown", "unmark", "filter", "details"),
@@ -66,6 +66,8 @@ class ConsoleSettings:
     """Of COLUMNS, in the order wanted; empty takes the usual ones."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Other keys for ACTIONS, as they are written: `f5`, `ctrl-x`, several with blanks between."""
+    filters: Mapping[str, str] = field(default_factory=dict)
+    """Filters that have a name, by that."""
     mouse: bool = True
     confirm_above: int = 10
     """An action on more sessions than this asks first, whatever it does."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from engine.host.replacing import sync_folder
 from engine.settings.fields import DEFAULTS, SESSION, make_session, values_of
 from engine.settings.nodes import nodes_of, quote
 from engine.settings.reading import ConfigError, compose, parse, read_entry, read_values
-from engine.settings.values import SessionSettings, kept
+from engine.settings.values import SessionSettings, Settings, kept
 
 Splice = tuple[int, int, str]
 """Where a piece of text starts and ends, and what to put there."""
@@ -111,6 +112,65 @@ def without_session(text: str, name: str, path: Path) -> str:
     return _apply(text, [splice], [each for each in before if each.name != name], path)
 
 
+def with_filter(text: str, name: str, written: str | None, path: Path) -> str:
+    """The text with a filter under a name, in place of the one that has it; None takes that away."""
+    before = parse(text, str(path), path.parent)
+    filters = {**before.console.filters, name: written or ""}
+    if written is None:
+        del filters[name]
+    root = compose(text, str(path))
+    nodes = nodes_of(root)
+    console = nodes_of(nodes.get("console", root)) if "console" in nodes else {}
+    known = nodes_of(console["filters"]) if "filters" in console else {}
+    pair = f"{quote(name)}: {quote(written or '')}"
+    if name in known and written is not None:
+        splice = (known[name].start_mark.index, _end(text, known[name]), quote(written))
+    elif name in known:
+        splice = _without_pair(text, console["filters"], name)
+    elif "filters" in console:
+        splice = _first_pair(text, console["filters"], pair)
+    elif "console" in nodes:
+        splice = _first_pair(text, nodes["console"], f"filters: {{{pair}}}")
+    elif isinstance(root, MappingNode) and root.flow_style:
+        splice = _first_pair(text, root, f"console: {{filters: {{{pair}}}}}")
+    else:
+        newline = _newline(text)
+        end = len(text.rstrip())
+        splice = (end, len(text), f"{newline}console:{newline}  filters: {{{pair}}}{newline}")
+    console_now = replace(before.console, filters=filters)
+    return _checked(text, [splice], replace(before, console=console_now), path)
+
+
+def _first_pair(text: str, node: Node, pair: str) -> Splice:
+    """A further pair in a mapping, before those that are there."""
+    if isinstance(node, MappingNode) and node.value:
+        start = node.start_mark.index
+        if node.flow_style:
+            return _at(start + 1, f"{pair}, ")
+        return _at(start, f"{pair}{_newline(text)}{' ' * node.start_mark.column}")
+    return (
+        node.start_mark.index,
+        node.end_mark.index,
+        f"{'' if text[node.start_mark.index - 1].isspace() else ' '}{{{pair}}}",
+    )
+
+
+def _without_pair(text: str, node: Node, name: str) -> Splice:
+    """Take a pair out of a mapping."""
+    assert isinstance(node, MappingNode)
+    if len(node.value) == 1:
+        return node.start_mark.index, _end(text, node), "{}"
+    key, value = next(pair for pair in node.value if pair[0].value == name)
+    start, end = key.start_mark.index, _end(text, value)
+    if not node.flow_style:
+        if (key, value) == node.value[0]:
+            return start, node.value[1][0].start_mark.index, ""
+        return text.rfind("\n", 0, start) + 1, _next_line(text, end), ""
+    comma = re.compile(r"\s*,\s*").match(text, end)
+    before = None if comma else re.search(r",\s*\Z", text[:start])
+    return before.start() if before else start, comma.end() if comma else end, ""
+
+
 def _read(text: str, path: Path) -> tuple[tuple[SessionSettings, ...], MappingNode, SequenceNode]:
     """The sessions that the text makes, its root node and its list of sessions; raises ConfigError."""
     before = parse(text, str(path), path.parent).sessions
@@ -172,11 +232,21 @@ def _newline(text: str) -> str:
 
 def _apply(text: str, splices: Iterable[Splice], sessions: list[SessionSettings], path: Path) -> str:
     """The text with all splices made, provided that it then makes exactly these sessions."""
+    return _checked(text, splices, tuple(sessions), path)
+
+
+def _checked(text: str, splices: Iterable[Splice], wanted: Settings | tuple[SessionSettings, ...], path: Path) -> str:
+    """The text with all splices made, provided that it then makes these sessions, or all these settings."""
     changed = text
     for start, end, new in sorted(splices, reverse=True):
         changed = changed[:start] + new + changed[end:]
     try:
-        same = parse(changed, str(path), path.parent).sessions == tuple(sessions)
+        made = parse(changed, str(path), path.parent)
+        same = (
+            made.sessions == wanted
+            if isinstance(wanted, tuple)
+            else replace(made, remarks=()) == replace(wanted, remarks=())
+        )
     except ConfigError:
         same = False
     if not same:

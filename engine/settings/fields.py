@@ -36,6 +36,7 @@ from engine.settings.own_kinds import (
     CONCENTRATOR,
     DEVICE,
     ENDPOINT,
+    FILTERS,
     HOST_UNIQ,
     KEYS,
     LISTENING,
@@ -586,6 +587,7 @@ CONSOLE: Keys = {
         by_key(_OWN_COMMAND),
         'Own programs on keys, with the session\'s values, as in {f5: {run: [mtr, -I, "{device}", 192.0.2.1]}}.',
     ),
+    "filters": Key("filters", FILTERS, "Filters of the table by their names: @NAME in the filter stands for one."),
     "mouse": Key("mouse", boolean, "Whether the console takes the mouse; without it the terminal can select text."),
     "confirm_above": Key(
         "confirm_above",

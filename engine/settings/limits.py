@@ -81,6 +81,11 @@ MAX_ARGUMENT = 1024
 MIN_HOOK, MAX_HOOK = 1, 600
 """How long a hook may take."""
 
+# The console
+MAX_FILTERS = 100
+MAX_FILTER_NAME = 32
+MAX_FILTER = 255
+
 # The file
 MAX_FILE = 8 << 20
 """Octets; MAX_SESSIONS sessions take it with everything set, at some 450 octets each."""

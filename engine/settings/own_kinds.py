@@ -27,7 +27,7 @@ from engine.settings.kinds import (
     typed,
     whole,
 )
-from engine.settings.nodes import Problem, quote
+from engine.settings.nodes import Problem, quote, scalar
 from engine.settings.values import AcFilter, MacPolicy, Marks
 from engine.wire.ethernet import MAX_VLANS, VLAN_TPIDS, VlanTag
 
@@ -347,6 +347,45 @@ def by_key(kind: Kind) -> Kind:
     schema = {"type": "object", "propertyNames": {"pattern": rf"^({_KEY})$"}, "additionalProperties": kind.schema}
     return Kind(read, write, lambda values: {KEYS.check(k): kind.check(v) for k, v in values.items()}, schema)
 
+
+# --- filters that have a name ---
+
+FILTER_NAME = rf"[a-z0-9][a-z0-9_.-]{{0,{limits.MAX_FILTER_NAME - 1}}}"
+_FILTER = text(limits.MAX_FILTER, 1)
+
+
+def _check_filters(filters: Mapping[str, str]) -> dict[str, str]:
+    if len(filters) > limits.MAX_FILTERS:
+        raise ValueError(f"there may be at most {limits.MAX_FILTERS}")
+    for name in filters:
+        if not re.fullmatch(FILTER_NAME, name):
+            raise ValueError("a name is of small letters, digits, - _ and ., at most 32, as in failed-gold")
+    return {name: _FILTER.check(written) for name, written in filters.items()}
+
+
+def _read_filters(node: Node, problems: list[Problem]) -> dict[str, str]:
+    if not isinstance(node, MappingNode):
+        raise Problem(node, "must be a mapping of names to filters, as in {failed-gold: state=failed service=gold}")
+    if len({key.value for key, _ in node.value}) < len(node.value):
+        raise Problem(node, "the same name stands there twice")
+    found = {key.value: scalar(value, "a filter") for key, value in node.value}
+    try:
+        return _check_filters(found)
+    except ValueError as error:
+        raise Problem(node, str(error)) from None
+
+
+FILTERS = Kind(
+    _read_filters,
+    lambda filters: "{" + ", ".join(f"{quote(name)}: {quote(written)}" for name, written in filters.items()) + "}",
+    _check_filters,
+    {
+        "type": "object",
+        "maxProperties": limits.MAX_FILTERS,
+        "propertyNames": {"pattern": f"^{FILTER_NAME}$"},
+        "additionalProperties": _FILTER.schema,
+    },
+)
 
 # --- a page to fetch, and programs to run ---
 

@@ -88,6 +88,7 @@ class Console(App[bool], inherit_bindings=False):
         self.options: ConsoleOptions = options
         self.columns = options.columns
         self.model = Model()
+        self.model.filters.update(options.filters)
         self.log_of_events = EventLog()
         self.masked = False
         self.frozen = False
@@ -316,6 +317,22 @@ class Console(App[bool], inherit_bindings=False):
                 self.options.save(name, settings)
         except (OSError, ValueError) as error:
             self.say(f"Not written to the configuration: {error}", "failed")
+
+    def name_filter(self, name: str, written: str | None) -> None:
+        """See `Desk.name_filter`."""
+        filters, save = self.model.filters, self.options.save_filter
+        if written is None:
+            filters.pop(name, None)
+            self.say(f"@{name} is forgotten.")
+        else:
+            filters[name] = written
+            where = "also in the configuration" if save else "until you leave: there is no configuration file"
+            self.say(f"@{name} stands for this filter, {where}.")
+        if save is not None:
+            try:
+                save(name, written)
+            except (OSError, ValueError) as error:
+                self.say(f"Not written to the configuration: {error}", "failed")
 
     def action_leave(self) -> None:
         """From anywhere."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
@@ -133,6 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if settings.console.keys and (wrong := _clash(settings.console.keys)):
         complain(f"{options.config}: console: keys: {wrong}")
         return EXIT_USAGE
+    for name, wrong in _unfit(settings.console.filters):
+        complain(f"{options.config}: console: filters: {name}: {wrong}")
+        return EXIT_USAGE
     try:
         if not options.headless:
             check_terminal()
@@ -170,6 +173,19 @@ def _clash(keys: Mapping[str, str]) -> str:
     from souppp_tui.desk.actions import clash, key_names
 
     return clash(key_names(keys))
+
+
+def _unfit(filters: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The named filters that can't be understood, and why."""
+    if not filters:
+        return
+    from souppp_tui.model.query import QueryError, parse
+
+    for name, written in filters.items():
+        try:
+            parse(written, {other: text for other, text in filters.items() if other != name})
+        except QueryError as error:
+            yield name, str(error)
 
 
 def _run(options: argparse.Namespace, settings: Settings, leaving: Leaving, release: int = -1) -> int:

@@ -44,7 +44,7 @@ from souppp_tui.commands.errors import EXIT_ENVIRONMENT, EXIT_NOT_DONE, EXIT_OK,
 from souppp_tui.commands.headless import event_object
 from souppp_tui.commands.parsing import seconds
 from souppp_tui.commands.reaching import client, target_options, way_to
-from souppp_tui.model.query import QueryError, parse
+from souppp_tui.model.query import QueryError, parse, why_none
 from souppp_tui.model.traffic import Meter
 from souppp_tui.show import carried, histories, words
 
@@ -176,6 +176,14 @@ def chosen(snapshot: Snapshot, given: Sequence[str]) -> list[SessionView]:
     return [view for view in snapshot.sessions if query.matches(view, meter, ())]
 
 
+def _none(snapshot: Snapshot, given: Sequence[str]) -> str:
+    """That words mean no session, and which of them may be meant otherwise."""
+    meter = Meter()
+    meter.take(snapshot)
+    why = why_none(parse(" ".join(given)), snapshot.sessions, meter, ())
+    return f"there is no such session: {why}." if why else "there is no such session."
+
+
 def _named(snapshot: Snapshot, name: str) -> SessionView | None:
     found = next((view for view in snapshot.sessions if view.name == name), None)
     if found is None:
@@ -189,7 +197,7 @@ def _targets(engine: Client, options: argparse.Namespace) -> list[SessionView]:
         raise UsageError("name sessions or give a filter, or say --all")
     found = chosen(engine.snapshot(), options.sessions)
     if not found:
-        complain("souppp-tui ctl: there is no such session.")
+        complain(f"souppp-tui ctl: {_none(engine.snapshot(), options.sessions)}")
     return found
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.settings.editing import replace_session, rewrite, with_session, without_session
+from engine.settings.editing import replace_session, rewrite, with_filter, with_session, without_session
 from engine.settings.reading import ConfigError, load
 from engine.settings.values import SessionSettings, Settings
-from souppp_tui.desk.options import Load, Save
+from souppp_tui.desk.options import Load, Save, SaveFilter
 
 
 def saver(path: Path) -> Save:
@@ -22,12 +22,21 @@ def saver(path: Path) -> Save:
                 return with_session(text, settings, path)
             return replace_session(text, name, settings, path)
 
-        try:
-            rewrite(path, change)
-        except ConfigError as error:
-            raise ValueError("; ".join(error.errors)) from None
+        _rewrite(path, change)
 
     return save
+
+
+def filter_saver(path: Path) -> SaveFilter:
+    """Writes a filter and its name into this file, or forgets it there."""
+    return lambda name, written: _rewrite(path, lambda text: with_filter(text, name, written, path))
+
+
+def _rewrite(path: Path, change: Callable[[str], str]) -> None:
+    try:
+        rewrite(path, change)
+    except ConfigError as error:
+        raise ValueError("; ".join(error.errors)) from None
 
 
 def loader(path: Path, take_over: Callable[[Settings], None]) -> Load:

@@ -230,7 +230,7 @@ def _run_console(
 ) -> None:
     from souppp_tui.app.console import ConsoleError
     from souppp_tui.app.console import run as run_console
-    from souppp_tui.commands.files import loader, saver
+    from souppp_tui.commands.files import filter_saver, loader, saver
     from souppp_tui.desk.actions import key_names
     from souppp_tui.desk.options import ConsoleOptions
 
@@ -244,7 +244,9 @@ def _run_console(
         confirm_above=settings.confirm_above,
         keys=key_names(settings.keys),
         commands={key_names({"": key})[""]: own for key, own in settings.commands.items()},
+        filters=settings.filters,
         save=saver(options.config) if options.config is not None else None,
+        save_filter=filter_saver(options.config) if options.config is not None else None,
         load=loader(options.config, engine.reconfigure) if options.config is not None else None,
         may_go_on=attachable.path is not None,
     )

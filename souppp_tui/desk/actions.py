@@ -46,6 +46,10 @@ class Command:
     help: str
     why_not: str
     run: Callable[[], None]
+    takes: str = ""
+    """What is typed behind its name, in a word; empty where nothing is."""
+    run_with: Callable[[str], None] = lambda text: None
+    """Run it with that."""
 
 
 ACTIONS = (

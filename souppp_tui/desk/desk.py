@@ -114,6 +114,10 @@ class Desk(Protocol):
         """Leave all pages but the first."""
         ...
 
+    def name_filter(self, name: str, written: str | None) -> None:
+        """Give a filter a name, or forget the one that has it, here and in the configuration file if there is one."""
+        ...
+
     def save(self, changes: Sequence[tuple[str | None, SessionSettings | None]]) -> None:
         """Write changes to the configuration file, if there is one."""
         ...

@@ -15,6 +15,9 @@ Save = Callable[[str | None, SessionSettings | None], None]
 Raises OSError or ValueError, whose text is one line for the operator.
 """
 
+SaveFilter = Callable[[str, str | None], None]
+"""Writes a filter's name and what it stands for to the configuration file; None forgets it. Raises as Save does."""
+
 Load = Callable[[], tuple[SessionSettings, ...]]
 """Reads the sessions of the configuration file again. Raises OSError or ValueError as above; it may have many lines."""
 
@@ -34,6 +37,8 @@ class ConsoleOptions:
     """Other keys for actions: the action's name to one or more key names with commas between."""
     commands: Mapping[str, OwnCommand] = field(default_factory=dict)
     """Programs of the operator's by the key that runs them."""
+    filters: Mapping[str, str] = field(default_factory=dict)
+    """Filters that have a name, by that."""
     confirm_above: int = 10
     """An action on more sessions than this asks first, whatever it does."""
     attached: bool = False
@@ -41,6 +46,7 @@ class ConsoleOptions:
     may_go_on: bool = False
     """The engine, here, can go on when the console is left."""
     save: Save | None = None
+    save_filter: SaveFilter | None = None
     load: Load | None = None
     capture_folder: Path = Path(".")
     period: float = 0.5

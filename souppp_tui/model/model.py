@@ -12,7 +12,7 @@ from itertools import chain, islice, repeat
 from typing import Any
 
 from engine.api.values import Event, SessionState, SessionView, Severity, Snapshot
-from souppp_tui.model.query import Query, QueryError, parse
+from souppp_tui.model.query import Query, QueryError, haystack, known_words, parse, why_none
 from souppp_tui.model.several import Combined
 from souppp_tui.model.traffic import Meter, Meters, Stopped
 from souppp_tui.show.columns import COLUMNS
@@ -27,6 +27,7 @@ CALM = 2.0
 """Seconds between two sorts by a number that always changes, so that rows can be read."""
 NONE: frozenset[int] = frozenset()
 SETUP_WINDOW = 5.0
+KEPT_FILTERS = 50
 KEPT_EVENTS = 10_000
 KEPT_GRAVE = 2000
 KEPT_NOTABLE = 16
@@ -53,6 +54,11 @@ class Model:
         self.query: Query = parse("")
         self.filter_error = ""
         """What is wrong with the filter that was typed last; the one before it stays in force."""
+        self.filters: dict[str, str] = {}
+        """Those that have a name."""
+        self.history: list[str] = []
+        """Those that were in force, the latest last."""
+        self._none: tuple[Query, str] | None = None
         self.sort: str | None = None
         """A column's key; None is the order in which the sessions were added."""
         self.reverse = False
@@ -90,7 +96,7 @@ class Model:
         column = COLUMNS.get(self.sort or "")
         live_sort = column is not None and column.live and column.key != "uptime"
         due = live_sort and snapshot.at - self._sorted_at >= CALM - 0.01
-        moved = bool(changed) and bool(self.query.tests or self.sort)
+        moved = bool(changed) and bool(self.query.terms or self.sort)
         if anew or moved or self.query.live or due:
             self.arrange(resort=anew or moved or due or not live_sort)
         if self._awaited is not None:
@@ -132,7 +138,7 @@ class Model:
         if self.snapshot is None:
             return
         sessions: Sequence[SessionView] = self.snapshot.sessions
-        if self.query.tests:
+        if self.query.terms:
             sessions = [view for view in sessions if self._matches(view)]
         place = self.position.get(self.cursor, 0) if self.cursor is not None else 0
         if resort:
@@ -170,7 +176,7 @@ class Model:
     def filter(self, text: str) -> None:
         """Show only the sessions that match; `filter_error` says what is wrong with the filter, if anything is."""
         try:
-            query = parse(text)
+            query = parse(text, self.filters)
         except QueryError as error:
             self.filter_error = str(error)
             return
@@ -181,6 +187,30 @@ class Model:
         self.arrange()
         if self.cursor != here and self.shown:
             self.cursor = self.shown[0]  # what was typed is looked for from the top
+
+    def prepare_filter(self) -> None:
+        """Put together what words are looked for in, so that the first letter typed finds it made."""
+        for view in self.views.values():
+            haystack(view)
+
+    def remember(self, text: str) -> None:
+        """Have a filter in the history, as the latest."""
+        if text := text.strip():
+            others = [each for each in self.history if each != text]
+            self.history = [*others[1 - KEPT_FILTERS :], text]
+
+    def why_none(self) -> str:
+        """Why the filter shows nothing, in a few words; empty where it shows something."""
+        if self.shown or not self.query.terms or self.snapshot is None:
+            return ""
+        if self._none is None or self._none[0] is not self.query:
+            why = why_none(self.query, self.snapshot.sessions, self.meter, self.marks)
+            self._none = self.query, why
+        return self._none[1]
+
+    def values(self, column: str) -> list[str]:
+        """What stands in a column, each once."""
+        return known_words(column, list(self.views.values()), self.meter)
 
     def sort_by(self, key: str | None, reverse: bool = False) -> None:
         """Sort by a column; None is the order in which the sessions were added."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.events import Key
@@ -15,10 +18,27 @@ from souppp_tui.widgets.lines import Row, Rows
 
 def matching(text: str, among: list[Command]) -> list[Command]:
     """The commands that hold all words of the text; those whose name starts with it come first."""
+    if given := _with_text(text, among):
+        return [given]
     words = text.casefold().split()
     found = [c for c in among if all(word in f"{c.name} {c.help}".casefold() for word in words)]
     start = " ".join(words)
     return sorted(found, key=lambda c: (not c.name.startswith(start), start not in c.name))
+
+
+def _title(command: Command) -> str:
+    """Its name, and what is to be typed behind it."""
+    return f"{command.name} {command.takes}".rstrip()
+
+
+def _with_text(text: str, among: list[Command]) -> Command | None:
+    """The command that takes a text, if its name is typed and a text behind it."""
+    for command in among:
+        given = text.lstrip()[len(command.name) + 1 :].strip()
+        if command.takes and given and text.lstrip().casefold().startswith(f"{command.name} "):
+            run = partial(command.run_with, given)
+            return replace(command, name=f"{command.name} {given}", takes="", why_not=command.why_not, run=run)
+    return None
 
 
 class Palette(ModalScreen[Command | None]):
@@ -73,7 +93,7 @@ class Palette(ModalScreen[Command | None]):
         mark = ("▸ " if here else "  ", "accent")
         return [
             mark,
-            (fit(command.name, 20), name),
+            (fit(_title(command), 20), name),
             (fit(command.keys.partition(" ")[0], 12), "key"),
             (text, role),
         ], "cursor" if here else ""

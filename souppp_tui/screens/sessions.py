@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
+from engine.settings.own_kinds import FILTER_NAME
 from souppp_tui.desk.actions import Action, Command, bindings
 from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.page import Page
@@ -17,18 +19,27 @@ from souppp_tui.show.columns import COLUMNS, GAP, Fitted, cells, layout, offered
 from souppp_tui.show.engines import engine_lines
 from souppp_tui.show.paint import Line, Span, rule, width_of
 from souppp_tui.show.queuelines import queue_lines
+from souppp_tui.widgets.filter import FilterLine
 from souppp_tui.widgets.lines import Lines, Row, Rows
 
 EDGE = 2
 """The scroll bar, and a space before it."""
 MARGIN = 4
 """Cursor, mark, glyph and a space."""
+OFFERED = 8
+"""Words that a filter's last term may become, shown while it is typed."""
 FILTER_HELP = (
     ("word", "found in any column"),
-    ("ac:bras-2", "found in one column; | separates alternatives"),
-    ("rx>1M  uptime<5m", "numbers compared: = < > <= >="),
+    ("ac:bras-2", "a part of one column (also ~); | separates alternatives"),
+    ("name=home-1", "all of it"),
+    ("rx>1M  rtt>50ms", "numbers compared: = < > <= >="),
+    ("n:1-50", "a range: the number in the name, or of any column"),
+    ("address:10.1.0.0/16", "a network, or a range of addresses"),
+    ("since:5m since:14:02", "in its state for no longer than that"),
     ("!failed", "the other way round"),
-    ("is:marked", "the marked sessions"),
+    ("is:marked", "the marked sessions; also silent, queued, retrying …"),
+    ("@gold", "a filter with a name; :save gold gives one"),
+    ("↑ ↓  tab", "filters typed before; take over what is offered"),
 )
 CELL_ROLES = {"name": "strong", "rx": "rx", "tx": "tx", "rxp": "rx", "txp": "tx", "address": "text"}
 
@@ -50,6 +61,8 @@ class SessionsPage(Page):
         self.divider = Lines()
         self.events = Lines()
         self._places: list[Fitted] = []
+        self._offered: list[str] = []
+        """What the last term of a filter may become while it is typed."""
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -130,8 +143,13 @@ class SessionsPage(Page):
                 (f" filter: {model.query.text} ", "chip"),
                 (f" {words.count(len(model.shown))} of {words.count(len(model.views))}", "text"),
             ]
+            if why := model.why_none():
+                left.append((f"  {why}", "failed"))
         else:
             left = [(words.plural(len(model.shown), "session"), "dim")]
+        if len(self._offered) > 1 and not model.filter_error and self.query(FilterLine):
+            left.append((f"  tab: {'  '.join(self._offered[:OFFERED])}", "dim"))
+            return rule(left, [], self.size.width)
         right: list[Span] = []
         if model.marks:
             hidden = sum(1 for session in model.marks if session not in model.position)
@@ -253,13 +271,24 @@ class SessionsPage(Page):
 
     def do_filter(self) -> None:
         """Ask for a filter; what matches shows while it is typed."""
-        from souppp_tui.model.query import complete
-        from souppp_tui.widgets.filter import FilterLine
+        from souppp_tui.model.completing import candidates, complete
 
-        hint = "name, ac:bras-2, state:up, !failed, rx>1M, uptime<5m"
-        names = [engine.name for engine in self.model.engines()] if self.model.several else []
-        completing = partial(complete, engines=names)
-        self.mount(FilterLine(self.model.query.text, self._filtered, hint, completing), after=self.status)
+        model = self.model
+        how = (model.several, model.values, model.filters)
+
+        def changed(text: str) -> None:
+            self._offered = [text.split(" ")[-1] + rest for rest in candidates(text, *how)]
+            self._filtered(text)
+
+        def completing(text: str) -> str:
+            return complete(text, *how)
+
+        hint = "name, ac:bras-2, state=up, !failed, rx>1M, n:1-50, since:5m"
+        self._offered = []
+        self.mount(
+            FilterLine(model.query.text, changed, hint, completing, model.history, model.remember), after=self.status
+        )
+        self.call_after_refresh(model.prepare_filter)
 
     def _filtered(self, text: str) -> None:
         self.model.filter(text)
@@ -307,13 +336,36 @@ class SessionsPage(Page):
     def help_lines(self) -> list[Line]:
         """The filter's language as well."""
         lines = [*super().help_lines(), [], [("Filter", "accent")]]
-        return [*lines, *([(words.fit(what, 18), "key"), (means, "text")] for what, means in FILTER_HELP)]
+        return [*lines, *([(words.fit(what, 22), "key"), (means, "text")] for what, means in FILTER_HELP)]
 
     def more_commands(self) -> Iterator[Command]:
         """Sorting by each column, also those that are not on the screen."""
         yield Command("sort configuration", "", "in the order they were added", "", partial(self._sort, None))
+        model = self.model
+        nothing = "" if model.query.terms else "There is no filter in force to keep."
+        say = partial(self.desk.say, "Type a name behind it, as in `save failed-gold`.", "warning")
+        yield Command("save", "", "keep this filter under a name: @NAME", nothing, say, "NAME", self._save_filter)
+        for name, written in sorted(model.filters.items()):
+            yield Command(f"filter @{name}", "", written, "", partial(self._narrow, f"@{name}"))
+            yield Command(f"forget @{name}", "", written, "", partial(self.desk.name_filter, name, None))
         for key in offered(self.model.several):
             yield Command(f"sort {key}", "", f"by {COLUMNS[key].help}", "", partial(self._sort, key))
+
+    def _narrow(self, text: str) -> None:
+        self._filtered(text)
+        self.model.remember(text)
+
+    def _save_filter(self, typed: str) -> None:
+        """Give the filter in force a name."""
+        name, query = typed.removeprefix("@").casefold(), self.model.query
+        if not query.terms:
+            self.desk.say("There is no filter in force to keep.", "warning")
+        elif not re.fullmatch(FILTER_NAME, name):
+            self.desk.say("A filter's name is of small letters, digits, - _ and ., as in failed-gold.", "warning")
+        elif name in query.named:
+            self.desk.say(f"@{name} is in this filter itself; choose another name.", "warning")
+        else:
+            self.desk.name_filter(name, query.text)
 
     def _sort(self, key: str | None) -> None:
         self.model.sort_by(key, reverse=bool(key and COLUMNS[key].live))

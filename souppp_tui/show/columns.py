@@ -42,6 +42,13 @@ def natural(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 @lru_cache(maxsize=65536)
+def number(name: str) -> int | None:
+    """The last number in a name: that of `{n}` where an entry of the file makes many sessions."""
+    found = re.search(r"(\d+)\D*$", name)
+    return int(found[1][-18:]) if found else None
+
+
+@lru_cache(maxsize=65536)
 def _ipv4(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdecimal())
 
@@ -193,6 +200,18 @@ COLUMNS: dict[str, Column] = {
         _number("connections", "CONNS", 5, lambda v: v.connections, help="proxied connections that are open"),
         _carried("rxsum", "▼ SUM", "rx_bytes", "octets received, over all dials; C counts anew"),
         _carried("txsum", "▲ SUM", "tx_bytes", "octets sent, over all dials; C counts anew"),
+        _number("n", "N", 5, lambda v: number(v.name), help="the number in its name"),
+        _plain("reason", "REASON", 16, lambda v: v.reason, grow=20, help="why it is down or failed"),
+        Column(
+            "since",
+            "SINCE",
+            7,
+            lambda v, m: words.duration(m.now - v.since),
+            lambda v, m: m.now - v.since,
+            right=True,
+            live=True,
+            help="for how long it has been in its state",
+        ),
     )
 }
 USUAL = ("name", "state", "address", "device", "prefix", "ac", "sid", "mtu", "rtt", "uptime", "rx", "tx")

@@ -6,6 +6,7 @@ import re
 import textwrap
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
 
@@ -80,10 +81,13 @@ def is_silent(view: SessionView) -> bool:
 
 def state_words(view: SessionView) -> str:
     """What a session's state is looked for by, whatever the time is."""
-    silent = " · silent, no answer" if is_silent(view) else ""
-    draining = " · draining" if view.draining else ""
-    queued = " · queued" if view.queued else ""
-    return f"{view.state.value}{silent}{draining}{queued} · {view.reason}".casefold()
+    return _state_words(view.state, is_silent(view), view.draining, view.queued, view.reason)
+
+
+@lru_cache(maxsize=4096)
+def _state_words(state: SessionState, silent: bool, draining: bool, queued: bool, reason: str) -> str:
+    more = " · silent, no answer" * silent + " · draining" * draining + " · queued" * queued
+    return f"{state.value}{more} · {reason}".casefold()
 
 
 def metric(value: float) -> str:

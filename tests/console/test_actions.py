@@ -390,6 +390,52 @@ async def test_a_wrong_filter_says_why(start: Start) -> None:
         assert "not a number" not in stage.text()
 
 
+async def test_a_filter_that_finds_nothing_says_what_may_be_meant(start: Start) -> None:
+    async with start(6, failing=3) as stage:
+        await stage.press("slash", *"faild", "enter")
+        assert "0 of 6  faild finds none; did you mean `failed`?" in stage.text()
+        await stage.press("escape", "slash", *"colour:red")
+        assert "no column `colour`" in stage.text()
+
+
+async def test_filters_are_completed_and_come_back_with_up(start: Start) -> None:
+    async with start(30) as stage:
+        await stage.press("slash", *"ac:bras-")
+        assert "tab: ac:bras-2  ac:bras-1" in stage.text().replace("ac:bras-1  ac:bras-2", "ac:bras-2  ac:bras-1")
+        await stage.press("tab", "enter")
+        first = stage.app.model.query.text
+        assert len(first) == len("ac:bras-1")
+        await stage.press("escape", "slash", *"home-0003", "enter", "escape", "slash", *"x")
+        await stage.press("up")
+        assert stage.app.model.query.text == "home-0003"
+        await stage.press("up")
+        assert stage.app.model.query.text == first
+        await stage.press("down", "down")
+        assert stage.app.model.query.text == "x"
+
+
+async def test_a_filter_gets_a_name_that_is_written_to_the_file(start: Start) -> None:
+    written: list[tuple[str, str | None]] = []
+    options = ConsoleOptions(
+        theme="dark", filters={"low": "n<3"}, save_filter=lambda name, text: written.append((name, text))
+    )
+    async with start(6, failing=3, options=options) as stage:
+        await stage.press("colon", *"save bad", "enter")
+        assert "no filter in force to keep" in stage.text()
+        await stage.press("slash", *"failed", "enter", "colon", *"save Bad", "enter")
+        assert "@bad stands for this filter, also in the configuration." in stage.text()
+        assert written == [("bad", "failed")]
+        await stage.press("slash", *" n:3", "enter", "colon", *"save bad!", "enter")
+        assert "name is of small letters" in stage.text()
+        await stage.press("escape", "colon", *"filter @lo", "enter")
+        assert "filter: @low  2 of 6" in stage.text()
+        await stage.press("colon", *"save low", "enter")
+        assert "@low is in this filter itself" in stage.text()
+        await stage.press("colon", *"forget @bad", "enter")
+        assert written[1:] == [("bad", None)]
+        assert "bad" not in stage.app.model.filters
+
+
 async def test_an_empty_table_offers_nothing_to_steer(start: Start) -> None:
     async with start(0) as stage:
         await stage.press("h")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.api.commands import Dial, HangUp
+from souppp_tui.model.completing import candidates, complete
 from souppp_tui.model.model import Model
-from souppp_tui.model.query import _NUMERIC, QueryError, complete, parse
+from souppp_tui.model.query import QueryError, haystack, parse
+from souppp_tui.model.spans import NUMERIC, addresses
 from souppp_tui.show.columns import COLUMNS, offered
 from tests.console.scripted import ScriptedEngine
 
@@ -56,6 +59,33 @@ def model() -> Model:
         ("datapath:kernel|afxdp", []),
         ("connections=0 rxsum>1k name:home-000", [1, 2, 3, 4, 6, 7, 8, 9]),
         ("", list(range(1, 31))),
+        ("name=home-0007", [7]),
+        ("name=home-000", []),
+        ("name~0007|0009", [7, 9]),
+        ("name!=home-0007 n:1-9", [1, 2, 3, 4, 5, 6, 8, 9]),
+        ("n:3", [3]),
+        ("n:3-5|29", [3, 4, 5, 29]),
+        ("n=3|4 n<4", [3]),
+        ("address=100.64.0.8", [9]),
+        ("address=100.64.0.8/29", [9, 11, 12, 13, 14, 16]),
+        ("address:100.64.0.8/30|100.64.0.12/32", [9, 11, 12, 13]),
+        ("address:100.64.0.1-100.64.0.3", [2, 3, 4]),
+        ("100.64.0.12/30 !n=13", [14, 16]),
+        ("prefix:2001:db8::/44 n:1-4", [1, 2, 3, 4]),
+        ("2001:db8:7::/48", [8]),
+        ("reason:password n:1-10", [5, 10]),
+        ('reason="wrong password" n<6', [5]),
+        ("state=failed n<11", [5, 10]),
+        ("state=down", [29, 30]),
+        ("is:failed is:retrying n<6", [5]),
+        ("is:up n<3", [1, 2]),
+        ("since:5m since>1s n:3", [3]),
+        ("since>1h", []),
+        ("since:00:00 n=30", [30]),
+        ("since<00:00:00", []),
+        ("mtu:1000-1500 n<3", [1, 2]),
+        ("uptime=0m n:1-2", [1, 2]),
+        ("rx>10k rx<100M n:1", [1]),
     ],
 )
 def test_filters(model: Model, text: str, wanted: list[int]) -> None:
@@ -122,11 +152,92 @@ def test_marked_sessions_can_be_shown(model: Model) -> None:
         *("!", "colour=red", "rx>fast", "name>5", "is:pretty", "rx>", "sid=xyz", "uptime>3M3"),
         *("mark=blue", "mark>0xg", "proxy>x", "tags>5"),
         *("autodial:maybe", "datapath:tun", "autodial:"),
+        *("colour:red", "address=blue", "address:1.2.3.4/99", "n:9-1", "n:a-b", "uptime:5x", "state=faild", "@gone"),
+        *("since>25:99", "@", "is:", "prefix=x/y", "address>1.2.3.4"),
     ],
 )
 def test_a_filter_that_means_nothing_is_refused_with_a_reason(text: str) -> None:
     with pytest.raises(QueryError, match=r"\w+"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        *(("adress:1.2", "did you mean `address`"), ("is:marekd", "did you mean `marked`")),
+        *(("state=faild", "did you mean `failed`"), ("conection>3", "did you mean `connections`")),
+        *(
+            ("@golf", "did you mean `gold`"),
+            ("zzz:1q", "they are name, engine, state"),
+            ("autodail:no", "did you mean `autodial`"),
+        ),
+    ],
+)
+def test_an_unknown_word_is_refused_with_what_may_be_meant(text: str, meant: str) -> None:
+    with pytest.raises(QueryError) as refused:
+        parse(text, {"gold": "service=gold"})
+    assert meant in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        *(("faild", "did you mean `failed`"), ("reason:wrong-password", "did you mean `wrong password`")),
+        *(("ac:bras-9", "ac:bras-9 finds none; did you mean `bras-"), ("n:1-4 home-0007", "each term finds some")),
+        *(("n:1-4 is:marked", "is:marked finds none"), ("name=hme-0007", "did you mean `home-0007`")),
+    ],
+)
+def test_a_filter_that_finds_nothing_says_which_word_it_is(model: Model, text: str, why: str) -> None:
+    model.filter(text)
+    assert model.shown == []
+    assert why in model.why_none()
+    model.filter("up")
+    assert model.why_none() == ""
+
+
+def test_filters_with_a_name_stand_for_what_they_say(model: Model) -> None:
+    model.filters = {"bad": "state=failed", "low": "n<11", "badlow": "@bad @low", "loop": "@loop"}
+    model.filter("@badlow")
+    assert [session + 1 for session in model.shown] == [5, 10]
+    assert model.query.named == ("badlow", "bad", "low")
+    model.filter("!@bad @low n>8")
+    assert [session + 1 for session in model.shown] == [9]
+    model.filter("@loop")
+    assert "no filter is called `loop`" in model.filter_error
+
+
+def test_the_history_keeps_each_filter_once_and_not_too_many() -> None:
+    model = Model()
+    for text in ("up", "failed", " ", "up ", *map(str, range(60))):
+        model.remember(text)
+    assert model.history[-1] == "59"
+    assert len(model.history) == len(set(model.history)) == 50
+    model.remember("30")
+    assert model.history.count("30") == 1
+    assert model.history[-1] == "30"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1.2.3", "1.2.3.4/", "1.2.3.4/33", "9.9.9.9-1.1.1.1", "::1-1.1.1.1", "1::/8-2::"]
+)
+def test_what_is_no_address_is_none(text: str) -> None:
+    assert addresses(text) is None
+
+
+@given(st.ip_addresses(), st.integers(0, 32), st.ip_addresses())
+def test_networks_hold_what_they_hold(network: Any, prefix: int, other: Any) -> None:
+    wanted = ipaddress.ip_network(f"{network}/{prefix}", strict=False)
+    found = addresses(f"{network}/{prefix}")
+    assert found is not None
+    assert str(network) in found
+    assert (str(other) in found) == (other in wanted)
+
+
+def test_what_is_looked_through_is_never_out_of_date(model: Model) -> None:
+    view = model.views[0]
+    assert "home-0001" in haystack(view)
+    assert "Übel".casefold() in haystack(replace(view, name="ÜBEL"))
+    assert "home-0001" in haystack(view)
 
 
 def test_a_refused_filter_leaves_the_one_in_force(model: Model) -> None:
@@ -152,10 +263,24 @@ def test_a_refused_filter_leaves_the_one_in_force(model: Model) -> None:
         ("state:f", "state:failed"),
         ("name:h", ""),
         ("failed ", ""),
+        ("rea", "reason:"),
+        ("ac:b", "ac:bras-1"),
+        ("ac=bras-1|bras-3|", "ac=bras-1|bras-3|bras-1"),
+        ("reason:w", ""),
+        ('reason:"w', 'reason:"wrong password"'),
+        ("reason:", 'reason:"wrong password"'),
+        ("is:s", "is:silent"),
+        ("up @g", "up @gold"),
     ],
 )
 def test_a_filter_is_completed(text: str, becomes: str) -> None:
-    assert complete(text) == becomes
+    values = {"ac": ["bras-1", "bras-2"], "reason": ["wrong password"]}
+    assert complete(text, values=lambda column: values.get(column, ()), names={"gold": "service=gold"}) == becomes
+
+
+def test_all_that_a_word_may_become_is_offered(model: Model) -> None:
+    assert candidates("s", values=model.values) == ["tate:", "id:", "ervice:", "etup:", "ince:"]
+    assert candidates("ac:bras-", values=model.values)[:2] == ["1", "2"]
 
 
 @given(st.text() | st.sampled_from(["autodial:", "state:", "!a", "name:|"]))
@@ -175,7 +300,7 @@ def test_any_text_is_a_filter_or_refused(text: str) -> None:
 
 def test_a_bare_word_is_looked_for_in_every_column_of_text(model: Model) -> None:
     more = {"service": "gold", "ipv6": "fe80::77", "ipv6_prefixes": ("2001:db8:77::/56",), "tags": ("blue",)}
-    view = replace(model.views[0], vlans=(417, 2003), dns=("192.0.2.77",), **more)
+    view = replace(model.views[0], vlans=(417, 2003), reason="no echo", dns=("192.0.2.77",), **more)
     for column in [COLUMNS[key] for key in offered(several=False)]:
-        if column.key not in _NUMERIC:
+        if column.key not in NUMERIC:
             assert parse(f'"{column.text(view, model.meter)}"').matches(view, model.meter, ()), column.key

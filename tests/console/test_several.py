@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from engine.api.commands import Add, Dial, FixCard, HangUp, Refused, Reload, Reply, Shutdown, StartCapture
 from engine.api.values import CardView, Severity
 from souppp_tui.desk.options import ConsoleOptions
+from souppp_tui.model.completing import complete
 from souppp_tui.model.model import Model
-from souppp_tui.model.query import complete
 from souppp_tui.show.columns import ENGINE, USUAL, offered, wanted
 from souppp_tui.show.masking import event, view
 from souppp_tui.show.words import event_line
@@ -73,8 +73,8 @@ def test_which_columns_there_are() -> None:
     assert ENGINE not in offered(several=False)
     assert ENGINE in offered(several=True)
     assert complete("eng") == ""
-    assert complete("eng", ["gate"]) == "engine:"
-    assert complete("engine:ga", ["gate"]) == "engine:gate"
+    assert complete("eng", several=True) == "engine:"
+    assert complete("engine:ga", True, lambda column: ["gate"]) == "engine:gate"
 
 
 async def test_marks_and_a_dial_across_them(start: Start) -> None:

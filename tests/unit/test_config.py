@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from engine.settings import fields as rules
 from engine.settings import reading as config
 from engine.settings.console import ConsoleSettings
-from engine.settings.editing import replace_session, rewrite, with_session, without_session
+from engine.settings.editing import replace_session, rewrite, with_filter, with_session, without_session
 from engine.settings.fields import check, schema
 from engine.settings.reading import ConfigError, load, parse
 from engine.settings.values import (
@@ -151,10 +151,11 @@ def test_braces_mean_nothing_without_count() -> None:
 def test_console() -> None:
     made = read(
         "sessions: []\nconsole: {theme: light, columns: [name, rx], keys: {dial: f5, quit: 'Q  ctrl-x'}, mouse: off,"
+        " filters: {gold: service=gold},"
         " event_file: log/events, confirm_above: 3}"
     ).console
     keys = {"dial": "f5", "quit": "Q ctrl-x"}
-    assert made == ConsoleSettings("light", ("name", "rx"), keys, False, 3, made.event_file)
+    assert made == ConsoleSettings("light", ("name", "rx"), keys, {"gold": "service=gold"}, False, 3, made.event_file)
     assert made.event_file is not None
     assert made.event_file.parts[-2:] == ("log", "events")
     assert read("sessions: []\nconsole: {}").console == ConsoleSettings()
@@ -586,6 +587,41 @@ def test_edits_touch_only_what_differs() -> None:
     assert edited == text.replace("user: u # his", "user: v # his\n  mru: 1400")
     assert without_session(text, "old-2", FILE) == text.replace("- {name: old-2, mru: 1400} # also\n", "")
     assert with_session(text, SessionSettings("new"), FILE) == text.replace("# also\n", "# also\n- {name: new}\n")
+
+
+FILTER_LAYOUTS = [
+    "sessions: []\n",
+    "sessions: [] # none",
+    "{sessions: []} # none",
+    "sessions: []\nconsole: {} # ours\n",
+    "sessions: []\nconsole: # ours\n  theme: dark # best\n\n# end\n",
+    "sessions: []\nconsole: {filters: {}, theme: dark}\n",
+    "console:\n  # mine\n  filters:\n    # au\n    gold: service=gold # all\n    red: up # some\nsessions: []\n# end\n",
+    "console:\r\n  filters: {gold: service=gold, red: up, }\r\nsessions:\r\n- name: a # one\r\n",
+    "console: {filters: {\n  gold: service=gold, # all\n  red: up # some\n}}\nsessions: []\n",
+]
+
+
+@pytest.mark.parametrize("layout", FILTER_LAYOUTS)
+def test_a_filter_is_written_changed_and_taken_away_and_nothing_else(layout: str) -> None:
+    before = read(layout)
+    text, filters = layout, dict(before.console.filters)
+    for name, written in [("bad", 'state=failed "a: b" #1'), ("gold", "service=silver"), ("9", "yes"), ("gold", "up")]:
+        text = with_filter(text, name, written, FILE)
+        filters[name] = written
+        assert read(text) == replace(before, console=replace(before.console, filters=filters))
+        assert all(each in text for each in comments(layout))
+    for name in [*filters]:
+        text = with_filter(text, name, None, FILE)
+        del filters[name]
+        assert read(text) == replace(before, console=replace(before.console, filters=filters))
+        assert "# end" not in layout or "# end" in text
+
+
+def test_a_filter_with_a_name_that_is_none_is_refused() -> None:
+    for wrong in ("{A: up}", "{a b: up}", "{a: ''}", "[a]", "{a: up, a: down}"):
+        with pytest.raises(ConfigError, match="filters"):
+            read(f"sessions: []\nconsole: {{filters: {wrong}}}")
 
 
 def test_password_file_gives_way_to_a_new_password(tmp_path: Path) -> None:
