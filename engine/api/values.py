@@ -56,7 +56,7 @@ class SessionView:
     ipv6_prefixes: tuple[str, ...] = ()
     """Networks delegated to it (RFC 8415), as in `2001:db8:77::/56`."""
     egress: str = "device"
-    """Where its packets go on this host, as it was dialled: `device`, or `none` for nowhere."""
+    """Where its packets go on this host, as it was dialled: `device`, `stack` in user space, or `none` for nowhere."""
     device: str | None = None
     datapath: str | None = None
     """What carries its packets: `afxdp` or `kernel`."""

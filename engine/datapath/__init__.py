@@ -32,7 +32,7 @@ MAX_FRAME = 2048
 MIN_FRAME = 14
 
 _COPYING = {None: 0, True: 1, False: 2}
-_EGRESS_NONE, _EGRESS_OWN, _EGRESS_ROUTED = range(3)
+_EGRESS_NONE, _EGRESS_OWN, _EGRESS_ROUTED, _EGRESS_SOCKET = range(4)
 _NUMBERS = ("cpu_ns", "rx_waiting", "tx_waiting", "ring_size")
 """What a queue tells beside its counters."""
 _MADE = {"drops", "rx_ring_fill", "tx_ring_fill", "cpu"}
@@ -129,6 +129,7 @@ _LAYOUT: dict[str, Places] = {
             "SOUPPP_EGRESS_NONE": _EGRESS_NONE,
             "SOUPPP_EGRESS_OWN": _EGRESS_OWN,
             "SOUPPP_EGRESS_ROUTED": _EGRESS_ROUTED,
+            "SOUPPP_EGRESS_SOCKET": _EGRESS_SOCKET,
             "IPV4_OPEN": Open.IPV4,
             "IPV6_OPEN": Open.IPV6,
             "SOUPPP_NETWORKS": MAX_OWN,
@@ -303,15 +304,19 @@ class Datapath:
         self._control_taken += more
         return self._control_taken
 
-    def add_session(self, slot: int, key: Place, egress_fd: int, mtu: int, own: Own = CLOSED) -> None:
+    def add_session(
+        self, slot: int, key: Place, egress_fd: int, mtu: int, own: Own = CLOSED, *, socket: bool = False
+    ) -> None:
         """Lets a session's IP packets, of up to `mtu` octets, flow to and from `egress_fd`, which is non-blocking.
 
         Those to and from its `own` addresses only, until `set_own` says otherwise.
 
+        `socket` says that it is a SEQPACKET socket; each message is a packet as a TUN device with offload has it.
         With -1 for the descriptor the session is only made known: its control frames come before strangers'.
         Counters of the slot go on from where they were. Raises DatapathError if the slot or the key is in use.
         """
-        self._add(slot, key, mtu, own, egress=_EGRESS_OWN if egress_fd >= 0 else _EGRESS_NONE, fd=egress_fd)
+        kind = _EGRESS_NONE if egress_fd < 0 else _EGRESS_SOCKET if socket else _EGRESS_OWN
+        self._add(slot, key, mtu, own, egress=kind, fd=egress_fd)
 
     def add_routed_session(
         self, slot: int, key: Place, mtu: int, *, ipv4: bytes = bytes(4), ipv6_prefix: bytes = bytes(8)

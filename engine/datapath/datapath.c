@@ -374,9 +374,9 @@ int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp
     session->longest = longest_frame(dp) - session->header_length;
     if (what->egress == SOUPPP_EGRESS_ROUTED) {
         session->egress = &dp->routed;
-    } else if (what->egress == SOUPPP_EGRESS_OWN) {
+    } else if (what->egress != SOUPPP_EGRESS_NONE) {
         slot->egress.fd = what->fd;
-        slot->egress.offload = has_vnet_header(what->fd);
+        slot->egress.offload = what->egress == SOUPPP_EGRESS_SOCKET || has_vnet_header(what->fd);
         session->egress = &slot->egress;
         error = worker_watch(dp->workers[slot->egress.owner], &slot->egress);
         if (error)

@@ -1,4 +1,5 @@
-/* Where IP packets go and come from: a file descriptor that carries whole IP packets, non-blocking, a TUN device mostly.
+/* Where IP packets go and come from: a file descriptor that carries whole IP packets, non-blocking, a TUN device mostly,
+ * or a socket to a network stack in user space.
  *
  * An egress belongs to one session, or is routed: shared by many, which are told apart by the IP packet's destination.
  * Any worker may write to it; one worker, its owner, reads from it.
@@ -16,7 +17,7 @@ enum { EGRESS_ROUTED = TABLE_NONE };
 
 struct egress {
     int fd;
-    bool offload; /* a TUN device with IFF_VNET_HDR */
+    bool offload; /* a TUN device with IFF_VNET_HDR, or what speaks as one does */
     uint32_t slot; /* of its only session, or EGRESS_ROUTED */
     uint32_t owner; /* the worker that reads */
     atomic_bool watched; /* the owner may read; an event of its epoll can be older than that */

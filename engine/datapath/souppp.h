@@ -26,7 +26,8 @@ struct souppp_options {
     SOUPPP_OPTIONS(SOUPPP_FIELD)
 };
 
-enum souppp_egress { SOUPPP_EGRESS_NONE, SOUPPP_EGRESS_OWN, SOUPPP_EGRESS_ROUTED };
+/* A device's descriptor, or a SEQPACKET socket with a vnet_header before each packet, which has no device behind it. */
+enum souppp_egress { SOUPPP_EGRESS_NONE, SOUPPP_EGRESS_OWN, SOUPPP_EGRESS_ROUTED, SOUPPP_EGRESS_SOCKET };
 
 enum { SOUPPP_NETWORKS = 32 }; /* a session's at most */
 
@@ -59,7 +60,7 @@ struct souppp_own {
     X(uint16_t, vlans, [2][2]) /* TPID and TCI, outer tag first */ \
     X(uint32_t, mtu, )         /* the longest IP packet, octets */ \
     X(uint32_t, egress, )      /* enum souppp_egress */ \
-    X(int32_t, fd, )           /* SOUPPP_EGRESS_OWN */ \
+    X(int32_t, fd, )           /* SOUPPP_EGRESS_OWN, _SOCKET */ \
     X(uint8_t, ipv4, [4])      /* SOUPPP_EGRESS_ROUTED; all zero: none */ \
     X(uint8_t, ipv6, [8])      /* the /48 prefix, then two zeros; all zero: none */ \
     X(struct souppp_own, own, )

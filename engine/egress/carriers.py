@@ -107,9 +107,13 @@ class Carriers:
             self._plug(key, place, -1, mtu, own)
             self._kernel.add_session(key, place, mtu, own)
 
-    def _plug(self, key: int, place: Place, fd: int, mtu: int, own: Own) -> None:
+    def plug_socket(self, key: int, place: Place, end: int, mtu: int, own: Own) -> None:
+        """The same for a session without a device: to and from a socket, or nowhere where `end` is -1."""
+        self._plug(key, place, end, mtu, own, socket=True)
+
+    def _plug(self, key: int, place: Place, fd: int, mtu: int, own: Own, *, socket: bool = False) -> None:
         self.unplug(key)
-        self._port.datapath.add_session(key, place, fd, mtu, own)
+        self._port.datapath.add_session(key, place, fd, mtu, own, socket=socket)
         self._plugged.add(key)
 
     def set_own(self, key: int, own: Own) -> None:

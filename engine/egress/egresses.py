@@ -38,7 +38,7 @@ class Egresses:
     def set_addresses(self, key: int, addresses: Addresses, mtu: int) -> None:
         """See `Egress.set_addresses`."""
         if key in self._bare:
-            self._bare.set_addresses(key, addresses)
+            self._bare.set_addresses(key, addresses, mtu)
         else:
             self._devices.set_addresses(key, addresses, mtu)
 

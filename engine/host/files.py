@@ -22,6 +22,11 @@ REMEDY = "install souppp-tui anew" if PRIVATE.is_dir() else "run `make setup`"
 """What the operator does when one of them is missing."""
 
 
+STACK = Path("/usr/libexec/souppp-stack") if PRIVATE.is_dir() else CHECKOUT / "build" / "souppp-stack"
+"""The stack program, which is made and installed apart."""
+STACK_REMEDY = "install the package souppp-stack" if PRIVATE.is_dir() else "run `make stack`"
+
+
 def private(name: str) -> Path:
     """Where one of `IN_CHECKOUT` is; KeyError for any other. Whether it is there is for its user to see."""
     folder = IN_CHECKOUT[name]

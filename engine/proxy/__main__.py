@@ -23,7 +23,19 @@ from engine.host.landlock import shut_files
 from engine.host.privileges import become_nobody, signal_at_parents_end
 from engine.proxy.channel import Channel
 from engine.proxy.dialling import Dialler
-from engine.proxy.messages import ENCODER, TO_PROCESS, Begin, Look, NotNew, Ready, Serve, Sessions, Tell, ToProcess
+from engine.proxy.messages import (
+    ENCODER,
+    TO_PROCESS,
+    Begin,
+    Look,
+    NotNew,
+    Ready,
+    Serve,
+    Sessions,
+    StackLine,
+    Tell,
+    ToProcess,
+)
 from engine.proxy.names import Names
 from engine.proxy.own import OwnAddresses
 from engine.proxy.relay import Relay, load
@@ -72,7 +84,7 @@ def _run(loop: asyncio.AbstractEventLoop, ours: socket.socket, relay: Relay, own
         nonlocal told
         if isinstance(message, Begin):
             told = True
-        if not told:
+        if not told and not isinstance(message, StackLine):
             return  # it was meant for a process before this one
         match message:
             case Begin():
@@ -83,6 +95,8 @@ def _run(loop: asyncio.AbstractEventLoop, ours: socket.socket, relay: Relay, own
                 serving.note_sessions(message)
             case Look():
                 serving.look(message.keys)
+            case StackLine():
+                names.stack.begin(channel.descriptors.pop())
             case NotNew():
                 serving.not_new(message)
 

@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from engine.proxy.asked import Host, Refused
 from engine.proxy.bound import NotBound, bound
@@ -20,6 +20,8 @@ from engine.proxy.clients import Client, Passing
 from engine.proxy.dialling import Dialler
 from engine.proxy.exits import Address, Exit
 from engine.proxy.socks import address, address_octets
+from engine.proxy.stack import Result as Made
+from engine.proxy.stack import with_peer, without_peer
 
 READ = 65_536
 AT_ONCE = 32
@@ -28,6 +30,8 @@ MOST_PEERS = 1024
 """Addresses from which answers are taken: those written to last."""
 MOST_WAITING = 64
 """Datagrams that wait for a name to be looked up."""
+
+NOBODY: dict[int, Address] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
 Ended = Callable[["Association", Client], None]
 
@@ -61,6 +65,8 @@ class Association:
         self._names: dict[str, tuple[deque[tuple[int, bytes]], Callable[[], None]]] = {}
         self._out: dict[int, socket.socket] = {}
         """By IP version."""
+        self._joining: dict[int, tuple[deque[bytes], Callable[[], None]]] = {}
+        """Of a session with a stack, until that has a socket: what waits for it, by IP version."""
         here = client.socket.getsockname()[0]
         self._ours = socket.socket(client.socket.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
@@ -95,7 +101,7 @@ class Association:
         for each in (self._ours, *self._out.values()):
             self._loop.remove_reader(each)
             each.close()
-        for _, cancel in self._names.values():
+        for _, cancel in (*self._names.values(), *self._joining.values()):
             cancel()
         self._ended(self, self._client)
 
@@ -154,7 +160,7 @@ class Association:
         if port == 0 or self._dialler.objection(host):
             return
         out = self._out.get(host.version)
-        if out is None:
+        if out is None and not self._exit.stack:
             try:
                 out = self._out[host.version] = bound(self._exit, host.version, socket.SOCK_DGRAM)
             except NotBound:
@@ -164,8 +170,44 @@ class Association:
         self._peers.move_to_end(host)
         if len(self._peers) > MOST_PEERS:
             self._peers.popitem(last=False)
-        with suppress(OSError):  # as a datagram that is lost
-            self._passing.up += out.sendto(octets, (str(host), port))
+        if self._exit.stack:
+            self._send_by_stack(host.version, out, with_peer(host, port, octets))
+        elif out is not None:
+            with suppress(OSError):  # as a datagram that is lost
+                self._passing.up += out.sendto(octets, (str(host), port))
+
+    def _send_by_stack(self, version: int, out: socket.socket | None, message: bytes) -> None:
+        """Of a session with a stack, whose program is asked for a socket first."""
+        if out is not None:
+            with suppress(OSError):
+                self._passing.up += out.send(message) - len(with_peer(NOBODY[version], 0, b""))
+            return
+        if version not in self._joining:
+            cancel = self._dialler.names.stack.associate(self._exit, version, partial(self._joined, version))
+            self._joining[version] = deque(maxlen=MOST_WAITING), cancel
+        self._joining[version][0].append(message)
+
+    def _joined(self, version: int, made: Made) -> None:
+        waiting, _ = self._joining.pop(version)
+        if isinstance(made, socket.socket):
+            self._out[version] = made
+            self._loop.add_reader(made, self._from_stack, made)
+            for message in waiting:
+                self._send_by_stack(version, made, message)
+
+    def _from_stack(self, out: socket.socket) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                message = out.recv(READ + 32)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = b""
+            if not message:  # the program is gone, or the session
+                self.close()
+                return
+            with suppress(ValueError):
+                self._take_in(*without_peer(message))
 
     def _from_world(self, out: socket.socket) -> None:
         for _ in range(AT_ONCE):
@@ -173,13 +215,15 @@ class Association:
                 octets, sender = out.recvfrom(READ)
             except OSError:
                 return
-            peer = _plain(sender[0])
-            if peer not in self._peers or self._port is None:
-                continue
-            self._last = self._loop.time()
-            self._passing.down += len(octets)
-            with suppress(OSError):
-                self._ours.sendto(bytes(3) + address_octets(peer, sender[1]) + octets, self._port)
+            self._take_in(_plain(sender[0]), sender[1], octets)
+
+    def _take_in(self, peer: Address, port: int, octets: bytes) -> None:
+        if peer not in self._peers or self._port is None:
+            return
+        self._last = self._loop.time()
+        self._passing.down += len(octets)
+        with suppress(OSError):
+            self._ours.sendto(bytes(3) + address_octets(peer, port) + octets, self._port)
 
 
 def _taken_apart(octets: bytes) -> tuple[Host, int, bytes]:

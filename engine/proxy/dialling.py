@@ -1,7 +1,7 @@
 """Connections through a session to an address or a name, by RFC 8305 ("happy eyeballs"): callbacks, no task for any.
 
-Every socket is bound to the session's device and address before it is connected, and every address is judged just
-before it is connected to: what a name resolves to changes nothing.
+Every socket is bound to the session's device and address before it is connected, or is the stack program's, and every
+address is judged just before it is connected to: what a name resolves to changes nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from engine.proxy.bound import GONE, SHORT, NotBound, bound
 from engine.proxy.exits import Address, Exit
 from engine.proxy.names import Failure, Names, Result
 from engine.proxy.questions import Kind
+from engine.proxy.stack import GONE as STACK_GONE
+from engine.proxy.stack import Connection
+from engine.proxy.stack import Result as Made
 
 RESOLUTION_DELAY = 0.05
 """Seconds for which IPv4's addresses wait for IPv6's (RFC 8305 section 3)."""
@@ -55,7 +58,7 @@ class DialError(Exception):
 
 
 Host = str | IPv4Address | IPv6Address
-Done = Callable[[socket.socket | DialError], None]
+Done = Callable[[socket.socket | Connection | DialError], None]
 Cancel = Callable[[], None]
 
 _OF_ERRNO = {
@@ -67,6 +70,14 @@ _OF_ERRNO = {
     **dict.fromkeys(GONE, DialKind.SESSION_GONE),
 }
 """All others mean that it can't be reached."""
+_OF_WORDS = {
+    STACK_GONE: DialKind.SESSION_GONE,
+    "refused": DialKind.REFUSED,
+    "timed out": DialKind.TIMED_OUT,
+    "no address": DialKind.NO_ADDRESS,
+    "too many": DialKind.SHORT,
+}
+"""The stack program's; likewise."""
 _OF_FAILURE = {
     Failure.NO_SUCH_NAME: DialKind.NO_SUCH_NAME,
     Failure.NO_ADDRESS: DialKind.NO_ADDRESS,
@@ -102,7 +113,8 @@ class Dialler:
         """Connects, by TCP, until the loop's time is `deadline`.
 
         Calls `done` once, not before this returns, unless what this returns is called first: with a connected,
-        non-blocking socket, which is the caller's from then on, or with what went wrong.
+        non-blocking socket, which is the caller's from then on, with a connection of a session with a stack, or with
+        what went wrong.
         """
         dial = _Dial(self, self._loop, exit_, port, deadline, done)
         self._dials.add(dial)
@@ -149,6 +161,7 @@ class _Dial:
 
     __slots__ = (
         "__weakref__",
+        "_at_stack",
         "_attempts",
         "_begun",
         "_cancels",
@@ -179,6 +192,8 @@ class _Dial:
         self._waiting: list[Address] = []
         self._tried = set[Address]()
         self._attempts = set[socket.socket]()
+        self._at_stack: dict[Address, Cancel] = {}
+        """Attempts of the stack program."""
         self._failures: list[DialError] = []
         self._may_begin = False
         self._begun = False
@@ -236,7 +251,7 @@ class _Dial:
                 if self._waiting or self._results:
                     self._next_timer = self._loop.call_later(ATTEMPT_DELAY, self._go_on)
                 return
-        if self._done is None or self._attempts or None in self._results.values():
+        if self._done is None or self._attempts or self._at_stack or None in self._results.values():
             return
         worst = min(self._failures, key=lambda error: _SEVERITY.index(error.kind), default=None)
         self._tell(worst or DialError(DialKind.UNREACHABLE))
@@ -246,6 +261,12 @@ class _Dial:
         if objection := self._dialler.objection(address):
             self._failures.append(DialError(DialKind.FORBIDDEN, f"{address} {objection}"))
             return False
+        if self.exit.stack:
+            patience = max(self.deadline - self._loop.time(), LATE)
+            dial = self._dialler.names.stack.dial
+            to, done = (address, self._port), partial(self._dialled, address)
+            self._at_stack[address] = dial(self.exit, socket.SOCK_STREAM, to, patience, done)
+            return True
         try:
             attempt = bound(self.exit, address.version, socket.SOCK_STREAM)
         except NotBound as problem:
@@ -265,6 +286,15 @@ class _Dial:
         reason = str(kind) if isinstance(what, DialKind) else os.strerror(what)
         self._failures.append(DialError(kind, f"{address}: {reason}"))
 
+    def _dialled(self, address: Address, made: Made) -> None:
+        """An attempt of the stack program has come to an end."""
+        self._at_stack.pop(address, None)
+        if not isinstance(made, str):
+            self._tell(made)
+            return
+        self._note(address, _OF_WORDS.get(made, DialKind.UNREACHABLE))
+        self._go_on_at_once()
+
     def _writable(self, attempt: socket.socket, address: Address) -> None:
         """An attempt has come to an end."""
         self._dialler.names.watch.forget(attempt.fileno())
@@ -275,6 +305,9 @@ class _Dial:
             return
         attempt.close()
         self._note(address, error)
+        self._go_on_at_once()
+
+    def _go_on_at_once(self) -> None:
         if self._next_timer is not None:
             self._next_timer.cancel()
         self._go_on()
@@ -283,7 +316,7 @@ class _Dial:
         """Ends it with a reason."""
         self._tell(DialError(kind))
 
-    def _tell(self, what: socket.socket | DialError) -> None:
+    def _tell(self, what: socket.socket | Connection | DialError) -> None:
         if not self._begun:
             self._loop.call_soon(self._tell, what)
             return
@@ -305,6 +338,9 @@ class _Dial:
             self._dialler.names.watch.forget(attempt.fileno())
             attempt.close()
         self._attempts.clear()
+        for cancel in self._at_stack.values():
+            cancel()
+        self._at_stack.clear()
         self._waiting.clear()
         self._dialler.over(self)
 

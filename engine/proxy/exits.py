@@ -1,4 +1,4 @@
-"""What a session is to who connects through it: a device, addresses, the servers that it asks for names."""
+"""What a session is to who connects through it: a device or a stack, addresses, the servers that it asks for names."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class Exit:
     """A global one; None while there is none."""
     dns: tuple[Address, ...] = ()
     """Servers in the order in which they are asked."""
+    stack: bool = False
+    """It has no device: the stack program connects (`engine.proxy.stack`)."""
 
     def source(self, version: int) -> Address | None:
         """The address to connect from, of IP version 4 or 6."""

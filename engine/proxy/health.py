@@ -28,6 +28,7 @@ from engine.proxy.checks import Check, Finding, Order
 from engine.proxy.dialling import DialError, Dialler
 from engine.proxy.exits import Exit
 from engine.proxy.names import Names
+from engine.proxy.stack import Connection
 
 AT_ONCE = 64
 """Checks that are under way at the same time."""
@@ -104,11 +105,12 @@ async def fetch(dialler: Dialler, exit_: Exit, url: str, context: ssl.SSLContext
     deadline = loop.time() + timeout
     connected: asyncio.Future[socket.socket | DialError] = loop.create_future()
 
-    def done(what: socket.socket | DialError) -> None:
-        if not connected.cancelled():
-            connected.set_result(what)
-        elif isinstance(what, socket.socket):
-            what.close()
+    def done(what: socket.socket | Connection | DialError) -> None:
+        if connected.cancelled():
+            if not isinstance(what, DialError):
+                what.close()
+            return
+        connected.set_result(what.as_socket() if isinstance(what, Connection) else what)
 
     port = parts.port or (443 if parts.scheme == "https" else 80)
     dialler.connect(exit_, parts.hostname or "", port, deadline, done)

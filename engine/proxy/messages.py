@@ -53,6 +53,8 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     ipv6: str = ""
     """A global one."""
     dns: tuple[str, ...] = ()
+    stack: bool = False
+    """It has no device: the stack program connects."""
 
 
 class Begin(Message, frozen=True, array_like=True, tag=True):
@@ -79,6 +81,10 @@ class NotNew(Message, frozen=True, array_like=True, tag=True):
     """A session that was to get a new address doesn't get one."""
 
     key: int
+
+
+class StackLine(Message, frozen=True, array_like=True, tag=True):
+    """With a descriptor: the stack program connects over that from now on."""
 
 
 # From the process
@@ -144,7 +150,7 @@ class Doubts(Message, frozen=True, array_like=True, tag=True):
     key: int
 
 
-ToProcess = Begin | Serve | Sessions | Look | NotNew
+ToProcess = Begin | Serve | Sessions | Look | NotNew | StackLine
 ToEngine = Ready | Counts | Tell | WantsNew | Doubts
 
 

@@ -18,6 +18,8 @@ from functools import partial
 from engine.proxy.bound import GONE, SHORT, NotBound, bound
 from engine.proxy.exits import Address, Exit
 from engine.proxy.questions import Kind, Name, NotAName, Reply, Unfit, name_of, question, read
+from engine.proxy.stack import Connection, Line
+from engine.proxy.stack import Result as Made
 from engine.proxy.watch import Watch
 from engine.settings.limits import MAX_NAME_SERVERS
 
@@ -61,6 +63,8 @@ class Names:
     def __init__(self, loop: asyncio.AbstractEventLoop, port: int = PORT) -> None:
         self._loop = loop
         self.watch = Watch(loop)
+        self.stack = Line(loop)
+        """By which sessions with a stack connect, whatever is connected."""
         self.port = port
         self._kept: OrderedDict[_Key, tuple[Reply, float]] = OrderedDict()
         """Until when, with those used last at the end."""
@@ -121,6 +125,7 @@ class Names:
         """Ends all look-ups; each is told."""
         for lookup in list(self._lookups.values()):
             lookup.finish(Failure.GONE)
+        self.stack.close()
         self.watch.close()
 
     def _remembered(self, key: _Key) -> Reply | None:
@@ -164,6 +169,7 @@ class _Lookup:
     __slots__ = (
         "_asked",
         "_buffer",
+        "_cancel",
         "_exit",
         "_key",
         "_loop",
@@ -186,6 +192,8 @@ class _Lookup:
         self._plan = [(server, wait) for wait in WAITS for server in servers]
         self._waiters: list[Done] = []
         self._socket: socket.socket | None = None
+        self._cancel: Cancel | None = None
+        """Ends a dial by the stack program."""
         self._timer: asyncio.TimerHandle | None = None
         self._asked = self._unsent = b""
         self._buffer = bytearray()
@@ -236,6 +244,11 @@ class _Lookup:
         _, name, type_ = self._key
         spelling = _chance.getrandbits(255) if kind is socket.SOCK_DGRAM else 0
         self._asked = question(name, type_, _chance.getrandbits(16), spelling, options=self._options)
+        if self._exit.stack:
+            self._timer = self._loop.call_later(wait, self._silent)
+            to = self._server, self._names.port
+            self._cancel = self._names.stack.dial(self._exit, kind, to, wait, partial(self._dialled, kind))
+            return
         try:
             self._socket = bound(self._exit, self._server.version, kind)
             error = self._socket.connect_ex((str(self._server), self._names.port))
@@ -250,8 +263,20 @@ class _Lookup:
             self._close()
             self._loop.call_soon(self._next)
             return
-        assert self._socket is not None
         self._timer = self._loop.call_later(wait, self._silent)
+        self._begin(kind)
+
+    def _dialled(self, kind: socket.SocketKind, made: Made) -> None:
+        """What came of a dial by the stack program."""
+        self._cancel = None
+        if isinstance(made, str):
+            self._failed(OSError(errno.EHOSTUNREACH, made))
+            return
+        self._socket = made.as_socket() if isinstance(made, Connection) else made
+        self._begin(kind)
+
+    def _begin(self, kind: socket.SocketKind) -> None:
+        assert self._socket is not None
         if kind is socket.SOCK_DGRAM:
             self._names.watch.reads(self._socket.fileno(), self._receive)
             try:
@@ -345,6 +370,9 @@ class _Lookup:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._cancel is not None:
+            self._cancel()
+            self._cancel = None
         if self._socket is not None:
             self._names.watch.forget(self._socket.fileno())
             self._socket.close()

@@ -44,6 +44,7 @@ from engine.proxy.plain import Plain
 from engine.proxy.pool import Pool
 from engine.proxy.relay import Relay, RelayError
 from engine.proxy.socks import VERSION_4, VERSION_5, Socks4, Socks5
+from engine.proxy.stack import Connection, Taken
 from engine.proxy.talkers import Talker, Talkers
 from engine.proxy.users import Choice, Kind, User, Users
 from engine.settings.own_kinds import split_endpoint
@@ -128,7 +129,7 @@ class Serving:
         """By session."""
         self._relayed: dict[int, Passing] = {}
         """By the relay's id."""
-        self._stay: dict[Plain | Association, Passing] = {}
+        self._stay: dict[Plain | Association | Taken, Passing] = {}
         self._lingering: OrderedDict[socket.socket, float] = OrderedDict()
         self._waiting: dict[Client, tuple[int, float]] = {}
         """Who waits for a new address: session, and until when."""
@@ -476,7 +477,7 @@ class Serving:
             partial(self._connected, client),
         )
 
-    def _connected(self, client: Client, found: socket.socket | DialError) -> None:
+    def _connected(self, client: Client, found: socket.socket | Connection | DialError) -> None:
         client.cancel = None
         self._connecting.pop(client, None)
         through, machine = client.let_in, client.machine
@@ -488,9 +489,14 @@ class Serving:
             self._refuse(client, REFUSALS[found.kind])
             return
         if isinstance(machine, Http) and through.how is How.HTTP:
+            if isinstance(found, Connection):
+                found = found.as_socket()
             plain = Plain(self._loop, client, machine, found, through, self._idle, self._plain_ended)
             self._stay[plain] = through
             plain.begin()
+            return
+        if isinstance(found, Connection):
+            self._hand_over(client, machine, found, through)
             return
         try:
             address, port = found.getsockname()[:2]
@@ -510,6 +516,26 @@ class Serving:
             return
         through.id = id_
         self._relayed[id_] = through
+
+    def _hand_over(self, client: Client, machine: Machine, found: Connection, through: Passing) -> None:
+        """A connection of a session with a stack: the stack program passes on from here."""
+        address, port = found.local
+        answer = machine.success((ip_address(address), port))
+        try:
+            if client.socket.send(answer) != len(answer):
+                raise BlockingIOError
+        except OSError:
+            found.close()
+            self._end(client)
+            return
+        found.hand_over(client.socket.detach(), machine.rest, self._idle)
+        taken = Taken(self._dialler.names.stack, found, through, self._taken_ended)
+        self._stay[taken] = through
+
+    def _taken_ended(self, taken: Taken) -> None:
+        through = self._gone_from_here(taken)
+        if through is not None:
+            self._leave(through)
 
     def _doubt(self, key: int) -> None:
         """Ask what has become of a session, but not for each client anew."""
@@ -565,7 +591,7 @@ class Serving:
             self._heard_out[client] = None
             self._listen_to(client)
 
-    def _gone_from_here(self, it: Plain | Association) -> Passing | None:
+    def _gone_from_here(self, it: Plain | Association | Taken) -> Passing | None:
         through = self._stay.pop(it, None)
         if through is not None:
             up, down = self._carried.get(through.key, (0, 0))
@@ -766,6 +792,7 @@ def _exit(session: Session) -> Exit:
         IPv4Address(session.ipv4) if session.ipv4 else None,
         IPv6Address(session.ipv6) if session.ipv6 else None,
         tuple(map(ip_address, session.dns)),
+        session.stack,
     )
 
 

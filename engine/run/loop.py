@@ -42,6 +42,7 @@ from engine.run.hooks import Runner
 from engine.run.line import CardLine
 from engine.run.proxies import Proxies, asks_for_proxies
 from engine.run.resolved import Resolved
+from engine.run.stack import StackProgram, asks_for_stack
 from engine.sessions.policy import routed
 from engine.sessions.proofs import Proofs
 from engine.settings.options import EngineOptions
@@ -121,6 +122,9 @@ class Loop:
             self._renew,
         )
         self._undo.callback(self.proxies.close)
+        self.stack = StackProgram(loop, lambda *what: self.tell(*what), self._stack_begun)
+        self._undo.callback(self.stack.close)
+        self.proxies.stack_line = self.stack.line
         self._instance: Instance | None = None
         self._namespaces = Namespaces()
         self._hidden = HiddenNet()
@@ -144,6 +148,9 @@ class Loop:
         with suppress(DatapathError):  # told when a session needs it
             self._hidden.open()
         open_all(self._namespaces, {each.netns for each in self._settings.sessions if each.netns is not None})
+        if asks_for_stack(self._settings):
+            with suppress(OSError):  # which `open` tells
+                self.stack.start()
         if asks_for_proxies(self._settings):
             with suppress(OSError):  # which `open` tells
                 self.proxies.start()
@@ -174,6 +181,7 @@ class Loop:
         self._estate.entrance = -1
         self._undo.callback(egress.disinherit)
         self._egress = egress
+        self._bare = BareEgress(lambda: egress.carriers, self.stack)
         self.line = CardLine(
             self._ifname,
             self._options,
@@ -198,7 +206,7 @@ class Loop:
             self._settings,
             CardWatch(self._ifname, self.line, lab=self._options.lab),
             self.line,
-            Egresses(egress, BareEgress(lambda: egress.carriers)),
+            Egresses(egress, self._bare),
             captures,
             journal,
             entropy=os.urandom,
@@ -235,8 +243,14 @@ class Loop:
         self._undo.callback(self._loop.remove_reader, links.fileno())
         self._next_tick = self._loop.call_later(TICK, self._tick)
         self._next_glance = self._loop.call_later(GLANCE, self._glance)
+        if asks_for_stack(self._settings):
+            self.stack.open()
         self.proxies.open()
         self._carry_on()
+
+    def _stack_begun(self) -> None:
+        self.proxies.join_stack()
+        self.supervisor.run(self._bare.join_anew, time.monotonic())
 
     def _open_journal(self) -> GhostJournal | None:
         if self._options.state_folder is None:

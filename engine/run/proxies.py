@@ -28,6 +28,7 @@ from engine.proxy.messages import (
     Serve,
     Session,
     Sessions,
+    StackLine,
     ToEngine,
     WantsNew,
 )
@@ -93,6 +94,8 @@ class Proxies:
             lambda error: tell(Severity.ERROR, "proxy", f"There are no proxies: {error.strerror}.", None),
             lambda: self.wanted,
         )
+        self.stack_line: Callable[[], int] = lambda: -1
+        """Gives a descriptor to dial by through the stack program, -1 while there is none."""
         self._version = 0
         """Of the board, as far as the process was told of it."""
         self._edited: set[int] = set()
@@ -118,6 +121,11 @@ class Proxies:
     def open(self) -> None:
         """See `Child.open`."""
         self._child.open()
+
+    def join_stack(self) -> None:
+        """There is a stack program, or a process that is to dial by it."""
+        if self._child.is_there and (line := self.stack_line()) >= 0:
+            self._child.send(StackLine(), line)
 
     def reconfigure(self, settings: ProxySettings) -> None:
         """There are other proxies to be."""
@@ -203,12 +211,13 @@ class Proxies:
         self._told[view.id] = _of_interest(view)
         settings = self._board().settings.get(view.id)
         listen = "" if view.egress == EgressChoice.NONE else self._listen(view.id, settings.proxy if settings else None)
+        stacked = view.egress == EgressChoice.STACK
         usable = view.state is SessionState.UP and view.device is not None
         try:
             index = socket.if_nametoindex(view.device) if usable and view.device is not None else 0
         except OSError:
             index = 0
-        if not index:
+        if not (index or (stacked and view.state is SessionState.UP)):
             return Session(view.id, view.name, view.tags, listen, up=False)
         return Session(
             view.id,
@@ -223,6 +232,7 @@ class Proxies:
             ipv4=view.ipv4 or "",
             ipv6=view.ipv6_addresses[0] if view.ipv6_addresses else "",
             dns=view.dns,
+            stack=stacked,
         )
 
     def _listen(self, key: int, own: str | None) -> str:
@@ -237,6 +247,7 @@ class Proxies:
     def _hear(self, message: ToEngine) -> None:
         match message:
             case Ready():
+                self.join_stack()
                 self._tell_all()
             case Counts(counted):
                 self._note({each.key: self._counted(each) for each in counted})

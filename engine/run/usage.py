@@ -6,7 +6,7 @@ from shlex import quote
 
 from engine.api.values import SessionView
 from engine.settings.options import EngineOptions
-from engine.settings.values import ProxySettings
+from engine.settings.values import EgressChoice, ProxySettings
 
 USUAL_URL = "http://example.com/"
 
@@ -17,11 +17,12 @@ def try_line(view: SessionView, options: EngineOptions) -> str:
 
 
 def usage(view: SessionView, options: EngineOptions, proxy: ProxySettings, card: str) -> tuple[tuple[str, str], ...]:
-    """What for, and the command line for it; nothing while the session has no device or no global address."""
+    """What for, and the command line for it; nothing while the session has no global address, or no way in at all."""
     ipv6 = next(iter(view.ipv6_addresses), None)
-    if view.device is None or (view.ipv4 is None and ipv6 is None):
+    device, has_stack = view.device, view.egress == EgressChoice.STACK
+    if (device is None and not has_stack) or (view.ipv4 is None and ipv6 is None):
         return ()
-    prefix, url, device = options.command_prefix, options.try_url or USUAL_URL, view.device
+    prefix, url = options.command_prefix, options.try_url or USUAL_URL
     url6 = options.try_url6 or ("" if options.try_url else USUAL_URL)
     far_end = view.ipv4_peer or view.ipv4
     engine = "lab" if options.lab else card
@@ -31,18 +32,18 @@ def usage(view: SessionView, options: EngineOptions, proxy: ProxySettings, card:
     with_user = f"-U {quote(user)} " if proxy.users else ""
     pool = proxy.pool.listen if proxy.pool is not None else None
     lines = (
-        ("fetch a page through it", f"curl --interface {device} {url}"),
-        ("bind to its address", view.ipv4 and f"curl --interface {view.ipv4} {url}"),
-        ("bind to its IPv6 address", ipv6 and url6 and f"curl -6 --interface {ipv6} {url6}"),
-        ("run a program in it", f"souppp-tui exec --on {quote(engine)} {quote(view.name)} -- curl {url}"),
+        ("fetch a page through it", device and f"curl --interface {device} {url}"),
+        ("bind to its address", device and view.ipv4 and f"curl --interface {view.ipv4} {url}"),
+        ("bind to its IPv6 address", device and ipv6 and url6 and f"curl -6 --interface {ipv6} {url6}"),
+        ("run a program in it", device and f"souppp-tui exec --on {quote(engine)} {quote(view.name)} -- curl {url}"),
         ("use its proxy", view.proxy and f"curl {with_user}-x socks5h://{view.proxy} {url}"),
         (
             "choose it in the pool",
             pool and f"curl -U {quote(f'{user}-session-{view.name}')}{password} -x socks5h://{pool} {url}",
         ),
-        ("send with its mark", view.mark is not None and far_end and f"ping -m {view.mark} {far_end}"),
-        ("ping through it", far_end and f"ping -I {device} {far_end}"),
-        ("route a network through it", f"ip route add NETWORK dev {device}"),
-        ("watch its packets", f"tcpdump -ni {device}"),
+        ("send with its mark", device and view.mark is not None and far_end and f"ping -m {view.mark} {far_end}"),
+        ("ping through it", device and far_end and f"ping -I {device} {far_end}"),
+        ("route a network through it", device and f"ip route add NETWORK dev {device}"),
+        ("watch its packets", device and f"tcpdump -ni {device}"),
     )
     return tuple((what, prefix + line) for what, line in lines if line)

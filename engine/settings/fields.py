@@ -302,9 +302,9 @@ SESSION: Keys = {
     "egress": Key(
         "egress",
         choice(*EgressChoice),
-        "Where its packets go on this host: a network device, or nowhere, for who tests a concentrator.",
+        "Where its packets go: to a network device; to a stack in user space, for the proxies alone; or nowhere.",
         "egress",
-        "device or none",
+        "device, stack or none",
     ),
     "datapath": Key(
         "datapath",

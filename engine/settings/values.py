@@ -41,6 +41,8 @@ class EgressChoice(StrEnum):
 
     DEVICE = "device"
     """A network device with the session's addresses."""
+    STACK = "stack"
+    """Into a network stack in user space, by which the proxies connect: nothing of the host's has the addresses."""
     NONE = "none"
     """Nowhere: they are dropped and counted. For who tests a concentrator."""
 

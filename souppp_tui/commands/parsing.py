@@ -26,7 +26,7 @@ def engine_options(it: argparse._ActionsContainer) -> None:
         "--egress",
         choices=[*EgressChoice],
         metavar="KIND",
-        help="where packets of the lab's sessions go: device, or none (they are dropped)",
+        help="where packets of the lab's sessions go: device, stack (for its proxies alone), or none",
     )
     it.add_argument("--capture", type=Path, metavar="FILE", help="write all control frames to a pcapng file")
     event_log_option(it)

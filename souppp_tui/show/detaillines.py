@@ -132,6 +132,12 @@ def connection_lines(connections: Sequence[Connection], now: float) -> list[Line
     return table(rows) + ([[(" …", "dim")]] if len(connections) > CONNECTIONS else [])
 
 
+_NO_DEVICE = {
+    "none": "none: what comes in is dropped and counted",
+    "stack": "none: a stack in user space, for its proxy and the pool",
+}
+
+
 def session_lines(view: SessionView, now: float) -> list[Line]:
     """What the session has now."""
     vlan = f", VLAN {'.'.join(map(str, view.vlans))}" if view.vlans else ""
@@ -145,10 +151,11 @@ def session_lines(view: SessionView, now: float) -> list[Line]:
             ("IPv6", " ".join(filter(None, (*view.ipv6_addresses, view.ipv6, *view.ipv6_prefixes)))),
             (
                 "device",
-                "none: what comes in is dropped and counted"
-                if view.egress == "none"
-                else view.device
-                and f"{view.device}, MTU {view.mtu}{', in the kernel' if view.datapath == 'kernel' else ''}",
+                _NO_DEVICE.get(view.egress, "")
+                or (
+                    view.device
+                    and f"{view.device}, MTU {view.mtu}{', in the kernel' if view.datapath == 'kernel' else ''}"
+                ),
             ),
             ("proxy", view.proxy),
             ("tags", " ".join(view.tags)),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from engine.api.commands import Edit, Redial, Watch
 from engine.api.values import SessionState
 from engine.host.peers import Peer
+from engine.run import stack
 from engine.run.thread import Engine
 from engine.settings.values import EgressChoice, KeepaliveSettings, ProxySettings, SessionPorts
 from engine.supervisor.views import STRAYS
@@ -31,12 +33,16 @@ def dropped(engine: Engine, name: str) -> int:
 
 
 @pytest.mark.usefixtures("own_net")
-def test_a_session_without_a_device_is_up_and_its_packets_are_dropped_and_counted() -> None:
+def test_a_session_without_a_device_is_up_and_its_packets_are_dropped_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stack, "STACK", Path("/nowhere"))
     run("ip", "link", "set", "lo", "up")
     devices = socket.if_nameindex()
     asks = session("asks", egress=NONE, netns="elsewhere", mark=7)
+    stacked = session("stacked", egress=EgressChoice.STACK)
     bare = session("bare", egress=NONE, keepalive=KeepaliveSettings(0.2, 3))
-    with provider() as far, dialling([bare, session("usual"), asks], proxy=ANY_PORT) as engine:
+    with provider() as far, dialling([bare, session("usual"), asks, stacked], proxy=ANY_PORT) as engine:
         wait_state(engine, SessionState.UP, "bare", "usual")
         until(lambda: view(engine, "usual").device is not None, "the other one's device")
         it, other = view(engine, "bare"), view(engine, "usual")
@@ -60,6 +66,9 @@ def test_a_session_without_a_device_is_up_and_its_packets_are_dropped_and_counte
         refused = view(engine, "asks")
         assert refused.state is SessionState.FAILED, story(engine)
         assert "`egress: none` gives no device, which `netns`, `mark` needs" in story(engine)
+
+        assert view(engine, "stacked").state is SessionState.FAILED, story(engine)
+        assert "`egress: stack` takes a program of its own: run `make stack`." in story(engine)
 
         changed = replace(bare, egress=EgressChoice.DEVICE)
         engine.submit(Edit(it.id, changed)).result(5)
