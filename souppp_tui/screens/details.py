@@ -16,6 +16,7 @@ from souppp_tui.screens.listing import ListPage
 from souppp_tui.show import detaillines
 from souppp_tui.show.detaillines import Shown
 from souppp_tui.show.paint import Line, rule
+from souppp_tui.show.why import Why, why
 from souppp_tui.widgets.lines import Lines, Row, Rows
 
 WIDE = 110
@@ -25,6 +26,8 @@ SIDE = 0.55
 SIDE_MOST = 88
 SOON = 0.05
 """Seconds until details that were asked for a moment ago are looked for again."""
+LOOKED_THROUGH = 20
+"""Events of the session that its last try is looked for in."""
 LATEST = 3
 """Events of the session that are shown."""
 
@@ -51,6 +54,7 @@ class DetailsPage(ListPage):
         self._details: Details | None = None
         self._lines: list[Line] = []
         self._in_facts = False
+        self._why: Why | None = None
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -79,6 +83,7 @@ class DetailsPage(ListPage):
             details = Details(self.session)
         at_end = self._details is None or self.cursor >= len(self._details.ladder) - 1
         self._details = details
+        self._why = self._ask_why(view, details)
         shown, hide = self.desk.mask(view), self.desk.mask_text
         if self.desk.masked:
             details = replace(details, connections=())  # where others go is nobody's business
@@ -118,8 +123,16 @@ class DetailsPage(ListPage):
             self.desk.log_of_events.latest(self.session, LATEST),
             model.octets(self.session),
             model.baseline_counters.get(self.session),
+            self._why,
             model.baseline is not None,
         )
+
+    def _ask_why(self, view: SessionView, details: Details) -> Why | None:
+        """Why it is not up, and what others like it do."""
+        if view.up_since is not None:
+            return None
+        events = self.desk.log_of_events.latest(self.session, LOOKED_THROUGH)
+        return why(view, details.ladder, events, self.model.views.values())
 
     def do_zero(self) -> None:
         """The session's own counters too."""
@@ -139,7 +152,8 @@ class DetailsPage(ListPage):
         """One frame."""
         assert self._details is not None
         entry = self._details.ladder[row]
-        return detaillines.frame(entry, self.desk.mask_text(entry.summary, self.session)), ""
+        marked = self._why is not None and row in self._why.frames
+        return detaillines.frame(entry, self.desk.mask_text(entry.summary, self.session), marked), ""
 
     def _draw(self, row: int, width: int) -> Row:
         return self.row(row, width) if self._in_facts else super()._draw(row, width)

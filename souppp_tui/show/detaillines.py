@@ -9,6 +9,7 @@ from engine.api.values import AddressSpan, Connection, Details, Event, Fact, Lad
 from souppp_tui.show import carried, eventlines, histories, words
 from souppp_tui.show.paint import Line
 from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, Readings
+from souppp_tui.show.why import Why
 
 NAME = 14
 """The width of a fact's name, where its section has no longer one."""
@@ -35,6 +36,8 @@ class Shown:
     """Received and sent."""
     counted: Mapping[str, int] | None
     """Where its own counters were set to zero, what they were then."""
+    why: Why | None
+    """Why it is not up, where it isn't."""
     since_zero: bool
     """Whether traffic counts from a moment that the operator chose."""
 
@@ -50,13 +53,29 @@ def title(view: SessionView, now: float) -> Line:
     ]
 
 
-def frame(entry: LadderEntry, summary: str) -> Line:
-    """One control frame on a line; `summary` is the entry's own, or what may be shown of it."""
+def frame(entry: LadderEntry, summary: str, marked: bool = False) -> Line:
+    """One control frame on a line; `summary` is the entry's, or what may be shown; `!` is what the session hangs on."""
     return [
-        (f"{words.fine_clock(entry.at)}  ", "dim"),
+        (f"{words.fine_clock(entry.at)} ", "dim"),
+        ("!" if marked else " ", "failed"),
         ("→" if entry.sent else "←", "tx" if entry.sent else "rx"),
-        (f"  {summary}", "text"),
+        (f"  {summary}", "failed" if marked else "text"),
     ]
+
+
+def why_lines(why: Why, width: int) -> list[Line]:
+    """The last try as a sentence, and what to know and to do about it."""
+    rows = (
+        (words.clock(why.at), why.said, "warning"),
+        ("hangs on", f"{why.hangs_on} (! in the ladder)" if why.hangs_on else "", "text"),
+        ("do next", why.advice, "strong"),
+        ("others", " ".join(why.others), "text"),
+    )
+    lines: list[Line] = []
+    for name, text, role in rows:
+        parts = words.wrap(text, width - 11) if text else []
+        lines += [[(f" {'' if place else name:8}  ", "dim"), (part, role)] for place, part in enumerate(parts)]
+    return lines
 
 
 def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
@@ -68,6 +87,7 @@ def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
     before = shown.counted or {}
     counters = [(name, words.count(value - before.get(name, 0))) for name, value in details.counters]
     parts = (
+        ("why it is not up", why_lines(shown.why, width) if shown.why is not None else []),
         ("session", session_lines(view, meter.now)),
         ("latest events", event_lines(shown.latest, width)),
         (f"traffic, {minutes:.0f} minutes{zero}", traffic_lines(view.id, shown.octets, meter, width) if up else []),
