@@ -1,4 +1,4 @@
-# make run      set everything up and open the console on the embedded lab (as root)
+# make run      set everything up and open the console on the embedded lab (as root); make run -- --egress stack: without devices
 # make setup    set everything up; the command is then at .venv/bin/souppp-tui
 # make test     set-up, then all tests (as root, or those that need root are skipped)
 # make test-kernels   the program in guests with other kernels and cards, some 15 minutes (as root)
@@ -34,8 +34,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: run setup dev test coverage soak soak-served wheel install deb test-kernels test-service test-distros check lock lock-newest test-newest
 .PHONY: screenshots bench-datapath bench-console bench-bystanders bench-proxy bench-stack fuzz clean help packages test-packages helper stack stack-for-tests
 
-run: setup
-	@$(bin)/souppp-tui --lab
+# make run -- --egress stack: to make both words are goals, of which the second is built first.
+egress := $(if $(filter --egress,$(MAKECMDGOALS)),--egress $(lastword $(MAKECMDGOALS)))
+run: setup $(if $(egress),$(filter stack,$(MAKECMDGOALS)))
+	@$(bin)/souppp-tui --lab $(egress)
+--egress device none:
+	@:
 
 setup: packages $(installed) helper build/bcc-headers
 

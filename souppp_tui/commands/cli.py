@@ -34,6 +34,7 @@ COMMANDS = {
     "attach": "open the console on an engine that runs, or on several",
     "ctl": "ask an engine that runs, or have it do something, from a script",
     "exec": "run a program whose traffic leaves through a session",
+    "proxychain": "print the environment by which programs use a session's proxy",
     "exporter": "show an engine that runs to Prometheus",
     "relay": "hand an engine's socket on, for attach over ssh",
 }
@@ -53,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     it = argparse.ArgumentParser(
         prog="souppp-tui",
         description="Open many PPPoE sessions from one network card, and watch and steer them in a console.",
-        epilog=EPILOG.format(commands="\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())),
+        epilog=EPILOG.format(commands="\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     it.add_argument("card", nargs="?", help="the network card on the access line, as in eth0")

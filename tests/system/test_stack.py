@@ -20,7 +20,7 @@ import pytest
 
 from engine.host.files import STACK
 from tests.conftest import run
-from tests.program import Program, Said, descendants, running, until
+from tests.program import COMMAND, Program, Said, descendants, running, until
 from tests.provider import CARD, Provider, provider
 from tests.system import flows
 from tests.system.test_promises import LAN, flush_rules, other_card, padt
@@ -121,7 +121,18 @@ class Clients:
 def scene(folder: Path) -> Iterator[tuple[Program, Provider, dict[str, Said]]]:
     config = folder / "config.yaml"
     config.write_text(CONFIG)
-    arguments = (CARD, "--config", config, "--state-dir", folder / "state", "--headless", "--until-up", "--hold")
+    arguments = (
+        CARD,
+        "--config",
+        config,
+        "--state-dir",
+        folder / "state",
+        "--socket",
+        folder / "sock",
+        "--headless",
+        "--until-up",
+        "--hold",
+    )
     with ExitStack() as stack:
         far = stack.enter_context(provider())
         program = stack.enter_context(running(*arguments))
@@ -150,6 +161,10 @@ def test_connections_go_through_their_session_and_nowhere_else(tmp_path: Path) -
         with far.serving(NAMES), far.serving(ECHO):
             assert curl(f"socks5h://{proxy}", "http://www.example/") == f"Your address is {own['one']}"
             assert associated(PORTS["one"]) == f"{own['one']} hello".encode()
+
+        said = run(*COMMAND, "proxychain", "--socket", tmp_path / "sock", "two")
+        fetch = f"{said}unset no_proxy NO_PROXY; curl -sS -m 10 http://100.64.0.1/"
+        assert run("sh", "-c", fetch).strip() == f"Your address is {own['two']}"
 
         clients = Clients()
         try:
