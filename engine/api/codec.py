@@ -55,6 +55,7 @@ from engine.api.values import (
     Step,
     Talker,
     Totals,
+    UndoStep,
 )
 from engine.settings.fields import SESSION, with_value
 from engine.settings.values import SessionSettings
@@ -84,6 +85,7 @@ Value = (
     | Connection
     | Step
     | Totals
+    | UndoStep
     | SessionSettings
     | Follow
     | ClientView

@@ -6,9 +6,11 @@ session is named by its key (`SessionView.id`), which goes to another one only w
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from engine.api.values import Halt
+from engine.settings.editing import Change
 from engine.settings.reload import Plan
 from engine.settings.values import SessionSettings
 
@@ -54,6 +56,22 @@ class Edit:
 
     key: int
     settings: SessionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """Change some settings of sessions, each from its own; in force at their next dials."""
+
+    keys: tuple[int, ...]
+    texts: tuple[tuple[str, str], ...] = field(repr=False)
+    """A form's fields and what they are to hold (`engine.settings.forms`); one may be a password."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """Take a step and all after it back, the latest first; see `Snapshot.steps`."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +134,8 @@ Command = (
     | Rotate
     | Add
     | Edit
+    | Amend
+    | Undo
     | Remove
     | ClearGhosts
     | FixCard
@@ -146,6 +166,13 @@ def taking_over(plan: Plan) -> list[Command]:
     commands: list[Command] = [Remove(plan.remove)] if plan.remove else []
     commands += [Edit(key, settings) for key, settings in plan.edit]
     return commands + [Add(settings) for settings in plan.add]
+
+
+def changes_of(
+    done: Iterable[int], before: Mapping[int, str], settings: Callable[[int], SessionSettings | None]
+) -> list[Change]:
+    """What a command that was carried out for these sessions changes in a configuration, by their names before."""
+    return [(before.get(key), settings(key)) for key in done]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.api.values import CardView, Changes, Details, Event, Halted, Ledger, QueueView, Totals
+from engine.api.values import CardView, Changes, Details, Event, Halted, Ledger, QueueView, Totals, UndoStep
 from engine.settings.values import SessionSettings
 
 
@@ -58,6 +58,7 @@ class Picture:
     totals: Totals
     clients: tuple[ClientView, ...]
     halted: Halted
+    steps: tuple[UndoStep, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ class Mirror:
             try_line=picture.try_line,
             totals=picture.totals,
             halted=picture.halted,
+            steps=picture.steps,
         )
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:

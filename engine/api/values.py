@@ -213,6 +213,23 @@ class Halted:
 
 
 @dataclass(frozen=True, slots=True)
+class UndoStep:
+    """A command that can be taken back."""
+
+    number: int
+    """1, 2, 3 …"""
+    at: float
+    by: str
+    """Who gave it, where that was somebody at the engine's socket."""
+    what: str
+    """Its words, as in `Hang up`."""
+    sessions: int
+    """How many it was done to."""
+    name: str = ""
+    """The session's, of only one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """What has happened since the engine's start, in numbers that never go back; only the reasons that occurred."""
 
@@ -249,6 +266,8 @@ class Snapshot:
     """A command line that uses a session, ready to paste; empty when no session is up."""
     totals: Totals = Totals()
     halted: Halted = Halted()
+    steps: tuple[UndoStep, ...] = ()
+    """What can be taken back, the latest last."""
 
 
 @dataclass(frozen=True, slots=True)

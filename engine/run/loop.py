@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 
-from engine.api.commands import Add, Edit, Reply, Request, Rotate
+from engine.api.commands import Add, Amend, Edit, Reply, Request, Rotate, Undo
 from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
 from engine.card.changes import LinkChange, LinkWatch
 from engine.card.xdp import Loading
@@ -393,7 +393,7 @@ class Loop:
     def do(self, request: Request) -> Reply:
         """Carry a command out."""
         reply = dispatch.do(self.supervisor, request, time.monotonic())
-        if isinstance(request.command, Add | Edit):
+        if isinstance(request.command, Add | Edit | Amend | Undo):
             self.proxies.edited(reply.done)
         self._carry_on()
         return reply

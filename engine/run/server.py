@@ -25,7 +25,19 @@ from typing import Protocol
 from msgspec import structs
 
 from engine.api.codec import CodecError, decode, encode
-from engine.api.commands import Add, Command, Edit, Refused, Remove, Reply, Request, ServiceCommand, Watch
+from engine.api.commands import (
+    Add,
+    Amend,
+    Command,
+    Edit,
+    Refused,
+    Remove,
+    Reply,
+    Request,
+    ServiceCommand,
+    Undo,
+    Watch,
+)
 from engine.api.hello import Hello, decode_hello, encode_hello, framed, mismatch
 from engine.api.messages import (
     AskLedgers,
@@ -60,7 +72,7 @@ GOODBYE = 1.0
 """Seconds a client has to take the last message."""
 RESPITE = 1.0
 """Seconds until more clients are let in after there were no descriptors for one."""
-KEPT = (Add, Edit, Remove)
+KEPT = (Add, Edit, Amend, Remove, Undo)
 """Commands that change what is configured."""
 AWAY = "The engine has ended."
 
@@ -90,6 +102,14 @@ class Served(Protocol):
 
     def settings(self, session: int) -> SessionSettings | None:
         """See `EngineApi.settings`."""
+        ...
+
+    def all_settings(self) -> Mapping[int, SessionSettings]:
+        """See `EngineApi.all_settings`."""
+        ...
+
+    def undo_touches_hooks(self, number: int) -> bool:
+        """Whether to take steps back would have sessions run other programs than now."""
         ...
 
     def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
@@ -421,6 +441,8 @@ class Server:
         if isinstance(command, Edit):
             before = self._engine.settings(command.key)
             return before is not None and command.settings.hooks != before.hooks
+        if isinstance(command, Undo):
+            return self._engine.undo_touches_hooks(command.number)
         return isinstance(command, Add) and command.settings.hooks != HookSettings()
 
     def _await(self, client: _Client, number: int, future: Future[Reply]) -> None:
@@ -458,7 +480,11 @@ class Server:
 
     def _names(self, command: Command) -> dict[int, str]:
         """Of the sessions that a command may rename or remove."""
-        keys = (command.key,) if isinstance(command, Edit) else command.keys if isinstance(command, Remove) else ()
+        if isinstance(command, Undo):
+            return {key: there.name for key, there in self._engine.all_settings().items()}
+        keys = (
+            (command.key,) if isinstance(command, Edit) else command.keys if isinstance(command, Remove | Amend) else ()
+        )
         return {key: there.name for key in keys if (there := self._engine.settings(key)) is not None}
 
     def _done(self, client: _Client, number: int, future: Future[Reply]) -> None:
@@ -526,6 +552,7 @@ class Server:
             try_line=snapshot.try_line,
             totals=snapshot.totals,
             halted=snapshot.halted,
+            steps=snapshot.steps,
             clients=self.clients,
         )
 

@@ -207,6 +207,7 @@ class Engine:
             try_line=try_line(up, self._options) if up is not None else "",
             totals=supervisor.totals,
             halted=supervisor.halted,
+            steps=supervisor.undoing.shown,
         )
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
@@ -271,6 +272,10 @@ class Engine:
     def settings(self, session: int) -> SessionSettings | None:
         """See `EngineApi.settings`."""
         return self._work.supervisor.board.settings.get(session)
+
+    def undo_touches_hooks(self, number: int) -> bool:
+        """See `engine.supervisor.undoing.Undoing.touches_hooks`."""
+        return self._work.supervisor.undoing.touches_hooks(number)
 
     def all_settings(self) -> Mapping[int, SessionSettings]:
         """See `EngineApi.all_settings`."""

@@ -17,11 +17,21 @@ from typing import Any
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
 from engine.host.replacing import sync_folder
-from engine.settings.fields import DEFAULTS, SESSION, make_session, values_of
+from engine.settings.fields import DEFAULTS, SESSION, UNIQUE, make_session, values_of
 from engine.settings.nodes import nodes_of, quote
-from engine.settings.reading import ConfigError, compose, parse, read_entry, read_values
+from engine.settings.reading import (
+    ConfigError,
+    compose,
+    numbered_sessions,
+    parse,
+    read_entry,
+    read_exceptions,
+    read_values,
+)
 from engine.settings.values import SessionSettings, Settings, kept
 
+Change = tuple[str | None, SessionSettings | None]
+"""(None, new) adds a session, (name, new) edits and (name, None) removes one."""
 Splice = tuple[int, int, str]
 """Where a piece of text starts and ends, and what to put there."""
 
@@ -78,38 +88,172 @@ def with_session(text: str, session: SessionSettings, path: Path) -> str:
 
 def replace_session(text: str, name: str, session: SessionSettings, path: Path) -> str:
     """The text with the session called `name` replaced; of its keys only those that change are touched."""
-    before, root, entries = _read(text, path)
-    entry = _find(entries, name, path)
-    was = next(read_entry(entry, _defaults(root, path), path.parent, []))
-    session, old = kept(session, was), values_of(was)
-    splices: list[Splice] = []
-    more: list[str] = []
-    for key, value in values_of(session).items():
-        if value != old[key]:
-            pair = f"{key}: {SESSION[key].kind.write(value)}"
-            names = ("password", "password_file") if key == "password" else (key,)
-            places = [(key_node, node) for key_node, node in entry.value if key_node.value in names]
-            splices += [(key_node.start_mark.index, _end(text, node), pair) for key_node, node in places]
-            more += [] if places else [pair]
-    if more:
-        splices.append(_more_pairs(text, entry, more))
-    return _apply(text, splices, [session if each.name == name else each for each in before], path)
+    return with_changes(text, [(name, session)], path)
 
 
 def without_session(text: str, name: str, path: Path) -> str:
     """The text without the session called `name`."""
-    before, root, entries = _read(text, path)
-    entry = _find(entries, name, path)
-    start, end = entry.start_mark.index, _end(text, entry)
+    return with_changes(text, [(name, None)], path)
+
+
+def with_changes(text: str, changes: Iterable[Change], path: Path) -> str:
+    """The text with all these changes: (None, new) adds a session, (name, new) edits, (name, None) removes one.
+
+    One of an entry with `count` becomes an exception of that, unless all of its sessions change alike. One that is
+    added and was such an exception before is none any more.
+    """
+    changes = [*changes]
+    _, root, entries = _read(text, path)
+    wanted = {name: new for name, new in changes if name is not None}
+    added = [new for name, new in changes if name is None and new is not None]
+    edit = _Edit(text, _defaults(root, path), path)
+    for entry in entries.value:
+        if isinstance(entry, MappingNode):
+            (edit.count_entry if "count" in nodes_of(entry) else edit.plain_entry)(entry, wanted, added)
+    if wanted:
+        raise ConfigError(f"{path}: there is no session called {quote(next(iter(wanted)))}; change the file by hand")
+    if entries.flow_style and len(edit.gone) > 1:  # their commas would be taken twice: one after the other
+        for change in changes:
+            text = with_changes(text, [change], path)
+        return text
+    if edit.gone:
+        edit.splices += _without(text, root, entries, edit.gone)
+    text = _apply(text, edit.splices, edit.sessions, path) if edit.splices else text
+    for session in added:
+        text = with_session(text, session, path)
+    return text
+
+
+class _Edit:
+    """What an entry after the other has to be changed, and the sessions that there are then."""
+
+    def __init__(self, text: str, defaults: dict[str, Any], path: Path) -> None:
+        self._text, self._defaults, self._path = text, defaults, path
+        self.splices: list[Splice] = []
+        self.gone: list[MappingNode] = []
+        self.sessions: list[SessionSettings] = []
+
+    def plain_entry(
+        self, entry: MappingNode, wanted: dict[str, SessionSettings | None], added: list[SessionSettings]
+    ) -> None:
+        was = next(read_entry(entry, self._defaults, self._path.parent, []))
+        new = wanted.pop(was.name, None) if was.name in wanted else was
+        if new is None:
+            self.gone.append(entry)
+            return
+        new = kept(new, was)
+        self.sessions.append(new)
+        if new is not was:
+            self.splices += _pairs(self._text, entry, _different(was, new))
+
+    def count_entry(
+        self, entry: MappingNode, wanted: dict[str, SessionSettings | None], added: list[SessionSettings]
+    ) -> None:
+        base, nodes = self._path.parent, nodes_of(entry)
+        own = read_exceptions(entry, base, []) if "except" in nodes else {}
+        made: list[SessionSettings] = []
+        deltas: list[dict[str, Any] | None] = []
+        changes: dict[int, str | None] = {}
+        there = 0
+        for n, bare in numbered_sessions(entry, self._defaults, base, []):
+            extra = own.get(n, {})
+            was = make_session({**values_of(bare), **extra}) if extra is not None else None
+            there += was is not None
+            new = was
+            if was is None and (back := next((each for each in added if each.name == bare.name), None)) is not None:
+                added.remove(back)
+                new = back
+            elif was is not None and was.name in wanted:
+                after = wanted.pop(was.name)
+                new = kept(after, was) if after is not None else None
+                deltas.append(_different(was, new) if new is not None else None)
+            if new is not None:
+                made.append(new)
+            if new != was:
+                changes[n] = "no" if new is None else _written(_different(bare, new))
+        self.sessions += made
+        if deltas and not made:
+            self.gone.append(entry)
+        elif len(deltas) == there and (alike := _alike(deltas, own)):
+            self.splices += _pairs(self._text, entry, alike)
+        elif changes:
+            self.splices += _exceptions(self._text, entry, nodes.get("except"), changes)
+
+
+def _alike(deltas: list[dict[str, Any] | None], own: dict[int, dict[str, Any] | None]) -> dict[str, Any]:
+    """What all sessions of an entry change to, if that can stand in the entry itself; else empty."""
+    first = deltas[0] or {}
+    taken = {key for each in own.values() for key in each or ()}
+    if any(each != first for each in deltas) or first.keys() & {*taken, *UNIQUE, "user"}:
+        return {}
+    return first
+
+
+def _different(was: SessionSettings, new: SessionSettings) -> dict[str, Any]:
+    old = values_of(was)
+    return {key: value for key, value in values_of(new).items() if value != old[key]}
+
+
+def _written(values: dict[str, Any]) -> str | None:
+    """As a mapping in braces; None for no values at all."""
+    pairs = [f"{key}: {SESSION[key].kind.write(value)}" for key, value in values.items()]
+    return f"{{{', '.join(pairs)}}}" if pairs else None
+
+
+def _pairs(text: str, entry: MappingNode, values: dict[str, Any]) -> list[Splice]:
+    """The entry with these values: in place of those that there are, or behind them."""
+    splices: list[Splice] = []
+    more: list[str] = []
+    for key, value in values.items():
+        pair = f"{key}: {SESSION[key].kind.write(value)}"
+        names = ("password", "password_file") if key == "password" else (key,)
+        places = [(key_node, node) for key_node, node in entry.value if key_node.value in names]
+        splices += [(key_node.start_mark.index, _end(text, node), pair) for key_node, node in places]
+        more += [] if places else [pair]
+    return splices + ([_more_pairs(text, entry, more)] if more else [])
+
+
+def _exceptions(text: str, entry: MappingNode, node: Node | None, changes: dict[int, str | None]) -> list[Splice]:
+    """The entry with these exceptions by number, as they are written; None for one that is none any more."""
+    if not isinstance(node, MappingNode):
+        pairs = [f"{n}: {value}" for n, value in changes.items() if value is not None]
+        return [_more_pairs(text, entry, [f"except: {{{', '.join(pairs)}}}"])] if pairs else []
+    known = {int(key.value): (key, value) for key, value in node.value}
+    more = [f"{n}: {value}" for n, value in changes.items() if n not in known and value is not None]
+    stay = [n for n in known if n not in changes or changes[n] is not None]
+    if node.flow_style or not stay:
+        kept_ones = [
+            f"{n}: {changes[n]}" if n in changes else text[key.start_mark.index : _end(text, value)]
+            for n, (key, value) in known.items()
+            if n in stay
+        ]
+        return [(node.start_mark.index, _end(text, node), f"{{{', '.join([*kept_ones, *more])}}}")]
+    splices: list[Splice] = []
+    for n, (key, value) in known.items():
+        start, end = key.start_mark.index, _end(text, value)
+        if n not in stay:
+            splices.append((text.rfind("\n", 0, start) + 1, _next_line(text, end), ""))
+        elif n in changes:
+            splices.append((start, end, f"{n}: {changes[n]}"))
+    return splices + ([_more_pairs(text, node, more)] if more else [])
+
+
+def _without(text: str, root: MappingNode, entries: SequenceNode, gone: list[MappingNode]) -> list[Splice]:
+    """The list without these entries; of one in brackets only one at a time."""
     if entries.flow_style:
+        start, end = gone[0].start_mark.index, _end(text, gone[0])
         comma = re.compile(r"\s*,[ \t]*").match(text, end)
         comma_before = None if comma else re.search(r",\s*\Z", text[:start])
-        splice = (comma_before.start() if comma_before else start, comma.end() if comma else end, "")
-    else:
-        line = text.rfind("\n", 0, text.rfind("-", 0, start)) + 1
-        only = len(entries.value) == 1
-        splice = (line, end, " " * (root.start_mark.column + 2) + "[]") if only else (line, _next_line(text, end), "")
-    return _apply(text, [splice], [each for each in before if each.name != name], path)
+        return [(comma_before.start() if comma_before else start, comma.end() if comma else end, "")]
+    places = []
+    for entry in gone:
+        start, end = entry.start_mark.index, _end(text, entry)
+        places.append((text.rfind("\n", 0, text.rfind("-", 0, start)) + 1, end))
+    if len(gone) < len(entries.value):
+        return [(line, _next_line(text, end), "") for line, end in places]
+    rest = [(line, _next_line(text, end), "") for line, end in places[:-1]]
+    line, end = places[-1]
+    return [*rest, (line, end, " " * (root.start_mark.column + 2) + "[]")]
 
 
 def with_filter(text: str, name: str, written: str | None, path: Path) -> str:
@@ -184,14 +328,6 @@ def _read(text: str, path: Path) -> tuple[tuple[SessionSettings, ...], MappingNo
 def _defaults(root: Node, path: Path) -> dict[str, Any]:
     nodes = nodes_of(root)
     return read_values(nodes["defaults"], DEFAULTS, path.parent, []) if "defaults" in nodes else {}
-
-
-def _find(entries: SequenceNode, name: str, path: Path) -> MappingNode:
-    for entry in entries.value:
-        nodes = nodes_of(entry)
-        if nodes["name"].value == name and "count" not in nodes and isinstance(entry, MappingNode):
-            return entry
-    raise ConfigError(f"{path}: {quote(name)} has no entry of its own; change the file by hand")
 
 
 def _more_pairs(text: str, entry: MappingNode, pairs: list[str]) -> Splice:

@@ -399,11 +399,27 @@ SESSION: Keys = {
         unique=True,
     ),
     "count": Key("", whole(1, limits.MAX_SESSIONS), "How many sessions this entry makes, numbered from 1."),
+    "except": Key(
+        "",
+        Kind(
+            lambda node, _: node,
+            str,
+            lambda value: value,
+            {
+                "type": "object",
+                "propertyNames": {"pattern": "^[1-9][0-9]*$"},
+                "additionalProperties": {"anyOf": [{"const": False}, {"type": "object"}]},
+            },
+        ),
+        "With `count`: what is different for some of them, as in {3: no, 7: {service: silver}}; no leaves it out.",
+    ),
 }
-"""The keys of an entry of the file. `password_file` and `count` are about the entry, not the session."""
+"""The keys of an entry of the file. `password_file`, `count` and `except` are about the entry, not the session."""
 
 UNIQUE = tuple(name for name, key in SESSION.items() if key.unique)
-DEFAULTS: Keys = {name: key for name, key in SESSION.items() if not key.unique and name != "count"}
+DEFAULTS: Keys = {name: key for name, key in SESSION.items() if not key.unique and name not in ("count", "except")}
+EXCEPTION: Keys = {name: key for name, key in SESSION.items() if name not in ("count", "except")}
+"""What one session of an entry with `count` can have of its own."""
 
 
 def make_session(values: Mapping[str, Any]) -> SessionSettings:

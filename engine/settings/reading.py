@@ -20,7 +20,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from engine.host.programs import objection
-from engine.settings.fields import DEFAULTS, SESSION, TOP, UNIQUE, make_session, value_of
+from engine.settings.fields import DEFAULTS, EXCEPTION, SESSION, TOP, UNIQUE, make_session, value_of, values_of
 from engine.settings.kinds import Keys, read_mapping
 from engine.settings.limits import MAX_DEPTH, MAX_FILE, MAX_PASSWORD, MAX_SESSIONS
 from engine.settings.nodes import Problem, nodes_of, quote
@@ -233,9 +233,14 @@ def _read_sessions(
     for entry in entries.value:
         before = len(problems)
         try:
+            own: set[tuple[str, Any]] = set()
             for session in read_entry(entry, defaults, base, problems):
                 for key in UNIQUE:
-                    _take(key, value_of(session, SESSION[key].field), entry, taken)
+                    value = value_of(session, SESSION[key].field)
+                    _take(key, value, entry, taken)
+                    if value is not None and (key, value) in own:
+                        raise Problem(entry, f"{key}: {quote(str(value))} would be there twice")
+                    own.add((key, value))
                 sessions.append(session)
                 if len(sessions) > MAX_SESSIONS:
                     raise Problem(entry, f"there are more than {MAX_SESSIONS} sessions")
@@ -256,7 +261,7 @@ def _take_unread(entry: Node, taken: dict[tuple[str, str], Node]) -> None:
 def _take(key: str, value: Any, entry: Node, taken: dict[tuple[str, str], Node]) -> None:
     """Raise a Problem if another entry has taken this name."""
     if value is not None:
-        node = nodes_of(entry)[key]
+        node = nodes_of(entry).get(key, entry)
         if (first := taken.setdefault((key, value), node)) is not node:
             raise Problem(node, f"{key}: {quote(str(value))} is already taken, on line {Problem(first, '').place[0]}")
 
@@ -264,20 +269,70 @@ def _take(key: str, value: Any, entry: Node, taken: dict[tuple[str, str], Node])
 def read_entry(
     entry: Node, defaults: Mapping[str, Any], base: Path, problems: list[Problem]
 ) -> Iterator[SessionSettings]:
-    """The sessions that one item of `sessions` makes: one, or `count` of them."""
+    """The sessions that one item of `sessions` makes: one, or `count` of them less its exceptions."""
+    nodes = nodes_of(entry)
+    if "except" in nodes:
+        yield from _read_excepted(entry, defaults, base, problems)
+        return
+    for _, session in numbered_sessions(entry, defaults, base, problems):
+        yield session
+
+
+def _read_excepted(
+    entry: Node, defaults: Mapping[str, Any], base: Path, problems: list[Problem]
+) -> Iterator[SessionSettings]:
+    before = len(problems)
+    exceptions = read_exceptions(entry, base, problems)
+    if len(problems) > before:
+        return
+    for n, session in numbered_sessions(entry, defaults, base, problems):
+        own = exceptions.get(n, {})
+        if own is not None:
+            yield make_session({**values_of(session), **own}) if own else session
+
+
+def read_exceptions(entry: Node, base: Path, problems: list[Problem]) -> dict[int, dict[str, Any] | None]:
+    """What is different for some sessions of an entry, by number: their own values, or None for one that is not there.
+
+    Raises a Problem.
+    """
+    nodes = nodes_of(entry)
+    node = nodes["except"]
+    if not isinstance(node, MappingNode) or "count" not in nodes:
+        raise Problem(node, "except: must be a mapping from numbers, of an entry with `count`: {3: no, 7: {mru: 1400}}")
+    most = SESSION["count"].kind.read(nodes["count"], problems)
+    found: dict[int, dict[str, Any] | None] = {}
+    for key, value in node.value:
+        if not str(key.value).isdecimal() or not 1 <= (n := int(key.value)) <= most or n in found:
+            raise Problem(key, f"except: must be a number from 1 to {most}, and each but once")
+        if isinstance(value, ScalarNode) and str(value.value).lower() in ("no", "false", "off"):
+            found[n] = None
+            continue
+        inner: list[Problem] = []
+        found[n] = read_values(value, EXCEPTION, base, inner)
+        problems += [problem.within(f"except: {n}") for problem in inner]
+    return found
+
+
+def numbered_sessions(
+    entry: Node, defaults: Mapping[str, Any], base: Path, problems: list[Problem]
+) -> Iterator[tuple[int, SessionSettings]]:
+    """The sessions that one item of `sessions` makes with their numbers, as if it had no exceptions."""
     nodes = nodes_of(entry)
     before = len(problems)
     own = read_values(_numbered(entry, 1) if "count" in nodes else entry, SESSION, base, problems, "name")
     if len(problems) > before:
         return
     count = own.pop("count", 1)
-    yield make_session({**defaults, **own})
+    own.pop("except", None)
+    yield 1, make_session({**defaults, **own})
     for key in UNIQUE:
         if count > 1 and key in nodes and not _NUMBER.search(nodes[key].value):
             remedy = "each session needs its own: use `marks`" if key == "mark" else _BY_NUMBER
             raise Problem(nodes[key], f"{key}: {remedy}")
     for n in range(2, count + 1):
-        yield make_session({**defaults, **own, **read_mapping(_numbered(entry, n, only=True), SESSION, problems)})
+        numbered = read_mapping(_numbered(entry, n, only=True), SESSION, problems)
+        yield n, make_session({**defaults, **own, **numbered})
 
 
 _NUMBER = re.compile(r"\{n(?::0([1-9]))?\}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.api.commands import (
     Add,
+    Amend,
     ClearGhosts,
     Command,
     Dial,
@@ -27,12 +28,14 @@ from engine.api.commands import (
     StartCapture,
     Stop,
     StopCapture,
+    Undo,
     Watch,
 )
 from engine.api.values import Halt, Severity
 from engine.host.errors import Trouble
 from engine.record.plural import plural
 from engine.sessions.fleet import Fleet
+from engine.settings import forms
 from engine.settings.fields import check
 from engine.settings.values import SessionSettings, kept
 from engine.supervisor.supervisor import Supervisor
@@ -62,10 +65,13 @@ def do(supervisor: Supervisor, request: Request, now: float) -> Reply:
     outcome = _Outcome(request.by)
 
     def carry_out() -> None:
+        command = request.command
         if request.by:
-            supervisor.tell(Severity.INFO, "command", f"{_asked(supervisor, request.command)}, by {request.by}.")
-        _TABLE.get(type(request.command), _elsewhere)(supervisor, request.command, outcome)
+            supervisor.tell(Severity.INFO, "command", f"{_asked(supervisor, command)}, by {request.by}.")
+        before = supervisor.undoing.look(command)
+        _TABLE.get(type(command), _elsewhere)(supervisor, command, outcome)
         outcome.whole = True
+        supervisor.undoing.note(command, before, outcome.done, _words(command), supervisor.wall(now), request.by)
 
     supervisor.run(carry_out, now)
     if not outcome.whole:
@@ -79,7 +85,7 @@ def _elsewhere(supervisor: Supervisor, command: ServiceCommand, outcome: _Outcom
 
 def _asked(supervisor: Supervisor, command: Command | ServiceCommand) -> str:
     """What a command asks for, in words: who looks at the events later can't know it from their effects alone."""
-    words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(command).__name__).capitalize()
+    words = _words(command)
     keys = getattr(command, "keys", None) or ((command.key,) if isinstance(command, Edit) else ())
     if isinstance(command, Stop):
         return f"{words}: {command.what}"
@@ -89,6 +95,11 @@ def _asked(supervisor: Supervisor, command: Command | ServiceCommand) -> str:
         return words
     known = supervisor.board.view(keys[0]) if len(keys) == 1 else None
     return f"{words}: {known.name if known is not None else plural(len(keys), 'session')}"
+
+
+def _words(command: Command | ServiceCommand) -> str:
+    """A command's name as words: `Hang up`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", type(command).__name__).capitalize()
 
 
 def _there(supervisor: Supervisor, keys: Iterable[int], outcome: _Outcome) -> list[int]:
@@ -178,6 +189,47 @@ def _edit(supervisor: Supervisor, command: Edit, outcome: _Outcome) -> None:
             outcome.done.append(key)
 
 
+def _amend(supervisor: Supervisor, command: Amend, outcome: _Outcome) -> None:
+    texts = dict(command.texts)
+    for key in _there(supervisor, command.keys, outcome):
+        before = supervisor.board.settings[key]
+        settings, errors = forms.read({**forms.write(before), **texts}, before, {})
+        if errors:
+            outcome.refused.append(Refused(key, "; ".join(f"{field} {why}" for field, why in errors.items())))
+        else:
+            _edit(supervisor, Edit(key, settings), outcome)
+
+
+def _undo(supervisor: Supervisor, command: Undo, outcome: _Outcome) -> None:
+    """Step by step; what can't be taken back any more is refused, and the rest is."""
+    board, fleet = supervisor.board, supervisor.fleet
+    for step in supervisor.undoing.take(command.number):
+        keys = {settings.name: key for key, settings in board.settings.items() if key not in supervisor.leaving}
+        gone = [keys[name] for name in step.added if name in keys]
+        for key in gone:
+            supervisor.remove(key)
+        outcome.done += gone
+        dialled: list[int] = []
+        for was in step.removed:
+            try:
+                key_new = supervisor.add(_sound(supervisor, was.settings, None))
+            except Trouble as error:
+                outcome.refused.append(Refused(None, f"{was.settings.name}: {error}"))
+                continue
+            outcome.done.append(key_new)
+            dialled += [key_new] * was.wanted
+        for name, settings in step.changed:
+            if name in keys:
+                _edit(supervisor, Edit(keys[name], settings), outcome)
+            else:
+                outcome.refused.append(Refused(None, f"{name}: {GONE}"))
+        found = [keys[name] for name in step.hung_up if name in keys]
+        outcome.done += found
+        supervisor.each(fleet.dial, dialled + found)
+        whom = step.told.name or plural(step.told.sessions, "session")
+        supervisor.tell(Severity.INFO, "undone", f"Taken back: {step.told.what.lower()}, {whom}.")
+
+
 def _remove(supervisor: Supervisor, command: Remove, outcome: _Outcome) -> None:
     found = _there(supervisor, command.keys, outcome)
     supervisor.remove_all(found)
@@ -238,6 +290,8 @@ _TABLE: dict[type, Callable[[Supervisor, Any, _Outcome], None]] = {
     Rotate: _unless_stopped(_rotate),
     Add: _add,
     Edit: _edit,
+    Amend: _amend,
+    Undo: _undo,
     Remove: _remove,
     ClearGhosts: _clear_ghosts,
     FixCard: _fix_card,

@@ -53,6 +53,7 @@ from engine.supervisor.rotating import Rotating
 from engine.supervisor.shares import Action, Shares
 from engine.supervisor.showing import Showing, Usage
 from engine.supervisor.tally import Tally
+from engine.supervisor.undoing import Undoing
 from engine.supervisor.views import addresses_of
 from engine.wire.place import Place
 
@@ -142,6 +143,7 @@ class Supervisor:
         self.health = Health(self.rotating, self._reporter)
         self.hooks = Hooks(hooks or NoHooks(), self._reporter)
         self.resolving = Resolving()
+        self.undoing = Undoing(self.fleet, self.board)
         self._shares = Shares(self.fleet, self._showing, self._reporter)
         self._parting = Parting(journal or NoJournal(), watch, line, self._reporter)
         self._fitting = Fitting(watch, line, egress, self._showing, self._reporter)

@@ -28,7 +28,7 @@ from textual.screen import Screen
 from engine.api.commands import Command, Reply, ServiceCommand
 from engine.api.engine import EngineApi
 from engine.api.values import Event, SessionView
-from engine.settings.values import SessionSettings
+from engine.settings.editing import Change
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.desk.actions import BY_NAME, Action, clash, signs
 from souppp_tui.desk.options import ConsoleOptions
@@ -308,13 +308,12 @@ class Console(App[bool], inherit_bindings=False):
             masking.text(text, self.model.views.get(session) if session is not None else None) if self.masked else text
         )
 
-    def save(self, changes: Sequence[tuple[str | None, SessionSettings | None]]) -> None:
+    def save(self, changes: Sequence[Change]) -> None:
         """Write changes to the configuration file, if there is one."""
-        if self.options.save is None:
+        if self.options.save is None or not changes:
             return
         try:
-            for name, settings in changes:
-                self.options.save(name, settings)
+            self.options.save(changes)
         except (OSError, ValueError) as error:
             self.say(f"Not written to the configuration: {error}", "failed")
 

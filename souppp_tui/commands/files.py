@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engine.settings.editing import replace_session, rewrite, with_filter, with_session, without_session
+from engine.settings.editing import Change, rewrite, with_changes, with_filter
 from engine.settings.reading import ConfigError, load
 from engine.settings.values import SessionSettings, Settings
 from souppp_tui.desk.options import Load, Save, SaveFilter
 
 
 def saver(path: Path) -> Save:
-    """Writes one change at a time into this file, which keeps its comments."""
+    """Writes changes into this file, all or none; it keeps its comments."""
 
-    def save(name: str | None, settings: SessionSettings | None) -> None:
-        def change(text: str) -> str:
-            if settings is None:
-                return text if name is None else without_session(text, name, path)
-            if name is None:
-                return with_session(text, settings, path)
-            return replace_session(text, name, settings, path)
-
-        _rewrite(path, change)
+    def save(changes: Sequence[Change]) -> None:
+        _rewrite(path, lambda text: with_changes(text, changes, path))
 
     return save
 

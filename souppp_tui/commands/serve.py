@@ -20,9 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from engine.api.commands import (
-    Add,
     Command,
-    Edit,
     Refused,
     Reload,
     Remove,
@@ -30,6 +28,7 @@ from engine.api.commands import (
     ServiceCommand,
     Shutdown,
     Watch,
+    changes_of,
     taking_over,
 )
 from engine.api.values import Event, Severity
@@ -43,10 +42,11 @@ from engine.lab.provider import Provider
 from engine.record.plural import plural
 from engine.run.estate import Estate, found
 from engine.run.thread import Engine
+from engine.settings.editing import Change
 from engine.settings.options import DEVICES
 from engine.settings.reading import ConfigError, load
 from engine.settings.reload import plan
-from engine.settings.values import SessionSettings, Settings
+from engine.settings.values import Settings
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands.background import DETACHED, leave_terminal
 from souppp_tui.commands.errors import (
@@ -489,18 +489,13 @@ class Process:
         if self._save is None or not reply.done:
             return ()
         settings = self._engine.settings
-        changes: list[tuple[str | None, SessionSettings | None]] = []
-        match command:
-            case Add():
-                changes = [(None, settings(key)) for key in reply.done]
-            case Edit(key):
-                changes = [(before.get(key), settings(key))]
-            case Remove():
-                changes = [(before[key], None) for key in reply.done if key in before]
+        if isinstance(command, Remove):
+            changes: list[Change] = [(before[key], None) for key in reply.done if key in before]
+        else:
+            changes = changes_of(reply.done, before, settings)
         try:
             with self._writing:
-                for name, changed in changes:
-                    self._save(name, changed)
+                self._save(changes)
         except (OSError, ValueError) as error:
             text = f"Not written to the configuration: {error}"
             self._engine.tell(Severity.WARNING, "configuration", text)

@@ -11,7 +11,7 @@ from typing import Protocol
 from engine.api.commands import Command, Reply, ServiceCommand
 from engine.api.engine import EngineApi
 from engine.api.values import Event, SessionView
-from engine.settings.values import SessionSettings
+from engine.settings.editing import Change
 from souppp_tui.desk.actions import Action
 from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.model.doing import Doing
@@ -118,6 +118,6 @@ class Desk(Protocol):
         """Give a filter a name, or forget the one that has it, here and in the configuration file if there is one."""
         ...
 
-    def save(self, changes: Sequence[tuple[str | None, SessionSettings | None]]) -> None:
+    def save(self, changes: Sequence[Change]) -> None:
         """Write changes to the configuration file, if there is one."""
         ...

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.settings.console import OwnCommand
+from engine.settings.editing import Change
 from engine.settings.values import SessionSettings
 
-Save = Callable[[str | None, SessionSettings | None], None]
-"""Writes one change to the configuration file: (None, new) adds, (name, new) edits, (name, None) removes.
+Save = Callable[[Sequence[Change]], None]
+"""Writes changes to the configuration file, all or none of them.
 
 Raises OSError or ValueError, whose text is one line for the operator.
 """

@@ -21,6 +21,7 @@ from typing import Any
 
 from engine.api.commands import (
     Add,
+    Amend,
     Command,
     Dial,
     Edit,
@@ -299,7 +300,7 @@ class Several:
                 for each, keys in asked:
                     path = command.path if len(asked) == 1 else file_of(command.path, each.attached.name)
                     yield each, StartCapture(keys, path)
-            case Dial() | HangUp() | Redial() | Rotate() | Remove() | ResetCounters() | StopCapture():
+            case Dial() | HangUp() | Redial() | Rotate() | Amend() | Remove() | ResetCounters() | StopCapture():
                 for each, keys in self._divided(command.keys):
                     yield each, replace(command, keys=keys)
             case _ if place is not None:

@@ -103,7 +103,7 @@ async def test_rotate(start: Start) -> None:
 
 async def test_remove_always_asks(start: Start) -> None:
     saved: list[object] = []
-    options = ConsoleOptions(theme="dark", save=lambda name, new: saved.append((name, new)))
+    options = ConsoleOptions(theme="dark", save=saved.extend)
     async with start(5, up=False, options=options) as stage:
         await stage.press("D")
         assert "Remove home-0001?" in stage.text()
@@ -248,7 +248,7 @@ async def test_keys_can_be_changed(start: Start) -> None:
 
 async def test_what_was_not_done_is_said_with_the_reason(start: Start) -> None:
     saved: list[object] = []
-    options = ConsoleOptions(theme="dark", save=lambda name, new: saved.append((name, new)))
+    options = ConsoleOptions(theme="dark", save=saved.extend)
     async with start(5, options=options) as stage:
         await stage.press("space", "space", "space", "D")
         stage.engine.submit(Remove((1,)))
@@ -266,7 +266,7 @@ async def test_what_was_not_done_is_said_with_the_reason(start: Start) -> None:
 async def test_a_refused_change_is_neither_claimed_nor_saved(start: Start, tmp_path: Path) -> None:
     """Another console may have been quicker, and a folder may not be writable."""
     saved: list[object] = []
-    options = ConsoleOptions(theme="dark", save=lambda *change: saved.append(change), load=lambda: ())
+    options = ConsoleOptions(theme="dark", save=saved.extend, load=lambda: ())
     async with start(2, options=options) as stage:
         await stage.press("a", *"new")
         stage.engine.submit(Add(SessionSettings("new")))
@@ -833,7 +833,7 @@ async def test_what_a_concentrator_says_cannot_steer_the_terminal_or_the_markup(
 
 async def test_add_a_session(start: Start) -> None:
     saved: list[tuple[str | None, SessionSettings | None]] = []
-    options = ConsoleOptions(theme="dark", save=lambda name, new: saved.append((name, new)))
+    options = ConsoleOptions(theme="dark", save=saved.extend)
     async with start(2, options=options) as stage:
         await stage.press("a", *"home-0001", "ctrl+s")
         assert "is taken by another session" in stage.text()
@@ -847,7 +847,7 @@ async def test_add_a_session(start: Start) -> None:
 
 async def test_edit_a_session(start: Start) -> None:
     saved: list[tuple[str | None, SessionSettings | None]] = []
-    options = ConsoleOptions(theme="dark", save=lambda name, new: saved.append((name, new)))
+    options = ConsoleOptions(theme="dark", save=saved.extend)
     async with start(2, options=options) as stage:
         await stage.press("E")
         assert "secret" not in stage.text()
@@ -863,7 +863,7 @@ async def test_edit_a_session(start: Start) -> None:
 
 
 async def test_a_file_that_cannot_be_written_is_told(start: Start) -> None:
-    def save(name: str | None, new: SessionSettings | None) -> None:
+    def save(changes: object) -> None:
         raise OSError("souppp.yaml: Read-only file system")
 
     async with start(2, options=ConsoleOptions(theme="dark", save=save)) as stage:

@@ -171,7 +171,7 @@ async def test_what_came_of_it_is_told_at_its_end(start: Start) -> None:
 
 
 async def test_what_went_wrong_is_not_pushed_aside_by_what_went_well(start: Start) -> None:
-    def full(name: str | None, settings: object) -> None:
+    def full(changes: object) -> None:
         raise OSError(28, "No space left on device")
 
     async with start(5, up=False, options=ConsoleOptions(theme="dark", save=full)) as stage:
