@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from engine.api.values import Halt
-from engine.settings.editing import Change
-from engine.settings.reload import Plan
+from engine.settings.reload import Change, Plan
 from engine.settings.values import SessionSettings
 
 

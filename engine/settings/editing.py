@@ -28,10 +28,9 @@ from engine.settings.reading import (
     read_exceptions,
     read_values,
 )
+from engine.settings.reload import Change
 from engine.settings.values import SessionSettings, Settings, kept
 
-Change = tuple[str | None, SessionSettings | None]
-"""(None, new) adds a session, (name, new) edits and (name, None) removes one."""
 Splice = tuple[int, int, str]
 """Where a piece of text starts and ends, and what to put there."""
 

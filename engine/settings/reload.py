@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from engine.settings.values import SessionSettings
 
+Change = tuple[str | None, SessionSettings | None]
+"""One of a configuration's text: (None, new) adds a session, (name, new) edits and (name, None) removes one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -28,7 +28,7 @@ from textual.screen import Screen
 from engine.api.commands import Command, Reply, ServiceCommand
 from engine.api.engine import EngineApi
 from engine.api.values import Event, SessionView
-from engine.settings.editing import Change
+from engine.settings.reload import Change
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.desk.actions import BY_NAME, Action, clash, signs
 from souppp_tui.desk.options import ConsoleOptions

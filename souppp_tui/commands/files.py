@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engine.settings.editing import Change, rewrite, with_changes, with_filter
+from engine.settings.editing import rewrite, with_changes, with_filter
 from engine.settings.reading import ConfigError, load
+from engine.settings.reload import Change
 from engine.settings.values import SessionSettings, Settings
 from souppp_tui.desk.options import Load, Save, SaveFilter
 

@@ -42,10 +42,9 @@ from engine.lab.provider import Provider
 from engine.record.plural import plural
 from engine.run.estate import Estate, found
 from engine.run.thread import Engine
-from engine.settings.editing import Change
 from engine.settings.options import DEVICES
 from engine.settings.reading import ConfigError, load
-from engine.settings.reload import plan
+from engine.settings.reload import Change, plan
 from engine.settings.values import Settings
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands.background import DETACHED, leave_terminal

@@ -11,7 +11,7 @@ from typing import Protocol
 from engine.api.commands import Command, Reply, ServiceCommand
 from engine.api.engine import EngineApi
 from engine.api.values import Event, SessionView
-from engine.settings.editing import Change
+from engine.settings.reload import Change
 from souppp_tui.desk.actions import Action
 from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.model.doing import Doing

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.settings.console import OwnCommand
-from engine.settings.editing import Change
+from engine.settings.reload import Change
 from engine.settings.values import SessionSettings
 
 Save = Callable[[Sequence[Change]], None]
