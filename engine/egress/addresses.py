@@ -49,7 +49,7 @@ from engine.egress.undertaker import Undertaker
 from engine.egress.ways import claim, way_to
 from engine.host.descriptors import too_few
 from engine.host.errors import HostError
-from engine.host.links import index_of, link_at
+from engine.host.links import Link, index_of, link_at, link_named
 from engine.host.rtnl import Rtnl, RtnlError
 from engine.ppp.judge import Address
 from engine.sessions.policy import Way
@@ -98,10 +98,19 @@ class Device:
     """Someone has moved it to another namespace, and does there with it what he likes."""
     mends: int = 0
     """How often it has been put back lately."""
+    rising: bool = False
+    """It was made down, and nothing has been heard since of its being up."""
 
     def addresses(self) -> list[Address]:
         """Those that it has."""
         return [each for each in (self.ipv4 and self.ipv4[0], *self.global6, self.ipv6) if each is not None]
+
+    def differs(self, link: Link) -> bool:
+        """Whether what is said of it can't come of what we have done. What it was while we made it is of no account."""
+        if link.up and self.rising:
+            self.rising = False
+        wanted = self.name, self.mtu, True
+        return not self.rising and self.mtu is not None and (link.name, link.mtu, link.up) != wanted
 
     def carries(self, family: int) -> bool:
         """Whether packets to anywhere may leave by it."""
@@ -138,6 +147,8 @@ class Devices:
         self._instance = instance or Instance()
         self._keys: dict[int, int] = {}
         """By the indexes of the devices."""
+        self._named: dict[str, int] = {}
+        """By their names."""
         self._indexes: set[int] = set()
         """Of all our devices, those that wait to be deleted among them."""
         # Before the dead ones' addresses are taken over: whose they are is told then.
@@ -180,7 +191,7 @@ class Devices:
 
     def taken(self, key: int, name: str) -> str:
         """Why a session can't have a device of this name, in a sentence; empty if it can, or has it."""
-        if any(device.name == name and other != key for other, device in self._devices.items()):
+        if self._named.get(name, key) != key:
             return f"The device {name} belongs to another session."
         if key in self._devices or self.undertaker.has(name):
             return ""
@@ -207,11 +218,13 @@ class Devices:
         *,
         closed: bool = False,
         metric: int | None = None,
+        ipv6: bool = True,
     ) -> None:
         """Have a session's device made, down and without an address; raises DatapathError or HostError.
 
         `networks` are confined to it for as long as it has an address of their family. If it is `closed`, nothing
-        comes in that the host hasn't begun. With a `metric` the host's default route may go through it.
+        comes in that the host hasn't begun. With a `metric` the host's default route may go through it. Without
+        `ipv6` it will never have an address of that.
 
         `make` makes one of that name and returns its descriptor; `close` closes it when the device has been deleted,
         in another thread. If the device is in another namespace by then, that must take it away.
@@ -219,13 +232,15 @@ class Devices:
         self.undertaker.wait_for(name)
         if reason := too_few():
             raise HostError(reason)
-        if any(device.name == name for device in self._devices.values()):
+        if name in self._named:
             raise HostError(f"The device {name} belongs to another session.")
         device = Device(name, make(name), 0, self._instance.table(key), close, networks=networks, closed=closed)
         try:
-            device.index = index_of(self._rtnl, name)
+            link = link_named(self._rtnl, name)
+            device.index, device.rising = link.index, not link.up
             self._indexes.add(device.index)
-            keep_quiet(self._rtnl, name, device.index)
+            if device.rising:  # else it is an earlier process's, who has seen to it
+                keep_quiet(self._rtnl, name, device.index, ipv6=ipv6)
             if closed:
                 self._inbound.shut(device.index)
             if (mark := self._marks.get(key)) is not None:
@@ -239,6 +254,7 @@ class Devices:
         device.metric = metric
         self._devices[key] = device
         self._keys[device.index] = key
+        self._named[name] = key
         if metric is not None:
             self._wishing.add(key)
 
@@ -447,6 +463,7 @@ class Devices:
         device = self._devices.pop(key, None)
         if device is not None:
             self._keys.pop(device.index, None)
+            self._named.pop(device.name, None)
             try:
                 with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
                     steps.callback(self.undertaker.take, device)
@@ -494,6 +511,10 @@ class Devices:
             device = self._devices[key]
             device.away = True
             result.each[key] = f"{device.name} is in another namespace now: what it has there is up to you."
+        for index, links in touched.links.items():
+            # All of them: who was down for a moment has lost his routes, which nobody is told of.
+            if any([self._devices[self._keys[index]].differs(link) for link in links]):  # noqa: C419
+                touched.devices.add(index)
         keys = {self._keys[index] for index in touched.devices & self._keys.keys()}
         keys |= {self._instance.key(table) for table in touched.tables} & self._devices.keys()
         for key in sorted(self._devices if touched.everything else keys):
@@ -622,6 +643,7 @@ class Devices:
         """Let all devices be, with what keeps their packets in: another process takes them over."""
         self._devices.clear()
         self._keys.clear()
+        self._named.clear()
         self._confinement.leave()
 
     def close(self) -> None:

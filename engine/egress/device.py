@@ -197,7 +197,7 @@ class DeviceEgress:
         if (namespace := self._netns(key, settings)) is not None:
             self._elsewhere.create(key, name, namespace, make, closer)
         else:
-            self._devices.create(key, name, make, closer, networks, closed=closed, metric=metric)
+            self._devices.create(key, name, make, closer, networks, closed=closed, metric=metric, ipv6=settings.ipv6)
         self._opened[key] = _Opened(path, place, settings, mtu)
         try:
             self._connect(key, mtu)

@@ -24,7 +24,7 @@ from engine.egress.requests import (
     delete_ipv6,
     give_global6,
     give_ipv4,
-    give_ipv6,
+    give_link_local,
     move,
     set_up,
     uint32,
@@ -167,7 +167,7 @@ class Elsewhere:
         if had.ipv6 is not None and had.ipv6 != addresses.ipv6:
             requests.append(delete_ipv6(index, had.ipv6.packed))
         if addresses.ipv6 is not None:
-            requests.append(give_ipv6(index, addresses.ipv6.packed))
+            requests.append(give_link_local(index, addresses.ipv6.packed))
         requests += (give_global6(index, each.packed) for each in addresses.global6)
         if addresses.global6:
             requests.append(way_through(socket.AF_INET6, MAIN, device.there))

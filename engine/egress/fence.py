@@ -125,6 +125,7 @@ class Fence:
         """Tells of changes, and is read by `look`; None where there is no nftables at all."""
         try:
             self._nft, self.news = Nft(), Nft(NEWS)
+            self.news.hear_others_only(self._nft.port)
             dead = {_name(number) for number in range(MAX_INSTANCES)}.intersection(self._nft.tables())
             dead = {name for name in dead if instance.is_dead(int(name.removeprefix(TABLE) or "0"))}
             for name in dead:

@@ -20,7 +20,7 @@ from pyroute2.netlink.rtnl import (
 
 from engine.egress.defaults import is_host_default
 from engine.egress.requests import parse_rule
-from engine.host.links import has_moved, parse_link
+from engine.host.links import Link, has_moved, link_index, parse_link
 from engine.host.rtnl import Rtnl, attributes
 from engine.ppp.judge import Address
 
@@ -36,6 +36,8 @@ class Touched:
 
     devices: set[int] = field(default_factory=set)
     """By interface index."""
+    links: dict[int, list[Link]] = field(default_factory=dict)
+    """What was said of devices, by index, oldest first."""
     tables: set[int] = field(default_factory=set)
     """Routing tables."""
     gained: dict[Address, int] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Guard:
     def __init__(self, own_port: int) -> None:
         """`own_port` is the netlink port by which we change things ourselves."""
         self._rtnl = Rtnl(_LINK | _ADDRESSES | _ROUTES | _RULES)
+        self._rtnl.hear_others_only(own_port)
         self._own_port = own_port
 
     def fileno(self) -> int:
@@ -75,13 +78,16 @@ class Guard:
         touched = Touched()
         for type_, body in news:
             if type_ in (RTM_NEWLINK, RTM_DELLINK):
-                link = parse_link(body)
-                if link.index in devices:
-                    touched.devices.add(link.index)
-                    if type_ == RTM_DELLINK:
-                        touched.left.add(link.index)
-                        if has_moved(body):
-                            touched.moved.add(link.index)
+                index = link_index(body)
+                if index not in devices:
+                    continue
+                if type_ == RTM_NEWLINK:
+                    touched.links.setdefault(index, []).append(parse_link(body))
+                else:
+                    touched.devices.add(index)
+                    touched.left.add(index)
+                    if has_moved(body):
+                        touched.moved.add(index)
             elif type_ == RTM_NEWADDR:
                 found = attributes(body, 8)
                 address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")

@@ -17,7 +17,8 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from engine.host.rtnl import Rtnl, Template, request
 
 _CONF = Path("/proc/sys/net/ipv6/conf")
-_HEEDED = ("accept_ra", "autoconf", "accept_redirects")
+_QUIET = {"accept_ra": "0", "autoconf": "0", "accept_redirects": "0"}
+_WITHOUT = {"disable_ipv6": "1"}
 _INDEX = 0x7E570001
 _NO_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 
@@ -41,19 +42,24 @@ def make_up_no_address(rtnl: Rtnl, index: int) -> None:
     rtnl.do([_no_address(_uint32(index))], (errno.EAFNOSUPPORT,))
 
 
-def keep_quiet(rtnl: Rtnl, name: str, index: int) -> None:
+def keep_quiet(rtnl: Rtnl, name: str, index: int, *, ipv6: bool) -> None:
     """Keep the kernel from acting on a device that is still down; both in the calling thread's namespace.
 
-    Raises RtnlError.
+    Without `ipv6` it has no routes of IPv6, of which the kernel reads all when another device comes or goes. Raises
+    RtnlError.
     """
     if has_ipv6(name):
-        make_up_no_address(rtnl, index)
-        for setting in _HEEDED:
-            with suppress(OSError):
-                (_CONF / name / setting).write_text("0")
+        if ipv6:
+            make_up_no_address(rtnl, index)
+        for setting, value in (_QUIET if ipv6 else _WITHOUT | _QUIET).items():
+            _set(name, setting, value)
 
 
 def limit_ipv6(name: str, mtu: int) -> None:
     """Let no IPv6 packet that the host sends by a device be longer, in octets; where /proc/sys can be written."""
-    with suppress(OSError):
-        (_CONF / name / "mtu").write_text(str(mtu))
+    _set(name, "mtu", str(mtu))
+
+
+def _set(name: str, setting: str, value: str) -> None:
+    with suppress(OSError), open(f"{_CONF}/{name}/{setting}", "wb", buffering=0) as file:
+        file.write(value.encode())

@@ -83,8 +83,8 @@ def _ipv4(type_: int, how: int = 0) -> Template:
     return Template(encoded, uint32(_INDEX), _OURS.packed, _PEERS.packed)
 
 
-def _ipv6(type_: int, how: int = 0) -> Template:
-    wanted = [("IFA_LOCAL", str(_LINK_LOCAL)), ("IFA_FLAGS", IFA_F_NODAD)]
+def _ipv6(type_: int, how: int = 0, flags: int = IFA_F_NODAD | IFA_F_NOPREFIXROUTE) -> Template:
+    wanted = [("IFA_LOCAL", str(_LINK_LOCAL)), ("IFA_FLAGS", flags)]
     fields = {"family": socket.AF_INET6, "prefixlen": 64, "scope": _LINK_SCOPE, "index": _INDEX}
     return Template(request(ifaddrmsg, type_, how, wanted, **fields), uint32(_INDEX), _LINK_LOCAL.packed)
 
@@ -112,6 +112,8 @@ add_global6, delete_global6 = _global6(RTM_NEWADDR, _ADD), _global6(RTM_DELADDR)
 give_global6, give_deprecated6 = _global6(RTM_NEWADDR, _GIVE), _global6(RTM_NEWADDR, _GIVE, preferred=0)
 add_ipv4, delete_ipv4 = _ipv4(RTM_NEWADDR, _ADD), _ipv4(RTM_DELADDR)
 add_ipv6, delete_ipv6 = _ipv6(RTM_NEWADDR, _ADD), _ipv6(RTM_DELADDR)
+give_link_local = _ipv6(RTM_NEWADDR, _GIVE, IFA_F_NODAD)
+"""With a route to its network, for a device that has no other. Thousands of the same would be read one by one."""
 give_ipv4, give_ipv6 = _ipv4(RTM_NEWADDR, _GIVE), _ipv6(RTM_NEWADDR, _GIVE)
 """The same, and the kernel tells everybody also where the device has the address already: an instance that took it over
 from a dead one leaves it to us then."""

@@ -16,6 +16,7 @@ nothing go on from. Pure: what to tell the kernel comes out.
 
 from __future__ import annotations
 
+from bisect import bisect, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -74,8 +75,8 @@ class RuleTree:
         self._full = full
         self._last = last
         self._root = _Row(first)
-        self._free = set(range(first + 2, last - 1, 2))
-        """A row takes two preferences: one for its rules, one for the way out."""
+        self._free = [*range(first + 2, last - 1, 2)]
+        """In order. A row takes two preferences: one for its rules, one for the way out."""
 
     def lead(self, address: int, table: int) -> list[Step]:
         """Let what comes from an address be looked up in a table, and in no other from now on."""
@@ -103,7 +104,7 @@ class RuleTree:
             empty = path.pop()
             del path[-1].below[self._branch(path[-1], empty.prefix)]
             steps += [Step(False, self._way_in(path[-1], empty)), Step(False, self._way_out(empty))]
-            self._free.add(empty.preference)
+            insort(self._free, empty.preference)
         if len(path) == 1 and not self._root.below and len(steps) > 1:
             steps += [Step(False, self._way_out(self._root)), Step(False, Rule(self._last))]
         return steps
@@ -141,10 +142,10 @@ class RuleTree:
         first = row is self._root and not row.below
         made: list[tuple[_Row, _Row]] = []
         while len(row.tables) > self._full and row.length + STEP < self._bits:
-            preference = min((each for each in self._free if each > row.preference), default=None)
-            if preference is None:
+            at = bisect(self._free, row.preference)
+            if at == len(self._free):
                 break  # it gets longer than is good, but works
-            self._free.discard(preference)
+            preference = self._free.pop(at)
             groups: dict[int, list[int]] = {}
             for address in row.tables:
                 groups.setdefault(self._branch(row, address), []).append(address)

@@ -67,16 +67,25 @@ def parse_link(body: bytes) -> Link:
     )
 
 
+def link_index(body: bytes) -> int:
+    """The same link's index alone: most are no concern of whoever listens."""
+    return int(struct.unpack_from("=i", body, 4)[0])
+
+
 def has_moved(body: bytes) -> bool:
     """Whether the link of an RTM_DELLINK message is in another namespace now, and not deleted."""
     return not {_NEW_NETNSID, _NEW_IFINDEX}.isdisjoint(attributes(body, 16))
 
 
+def link_named(rtnl: Rtnl, name: str) -> Link:
+    """One link; takes no descriptor, as `socket.if_nametoindex` would. Raises RtnlError."""
+    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, bytes(16) + attribute(IFLA_IFNAME, name.encode() + b"\0")))
+    return parse_link(answer)
+
+
 def index_of(rtnl: Rtnl, name: str) -> int:
-    """The index of a link; takes no descriptor, as `socket.if_nametoindex` would. Raises RtnlError."""
-    question = packed(RTM_GETLINK, 0, bytes(16) + attribute(IFLA_IFNAME, name.encode() + b"\0"))
-    (answer,) = rtnl.ask(question)
-    return int(struct.unpack_from("=i", answer, 4)[0])
+    """The index of a link. Raises RtnlError."""
+    return link_named(rtnl, name).index
 
 
 def link_at(rtnl: Rtnl, index: int) -> Link:

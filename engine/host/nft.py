@@ -19,6 +19,8 @@ from engine.host.rtnl import (
     attribute,
     attributes,
     failure,
+    hear_much,
+    hear_others_only,
     make_room,
     messages,
     news,
@@ -147,6 +149,8 @@ class Nft:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
+        if groups:
+            hear_much(self._socket)
         self._socket.bind((0, groups))
         self._room = USUAL_ROOM
         """How long a batch may be, in octets."""
@@ -175,6 +179,10 @@ class Nft:
     def fileno(self) -> int:
         """Readable when there is news."""
         return self._socket.fileno()
+
+    def hear_others_only(self, port: int) -> None:
+        """Without the notifications of what is asked for from this port. Raises OSError."""
+        hear_others_only(self._socket, (port,))
 
     def news_of(self, table: str, but_from: int) -> bool | None:
         """Whether anyone but the port `but_from` has taken away a table, or anything in it; None if that was lost."""

@@ -6,6 +6,7 @@ Here many requests go to the kernel in one system call, and it has carried them 
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
@@ -23,7 +24,7 @@ SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
 NLMSGERR_ATTR_MSG = 1
-SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+SO_ATTACH_FILTER, SO_SNDBUFFORCE, SO_RCVBUFFORCE = 26, 32, 33
 USUAL_ROOM = 1 << 16
 """Octets that any netlink socket sends at once."""
 NEWS_ROOM = 1 << 23
@@ -67,6 +68,27 @@ def send(sender: socket.socket, octets: bytes) -> None:
         sender.send(octets)
     except OSError as error:
         raise RtnlError(error.errno, error.strerror) from None
+
+
+def hear_much(listening: socket.socket) -> None:
+    """Let notifications wait for being read, where CAP_NET_ADMIN on the host is to be had."""
+    with suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, NEWS_ROOM)
+
+
+def hear_others_only(listening: socket.socket, ports: Collection[int]) -> None:
+    """Have the kernel keep back notifications of what was asked for from these ports: there are thousands of them.
+
+    One message of each is looked at: the kernel puts together only what was asked for together. Raises OSError.
+    """
+    load_port, jump_if_equal, give = 0x20, 0x15, 0x06  # linux/bpf_common.h: BPF_LD | BPF_W | BPF_ABS and so on
+    program = [(load_port, 0, 0, 12)]
+    for left, port in zip(range(len(ports), 0, -1), ports, strict=True):
+        program.append((jump_if_equal, left, 0, socket.htonl(port)))
+    program += [(give, 0, 0, 0xFFFFFFFF), (give, 0, 0, 0)]
+    steps = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
+    fprog = struct.pack("@HP", len(program), ctypes.addressof(steps))
+    listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
 
 
 def make_room(sender: socket.socket, octets: int) -> int:
@@ -129,8 +151,7 @@ class Rtnl:
         self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
         if groups:
-            with suppress(OSError):
-                self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, NEWS_ROOM)
+            hear_much(self._socket)
         self._socket.bind((0, groups))
         self._hears = groups != 0
 
@@ -200,6 +221,10 @@ class Rtnl:
     def port(self) -> int:
         """What others' notifications of our changes name us by."""
         return int(self._socket.getsockname()[0])
+
+    def hear_others_only(self, *ports: int) -> None:
+        """Without the notifications of what is asked for from these ports. Raises OSError."""
+        hear_others_only(self._socket, ports)
 
     def news(self, but_from: int | None = None) -> list[tuple[int, bytes]] | None:
         """The messages that came for our groups; None if some were lost because nobody read them in time.

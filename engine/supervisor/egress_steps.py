@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from engine.api.values import SessionState
 from engine.egress.protocol import Addresses, Egress
 from engine.ipv6.host import Ipv6Configured
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, MtuVerified
 from engine.sessions.session import Session, SessionEvent
+from engine.sessions.states import IDLE
+
+_ENDING = {SessionState.HANGING_UP, *IDLE}
+"""States in which a session gets no address any more."""
 
 
 def follow(egress: Egress, key: int, session: Session, event: SessionEvent, had: Addresses) -> Addresses:
@@ -19,6 +24,9 @@ def follow(egress: Egress, key: int, session: Session, event: SessionEvent, had:
     addresses = _after(event, had)
     if isinstance(event, MtuVerified):
         egress.set_mtu(key, min(event.mtu, session.mru))
+    elif session.state in _ENDING:  # its device goes as a whole: taking each address off it first is most of the work
+        if isinstance(event, Ipv4Closed | Ipv6Closed):
+            egress.close(key)
     elif addresses != had or isinstance(event, Ipv4Opened | Ipv6Opened):
         mtu = session.mtu or session.mru
         if session.place is not None:

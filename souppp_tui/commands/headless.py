@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from engine.api.engine import EngineApi
-from engine.api.values import Event, SessionState, SessionView
+from engine.api.values import Changes, Event, SessionState, SessionView
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands.errors import EXIT_NOT_DONE, EXIT_OK, complain
 from souppp_tui.terminal.leaving import Leaving
@@ -44,6 +44,13 @@ class HeadlessOptions:
     """Then keep the sessions until a signal comes."""
     event_file: Path | None = None
     """Every event is appended to this file, whoever reads standard output."""
+
+
+class EngineHere(EngineApi, Protocol):
+    """One of this process, which can be asked often."""
+
+    def changes_since(self, version: int) -> Changes:
+        """See `engine.supervisor.board.Board.changes_since`."""
 
 
 def event_object(event: Event) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def _too_late(view: SessionView, trouble: str | None) -> str:
     return still if trouble is None else f"{still}; before that: {trouble}"
 
 
-def run(engine: EngineApi, options: HeadlessOptions, leaving: Leaving, stop: Callable[[], None]) -> int:
+def run(engine: EngineHere, options: HeadlessOptions, leaving: Leaving, stop: Callable[[], None]) -> int:
     """Print until there is nothing more to wait for or `leaving` is set, then what happens while `stop` ends it all.
 
     Returns the exit code. A reader that goes away wishes the end, as with `| head`. Where nothing can be written for
@@ -182,17 +189,40 @@ class _Telling:
             complain(f"souppp-tui: {why}: what happens is told when that works again, and all else goes on.")
 
 
-def _watch(engine: EngineApi, told: _Telling, options: HeadlessOptions, leaving: Leaving) -> int:
-    waiting = options.until_up
+class _Wanted:
+    """The sessions that are dialled at the start: who of them is up, by what has changed since the last look."""
+
+    def __init__(self, engine: EngineHere) -> None:
+        self.views: dict[int, SessionView] = {}
+        self._engine = engine
+        self._version = 0
+        self._missing: set[int] = set()
+
+    def all_up(self) -> bool:
+        """Look again."""
+        changes = self._engine.changes_since(self._version)
+        self._version = changes.version
+        gone = self.views.keys() - {view.id for view in changes.views} if changes.whole else changes.removed
+        for key in [*gone, *(view.id for view in changes.views if not view.autodial)]:
+            self.views.pop(key, None)
+            self._missing.discard(key)
+        for view in changes.views:
+            if view.autodial:
+                self.views[view.id] = view
+                (self._missing.discard if _is_up(view) else self._missing.add)(view.id)
+        return not self._missing
+
+
+def _watch(engine: EngineHere, told: _Telling, options: HeadlessOptions, leaving: Leaving) -> int:
+    waiting, wanted = options.until_up, _Wanted(engine)
     deadline = time.monotonic() + options.timeout
     while True:
         told.go_on()
         told.look_for_reader()
         if waiting:
-            wanted = [view for view in engine.snapshot().sessions if view.autodial]
-            all_up = all(map(_is_up, wanted))
+            all_up = wanted.all_up()
             if all_up or time.monotonic() >= deadline:
-                for view in wanted:
+                for view in wanted.views.values():
                     told.print(session_object(view, told.troubles.get(view.id)))
                 if not (all_up and options.hold):
                     return EXIT_OK if all_up else EXIT_NOT_DONE

@@ -205,7 +205,8 @@ def test_link_local_address_is_the_one_agreed(devices: Devices) -> None:
     # The concentrator's router advertisements must not add a default route to the host.
     assert Path("/proc/sys/net/ipv6/conf/soup1/accept_ra").read_text() == "0\n"
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
-        sender.sendto(b"x", ("fe80::1%soup1", 9))
+        sender.sendto(b"x", ("fe80::1", 9, 0, devices.index(1)))
+    assert "soup1" not in ip("-6 route"), "what names no device has no way through a session's"
     fd = devices.fd(1)
     packets = [os.read(fd, 2000)[VNET_HEADER:] for _ in range(5) if select.select([fd], [], [], 0.05)[0]]
     assert LL.packed + IPv6Address("fe80::1").packed in {packet[8:40] for packet in packets}
@@ -214,6 +215,13 @@ def test_link_local_address_is_the_one_agreed(devices: Devices) -> None:
     assert "fe80::2/64" in ip("addr show soup1")
     devices.clear_ipv6(1)
     devices.clear_ipv6(99)
+    assert "inet6" not in ip("addr show soup1")
+
+
+def test_a_session_without_ipv6_has_none_of_its_routes(devices: Devices) -> None:
+    devices.create(1, "soup1", ipv6=False)
+    devices.set_ipv4(1, A, PEER, 1492)
+    assert "soup1" not in ip("-6 route show table all")
     assert "inet6" not in ip("addr show soup1")
 
 
@@ -481,7 +489,7 @@ def test_out_of_descriptors_nothing_leaks(devices: Devices, left: int) -> None:
 
 
 def test_device_that_cant_be_made_quiet_is_gone(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> None:
+    def refuse(*arguments: object, ipv6: bool) -> None:
         raise RtnlError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     before = len(os.listdir("/proc/self/fd"))

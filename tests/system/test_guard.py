@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -93,6 +94,30 @@ def test_what_is_changed_is_put_back_and_told_once(devices: Devices, way: str) -
     assert told in mended.each[1]
     assert (mended.gone, mended.lost) == ([], {})
     assert devices.look() == Mended(), "what we put back ourselves is no news"
+
+
+def test_what_was_down_for_a_moment_has_its_routes_back(devices: Devices) -> None:
+    devices.look()
+    before = state()
+    for words in ("down", "up"):
+        ip(f"link set soup1 {words}")
+    assert "its default route" in devices.look().each[1]
+    assert state() == before
+
+
+def test_of_what_we_do_ourselves_the_kernel_tells_nothing(devices: Devices) -> None:
+    """With thousands of sessions there would be no end of it, and what others do would be lost in it."""
+    devices.look()
+    _, fence = devices.filenos()
+    for key in range(2, 50):
+        devices.create(key, f"soup{key}")
+        devices.set_ipv4(key, A + key, None, 1492)
+    assert select.select([fence], [], [], 0)[0] == []
+    with select.epoll() as waiting:
+        waiting.register(fence)
+        run("nft", "delete", "table", "inet", "souppp")
+        assert waiting.poll(10.0)
+    assert devices.look().for_all == ["Someone changed the nftables table that keeps sessions' packets in: put back."]
 
 
 def test_rules_are_put_back(devices: Devices) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,9 @@ from typing import cast
 
 import pytest
 
-from engine.api.engine import EngineApi
-from engine.api.values import CardView, Event, SessionState, SessionView, Severity, Snapshot
+from engine.api.values import Changes, Event, SessionState, SessionView, Severity
 from souppp_tui.commands import errors, headless
-from souppp_tui.commands.headless import HeadlessOptions
+from souppp_tui.commands.headless import EngineHere, HeadlessOptions
 from souppp_tui.terminal.leaving import Leaving
 from tests.disks import full
 from tests.program import until
@@ -41,18 +39,18 @@ class Engine:
     def stop(self) -> None:
         self.add("Hung up by you.", "session-down")
 
-    def snapshot(self) -> Snapshot:
+    def changes_since(self, version: int) -> Changes:
         self._looks -= 1
         state = SessionState.GETTING_ADDRESS if self._looks > 0 else SessionState.UP
         session = SessionView(0, "one", "alice", "", True, state, 0.0, ipv4="100.64.0.2")
-        return Snapshot(0.0, CardView("va", "", 1500, True), (), (session,), array("Q"), 1)
+        return Changes(version + 1, (session,))
 
 
 def printed(capfd: pytest.CaptureFixture[str], engine: Engine, options: HeadlessOptions) -> list[dict[str, object]]:
     leaving = Leaving()
     if not options.until_up:
         leaving.set()
-    assert headless.run(cast(EngineApi, engine), options, leaving, engine.stop) == 0
+    assert headless.run(cast(EngineHere, engine), options, leaving, engine.stop) == 0
     return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
 
 
@@ -65,14 +63,14 @@ def test_views_that_come_after_their_events(looks: int, capfd: pytest.CaptureFix
 
 def test_a_session_without_ipv4_is_not_up(capfd: pytest.CaptureFixture[str]) -> None:
     class WithoutIpv4(Engine):
-        def snapshot(self) -> Snapshot:
-            known = super().snapshot()
-            (view,) = known.sessions
-            return replace(known, sessions=(replace(view, ipv4=None, reason="without IPv4: refused"),))
+        def changes_since(self, version: int) -> Changes:
+            known = super().changes_since(version)
+            (view,) = known.views
+            return replace(known, views=(replace(view, ipv4=None, reason="without IPv4: refused"),))
 
     engine = WithoutIpv4(1)
     options = HeadlessOptions(until_up=True, timeout=0.1)
-    assert headless.run(cast(EngineApi, engine), options, Leaving(), engine.stop) == errors.EXIT_NOT_DONE
+    assert headless.run(cast(EngineHere, engine), options, Leaving(), engine.stop) == errors.EXIT_NOT_DONE
     session = next(each for each in map(json.loads, capfd.readouterr().out.splitlines()) if "ipv4" in each)
     assert (session["state"], session["ipv4"], session["error"]) == ("up", None, "without IPv4: refused")
 
@@ -101,7 +99,7 @@ def test_a_reader_that_goes_when_all_is_said(monkeypatch: pytest.MonkeyPatch) ->
     deadline = threading.Timer(20.0, give_up)
     deadline.start()
     engine = Engine(1)
-    code = headless.run(cast(EngineApi, engine), HeadlessOptions(), leaving, engine.stop)
+    code = headless.run(cast(EngineHere, engine), HeadlessOptions(), leaving, engine.stop)
     deadline.cancel()
     os.close(writer)
     assert not too_late.is_set()
@@ -176,7 +174,7 @@ def run_in_background(engine: Engine) -> tuple[threading.Thread, Leaving, list[i
     leaving, codes = Leaving(), []
     options = HeadlessOptions()
     thread = threading.Thread(
-        target=lambda: codes.append(headless.run(cast(EngineApi, engine), options, leaving, engine.stop))
+        target=lambda: codes.append(headless.run(cast(EngineHere, engine), options, leaving, engine.stop))
     )
     thread.start()
     return thread, leaving, codes
