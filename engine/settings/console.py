@@ -33,6 +33,7 @@ ACTIONS = (
         "freeze",
         "theme",
     ),
+    *("summary", "table", "narrow", "group_by", "first"),
     *("redraw", "commands", "help", "back", "quit", "end", "up", "down", "page_up", "page_down", "top", "bottom"),
 )
 

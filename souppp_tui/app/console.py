@@ -234,6 +234,10 @@ class Console(App[bool], inherit_bindings=False):
             from souppp_tui.screens.card import CardPage
 
             return CardPage(self)
+        if page == "summary":
+            from souppp_tui.screens.summary import SummaryPage
+
+            return SummaryPage(self)
         if page == "events":
             from souppp_tui.screens.events import EventsPage
 

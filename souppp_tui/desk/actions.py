@@ -13,9 +13,12 @@ from functools import cache
 
 from textual.binding import Binding, BindingType
 
-ANY = ("sessions", "details", "card", "events")
+ANY = ("sessions", "details", "card", "events", "summary")
 TABLE = ("sessions",)
 EITHER = ("sessions", "details")
+STEERED = ("sessions", "details", "summary")
+"""Pages on which things are done to sessions."""
+OTHERS = ("sessions", "details", "card", "events")
 LISTS = ("sessions", "details", "events")
 
 
@@ -53,16 +56,18 @@ class Command:
 
 
 ACTIONS = (
-    Action("dial", "d", "dial", "dial the sessions that are down or failed", EITHER, True, 1, "sessions"),
-    Action("hang_up", "h", "hang up", "hang up and stay down; asks first", EITHER, True, 1, "sessions"),
-    Action("redial", "r", "redial", "hang up and dial again; asks first", EITHER, True, 3, "sessions"),
-    Action("rotate", "R", "rotate", "hang up and dial for another address; asks first", EITHER, True, 0, "sessions"),
+    Action("dial", "d", "dial", "dial the sessions that are down or failed", STEERED, True, 1, "sessions"),
+    Action("hang_up", "h", "hang up", "hang up and stay down; asks first", STEERED, True, 1, "sessions"),
+    Action("redial", "r", "redial", "hang up and dial again; asks first", STEERED, True, 3, "sessions"),
+    Action("rotate", "R", "rotate", "hang up and dial for another address; asks first", STEERED, True, 0, "sessions"),
     Action("mark", "space", "mark", "mark the session, or take the mark away", TABLE, False, 3, "marks"),
     Action("mark_range", "ctrl+@,ctrl+space", "range", "mark from the last mark to here", TABLE, False, 0, "marks"),
     Action("mark_shown", "asterisk", "all", "mark all sessions that are shown", TABLE, False, 0, "marks"),
     Action("unmark", "backslash", "unmark", "take all marks away", TABLE, False, 0, "marks"),
     Action("filter", "slash", "filter", "show only some; esc clears it", ("sessions", "events"), False, 2, "show"),
     Action("details", "enter", "details", "everything about the session", TABLE, False, 2, "show"),
+    Action("narrow", "enter", "sessions", "show the group's sessions in the table", ("summary",), False, 2, "show"),
+    Action("group_by", "g", "group by", "make the groups by the next thing", ("summary",), False, 2, "show"),
     Action("fields", "enter", "fields", "all fields of the frame", ("details",), False, 2, "show"),
     Action("switch", "tab", "other side", "move in the other part of the screen", ("details",), False, 4, "move"),
     Action("group", "b", "group", "what has one cause together, or each event", ("events",), False, 2, "show"),
@@ -76,20 +81,26 @@ ACTIONS = (
         2,
         "show",
     ),
-    Action("capture", "c", "capture", "write control frames to a file, or stop", EITHER, True, 6, "sessions"),
+    Action("capture", "c", "capture", "write control frames to a file, or stop", STEERED, True, 6, "sessions"),
     Action("add", "a", "add", "add a session", TABLE, True, 0, "sessions"),
-    Action("edit", "E", "edit", "change the session's settings", EITHER, True, 0, "sessions"),
-    Action("remove", "D", "remove", "hang up and forget; asks first", EITHER, True, 0, "sessions"),
+    Action("edit", "E", "edit", "change the session's settings", STEERED, True, 0, "sessions"),
+    Action("remove", "D", "remove", "hang up and forget; asks first", STEERED, True, 0, "sessions"),
     Action("copy", "y", "copy", "copy the sessions' addresses, or a line", ANY, False, 0, "show"),
     Action("copy_what", "Y", "", "choose what to copy of the sessions", EITHER, False, 0, "show"),
     Action("sort", "s", "sort", "sort by the next column", TABLE, False, 0, "show"),
     Action("reverse", "S", "reverse", "turn the sort round", TABLE, False, 0, "show"),
     Action("columns", "o", "columns", "choose and order the columns", TABLE, False, 0, "show"),
-    Action("events", "e", "events", "all events", ("sessions", "details", "card"), False, 4, "screens"),
-    Action("card", "i", "card", "the card and its queues", ("sessions", "events"), False, 5, "screens"),
+    Action(
+        "summary", "1", "summary", "all sessions in groups: by state, reason, service …", OTHERS, False, 5, "screens"
+    ),
+    Action(
+        "table", "2", "table", "the table of sessions", ("details", "card", "events", "summary"), False, 7, "screens"
+    ),
+    Action("events", "e,3", "events", "all events", ("sessions", "details", "card", "summary"), False, 4, "screens"),
+    Action("card", "i", "card", "the card and its queues", ("sessions", "events", "summary"), False, 5, "screens"),
     Action("follow", "f", "follow", "follow the newest event, or stay", ("events",), False, 1, "show"),
     Action("severity", "v", "severity", "show only the more important events", ("events",), False, 1, "show"),
-    Action("reset_counters", "C", "", "count what it carries from now on; asks first", EITHER, True, 0, "sessions"),
+    Action("reset_counters", "C", "", "count what it carries from now on; asks first", STEERED, True, 0, "sessions"),
     Action("export", "w", "export", "to CSV, JSON or the clipboard: table, addresses, details", LISTS, group="show"),
     Action("stop_all", "H", "", "end all and dial nobody until you take it back; asks first", ANY, True, 0, "sessions"),
     Action("pause", "p", "", "dial nobody again by itself until you take it back", ANY, True, 0, "sessions"),
@@ -112,7 +123,8 @@ ACTIONS = (
     Action("down", "down,j", "", "down", ANY, False, 0, "move"),
     Action("page_up", "pageup,ctrl+b", "", "a page up", ANY, False, 0, "move"),
     Action("page_down", "pagedown,ctrl+f", "", "a page down", ANY, False, 0, "move"),
-    Action("top", "g,home", "", "to the first", ANY, False, 0, "move"),
+    Action("top", "g,home", "", "to the first", OTHERS, False, 0, "move"),
+    Action("first", "home", "", "to the first", ("summary",), False, 0, "move"),
     Action("bottom", "G,end", "", "to the last", ANY, False, 0, "move"),
 )
 BY_NAME = {action.name: action for action in ACTIONS}

@@ -56,6 +56,8 @@ class Model:
         """What is wrong with the filter that was typed last; the one before it stays in force."""
         self.filters: dict[str, str] = {}
         """Those that have a name."""
+        self.grouping = "state"
+        """By what the summary makes groups (`souppp_tui.model.groups.GROUPINGS`)."""
         self.history: list[str] = []
         """Those that were in force, the latest last."""
         self._none: tuple[Query, str] | None = None

@@ -3,7 +3,8 @@
     ac:bras-2 !failed rx>1M
 
 All terms must hold. `word` is looked for in every column of text, a network (`100.64.3.0/24`) among all addresses.
-`column:word` or `column~word` looks for a part in one column, `column=word` is all of it; `|` separates alternatives.
+`column:word` or `column~word` looks for a part in one column, `column=word` is all of it, `column=-` is nothing; `|`
+separates alternatives.
 `=`, `<`, `>`, `<=` and `>=` compare numbers (`k`, `M`, `G`; times with `s`, `m`, `h`, `d`), `n:1-50` is a range, and
 `address:100.64.3.0/24` a network. `!` before a term turns it round; quotes keep spaces. Case doesn't matter.
 `since:5m` and `since:14:02` are those whose state is younger. `is:marked` are the marked sessions, `@name` is a filter
@@ -273,6 +274,7 @@ def _equal(column: Column, wanted: list[str]) -> Test:
             or words.life(view) in states
             or (("silent" in states and words.is_silent(view)) or ("draining" in states and view.draining))
         )
+    wanted = [words.DASH if word == "-" else word for word in wanted]
     if column.key in _SEVERAL:
         sought = set(wanted)
         return lambda view, meter, marks: not sought.isdisjoint(column.text(view, meter).casefold().split())

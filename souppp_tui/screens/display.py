@@ -69,6 +69,14 @@ class Display(Editing):
         """To the events."""
         self.desk.open("events")
 
+    def do_summary(self) -> None:
+        """To all sessions in groups."""
+        self.desk.open("summary")
+
+    def do_table(self) -> None:
+        """To the table of sessions."""
+        self.desk.back_to_sessions()
+
     def do_card(self) -> None:
         """To the card and its queues."""
         self.desk.open("card")

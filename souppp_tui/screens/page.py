@@ -10,7 +10,7 @@ from textual.app import SuspendNotSupported
 from textual.binding import BindingType
 
 from engine.api.values import Halt, SessionState
-from souppp_tui.desk.actions import BY_NAME, EITHER, GROUPS, Action, Command, on_page, signs
+from souppp_tui.desk.actions import BY_NAME, EITHER, GROUPS, STEERED, Action, Command, on_page, signs
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.model import LIVE
 from souppp_tui.screens.quitting import Quitting
@@ -108,7 +108,7 @@ class Page(Quitting):
         """Why the action would do nothing now; empty if it would do something."""
         if action.changes and self.desk.options.read_only:
             return "The console is read-only."
-        if action.changes and action.pages == EITHER and self.model.several and (why := self._may_look()):
+        if action.changes and action.pages in (EITHER, STEERED) and self.model.several and (why := self._may_look()):
             return why
         check = _WHY_NOT.get(action.name)
         return check(self) if check else ""

@@ -206,6 +206,13 @@ def graph(values: Sequence[float], width: int, height: int, least: float = 0.0) 
     return lines
 
 
+def bar(share: float, width: int) -> str:
+    """A bar of a share of `width` characters, to an eighth of one; what is more than nothing can be seen."""
+    eighths = max(1 if share > 0 else 0, round(min(1.0, share) * width * 8))
+    whole, rest = divmod(eighths, 8)
+    return ("█" * whole + "▏▎▍▌▋▊▉"[rest - 1 : rest] * bool(rest)).ljust(width)
+
+
 def sparkline(values: Sequence[float], width: int, least: float = 0.0) -> str:
     """The same in one line."""
     return graph(values, width, 1, least)[0]

@@ -35,6 +35,7 @@ SCREENS: dict[str, Sequence[str]] = {
     "palette": ("colon", *"sort"),
     "reload": ("L",),
     "help": ("question_mark",),
+    "summary": ("1", "g", "j"),
     "masked": ("x",),
     "frozen": ("Z",),
 }
