@@ -31,6 +31,9 @@ installed := .venv/installed-$(firstword $(shell { pwd; grep VERSION_ID /etc/os-
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# The tests start hundreds of programs: modules that are compiled once save each of them half a second.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run setup dev test coverage soak soak-served wheel install deb test-kernels test-service test-distros check lock lock-newest test-newest
 .PHONY: screenshots bench-datapath bench-console bench-bystanders bench-proxy bench-stack fuzz clean help packages test-packages helper stack stack-for-tests
 

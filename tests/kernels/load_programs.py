@@ -1,4 +1,8 @@
-"""Runs in a guest: loads every XDP program and attaches it to a veth, as the data paths do."""
+"""Runs in a guest: loads every XDP program and attaches it to a veth, as the data paths do.
+
+The program without the in-kernel data path is a part of that with it, and compiling takes a minute on an emulated
+processor: `make test-kernels` loads both, one after the other, as the engine does.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import socket
 import subprocess
 
 from engine.card import xdp
-from engine.card.xdp import KERNEL_PATH_PROGRAMS, PROGRAMS, XdpProgram, link_native
+from engine.card.xdp import KERNEL_PATH_PROGRAMS, PROGRAMS, Loading, XdpProgram, link_native
 
 NEAR, FAR = "near", "far"
 PATIENCE = 1200.0
@@ -18,9 +22,7 @@ def main() -> None:
     """Print a line for each that is attached. Raises XdpError."""
     subprocess.run(["ip", "link", "add", NEAR, "type", "veth", "peer", "name", FAR], check=True)
     xdp.LOAD_TIMEOUT = PATIENCE
-    program = XdpProgram.attach(NEAR, 1)
-    print(f"{', '.join(PROGRAMS)}: attached, {program.mode} mode", flush=True)
-    program.add_kernel_path()
+    program = XdpProgram.attach(NEAR, 1, loading=Loading(kernel_path=True))
     print(f"{', '.join(PROGRAMS)} with the in-kernel data path: attached, {program.mode} mode", flush=True)
     for name in KERNEL_PATH_PROGRAMS:
         os.close(link_native(program.descriptors[name], socket.if_nametoindex(FAR)))

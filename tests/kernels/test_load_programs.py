@@ -12,7 +12,6 @@ from tests.kernels.guest import Guest, GuestError, compile_modules
 
 OLDEST = "6.1"
 LOADED = """\
-souppp: attached, native mode
 souppp with the in-kernel data path: attached, native mode
 push: attached
 """
