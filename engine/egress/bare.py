@@ -16,7 +16,7 @@ from engine.egress.carriers import Carriers
 from engine.egress.device import own_of
 from engine.egress.protocol import Addresses
 from engine.sessions.obstacle import Obstacle
-from engine.settings.values import DatapathChoice, EgressChoice, Inbound, SessionSettings
+from engine.settings.values import DatapathChoice, EgressChoice, Forward, Inbound, SessionSettings
 from engine.wire.place import Place
 
 _TAKES_DEVICE: tuple[tuple[str, Callable[[SessionSettings], object]], ...] = (
@@ -33,6 +33,7 @@ _TAKES_DEVICE: tuple[tuple[str, Callable[[SessionSettings], object]], ...] = (
 """Settings that ask for what a session without a device can't have."""
 _TAKES_CONNECTIONS: tuple[tuple[str, Callable[[SessionSettings], object]], ...] = (
     ("proxy", lambda it: it.proxy is not None),
+    ("forwards", lambda it: bool(it.forwards)),
 )
 """Those that ask for what a session with packets that go nowhere can't have."""
 BUFFER = 1 << 20
@@ -47,6 +48,9 @@ class Stack(Protocol):
 
     def tell(self, key: int, mtu: int, addresses: Addresses, end: int = -1) -> None:
         """A session has these; with a descriptor it is new, and packets come and go by that, which is handed over."""
+
+    def forward(self, key: int, forwards: tuple[Forward, ...]) -> None:
+        """What comes to a session's ports is to go there, in place of what was said before."""
 
     def forget(self, key: int) -> None:
         """A session is gone."""
@@ -101,6 +105,7 @@ class BareEgress:
                 raise DatapathError(f"cannot reach the stack program: {error.strerror}") from None
             with other:
                 self._stack.tell(key, opened.mtu, opened.addresses, other.detach())
+            self._stack.forward(key, opened.settings.forwards)
         self._plug(key, opened)
 
     def _plug(self, key: int, opened: _Opened) -> None:

@@ -28,6 +28,8 @@ class Egresses:
     def obstacle(self, key: int, session: Session) -> Obstacle | None:
         """See `Egress.obstacle`."""
         if session.settings.egress is EgressChoice.DEVICE:
+            if session.settings.forwards:
+                return Obstacle("`forwards` is for `egress: stack`: a program can listen on a session's device itself.")
             return self._devices.obstacle(key, session)
         return self._bare.obstacle(session.settings)
 

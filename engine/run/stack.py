@@ -14,18 +14,25 @@ from engine.host.files import STACK, STACK_REMEDY
 from engine.proxy.stack_protocol import (
     PROTOCOL,
     TO_ENGINE,
+    Arrival,
     Client,
-    Connections,
     Count,
     Counts,
+    Forwards,
     Gone,
     Hello,
+    Refuse,
     Session,
+    Take,
     encode,
 )
+from engine.proxy.stack_protocol import Forward as Told
 from engine.run.child import Child
-from engine.settings.values import EgressChoice, Settings
+from engine.settings.own_kinds import ANY_PORT, split_endpoint
+from engine.settings.values import EgressChoice, Forward, Settings
 
+CONNECTED_IN = 5.0
+"""Seconds for what a port is forwarded to."""
 BUDGET = 128 << 20
 """Octets of the buffers of all connections together."""
 
@@ -45,6 +52,7 @@ class StackProgram:
         begun: Callable[[], None],
     ) -> None:
         """`begun` is called when there is a program, the first one or another: it knows no session yet."""
+        self._loop = loop
         self._tell_event = tell
         self._begun = begun
         self._child = Child(
@@ -59,6 +67,10 @@ class StackProgram:
         )
         self._refused = ""
         self._ready = False
+        self._forwards: dict[int, set[str]] = {}
+        """Where what comes in may go, by session: the program is believed nothing else."""
+        self._connecting: dict[socket.socket, asyncio.TimerHandle] = {}
+        """For what came in, to where it goes."""
         self.counts: dict[int, Count] = {}
         """What goes through sessions with a stack, as told last."""
 
@@ -90,8 +102,15 @@ class StackProgram:
             os.close(each)
         self._child.open()
 
+    def forward(self, key: int, forwards: tuple[Forward, ...]) -> None:
+        """See `Stack.forward`."""
+        self._forwards[key] = {each.to for each in forwards}
+        if self._ready and forwards:
+            self._child.send(Forwards(key, tuple(Told(each.protocol, each.port, each.to) for each in forwards)))
+
     def forget(self, key: int) -> None:
         """See `Stack.forget`."""
+        self._forwards.pop(key, None)
         self.counts.pop(key, None)
         if self._ready:
             self._child.send(Gone(key))
@@ -107,6 +126,8 @@ class StackProgram:
     def close(self) -> None:
         """End it. A second call does nothing."""
         self._ready = False
+        for made in [*self._connecting]:
+            self._let_go(made)
         self._child.close()
 
     def _hear(self, message: object) -> None:
@@ -115,8 +136,36 @@ class StackProgram:
                 self._greet(message)
             case Counts():
                 self.counts.update((int(key), count) for key, count in message.sessions.items())
-            case Connections():
-                pass
+            case Arrival():
+                self._connect(message)
+
+    def _connect(self, arrival: Arrival) -> None:
+        """Somebody has come to a port that is forwarded."""
+        if arrival.to not in self._forwards.get(arrival.key, ()):
+            self._child.send(Refuse(arrival.id))
+            return
+        address, port = split_endpoint(arrival.to, ANY_PORT)
+        made = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)
+        made.setblocking(False)
+        self._connecting[made] = self._loop.call_later(CONNECTED_IN, self._connected, made, arrival.id)
+        made.connect_ex((str(address), port))
+        self._loop.add_writer(made, self._connected, made, arrival.id)
+
+    def _connected(self, made: socket.socket, id_: int) -> None:
+        """Or not, or not in time."""
+        is_late = self._connecting[made].when() <= self._loop.time()
+        if is_late or made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._let_go(made)
+            self._child.send(Refuse(id_))
+            return
+        self._let_go(made, close=False)
+        self._child.send(Take(id_), made.detach())
+
+    def _let_go(self, made: socket.socket, *, close: bool = True) -> None:
+        self._connecting.pop(made).cancel()
+        self._loop.remove_writer(made)
+        if close:
+            made.close()
 
     def _greet(self, hello: Hello) -> None:
         if hello.protocol != PROTOCOL:

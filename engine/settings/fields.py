@@ -53,7 +53,9 @@ from engine.settings.own_kinds import (
     PREFIX,
     PROGRAM,
     ROUTED,
+    SERVICE,
     TAG,
+    TARGET,
     URL,
     VLANS,
     by_key,
@@ -68,6 +70,7 @@ from engine.settings.values import (
     Dhcpv6,
     DialSettings,
     EgressChoice,
+    Forward,
     HealthSettings,
     HookSettings,
     Inbound,
@@ -199,6 +202,16 @@ _HOOKS = record(
     HookSettings(),
 )
 
+_FORWARD = record(
+    Forward,
+    {
+        "listen": Key("listen", SERVICE, "A port of the session's addresses, as in tcp/443."),
+        "to": Key("to", TARGET, "The address and port that the engine connects to."),
+    },
+    Forward("", ""),
+    "listen",
+    "to",
+)
 SESSION: Keys = {
     "name": Key(
         "name",
@@ -368,6 +381,11 @@ SESSION: Keys = {
         "Whether what the host has not begun may come in: closed lets in only answers to what it has.",
         "inbound",
         "open or closed",
+    ),
+    "forwards": Key(
+        "forwards",
+        list_of(_FORWARD, 0, limits.MAX_FORWARDS),
+        "What comes in with `egress: stack`, and where it goes, as in [{listen: tcp/443, to: 127.0.0.1:8443}].",
     ),
     "rotate": Key("rotate", _ROTATE, "When it is dialled for another address by itself, and what bounds that."),
     "drain": Key(

@@ -50,6 +50,7 @@ MAX_TAGS = 16
 """Of one session."""
 
 # Proxies
+MAX_FORWARDS = 64
 MIN_PORT, MAX_PORT = 1024, 65_535
 """Lower ones take a right that is given up at the start."""
 MAX_PROXY_USERS = 1024

@@ -233,9 +233,10 @@ def _parse_listening(given: str) -> str:
 
 LISTENING = typed(_parse_listening, str, "an address such as 127.0.0.1 or ::1", {"type": "string"}, "str")
 PORT = whole(limits.MIN_PORT, limits.MAX_PORT)
+ANY_PORT = whole(1, limits.MAX_PORT)
 
 
-def split_endpoint(endpoint: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
+def split_endpoint(endpoint: str, ports: Typed = PORT) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
     """Address and port of text such as `127.0.0.1:1080` or `[::1]:1080`; raises ValueError, for the operator."""
     host, colon, port = endpoint.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -244,7 +245,7 @@ def split_endpoint(endpoint: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv
         address = ipaddress.ip_address(bare)
     if address is None or not colon or (address.version == 6) != (bare != host):
         raise ValueError("must be an address and a port, such as 127.0.0.1:1080 or [::1]:1080")
-    return address, PORT.parse(port)
+    return address, ports.parse(port)
 
 
 def join_endpoint(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> str:
@@ -252,6 +253,21 @@ def join_endpoint(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: 
     return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
 
 
+def _parse_service(given: str) -> str:
+    protocol, slash, port = given.strip().lower().partition("/")
+    if protocol != "tcp" or not slash or not port.isdecimal() or not 0 < int(port) <= limits.MAX_PORT:
+        raise ValueError("must be a protocol and a port, such as tcp/443")
+    return f"tcp/{int(port)}"
+
+
+TARGET = typed(
+    lambda given: join_endpoint(*split_endpoint(given, ANY_PORT)),
+    str,
+    "an address and a port, such as 127.0.0.1:80",
+    {"type": "string"},
+    "str",
+)
+SERVICE = typed(_parse_service, str, "a protocol and a port, such as tcp/443", {"type": "string"}, "str")
 ENDPOINT = typed(
     lambda given: join_endpoint(*split_endpoint(given)),
     str,

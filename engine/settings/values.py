@@ -47,6 +47,26 @@ class EgressChoice(StrEnum):
     """Nowhere: they are dropped and counted. For who tests a concentrator."""
 
 
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """What comes to a port of a session's addresses goes to an address and port."""
+
+    listen: str
+    """As in `tcp/443`."""
+    to: str
+    """As in `127.0.0.1:8443`."""
+
+    @property
+    def protocol(self) -> str:
+        """Today it is `tcp`."""
+        return self.listen.partition("/")[0]
+
+    @property
+    def port(self) -> int:
+        """The session's."""
+        return int(self.listen.partition("/")[2])
+
+
 class DatapathChoice(StrEnum):
     """What carries a session's IP packets."""
 
@@ -286,6 +306,8 @@ class SessionSettings:
     device: str | None = None
     """The device's name; without one, `soup` and the session's key."""
     rotate: RotateSettings = RotateSettings()
+    forwards: tuple[Forward, ...] = ()
+    """What comes in by connections that others begin, with `egress: stack`."""
     drain: float = 0.0
     """How long connections may go on before a rotation ends them."""
     health: HealthSettings = HealthSettings()

@@ -29,7 +29,10 @@ PORTS = {"one": 20001, "two": 20002}
 CONFIG = """
 defaults: {user: anyone, password: lab, autodial: true, egress: stack, dns: [100.64.0.1]}
 dial: {retry_min: 0.5, retry_max: 2}
-sessions: [{name: one}, {name: two}]
+sessions:
+- name: one
+  forwards: [{listen: tcp/8080, to: "127.0.0.1:8000"}, {listen: tcp/81, to: "127.0.0.1:1"}]
+- name: two
 marks: 0x5000
 proxy: {sessions: {first_port: 20001}, pool: {listen: "127.0.0.1:1080"}, allow_private: true}
 """
@@ -162,6 +165,18 @@ def test_connections_go_through_their_session_and_nowhere_else(tmp_path: Path) -
             assert curl(f"socks5h://{proxy}", "http://www.example/") == f"Your address is {own['one']}"
             assert associated(PORTS["one"]) == f"{own['one']} hello".encode()
 
+        with socket.create_server(("127.0.0.1", 8000)) as server:
+            fetch = f"http://{own['one']}:8080/"
+            client = subprocess.Popen(far.command("curl", "-sS", "-m", "10", fetch), stdout=subprocess.PIPE)
+            server.settimeout(10)
+            it, _ = server.accept()
+            with it:
+                assert it.recv(4096).startswith(b"GET / ")
+                it.sendall(b"HTTP/1.0 200 OK\r\n\r\nwelcome")
+            assert client.communicate(timeout=10)[0] == b"welcome"
+        for port in (81, 82):
+            refused = far.command("curl", "-sS", "-m", "10", f"http://{own['one']}:{port}/")
+            assert subprocess.run(refused, check=False, capture_output=True).returncode in (7, 56)
         said = run(*COMMAND, "proxychain", "--socket", tmp_path / "sock", "two")
         fetch = f"{said}unset no_proxy NO_PROXY; curl -sS -m 10 http://100.64.0.1/"
         assert run("sh", "-c", fetch).strip() == f"Your address is {own['two']}"
