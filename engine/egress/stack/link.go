@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -15,8 +16,7 @@ import (
 
 const (
 	largestPacket = 65535
-	// Below it a packet is copied to a view of its size, so that short packets in a queue don't hold 64 KB each.
-	worthItsView = 32768
+	smallestView  = 2048
 )
 
 // link is the link endpoint of one session: a packet is a message of its socket.
@@ -143,21 +143,67 @@ func (l *link) write(o *outbound, packet packetBuffer) bool {
 	}
 }
 
-// inbound is what a poller receives with.
+// protocols are named by a packet's first four bits.
+var protocols = map[uint8]tcpip.NetworkProtocolNumber{4: ipv4.ProtocolNumber, 6: ipv6.ProtocolNumber}
+
+// inbound is what a poller receives with: a view as large as the last packet was, and one that holds the rest of any.
+//
+// So most packets are received where netstack keeps them, and short ones in a queue don't hold 64 KB each.
 type inbound struct {
-	header  [vnetSize]byte
-	parts   [2]unix.Iovec
-	message unix.Msghdr
-	view    *view
+	header     [vnetSize]byte
+	parts      [3]unix.Iovec
+	message    unix.Msghdr
+	view, rest *view
 }
 
 func newInbound() *inbound {
-	in := &inbound{view: newView(largestPacket)}
+	in := &inbound{view: newView(smallestView), rest: newView(largestPacket)}
 	in.parts[0].Base = &in.header[0]
 	in.parts[0].SetLen(vnetSize)
 	in.message.Iov = &in.parts[0]
-	in.message.SetIovlen(2)
+	in.message.SetIovlen(len(in.parts))
 	return in
+}
+
+// point has the next packet received into the views.
+func (in *inbound) point() {
+	for n, v := range []*view{in.view, in.rest} {
+		space := v.AsSlice()
+		in.parts[n+1].Base = &space[0]
+		in.parts[n+1].SetLen(len(space))
+	}
+}
+
+// take makes a packet of what was received.
+func (in *inbound) take(size int) packetBuffer {
+	room := in.view.Size()
+	if size <= room/2 && room > smallestView {
+		packet := newPacketBuffer(newViewWithData(in.view.AsSlice()[:size]))
+		if size > smallestView {
+			in.view.Release()
+			in.view = newView(viewFor(size))
+		}
+		return packet
+	}
+	in.view.CapLength(size)
+	packet := newPacketBuffer(in.view)
+	in.view = newView(viewFor(size))
+	if more := size - room; more > largestPacket/2 {
+		in.rest.CapLength(more)
+		packet.Data().AppendView(in.rest)
+		in.rest = newView(largestPacket)
+	} else if more > 0 {
+		packet.Data().AppendView(newViewWithData(in.rest.AsSlice()[:more]))
+	}
+	return packet
+}
+
+// viewFor is the size of a view for packets of a size: a power of two, as netstack keeps them.
+func viewFor(size int) int {
+	if size <= smallestView {
+		return smallestView
+	}
+	return 1 << bits.Len(uint(size-1))
 }
 
 type received int
@@ -170,9 +216,7 @@ const (
 
 // receive takes one message from the socket and hands its packet to netstack.
 func (l *link) receive(in *inbound) received {
-	space := in.view.AsSlice()
-	in.parts[1].Base = &space[0]
-	in.parts[1].SetLen(len(space))
+	in.point()
 	l.mutex.RLock()
 	dispatcher := l.dispatcher
 	if l.closed {
@@ -189,26 +233,13 @@ func (l *link) receive(in *inbound) received {
 	case length <= vnetSize || in.message.Flags&unix.MSG_TRUNC != 0 || dispatcher == nil:
 		return receivedPacket
 	}
-	size := int(length) - vnetSize
-	packet := in.view
-	if size < worthItsView {
-		packet = newViewWithData(space[:size])
-	} else {
-		packet.CapLength(size)
-		in.view = newView(largestPacket)
-	}
-	buffer := newPacketBuffer(packet)
-	defer buffer.DecRef()
-	var protocol tcpip.NetworkProtocolNumber
-	switch space[0] >> 4 {
-	case 4:
-		protocol = ipv4.ProtocolNumber
-	case 6:
-		protocol = ipv6.ProtocolNumber
-	default:
+	protocol, known := protocols[in.view.AsSlice()[0]>>4]
+	if !known {
 		return receivedPacket
 	}
+	packet := in.take(int(length) - vnetSize)
+	defer packet.DecRef()
 	l.verified.Store(in.header[0]&(vnetNeedsChecksum|vnetDataValid) != 0)
-	dispatcher.DeliverNetworkPacket(protocol, buffer)
+	dispatcher.DeliverNetworkPacket(protocol, packet)
 	return receivedPacket
 }

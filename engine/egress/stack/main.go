@@ -7,6 +7,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 )
 
 const controlSocket = 3
@@ -18,6 +19,10 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "--version" {
 		fmt.Printf("souppp-stack %s, netstack %s\n", release, stackVersion)
 		return
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		// The other half of the machine is for those that carry the packets: on two cores, a second thread costs more than it does.
+		runtime.GOMAXPROCS((runtime.NumCPU() + 1) / 2)
 	}
 	if err := serveControl(controlSocket); err != nil {
 		fmt.Fprintf(os.Stderr, "souppp-stack: %s\n", err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -26,13 +27,24 @@ var (
 
 // relay copies between a TCP connection and a stream socket until both directions have ended; the socket is closed then.
 //
-// Netstack's memory is written to the socket, and filled from it, without a copy between.
+// Netstack's memory is written to the socket, and filled from it, without a copy between; but short segments that wait
+// together are copied together first, so that one write wakes the reader once.
 type relay struct {
 	connection *connection
 	file       *os.File
 	socket     syscall.RawConn
-	failed     bool // the socket takes nothing any more
+	failed     bool    // the socket takes nothing any more
+	gathered   []byte  // what is to be written next
+	space      *[]byte // where that is, while it is anywhere
 }
+
+// shortSegment is one that is gathered, into so many octets at most.
+const (
+	shortSegment = 32 << 10
+	mostGathered = 128 << 10
+)
+
+var gatherings = sync.Pool{New: func() any { space := make([]byte, mostGathered); return &space }}
 
 func newRelay(c *connection, socket int) (*relay, error) {
 	if err := unix.SetNonblock(socket, true); err != nil {
@@ -76,8 +88,39 @@ func (r *relay) giveUp(err error) error {
 	return err
 }
 
-// Write hands octets to the socket; it never waits, for it is called with netstack's endpoint locked.
+// Write takes octets from netstack; it never waits, for netstack's endpoint is locked.
 func (r *relay) Write(octets []byte) (int, error) {
+	if len(octets) < shortSegment {
+		if r.space == nil {
+			r.space = gatherings.Get().(*[]byte)
+			r.gathered = (*r.space)[:0]
+		}
+		if len(r.gathered)+len(octets) <= cap(r.gathered) {
+			r.gathered = append(r.gathered, octets...)
+			return len(octets), nil
+		}
+	}
+	if err := r.flush(); err != nil {
+		return 0, err
+	}
+	return r.send(octets)
+}
+
+// flush writes what was gathered.
+func (r *relay) flush() error {
+	if r.space == nil {
+		return nil
+	}
+	n, err := r.send(r.gathered)
+	r.gathered = r.gathered[n:]
+	if len(r.gathered) == 0 {
+		gatherings.Put(r.space)
+		r.space, r.gathered = nil, nil
+	}
+	return err
+}
+
+func (r *relay) send(octets []byte) (int, error) {
 	var n int
 	var err error
 	failure := r.socket.Control(func(socket uintptr) {
@@ -120,6 +163,14 @@ func (r *relay) download() error {
 	for {
 		result, failure := c.endpoint.Read(r, tcpip.ReadOptions{})
 		c.addIn(result.Count)
+		for r.flush() != nil {
+			if r.failed {
+				return errGone
+			}
+			if err := r.waitToWrite(); err != nil {
+				return err
+			}
+		}
 		switch failure.(type) {
 		case nil:
 		case *tcpip.ErrWouldBlock:
