@@ -71,6 +71,8 @@ class Undo:
     """Take a step and all after it back, the latest first; see `Snapshot.steps`."""
 
     number: int
+    own: bool = False
+    """Only those of whoever asks."""
 
 
 @dataclass(frozen=True, slots=True)

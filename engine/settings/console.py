@@ -25,6 +25,7 @@ ACTIONS = (
         "reset_counters",
         "clear_ghosts",
         "fix_card",
+        "undo",
         "stop_all",
         "pause",
         "reload",

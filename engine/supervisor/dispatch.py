@@ -203,7 +203,7 @@ def _amend(supervisor: Supervisor, command: Amend, outcome: _Outcome) -> None:
 def _undo(supervisor: Supervisor, command: Undo, outcome: _Outcome) -> None:
     """Step by step; what can't be taken back any more is refused, and the rest is."""
     board, fleet = supervisor.board, supervisor.fleet
-    for step in supervisor.undoing.take(command.number):
+    for step in supervisor.undoing.take(command.number, outcome.by if command.own else None):
         keys = {settings.name: key for key, settings in board.settings.items() if key not in supervisor.leaving}
         gone = [keys[name] for name in step.added if name in keys]
         for key in gone:

@@ -96,11 +96,11 @@ class Undoing:
             self._steps.append(replace(step, told=replace(step.told, number=next(self._numbers))))
             self._show()
 
-    def take(self, number: int) -> list[Step]:
-        """The steps from this one on, the latest first: they are to be taken back."""
-        found = [step for step in reversed(self._steps) if step.told.number >= number]
-        for _ in found:
-            self._steps.pop()
+    def take(self, number: int, by: str | None = None) -> list[Step]:
+        """The steps from this one on, the latest first, of all or of one: they are to be taken back."""
+        found = [step for step in reversed(self._steps) if step.told.number >= number and by in (None, step.told.by)]
+        for step in found:
+            self._steps.remove(step)
         self._show()
         return found
 

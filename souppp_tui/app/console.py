@@ -13,6 +13,7 @@ import gc
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import textual
@@ -25,7 +26,7 @@ from textual.events import Event as TextualEvent
 from textual.events import Key, Paste
 from textual.screen import Screen
 
-from engine.api.commands import Command, Reply, ServiceCommand
+from engine.api.commands import Command, Reply, ServiceCommand, Undo, changes_of
 from engine.api.engine import EngineApi
 from engine.api.values import Event, SessionView
 from engine.settings.reload import Change
@@ -49,6 +50,8 @@ MESSAGE_LOOKS = 12
 RANKS = ("accent", "warning", "failed")
 """What is said, from what matters least."""
 """For how many looks at the engine a message stays, if no key is pressed."""
+TAKING_BACK = 10.0
+"""Seconds that the engine has for what was done in safe mode, when the terminal has gone."""
 PAGES_TO_COLLECT = 100
 """Pages and questions that are left from one search for their garbage to the next, see `engine.host.promptness`."""
 
@@ -97,6 +100,7 @@ class Console(App[bool], inherit_bindings=False):
         self.shadow = Shadow()
         self._message_looks = 0
         self.doing: Doing | None = None
+        self.safe: dict[int | None, int] | None = None
         self._grey = False
         """Whether all is shown in grey, as it may be out of date."""
         self._typed: deque[Key | Paste] = deque()
@@ -337,6 +341,16 @@ class Console(App[bool], inherit_bindings=False):
             except (OSError, ValueError) as error:
                 self.say(f"Not written to the configuration: {error}", "failed")
 
+    def take_back(self) -> None:
+        """Undo what was done in safe mode, as the terminal has gone; nobody is told but the event log."""
+        steps, self.safe = self.safe or {}, None
+        engine, before = self.engine, {key: it.name for key, it in self.engine.all_settings().items()}
+        for place, number in steps.items():
+            undo = Undo(number, own=True)
+            with suppress(TimeoutError):
+                future = engine.submit(undo, place) if isinstance(engine, Several) else engine.submit(undo)
+                self.save(changes_of(future.result(TAKING_BACK).done, before, engine.settings))
+
     def action_leave(self) -> None:
         """From anywhere."""
         page = self.page
@@ -405,7 +419,9 @@ def run(
     if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
         raise ConsoleError("This terminal cannot place text on its screen (TERM is dumb). Set TERM, or use --headless.")
     app = Console(engine, options, leaving, events)
-    if app.run(mouse=options.mouse) and not (leaving and leaving.is_set()):
+    goes_on = app.run(mouse=options.mouse)
+    app.take_back()
+    if goes_on and not (leaving and leaving.is_set()):
         return True
     stop()
     app.write_events()

@@ -30,6 +30,8 @@ class Desk(Protocol):
     """Whether the display stands still; who changes it, pulls and looks."""
     message: Span | None
     """What is said in place of the keys."""
+    safe: dict[int | None, int] | None
+    """In safe mode: by the engines' places, the first step that is taken back when the terminal goes."""
     doing: Doing | None
     """What was begun with several sessions and is under way."""
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from engine.api.commands import Add, Edit, Reload, Reply, taking_over
+from engine.api.commands import Add, Amend, Edit, Reload, Reply, Undo, changes_of, taking_over
+from engine.api.values import UndoStep
 from engine.settings.forms import Taken, others
 from engine.settings.reload import Plan, plan
 from engine.settings.values import SessionSettings
+from souppp_tui.desk.actions import Command
 from souppp_tui.model.model import LIVE
 from souppp_tui.screens.steering import Steering
 from souppp_tui.show import masking, words
-from souppp_tui.show.planlines import plan_lines
+from souppp_tui.show.planlines import many_lines, plan_lines
 
 
 class Editing(Steering):
@@ -43,6 +45,9 @@ class Editing(Steering):
         """A form, then other settings."""
         from souppp_tui.screens.form import Form
 
+        if len(self.targets()) > 1:
+            self._edit_many()
+            return
         view = self.targets()[0]
         base = self.desk.engine.settings(view.id)
         if base is None:
@@ -63,6 +68,111 @@ class Editing(Steering):
 
         taken = self._taken(self.model.place(view.id), but=view.id)
         self.app.push_screen(Form(f"Edit {name}", base, taken, new=False), done)
+
+    def _edit_many(self) -> None:
+        """A form with what they have in common, then a look at what changes, then the change."""
+        from souppp_tui.screens.confirm import Confirm
+        from souppp_tui.screens.form import FormOfMany
+
+        targets = self.targets()
+        known = self.desk.engine.all_settings()
+        sessions = {view.id: known[view.id] for view in targets if view.id in known}
+        if not sessions:
+            self.desk.say("Their settings are not known here.", "warning")
+            return
+        form = FormOfMany(f"Edit {words.plural(len(sessions), 'session')}", [*sessions.values()])
+
+        def told(reply: Reply) -> None:
+            self.say_reply(reply, f"Changed {words.plural(len(reply.done), 'session')}." if reply.done else "")
+            before = {key: settings.name for key, settings in sessions.items()}
+            self.desk.save(changes_of(reply.done, before, self.desk.engine.settings))
+
+        def done(settings: SessionSettings | None) -> None:
+            changed = form.changed if settings is not None else {}
+            if not changed:
+                return
+            facts = many_lines([*sessions.values()], changed)
+            live = sum(view.state in LIVE for view in targets)
+            facts += [f"{words.plural(live, 'session')} open: in force when dialled next."] if live else []
+            facts += self._hidden(targets)
+            question = self._question("Change", [view for view in targets if view.id in sessions])
+            command = Amend(tuple(sessions), tuple(changed.items()))
+            self.app.push_screen(
+                Confirm(question, facts, "change"), lambda yes: self.desk.submit(command, told) if yes else None
+            )
+
+        self.app.push_screen(form, done)
+
+    # -- taking back
+
+    def do_undo(self) -> None:
+        """Choose a step: it and all after it are taken back."""
+        self.on_engine("Take back on which engine?", self._undo)
+
+    def _undo(self, place: int | None) -> None:
+        from souppp_tui.screens.fields import Fields
+
+        self.desk.pull()
+        steps = self.engines()[place or 0].snapshot.steps[::-1]
+        if not steps:
+            self.desk.say("There is nothing to take back.", "warning")
+            return
+        now = self.engines()[place or 0].snapshot.at
+        lines = [(self._step(step), f"{words.duration(now - step.at)} ago  {step.by}") for step in steps]
+
+        def chosen(row: int | None) -> None:
+            if row is not None:
+                self.take_back(Undo(steps[row].number), place)
+
+        title = "Take back which? With it goes what was done after it, the lines above."
+        self.app.push_screen(Fields(title, lines, "takes back"), chosen)
+
+    def _step(self, step: UndoStep) -> str:
+        one = words.plural(1, "session") if self.desk.masked else step.name
+        return f"{step.what.lower()}: {one if step.sessions == 1 else words.plural(step.sessions, 'session')}"
+
+    def take_back(self, command: Undo, place: int | None) -> None:
+        """Undo, and write what that changes to the configuration."""
+        before = {key: settings.name for key, settings in self.desk.engine.all_settings().items()}
+
+        def told(reply: Reply) -> None:
+            some = words.plural(len(reply.done), "session")
+            self.say_reply(reply, f"Taken back, of {some}." if reply.done else "")
+            self.desk.save(changes_of(reply.done, before, self.desk.engine.settings))
+
+        self.desk.submit(command, told, place)
+
+    # -- safe mode
+
+    def safe_commands(self) -> Iterator[Command]:
+        """Safe mode, for the palette."""
+        safe, not_safe = self.desk.safe is not None, "You are not in safe mode."
+        tells = "from now on: what you do is taken back when the terminal goes"
+        looks = "The console is read-only." if self.desk.options.read_only else ""
+        yield Command("safe", "", tells, "You are in safe mode." if safe else looks, self._be_safe)
+        yield Command("unsafe", "", "leave safe mode, keep what you did", "" if safe else not_safe, self._keep_it)
+        tells = "leave safe mode, take back what you did"
+        yield Command("unsafe!", "", tells, "" if safe else not_safe, self._take_it_back)
+
+    def _be_safe(self) -> None:
+        self.desk.pull()
+        self.desk.safe = {
+            place if self.model.several else None: max((step.number for step in engine.snapshot.steps), default=0) + 1
+            for place, engine in enumerate(self.engines())
+        }
+        self.desk.say("Safe mode: what you do is taken back when the terminal goes, or by `:unsafe!`.")
+        self.desk.look()
+
+    def _keep_it(self) -> None:
+        self.desk.safe = None
+        self.desk.say("Left safe mode: what you did stays.")
+        self.desk.look()
+
+    def _take_it_back(self) -> None:
+        steps, self.desk.safe = self.desk.safe or {}, None
+        for place, number in steps.items():
+            self.take_back(Undo(number, own=True), place)
+        self.desk.look()
 
     def _called(self, settings: SessionSettings, key: int) -> str:
         """Its name as it may be shown."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from engine.settings.forms import FIELDS, Taken, read, write
+from engine.settings.forms import FIELDS, Field, Taken, read, write
 from engine.settings.values import SessionSettings
 from souppp_tui.show.words import fit
 from souppp_tui.widgets.lines import Lines
 
+SEVERAL = "several values"
 FOOT = "enter next · ctrl-s save · esc leave"
 
 
@@ -35,6 +38,9 @@ class Form(ModalScreen[SessionSettings | None]):
     def __init__(self, title: str, base: SessionSettings, taken: Taken, *, new: bool) -> None:
         super().__init__()
         self._title, self._base, self._taken, self._new = title, base, taken, new
+        self._fields: tuple[Field, ...] = FIELDS
+        self._several: set[str] = set()
+        """Fields that are not alike in all sessions."""
         self._inputs: dict[str, Input] = {}
         self._labels = {field.key: Lines("bar") for field in FIELDS}
         self._notes = {field.key: Lines("bar") for field in FIELDS}
@@ -49,8 +55,10 @@ class Form(ModalScreen[SessionSettings | None]):
         box.border_title = self._title.replace("[", "\\[")
         box.border_subtitle = FOOT
         with box:
-            for field in FIELDS:
-                line = Input(texts[field.key], password=field.secret, select_on_focus=False)
+            for field in self._fields:
+                several = field.key in self._several
+                text, hint = ("", SEVERAL) if several else (texts[field.key], "")
+                line = Input(text, hint, password=field.secret, select_on_focus=False)
                 line.cursor_blink = False
                 self._inputs[field.key] = line
                 self._labels[field.key].add_class("label")
@@ -62,15 +70,14 @@ class Form(ModalScreen[SessionSettings | None]):
 
     def on_mount(self) -> None:
         """Start with the name."""
-        self._inputs["name"].focus()
+        self._inputs[self._fields[0].key].focus()
         self.check()
 
     def check(self, everything: bool = False) -> SessionSettings | None:
         """Read all lines and say what is wrong; returns the settings if nothing is."""
-        texts = {key: line.value for key, line in self._inputs.items()}
-        settings, errors = read(texts, self._base, self._taken)
+        settings, errors = read(self._texts(), self._base, self._taken)
         self._box.border_subtitle = FOOT
-        for field in FIELDS:
+        for field in self._fields:
             wrong = errors.get(field.key, "") if everything or field.key in self._touched else ""
             hint = "" if self._new and field.secret else field.hint
             if wrong and self._inputs[field.key].has_focus:
@@ -79,10 +86,16 @@ class Form(ModalScreen[SessionSettings | None]):
             self._notes[field.key].show([[("  ", "text"), (wrong or hint, "failed" if wrong else "dim")]])
         return None if errors else settings
 
+    def _texts(self) -> dict[str, str]:
+        """What the lines say; what is not alike, and was left so, is nobody's mistake."""
+        typed = {key: line.value for key, line in self._inputs.items() if key not in self._several - self._touched}
+        return {**write(self._base), **typed}
+
     def on_input_changed(self, event: Input.Changed) -> None:
         """Check again."""
         for key, line in self._inputs.items():
-            if line is event.input and line.value != write(self._base)[key]:
+            before = "" if key in self._several else write(self._base)[key]
+            if line is event.input and line.value != before:
                 self._touched.add(key)
         self.check()
 
@@ -96,14 +109,14 @@ class Form(ModalScreen[SessionSettings | None]):
         if settings is not None:
             self.dismiss(settings)
             return
-        self._touched = set(self._inputs)
-        _, errors = read({key: line.value for key, line in self._inputs.items()}, self._base, self._taken)
+        _, errors = read(self._texts(), self._base, self._taken)
+        self._touched |= errors.keys()
         self._inputs[next(iter(errors))].focus()
 
     def on_key(self, event: Key) -> None:
         """From line to line, save, leave."""
         if event.key in ("down", "enter"):
-            if event.key == "enter" and self._inputs[FIELDS[-1].key].has_focus:
+            if event.key == "enter" and self._inputs[self._fields[-1].key].has_focus:
                 self.save()
             else:
                 self.focus_next(Input)
@@ -117,3 +130,23 @@ class Form(ModalScreen[SessionSettings | None]):
             return
         event.stop()
         event.prevent_default()
+
+
+class FormOfMany(Form):
+    """The same for several sessions at once: what is theirs alone is left out, and `changed` has what was typed."""
+
+    def __init__(self, title: str, sessions: Sequence[SessionSettings]) -> None:
+        super().__init__(title, sessions[0], {}, new=False)
+        self._fields = tuple(field for field in FIELDS if not field.unique)
+        self._several = {field.key for field in self._fields if len({field.write(session) for session in sessions}) > 1}
+
+    @property
+    def changed(self) -> dict[str, str]:
+        """Fields that were changed, and what they are to hold."""
+        before = write(self._base)
+        return {
+            field.key: self._inputs[field.key].value
+            for field in self._fields
+            if field.key in self._touched
+            and (field.key in self._several or self._inputs[field.key].value != before[field.key])
+        }

@@ -64,6 +64,7 @@ class Page(Quitting):
         """Show the latest snapshot. Pages add their own parts."""
         model, desk = self.model, self.desk
         wrong = troubles(self.engines()) if model.several else []
+        wrong = [*wrong, ("  ", "text"), (" safe mode ", "chip")] if desk.safe is not None else wrong
         line = overview(model.snapshot, model.totals(), desk.frozen, self.size.width, desk.engine.lost, wrong)
         self.overview.show([line])
         self.show_footer()
@@ -217,6 +218,7 @@ class Page(Quitting):
             for key, own in self.desk.options.commands.items():
                 title, why = own.title or own.run[0], self._why_not_own()
                 yield Command(title, signs(key), " ".join(own.run), why, partial(self.action_own, key))
+        yield from self.safe_commands()
         yield from self.more_commands()
         for name in NAMES:
             yield Command(f"theme {name}", "", "colours", "", partial(self.desk.set_theme, name))
@@ -265,7 +267,7 @@ _WHY_NOT: dict[str, Callable[[Page], str]] = {
     "redial": lambda page: _none(page, frozenset(SessionState), ""),
     "rotate": lambda page: _none(page, frozenset(SessionState), ""),
     "capture": lambda page: _none(page, frozenset(SessionState), ""),
-    "edit": lambda page: _one(page),
+    "edit": lambda page: _none(page, frozenset(SessionState), ""),
     "remove": lambda page: _none(page, frozenset(SessionState), ""),
     "details": lambda page: "" if page.model.cursor is not None else "There is no session here.",
     "mark": lambda page: "" if page.model.cursor is not None else "There is no session here.",
@@ -280,10 +282,3 @@ _WHY_NOT: dict[str, Callable[[Page], str]] = {
         "" if page.desk.options.load or page.desk.options.attached else "There is no configuration file to read again."
     ),
 }
-
-
-def _one(page: Page) -> str:
-    targets = page.targets()
-    if len(targets) == 1:
-        return ""
-    return "Only one session can be edited at a time." if targets else "There is no session here."

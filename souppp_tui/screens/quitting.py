@@ -16,6 +16,11 @@ class Quitting(Exporting):
 
     def do_quit(self) -> None:
         """Leave; asks if that ends anything, be it a session that is not up yet, or is not to end it."""
+        if self.desk.safe is not None:
+            self.desk.say(
+                "Safe mode: say `:unsafe` to keep what you did, `:unsafe!` to take it back; then leave.", "warning"
+            )
+            return
         self._quit(may_go_on=self.desk.options.may_go_on)
 
     def _quit(self, *, may_go_on: bool) -> None:

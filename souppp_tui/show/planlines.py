@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from engine.settings.forms import differences
+from engine.settings.forms import FIELDS, differences
 from engine.settings.reload import Plan
 from engine.settings.values import SessionSettings
 from souppp_tui.show.words import count
@@ -33,3 +33,18 @@ def plan_lines(todo: Plan, running: Mapping[int, SessionSettings], *, masked: bo
 def _some(names: Sequence[str]) -> str:
     first = ", ".join(names[:3])
     return f"{count(len(names))}: {first}" + (", …" if len(names) > 3 else "")
+
+
+def many_lines(sessions: Sequence[SessionSettings], changed: Mapping[str, str]) -> list[str]:
+    """What changes in several sessions, a line for each field: `service gold → silver`; never what is secret."""
+    lines = []
+    for field in FIELDS:
+        if field.key not in changed:
+            continue
+        if field.secret:
+            lines.append(f"another {field.label}")
+            continue
+        before = {field.write(session) for session in sessions}
+        was = before.pop() or "none" if len(before) == 1 else f"{len(before)} different values"
+        lines.append(f"{field.label} {was} → {changed[field.key].strip() or 'none'}")
+    return lines

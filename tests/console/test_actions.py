@@ -725,7 +725,7 @@ async def test_the_lab_shows_a_line_to_try_it_with(start: Start, size: tuple[int
 
 
 async def test_help_lists_every_key_of_the_page(start: Start) -> None:
-    async with start(3, size=(120, 70)) as stage:
+    async with start(3, size=(120, 80)) as stage:
         await stage.press("question_mark")
         for action in ACTIONS:
             if "sessions" in action.pages and action.keys:
@@ -869,12 +869,6 @@ async def test_a_file_that_cannot_be_written_is_told(start: Start) -> None:
     async with start(2, options=ConsoleOptions(theme="dark", save=save)) as stage:
         await stage.press("E", "down", *"x", "ctrl+s")
         assert "Not written to the configuration: souppp.yaml: Read-only file system" in stage.text()
-
-
-async def test_only_one_session_is_edited(start: Start) -> None:
-    async with start(3) as stage:
-        await stage.press("asterisk", "E")
-        assert "Only one session can be edited at a time." in stage.text()
 
 
 async def test_reload_shows_what_changes(start: Start) -> None:

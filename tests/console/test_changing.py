@@ -1,0 +1,193 @@
+"""Many sessions changed at once, steps taken back, safe mode: with the real supervisor behind the real screen."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.api.commands import Command, Reply, Undo
+from engine.api.messages import ClientView
+from engine.api.values import CardView, Details, Event, Ledger, Snapshot, pack_traffic
+from engine.settings.reading import load
+from engine.settings.values import SessionSettings
+from souppp_tui.app.console import Console
+from souppp_tui.commands.files import saver
+from souppp_tui.desk.options import ConsoleOptions
+from souppp_tui.screens.confirm import Confirm
+from tests.console.conftest import Stage
+from tests.unit.supervisor.world import World
+
+
+class Behind:
+    """`EngineApi` on a supervisor in virtual time."""
+
+    lost = ""
+    clients: Sequence[ClientView] = ()
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.commands: list[Command] = []
+
+    def submit(self, command: Command) -> Future[Reply]:
+        self.commands.append(command)
+        future = Future[Reply]()
+        future.set_result(self.world.do(command))
+        return future
+
+    def advance(self, seconds: float) -> None:
+        self.world.run(seconds)
+
+    def snapshot(self) -> Snapshot:
+        supervisor = self.world.supervisor
+        return Snapshot(
+            supervisor.wall(self.world.now),
+            CardView("eth9", "02:00:00:00:00:01", 1500, True),
+            (),
+            supervisor.board.views,
+            pack_traffic(array("Q", [0] * 4 * supervisor.board.keys)),
+            supervisor.log.last,
+            halted=supervisor.halted,
+            steps=supervisor.undoing.shown,
+        )
+
+    def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
+        return self.world.supervisor.log.since(seq)
+
+    def details(self, session: int) -> Details | None:
+        return None
+
+    def settings(self, session: int) -> SessionSettings | None:
+        return self.world.supervisor.board.settings.get(session)
+
+    def all_settings(self) -> Mapping[int, SessionSettings]:
+        return self.world.supervisor.board.settings.copy()
+
+    def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
+        return {}
+
+
+FILE = """\
+sessions:
+  - name: "s{n}"     # all of one street
+    service: gold
+    user: me
+    password: lab
+    count: 4
+    autodial: true
+  - {name: own, mru: 1400, user: me, password: lab, autodial: true}   # mine
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "eth9.yaml"
+    path.write_text(FILE)
+    path.chmod(0o600)
+    yield path
+    assert path.read_text().count("#") == 2, "comments stay"
+
+
+@asynccontextmanager
+async def _stage(file: Path, size: tuple[int, int] = (100, 30)) -> AsyncIterator[Stage]:
+    engine = Behind(World(load(file).sessions).open())
+    engine.advance(2.0)
+    app = Console(engine, ConsoleOptions(theme="dark", save=saver(file), period=0))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        yield Stage(app, engine, pilot)  # type: ignore[arg-type]
+
+
+def _read(file: Path) -> dict[str, SessionSettings]:
+    return {each.name: each for each in load(file).sessions}
+
+
+async def test_only_what_is_typed_changes_after_a_look_at_it(file: Path) -> None:
+    before = _read(file)
+    async with _stage(file) as stage:
+        await stage.press("space", "space", "G", "space", "E")
+        assert "Edit 3 sessions" in stage.text()
+        assert "several values" in stage.line("MRU")
+        assert "gold" not in stage.line("service"), "one of them has none"
+        await stage.press("down", "down", *"silver", "ctrl+s")
+        assert isinstance(stage.app.screen, Confirm)
+        assert "service 2 different values → silver" in stage.text()
+        assert "Change 3 sessions: s1, s2 and own?" in stage.text()
+        await stage.press("y")
+        assert "Changed 3 sessions." in stage.text()
+    after = _read(file)
+    assert [each.service for each in after.values()] == ["silver", "silver", "gold", "gold", "silver"]
+    assert after == {
+        name: replace(each, service="silver") if name in ("s1", "s2", "own") else each for name, each in before.items()
+    }
+    assert "except: {1: {service: silver}, 2: {service: silver}}" in file.read_text()
+
+
+async def test_what_is_wrong_is_said_and_nothing_changes_by_leaving(file: Path) -> None:
+    async with _stage(file) as stage:
+        await stage.press("asterisk", "E", *["down"] * 7, *"9000", "ctrl+s")
+        assert "out of range" in stage.text()
+        await stage.press("escape")
+        await stage.press("E", "ctrl+s")
+        assert stage.engine.commands == []
+
+
+async def test_a_removal_is_taken_back_in_two_keys_and_in_the_file_too(file: Path) -> None:
+    before = _read(file)
+    async with _stage(file) as stage:
+        await stage.press("space", "space", "D", "y")
+        await stage.tick(4)
+        assert [*_read(file)] == ["s3", "s4", "own"]
+        await stage.press("u")
+        assert "remove: 2 sessions" in stage.text()
+        await stage.press("enter")
+        assert "Taken back, of 2 sessions." in stage.text()
+        await stage.tick(6)
+        assert {view.name: str(view.state) for view in stage.app.model.views.values()} == dict.fromkeys(before, "up")
+        assert _read(file) == before
+        await stage.press("u")
+        assert "There is nothing to take back." in stage.text()
+
+
+async def test_safe_mode_is_seen_and_taken_back_at_once(file: Path) -> None:
+    before = _read(file)
+    async with _stage(file, (80, 24)) as stage:
+        await stage.press("h", "y", "colon", *"safe", "enter")
+        await stage.tick()
+        assert "safe mode" in stage.painted_on("chip")
+        await stage.press("j", "D", "y", "j", "E", *["down"] * 3, *"x", "ctrl+s")
+        await stage.tick(2)
+        assert _read(file) != before
+        await stage.press("q")
+        assert ":unsafe" in stage.text()
+        await stage.press("colon", *"unsafe!", "enter")
+        await stage.tick(6)
+        assert _read(file) == before
+        states = {view.name: str(view.state) for view in stage.app.model.views.values()}
+        assert states == {**dict.fromkeys(before, "up"), "s1": "down"}, "what was before it stays"
+        assert "safe mode" not in stage.painted_on("chip")
+
+
+async def test_when_the_terminal_goes_so_does_what_was_done_in_safe_mode(file: Path) -> None:
+    before = _read(file)
+    async with _stage(file) as stage:
+        await stage.press("colon", *"safe", "enter", "D", "y")
+        await stage.tick()
+        assert _read(file) != before
+        stage.app.on_driver_gone()
+    stage.app.take_back()
+    assert _read(file) == before
+    assert isinstance(stage.engine.commands[-1], Undo)
+
+
+async def test_what_is_kept_stays(file: Path) -> None:
+    async with _stage(file) as stage:
+        await stage.press("colon", *"safe", "enter", "D", "y", "colon", *"unsafe", "enter")
+        await stage.tick()
+        stage.app.take_back()
+    assert "s1" not in _read(file)
