@@ -39,6 +39,7 @@ from engine.egress.requests import (
     give_ipv6,
     give_lan6,
     nothing_there,
+    put_into_group,
     rename,
     set_down,
     set_up,
@@ -140,9 +141,13 @@ class Mended:
 class Devices:
     """All devices of one engine, by session key, in the network namespace of the thread that makes this."""
 
-    def __init__(self, instance: Instance | None = None) -> None:
-        """Take the first free instance, if none is given, and clear up after dead ones; raises HostError."""
+    def __init__(self, instance: Instance | None = None, group: int = 0) -> None:
+        """Take the first free instance, if none is given, and clear up after dead ones; raises HostError.
+
+        All devices are in this group: see `engine.egress.together`.
+        """
         self._rtnl = Rtnl()
+        self._group = group
         self._devices: dict[int, Device] = {}
         self._instance = instance or Instance()
         self._keys: dict[int, int] = {}
@@ -239,6 +244,8 @@ class Devices:
             link = link_named(self._rtnl, name)
             device.index, device.rising = link.index, not link.up
             self._indexes.add(device.index)
+            if self._group:
+                self._rtnl.do([put_into_group(uint32(device.index), uint32(self._group))])
             if device.rising:  # else it is an earlier process's, who has seen to it
                 keep_quiet(self._rtnl, name, device.index, ipv6=ipv6)
             if closed:

@@ -55,11 +55,13 @@ class DeviceEgress:
         devices: str = DEVICES,
         instance: Instance | None = None,
         namespaces: Namespaces | None = None,
+        group: int = 0,
     ) -> None:
         """`sessions` says how many there are, up or not; `tell` takes what concerns them all. Raises HostError.
 
         `hidden` is a namespace made before the right to make one was given up; it is closed with all else. `devices`
-        and a number are devices' names. `instance` is closed with all else too, and so are `namespaces`.
+        and a number are devices' names, `group` is their group. `instance` is closed with all else too, and so are
+        `namespaces`.
         """
         self.carriers: Carriers | None = None
         """Those of the card, while it is ours."""
@@ -69,7 +71,7 @@ class DeviceEgress:
         self._tell = tell
         self.has_ipv6 = has_ipv6()
         self._told: set[str] = set()
-        self._devices = Devices(instance)
+        self._devices = Devices(instance, group)
         self._namespaces = namespaces or Namespaces()
         self._elsewhere = Elsewhere(self._namespaces, self._devices.undertaker)
         self._lent: dict[int, str] = {}

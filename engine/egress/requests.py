@@ -38,7 +38,7 @@ def uint32(value: int) -> bytes:
     return value.to_bytes(4, sys.byteorder)
 
 
-_INDEX, _MTU = 0x7E570001, 0x7E570002
+_INDEX, _MTU, _GROUP = 0x7E570001, 0x7E570002, 0x7E570003
 _OURS, _PEERS, _LINK_LOCAL = IPv4Address("203.0.113.1"), IPv4Address("203.0.113.2"), IPv6Address("fe80::7e57:4")
 _GLOBAL = IPv6Address("2001:db8::7e57:6")
 """What stands in the templates for what is filled in."""
@@ -58,6 +58,11 @@ set_up = Template(
 set_down = Template(
     request(ifinfmsg, RTM_NEWLINK, 0, index=_INDEX, flags=0, change=IFF_UP),
     uint32(_INDEX),
+)
+put_into_group = Template(
+    request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_GROUP", _GROUP)], index=_INDEX),
+    uint32(_INDEX),
+    uint32(_GROUP),
 )
 
 

@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
 
 from engine.api.commands import Add, Amend, Edit, Reply, Request, Rotate, Undo
 from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
@@ -26,8 +27,9 @@ from engine.egress.device import DeviceEgress
 from engine.egress.egresses import Egresses
 from engine.egress.elsewhere import Namespace, Namespaces, open_all
 from engine.egress.instances import Instance
+from engine.egress.together import Survivor, delete_together, group_of
 from engine.egress.veth import HiddenNet
-from engine.host import descriptors, identity, surroundings
+from engine.host import descriptors, dying, identity, surroundings
 from engine.host.errors import HostError, Trouble
 from engine.host.peers import Peer
 from engine.proxy.checks import Finding
@@ -64,6 +66,8 @@ FAREWELL = 3.0
 """Seconds that sessions get for an orderly end when the engine stops; then they get a PADT only."""
 FLUSH = 1.0
 """Seconds that the card gets after that to take the last frames."""
+ENDING = 60.0
+"""Seconds that an engine which was killed may take to end."""
 HOOKS = 10.0
 """Seconds that hooks get after that, before they are killed."""
 
@@ -131,17 +135,21 @@ class Loop:
         self._undo.callback(lambda: self._hidden.close())
         self._estate = Estate()
         self._undo.callback(lambda: self._estate.close())
+        self._journal = journal_of(options.state_folder or Path(), ifname)
+        self._waited = ""
 
     def inherit(self, estate: Estate) -> None:
         """Before `confine` and `open`: go on with what an earlier process has left."""
         self._hidden = HiddenNet(estate.net)
         self._estate, estate.net = estate, -1
 
-    def make_ready(self) -> None:
+    def make_ready(self, say: Callable[[str], None]) -> None:
         """Before `confine` and `open`: do what takes rights that are given up then.
 
         Nor would an engine that is opened before this one take it for dead, and what an earlier run left for leftovers.
+        `say` takes a line where that takes long.
         """
+        self._let_earlier_end(say)
         with suppress(HostError):  # which `open` raises again
             self._instance = Instance()
             self._undo.callback(self._instance.close)
@@ -155,6 +163,23 @@ class Loop:
             with suppress(OSError):  # which `open` tells
                 self.proxies.start()
 
+    def _let_earlier_end(self, say: Callable[[str], None]) -> None:
+        """Wait until an engine that was killed is gone: what it holds of the card and its devices' names is free then.
+
+        No instance is taken before that, or its rules would be left.
+        """
+        process = dying.holder(self._journal) if self._options.state_folder is not None else None
+        if process is None or not dying.is_dying(process):
+            return
+        began = time.monotonic()
+        say(f"An earlier souppp-tui on {self._ifname} (process {process}) is still ending; its devices go first.")
+        with suppress(OSError):  # it deletes them one by one itself
+            delete_together(group_of(self._journal))
+        dying.wait_for(process, ENDING)
+        self._waited = (
+            f"Waited {time.monotonic() - began:.1f} s until the process {process} had ended, which was killed."
+        )
+
     def confine(self, confine: Callable[[], None]) -> None:
         """Have the rights given up, by whatever does so for one thread, of the threads that there are before `open`."""
         if self._hidden.is_open:
@@ -166,6 +191,9 @@ class Loop:
         if self._loading is not None:
             self._undo.callback(self._loading.close)
         descriptors.raise_limit()
+        group = group_of(self._journal)
+        with suppress(OSError):  # else the devices go one by one if we are killed
+            self._undo.callback(Survivor(group).close)
         egress = DeviceEgress(
             lambda: len(self.supervisor.fleet.members),
             self.tell,
@@ -173,6 +201,7 @@ class Loop:
             self._options.devices,
             self._instance,
             self._namespaces,
+            group,
         )
         self._undo.callback(egress.close_all)
         devices, self._estate.devices = self._estate.devices, []
@@ -222,6 +251,8 @@ class Loop:
         )
         if unread:
             self.tell(Severity.ERROR, "proofs", unread)
+        if self._waited:
+            self.tell(Severity.INFO, "earlier", self._waited)
         if short := descriptors.shortage(len(self._settings.sessions)):
             self.tell(Severity.WARNING, "limits", short)
         for lack in surroundings.lacks():
@@ -255,7 +286,7 @@ class Loop:
     def _open_journal(self) -> GhostJournal | None:
         if self._options.state_folder is None:
             return None
-        journal = GhostJournal(journal_of(self._options.state_folder, self._ifname))
+        journal = GhostJournal(self._journal)
         self._undo.callback(journal.close)
         return journal
 

@@ -74,9 +74,12 @@ class Engine:
         """Before `confine` and `start`: go on with what an earlier process has left."""
         self._work.inherit(estate)
 
-    def make_ready(self) -> None:
-        """Before `confine` and `start`: do what takes rights that are given up then, by any engine of the process."""
-        self._work.make_ready()
+    def make_ready(self, say: Callable[[str], None]) -> None:
+        """Before `confine` and `start`: do what takes rights that are given up then, by any engine of the process.
+
+        `say` takes a line that tells why it takes long.
+        """
+        self._work.make_ready(say)
 
     def confine(self, confine: Callable[[], None]) -> None:
         """Before `start`: give up rights, by whatever does so for the calling thread and those that it will start."""

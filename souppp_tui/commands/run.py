@@ -28,7 +28,7 @@ from engine.settings.values import DatapathChoice, EgressChoice, Settings, XdpMo
 from souppp_tui import __version__
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands import headless
-from souppp_tui.commands.errors import EXIT_OK, CannotRunError
+from souppp_tui.commands.errors import EXIT_OK, CannotRunError, complain
 from souppp_tui.commands.headless import HeadlessOptions
 from souppp_tui.terminal.leaving import Leaving
 
@@ -166,7 +166,7 @@ def begin(engines: Sequence[Engine], files: Sequence[Path]) -> None:
     `files` are `files_of` all of them.
     """
     for engine in engines:
-        engine.make_ready()
+        engine.make_ready(lambda line: complain(f"souppp-tui: {line}"))
     for engine in engines:
         engine.confine(partial(confine, files))
     for engine in engines:
