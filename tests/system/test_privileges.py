@@ -108,9 +108,18 @@ def test_exactly_these_are_enough_for_the_lab(own_net: None) -> None:
     with running("--lab", "--sessions", "2", "--headless", "--until-up", "--hold", within=with_only(*LAB)) as program:
         program.up(2)
         confined_to(program.pid, *ALWAYS, bounds=LAB)
-        (server,) = descendants(program.pid) - {program.pid}
+        survivor = survivor_of(program)
+        confined_to(survivor, *ALWAYS, bounds=LAB)
+        (server,) = descendants(program.pid) - {program.pid, survivor}
         confined_to(server, *ALWAYS, "net_bind_service", bounds=LAB)
         assert program.end() == 0
+
+
+def survivor_of(program: Program) -> int:
+    """The process that deletes its devices if it is killed."""
+    children = descendants(program.pid)
+    (found,) = (each for each in children if b"survivor" in Path(f"/proc/{each}/cmdline").read_bytes())
+    return found
 
 
 def ups(program: Program) -> int:
@@ -121,7 +130,9 @@ def test_root_gives_up_all_else_and_keeps_no_child(sessions: Path) -> None:
     """And takes the card anew with what is left, which loads and attaches the programs again."""
     with provider() as far, running(*on_card(sessions, "--hold")) as program:
         program.up(2)
-        assert descendants(program.pid) <= {program.pid}, "who compiled is gone"
+        survivor = survivor_of(program)
+        confined_to(survivor, *ALWAYS)
+        assert descendants(program.pid) <= {program.pid, survivor}, "who compiled is gone"
         confined_to(program.pid, *ALWAYS)
         run("ip", "link", "del", CARD)
         program.event("card-down")
