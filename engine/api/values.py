@@ -307,6 +307,8 @@ class Event:
     session: int | None = None
     name: str = ""
     """The session's name, where it is about one."""
+    facts: tuple[tuple[str, str | int | float], ...] = ()
+    """What scripts need not read from the text: `FACTS`, those that it tells."""
 
     @property
     def engine(self) -> str:
@@ -314,6 +316,11 @@ class Event:
         return ""
 
 
+FACTS = (
+    *("session_id", "ac_name", "ac_mac", "method", "address", "dns", "ipv6", "ipv6_addresses", "ipv6_prefixes"),
+    *("mtu", "reason", "retry_at"),
+)
+"""Lists have blanks between; `reason` is an `EndKind` as a word, `retry_at` a Unix time."""
 KEPT_EVENTS = 5000
 """How many of the latest events there are to be read."""
 

@@ -6,6 +6,7 @@ from collections import deque
 
 from engine.api.values import KEPT_EVENTS, Event, Severity, after
 
+Facts = tuple[tuple[str, str | int | float], ...]
 KEPT_GRAVE = 1000
 """Warnings and errors that are kept however many others come after them."""
 
@@ -22,11 +23,18 @@ class EventLog:
         """How many there ever were of each severity."""
 
     def add(
-        self, at: float, severity: Severity, kind: str, text: str, session: int | None = None, name: str = ""
+        self,
+        at: float,
+        severity: Severity,
+        kind: str,
+        text: str,
+        session: int | None = None,
+        name: str = "",
+        facts: Facts = (),
     ) -> Event:
         """Append an event under the next number."""
         text = text.encode(errors="backslashreplace").decode()  # a path may hold what is no character
-        event = Event(self.last + 1, at, severity, kind, text, session, name)
+        event = Event(self.last + 1, at, severity, kind, text, session, name, facts)
         self._events.append(event)
         if severity >= Severity.WARNING:
             self._grave.append(event)

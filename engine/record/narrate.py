@@ -8,6 +8,7 @@ from engine.api.ending import EndKind
 from engine.api.values import SessionState, Severity
 from engine.ipv6.host import Ipv6Configured
 from engine.ppp.link import Authenticated, Ipv4Opened, Ipv6Opened, MtuVerified, Notice, ProtocolMissing
+from engine.record.events import Facts
 from engine.sessions.session import Ended, PppoeOpened, SentInClear, SessionEvent, StateChanged
 from engine.settings.values import DEFAULT_MRU
 from engine.wire.ethernet import format_mac
@@ -74,6 +75,28 @@ def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> S
             return Story(severity, "session-down" if end.was_up else "dial-failed", end.text + _next(redial_in))
         case _:
             return None
+
+
+def facts(event: SessionEvent, ac_name: str | None, retry_at: float | None) -> Facts:
+    """What an event tells, for scripts: `engine.api.values.FACTS`; `retry_at` is a Unix time."""
+    told: dict[str, str | int | float | None] = {}
+    match event:
+        case PppoeOpened(place):
+            told = {"session_id": place.session_id, "ac_name": ac_name, "ac_mac": format_mac(place.peer_mac)}
+        case Authenticated(method):
+            told = {"method": str(method)}
+        case Ipv4Opened(agreed):
+            told = {"address": str(agreed.address), "dns": " ".join(map(str, agreed.dns))}
+        case Ipv6Opened(agreed):
+            told = {"ipv6": str(agreed.address)}
+        case Ipv6Configured(config):
+            addresses, prefixes = (" ".join(map(str, each)) for each in (config.addresses, config.prefixes))
+            told = {"ipv6_addresses": addresses, "ipv6_prefixes": prefixes}
+        case MtuVerified(mtu):
+            told = {"mtu": mtu}
+        case Ended(end):
+            told = {"reason": end.kind.name.lower(), "retry_at": retry_at}
+    return tuple((name, value) for name, value in told.items() if value not in (None, ""))
 
 
 def _concentrator(name: str | None, mac: bytes) -> str:

@@ -32,6 +32,7 @@ ACTIONS = (
         "mask",
         "zero",
         "freeze",
+        "times",
         "theme",
     ),
     *("summary", "table", "narrow", "group_by", "first"),

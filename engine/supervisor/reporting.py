@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from engine.api.values import Severity
 from engine.host.errors import Trouble
-from engine.record.events import EventLog
+from engine.record.events import EventLog, Facts
 from engine.sessions.fleet import Fleet
 
 
@@ -25,11 +25,11 @@ class Reporter:
         """The engine's time as Unix time."""
         return at + self.wall_offset
 
-    def tell(self, severity: Severity, kind: str, text: str, key: int | None = None) -> None:
+    def tell(self, severity: Severity, kind: str, text: str, key: int | None = None, facts: Facts = ()) -> None:
         """Put an event into the log."""
         member = self._fleet.members.get(key) if key is not None else None
         name = member.session.settings.name if member is not None else ""
-        self.log.add(self.wall(self.now), severity, kind, text, key, name)
+        self.log.add(self.wall(self.now), severity, kind, text, key, name, facts)
 
     def attempt(
         self, work: Callable[..., None], *arguments: object, kind: str = "trouble", about: int | None = None

@@ -27,7 +27,7 @@ from engine.host.errors import Trouble
 from engine.ppp.link import Ipv4Opened
 from engine.record.counters import Account
 from engine.record.history import History
-from engine.record.narrate import tell
+from engine.record.narrate import facts, tell
 from engine.record.plural import plural
 from engine.sessions.fleet import Fleet
 from engine.sessions.proofs import Proofs
@@ -569,7 +569,9 @@ class Supervisor:
         redial_in = member.redial_at - self._reporter.now if member.redial_at is not None else None
         story = tell(event, member.session.ac_name, redial_in)
         if story is not None:
-            self.tell(story.severity, story.kind, story.text, key)
+            retry_at = self.wall(member.redial_at) if member.redial_at is not None else None
+            found = facts(event, member.session.ac_name, retry_at)
+            self.tell(story.severity, story.kind, story.text, key, found)
         if isinstance(event, Ipv4Opened) and not self.rotating.keeps(key, event, self._reporter.now):
             return
         try:

@@ -38,7 +38,7 @@ from souppp_tui.model.model import EventLog, Model
 from souppp_tui.model.several import Several
 from souppp_tui.screens.page import Page
 from souppp_tui.screens.sessions import SessionsPage
-from souppp_tui.show import masking, themes
+from souppp_tui.show import masking, themes, words
 from souppp_tui.show.columns import COLUMNS
 from souppp_tui.show.paint import Span
 from souppp_tui.terminal.driver import Driver, Shadow
@@ -94,6 +94,7 @@ class Console(App[bool], inherit_bindings=False):
         self.model.filters.update(options.filters)
         self.log_of_events = EventLog()
         self.masked = False
+        self.times = words.Times.USUAL
         self.frozen = False
         self._event_file = events
         self.message: Span | None = None

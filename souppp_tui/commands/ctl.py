@@ -35,7 +35,17 @@ from engine.api.commands import (
     Stop,
     StopCapture,
 )
-from engine.api.values import TRAFFIC_FIELDS, Details, Halt, Ledger, SessionState, SessionView, Snapshot, unpack_traffic
+from engine.api.values import (
+    TRAFFIC_FIELDS,
+    AddressSpan,
+    Details,
+    Halt,
+    Ledger,
+    SessionState,
+    SessionView,
+    Snapshot,
+    unpack_traffic,
+)
 from engine.host.errors import Trouble
 from engine.run.client import Client, wait_for
 from engine.settings import forms
@@ -210,14 +220,18 @@ def _status(engine: Client, options: argparse.Namespace) -> int:
     if options.json:
         told = {
             "release": hello.release,
-            "since": round(hello.since, 3),
+            "since": words.iso(hello.since),
             "card": card.name,
             "card_up": card.up,
             "mode": card.mode,
             "zero_copy": card.zero_copy,
             "queues": len(snapshot.queues),
             "notice": card.notice or None,
-            "stopped": {**asdict(snapshot.halted), "what": str(snapshot.halted.what)},
+            "stopped": {
+                "what": str(snapshot.halted.what),
+                "since": words.iso(snapshot.halted.since) if snapshot.halted.since is not None else None,
+                "by": snapshot.halted.by or None,
+            },
             "sessions": len(snapshot.sessions),
             "states": dict(states),
             "clients": [
@@ -291,10 +305,15 @@ def _history(engine: Client, options: argparse.Namespace) -> int:
     ledgers = engine.ledgers([view.id for view in found] if options.sessions else None)
     spans = [(view.name, ledgers[view.id].addresses) for view in found if view.id in ledgers]
     if options.json:
-        print(json.dumps({name: [asdict(span) for span in had] for name, had in spans}))
+        print(json.dumps({name: [_span(span) for span in had] for name, had in spans}))
     else:
         sys.stdout.write(histories.csv_text(spans))
     return EXIT_OK if found or not options.sessions else EXIT_NOT_DONE
+
+
+def _span(span: AddressSpan) -> dict[str, Any]:
+    until = words.iso(span.until) if span.until is not None else None
+    return {**asdict(span), "since": words.iso(span.since), "until": until}
 
 
 def _counters(engine: Client, options: argparse.Namespace) -> int:
@@ -324,6 +343,9 @@ def _said(value: object) -> str:
     return words.clean(text) or "-"
 
 
+_TIMES = ("since", "retry_at", "up_since", "silent_since", "counted_since")
+
+
 def session_object(view: SessionView, traffic: Sequence[int]) -> dict[str, Any]:
     """A session as scripts get it: all of a view's fields but its number and version, and its traffic."""
     told: dict[str, Any] = {
@@ -331,6 +353,7 @@ def session_object(view: SessionView, traffic: Sequence[int]) -> dict[str, Any]:
         for field in fields_of(view)
         if field.name not in ("id", "version", "counted")
     }
+    told |= {name: words.iso(at) for name in _TIMES if (at := told[name]) is not None}
     told = {**told, "state": str(view.state), "reason": view.reason or None, "dns": [*view.dns], "vlans": [*view.vlans]}
     numbers = traffic[view.id * len(TRAFFIC_FIELDS) : (view.id + 1) * len(TRAFFIC_FIELDS)]
     return {**told, **dict(zip(TRAFFIC_FIELDS, [*numbers, 0, 0, 0, 0], strict=False))}

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine.api.engine import EngineApi
-from engine.api.values import Changes, Event, SessionState, SessionView
+from engine.api.values import Changes, Event, SessionState, SessionView, Severity
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands.errors import EXIT_NOT_DONE, EXIT_OK, complain
+from souppp_tui.show import words
 from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.terminal.outlet import AGAIN, Outlet
 
+LISTS = ("dns", "ipv6_addresses", "ipv6_prefixes")
 LOOK = 0.02
 """Seconds between looks at the engine's events."""
 STDOUT = 1
@@ -56,20 +58,33 @@ class EngineHere(EngineApi, Protocol):
 def event_object(event: Event) -> dict[str, Any]:
     """An event as it is printed."""
     return {
+        "type": "event",
         "event": event.kind,
-        "time": round(event.at, 6),
+        "time": words.iso(event.at),
         "severity": event.severity.name.lower(),
         "session": event.name or None,
         "text": event.text,
+        **{name: _fact(name, value) for name, value in event.facts},
     }
 
 
-def session_object(view: SessionView, trouble: str | None = None) -> dict[str, Any]:
+def _fact(name: str, value: str | int | float) -> Any:
+    if name in LISTS:
+        return str(value).split()
+    return words.iso(float(value)) if name == "retry_at" else value
+
+
+def session_object(view: SessionView, at: float, trouble: str | None = None) -> dict[str, Any]:
     """A session as it is printed at the end of `--until-up`; `trouble` is what its latest failure was."""
     return {
+        "type": "session",
+        "time": words.iso(at),
         "name": view.name,
         "state": str(view.state),
         "ipv4": view.ipv4,
+        "ipv6": view.ipv6,
+        "ipv6_addresses": list(view.ipv6_addresses),
+        "ipv6_prefixes": list(view.ipv6_prefixes),
         "dns": list(view.dns),
         "device": view.device,
         "session_id": view.session_id,
@@ -78,6 +93,7 @@ def session_object(view: SessionView, trouble: str | None = None) -> dict[str, A
         "local_mac": view.local_mac,
         "mtu": view.mtu,
         "setup_ms": round(view.setup_ms, 3) if view.setup_ms is not None else None,
+        "retry_at": words.iso(view.retry_at) if view.retry_at is not None else None,
         "error": None if _is_up(view) else view.reason or _too_late(view, trouble),
     }
 
@@ -159,7 +175,7 @@ class _Telling:
 
     def _say(self, kind: str, text: str) -> None:
         """What is no event of the engine's, as if it were one."""
-        self.print({"event": kind, "time": round(time.time(), 6), "severity": "warning", "session": None, "text": text})
+        self.print(event_object(Event(0, time.time(), Severity.WARNING, kind, text)))
 
     def print(self, thing: dict[str, Any]) -> None:
         """One object on a line of its own."""
@@ -223,7 +239,7 @@ def _watch(engine: EngineHere, told: _Telling, options: HeadlessOptions, leaving
             all_up = wanted.all_up()
             if all_up or time.monotonic() >= deadline:
                 for view in wanted.views.values():
-                    told.print(session_object(view, told.troubles.get(view.id)))
+                    told.print(session_object(view, time.time(), told.troubles.get(view.id)))
                 if not (all_up and options.hold):
                     return EXIT_OK if all_up else EXIT_NOT_DONE
                 waiting = False

@@ -110,6 +110,7 @@ ACTIONS = (
     Action("reload", "L", "reload", "read the configuration again; shows what changes", TABLE, True, 0, "sessions"),
     Action("mask", "x", "mask", "hide user names and addresses, for screenshots", ANY, False, 0, "show"),
     Action("zero", "z", "zero", "count from now on; again for since the start", ANY, False, 0, "show"),
+    Action("times", "T", "", "times as usual, by the clock, or how long ago", ANY, False, 0, "show"),
     Action("freeze", "Z", "freeze", "freeze the display; sessions keep running", ANY, False, 0, "show"),
     Action("theme", "t", "theme", "the next theme", ANY, False, 0, "show"),
     Action("redraw", "ctrl+l", "redraw", "draw the whole screen again", ANY, False, 0, "show"),

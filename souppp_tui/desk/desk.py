@@ -17,6 +17,7 @@ from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.model.doing import Doing
 from souppp_tui.model.model import EventLog, Model
 from souppp_tui.show.paint import Span
+from souppp_tui.show.words import Times
 
 
 class Desk(Protocol):
@@ -26,6 +27,8 @@ class Desk(Protocol):
     """Keys of the table's columns as the operator wants them; empty takes the usual ones."""
     masked: bool
     """Whether names and addresses are hidden; who changes it, looks."""
+    times: Times
+    """How times are shown; who changes it, looks."""
     frozen: bool
     """Whether the display stands still; who changes it, pulls and looks."""
     message: Span | None

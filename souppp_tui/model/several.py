@@ -163,7 +163,9 @@ class _Seen:
         """One of its events, with another number."""
         session = None if event.session is None else self.key(event.session)
         at = self.time(event.at)
-        return PartEvent(seq, at, event.severity, event.kind, event.text, session, event.name, self.attached.name)
+        return PartEvent(
+            seq, at, event.severity, event.kind, event.text, session, event.name, event.facts, self.attached.name
+        )
 
     def details(self, own: int) -> Details | None:
         """See `EngineApi.details`."""

@@ -47,6 +47,13 @@ class Display(Editing):
             self.desk.say("Counters count from the engine's start.")
         self.desk.look()
 
+    def do_times(self) -> None:
+        """As usual, all by the clock, all as how long ago, and so on."""
+        order = [*words.Times]
+        self.desk.times = order[(order.index(self.desk.times) + 1) % len(order)]
+        self.desk.say(f"Times: {self.desk.times}.")
+        self.desk.look()
+
     def do_freeze(self) -> None:
         """Keep the display as it is, or go on."""
         desk = self.desk

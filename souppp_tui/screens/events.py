@@ -116,9 +116,9 @@ class EventsPage(ListPage):
         """One event, or how many sessions it happened to."""
         event = self.desk.mask_event(self._events[row])
         if not self.grouped:
-            return eventlines.line(event), ""
+            return eventlines.line(event, self.model.meter.now, self.desk.times), ""
         cause = self._causes[row]
-        return eventlines.cause(event, cause.times, len(cause.sessions), self.model.meter.now), ""
+        return eventlines.cause(event, cause.times, len(cause.sessions), self.model.meter.now, self.desk.times), ""
 
     def word(self, action: Action) -> str:
         """`stay` while following."""

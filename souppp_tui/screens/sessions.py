@@ -88,7 +88,7 @@ class SessionsPage(Page):
         self._set_height(self.queues, len(lines))
         self.queues.show(lines)
         self._set_height(self.events, event_lines(height))
-        self._places = layout(wanted(self.desk.columns, model.several), max(1, width - EDGE - MARGIN))
+        self._places = layout(wanted(self.desk.columns, model.several), max(1, width - EDGE - MARGIN), self.desk.times)
         self.header.show([self._header()])
         self.look_at_table()
         self.look_at_events()
@@ -115,7 +115,7 @@ class SessionsPage(Page):
         self._set_height(self.divider, 1 if room else 0)
         self.divider.show([self._divider()])
         shown = [self.desk.mask_event(event) for event in events]
-        self.events.show(eventlines.pane(shown, self.size.width, room))
+        self.events.show(eventlines.pane(shown, self.size.width, room, self.model.meter.now, self.desk.times))
 
     def _divider(self) -> list[Span]:
         """In the lab, with a command line that uses a session."""

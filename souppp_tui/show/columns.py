@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -214,6 +214,12 @@ COLUMNS: dict[str, Column] = {
         ),
     )
 }
+SINCE = replace(
+    COLUMNS["uptime"],
+    title="UP AT",
+    text=lambda v, m: words.DASH if v.up_since is None else words.short_clock(v.up_since, m.now),
+)
+"""The column `uptime` where times are shown by the clock."""
 USUAL = ("name", "state", "address", "device", "prefix", "ac", "sid", "mtu", "rtt", "uptime", "rx", "tx")
 _IMPORTANCE = ("name", "state", ENGINE, "address", "uptime", "rx", "tx", "device", "ac", "sid", "mtu", "prefix", "rtt")
 """Who stays when space runs out, first to last; columns not named here go before those."""
@@ -240,7 +246,7 @@ class Fitted:
     width: int
 
 
-def layout(keys: Sequence[str], width: int) -> list[Fitted]:
+def layout(keys: Sequence[str], width: int, times: words.Times = words.Times.USUAL) -> list[Fitted]:
     """The columns that fit into `width` characters, in the order of `keys`; depends on nothing else, so nothing jumps.
 
     One column always stays, however narrow it is.
@@ -261,7 +267,8 @@ def layout(keys: Sequence[str], width: int) -> list[Fitted]:
         if key in chosen:
             extra = min(COLUMNS[key].grow, left)
             left -= extra
-            places.append(Fitted(COLUMNS[key], COLUMNS[key].width + extra))
+            column = SINCE if key == "uptime" and times is words.Times.CLOCK else COLUMNS[key]
+            places.append(Fitted(column, column.width + extra))
     return places
 
 

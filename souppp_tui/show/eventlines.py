@@ -17,34 +17,37 @@ ENGINE = 10
 """The width of an engine's name before that, where there are several."""
 
 
-def line(event: Event) -> list[Span]:
+def line(event: Event, now: float, times: words.Times = words.Times.USUAL) -> list[Span]:
     """One event on one line: time, engine, name, text."""
     return [
-        (f"{words.clock(event.at)}  ", "dim"),
+        (f"{words.moment(event.at, now, times)}  ", "dim"),
         *([(words.fit(event.engine, ENGINE) + "  ", "accent")] if event.engine else []),
         (words.fit(event.name, NAME) + "  ", "strong"),
         (event.text, ROLES[event.severity]),
     ]
 
 
-def cause(event: Event, times: int, sessions: int, now: float) -> list[Span]:
+def cause(event: Event, often: int, sessions: int, now: float, times: words.Times = words.Times.USUAL) -> list[Span]:
     """What has one cause on one line: how many sessions, when last, the latest event's text."""
     many = words.plural(sessions, "session") if sessions > 1 else event.name if sessions else ""
-    often = f"{words.count(times)}x" if times > 1 else ""
+    happened = f"{words.count(often)}x" if often > 1 else ""
+    when = words.clock(event.at) if times is words.Times.CLOCK else f"{words.duration(now - event.at)} ago"
     return [
-        (f"{words.duration(now - event.at):>7} ago  ", "dim"),
+        (f"{when:>11}  ", "dim"),
         *([(words.fit(event.engine, ENGINE) + "  ", "accent")] if event.engine else []),
         (words.fit(many, MANY) + "  ", "strong"),
-        (f"{often:>6}  ", "dim"),
+        (f"{happened:>6}  ", "dim"),
         (event.text, ROLES[event.severity]),
     ]
 
 
-def pane(events: Sequence[Event], width: int, room: int) -> list[list[Span]]:
+def pane(
+    events: Sequence[Event], width: int, room: int, now: float, times: words.Times = words.Times.USUAL
+) -> list[list[Span]]:
     """The latest events in `room` lines, newest last, each in full; the newest is there even if it is too long."""
     lines: list[list[Span]] = []
     for event in reversed(events):
-        *before, (words_of_it, role) = line(event)
+        *before, (words_of_it, role) = line(event, now, times)
         at = 1 + width_of(before)
         first, *more = words.wrap(words_of_it, width - at)
         block: list[list[Span]] = [[(" ", "text"), *before, (first, role)]]

@@ -82,7 +82,7 @@ def events(of: Iterable[Event]) -> Sheet:
     """All that is known of each."""
     head = ("time", "severity", "event", "engine", "session", "text")
     rows = [
-        (iso(each.at), each.severity.name.lower(), each.kind, each.engine or None, each.name or None, each.text)
+        (words.iso(each.at), each.severity.name.lower(), each.kind, each.engine or None, each.name or None, each.text)
         for each in of
     ]
     return Sheet("events", head, rows)
@@ -106,20 +106,14 @@ def details(of: Mapping[str, Details]) -> Sheet:
         rows += ((name, "negotiated", fact.name, _settled(fact)) for fact in each.facts)
         rows += ((name, "step ms", step.name, step.took_ms and round(step.took_ms, 3)) for step in each.steps)
         rows += ((name, "counter", what, number) for what, number in each.counters)
-        rows += ((name, "timer", what, iso(at)) for what, at in each.timers)
+        rows += ((name, "timer", what, words.iso(at)) for what, at in each.timers)
         rows += ((name, "use", what, line) for what, line in each.usage)
-        rows += ((name, "sent" if it.sent else "received", iso(it.at), it.summary) for it in each.ladder)
+        rows += ((name, "sent" if it.sent else "received", words.iso(it.at), it.summary) for it in each.ladder)
     return Sheet("details", ("session", "part", "name", "value"), rows)
 
 
 def _settled(fact: Fact) -> str:
     return fact.agreed or (f"refused: {fact.refused}" if fact.refused else "")
-
-
-def iso(at: float) -> str:
-    """A Unix time as ISO 8601 in UTC with milliseconds, as in `2026-11-26T17:05:09.120Z`."""
-    whole, thousandths = divmod(round(at * 1000), 1000)
-    return f"{utc(whole)[:-1]}.{thousandths:03d}Z"
 
 
 def lines(views: Iterable[SessionView]) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ import re
 import textwrap
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
@@ -38,6 +39,15 @@ _LIFE = {
 }
 """All other states are on the way: `coming up`."""
 _WITH_REASON = (SessionState.UP, SessionState.DOWN, SessionState.FAILED, SessionState.HANGING_UP)
+
+
+class Times(StrEnum):
+    """How times are shown."""
+
+    USUAL = "how long sessions are up, events by the clock"
+    CLOCK = "all by the clock"
+    AGO = "all as how long ago"
+
 
 _HOSTILE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
@@ -147,7 +157,7 @@ def wait(seconds: float) -> str:
 def event_line(event: Event) -> str:
     """One event as a line of a file, or of a terminal that is nobody's screen."""
     name = "".join(f"{clean(word)}  " for word in (event.engine, event.name) if word)
-    return f"{date_clock(event.at)}  {event.severity.name:7}  {name}{clean(event.text)}"
+    return f"{iso_here(event.at)}  {event.severity.name:7}  {name}{clean(event.text)}"
 
 
 def milliseconds(value: float | None) -> str:
@@ -162,6 +172,28 @@ def milliseconds(value: float | None) -> str:
 def clock(at: float) -> str:
     """The time of day, from a Unix time."""
     return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def iso(at: float) -> str:
+    """A Unix time as ISO 8601 in UTC with milliseconds, for scripts: `2026-11-26T17:05:09.120Z`."""
+    whole, thousandths = divmod(round(at * 1000), 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{thousandths:03d}Z"
+
+
+def iso_here(at: float) -> str:
+    """The same by this host's clock and with its zone, for files that people read: `2026-11-26T18:05:09+0100`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(at))
+
+
+def short_clock(at: float, now: float) -> str:
+    """A time in seven characters: `20:31:05` would be too wide, so `20:31`, and of another day its date: `25 Nov`."""
+    when, today = time.localtime(at), time.localtime(now)
+    return time.strftime("%H:%M" if when[:3] == today[:3] else "%d %b", when)
+
+
+def moment(at: float, now: float, times: Times) -> str:
+    """When something was, as wide as the time of day: by the clock, or how long ago."""
+    return f"{duration(now - at):>8}" if times is Times.AGO else clock(at)
 
 
 def date_clock(at: float) -> str:

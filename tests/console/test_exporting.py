@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.api.values import Severity
-from souppp_tui.show.sheets import Sheet, iso
+from souppp_tui.show.sheets import Sheet
+from souppp_tui.show.words import iso
 from tests.console.conftest import Stage, Start
 
 
@@ -118,3 +119,21 @@ def test_times_are_iso_8601_and_rows_have_a_head() -> None:
     assert iso(1_800_000_000.9996) == "2027-01-15T08:00:01.000Z"
     assert Sheet("x", ("a", "b"), [(1, None)]).csv() == "a,b\r\n1,\r\n"
     assert json.loads(Sheet("x", ("a", "b"), [(1, None)]).json()) == [{"a": 1, "b": None}]
+
+
+async def test_times_are_shown_by_the_clock_or_as_how_long_ago_by_one_key(start: Start) -> None:
+    async with start(3) as stage:
+        stage.engine.emit("Something.", session=0)
+        await stage.tick(20)
+        clock = stage.line("Something.").split()[0]
+        assert ":" in clock
+        assert "16m" in stage.line("● home-0001")
+        await stage.press("T")
+        assert "UP AT" in stage.text()
+        assert "01:43" in stage.line("● home-0001")
+        assert clock in stage.line("Something.")
+        await stage.press("T")
+        assert "16m" in stage.line("● home-0001")
+        assert stage.line("Something.").split()[:2] == ["10", "s"]
+        await stage.press("T")
+        assert clock in stage.line("Something.")

@@ -133,6 +133,6 @@ def test_the_event_file_tells_how_it_ended(terminal: Terminal, capture: Path, tm
     terminal.type("h", "y", "q", "y")
     assert terminal.ended() == 0
     lines = log.read_text().splitlines()
-    ended = sorted(line.split()[3] for line in lines if "Hung up" in line)
+    ended = sorted(line.split()[2] for line in lines if "Hung up" in line)
     assert ended == ["lab-01", "lab-02", "lab-03"]
     assert len(set(lines)) == len(lines), "none is written twice"

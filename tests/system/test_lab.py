@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jsonschema import validate
 
 from tests.conftest import ROOT, run
 from tests.program import COMMAND, Program, Said, Traces, running, until
@@ -17,9 +19,14 @@ from tests.program import COMMAND, Program, Said, Traces, running, until
 pytestmark = pytest.mark.usefixtures("needs_root")
 
 KEYS = [
+    "type",
+    "time",
     "name",
     "state",
     "ipv4",
+    "ipv6",
+    "ipv6_addresses",
+    "ipv6_prefixes",
     "dns",
     "device",
     "session_id",
@@ -28,8 +35,10 @@ KEYS = [
     "local_mac",
     "mtu",
     "setup_ms",
+    "retry_at",
     "error",
 ]
+SCHEMA = json.loads((ROOT / "docs" / "headless.schema.json").read_text())
 UNTIL_UP = ("--lab", "--headless", "--until-up")
 SESSIONS = 4
 
@@ -80,10 +89,15 @@ def test_events_are_json_with_the_documented_keys(held: Program, sessions: dict[
     events = [said for said in held.said if "event" in said]
     assert events
     for said in events:
-        assert list(said) == ["event", "time", "severity", "session", "text"]
-        assert said["severity"] in ("debug", "info", "warning", "error")
+        validate(said, SCHEMA)
         assert said["text"][-1] in ".!?"
     assert {said["session"] for said in events} == {None, *sessions}
+    for said in sessions.values():
+        validate(said, SCHEMA)
+    told = {kind: [each for each in events if each["event"] == kind] for kind in ("pppoe-open", "ipv4-up")}
+    assert {each["session_id"] for each in told["pppoe-open"]} == {said["session_id"] for said in sessions.values()}
+    assert {each["address"] for each in told["ipv4-up"]} == {said["ipv4"] for said in sessions.values()}
+    assert {each["ac_name"] for each in told["pppoe-open"]} == {"souppp-lab"}
 
 
 @pytest.mark.parametrize("by", ["device", "ipv4"])
