@@ -66,6 +66,8 @@ class Model:
         self.reverse = False
         self.lives: Counter[str] = Counter()
         """How many sessions are in which of `words.LIVES`."""
+        self.capturing = 0
+        """Of how many sessions frames go to a file."""
         self.flaps = 0
         self.baseline: Snapshot | None = None
         """Counters are shown from here on."""
@@ -109,6 +111,7 @@ class Model:
         known = self.views
         self.views = {view.id: view for view in snapshot.sessions}
         self.lives = Counter(map(life, snapshot.sessions))
+        self.capturing = sum([view.capturing for view in snapshot.sessions])
         self.flaps = sum([view.flaps for view in snapshot.sessions])
         if not first:
             self._note_ups([(known.get(view.id), view) for view in snapshot.sessions], snapshot.at)
@@ -123,6 +126,7 @@ class Model:
             self.views[view.id] = view
             self.lives[life(was)] -= 1
             self.lives[life(view)] += 1
+            self.capturing += view.capturing - was.capturing
             self.flaps += view.flaps - was.flaps
         self._note_ups(changed, at)
 
@@ -315,7 +319,8 @@ class Model:
     def totals(self) -> Totals:
         """All sessions together, since the baseline if there is one."""
         flaps = self.flaps - self.baseline_flaps
-        all_of_them = Totals(self.lives, self.meter.total(), self.setup_rate(), flaps, self.baseline is not None)
+        zeroed = self.baseline is not None
+        all_of_them = Totals(self.lives, self.meter.total(), self.setup_rate(), flaps, zeroed, self.capturing)
         if not (lost := self.lost):
             return all_of_them
         unknown = [view for view in self.views.values() if self.place(view.id) in lost]

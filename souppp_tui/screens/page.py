@@ -64,8 +64,9 @@ class Page(Quitting):
         """Show the latest snapshot. Pages add their own parts."""
         model, desk = self.model, self.desk
         wrong = troubles(self.engines()) if model.several else []
-        wrong = [*wrong, ("  ", "text"), (" safe mode ", "chip")] if desk.safe is not None else wrong
-        line = overview(model.snapshot, model.totals(), desk.frozen, self.size.width, desk.engine.lost, wrong)
+        modes = {"read-only": desk.options.read_only, "safe mode": desk.safe is not None}
+        signs = [span for word, so in modes.items() if so for span in (("  ", "text"), (f" {word} ", "chip"))]
+        line = overview(model.snapshot, model.totals(), desk.frozen, self.size.width, desk.engine.lost, wrong, signs)
         self.overview.show([line])
         self.show_footer()
 

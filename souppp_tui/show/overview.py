@@ -23,26 +23,38 @@ class Totals:
     flaps: int
     since_zero: bool
     """Whether they count from a moment that the operator chose."""
+    capturing: int = 0
+    """Of how many sessions frames go to a file."""
     unknown: int = 0
     """Sessions of engines that can't be reached, which are in no other number."""
 
 
 def overview(
-    snapshot: Snapshot | None, totals: Totals, frozen: bool, width: int, lost: str = "", besides: Sequence[Span] = ()
+    snapshot: Snapshot | None,
+    totals: Totals,
+    frozen: bool,
+    width: int,
+    lost: str = "",
+    besides: Sequence[Span] = (),
+    signs: Sequence[Span] = (),
 ) -> Line:
     """The line in as many words as there is room for; `lost` is why what it says may be out of date.
 
-    `besides` stands after the card's name.
+    `besides` stands after the card's name while there is room; `signs` always do.
     """
     if snapshot is None:
         return [(" souppp", "strong")]
     card, total = snapshot.card, totals.rates
-    name: Line = [(" souppp  ", "strong"), (card.name, "accent"), *besides]
+    link: Line = []
     if not card.up:
-        name.append(("  waiting for a carrier", "busy") if card.waits else ("  link down", "failed"))
-    name += stopped(snapshot.halted)
+        link = [("  waiting for a carrier", "busy") if card.waits else ("  link down", "failed")]
+    signs = [*_capturing(totals), *signs]
+    name: Line = [(" souppp  ", "strong"), (card.name, "accent"), *besides, *link, *signs, *stopped(snapshot.halted)]
+    brief: Line = [(" ", "text"), (card.name, "accent"), *link, *signs, *stopped(snapshot.halted, brief=True)]
     if frozen:
-        name = [(" souppp  ", "strong"), (" display frozen: sessions keep running ", "chip"), *stopped(snapshot.halted)]
+        still = (" display frozen: sessions keep running ", "chip")
+        name = [(" souppp  ", "strong"), still, *signs, *stopped(snapshot.halted)]
+        brief = [(" frozen ", "chip"), *signs, *stopped(snapshot.halted, brief=True)]
     if lost:
         room = max(0, width - width_of(name) - 6)
         return [*name, ("  ", "text"), (words.fit(f" {lost} ", min(room, len(lost) + 2)), "chip")]
@@ -62,21 +74,24 @@ def overview(
         (name, [*short, *flaps, *rates]),
         (name, [*short, *flaps]),
         (name, short),
+        (brief, short),
     )
     """What says that something is wrong goes last."""
     for left, right in variants:
         if width_of(left) + width_of(right) + 2 <= width:
             return ends(left, right, width)
-    return short
+    return [*signs, *stopped(snapshot.halted, brief=True), *short]
 
 
-def stopped(halted: Halted) -> Line:
-    """What the operator has stopped for all sessions, since when and who did."""
+def stopped(halted: Halted, *, brief: bool = False) -> Line:
+    """What the operator has stopped for all sessions; if not `brief`, since when and who did."""
     if halted.what is Halt.NOTHING:
         return []
-    since = f" since {words.clock(halted.since)}" if halted.since is not None else ""
     what = "ALL STOPPED" if halted.what is Halt.ALL else "redials paused"
-    return [("  ", "text"), (f" {what}{since}{f' by {halted.by}' if halted.by else ''} ", "alarm")]
+    if not brief:
+        since = f" since {words.clock(halted.since)}" if halted.since is not None else ""
+        what += f"{since}{f' by {halted.by}' if halted.by else ''}"
+    return [("  ", "text"), (f" {what} ", "alarm")]
 
 
 def _states(totals: Totals, short: bool) -> Line:
@@ -95,6 +110,11 @@ def _flaps(totals: Totals) -> Line:
     """How many there were, and whether counters were set to zero."""
     spans: Line = [(f"  {words.plural(totals.flaps, 'flap')}", "warning")] if totals.flaps > 0 else []
     return [*spans, ("  since zero", "dim")] if totals.since_zero else spans
+
+
+def _capturing(totals: Totals) -> Line:
+    """That frames go to a file."""
+    return [(f"  ◉ capturing {words.count(totals.capturing)}", "warning")] if totals.capturing else []
 
 
 def _pace(totals: Totals) -> Line:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from engine.api.commands import Dial, HangUp, Redial, StartCapture
-from engine.api.values import SessionState, Severity
+from engine.api.values import Halt, Halted, SessionState, Severity
 from souppp_tui.desk.options import ConsoleOptions
+from souppp_tui.model.model import Model
 from souppp_tui.screens.confirm import Confirm
 from souppp_tui.show.overview import overview
 from souppp_tui.show.words import LIVES
@@ -97,17 +98,45 @@ async def test_the_addresses_of_several_are_copied_a_line_each(start: Start) -> 
         assert "Copied the addresses of 2 sessions. 1 session without one left out." in stage.text()
 
 
+async def test_a_capture_and_a_console_that_changes_nothing_are_seen_at_every_size(start: Start) -> None:
+    options = ConsoleOptions(theme="dark", read_only=True)
+    async with start(28, size=(60, 15), options=options) as stage:
+        stage.engine.change(3, capturing=True)
+        stage.engine.change(4, capturing=True)
+        await stage.tick()
+        for page in ("i", "e", "1"):
+            first = stage.text().splitlines()[0]
+            assert "capturing 2" in first
+            assert "read-only" in first
+            await stage.press(page)
+        stage.engine.change(3, capturing=False)
+        stage.engine.change(4, capturing=False)
+        await stage.tick()
+        assert "capturing" not in stage.text().splitlines()[0]
+
+
 # -- the header's words
 
 
 def told(engine: ScriptedEngine, width: int, **changes: dict[str, object]) -> str:
-    from souppp_tui.model.model import Model
-
     model = Model()
     snapshot = engine.snapshot()
     views = [replace(view, **changes.get(view.name, {})) for view in snapshot.sessions]  # type: ignore[arg-type]
     model.take(replace(snapshot, sessions=tuple(views)))
     return "".join(text for text, _ in overview(model.snapshot, model.totals(), frozen=False, width=width))
+
+
+@pytest.mark.parametrize("width", [200, 120, 80, 60, 50, 40])
+def test_what_is_stopped_or_frozen_is_said_at_every_width(width: int) -> None:
+    model = Model()
+    halted = Halted(Halt.ALL, since=0.0, by="someone on a terminal with a long name")
+    snapshot = replace(ScriptedEngine(28, failing=13).snapshot(), halted=halted)
+    model.take(snapshot)
+    for frozen in (False, True):
+        line = "".join(text for text, _ in overview(model.snapshot, model.totals(), frozen=frozen, width=width))
+        assert "ALL STOPPED" in line
+        assert len(line) <= width
+        assert ("frozen" in line) == frozen
 
 
 @pytest.mark.parametrize("width", [200, 120, 80, 50])

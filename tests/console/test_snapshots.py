@@ -1,4 +1,4 @@
-"""Every screen at two sizes, compared with text files that a reviewer can read.
+"""Every screen at three sizes, compared with text files that a reviewer can read.
 
 `UPDATE_SNAPSHOTS=1 pytest tests/console/test_snapshots.py` writes them anew.
 """
@@ -70,7 +70,7 @@ def scene_of_two() -> Both:
     return both
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (160, 50)], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("screen", [*SCREENS, *OF_TWO])
 async def test_screen(start: Start, screen: str, size: tuple[int, int]) -> None:
     one = screen in SCREENS
