@@ -26,12 +26,14 @@ import msgspec
 from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand
 from engine.api.ending import End
 from engine.api.messages import (
+    AskHours,
     AskLedgers,
     AskSettings,
     ClientView,
     Enter,
     Farewell,
     Follow,
+    HoursOf,
     LedgersOf,
     Lend,
     Picture,
@@ -47,6 +49,7 @@ from engine.api.values import (
     Event,
     Fact,
     Halted,
+    Hour,
     LadderEntry,
     Ledger,
     QueueView,
@@ -94,6 +97,9 @@ Value = (
     | SettingsOf
     | AskLedgers
     | LedgersOf
+    | Hour
+    | AskHours
+    | HoursOf
     | Enter
     | Lend
     | Farewell

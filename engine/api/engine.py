@@ -13,7 +13,7 @@ from typing import Protocol
 
 from engine.api.commands import Command, Reply, ServiceCommand
 from engine.api.messages import ClientView
-from engine.api.values import Details, Event, Ledger, Snapshot
+from engine.api.values import Details, Event, Hour, Ledger, Snapshot
 from engine.settings.values import SessionSettings
 
 
@@ -62,4 +62,11 @@ class EngineApi(Protocol):
 
     def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
         """What is remembered of these sessions, None for all; without those that an engine elsewhere doesn't tell."""
+        ...
+
+    def hours(self) -> Mapping[int, Hour]:
+        """What each queue carried in the last hour, by its number, and under `values.ALL` all sessions.
+
+        Empty while it is too early to tell, and if an engine elsewhere doesn't answer.
+        """
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.api.values import CardView, Changes, Details, Event, Halted, Ledger, QueueView, Totals, UndoStep
+from engine.api.values import CardView, Changes, Details, Event, Halted, Hour, Ledger, QueueView, Totals, UndoStep
 from engine.settings.values import SessionSettings
 
 
@@ -93,6 +93,21 @@ class LedgersOf:
 
     id: int
     ledgers: tuple[tuple[int, Ledger], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskHours:
+    """From a client: what the queues and the whole card carried in the last hour. Answered by `HoursOf`."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoursOf:
+    """The answer to `AskHours`, with its number: by queue, and under `values.ALL` of all sessions."""
+
+    id: int
+    hours: tuple[tuple[int, Hour], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -418,6 +418,22 @@ class BusyMonth:
     tx: float
 
 
+ALL = -1
+"""The key of all sessions together, where queues have their numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """What was carried in the last hour: bits per second over each step, oldest first; at most an hour's steps."""
+
+    until: float = 0.0
+    """When the latest step ended."""
+    step: float = 0.0
+    """Seconds."""
+    rx: tuple[int, ...] = ()
+    tx: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """What is remembered of a session over all its dials, and over the engine's restarts."""
@@ -453,6 +469,7 @@ class Details:
     through its device is not taken apart."""
     ledger: Ledger = Ledger()
     """With the latest addresses only."""
+    hour: Hour = Hour()
 
 
 SHOWN_CONNECTIONS = 200

@@ -26,19 +26,21 @@ from engine.api.codec import CodecError, Value, decode, encode
 from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand, Watch
 from engine.api.hello import HEADER, LIMIT_TO_CLIENT, Hello, decode_hello, encode_hello, framed, length_of, mismatch
 from engine.api.messages import (
+    AskHours,
     AskLedgers,
     AskSettings,
     ClientView,
     Enter,
     Farewell,
     Follow,
+    HoursOf,
     LedgersOf,
     Lend,
     Picture,
     SettingsOf,
 )
 from engine.api.mirror import Mirror
-from engine.api.values import Details, Event, Ledger, Snapshot
+from engine.api.values import Details, Event, Hour, Ledger, Snapshot
 from engine.host import peers
 from engine.host.errors import Trouble
 from engine.run import sockets
@@ -191,6 +193,10 @@ class Client:
         keys = tuple(sessions) if sessions is not None else None
         return dict(self._ask(lambda number: AskLedgers(number, keys)))
 
+    def hours(self) -> Mapping[int, Hour]:
+        """See `EngineApi.hours`; waits as `settings` does."""
+        return dict(self._ask(AskHours))
+
     def _ask(self, question: Callable[[int], Value]) -> Sequence[tuple[int, Any]]:
         """What the engine answers to a question with a number, nothing if it doesn't."""
         number = next(self._ids)
@@ -310,7 +316,7 @@ class Client:
             case Reply(number):
                 if future := self._unanswered.pop(number, None):
                     future.set_result(message)
-            case SettingsOf(number, found) | LedgersOf(number, found):
+            case SettingsOf(number, found) | LedgersOf(number, found) | HoursOf(number, found):
                 if asked := self._asked.get(number):
                     asked.set_result(found)
             case _:

@@ -246,6 +246,7 @@ class Loop:
             hooks=runner,
             history=history,
             traffic=self.traffic,
+            queues=self.queues,
             accounts=accounts,
             secret=identity.secret(),
         )

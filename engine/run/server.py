@@ -40,18 +40,20 @@ from engine.api.commands import (
 )
 from engine.api.hello import Hello, decode_hello, encode_hello, framed, mismatch
 from engine.api.messages import (
+    AskHours,
     AskLedgers,
     AskSettings,
     ClientView,
     Enter,
     Farewell,
     Follow,
+    HoursOf,
     LedgersOf,
     Lend,
     Picture,
     SettingsOf,
 )
-from engine.api.values import Changes, Details, Event, Ledger, Snapshot
+from engine.api.values import Changes, Details, Event, Hour, Ledger, Snapshot
 from engine.host import peers
 from engine.run.connection import Connection
 from engine.run.sockets import Listening, network
@@ -114,6 +116,10 @@ class Served(Protocol):
 
     def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
         """See `EngineApi.ledgers`."""
+        ...
+
+    def hours(self) -> Mapping[int, Hour]:
+        """See `EngineApi.hours`."""
         ...
 
     def lend(self, session: int, name: str, namespace: int, rtnl: int) -> Future[Reply]:
@@ -431,6 +437,8 @@ class Server:
                 asked = keys if keys is not None else [view.id for view in self._engine.snapshot().sessions]
                 found = [(key, settings) for key in asked if (settings := self._engine.settings(key)) is not None]
                 self._send(client, encode(SettingsOf(number, tuple(found))))
+            case AskHours(number):
+                self._send(client, encode(HoursOf(number, tuple(self._engine.hours().items()))))
             case AskLedgers(number, keys):
                 self._send(client, encode(LedgersOf(number, tuple(self._engine.ledgers(keys).items()))))
             case _:

@@ -19,6 +19,7 @@ from engine.api.values import (
     Changes,
     Details,
     Event,
+    Hour,
     Ledger,
     SessionState,
     SessionView,
@@ -290,6 +291,10 @@ class Engine:
         keys = sessions if sessions is not None else [view.id for view in supervisor.board.views]
         views = (view for key in keys if (view := supervisor.board.view(key)) is not None)
         return {view.id: supervisor.ledger(view.id) for view in views}
+
+    def hours(self) -> Mapping[int, Hour]:
+        """See `EngineApi.hours`."""
+        return self._work.supervisor.lately.others()
 
     def _usage(self, view: SessionView) -> tuple[tuple[str, str], ...]:
         return usage(view, self._options, self._work.proxies.settings, self.ifname)

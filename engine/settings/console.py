@@ -10,7 +10,7 @@ THEMES = ("auto", "dark", "light", "contrast", "ansi")
 COLUMNS = (
     *("name", "state", "address", "prefix", "ac", "sid", "mtu", "uptime", "rx", "tx", "rxp", "txp"),
     *("user", "service", "device", "peer", "dns", "ipv6", "mac", "acmac", "vlan", "rtt", "setup", "flaps"),
-    *("tags", "mark", "proxy", "connections", "rxsum", "txsum", "n", "reason", "since"),
+    *("tags", "mark", "proxy", "connections", "rxsum", "txsum", "both", "recent", "sum", "n", "reason", "since"),
 )
 ACTIONS = (
     *("dial", "hang_up", "redial", "rotate", "mark", "mark_range", "mark_shown", "unmark", "filter", "details"),
@@ -35,7 +35,7 @@ ACTIONS = (
         "times",
         "theme",
     ),
-    *("summary", "table", "narrow", "group_by", "first"),
+    *("talkers", "summary", "table", "narrow", "group_by", "first"),
     *("redraw", "commands", "help", "back", "quit", "end", "up", "down", "page_up", "page_down", "top", "bottom"),
 )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
-from engine.api.values import Ledger, SessionView
+from engine.api.values import Hour, Ledger, SessionView
 from engine.egress.protocol import Egress
 from engine.sessions.fleet import Fleet, Member
 from engine.settings.values import SessionSettings
@@ -37,6 +38,7 @@ class Showing:
         rotating: Rotating,
         mark_of: MarkOf,
         ledger: Callable[[int], Ledger],
+        hour: Callable[[int], Hour],
         counting: Counting,
     ) -> None:
         """`mark_of` tells a session's mark by its key and settings, if it has one."""
@@ -50,7 +52,7 @@ class Showing:
         self.mark_of = mark_of
         self.proxied: dict[int, Proxied] = {}
         """What goes through sessions' proxies, by key; of those that have one."""
-        self._ledger = ledger
+        self._ledger, self._hour = ledger, hour
         self._counting = counting
         self._watched = Watched()
         self._dirty: set[int] = set()
@@ -147,4 +149,5 @@ class Showing:
             now, wall = self._reporter.now, self._reporter.wall
             planned, proxied = self._rotating.timers(key), self.proxied.get(key, NOT_PROXIED)
             ledger = self._ledger(key)
-            self._board.details[key] = views.details(key, member, now, wall, usage, strays, proxied, planned, ledger)
+            made = views.details(key, member, now, wall, usage, strays, proxied, planned, ledger)
+            self._board.details[key] = replace(made, hour=self._hour(key))

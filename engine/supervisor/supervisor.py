@@ -46,6 +46,7 @@ from engine.supervisor.handed import Captures, Journal, Line, NoJournal, Proxied
 from engine.supervisor.health import Health
 from engine.supervisor.hooks import HookResult, HookRunner, Hooks, NoHooks
 from engine.supervisor.inherited import Inherited
+from engine.supervisor.lately import Lately, Queues
 from engine.supervisor.parting import Parting
 from engine.supervisor.reporting import Reporter
 from engine.supervisor.resolving import Resolving
@@ -92,6 +93,7 @@ class Supervisor:
         hooks: HookRunner | None = None,
         history: History | None = None,
         traffic: Traffic = tuple,
+        queues: Queues = tuple,
         accounts: Mapping[str, Account] = NOTHING,
         secret: bytes = b"",
     ) -> None:
@@ -99,7 +101,8 @@ class Supervisor:
 
         `proofs` is what earlier runs knew of concentrators' authentication; `hooks` runs programs of the operator's,
         `history` is which addresses sessions had in earlier runs, and `accounts` what they had carried; `traffic` gives
-        what the data path has counted, as in `Snapshot.traffic`; `secret` is this host's, see `Session`.
+        what the data path has counted, as in `Snapshot.traffic`, and `queues` as in `Snapshot.queues`; `secret` is this
+        host's, see `Session`.
         """
         self.board = Board()
         self.fleet = Fleet(settings.dial, chance, egress.obstacle, egress.way_to, proofs, egress.claim)
@@ -128,6 +131,7 @@ class Supervisor:
         unwanted = tuple(IPv4Network(network) for network in settings.unwanted_networks)
         self.rotating = Rotating(self.fleet, self._reporter, chance, unwanted, self._mark)
         self.counting = Counting(traffic, accounts, self._reporter)
+        self.lately = Lately(traffic, queues, self._reporter)
         self._showing = Showing(
             self.board,
             self.fleet,
@@ -138,6 +142,7 @@ class Supervisor:
             self.rotating,
             self.mark_of,
             self.ledger,
+            self.lately.of,
             self.counting,
         )
         self.health = Health(self.rotating, self._reporter)
@@ -334,6 +339,7 @@ class Supervisor:
             self._duties.next_timer(),
             self.rotating.next_timer(),
             self.counting.next_timer(),
+            self.lately.next_timer(),
             self._reporter.now if self._shares.due else None,
         )
         return min((at for at in timers if at is not None), default=None)
@@ -348,6 +354,7 @@ class Supervisor:
         attempt(self._duties.handle_timer, now, self._follow_card)
         attempt(self.rotating.handle_timer, now)
         attempt(self.counting.handle_timer, now)
+        attempt(self.lately.handle_timer, now)
         attempt(self.fleet.handle_timer, now)
         if seconds := self.fleet.stood_still():
             text = f"This program was stopped for {seconds:.0f} s: nothing was heard or sent meanwhile."
@@ -428,6 +435,7 @@ class Supervisor:
         self.captures.joined(key, session)
         self._fitting.check(settings)
         self.counting.add(key, settings.name)
+        self.lately.begin()
         self._showing.add(key, self.fleet.members[key])
         return key
 

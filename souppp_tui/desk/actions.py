@@ -89,6 +89,7 @@ ACTIONS = (
     Action("copy", "y", "copy", "copy the sessions' addresses, or a line", ANY, False, 0, "show"),
     Action("copy_what", "Y", "", "choose what to copy of the sessions", EITHER, False, 0, "show"),
     Action("sort", "s", "sort", "sort by the next column", TABLE, False, 0, "show"),
+    Action("talkers", "t", "talkers", "who carries most: now, in five minutes, in all", TABLE, False, 0, "show"),
     Action("reverse", "S", "reverse", "turn the sort round", TABLE, False, 0, "show"),
     Action("columns", "o", "columns", "choose and order the columns", TABLE, False, 0, "show"),
     Action(
@@ -112,7 +113,7 @@ ACTIONS = (
     Action("zero", "z", "zero", "count from now on; again for since the start", ANY, False, 0, "show"),
     Action("times", "T", "", "times as usual, by the clock, or how long ago", ANY, False, 0, "show"),
     Action("freeze", "Z", "freeze", "freeze the display; sessions keep running", ANY, False, 0, "show"),
-    Action("theme", "t", "theme", "the next theme", ANY, False, 0, "show"),
+    Action("theme", "ctrl+t", "theme", "the next theme", ANY, False, 0, "show"),
     Action("redraw", "ctrl+l", "redraw", "draw the whole screen again", ANY, False, 0, "show"),
     Action("commands", "colon", "command", "find a command by its name", ANY, False, 6, "screens"),
     Action("help", "question_mark", "help", "the keys of this screen", ANY, False, 1, "screens"),

@@ -46,6 +46,7 @@ from engine.api.values import (
     Details,
     Event,
     Halt,
+    Hour,
     Ledger,
     SessionView,
     Snapshot,
@@ -259,6 +260,10 @@ class Several:
                 told = each.attached.api.ledgers(own)
                 found |= {each.key(key): _ledger(ledger, each.time) for key, ledger in told.items()}
         return found
+
+    def hours(self) -> Mapping[int, Hour]:
+        """Nothing: queues of several engines have the same numbers."""
+        return {}
 
     def submit(self, command: Command | ServiceCommand, place: int | None = None) -> Future[Reply]:
         """See `EngineApi.submit`: each engine has its share, and when all have replied their replies are one.

@@ -69,6 +69,7 @@ NUMERIC: Mapping[str, Read] = {
     **dict.fromkeys(
         ("n", "mtu", "rx", "tx", "rxp", "txp", "flaps", "proxy", "connections", "rxsum", "txsum"), _decimal
     ),
+    **dict.fromkeys(("both", "recent", "sum"), _decimal),
     "uptime": _duration,
     "since": _duration,
     "rtt": _milliseconds,

@@ -165,6 +165,16 @@ class Meter:
             sent.append((new[first + 3] - old[first + 3]) * 8 / (at - old_at) if known else 0.0)
         return received, sent
 
+    def recent(self, session: int) -> int:
+        """Octets of one session, both ways, in the last five minutes, or since the console began."""
+        if not self._history:
+            return 0
+        first, old, new = session * 4, self._history[0][1], self._traffic
+        if first + 4 > len(new):
+            return 0
+        before = old[first + 1] + old[first + 3] if first + 4 <= len(old) else 0
+        return new[first + 1] + new[first + 3] - before
+
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
@@ -184,6 +194,10 @@ class Stopped:
     def graph(self, session: int) -> tuple[list[float], list[float]]:
         """See `Meter.graph`."""
         return self.meter.graph(session)
+
+    def recent(self, session: int) -> int:
+        """See `Meter.recent`."""
+        return self.meter.recent(session)
 
 
 class Meters:
@@ -215,6 +229,10 @@ class Meters:
     def graph(self, session: int) -> tuple[list[float], list[float]]:
         """See `Meter.graph`."""
         return self.of[session % len(self.of)].graph(session // len(self.of))
+
+    def recent(self, session: int) -> int:
+        """See `Meter.recent`."""
+        return self.of[session % len(self.of)].recent(session // len(self.of))
 
     def octets(self, session: int) -> tuple[int, int]:
         """See `Meter.octets`."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
+from engine.api.values import Hour
 from souppp_tui.desk.actions import bindings
 from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.listing import ListPage
@@ -15,6 +17,9 @@ from souppp_tui.show.cardlines import card_lines
 from souppp_tui.show.engines import engine_title
 from souppp_tui.show.paint import Line, Span, rule
 from souppp_tui.widgets.lines import Lines, Row
+
+EVERY = 15.0
+"""Seconds after which the last hour is asked for again."""
 
 
 class CardPage(ListPage):
@@ -28,6 +33,8 @@ class CardPage(ListPage):
         super().__init__(desk)
         self.status = Lines()
         self._lines: list[Line] = []
+        self._hours: Mapping[int, Hour] = {}
+        self._asked: float | None = None
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -39,6 +46,7 @@ class CardPage(ListPage):
     def look(self) -> None:
         """Show the latest numbers."""
         super().look()
+        self._ask_hours()
         engines, width = self.engines(), self.size.width
         if not engines:
             return
@@ -47,9 +55,15 @@ class CardPage(ListPage):
         self._lines = []
         for it in engines:
             self._lines += engine_title(it, width) if it.name else []
-            self._lines += card_lines(it.snapshot, it.baseline, it.meter, width, it.clients)
+            self._lines += card_lines(it.snapshot, it.baseline, it.meter, width, it.clients, self._hours)
         self.status.show([rule([(what, "dim")], since, width)])
         self.look_at_list()
+
+    def _ask_hours(self) -> None:
+        """Ask for the last hour when there is a new step in it."""
+        now = self.model.meter.now
+        if (self._asked is None or not 0 <= now - self._asked < EVERY) and not self.desk.engine.lost:
+            self._asked, self._hours = now, self.desk.engine.hours()
 
     def count(self) -> int:
         """All lines."""

@@ -11,11 +11,11 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from engine.settings.own_kinds import FILTER_NAME
-from souppp_tui.desk.actions import Action, Command, bindings
+from souppp_tui.desk.actions import BY_NAME, Action, Command, bindings
 from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.page import Page
 from souppp_tui.show import eventlines, words
-from souppp_tui.show.columns import COLUMNS, GAP, Fitted, cells, layout, offered, wanted
+from souppp_tui.show.columns import COLUMNS, GAP, TALKING, Fitted, cells, layout, offered, wanted
 from souppp_tui.show.engines import engine_lines
 from souppp_tui.show.paint import Line, Span, rule, width_of
 from souppp_tui.show.queuelines import queue_lines
@@ -26,6 +26,12 @@ EDGE = 2
 """The scroll bar, and a space before it."""
 MARGIN = 4
 """Cursor, mark, glyph and a space."""
+TALKING_WORDS = (
+    ("rate now", "by five minutes"),
+    ("what they carried in five minutes", "by all they carried"),
+    ("what they carried in all", "the order of the configuration"),
+)
+"""What the top talkers are sorted by, and what comes next."""
 OFFERED = 8
 """Words that a filter's last term may become, shown while it is typed."""
 FILTER_HELP = (
@@ -88,7 +94,8 @@ class SessionsPage(Page):
         self._set_height(self.queues, len(lines))
         self.queues.show(lines)
         self._set_height(self.events, event_lines(height))
-        self._places = layout(wanted(self.desk.columns, model.several), max(1, width - EDGE - MARGIN), self.desk.times)
+        keys = wanted(self.desk.columns, model.several)
+        self._places = layout(keys, max(1, width - EDGE - MARGIN), self.desk.times, model.sort)
         self.header.show([self._header()])
         self.look_at_table()
         self.look_at_events()
@@ -304,6 +311,16 @@ class SessionsPage(Page):
         keys: list[str | None] = [None, *(place.column.key for place in self._places)]
         here = keys.index(self.model.sort) if self.model.sort in keys else 0
         self._sort(keys[(here + 1) % len(keys)])
+
+    def do_talkers(self) -> None:
+        """Those that carry most first: now, in five minutes, in all; then in the order of before."""
+        here = TALKING.index(self.model.sort) + 1 if self.model.sort in TALKING else 0
+        if here == len(TALKING):
+            self._sort(None)
+            return
+        self._sort(TALKING[here])
+        key, said = self.desk.keys_of(BY_NAME["talkers"]), TALKING_WORDS[here]
+        self.desk.say(f"Top talkers by {said[0]}; {key} again: {said[1]}.")
 
     def do_reverse(self) -> None:
         """Turn the order round."""

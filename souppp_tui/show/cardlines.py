@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from engine.api.messages import ClientView
-from engine.api.values import QueueView, Snapshot
+from engine.api.values import ALL, Hour, QueueView, Snapshot
 from souppp_tui.show import spread, words
+from souppp_tui.show.detaillines import hour_lines
 from souppp_tui.show.paint import Line
 from souppp_tui.show.queuelines import SPARK_LEAST
 from souppp_tui.show.rates import CardReadings
 
 _WHY_OFF = "tagged frames may lose their VLAN tags before they can be seen"
+NO_HOURS: Mapping[int, Hour] = MappingProxyType({})
+BESIDE, BESIDE_NAME = 9, 13
+"""Widths of a queue's numbers, and of what they are, where queues stand beside each other."""
 NARROW = 76
 """Columns that every screen has room for."""
 
@@ -26,14 +31,60 @@ def in_the_way(snapshot: Snapshot | None) -> str:
 
 
 def card_lines(
-    snapshot: Snapshot, baseline: Snapshot | None, meter: CardReadings, width: int, clients: Sequence[ClientView] = ()
+    snapshot: Snapshot,
+    baseline: Snapshot | None,
+    meter: CardReadings,
+    width: int,
+    clients: Sequence[ClientView] = (),
+    hours: Mapping[int, Hour] = NO_HOURS,
 ) -> list[Line]:
-    """The card and who is attached, then each of its queues, whose numbers count from `baseline` on if there is one."""
+    """The card and who is attached, then each of its queues, whose numbers count from `baseline` on if there is one.
+
+    `hours` are the queues' by their numbers, and that of all sessions.
+    """
     old = {queue.index: queue for queue in baseline.queues} if baseline else {}
     lines = facts(snapshot, meter) + client_lines(clients, snapshot.at)
+    if ALL in hours and any(hours[ALL].rx):
+        lines += [[], [("  all sessions, the last hour, means of half a minute", "strong")]]
+        lines += [[("  ", "dim"), *line] for line in hour_lines(hours[ALL], width - 6)]
+    if len(snapshot.queues) > 1:
+        lines += side_by_side(snapshot.queues, meter, width, hours)
     for queue in snapshot.queues:
         lines += queue_block(queue, old.get(queue.index), meter, width)
     return lines
+
+
+def side_by_side(
+    queues: Sequence[QueueView], meter: CardReadings, width: int, hours: Mapping[int, Hour] = NO_HOURS
+) -> list[Line]:
+    """The queues' numbers beside each other, so many to a block as fit."""
+    lines: list[Line] = []
+    rates = {queue.index: meter.queue(queue) for queue in queues}
+    received = sum(each.rx_packets for each in rates.values())
+    each_row: tuple[tuple[str, str, Callable[[QueueView], str]], ...] = (
+        ("▼ pkt/s", "text", lambda queue: words.metric(rates[queue.index].rx_packets)),
+        ("▼ b/s", "rx", lambda queue: words.metric(rates[queue.index].rx_bits)),
+        ("▲ pkt/s", "text", lambda queue: words.metric(rates[queue.index].tx_packets)),
+        ("▲ b/s", "tx", lambda queue: words.metric(rates[queue.index].tx_bits)),
+        ("share of ▼", "text", lambda queue: f"{rates[queue.index].rx_packets / received:.0%}" if received else "–"),
+        ("hour ▼ mean", "dim", lambda queue: _mean(hours.get(queue.index, Hour()).rx)),
+        ("hour ▲ mean", "dim", lambda queue: _mean(hours.get(queue.index, Hour()).tx)),
+        ("CPU", "text", lambda queue: f"{meter.queue_cpu(queue):.0%}"),
+        ("drops", "text", lambda queue: words.metric(sum(number for _, number in queue.drops))),
+    )
+    most = max(1, (width - 2 - BESIDE_NAME) // BESIDE)
+    for start in range(0, len(queues), most):
+        block = queues[start : start + most]
+        heads = "".join(f"q{queue.index}".rjust(BESIDE) for queue in block)
+        lines += [[], [(f"  {'side by side':{BESIDE_NAME}}", "strong"), (heads, "strong")]]
+        for name, role, text in each_row:
+            values: Line = [(text(queue).rjust(BESIDE), role) for queue in block]
+            lines.append([(f"  {name:{BESIDE_NAME}}", "dim"), *values])
+    return lines
+
+
+def _mean(values: Sequence[int]) -> str:
+    return words.metric(sum(values) / len(values)) if values else words.DASH
 
 
 def facts(snapshot: Snapshot, meter: CardReadings) -> list[Line]:

@@ -111,6 +111,18 @@ def _time(key: str, title: str, get: Callable[[SessionView], float | None], tell
     )
 
 
+def _both(view: SessionView, meter: Readings) -> float:
+    rates = meter.rates(view.id)
+    return rates.rx_bits + rates.tx_bits
+
+
+def _sum(view: SessionView, meter: Readings) -> int:
+    numbers = carried(view, meter.numbers(view.id))
+    return numbers[1] + numbers[3]
+
+
+TALKING = ("both", "recent", "sum")
+"""What top talkers are sorted by, in turn."""
 ENGINE = "engine"
 """The column that stands there only where several engines are looked at."""
 COLUMNS: dict[str, Column] = {
@@ -200,6 +212,36 @@ COLUMNS: dict[str, Column] = {
         _number("connections", "CONNS", 5, lambda v: v.connections, help="proxied connections that are open"),
         _carried("rxsum", "▼ SUM", "rx_bytes", "octets received, over all dials; C counts anew"),
         _carried("txsum", "▲ SUM", "tx_bytes", "octets sent, over all dials; C counts anew"),
+        Column(
+            "both",
+            "▼▲ b/s",
+            6,
+            lambda v, m: words.metric(_both(v, m)) if v.up_since is not None else words.DASH,
+            lambda v, m: _both(v, m),
+            right=True,
+            live=True,
+            help="bits per second, both ways",
+        ),
+        Column(
+            "recent",
+            "5 MIN",
+            7,
+            lambda v, m: octets(m.recent(v.id)),
+            lambda v, m: m.recent(v.id),
+            right=True,
+            live=True,
+            help="octets in five minutes, both ways, as far as the console has seen them",
+        ),
+        Column(
+            "sum",
+            "SUM",
+            7,
+            lambda v, m: octets(_sum(v, m)),
+            lambda v, m: _sum(v, m),
+            right=True,
+            live=True,
+            help="octets both ways, over all dials; C counts anew",
+        ),
         _number("n", "N", 5, lambda v: number(v.name), help="the number in its name"),
         _plain("reason", "REASON", 16, lambda v: v.reason, grow=20, help="why it is down or failed"),
         Column(
@@ -246,13 +288,18 @@ class Fitted:
     width: int
 
 
-def layout(keys: Sequence[str], width: int, times: words.Times = words.Times.USUAL) -> list[Fitted]:
+def layout(
+    keys: Sequence[str], width: int, times: words.Times = words.Times.USUAL, sort: str | None = None
+) -> list[Fitted]:
     """The columns that fit into `width` characters, in the order of `keys`; depends on nothing else, so nothing jumps.
 
-    One column always stays, however narrow it is.
+    One column always stays, however narrow it is; what the table is sorted by stands there too, after the others, and
+    goes after the name and the state only.
     """
-    rank = {key: place for place, key in enumerate(_IMPORTANCE)}
-    wanted = [key for key in keys if key in COLUMNS]
+    rank: dict[str, float] = {key: place for place, key in enumerate(_IMPORTANCE)}
+    if sort in COLUMNS:
+        rank[sort] = min(rank.get(sort, 1.5), 1.5)
+    wanted = [key for key in (*keys, *([sort] if sort and sort not in keys else [])) if key in COLUMNS]
     chosen: set[str] = set()
     left = width
     for key in sorted(wanted, key=lambda key: rank.get(key, len(rank))):

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.api.values import AddressSpan, Connection, Details, Event, Fact, LadderEntry, Ledger, SessionView, Talker
+from engine.api.values import (
+    AddressSpan,
+    Connection,
+    Details,
+    Event,
+    Fact,
+    Hour,
+    LadderEntry,
+    Ledger,
+    SessionView,
+    Talker,
+)
 from souppp_tui.show import carried, eventlines, histories, words
 from souppp_tui.show.paint import Line
 from souppp_tui.show.rates import GRAPH_STEP, GRAPH_STEPS, Readings
@@ -91,6 +102,7 @@ def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
         ("session", session_lines(view, meter.now)),
         ("latest events", event_lines(shown.latest, width)),
         (f"traffic, {minutes:.0f} minutes{zero}", traffic_lines(view.id, shown.octets, meter, width) if up else []),
+        ("the last hour, means of half a minute", hour_lines(details.hour, width) if any(details.hour.rx) else []),
         ("negotiated  (= as agreed)", fact_lines(details.facts, width)),
         ("steps", table([(s.name, words.milliseconds(s.took_ms)) for s in details.steps], right=True)),
         ("use it  (y copies)", usage_lines(details.usage, width)),
@@ -224,6 +236,27 @@ def traffic_lines(session: int, totals: tuple[int, int], meter: Readings, width:
                     (f"{value:>9} ", "text" if place == 0 else "dim"),
                     (f"{word:{GRAPH_NOTE - 13}}", "dim"),
                     (bar, f"{role}bar"),
+                ]
+            )
+    return lines
+
+
+def hour_lines(hour: Hour, width: int) -> list[Line]:
+    """For each direction the mean and the highest, beside a graph of dots, two steps a column."""
+    columns = max(10, min(60, width - GRAPH_NOTE))
+    lines: list[Line] = []
+    for sign, role, values in (("▼", "rx", hour.rx), ("▲", "tx", hour.tx)):
+        shown = values[-2 * columns :] or (0,)
+        minutes = f"{len(shown) * hour.step / 60:.0f} min"
+        notes = (words.rate(sum(shown) / len(shown)), "mean"), (words.rate(max(shown)), "peak"), (minutes, "")
+        graph = words.braille(values, columns, GRAPH_HEIGHT, GRAPH_LEAST)
+        for place, ((value, word), dots) in enumerate(zip(notes, graph, strict=True)):
+            lines.append(
+                [
+                    (f" {'' if place else sign:1} ", role),
+                    (f"{value:>9} ", "text" if place == 0 else "dim"),
+                    (f"{word:{GRAPH_NOTE - 13}}", "dim"),
+                    (dots, f"{role}bar"),
                 ]
             )
     return lines

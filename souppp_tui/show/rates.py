@@ -46,6 +46,10 @@ class Readings(Protocol):
         """The bits per second of one session, received and sent, in steps of about `GRAPH_STEP`, newest last."""
         ...
 
+    def recent(self, session: int) -> int:
+        """Octets of one session, both ways, in the steps of that graph and since the last of them."""
+        ...
+
 
 class CardReadings(Readings, Protocol):
     """What was measured of a card too."""

@@ -238,6 +238,30 @@ def graph(values: Sequence[float], width: int, height: int, least: float = 0.0) 
     return lines
 
 
+def braille(values: Sequence[float], width: int, height: int, least: float = 0.0) -> list[str]:
+    """The latest `2 * width` values as columns of dots, `height` lines of four dots high, newest last.
+
+    The highest fills the height, but nothing less than `least` does; anything above zero has a dot.
+    """
+    latest = list(values)[-2 * width :]
+    top = max([*latest, least])
+    dots = [0 if v <= 0 or not top else max(1, round(v / top * 4 * height)) for v in latest]
+    dots = [0] * (2 * width - len(dots)) + dots
+    lines = []
+    for line in reversed(range(height)):
+        filled = [max(0, min(4, each - 4 * line)) for each in dots]
+        lines.append(
+            "".join(chr(_BRAILLE + _LEFT[a] + _RIGHT[b]) for a, b in zip(filled[::2], filled[1::2], strict=True))
+        )
+    return lines
+
+
+_BRAILLE = 0x2800
+_LEFT = (0x00, 0x40, 0x44, 0x46, 0x47)
+_RIGHT = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
+"""The dots of a sign's left and right column, from below."""
+
+
 def bar(share: float, width: int) -> str:
     """A bar of a share of `width` characters, to an eighth of one; what is more than nothing can be seen."""
     eighths = max(1 if share > 0 else 0, round(min(1.0, share) * width * 8))

@@ -42,6 +42,7 @@ from engine.api.commands import (
 )
 from engine.api.messages import ClientView
 from engine.api.values import (
+    ALL,
     AddressSpan,
     CardView,
     Details,
@@ -49,6 +50,7 @@ from engine.api.values import (
     Fact,
     Halt,
     Halted,
+    Hour,
     LadderEntry,
     Ledger,
     QueueView,
@@ -192,6 +194,7 @@ class ScriptedEngine:
             (("Echo-Requests sent", 412 + self._ticks), ("Echo-Replies received", 412), ("frames discarded", 3)),
             (("next Echo-Request", self.wall + 7.5),) if view.up_since is not None else (),
             usage if view.device else (),
+            hour=_WAVE,
         )
 
     def settings(self, session: int) -> SessionSettings | None:
@@ -206,6 +209,10 @@ class ScriptedEngine:
     def all_settings(self) -> Mapping[int, SessionSettings]:
         """As given."""
         return self._settings.copy()
+
+    def hours(self) -> Mapping[int, Hour]:
+        """A wave."""
+        return {ALL: _WAVE, **dict.fromkeys(range(len(self._queues)), _WAVE)}
 
     def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
         """Each had another address before."""
@@ -445,6 +452,9 @@ _ACTS: dict[type[Command], str] = {
     StopCapture: "_no_capture",
     ResetCounters: "_reset",
 }
+_WAVE = Hour(
+    EPOCH, 30.0, *(tuple(round(most * (1 + math.sin(step / 9))) for step in range(120)) for most in (2e7, 5e6))
+)
 _LADDER: tuple[tuple[bool, str, tuple[tuple[str, str], ...]], ...] = (
     (True, 'PADI  service ""', (("code", "PADI (0x09)"), ("Host-Uniq", "1c3e52aa"), ("Service-Name", '""'))),
     (False, "PADO  bras-2, cookie 20 B", (("code", "PADO (0x07)"), ("AC-Name", "bras-2"), ("AC-Cookie", "20 octets"))),

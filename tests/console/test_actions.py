@@ -34,7 +34,7 @@ from souppp_tui.screens.confirm import Confirm
 from souppp_tui.screens.details import DetailsPage
 from souppp_tui.screens.events import EventsPage
 from souppp_tui.screens.sessions import SessionsPage
-from souppp_tui.show.columns import offered
+from souppp_tui.show.columns import COLUMNS, offered
 from souppp_tui.show.themes import NAMES
 from souppp_tui.widgets.lines import Rows
 from tests.console.conftest import Start
@@ -436,6 +436,38 @@ async def test_a_filter_gets_a_name_that_is_written_to_the_file(start: Start) ->
         assert "bad" not in stage.app.model.filters
 
 
+async def test_top_talkers_now_in_five_minutes_and_in_all(start: Start) -> None:
+    async with start(30, busy=9, size=(80, 24)) as stage:
+        await stage.tick(8)
+        await stage.press("t")
+        assert "Top talkers by rate now; t again: by five minutes." in stage.text()
+        assert "▼▲ b/s" in stage.text()
+        await stage.tick(4)
+        model = stage.app.model
+        for key in ("both", "recent", "sum"):
+            values = [COLUMNS[key].value(model.views[session], model.meter) for session in model.shown]
+            assert model.sort == key
+            assert values == sorted(values, reverse=True)
+            assert values[0] > 0
+            await stage.press("t")
+        assert model.sort is None
+
+
+async def test_the_last_hour_stands_in_the_details_and_queues_side_by_side(start: Start) -> None:
+    async with start(6, queues=3, size=(100, 60)) as stage:
+        await stage.press("enter")
+        await stage.tick(2)
+        assert "the last hour, means of half a minute" in stage.text()
+        assert stage.line("60 min").strip().startswith("60 min")
+        assert any(0x2800 < ord(sign) < 0x2900 for sign in stage.text())
+        await stage.press("escape", "i")
+        await stage.tick()
+        assert "all sessions, the last hour" in stage.text()
+        assert stage.line("side by side").split()[-3:] == ["q0", "q1", "q2"]
+        shares = [int(each.rstrip("%")) for each in stage.line("share of").split()[-3:]]
+        assert 99 <= sum(shares) <= 101
+
+
 async def test_an_empty_table_offers_nothing_to_steer(start: Start) -> None:
     async with start(0) as stage:
         await stage.press("h")
@@ -810,7 +842,7 @@ async def test_themes_go_round(start: Start) -> None:
     async with start(3) as stage:
         seen = []
         for _ in range(4):
-            await stage.press("t")
+            await stage.press("ctrl+t")
             seen.append(stage.app.theme)
         assert seen == ["light", "contrast", "ansi", "dark"]
 

@@ -138,3 +138,11 @@ def test_a_line_is_cut_only_where_words_are_lost() -> None:
 
     assert [drawn(text) for text in ("quit", "quit  ", "it", "漢字  ")] == ["quit", "quit", "it  ", "漢字"]
     assert drawn("quits") == "qui…"
+
+
+def test_dots_show_the_latest_and_anything_above_zero() -> None:
+    assert words.braille([0, 0, 1, 4], 2, 1) == ["⠀⣸"]
+    assert words.braille([8], 1, 2) == ["⢸", "⢸"]
+    assert words.braille([0.001, 1000], 1, 1) == ["⣸"]
+    assert words.braille([5, 1, 0, 0], 1, 1) == ["⠀"]
+    assert words.braille([], 2, 1, least=10.0) == ["⠀⠀"]

@@ -465,6 +465,15 @@ def test_hooks_are_set_by_root_and_the_engine_s_user_alone(server: Server, monke
         assert not client.submit(Edit(0, replace(hooked, service="gold"))).result(20).refused
 
 
+def test_the_last_hour_can_be_asked_for(engine: WorldEngine, server: Server) -> None:
+    with attach(server) as client:
+        client.submit(Dial((0,))).result(20)
+        assert client.hours() == {}
+        engine.run(95.0)
+        (hour,) = client.hours().values()
+        assert (len(hour.rx), hour.step) == (3, 30.0)
+
+
 def test_what_is_remembered_of_sessions_can_be_asked_for(engine: WorldEngine, server: Server) -> None:
     with attach(server) as client:
         client.submit(Dial((0,))).result(20)

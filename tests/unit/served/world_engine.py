@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 from engine.api.commands import Command, Reply, Request, ServiceCommand
-from engine.api.values import Changes, Details, Event, Ledger, QueueView, Snapshot
+from engine.api.values import Changes, Details, Event, Hour, Ledger, QueueView, Snapshot
 from engine.settings.values import SessionSettings
 from engine.supervisor import dispatch
 from tests.unit.supervisor.world import World, session
@@ -72,6 +72,10 @@ class WorldEngine:
     def all_settings(self) -> Mapping[int, SessionSettings]:
         """All of them."""
         return self.world.supervisor.board.settings
+
+    def hours(self) -> Mapping[int, Hour]:
+        """See `Served.hours`."""
+        return self.world.supervisor.lately.others()
 
     def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
         """See `Served.ledgers`."""
