@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTMGRP_LINK
 
-from engine.host.links import Link, all_links, has_moved, parse_link
+from engine.host.links import Link, all_links, has_moved, link_index, link_name, parse_link
 from engine.host.rtnl import Rtnl
 
 
@@ -70,13 +70,23 @@ _COMINGS = {
 }
 
 
+Concerns = Callable[[int, str], bool]
+"""Whether a link is of any interest, by its index and name."""
+
+
 class LinkWatch:
     """Tells what happens to the links of the calling thread's namespace from now on."""
 
-    def __init__(self) -> None:
+    def __init__(self, concerns: Concerns = lambda index, name: True) -> None:
+        """Without what happens to links that are none of the caller's `concerns`, before and after."""
+        self._concerns = concerns
         self._news = Rtnl(RTMGRP_LINK)
         self._questions = Rtnl()
-        self._known = all_links(self._questions)
+        self._known = self._all()
+
+    def _all(self) -> dict[int, Link]:
+        links = all_links(self._questions)
+        return {index: link for index, link in links.items() if self._concerns(index, link.name)}
 
     def fileno(self) -> int:
         """Readable when there may be events."""
@@ -91,6 +101,9 @@ class LinkWatch:
         for type_, body in news:
             # Bridges send messages of their own family about their ports.
             if type_ in (RTM_NEWLINK, RTM_DELLINK) and body[0] == socket.AF_UNSPEC:
+                index = link_index(body)
+                if index not in self._known and not self._concerns(index, link_name(body)):
+                    continue
                 link = parse_link(body)
                 before = self._known.pop(link.index, None)
                 if type_ == RTM_NEWLINK:
@@ -101,7 +114,7 @@ class LinkWatch:
 
     def _look_again(self) -> list[LinkEvent]:
         """After lost news: compare everything."""
-        before, self._known = self._known, all_links(self._questions)
+        before, self._known = self._known, self._all()
         return [event for index in before | self._known for event in changes(before.get(index), self._known.get(index))]
 
     def close(self) -> None:

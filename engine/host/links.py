@@ -72,6 +72,14 @@ def link_index(body: bytes) -> int:
     return int(struct.unpack_from("=i", body, 4)[0])
 
 
+def link_name(body: bytes) -> str:
+    """The same link's name, which is the first attribute that the kernel writes."""
+    length, kind = struct.unpack_from("=HH", body, 16) if len(body) >= 20 else (0, 0)
+    if kind == IFLA_IFNAME:
+        return body[20 : 16 + length].rstrip(b"\0").decode(errors="replace")
+    return attributes(body, 16).get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+
+
 def has_moved(body: bytes) -> bool:
     """Whether the link of an RTM_DELLINK message is in another namespace now, and not deleted."""
     return not {_NEW_NETNSID, _NEW_IFINDEX}.isdisjoint(attributes(body, 16))

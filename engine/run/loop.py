@@ -11,6 +11,7 @@ import os
 import random
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -62,6 +63,8 @@ GLANCE = 0.5
 """Seconds between looks whether our program is still on the card, of which the kernel tells nobody."""
 ASLEEP, SET = 5.0, 0.5
 """Seconds by which a clock must differ from time.monotonic() for the host to have slept, or its clock to be set."""
+FEW, SHARE = 4, 0.01
+"""Frames that are looked at together, and seconds after which the rest of a batch lets others in first."""
 FAREWELL = 3.0
 """Seconds that sessions get for an orderly end when the engine stops; then they get a PADT only."""
 FLUSH = 1.0
@@ -112,6 +115,8 @@ class Loop:
         self._loading = loading
         self._usage = usage
         self._slept, self._wall_clock = Clock(time.CLOCK_BOOTTIME), Clock(time.CLOCK_REALTIME)
+        self._waiting: deque[bytes] = deque()
+        """Control frames that have come and have yet to be looked at."""
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick: asyncio.TimerHandle | None = None
         self._next_glance: asyncio.TimerHandle | None = None
@@ -264,7 +269,7 @@ class Loop:
         self._undo.callback(self._health.close)
         self._resolved = Resolved(self._tell_soon)
         self._undo.callback(self._resolved.close)
-        links = LinkWatch()
+        links = LinkWatch(lambda index, name: index == self.line.index or name == self.line.name)
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)
         self.supervisor.open(time.monotonic(), self._estate.members, self._estate.halted)
@@ -465,8 +470,16 @@ class Loop:
         self._egress.entrance.admit(key, cgroup, who)
 
     def _control_frames(self) -> None:
-        self.supervisor.receive(self.line.receive(), time.monotonic())
-        self._carry_on()
+        """A few frames at a time, as the host may have a lot to do for each, and timers and commands wait meanwhile."""
+        begun = now = time.monotonic()
+        self._waiting.extend(self.line.receive() if not self._waiting else ())
+        while self._waiting and now < begun + SHARE:
+            few = [self._waiting.popleft() for _ in range(min(FEW, len(self._waiting)))]
+            self.supervisor.receive(few, now)
+            self._carry_on()
+            now = time.monotonic()
+        if self._waiting:  # more may have come, or not: nothing else would wake us for those
+            self._loop.call_soon(self._control_frames)
 
     def _timer_expired(self) -> None:
         self._timer = None

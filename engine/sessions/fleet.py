@@ -139,6 +139,9 @@ class Fleet:
         """Frames that came before their PADS, if there is one to come, and until when they are kept."""
         self._asking: dict[Spot, dict[int, None]] = {}
         """Members in discovery by where they ask from, in the order in which they began."""
+        self._unasked: set[tuple[Spot, bytes]] = set()
+        """Where nobody waits for a PADS, and from whom, as far as that was looked for since anybody in discovery moved:
+        to look anew for each frame of a storm would cost as much as there are dials on their way."""
         self._alarms = Alarms(self._due)
         self.newly_queued: set[int] = set()
         """Those that began to wait for their dial, or for that dialling goes on; whoever shows that takes them out."""
@@ -439,10 +442,11 @@ class Fleet:
         if outer.ethertype != ETH_PPPOE_SESSION:
             return False
         self._forget_early(now)
-        asking = self._asking.get((outer.dst, ethernet.vlan_ids(outer.vlans)), ())
-        if len(self._early) == MANY_EARLY:
+        spot = outer.dst, ethernet.vlan_ids(outer.vlans)
+        if len(self._early) == MANY_EARLY or (spot, outer.src) in self._unasked:
             return False
-        if not any(self.members[key].session.awaits(Code.PADS, outer.src) for key in asking):
+        if not any(self.members[key].session.awaits(Code.PADS, outer.src) for key in self._asking.get(spot, ())):
+            self._unasked.add((spot, outer.src))
             return False
         self._early.append((now + EARLY, _match(outer, packet), frame))
         return True
@@ -565,6 +569,8 @@ class Fleet:
 
     def _after(self, key: int, member: Member, now: float) -> None:
         """Take in what a session did: its events, frames and timers."""
+        if member.asks_from is not None:
+            self._unasked.clear()
         while (event := member.session.next_event()) is not None:
             self._note_event(key, member, event, now)
         self._talking[key] = None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,18 @@ def test_watch_wakes_an_event_loop(watch: LinkWatch) -> None:
     assert select.select([watch], [], [], 5)[0] == [watch]
     watch.events()
     assert select.select([watch], [], [], 0)[0] == []
+
+
+def test_watch_of_one_card_leaves_others_alone(cable: None) -> None:
+    """Thousands of sessions' devices come and go beside it; nor do they matter where news were lost."""
+    with closing(LinkWatch(lambda index, name: name in ("va", "vc"))) as watch:
+        ip("link set vb mtu 1300")
+        ip("link set va name vc")
+        ip("link set vc mtu 1400")
+        told = [(event.name, event.change) for event in watch.events()]
+        assert told == [("va", LinkChange.RENAMED), ("vc", LinkChange.MTU)]
+        ip("link set vb mtu 1200")
+        assert watch._look_again() == []
 
 
 def test_watch_compares_everything_after_lost_news(watch: LinkWatch) -> None:

@@ -340,6 +340,29 @@ def test_a_flood_that_might_be_early_is_not_kept_for_ever() -> None:
     assert line.fleet.counters["discarded: for no session"] == 1000
 
 
+def test_a_storm_while_many_ask_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of sessions that an earlier run has left, while hundreds are in discovery; then one that is early."""
+    asked = 0
+
+    def awaits(session: Session, code: int, source: bytes, really: Callable[..., bool] = Session.awaits) -> bool:
+        nonlocal asked
+        asked += 1
+        return really(session, code, source)
+
+    line = Hasty(60, 0.0)
+    frame = ethernet.encode(
+        EthernetFrame(OWN, AC, ETH_PPPOE_SESSION, pppoe.encode(PppoePacket(pppoe.Code.SESSION, 999, b"\xc0\x21x")))
+    )
+    line.fleet.handle_timer(0.0)
+    monkeypatch.setattr(Session, "awaits", awaits)
+    for _ in range(1000):
+        line.fleet.receive(frame, 0.0)
+    assert asked <= 60
+    assert line.fleet.counters["discarded: for no session"] == 1000
+    line.run(5)
+    assert line.acks == len(line.opened) == 60
+
+
 # IPv4 alone fails
 
 

@@ -1,0 +1,310 @@
+"""What many sessions cost: up, idle, down; the loop's longest hold; and what the host's other traffic notices of them.
+
+    python -m benchmarks.scale [--sessions 100,1000,4000,16000] [--rounds 3] [--against CHECKOUT] [--path auto]
+
+The real program without a screen, against the lab's concentrator on the same machine, each round once for each
+checkout, alternately. Seconds on the wall are worth as much as the machine is idle; those of the processor, in the
+program and in the kernel on its behalf, tell more. A checkout is a folder with the program and a `.venv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+HERE = Path(__file__).resolve().parents[1]
+LONG = 0.005
+"""Seconds: calls of the loop that are noted."""
+IDLE = 5.0
+"""Seconds of looking on while all are up."""
+PATIENCE = 120.0
+SENDS, BATCHES = 2000, 20
+TARGET = ("198.51.100.7", 9)
+
+
+# In the program's process
+
+
+def run_watched(report: str, arguments: list[str]) -> int:
+    """Run the program, and note which calls of the engine's loop take long, and what all of it cost."""
+    import asyncio
+
+    from souppp_tui.commands import cli
+
+    out = os.open(report, os.O_WRONLY)  # it may open no more files later
+    held: list[tuple[float, float, float, str]] = []
+    run_handle = asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        begun, worked = time.monotonic(), time.thread_time()
+        run_handle(handle)
+        took = time.monotonic() - begun
+        if took > LONG:
+            name = getattr(handle._callback, "__qualname__", None) or repr(handle._callback)  # type: ignore[attr-defined]
+            held.append((begun, took, time.thread_time() - worked, name))
+
+    asyncio.Handle._run = timed  # type: ignore[method-assign]
+    if folder := os.environ.get("SCALE_PROFILE"):
+        _profile_engine(folder)
+    code = cli.main(arguments)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    os.write(out, json.dumps({"held": held, "user": used.ru_utime, "system": used.ru_stime}).encode())
+    return code
+
+
+def _profile_engine(path: str) -> None:
+    """Write a profile of the engine's thread there when it ends."""
+    import cProfile
+
+    from engine.run.thread import Engine
+
+    out, run = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), Engine._run
+
+    def profiled(engine: Engine) -> None:
+        profile = cProfile.Profile(time.thread_time)
+        profile.runcall(run, engine)
+        profile.create_stats()
+        import marshal
+
+        with os.fdopen(out, "wb") as file:
+            marshal.dump(profile.stats, file)  # type: ignore[attr-defined]
+
+    Engine._run = profiled  # type: ignore[method-assign]
+
+
+# Beside it
+
+
+@dataclass
+class Found:
+    """What was measured of some sessions of one checkout, a value a round."""
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, **values: float) -> None:
+        """One round's."""
+        for name, value in values.items():
+            self.values.setdefault(name, []).append(value)
+
+    def median(self, name: str) -> float:
+        """Of all rounds."""
+        return statistics.median(self.values[name])
+
+
+class Program:
+    """The program of a checkout, with so many sessions in the lab."""
+
+    def __init__(self, checkout: Path, sessions: int, path: str, rate: float, folder: Path) -> None:
+        config = folder / "lab.yaml"
+        config.touch(mode=0o600)
+        one = f'name: "lab-{{n:05}}", count: {sessions}, user: "lab-{{n}}", password: lab, autodial: true'
+        config.write_text(f"dial: {{rate: {rate}, max_outstanding: 500}}\nsessions: [{{{one}, datapath: {path}}}]\n")
+        self._report = folder / "report"
+        self._report.touch()
+        arguments = ("--lab", "--config", config, "--headless", "--until-up", "--hold", "--timeout", str(PATIENCE))
+        python = checkout / ".venv" / "bin" / "python"
+        environment = os.environ | {"PYTHONPATH": str(checkout)}
+        self._process = subprocess.Popen(
+            [python, Path(__file__).resolve(), "--watched", self._report, *arguments],
+            cwd=checkout,
+            env=environment,
+            stdout=subprocess.PIPE,
+        )
+        self.begun = self.up = 0.0
+        """When the first event came, and when all sessions were up."""
+        self.authentications = 0
+        """Attempts: more than there are sessions where some had to try again."""
+        self.failed = 0
+        self._all_up = threading.Event()
+        assert self._process.stdout is not None
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,))
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def _read(self, output: IO[bytes]) -> None:
+        for line in output:
+            self.begun = self.begun or time.monotonic()
+            said = json.loads(line)
+            if "state" in said:
+                self.up = self.up or time.monotonic()
+                self.failed += said["error"] is not None
+                self._all_up.set()
+            elif said["event"] in ("dial-failed", "session-down") and not self._all_up.is_set():
+                self.authentications += 1
+        self._all_up.set()
+
+    def wait_up(self) -> None:
+        """Return when all are, or can't be in time."""
+        self._all_up.wait()
+
+    def processor(self) -> tuple[float, float]:
+        """Seconds so far: in the program, and in the kernel on its behalf."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        tick = os.sysconf("SC_CLK_TCK")
+        return int(fields[11]) / tick, int(fields[12]) / tick
+
+    def memory(self) -> float:
+        """Resident, in MB."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def stop(self) -> tuple[float, dict[str, Any]]:
+        """Seconds that it took, and what it tells of itself."""
+        begun = time.monotonic()
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait()
+        took = time.monotonic() - begun
+        self._reader.join()
+        report: dict[str, Any] = json.loads(self._report.read_text() or '{"held": [], "user": 0, "system": 0}')
+        return took, report
+
+
+_SENDER = """
+import socket, subprocess, sys, time
+subprocess.run(["ip", "link", "add", "host0", "type", "veth", "peer", "name", "host1"], check=True)
+subprocess.run(["ip", "link", "set", "host1", "up"], check=True)
+subprocess.run(["ip", "addr", "add", "192.0.2.1/24", "dev", "host0"], check=True)
+subprocess.run(["ip", "link", "set", "host0", "up"], check=True)
+subprocess.run(["ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.2"], check=True)
+subprocess.run(["ip", "neigh", "add", "192.0.2.2", "lladdr", "02:00:00:00:00:01", "dev", "host0"], check=True)
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print("ready", flush=True)
+for line in sys.stdin:
+    begun = time.thread_time()
+    for _ in range({sends}):
+        sender.sendto(b"x", {target})
+    print((time.thread_time() - begun) / {sends}, flush=True)
+"""
+
+
+class Sender:
+    """Sends datagrams of an unconnected socket by a card of the host's that is no session's, in a namespace."""
+
+    def __init__(self, *enter: str) -> None:
+        script = _SENDER.replace("{sends}", str(SENDS)).replace("{target}", repr(TARGET))
+        self._process = subprocess.Popen(
+            [*enter, sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._say()
+
+    def _say(self) -> str:
+        assert self._process.stdout is not None
+        if not (line := self._process.stdout.readline()):
+            raise RuntimeError("The sender has ended.")
+        return line
+
+    def send(self) -> float:
+        """Seconds of processor for one datagram."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return float(self._say())
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def sends_of(program: Program) -> tuple[float, float]:
+    """What one datagram costs in the program's namespace, and in one without sessions, in microseconds."""
+    there, elsewhere = Sender("nsenter", "-t", str(program.pid), "-n"), Sender("unshare", "-n")
+    costs = [(there.send(), elsewhere.send()) for _ in range(BATCHES)]
+    there.close()
+    elsewhere.close()
+    return min(cost for cost, _ in costs) * 1e6, min(cost for _, cost in costs) * 1e6
+
+
+def measure(checkout: Path, sessions: int, path: str, rate: float, found: Found) -> None:
+    """One round."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Program(checkout, sessions, path, rate, Path(folder))
+        program.wait_up()
+        user, system = program.processor()
+        time.sleep(1.0)
+        memory, before = program.memory(), program.processor()
+        time.sleep(IDLE)
+        after = program.processor()
+        with_them, without = sends_of(program)
+        quit_user, quit_system = program.processor()
+        took, report = program.stop()
+    held = [(wall, cpu, name) for at, wall, cpu, name in report["held"] if at > program.begun]
+    found.note(
+        up=program.up - program.begun,
+        user=user,
+        system=system,
+        failed=program.failed,
+        again=program.authentications,
+        idle=(sum(after) - sum(before)) / IDLE * 100,
+        memory=memory,
+        quit=took,
+        quit_user=report["user"] - quit_user,
+        quit_system=report["system"] - quit_system,
+        held=max((wall for wall, _, _ in held), default=0) * 1000,
+        held_cpu=max((cpu for _, cpu, _ in held), default=0) * 1000,
+        send=with_them,
+        send_without=without,
+    )
+    print(f"  {checkout.name} {sessions}:", {name: round(values[-1], 2) for name, values in found.values.items()})
+    for wall, cpu, name in sorted(held, key=lambda each: -each[1])[:5]:
+        print(f"    held {wall * 1000:.0f} ms, {cpu * 1000:.0f} of processor: {name}")
+
+
+COLUMNS = {
+    "up": "up, s",
+    "user": "program, s",
+    "system": "kernel, s",
+    "failed": "not up",
+    "again": "tried again",
+    "quit": "quit, s",
+    "quit_user": "program, s",
+    "quit_system": "kernel, s",
+    "held": "held, ms",
+    "held_cpu": "of processor",
+    "idle": "idle, % of a core",
+    "memory": "MB",
+    "send": "a send, us",
+    "send_without": "without",
+}
+
+
+def main() -> int:
+    """Run it."""
+    if sys.argv[1:2] == ["--watched"]:
+        return run_watched(sys.argv[2], sys.argv[3:])
+    it = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    it.add_argument("--sessions", default="100,1000,4000,16000")
+    it.add_argument("--rounds", type=int, default=3)
+    it.add_argument("--against", type=Path, action="append", default=[], metavar="CHECKOUT")
+    it.add_argument("--path", default="auto", choices=("auto", "kernel", "afxdp"))
+    it.add_argument("--rate", type=float, default=1000)
+    options = it.parse_args()
+    found: dict[tuple[int, Path], Found] = {}
+    for sessions in map(int, options.sessions.split(",")):
+        for _ in range(options.rounds):
+            for checkout in (HERE, *(each.resolve() for each in options.against)):
+                measure(checkout, sessions, options.path, options.rate, found.setdefault((sessions, checkout), Found()))
+    print("\n| sessions | checkout |", " | ".join(COLUMNS.values()), "|")
+    for (sessions, checkout), it_found in found.items():
+        print(f"| {sessions} | {checkout.name} |", " | ".join(f"{it_found.median(name):.2f}" for name in COLUMNS), "|")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
