@@ -318,9 +318,11 @@ class Event:
 
 FACTS = (
     *("session_id", "ac_name", "ac_mac", "method", "address", "dns", "ipv6", "ipv6_addresses", "ipv6_prefixes"),
-    *("mtu", "reason", "retry_at"),
+    *("mtu", "reason", "retry_at", "by", "done", "refused"),
 )
 """Lists have blanks between; `reason` is an `EndKind` as a word, `retry_at` a Unix time."""
+COMMAND = "command"
+"""The kind of those events that tell of commands; they are kept apart, so that no flood of others takes them."""
 KEPT_EVENTS = 5000
 """How many of the latest events there are to be read."""
 

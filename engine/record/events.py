@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
-from engine.api.values import KEPT_EVENTS, Event, Severity, after
+from engine.api.values import COMMAND, KEPT_EVENTS, Event, Severity, after
 
 Facts = tuple[tuple[str, str | int | float], ...]
 KEPT_GRAVE = 1000
 """Warnings and errors that are kept however many others come after them."""
+KEPT_COMMANDS = 1000
+"""And so what was commanded."""
 
 
 class EventLog:
@@ -17,6 +19,7 @@ class EventLog:
     def __init__(self, kept: int = KEPT_EVENTS) -> None:
         self._events: deque[Event] = deque(maxlen=kept)
         self._grave: deque[Event] = deque(maxlen=KEPT_GRAVE)
+        self._commands: deque[Event] = deque(maxlen=KEPT_COMMANDS)
         self.last = 0
         """The number of the latest event; 0 before the first."""
         self.counts = dict.fromkeys(Severity, 0)
@@ -38,14 +41,18 @@ class EventLog:
         self._events.append(event)
         if severity >= Severity.WARNING:
             self._grave.append(event)
+        elif kind == COMMAND:
+            self._commands.append(event)
         self.counts[severity] += 1
         self.last = event.seq
         return event
 
     def since(self, seq: int) -> tuple[list[Event], int]:
         """The events after number `seq`, oldest first, and how many of them are no longer kept."""
-        grave, events = self._grave.copy(), self._events.copy()  # each in one step: the writer may append meanwhile
+        # Each in one step: the writer may append meanwhile.
+        grave, commands, events = self._grave.copy(), self._commands.copy(), self._events.copy()
         new, lost = after(events, seq)
         first = new[0].seq if lost else 0
-        older = [event for event in grave if seq < event.seq < first]
+        apart = sorted((*grave, *commands), key=lambda event: event.seq) if lost else ()
+        older = [event for event in apart if seq < event.seq < first]
         return older + new, lost - len(older)

@@ -26,6 +26,7 @@ ACTIONS = (
         "clear_ghosts",
         "fix_card",
         "undo",
+        "actions",
         "stop_all",
         "pause",
         "reload",

@@ -31,7 +31,7 @@ from engine.api.commands import (
     Undo,
     Watch,
 )
-from engine.api.values import Halt, Severity
+from engine.api.values import COMMAND, Halt, Severity
 from engine.host.errors import Trouble
 from engine.record.plural import plural
 from engine.sessions.fleet import Fleet
@@ -42,6 +42,8 @@ from engine.supervisor.supervisor import Supervisor
 
 GONE = "There is no such session any more."
 STOPPED = "All is stopped: nobody is dialled until you take that back (H, or `souppp-tui ctl go-on`)."
+LOGGED_KEYS = 500
+"""Sessions that the log of commands names; of more it tells the number."""
 OF_THE_SERVICE = "This engine belongs to a console: leave that one, or use `souppp-tui serve`."
 FAULT = "Internal error: see the events."
 
@@ -66,12 +68,13 @@ def do(supervisor: Supervisor, request: Request, now: float) -> Reply:
 
     def carry_out() -> None:
         command = request.command
-        if request.by:
-            supervisor.tell(Severity.INFO, "command", f"{_asked(supervisor, command)}, by {request.by}.")
+        asked, only = _asked(supervisor, command), _only(supervisor, command)
         before = supervisor.undoing.look(command)
         _TABLE.get(type(command), _elsewhere)(supervisor, command, outcome)
         outcome.whole = True
         supervisor.undoing.note(command, before, outcome.done, _words(command), supervisor.wall(now), request.by)
+        if not isinstance(command, Watch):
+            _log(supervisor, asked, only, outcome)
 
     supervisor.run(carry_out, now)
     if not outcome.whole:
@@ -95,6 +98,29 @@ def _asked(supervisor: Supervisor, command: Command | ServiceCommand) -> str:
         return words
     known = supervisor.board.view(keys[0]) if len(keys) == 1 else None
     return f"{words}: {known.name if known is not None else plural(len(keys), 'session')}"
+
+
+def _only(supervisor: Supervisor, command: Command | ServiceCommand) -> int | None:
+    """The session that a command is about, if it is about one that is there."""
+    keys: tuple[int, ...] = getattr(command, "keys", None) or ((command.key,) if isinstance(command, Edit) else ())
+    return keys[0] if len(keys) == 1 and keys[0] in supervisor.fleet.members else None
+
+
+def _log(supervisor: Supervisor, asked: str, only: int | None, outcome: _Outcome) -> None:
+    """Who did what to which sessions, and what came of it: of its own kind, and kept apart from all that follows."""
+    done, refused = len(outcome.done), outcome.refused
+    came = [f"done to {plural(done, 'session')}"] if done != 1 and (done or refused) else []
+    if refused:
+        came.append(f"not done to {plural(len(refused), 'session')}: {refused[0].reason.rstrip('.')}")
+    told = f"{asked}, by {outcome.by or 'the console here'}{': ' if came else ''}{'; '.join(came)}."
+    facts: tuple[tuple[str, str | int | float], ...] = (("done", done), ("refused", len(refused)))
+    if outcome.by:
+        facts += (("by", outcome.by),)
+    if 0 < done <= LOGGED_KEYS:
+        facts += (("keys", " ".join(map(str, outcome.done))),)
+    severity = Severity.INFO if outcome.by else Severity.DEBUG
+    about = only if only in supervisor.fleet.members else None
+    supervisor.tell(severity, COMMAND, told, about, facts)
 
 
 def _words(command: Command | ServiceCommand) -> str:

@@ -247,6 +247,10 @@ class Console(App[bool], inherit_bindings=False):
             from souppp_tui.screens.events import EventsPage
 
             return EventsPage(self)
+        if page == "actions":
+            from souppp_tui.screens.actionlog import ActionsPage
+
+            return ActionsPage(self)
         raise ValueError(f"there is no page {page}")
 
     def back_to_sessions(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine.api.engine import EngineApi
-from engine.api.values import Changes, Event, SessionState, SessionView, Severity
+from engine.api.values import FACTS, Changes, Event, SessionState, SessionView, Severity
 from souppp_tui.app.eventfile import EventFile
 from souppp_tui.commands.errors import EXIT_NOT_DONE, EXIT_OK, complain
 from souppp_tui.show import words
@@ -64,7 +64,7 @@ def event_object(event: Event) -> dict[str, Any]:
         "severity": event.severity.name.lower(),
         "session": event.name or None,
         "text": event.text,
-        **{name: _fact(name, value) for name, value in event.facts},
+        **{name: _fact(name, value) for name, value in event.facts if name in FACTS},
     }
 
 

@@ -99,6 +99,7 @@ ACTIONS = (
         "table", "2", "table", "the table of sessions", ("details", "card", "events", "summary"), False, 7, "screens"
     ),
     Action("events", "e,3", "events", "all events", ("sessions", "details", "card", "summary"), False, 4, "screens"),
+    Action("actions", "A", "", "what was commanded: by whom, and what came of it", ANY, False, 0, "screens"),
     Action("card", "i", "card", "the card and its queues", ("sessions", "events", "summary"), False, 5, "screens"),
     Action("follow", "f", "follow", "follow the newest event, or stay", ("events",), False, 1, "show"),
     Action("severity", "v", "severity", "show only the more important events", ("events",), False, 1, "show"),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import chain, islice, repeat
 from typing import Any
 
-from engine.api.values import Event, SessionState, SessionView, Severity, Snapshot
+from engine.api.values import COMMAND, Event, SessionState, SessionView, Severity, Snapshot
 from souppp_tui.model.query import Query, QueryError, haystack, known_words, parse, why_none
 from souppp_tui.model.several import Combined
 from souppp_tui.model.traffic import Meter, Meters, Stopped
@@ -31,6 +31,9 @@ KEPT_FILTERS = 50
 KEPT_EVENTS = 10_000
 KEPT_GRAVE = 2000
 KEPT_NOTABLE = 16
+KEPT_ALARMS = 500
+REPLIED = frozenset({"not-added", "not-changed", "not-fixed", "capture"})
+"""Errors that whoever caused them was told in a reply."""
 """Events above DEBUG that are at hand at once: more than the main page has room for."""
 
 
@@ -361,6 +364,10 @@ class EventLog:
         """Warnings and errors, however many others come after them."""
         self.notable: deque[Event] = deque(maxlen=KEPT_NOTABLE)
         """The latest that are more than DEBUG."""
+        self.commands: deque[Event] = deque(maxlen=KEPT_GRAVE)
+        """What was commanded, and what came of it."""
+        self.alarms: list[Event] = []
+        """Errors that nobody has seen yet, at most KEPT_ALARMS, oldest first."""
         self.seq = 0
         """The number of the latest event taken."""
         self.lost = 0
@@ -372,13 +379,18 @@ class EventLog:
         self.events.extend(events)
         self.grave.extend([event for event in events if event.severity >= Severity.WARNING])
         self.notable.extend([event for event in events if event.severity > Severity.DEBUG])
+        self.commands.extend([event for event in events if event.kind == COMMAND])
+        alarms = [event for event in events if event.severity >= Severity.ERROR and event.kind not in REPLIED]
+        self.alarms = [*self.alarms, *alarms][-KEPT_ALARMS:]
         if events:
             self.seq = events[-1].seq
 
     def kept(self) -> Iterator[Event]:
         """All there are, oldest first: what matters outlives what doesn't."""
         first = self.events[0].seq if self.events else 0
-        return chain((event for event in self.grave if event.seq < first), self.events)
+        apart = sorted((*self.grave, *self.commands), key=lambda event: event.seq) if first > 1 else ()
+        older = {event.seq: event for event in apart if event.seq < first}
+        return chain(older.values(), self.events)
 
     def latest(self, session: int, number: int) -> list[Event]:
         """The latest events above DEBUG that are about a session, oldest first."""

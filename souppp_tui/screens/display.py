@@ -72,6 +72,10 @@ class Display(Editing):
         """Write the whole screen, whatever the terminal shows."""
         self.desk.redraw()
 
+    def do_actions(self) -> None:
+        """To what was commanded, by whom, and what came of it."""
+        self.desk.open("actions")
+
     def do_events(self) -> None:
         """To the events."""
         self.desk.open("events")

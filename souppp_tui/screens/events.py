@@ -52,14 +52,23 @@ class EventsPage(ListPage):
         yield self.detail
         yield self.footer
 
+    def see(self) -> None:
+        """Alarms are no longer."""
+        self.desk.log_of_events.alarms.clear()
+
+    def matching(self) -> list[Event]:
+        """What is listed."""
+        return self.desk.log_of_events.matching(self.severity, self.text)
+
     def look(self) -> None:
-        """Show the latest events, or stay where one is."""
-        super().look()
+        """Show the latest events, or stay where one is. What is alarming is seen now."""
         log = self.desk.log_of_events
+        self.see()
+        super().look()
         seen = (log.seq, self.severity, self.text, self.grouped)
         if seen != self._seen and (self.following or self._seen is None or seen[1:] != self._seen[1:]):
             here = self._events[self.cursor].seq if self._events and not self.following else None
-            self._events = log.matching(self.severity, self.text)
+            self._events = self.matching()
             self._causes = causes(self._events) if self.grouped else []
             if self.grouped:
                 self._events = [cause.latest for cause in self._causes]

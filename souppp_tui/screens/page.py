@@ -18,7 +18,7 @@ from souppp_tui.show import words
 from souppp_tui.show.cardlines import in_the_way
 from souppp_tui.show.engines import troubles
 from souppp_tui.show.filling import MissingValueError, filled
-from souppp_tui.show.overview import overview
+from souppp_tui.show.overview import alarm_line, overview
 from souppp_tui.show.paint import Line, Span, width_of
 from souppp_tui.show.themes import NAMES
 from souppp_tui.terminal.lending import lend
@@ -67,8 +67,15 @@ class Page(Quitting):
         modes = {"read-only": desk.options.read_only, "safe mode": desk.safe is not None}
         signs = [span for word, so in modes.items() if so for span in (("  ", "text"), (f" {word} ", "chip"))]
         line = overview(model.snapshot, model.totals(), desk.frozen, self.size.width, desk.engine.lost, wrong, signs)
-        self.overview.show([line])
+        alarm = alarm_line(desk.log_of_events.alarms, model.meter.now, self.size.width, desk.mask_event)
+        self._set_bar(2 if alarm else 1)
+        self.overview.show([line, alarm] if alarm else [line])
         self.show_footer()
+
+    def _set_bar(self, height: int) -> None:
+        wanted = self.overview.styles.height
+        if wanted is None or wanted.value != height:
+            self.overview.styles.height = height
 
     def show_footer(self) -> None:
         """The message there is, else the keys that do something now."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.api.values import Halt, Halted, Snapshot
+from engine.api.values import Event, Halt, Halted, Snapshot
 from souppp_tui.show import words
 from souppp_tui.show.paint import Line, Span, ends, width_of
 from souppp_tui.show.rates import Rates
@@ -92,6 +92,21 @@ def stopped(halted: Halted, *, brief: bool = False) -> Line:
         since = f" since {words.clock(halted.since)}" if halted.since is not None else ""
         what += f"{since}{f' by {halted.by}' if halted.by else ''}"
     return [("  ", "text"), (f" {what} ", "alarm")]
+
+
+def alarm_line(
+    alarms: Sequence[Event], now: float, width: int, mask: Callable[[Event], Event] = lambda event: event
+) -> Line:
+    """Errors that nobody has seen yet, the latest of them and how many there are; empty where there are none."""
+    if not alarms:
+        return []
+    latest = mask(alarms[-1])
+    number = f" {words.plural(len(alarms), 'alarm')} "
+    right = f"  {words.clock(latest.at)} · e shows them "
+    whose = f"{latest.engine}: " if latest.engine else ""
+    who = f"{latest.name}: " if latest.name else ""
+    room = max(0, width - words.columns(number) - words.columns(right) - 2)
+    return [(number, "alarm"), (words.fit(f"  {whose}{who}{latest.text}", room), "failed"), (right, "dim")]
 
 
 def _states(totals: Totals, short: bool) -> Line:

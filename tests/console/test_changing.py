@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.api.commands import Command, Reply, Undo
+from engine.api.commands import Command, HangUp, Reply, Request, Undo
 from engine.api.messages import ClientView
-from engine.api.values import CardView, Details, Event, Ledger, Snapshot, pack_traffic
+from engine.api.values import COMMAND, CardView, Details, Event, Ledger, Severity, Snapshot, pack_traffic
+from engine.record.events import EventLog
 from engine.settings.reading import load
 from engine.settings.values import SessionSettings
+from engine.supervisor import dispatch
 from souppp_tui.app.console import Console
 from souppp_tui.commands.files import saver
 from souppp_tui.desk.options import ConsoleOptions
@@ -191,3 +193,48 @@ async def test_what_is_kept_stays(file: Path) -> None:
         await stage.tick()
         stage.app.take_back()
     assert "s1" not in _read(file)
+
+
+async def test_what_was_commanded_and_what_came_of_it_is_a_log_of_its_own(file: Path) -> None:
+    async with _stage(file) as stage:
+        world = stage.engine.world  # type: ignore[attr-defined]
+        await stage.press("space", "space", "h", "y", "\\", "G", "r", "y")
+        dispatch.do(world.supervisor, Request(9, HangUp((0, 77)), "mia (console 12)"), world.now)
+        await stage.tick(4)
+        await stage.press("A")
+        assert "Hang up: 2 sessions, by the console here: done to 2 sessions." in stage.text()
+        assert "Redial: own, by the console here." in stage.text()
+        told = "Hang up: 2 sessions, by mia (console 12): not done to 1 session: There is no such"
+        assert told in stage.text()
+        await stage.press("g")
+        assert "now: 2 down" in stage.text()
+        await stage.press("enter")
+        assert stage.app.model.marks == {0, 1}
+        assert "2 of 5" in stage.text()
+
+
+def test_no_flood_takes_what_was_commanded() -> None:
+    log = EventLog(10)
+    log.add(0.0, Severity.INFO, COMMAND, "Dial: one, by mia.")
+    for number in range(100):
+        log.add(1.0, Severity.WARNING if number % 50 == 0 else Severity.INFO, "flood", str(number))
+    kept, lost = log.since(0)
+    assert [event.text for event in kept] == ["Dial: one, by mia.", "0", "50", *map(str, range(90, 100))]
+    assert lost == 88
+
+
+async def test_an_error_stays_at_the_top_of_every_page_until_it_is_seen(file: Path) -> None:
+    async with _stage(file, (80, 24)) as stage:
+        supervisor = stage.engine.world.supervisor  # type: ignore[attr-defined]
+        for _ in range(2):
+            supervisor.tell(Severity.ERROR, "card-down", "eth9 is down: 5 sessions lost.")
+        await stage.tick()
+        for key in ("i", "escape", "enter", "escape", "A", "escape"):
+            assert "2 alarms" in stage.painted_on("alarm")
+            assert "eth9 is down: 5 sessions lost." in stage.text().splitlines()[1]
+            await stage.press(key)
+        await stage.tick(40)
+        assert "2 alarms" in stage.text(), "time alone takes none away"
+        await stage.press("e", "escape")
+        assert "alarm" not in stage.text()
+        assert "events" not in stage.text().splitlines()[1]
