@@ -44,7 +44,7 @@ def overview(
     """
     if snapshot is None:
         return [(" souppp", "strong")]
-    card, total = snapshot.card, totals.rates
+    card = snapshot.card
     link: Line = []
     if not card.up:
         link = [("  waiting for a carrier", "busy") if card.waits else ("  link down", "failed")]
@@ -60,12 +60,7 @@ def overview(
         return [*name, ("  ", "text"), (words.fit(f" {lost} ", min(room, len(lost) + 2)), "chip")]
     xdp = f"{card.mode} · {'zero-copy' if card.zero_copy else 'copy'} · " if card.mode else ""
     mode: Line = [(f"  {xdp}{words.plural(len(snapshot.queues), 'queue')}{'  lab' if card.lab else ''}", "dim")]
-    rates: Line = [
-        ("   ▼ ", "rx"),
-        (f"{words.rate(total.rx_bits):>9}", "text"),
-        ("  ▲ ", "tx"),
-        (f"{words.rate(total.tx_bits):>9} ", "text"),
-    ]
+    rates = _rates(totals.rates)
     told, short, flaps, pace = _states(totals, short=False), _states(totals, short=True), _flaps(totals), _pace(totals)
     variants = (
         ([*name, *mode], [*told, *flaps, *pace, *rates]),
@@ -81,6 +76,15 @@ def overview(
         if width_of(left) + width_of(right) + 2 <= width:
             return ends(left, right, width)
     return [*signs, *stopped(snapshot.halted, brief=True), *short]
+
+
+def _rates(total: Rates) -> Line:
+    return [
+        ("   ▼ ", "rx"),
+        (f"{words.rate(total.rx_bits):>9}", "text"),
+        ("  ▲ ", "tx"),
+        (f"{words.rate(total.tx_bits):>9} ", "text"),
+    ]
 
 
 def stopped(halted: Halted, *, brief: bool = False) -> Line:

@@ -13,7 +13,7 @@ import pytest
 
 from engine.api.commands import Command, HangUp, Reply, Request, Undo
 from engine.api.messages import ClientView
-from engine.api.values import COMMAND, CardView, Details, Event, Ledger, Severity, Snapshot, pack_traffic
+from engine.api.values import COMMAND, CardView, Details, Event, Hour, Ledger, Severity, Snapshot, pack_traffic
 from engine.record.events import EventLog
 from engine.settings.reading import load
 from engine.settings.values import SessionSettings
@@ -69,6 +69,9 @@ class Behind:
 
     def all_settings(self) -> Mapping[int, SessionSettings]:
         return self.world.supervisor.board.settings.copy()
+
+    def hours(self) -> Mapping[int, Hour]:
+        return {}
 
     def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
         return {}
