@@ -226,7 +226,7 @@ def traffic_lines(session: int, totals: tuple[int, int], meter: Readings, width:
         ("▼", "rx", rates.rx_bits, received, histories[0]),
         ("▲", "tx", rates.tx_bits, sent, histories[1]),
     ):
-        peak = max([bits, *history[-bars:]])
+        peak = max([bits, *history])  # of all five minutes, however many the graph has room for
         notes = (words.rate(bits), "now"), (words.rate(peak), "peak"), (words.rate(octets, "B"), "in all")
         graph = words.graph(history, bars, GRAPH_HEIGHT, GRAPH_LEAST)
         for place, ((value, word), bar) in enumerate(zip(notes, graph, strict=True)):
