@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from souppp_tui.desk.actions import on_page
 from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.page import Page
 from souppp_tui.widgets.lines import Row, Rows
@@ -15,6 +16,14 @@ class ListPage(Page):
         self.cursor = 0
         self.list = Rows(self._draw)
         self.list.clicked = self.move_to
+        self.list.opened = self._opened
+
+    def _opened(self, row: int) -> None:
+        """What enter does."""
+        self.move_to(row)
+        enter = next((action for action in on_page(self.PAGE) if "enter" in action.keys.split(",")), None)
+        if enter is not None:
+            self.action_do(enter.name)
 
     def count(self) -> int:
         """How many rows there are."""

@@ -45,6 +45,9 @@ class Page(Quitting):
                 self._bindings.bind(key, f"own({key!r})", show=False)
         self.overview = Lines("bar")
         self.footer = Lines("bar")
+        self.footer.clicked, self.overview.clicked = self._footer_clicked, self._overview_clicked
+        self._in_footer: list[str] = []
+        """The actions that stand there."""
 
     def on_mount(self) -> None:
         """Show what there is at once."""
@@ -79,6 +82,7 @@ class Page(Quitting):
 
     def show_footer(self) -> None:
         """The message there is, else the keys that do something now."""
+        self._in_footer = []
         if self.desk.message:
             self.footer.show([[(" ", "text"), self.desk.message]])
             return
@@ -89,6 +93,16 @@ class Page(Quitting):
             return
         self.footer.show([self._keys(self.size.width)])
 
+    def _footer_clicked(self, line: int, place: int) -> None:
+        """Do what the key under the mouse does."""
+        if place > 0 and (place - 1) // 2 < len(self._in_footer):
+            self.action_do(self._in_footer[(place - 1) // 2])
+
+    def _overview_clicked(self, line: int, place: int) -> None:
+        """An alarm leads to the events."""
+        if line > 0:
+            self.desk.open("events")
+
     def _keys(self, width: int) -> list[Span]:
         urgent = _URGENT.get(self.halted, "")
         actions = [
@@ -98,6 +112,7 @@ class Page(Quitting):
         ]
         while actions:
             spans: list[Span] = [(" ", "text")]
+            self._in_footer = [action.name for action in actions if self.desk.keys_of(action)]
             for action in actions:
                 keys = self.desk.keys_of(action).split()
                 if keys:

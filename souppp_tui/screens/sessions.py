@@ -64,6 +64,11 @@ class SessionsPage(Page):
         self.header = Lines()
         self.table = Rows(self._row)
         self.table.clicked = self._clicked
+        self.table.opened = self._opened
+        self.table.dragged = self._dragged
+        self._drag: tuple[int, frozenset[int]] | None = None
+        """Where a drag began, and what was marked before it."""
+        self.header.clicked = self._head_clicked
         self.divider = Lines()
         self.events = Lines()
         self._places: list[Fitted] = []
@@ -207,8 +212,32 @@ class SessionsPage(Page):
         return spans, "cursor" if here else ""
 
     def _clicked(self, row: int) -> None:
+        self._drag = None
         self.model.move_to(row)
         self.moved()
+
+    def _opened(self, row: int) -> None:
+        self.model.move_to(row)
+        self.action_do("details")
+
+    def _dragged(self, first: int, last: int) -> None:
+        """The rows between are marked, as long as the button is down no others but those before."""
+        if self._drag is None or self._drag[0] != first:
+            self._drag = first, frozenset(self.model.marks)
+        self.model.marks.clear()
+        self.model.marks |= self._drag[1] | set(self.model.shown[min(first, last) : max(first, last) + 1])
+        self.model.move_to(last)
+        self.moved()
+
+    def _head_clicked(self, line: int, place: int) -> None:
+        """Sort by the column; the other way round if it is sorted by that."""
+        if not 0 < place <= len(self._places):
+            return
+        key = self._places[place - 1].column.key
+        if self.model.sort == key:
+            self.do_reverse()
+        else:
+            self._sort(key)
 
     # -- moving
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
+from textual.events import Click, MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp, Resize
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -13,6 +13,7 @@ from textual.widget import Widget
 
 from souppp_tui.show.paint import Span, strip
 from souppp_tui.show.themes import Palette
+from souppp_tui.show.words import clean, columns
 
 
 class HasPalette(Protocol):
@@ -35,6 +36,19 @@ class Lines(Widget):
         """The role laid over all of it."""
         self._spans: list[list[Span]] = []
         self._strips: list[Strip] = []
+        self.clicked: Callable[[int, int], None] | None = None
+        """Told which line was clicked on, and which of its spans."""
+
+    def on_click(self, event: Click) -> None:
+        """Tell the owner what it was."""
+        if self.clicked is None or not 0 <= event.y < len(self._spans):
+            return
+        end = 0
+        for place, (text, _) in enumerate(self._spans[event.y]):
+            end += columns(clean(text))
+            if event.x < end:
+                self.clicked(event.y, place)
+                return
 
     def show(self, lines: Sequence[list[Span]]) -> None:
         """Show these lines from now on."""
@@ -98,6 +112,12 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         self.count = 0
         self.clicked: Callable[[int], None] | None = None
         """Told the row that was clicked on."""
+        self.opened: Callable[[int], None] | None = None
+        """Told the row that was clicked on twice."""
+        self.dragged: Callable[[int, int], None] | None = None
+        """Told from which row to which the mouse is drawn with its button down."""
+        self._pressed: int | None = None
+        """The row on which that began."""
 
     @property
     def width(self) -> int:
@@ -171,8 +191,31 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     def on_click(self, event: Click) -> None:
         """Tell the owner which row it was."""
         row = self.top + event.y
-        if self.clicked and 0 <= row < self.count:
+        if not 0 <= row < self.count:
+            return
+        if event.chain == 2 and self.opened:
+            self.opened(row)
+        elif self.clicked:
             self.clicked(row)
+
+    def on_mouse_down(self, event: MouseDown) -> None:
+        """Here a drag begins, if it becomes one."""
+        row = self.top + event.y
+        self._pressed = row if self.dragged and event.button == 1 and 0 <= row < self.count else None
+
+    def on_mouse_move(self, event: MouseMove) -> None:
+        """Tell of a drag, up and down beyond the edges too."""
+        if self._pressed is None or self.dragged is None or event.button != 1:
+            return
+        row = max(0, min(self.top + max(-1, min(event.y, self.height)), self.count - 1))
+        if row != self._pressed or self.app.mouse_captured is self:
+            self.capture_mouse()
+            self.dragged(self._pressed, row)
+
+    def on_mouse_up(self, event: MouseUp) -> None:
+        """The drag has ended."""
+        self._pressed = None
+        self.release_mouse()
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
         """Three rows at a time, at once."""
