@@ -24,12 +24,13 @@ from engine.pppoe.client import ROUND_SIZE, STEM_SIZE
 from engine.sessions import obstacle, policy
 from engine.sessions.alarms import Alarms
 from engine.sessions.obstacle import SOON, Obstacle, Obstacles
+from engine.sessions.pace import Pace
 from engine.sessions.policy import Claim, InUse, WayTo, Whose
 from engine.sessions.proofs import Proofs
 from engine.sessions.redial import is_loss, pause
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.sessions.settled import KeptMember
-from engine.sessions.states import IDLE, ON_THE_WAY
+from engine.sessions.states import IDLE, ON_THE_WAY, SETTING_UP
 from engine.settings.values import DialSettings
 from engine.wire import ethernet, pppoe
 from engine.wire.errors import WireError
@@ -87,6 +88,8 @@ class Member:
     flaps: int = 0
     """How often it was up and then ended without our wish, ever."""
     up_since: float | None = None
+    state: SessionState = SessionState.DOWN
+    """The latest that it told of."""
     since: float = 0.0
     """When it entered the state it is in."""
     reason: str = ""
@@ -150,6 +153,7 @@ class Fleet:
         """Those whose last dial failed. A quarter of `max_outstanding` is not for them, so that others needn't wait."""
         self._outstanding: set[int] = set()
         self._next_dial = 0.0
+        self.pace = Pace()
         self._talking: dict[int, None] = {}
         """Members that may have frames to send. They keep them until asked, so that a PADT can still take them back."""
         self._out: list[bytes] = []
@@ -362,13 +366,14 @@ class Fleet:
 
     def _start_dials(self, now: float) -> None:
         """Dial from the queues as far as rate and bound allow."""
-        while self._may_dial() and now >= self._next_dial:
+        while self._may_dial() and now >= self._next_dial and self.pace.full_until(now) is None:
             key, _ = (self._queue or self._retries).popitem(last=False)
             member = self.members[key]
             if not self._is_clear(key, member, now):
                 continue
             # Up to a tenth of a second's worth may go out together: timers are no finer than that under load.
             self._next_dial = max(self._next_dial, now - 0.1) + 1.0 / self._dial.rate
+            self.pace.begun(key, now)
             member.session.dial(now)
             self._after(key, member, now)
 
@@ -503,7 +508,9 @@ class Fleet:
     def _next_due(self) -> float | None:
         at_alarm = self._alarms.next()
         if self._may_dial():
-            return self._next_dial if at_alarm is None else min(at_alarm, self._next_dial)
+            # Who is dialled next waits for the rate, and for one of those on their way.
+            due = max(self._next_dial, self.pace.full_until(self._called_at or 0.0) or 0.0)
+            return due if at_alarm is None else min(at_alarm, due)
         return at_alarm
 
     def stood_still(self) -> float:
@@ -580,6 +587,7 @@ class Fleet:
         match event:
             case StateChanged(state, reason):
                 member.since, member.reason = now, reason
+                self._note_pace(key, member, state, now)
                 if state in ON_THE_WAY:
                     self._outstanding.add(key)
                 else:
@@ -605,6 +613,16 @@ class Fleet:
                 self._forget_ipv6(key)
                 self._ended(key, member, end, now)
         self._events.append((key, event))
+
+    def _note_pace(self, key: int, member: Member, state: SessionState, now: float) -> None:
+        match state:
+            case SessionState.UP:
+                self.pace.up(key, now)
+            case SessionState.NEGOTIATING if member.state in SETTING_UP:
+                self.pace.began_anew(key)
+            case _ if state not in ON_THE_WAY:
+                self.pace.ended(key)
+        member.state = state
 
     def _forget_ipv6(self, key: int) -> None:
         self._in_use.forget(key, IPv6Address)

@@ -359,6 +359,8 @@ class Supervisor:
         if seconds := self.fleet.stood_still():
             text = f"This program was stopped for {seconds:.0f} s: nothing was heard or sent meanwhile."
             self.tell(Severity.WARNING, "stood-still", text)
+        if slow := self.fleet.pace.news():
+            self.tell(Severity.WARNING, "pace", slow)
         self._shares.go_on()
         self._settle(self._showing.handle_timer(now))
         self._begin()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from engine.api.ending import End, EndKind
 from engine.api.values import SessionState
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.faults import REFUSALS
-from engine.lab.line import Segment
+from engine.lab.line import Line, LineQuality, Segment
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions import obstacle
 from engine.sessions.fleet import ON_THE_WAY, Fleet
@@ -642,3 +643,60 @@ def test_nobody_is_dialled_while_the_line_is_down() -> None:
     field.fleet.release(field.now)
     field.run(1)
     assert [member.session.state for _, member in field.fleet] == [UP, DOWN, DOWN]
+
+
+# Pacing by what is answered
+
+
+class Busy(Line):
+    """A line to somebody who takes so many frames a second, and lets the others wait."""
+
+    def __init__(self, random: random.Random, capacity: float, delay: float = 0.001) -> None:
+        super().__init__(random, LineQuality(delay))
+        self._capacity = capacity
+        self._free = 0.0
+
+    def put(self, frames: Iterable[bytes], now: float) -> None:
+        for frame in frames:
+            self._free = max(self._free, now) + 1.0 / self._capacity
+            super().put([frame], self._free)
+
+
+@pytest.mark.parametrize("busy", ["the concentrator", "this host"])
+def test_a_rate_set_too_high_costs_neither_frames_nor_time(busy: str) -> None:
+    """All at once, half as many frames more are sent, and the first session is up three times as late."""
+    count, capacity = 200, 1000.0
+    field, sent = Field(count), list[float]()
+    slow = Busy(field.random, capacity)
+    if busy == "the concentrator":
+        field.segment.upstream = slow
+    else:
+        field.segment.downstream = slow
+    field.segment.on_sent = lambda _: sent.append(field.now)
+    field.dial_all()
+    field.run(20)
+    ups = [at for at, _, event in field.events if event == StateChanged(UP)]
+    assert len(ups) == count
+    assert max(ups) < 20 * count / capacity
+    assert sum(at <= max(ups) for at in sent) < 20 * count
+    assert not any(isinstance(event, Ended) for _, _, event in field.events)
+    assert "sessions at once" in field.fleet.pace.news()
+    assert not field.fleet.pace.news(), "once"
+
+
+def test_who_is_quick_gets_as_many_as_were_asked_for() -> None:
+    field = Field(500)
+    field.dial_all()
+    field.run(1)
+    assert field.states() == {UP}
+    assert field.fleet.pace.cuts == 0
+
+
+def test_a_concentrator_that_takes_its_time_is_not_overloaded() -> None:
+    field = Field(200)
+    field.segment.downstream = Busy(field.random, 1e6, delay=0.08)
+    field.dial_all()
+    field.run(5)
+    assert field.states() == {UP}
+    assert field.fleet.pace.cuts == 0
+    assert not field.fleet.pace.news()

@@ -1,0 +1,102 @@
+"""How many sessions may be on their way up at once: as many as the concentrator and this host keep up with.
+
+A dial too many makes all others slower, until timers run out, requests are sent again and sessions negotiate anew: more
+work for the same end. So the number follows what is answered, as TCP's window does. It begins at FIRST and grows by one
+with each session that came up as quickly as the quickest do; when a round of them was slow, or began anew, it is halved
+and grows by one for each round from then on. How quick is quick is measured: a provider that takes a second for each
+session is not overloaded, and one slow session among quick ones says nothing.
+
+Who has not come up after SILENT seconds doesn't count any more: a dead session holds up nobody.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+FIRST, LEAST = 64, 16
+"""The number to begin with, and that below which it never goes."""
+ROUND = 16
+"""Sessions that are judged together, by the quickest of them."""
+TIMES, SLACK = 2.0, 0.2
+"""So many times the shortest set-up, and so many seconds more, are still quick: requests are sent again after 0.25."""
+ANEW = ROUND // 4
+"""Sessions of a round that may have begun anew."""
+SILENT = 2.0
+"""Seconds."""
+
+
+class Pace:
+    """The dials of one fleet. Times are in seconds."""
+
+    def __init__(self) -> None:
+        self.window = float(FIRST)
+        """How many may be on their way."""
+        self.cuts = 0
+        """How often it was halved."""
+        self._news = ""
+        self._on_the_way: OrderedDict[int, float] = OrderedDict()
+        """When each was dialled; the earliest first."""
+        self._shortest: float | None = None
+        """The shortest set-up so far."""
+        self._quickest: float | None = None
+        """That of this round."""
+        self._judged = 0
+        self._anew = 0
+        self._changed_at = 0.0
+        """Who was dialled before tells nothing of the number as it is now."""
+
+    def begun(self, key: int, now: float) -> None:
+        """A session is dialled."""
+        self._on_the_way[key] = now
+        self._on_the_way.move_to_end(key)
+
+    def ended(self, key: int) -> None:
+        """It came to its end before it was up."""
+        self._on_the_way.pop(key, None)
+
+    def began_anew(self, key: int) -> None:
+        """It negotiates anew, on its way up."""
+        if self._on_the_way.get(key, -1.0) >= self._changed_at:
+            self._anew += 1
+
+    def up(self, key: int, now: float) -> None:
+        """It is up."""
+        at = self._on_the_way.pop(key, None)
+        if at is None:
+            return
+        took = now - at
+        self._shortest = took if self._shortest is None else min(took, self._shortest)
+        if at < self._changed_at:
+            return
+        if not self.cuts:
+            self.window += 1.0
+        self._quickest = took if self._quickest is None else min(took, self._quickest)
+        self._judged += 1
+        if self._judged >= ROUND:
+            self._judge(now)
+
+    def _judge(self, now: float) -> None:
+        assert self._quickest is not None
+        assert self._shortest is not None
+        if self._quickest > TIMES * self._shortest + SLACK or self._anew > ANEW:
+            self.window = max(self.window / 2.0, float(LEAST))
+            if not self.cuts:
+                self._news = (
+                    f"The concentrator or this host is slow: {self.window:.0f} sessions at once come up for now."
+                )
+            self.cuts += 1
+            self._changed_at = now
+        elif self.cuts:
+            self.window += ROUND / self.window
+        self._quickest, self._judged, self._anew = None, 0, 0
+
+    def news(self) -> str:
+        """What an operator is to know of it, once, in a sentence; mostly empty."""
+        news, self._news = self._news, ""
+        return news
+
+    def full_until(self, now: float) -> float | None:
+        """When there may be room for one more if nothing happens until then, None if there is room now."""
+        while self._on_the_way and (first := next(iter(self._on_the_way.values()))) + SILENT <= now:
+            self._on_the_way.popitem(last=False)
+        return first + SILENT if len(self._on_the_way) >= self.window else None
