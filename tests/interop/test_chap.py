@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.host.files import STACK
 from tests.conftest import joined_namespaces
 from tests.interop.dialling import HOLD, QUICK, SERVER, dial, pings, pppds, wait_pppds, wait_refused
 from tests.interop.kit import Aclab, concentrators
@@ -57,26 +58,34 @@ def test_eight_sessions_ping_the_concentrator(server: Aclab, tmp_path: Path) -> 
 
 @pytest.mark.timeout(400)
 def test_eight_addresses_by_each_way_to_use_a_session(server: Aclab, tmp_path: Path) -> None:
-    """As the details page offers them, against a server that answers with the address that it sees."""
+    """As the details page offers them, against a server that answers with the address that it sees; and as many more
+    of sessions without a device.
+    """
     server.exec(f"mkdir -p {WEB}/cgi-bin; printf '{WHO}' >{WEB}/cgi-bin/who; chmod +x {WEB}/cgi-bin/who")
     server.exec(f"busybox httpd -p 0.0.0.0:80 -h {WEB}")
     ways = {"fetch a page through it", "bind to its address", "run a program in it", "use its proxy"}
     ways |= {"choose it in the pool", "send with its mark"}
+    by_proxy = {"use its proxy", "choose it in the pool"}
     path = tmp_path / "engine"
     shell = ("nsenter", f"--net=/run/netns/{server.line.near}", "sh", "-c")
 
     def uses(name: str, address: str) -> None:
         usage = asked(path, "show", name)["usage"]
-        for way in ways:
+        stacked = name.startswith("t")
+        assert not stacked or {*usage} == by_proxy
+        for way in by_proxy if stacked else ways:
             line = usage[way].replace("http://example.com/", f"http://{SERVER}/cgi-bin/who")
             line = line.replace(f"--on {server.line.card}", f"--socket {path}").replace("ping ", "ping -c 1 -W 10 ")
             told = paste(line, shell)
             assert told == address or way == "send with its mark", (way, told)
 
     sessions = '{name: "s{n}", count: 8}'
+    if STACK.exists():
+        sessions += '\n{name: "t{n}", count: 8, egress: stack}'
+    count = 16 if STACK.exists() else 8
     with dial(server.line, tmp_path, sessions, *HOLD, "--socket", path, besides=USES) as program:
-        addresses = {name: said["ipv4"] for name, said in program.up(8).items()}
-        assert len({*addresses.values()}) == 8
+        addresses = {name: said["ipv4"] for name, said in program.up(count).items()}
+        assert len({*addresses.values()}) == count
         until(lambda: all(view["proxy"] for view in asked(path, "list")), "all proxies")
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(uses, addresses, addresses.values()))

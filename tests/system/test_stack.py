@@ -1,7 +1,8 @@
 """Sessions with `egress: stack`: the proxies connect through them, and the host knows nothing of them.
 
-One run of the program does all that a user of the proxies can, then it, the stack program and the host are struck while
-clients go on; what leaves by the host's other card is counted at that cable's far end.
+One run of the program, where there are no TUN devices, does all that a user of the proxies can; then it, the stack
+program and the host are struck while clients go on, and what leaves by the host's other card is counted at that cable's
+far end.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tests.conftest import run
 from tests.program import COMMAND, Program, Said, descendants, running, until
 from tests.provider import CARD, Provider, provider
 from tests.system import flows
+from tests.system.test_odd_hosts import NO_TUN
 from tests.system.test_promises import LAN, flush_rules, other_card, padt
 
 PORTS = {"one": 20001, "two": 20002}
@@ -106,7 +108,8 @@ class Clients:
             each.start()
 
     def _run(self, name: str, port: int) -> None:
-        ways: tuple[Callable[[], object], ...] = (flows._connections(port), flows._Datagrams(port))
+        mark = flows._marked(socket.AF_INET, 0x5000 + port - PORTS["one"])
+        ways: tuple[Callable[[], object], ...] = (flows._connections(port), flows._Datagrams(port), mark)
         while not self._ending:
             for way in ways:
                 with suppress(OSError, flows.NotYet):
@@ -138,7 +141,7 @@ def scene(folder: Path) -> Iterator[tuple[Program, Provider, dict[str, Said]]]:
     )
     with ExitStack() as stack:
         far = stack.enter_context(provider())
-        program = stack.enter_context(running(*arguments))
+        program = stack.enter_context(running(*arguments, within=NO_TUN))
         yield program, far, program.up(len(PORTS))
 
 
