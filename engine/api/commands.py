@@ -122,6 +122,13 @@ class ResetCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """Ask the far ends of sessions without a device for an echo; events tell what came."""
+
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
     """Make a session's details and keep them fresh for a while; somebody who looks on asks again and again."""
 
@@ -144,6 +151,7 @@ Command = (
     | StartCapture
     | StopCapture
     | ResetCounters
+    | Ping
     | Watch
 )
 

@@ -131,7 +131,7 @@ class Loop:
             self._renew,
         )
         self._undo.callback(self.proxies.close)
-        self.stack = StackProgram(loop, lambda *what: self.tell(*what), self._stack_begun)
+        self.stack = StackProgram(loop, lambda *what: self.supervisor.tell(*what), self._stack_begun)
         self._undo.callback(self.stack.close)
         self.proxies.stack_line = self.stack.line
         self._instance: Instance | None = None
@@ -537,6 +537,8 @@ class Loop:
             self.line.send(self.supervisor.frames_to_send())
             self._health.order(self.supervisor.health.orders)
             self._resolved.order(self.supervisor.resolving.orders)
+            while self.supervisor.pings:
+                self.stack.ping(*self.supervisor.pings.popitem())
             self.proxies.follow(self.supervisor.board.version)
             self.proxies.look(self.supervisor.watched)
         finally:

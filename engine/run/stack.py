@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from itertools import count
 
 from engine.api.values import Severity
 from engine.egress.protocol import Addresses
@@ -21,6 +22,8 @@ from engine.proxy.stack_protocol import (
     Forwards,
     Gone,
     Hello,
+    Ping,
+    Pong,
     Refuse,
     Session,
     Take,
@@ -48,7 +51,7 @@ class StackProgram:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        tell: Callable[[Severity, str, str], None],
+        tell: Callable[[Severity, str, str, int | None], None],
         begun: Callable[[], None],
     ) -> None:
         """`begun` is called when there is a program, the first one or another: it knows no session yet."""
@@ -62,13 +65,16 @@ class StackProgram:
             encode,
             self._hear,
             self._ended,
-            lambda error: tell(Severity.ERROR, "stack", f"The stack program can't be started: {error.strerror}."),
+            lambda error: tell(Severity.ERROR, "stack", f"The stack program can't be started: {error.strerror}.", None),
             lambda: not self._refused,
         )
         self._refused = ""
         self._ready = False
         self._forwards: dict[int, set[str]] = {}
         """Where what comes in may go, by session: the program is believed nothing else."""
+        self._ids = count(1)
+        self._asked: dict[int, tuple[int, str]] = {}
+        """Which session was to ask whom for an echo."""
         self._connecting: dict[socket.socket, asyncio.TimerHandle] = {}
         """For what came in, to where it goes."""
         self.counts: dict[int, Count] = {}
@@ -115,6 +121,13 @@ class StackProgram:
         if self._ready:
             self._child.send(Gone(key))
 
+    def ping(self, key: int, to: str) -> None:
+        """Ask for an echo through a session; an event tells what came."""
+        if self._ready:
+            id_ = next(self._ids)
+            self._asked[id_] = key, to
+            self._child.send(Ping(id_, key, to))
+
     def line(self) -> int:
         """A descriptor for another process that dials through the program, the caller's; -1 while there is none."""
         if not self._ready:
@@ -136,6 +149,10 @@ class StackProgram:
                 self._greet(message)
             case Counts():
                 self.counts.update((int(key), count) for key, count in message.sessions.items())
+            case Pong(id_, ms, error) if id_ in self._asked:
+                key, to = self._asked.pop(id_)
+                came = f"No echo from {to}: {error}." if error else f"Echo from {to}: {ms:.1f} ms."
+                self._tell_event(Severity.WARNING if error else Severity.INFO, "ping", came, key)
             case Arrival():
                 self._connect(message)
 
@@ -173,7 +190,7 @@ class StackProgram:
                 f"The stack program {hello.release} speaks protocol {hello.protocol}, this engine {PROTOCOL}:"
                 f" {STACK_REMEDY} of the same release."
             )
-            self._tell_event(Severity.ERROR, "stack", self._refused)
+            self._tell_event(Severity.ERROR, "stack", self._refused, None)
             self._child.close()
             return
         self._child.send(Hello(PROTOCOL, budget=BUDGET))
@@ -183,5 +200,6 @@ class StackProgram:
     def _ended(self, how: str) -> None:
         was, self._ready = self._ready, False
         self.counts.clear()
+        self._asked.clear()
         cut = "all connections through sessions with `egress: stack` are cut. " if was else ""
-        self._tell_event(Severity.ERROR, "stack-ended", f"The stack program {how}: {cut}It is started again.")
+        self._tell_event(Severity.ERROR, "stack-ended", f"The stack program {how}: {cut}It is started again.", None)

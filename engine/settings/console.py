@@ -23,6 +23,7 @@ ACTIONS = (
         "export",
         "copy_what",
         "reset_counters",
+        "ping",
         "clear_ghosts",
         "fix_card",
         "undo",

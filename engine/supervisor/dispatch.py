@@ -17,6 +17,7 @@ from engine.api.commands import (
     Edit,
     FixCard,
     HangUp,
+    Ping,
     Redial,
     Refused,
     Remove,
@@ -31,13 +32,13 @@ from engine.api.commands import (
     Undo,
     Watch,
 )
-from engine.api.values import COMMAND, Halt, Severity
+from engine.api.values import COMMAND, Halt, SessionState, Severity
 from engine.host.errors import Trouble
 from engine.record.plural import plural
 from engine.sessions.fleet import Fleet
 from engine.settings import forms
 from engine.settings.fields import check
-from engine.settings.values import SessionSettings, kept
+from engine.settings.values import EgressChoice, SessionSettings, kept
 from engine.supervisor.supervisor import Supervisor
 
 GONE = "There is no such session any more."
@@ -303,6 +304,23 @@ def _reset_counters(supervisor: Supervisor, command: ResetCounters, outcome: _Ou
     outcome.done += found
 
 
+def _ping(supervisor: Supervisor, command: Ping, outcome: _Outcome) -> None:
+    for key in _there(supervisor, command.keys, outcome):
+        view = supervisor.board.view(key)
+        assert view is not None
+        if view.state is not SessionState.UP:
+            outcome.refused.append(Refused(key, f"{view.name} is {view.state}: dial it first."))
+        elif view.egress != EgressChoice.STACK:
+            told = f"ping -I {view.device} {view.ipv4_peer or ''}".rstrip()
+            why = f"has a device: `{told}`." if view.device else f"has nothing to ask with (`egress: {view.egress}`)."
+            outcome.refused.append(Refused(key, f"{view.name} {why}"))
+        elif view.ipv4_peer is None:
+            outcome.refused.append(Refused(key, f"The concentrator of {view.name} has told no address of its own."))
+        else:
+            supervisor.pings[key] = view.ipv4_peer
+            outcome.done.append(key)
+
+
 def _watch(supervisor: Supervisor, command: Watch, outcome: _Outcome) -> None:
     for key in _there(supervisor, [command.key], outcome):
         supervisor.watch(key)
@@ -325,5 +343,6 @@ _TABLE: dict[type, Callable[[Supervisor, Any, _Outcome], None]] = {
     StartCapture: _start_capture,
     StopCapture: _stop_capture,
     ResetCounters: _reset_counters,
+    Ping: _ping,
     Watch: _watch,
 }

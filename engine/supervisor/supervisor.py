@@ -116,6 +116,8 @@ class Supervisor:
         self._settings = settings
         self._line = line
         self._egress = egress
+        self.pings: dict[int, str] = {}
+        """Whom to ask for an echo, by session; whoever does so takes them out."""
         self._entropy = entropy
         self._secret = secret
         self._tally = Tally()

@@ -23,6 +23,7 @@ from engine.api.commands import (
     Dial,
     Edit,
     HangUp,
+    Ping,
     Redial,
     Reload,
     Remove,
@@ -78,6 +79,7 @@ MANY: dict[str, tuple[Callable[[tuple[int, ...]], Command], str]] = {
     "redial": (Redial, "hang up and dial again"),
     "rotate": (Rotate, "hang up and dial for another IPv4 address"),
     "reset": (ResetCounters, "count what they carry from now on"),
+    "ping": (Ping, "ask the far end of a session with a stack for an echo; events tell"),
     "remove": (Remove, "hang up and forget"),
 }
 """Commands for any number of sessions."""

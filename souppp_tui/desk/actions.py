@@ -81,6 +81,7 @@ ACTIONS = (
         2,
         "show",
     ),
+    Action("ping", "", "", "ask the far end of a session with a stack for an echo", EITHER, True, 0, "sessions"),
     Action("capture", "c", "capture", "write control frames to a file, or stop", STEERED, True, 6, "sessions"),
     Action("add", "a", "add", "add a session", TABLE, True, 0, "sessions"),
     Action("edit", "E", "edit", "change settings, of several at once too", STEERED, True, 0, "sessions"),

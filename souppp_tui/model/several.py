@@ -26,6 +26,7 @@ from engine.api.commands import (
     Dial,
     Edit,
     HangUp,
+    Ping,
     Redial,
     Refused,
     Remove,
@@ -307,7 +308,9 @@ class Several:
                 for each, keys in asked:
                     path = command.path if len(asked) == 1 else file_of(command.path, each.attached.name)
                     yield each, StartCapture(keys, path)
-            case Dial() | HangUp() | Redial() | Rotate() | Amend() | Remove() | ResetCounters() | StopCapture():
+            case (
+                Dial() | HangUp() | Redial() | Rotate() | Amend() | Remove() | Ping() | ResetCounters() | StopCapture()
+            ):
                 for each, keys in self._divided(command.keys):
                     yield each, replace(command, keys=keys)
             case _ if place is not None:

@@ -14,6 +14,7 @@ from engine.api.commands import (
     Dial,
     FixCard,
     HangUp,
+    Ping,
     Redial,
     Remove,
     Reply,
@@ -31,7 +32,7 @@ from souppp_tui.show import replies, words
 from souppp_tui.show.cardlines import in_the_way
 from souppp_tui.show.engines import Engine, engine_facts
 
-OfMany = Dial | HangUp | Redial | Rotate | Remove | ResetCounters | StartCapture | StopCapture
+OfMany = Ping | Dial | HangUp | Redial | Rotate | Remove | ResetCounters | StartCapture | StopCapture
 """Commands for any number of sessions."""
 NAMED = 3
 """Sessions that a question names."""
@@ -107,6 +108,11 @@ class Steering(Screen[None]):
     def do_rotate(self) -> None:
         """Hang up and dial for another address; asks if that ends something."""
         self._ask_and("rotate", "Get another address for", Rotate, "Getting another address for")
+
+    def do_ping(self) -> None:
+        """Ask the far ends for an echo; events tell what comes."""
+        targets = self.targets()
+        self._submit(Ping(keys(targets)), "Asking for an echo of", targets)
 
     def do_reset_counters(self) -> None:
         """Count from now on; always asks."""

@@ -184,6 +184,12 @@ def test_connections_go_through_their_session_and_nowhere_else(tmp_path: Path) -
         fetch = f"{said}unset no_proxy NO_PROXY; curl -sS -m 10 http://100.64.0.1/"
         assert run("sh", "-c", fetch).strip() == f"Your address is {own['two']}"
 
+        mark = len(program.said)
+        run(*COMMAND, "ctl", "--socket", tmp_path / "sock", "ping", "one")
+        echo = program.wait_for(lambda said: said.get("event") == "ping", since=mark)
+        assert echo["session"] == "one"
+        assert echo["text"].startswith("Echo from 100.64.0.1: ")
+
         clients = Clients()
         try:
             seen = own.copy()
