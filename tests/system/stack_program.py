@@ -9,6 +9,7 @@ import select
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -36,24 +37,37 @@ class Messages:
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
         end.settimeout(PATIENCE)
+        self._passed_over: list[dict[str, Any]] = []
 
     def send(self, *descriptors: int, **message: object) -> None:
         socket.send_fds(self.socket, [json.dumps(message).encode()], descriptors)
 
-    def receive(self, *types: str) -> tuple[dict[str, Any], list[int]]:
-        """The next message of one of these types; others are passed over."""
+    def receive(self, wanted: str, **values: object) -> tuple[dict[str, Any], list[int]]:
+        """The next message of a type with these values, and what came with it; others are kept for later."""
+        for message in self._passed_over:
+            if message["type"] == wanted and message.items() >= values.items():
+                self._passed_over.remove(message)
+                return message, []
         while True:
             octets, descriptors, _, _ = socket.recv_fds(self.socket, 1 << 18, 16)
             assert octets, "the program has closed the socket"
             message = json.loads(octets)
-            if message["type"] in types:
+            if message["type"] == wanted and message.items() >= values.items():
                 return message, descriptors
-            for descriptor in descriptors:
-                os.close(descriptor)
+            assert not descriptors
+            self._passed_over.append(message)
 
     def ask(self, answer: str, *descriptors: int, **message: object) -> dict[str, Any]:
         self.send(*descriptors, **message)
         return self.receive(answer)[0]
+
+    def take(self, number: int, **more: object) -> socket.socket:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            ours = socket.create_connection(listening.getsockname(), PATIENCE)
+            theirs, _ = listening.accept()
+        with theirs:
+            self.send(theirs.fileno(), type="take", id=number, **more)
+        return ours
 
 
 class Bridge:
@@ -71,7 +85,7 @@ class Bridge:
         self.ours.setblocking(False)
         while not self._stopped.is_set():
             for ready in select.select([self.tun, self.ours], [], [], 0.05)[0]:
-                with suppress(BlockingIOError):
+                with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):  # full, or the session has ended
                     if ready is self.ours:
                         packet = self.ours.recv(LARGEST)
                         if not packet:
@@ -122,6 +136,10 @@ class Stack(Messages):
         bridge.theirs.close()
         return bridge
 
+    def settle(self) -> None:
+        """Until it has done all that it was told: clients come by other sockets."""
+        self.ask("connections", type="list", id=0, key=0)
+
     def client(self) -> Client:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -140,8 +158,9 @@ class Stack(Messages):
             for bridge in self._bridges:
                 bridge.close()
         assert self.process.stderr is not None
-        with self.process.stderr as said:
-            assert (code, said.read()) == (0, b"")
+        with self.process.stderr as pipe:
+            said = pipe.read().decode()
+        assert (code, said) == (0, ""), f"the program ended with {code} and said: {said}"
 
 
 class Client(Messages):
@@ -160,14 +179,6 @@ class Client(Messages):
         assert "error" not in dialled, dialled
         return dialled["id"], self.take(dialled["id"], **more)
 
-    def take(self, dial: int, **more: object) -> socket.socket:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            ours = socket.create_connection(listening.getsockname(), PATIENCE)
-            theirs, _ = listening.accept()
-        with theirs:
-            self.send(theirs.fileno(), type="take", id=dial, **more)
-        return ours
-
 
 @contextmanager
 def stack(budget: int = BUDGET) -> Iterator[Stack]:
@@ -185,6 +196,9 @@ def stack(budget: int = BUDGET) -> Iterator[Stack]:
 def server(address: str, port: int = 8080, kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[socket.socket]:
     """A socket of the far host; the address becomes its own."""
     run("ip", "address", "replace", address, "dev", "lo", *(["nodad"] if ":" in address else []))
+    until = time.monotonic() + PATIENCE
+    while f"local {address} " not in run("ip", "-6" if ":" in address else "-4", "route", "show", "table", "local"):
+        assert time.monotonic() < until, f"the kernel never came to know {address}"  # IPv6 takes its time
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.settimeout(PATIENCE)

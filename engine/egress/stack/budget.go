@@ -67,18 +67,3 @@ func (b *budget) give(endpoint tcpip.Endpoint) {
 	options.SetSendBufferSize(int64(b.share), true)
 	options.SetReceiveBufferSize(int64(b.share), true)
 }
-
-// used is how many octets the buffers hold now.
-func (b *budget) used() int {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	octets := 0
-	for endpoint := range b.users {
-		for _, option := range []tcpip.SockOptInt{tcpip.SendQueueSizeOption, tcpip.ReceiveQueueSizeOption} {
-			if n, err := endpoint.GetSockOptInt(option); err == nil {
-				octets += n
-			}
-		}
-	}
-	return octets
-}

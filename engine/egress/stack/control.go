@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"runtime/metrics"
 	"strconv"
 	"sync"
 	"time"
@@ -66,7 +67,7 @@ type counted struct {
 type allCounts struct {
 	Type     string             `json:"type"`
 	Sessions map[string]counted `json:"sessions"`
-	Memory   int                `json:"memory"`
+	Memory   uint64             `json:"memory"`
 }
 
 type listed struct {
@@ -308,9 +309,16 @@ func (c *control) count() {
 		}
 		told = now
 		if len(changed) != 0 {
-			if c.messages.send(allCounts{"counts", changed, c.network.budget.used()}) != nil {
+			if c.messages.send(allCounts{"counts", changed, heap()}) != nil {
 				return
 			}
 		}
 	}
+}
+
+// heap is how many octets all that the program keeps takes, its buffers above all.
+func heap() uint64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }

@@ -327,8 +327,8 @@ func (r *relay) waitToRead() (available int, failure error) {
 			failure = errGone
 		case n == 0:
 			failure = errEnded
-		default:
-			available = n
+		default: // come meanwhile
+			available, failure = unix.IoctlGetInt(int(socket), unix.TIOCINQ)
 		}
 		return true
 	})
