@@ -125,8 +125,10 @@ def _log(supervisor: Supervisor, asked: str, only: int | None, outcome: _Outcome
 
 
 def _words(command: Command | ServiceCommand) -> str:
-    """A command's name as words: `Hang up`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", " ", type(command).__name__).capitalize()
+    """A command's name as words: `Hang up`; to change some fields of many is to edit them too."""
+    return (
+        "Edit" if isinstance(command, Amend) else re.sub(r"(?<!^)(?=[A-Z])", " ", type(command).__name__).capitalize()
+    )
 
 
 def _there(supervisor: Supervisor, keys: Iterable[int], outcome: _Outcome) -> list[int]:

@@ -99,7 +99,7 @@ class EventsPage(ListPage):
 
     def _status(self) -> list[Span]:
         log = self.desk.log_of_events
-        left: list[Span] = [(f"events: {words.count(len(self._events))}", "dim")]
+        left: list[Span] = [(f"{self.TITLE_WORD.lower()}: {words.count(len(self._events))}", "dim")]
         if self.grouped:
             left = [(f"causes: {words.count(len(self._events))}", "dim")]
         if self.text:

@@ -136,3 +136,58 @@ def test_the_event_file_tells_how_it_ended(terminal: Terminal, capture: Path, tm
     ended = sorted(line.split()[2] for line in lines if "Hung up" in line)
     assert ended == ["lab-01", "lab-02", "lab-03"]
     assert len(set(lines)) == len(lines), "none is written twice"
+
+
+DAY = """\
+sessions:
+  - {name: "lab-{n:02}", user: "lab-{n:02}", password: lab, count: 4, autodial: true}  # a street
+console:
+  commands: {f5: {run: [sh, -c, "echo on {device}; read line; echo so $line; sleep 0.2"]}}
+"""
+
+
+def test_an_emergency_changes_and_what_is_taken_back(terminal: Terminal, tmp_path: Path) -> None:
+    """Also in the file, which keeps its comments; and what was done in safe mode goes with the terminal."""
+    config = tmp_path / "lab.yaml"
+    config.write_text(DAY)
+    config.chmod(0o600)
+    terminal.start(join([*COMMAND, "--lab", "--config", str(config)]))
+    terminal.shows("4 up")
+    terminal.type("H")
+    terminal.shows("End all sessions, and dial nobody until you take that back?")
+    terminal.type("y")
+    terminal.shows("ALL STOPPED", "○ 4", "down · all sessions were stopped")
+    terminal.type("d")
+    terminal.shows("nobody is dialled until you take that back")
+    terminal.type("H")
+    terminal.shows("Dial again?")
+    terminal.type("y")
+    terminal.shows("4 up", "q quit")
+
+    terminal.type("F5")
+    terminal.shows("on soup0")
+    terminal.type("home", "Enter")
+    terminal.shows("4 up", "● lab-01", "q quit")
+
+    terminal.type("Space", "Space", "E")
+    terminal.shows("Edit 2 sessions", "several values")
+    terminal.type("Down", "Down", "gold", "C-s")
+    terminal.shows("service none → gold")
+    terminal.type("y")
+    until(lambda: "except: {1: {service: gold}, 2: {service: gold}}" in config.read_text(), "that in the file")
+    terminal.type("u")
+    terminal.shows("edit: 2 sessions")
+    terminal.type("Enter")
+    until(lambda: "gold" not in config.read_text(), "that it is taken back in the file too")
+
+    terminal.type("\\", ":")
+    terminal.shows("type a part of a command's name")
+    terminal.type("safe", "Enter")
+    terminal.shows("safe mode")
+    terminal.type("D")
+    terminal.shows("Remove lab-")
+    terminal.type("y")
+    until(lambda: ": no" in config.read_text(), "that in the file")
+    terminal.tmux("kill-server")
+    until(lambda: ": no" not in config.read_text(), "that it is taken back with the terminal")
+    assert "# a street" in config.read_text()
