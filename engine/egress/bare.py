@@ -36,8 +36,9 @@ _TAKES_CONNECTIONS: tuple[tuple[str, Callable[[SessionSettings], object]], ...] 
     ("forwards", lambda it: bool(it.forwards)),
 )
 """Those that ask for what a session with packets that go nowhere can't have."""
-BUFFER = 1 << 20
+BUFFER = 4 << 20
 """Octets that may wait on their way to the program, and from it."""
+_SO_SNDBUFFORCE = 32
 
 
 class Stack(Protocol):
@@ -115,12 +116,17 @@ class BareEgress:
             end = opened.end.fileno() if opened.end is not None else -1
             carriers.plug_socket(key, opened.place, end, opened.mtu, own)
 
-    def join_anew(self) -> None:
-        """There is another program: it gets all sessions that have a stack."""
-        for key, opened in self._opened.items():
-            if opened.end is not None:
-                self._unplug(key, opened)
-                self._join(key, opened)
+    @property
+    def stacked(self) -> list[int]:
+        """Sessions that have a stack."""
+        return [key for key, opened in self._opened.items() if opened.settings.egress is EgressChoice.STACK]
+
+    def join_anew(self, key: int) -> None:
+        """There is another program, which gets this session, if it has a stack still. Raises DatapathError."""
+        opened = self._opened.get(key)
+        if opened is not None and opened.settings.egress is EgressChoice.STACK:
+            self._unplug(key, opened)
+            self._join(key, opened)
 
     def set_addresses(self, key: int, addresses: Addresses, mtu: int) -> None:
         """See `Egress.set_addresses`."""
@@ -168,6 +174,8 @@ def _pair() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     for end in (ours, theirs):
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            end.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+        try:
+            end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, BUFFER)
+        except PermissionError:  # as much as the host lets anybody
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
     return ours, theirs

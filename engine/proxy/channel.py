@@ -36,6 +36,7 @@ class Channel:
         heard: Callable[[Any], None],
         ended: Callable[[], None],
         encode: Callable[[Any], bytes] = ENCODER.encode,
+        most_waiting: int = MOST_WAITING,
     ) -> None:
         """`heard` is called with each message; `ended` once, where the other side is gone or makes no sense."""
         self._loop = loop
@@ -44,6 +45,7 @@ class Channel:
         self._heard = heard
         self._ended = ended
         self._encode = encode
+        self._most_waiting = most_waiting
         self._waiting = deque[tuple[bytes, tuple[int, ...]]]()
         self.descriptors: list[int] = []
         """Those that came with the message that is being heard: whoever takes one out owns it."""
@@ -58,7 +60,7 @@ class Channel:
         self._waiting.append((self._encode(message), descriptors))
         if len(self._waiting) == 1:
             self._writable()
-        elif len(self._waiting) > MOST_WAITING:
+        elif len(self._waiting) > self._most_waiting:
             self._end()
 
     def close(self) -> None:

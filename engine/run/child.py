@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from engine.proxy.channel import Channel, Decoder
+from engine.proxy.channel import MOST_WAITING, Channel, Decoder
 
 AGAIN = (0.1, 1.0, 5.0)
 """Seconds until it is started anew: the first time, the second, and from then on."""
@@ -38,6 +38,7 @@ class Child:
         ended: Callable[[str], None],
         failed: Callable[[OSError], None],
         wanted: Callable[[], bool],
+        most_waiting: int = MOST_WAITING,
     ) -> None:
         """`command` is followed by the number of its end of the channel, and of this process.
 
@@ -51,6 +52,7 @@ class Child:
         self._told_end = ended
         self._failed = failed
         self._wanted = wanted
+        self._most_waiting = most_waiting
         self._process: subprocess.Popen[bytes] | None = None
         self._ours: socket.socket | None = None
         self._channel: Channel | None = None
@@ -98,16 +100,6 @@ class Child:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def descriptor(self) -> int:
-        """That which came with the message that is being heard, the caller's from now on; -1 without one."""
-        return self._channel.descriptors.pop() if self._channel is not None and self._channel.descriptors else -1
-
-    def reject(self) -> None:
-        """It says what makes no sense: end it."""
-        if self._channel is not None:
-            self._channel.close()
-            self._ended()
-
     def close(self) -> None:
         """End it. A second call does nothing."""
         self._closing = True
@@ -136,7 +128,9 @@ class Child:
         assert self._ours is not None
         self._started = self._loop.time()
         ours, self._ours = self._ours, None
-        self._channel = Channel(self._loop, ours, self._decoder, self._heard, self._ended, self._encode)
+        self._channel = Channel(
+            self._loop, ours, self._decoder, self._heard, self._ended, self._encode, self._most_waiting
+        )
 
     def _ended(self) -> None:
         """It is gone, or is to go: it says what makes no sense, or takes in nothing."""

@@ -71,6 +71,8 @@ FLUSH = 1.0
 """Seconds that the card gets after that to take the last frames."""
 ENDING = 60.0
 """Seconds that an engine which was killed may take to end."""
+JOINED_AT_ONCE = 64
+"""Sessions that a new stack program gets in one go."""
 HOOKS = 10.0
 """Seconds that hooks get after that, before they are killed."""
 
@@ -287,7 +289,14 @@ class Loop:
 
     def _stack_begun(self) -> None:
         self.proxies.join_stack()
-        self.supervisor.run(self._bare.join_anew, time.monotonic())
+        self._join_stack(self._bare.stacked)
+
+    def _join_stack(self, keys: list[int]) -> None:
+        """Some of them now, and the others when all else had its turn."""
+        for key in keys[:JOINED_AT_ONCE]:
+            self.supervisor.run(partial(self._bare.join_anew, key), time.monotonic())
+        if keys[JOINED_AT_ONCE:]:
+            self._loop.call_soon(self._join_stack, keys[JOINED_AT_ONCE:])
 
     def _open_journal(self) -> GhostJournal | None:
         if self._options.state_folder is None:

@@ -31,6 +31,7 @@ from engine.proxy.stack_protocol import (
 )
 from engine.proxy.stack_protocol import Forward as Told
 from engine.run.child import Child
+from engine.settings.limits import MAX_SESSIONS
 from engine.settings.own_kinds import ANY_PORT, split_endpoint
 from engine.settings.values import EgressChoice, Forward, Settings
 
@@ -67,6 +68,7 @@ class StackProgram:
             self._ended,
             lambda error: tell(Severity.ERROR, "stack", f"The stack program can't be started: {error.strerror}.", None),
             lambda: not self._refused,
+            4 * MAX_SESSIONS,
         )
         self._refused = ""
         self._ready = False
