@@ -377,7 +377,7 @@ class Connection:
     target: str
     """Host and port, as the client named them."""
     how: str
-    """`socks4`, `socks5`, `udp`, `connect` or `http`."""
+    """`socks4`, `socks5`, `udp`, `connect` or `http`; `forward` for what came in by `forwards:`."""
     user: str = ""
     up: int = 0
     """Octets to the line so far."""

@@ -14,6 +14,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -133,9 +134,13 @@ class Loop:
             self._renew,
         )
         self._undo.callback(self.proxies.close)
-        self.stack = StackProgram(loop, lambda *what: self.supervisor.tell(*what), self._stack_begun)
+        self.stack = StackProgram(
+            loop, lambda *what: self.supervisor.tell(*what), self._stack_begun, self._note_forwarded
+        )
         self._undo.callback(self.stack.close)
         self.proxies.stack_line = self.stack.line
+        self._proxied: dict[int, Proxied] = {}
+        """As told last, without what came in."""
         self._instance: Instance | None = None
         self._namespaces = Namespaces()
         self._hidden = HiddenNet()
@@ -448,8 +453,15 @@ class Loop:
         """Take over what of a configuration that was read again is the loop's."""
         self.proxies.reconfigure(settings.proxy)
 
+    def _note_forwarded(self, key: int) -> None:
+        if (settings := self.supervisor.board.settings.get(key)) is not None and settings.forwards:
+            self._note_proxied({key: self._proxied.get(key, Proxied())})
+
     def _note_proxied(self, found: Mapping[int, Proxied]) -> None:
-        self.supervisor.note_proxied(found, time.monotonic())
+        self._proxied |= found
+        came_in = self.stack.forwarded
+        merged = {key: replace(it, open=(*it.open, *came_in.get(key, ()))) for key, it in found.items()}
+        self.supervisor.note_proxied(merged, time.monotonic())
         self._carry_on()
 
     def _renew(self, key: int, user: str) -> str:
@@ -522,6 +534,7 @@ class Loop:
         self._next_tick = self._loop.call_later(TICK, self._tick)
         now = time.monotonic()
         self._follow_clocks(now)
+        self.stack.look(self.supervisor.watched)
         try:
             self.supervisor.note_traffic(self.traffic()[:: len(TRAFFIC_FIELDS)], now)
         finally:

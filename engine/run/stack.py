@@ -6,10 +6,11 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from itertools import count
 
-from engine.api.values import Severity
+from engine.api.values import Connection, Severity
 from engine.egress.protocol import Addresses
 from engine.host.files import STACK, STACK_REMEDY
 from engine.proxy.stack_protocol import (
@@ -17,11 +18,13 @@ from engine.proxy.stack_protocol import (
     TO_ENGINE,
     Arrival,
     Client,
+    Connections,
     Count,
     Counts,
     Forwards,
     Gone,
     Hello,
+    List,
     Ping,
     Pong,
     Refuse,
@@ -29,7 +32,8 @@ from engine.proxy.stack_protocol import (
     Take,
     encode,
 )
-from engine.proxy.stack_protocol import Forward as Told
+from engine.proxy.stack_protocol import Connection as Told
+from engine.proxy.stack_protocol import Forward as ToldForward
 from engine.run.child import Child
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.own_kinds import ANY_PORT, split_endpoint
@@ -54,11 +58,16 @@ class StackProgram:
         loop: asyncio.AbstractEventLoop,
         tell: Callable[[Severity, str, str, int | None], None],
         begun: Callable[[], None],
+        listed: Callable[[int], None],
     ) -> None:
-        """`begun` is called when there is a program, the first one or another: it knows no session yet."""
+        """`begun` is called when there is a program, the first one or another: it knows no session yet.
+
+        `listed` is called when there is news of a session in `forwarded`.
+        """
         self._loop = loop
         self._tell_event = tell
         self._begun = begun
+        self._told_list = listed
         self._child = Child(
             loop,
             (sys.executable, "-P", "-m", "engine.host.launch", str(STACK)),
@@ -72,8 +81,12 @@ class StackProgram:
         )
         self._refused = ""
         self._ready = False
-        self._forwards: dict[int, set[str]] = {}
-        """Where what comes in may go, by session: the program is believed nothing else."""
+        self._forwards: dict[int, dict[int, str]] = {}
+        """Where what comes to a port may go, by session: the program is believed nothing else."""
+        self._listing: dict[int, int] = {}
+        """Whose connections were asked for."""
+        self.forwarded: dict[int, tuple[Connection, ...]] = {}
+        """Those that came in, of sessions that somebody looks at."""
         self._ids = count(1)
         self._asked: dict[int, tuple[int, str]] = {}
         """Which session was to ask whom for an echo."""
@@ -112,9 +125,9 @@ class StackProgram:
 
     def forward(self, key: int, forwards: tuple[Forward, ...]) -> None:
         """See `Stack.forward`."""
-        self._forwards[key] = {each.to for each in forwards}
+        self._forwards[key] = {each.port: each.to for each in forwards}
         if self._ready and forwards:
-            self._child.send(Forwards(key, tuple(Told(each.protocol, each.port, each.to) for each in forwards)))
+            self._child.send(Forwards(key, tuple(ToldForward(each.protocol, each.port, each.to) for each in forwards)))
 
     def forget(self, key: int) -> None:
         """See `Stack.forget`."""
@@ -122,6 +135,25 @@ class StackProgram:
         self.counts.pop(key, None)
         if self._ready:
             self._child.send(Gone(key))
+
+    def look(self, keys: Iterable[int]) -> None:
+        """Ask for connections that came in through these sessions, which somebody looks at."""
+        looked_at = [key for key in keys if self._forwards.get(key)]
+        self.forwarded = {key: self.forwarded.get(key, ()) for key in looked_at}
+        for key in looked_at if self._ready else ():
+            id_ = next(self._ids)
+            self._listing[id_] = key
+            self._child.send(List(id_, key))
+
+    def _list(self, key: int, connections: Iterable[Told]) -> None:
+        ports, now = self._forwards.get(key, {}), time.time()
+        came_in = ((int(each.local.rpartition(":")[2]), each) for each in connections)
+        self.forwarded[key] = tuple(
+            Connection(now - it.since, it.remote, ports[port], "forward", up=it.out, down=it.in_)
+            for port, it in came_in
+            if port in ports
+        )
+        self._told_list(key)
 
     def ping(self, key: int, to: str) -> None:
         """Ask for an echo through a session; an event tells what came."""
@@ -155,12 +187,14 @@ class StackProgram:
                 key, to = self._asked.pop(id_)
                 came = f"No echo from {to}: {error}." if error else f"Echo from {to}: {ms:.1f} ms."
                 self._tell_event(Severity.WARNING if error else Severity.INFO, "ping", came, key)
+            case Connections(id_, connections) if id_ in self._listing:
+                self._list(self._listing.pop(id_), connections)
             case Arrival():
                 self._connect(message)
 
     def _connect(self, arrival: Arrival) -> None:
         """Somebody has come to a port that is forwarded."""
-        if arrival.to not in self._forwards.get(arrival.key, ()):
+        if arrival.to not in self._forwards.get(arrival.key, {}).values():
             self._child.send(Refuse(arrival.id))
             return
         address, port = split_endpoint(arrival.to, ANY_PORT)
@@ -203,5 +237,7 @@ class StackProgram:
         was, self._ready = self._ready, False
         self.counts.clear()
         self._asked.clear()
+        self._listing.clear()
+        self.forwarded.clear()
         cut = "all connections through sessions with `egress: stack` are cut. " if was else ""
         self._tell_event(Severity.ERROR, "stack-ended", f"The stack program {how}: {cut}It is started again.", None)

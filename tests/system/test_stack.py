@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 
 from engine.host.files import STACK
+from engine.run.client import Client, open_path
+from souppp_tui import __version__
 from tests.conftest import run
 from tests.program import COMMAND, Program, Said, descendants, running, until
 from tests.provider import CARD, Provider, provider
@@ -95,6 +97,14 @@ def associated(port: int) -> bytes:
         own.connect(("127.0.0.1", int.from_bytes(answer[10:12], "big")))
         own.send(bytes((0, 0, 0, 1)) + socket.inet_aton("100.64.0.1") + (7007).to_bytes(2, "big") + b"hello")
         return own.recv(2048)[10:]
+
+
+def came_in(path: Path, name: str) -> list[str]:
+    """Where connections from the line go to, as the details page has them."""
+    with Client(open_path(path), program="test", release=__version__) as engine:
+        (key,) = (view.id for view in engine.snapshot().sessions if view.name == name)
+        details = until(lambda: engine.details(key), "details")
+        return [each.target for each in details.connections if each.how == "forward"]
 
 
 class Clients:
@@ -175,6 +185,7 @@ def test_connections_go_through_their_session_and_nowhere_else(tmp_path: Path) -
             it, _ = server.accept()
             with it:
                 assert it.recv(4096).startswith(b"GET / ")
+                until(lambda: came_in(tmp_path / "sock", "one"), "the connection among the session's")
                 it.sendall(b"HTTP/1.0 200 OK\r\n\r\nwelcome")
             assert client.communicate(timeout=10)[0] == b"welcome"
         for port in (81, 82):
