@@ -14,7 +14,7 @@
 # make test-distros   set-up, lab, unit tests and the package on a bare Debian 12 and 13 (as root; takes 15 minutes)
 # make lock     pin the Python packages that pyproject.toml asks for, with hashes; what is pinned stays as it is
 # make test-newest, make lock-newest    all tests with the newest Python packages; pin those
-# make screenshots, make bench-datapath, make bench-console, make bench-bystanders, make bench-proxy, make bench-stack, make fuzz SECONDS=60
+# make screenshots, make bench-datapath, make bench-console, make bench-bystanders, make bench-proxy, make bench-scale, make bench-stack, make fuzz SECONDS=60
 # make clean    remove all that the above made, but for Debian packages
 #
 # Nothing is written outside this folder but Debian packages. What is up to date is not made again.
@@ -35,7 +35,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run setup dev test coverage soak soak-served wheel install deb test-kernels test-service test-distros check lock lock-newest test-newest
-.PHONY: screenshots bench-datapath bench-console bench-bystanders bench-proxy bench-stack fuzz clean help packages test-packages helper stack stack-for-tests
+.PHONY: screenshots bench-datapath bench-console bench-bystanders bench-proxy bench-scale bench-stack fuzz clean help packages test-packages helper stack stack-for-tests
 
 # make run -- --egress stack: to make both words are goals, of which the second is built first.
 egress := $(if $(filter --egress,$(MAKECMDGOALS)),--egress $(lastword $(MAKECMDGOALS)))
@@ -116,6 +116,9 @@ bench-console: dev
 
 bench-proxy: dev
 	$(bin)/python -m benchmarks.proxies
+
+bench-scale: dev
+	$(bin)/python -m benchmarks.scale $(if $(AGAINST),--against $(AGAINST)) $(SCALE)
 
 bench-stack: dev stack
 	$(bin)/python -m benchmarks.stack

@@ -1,10 +1,14 @@
 """What many sessions cost: up, idle, down; the loop's longest hold; and what the host's other traffic notices of them.
 
     python -m benchmarks.scale [--sessions 100,1000,4000,16000] [--rounds 3] [--against CHECKOUT] [--path auto]
+    python -m benchmarks.scale --devices [--without-ipv6] ...
 
 The real program without a screen, against the lab's concentrator on the same machine, each round once for each
 checkout, alternately. Seconds on the wall are worth as much as the machine is idle; those of the processor, in the
 program and in the kernel on its behalf, tell more. A checkout is a folder with the program and a `.venv`.
+
+With `--devices` only what the host has to do for sessions: their devices, addresses, routes and rules, made and
+removed as fast as it goes. That tells something on a busy machine too, where sessions would time out.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ def run_watched(report: str, arguments: list[str]) -> int:
             name = getattr(handle._callback, "__qualname__", None) or repr(handle._callback)  # type: ignore[attr-defined]
             held.append((begun, took, time.thread_time() - worked, name))
 
-    asyncio.Handle._run = timed  # type: ignore[method-assign]
+    asyncio.Handle._run = timed  # type: ignore[method-assign, assignment]
     if folder := os.environ.get("SCALE_PROFILE"):
         _profile_engine(folder)
     code = cli.main(arguments)
@@ -79,9 +83,51 @@ def _profile_engine(path: str) -> None:
         import marshal
 
         with os.fdopen(out, "wb") as file:
-            marshal.dump(profile.stats, file)  # type: ignore[attr-defined]
+            marshal.dump(profile.stats, file)
 
-    Engine._run = profiled  # type: ignore[method-assign]
+    Engine._run = profiled  # type: ignore[method-assign, assignment]
+
+
+def work_on_devices(sessions: int, ipv6: bool) -> int:
+    """Make the devices of so many sessions in a namespace and remove them; prints what that took, as an object."""
+    from ipaddress import IPv4Address, IPv6Address
+
+    from engine.egress.addresses import Devices
+    from engine.host import descriptors, netns
+
+    netns.unshare_net()
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    descriptors.raise_limit()
+    devices = Devices()
+    # A checkout from before that could be said has it on every device.
+    extra: dict[str, Any] = {"ipv6": False} if not ipv6 and "ipv6" in (Devices.create.__kwdefaults__ or {}) else {}
+    found: dict[str, float] = {}
+
+    def lap(name: str, before: resource.struct_rusage, of: int) -> resource.struct_rusage:
+        now = resource.getrusage(resource.RUSAGE_SELF)
+        found[name] = (now.ru_utime - before.ru_utime) / of * 1e3
+        found[f"{name} kernel"] = (now.ru_stime - before.ru_stime) / of * 1e3
+        return now
+
+    tenth = max(sessions // 10, 1)
+    begun = at = resource.getrusage(resource.RUSAGE_SELF)
+    for key in range(sessions):
+        devices.create(key, f"soup{key}", **extra)
+        devices.set_ipv4(key, IPv4Address("100.64.0.2") + key, IPv4Address("100.64.0.1"), 1492)
+        if ipv6:
+            devices.set_ipv6(key, IPv6Address("fe80::1") + key * 7919, 1492)
+        if key % 16 == 15:
+            devices.look()
+        if key == sessions - tenth - 1:
+            at = resource.getrusage(resource.RUSAGE_SELF)
+    lap("last", at, tenth)
+    begun = lap("all", begun, sessions)
+    for key in range(sessions):
+        devices.remove(key)
+    devices.close()
+    lap("removed", begun, sessions)
+    print(json.dumps(found))
+    return 0
 
 
 # Beside it
@@ -266,6 +312,25 @@ def measure(checkout: Path, sessions: int, path: str, rate: float, found: Found)
         print(f"    held {wall * 1000:.0f} ms, {cpu * 1000:.0f} of processor: {name}")
 
 
+def measure_devices(checkout: Path, sessions: int, ipv6: bool, found: Found) -> None:
+    """One round of device work alone, milliseconds of processor a session."""
+    python, words = checkout / ".venv" / "bin" / "python", ("--work", str(sessions), "6" if ipv6 else "")
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    done = subprocess.run(
+        [python, Path(__file__).resolve(), *words], cwd=checkout, env=environment, stdout=subprocess.PIPE, check=True
+    )
+    found.note(**json.loads(done.stdout))
+    print(f"  {checkout.name} {sessions}:", {name: round(values[-1], 2) for name, values in found.values.items()})
+
+
+DEVICE_COLUMNS = {
+    "all": "made, ms each",
+    "all kernel": "in the kernel",
+    "last": "the last tenth",
+    "last kernel": "in the kernel",
+    "removed": "removed",
+    "removed kernel": "in the kernel",
+}
 COLUMNS = {
     "up": "up, s",
     "user": "program, s",
@@ -288,21 +353,30 @@ def main() -> int:
     """Run it."""
     if sys.argv[1:2] == ["--watched"]:
         return run_watched(sys.argv[2], sys.argv[3:])
+    if sys.argv[1:2] == ["--work"]:
+        return work_on_devices(int(sys.argv[2]), bool(sys.argv[3]))
     it = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     it.add_argument("--sessions", default="100,1000,4000,16000")
     it.add_argument("--rounds", type=int, default=3)
     it.add_argument("--against", type=Path, action="append", default=[], metavar="CHECKOUT")
     it.add_argument("--path", default="auto", choices=("auto", "kernel", "afxdp"))
     it.add_argument("--rate", type=float, default=1000)
+    it.add_argument("--devices", action="store_true", help="what the host has to do for sessions, alone")
+    it.add_argument("--without-ipv6", action="store_true", help="with --devices: sessions that have none")
     options = it.parse_args()
     found: dict[tuple[int, Path], Found] = {}
     for sessions in map(int, options.sessions.split(",")):
         for _ in range(options.rounds):
             for checkout in (HERE, *(each.resolve() for each in options.against)):
-                measure(checkout, sessions, options.path, options.rate, found.setdefault((sessions, checkout), Found()))
-    print("\n| sessions | checkout |", " | ".join(COLUMNS.values()), "|")
+                of_it = found.setdefault((sessions, checkout), Found())
+                if options.devices:
+                    measure_devices(checkout, sessions, not options.without_ipv6, of_it)
+                else:
+                    measure(checkout, sessions, options.path, options.rate, of_it)
+    columns = DEVICE_COLUMNS if options.devices else COLUMNS
+    print("\n| sessions | checkout |", " | ".join(columns.values()), "|")
     for (sessions, checkout), it_found in found.items():
-        print(f"| {sessions} | {checkout.name} |", " | ".join(f"{it_found.median(name):.2f}" for name in COLUMNS), "|")
+        print(f"| {sessions} | {checkout.name} |", " | ".join(f"{it_found.median(name):.2f}" for name in columns), "|")
     return 0
 
 
