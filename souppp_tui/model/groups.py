@@ -21,8 +21,7 @@ class Group:
 
     value: str
     """What they have in common; NOTHING where that is nothing."""
-    filter: str
-    """What shows them and no others in the table; empty where no filter can say it."""
+    by: Grouping
     sessions: list[int] = field(default_factory=list)
     lives: Counter[str] = field(default_factory=Counter)
     rx_bits: float = 0.0
@@ -30,6 +29,11 @@ class Group:
     oldest: float = 0.0
     """When the one of them that has been in its state for longest came to it."""
     rtts: list[float] = field(default_factory=list)
+
+    @property
+    def filter(self) -> str:
+        """What shows them and no others in the table; empty where no filter can say it."""
+        return _filter(self.by, self.value)
 
     @property
     def rtt(self) -> float | None:
@@ -97,7 +101,7 @@ def groups(views: Iterable[SessionView], by: Grouping, meter: Readings) -> list[
         for value in by.values(view):
             group = found.get(value)
             if group is None:
-                group = found[value] = Group(value or NOTHING, "", oldest=view.since)
+                group = found[value] = Group(value or NOTHING, by, oldest=view.since)
             group.sessions.append(view.id)
             group.lives[word] += 1
             if view.since < group.oldest:
@@ -107,8 +111,6 @@ def groups(views: Iterable[SessionView], by: Grouping, meter: Readings) -> list[
                 group.tx_bits += rates.tx_bits
             if view.rtt_ms is not None:
                 group.rtts.append(view.rtt_ms)
-    for group in found.values():
-        group.filter = _filter(by, group.value)
     places = {word: place for place, word in enumerate(LIVES)}
     if by.name == "state":
         return sorted(found.values(), key=lambda group: places[group.value])

@@ -75,6 +75,8 @@ _ADDRESSES: dict[str, Callable[[SessionView], Sequence[str]]] = {
     "prefix": lambda view: view.ipv6_prefixes,
     "dns": lambda view: view.dns,
 }
+_HOLD = {4: ("address", "peer", "dns"), 6: ("ipv6", "prefix", "dns")}
+"""Which of them hold addresses of which version."""
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -235,7 +237,10 @@ def _addresses(key: str, text: str) -> Addresses:
 def _anywhere(needles: list[str]) -> Test:
     networks = [found for needle in needles if "/" in needle and (found := addresses(needle))]
     if networks and len(networks) == len(needles):
-        return _among(lambda view: [each for get in _ADDRESSES.values() for each in get(view)], networks)
+        columns = [get for key, get in _ADDRESSES.items() if any(key in _HOLD[each.version] for each in networks)]
+        return lambda view, meter, marks: any(
+            text in network for get in columns for text in get(view) for network in networks
+        )
     sought = [STATES.get(needle, needle) for needle in needles]
     if len(sought) == 1:
         (word,) = sought

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -156,6 +156,7 @@ class SessionsPage(Page):
                 (f" {words.count(len(model.shown))} of {words.count(len(model.views))}", "text"),
             ]
             if why := model.why_none():
+                why = why.partition(";")[0] if self.desk.masked else why  # what may be meant may be a name
                 left.append((f"  {why}", "failed"))
         else:
             left = [(words.plural(len(model.shown), "session"), "dim")]
@@ -310,7 +311,11 @@ class SessionsPage(Page):
         from souppp_tui.model.completing import candidates, complete
 
         model = self.model
-        how = (model.several, model.values, model.filters)
+
+        def values(column: str) -> Sequence[str]:
+            return () if self.desk.masked else model.values(column)
+
+        how = (model.several, values, model.filters)
 
         def changed(text: str) -> None:
             self._offered = [text.split(" ")[-1] + rest for rest in candidates(text, *how)]

@@ -100,7 +100,7 @@ class SummaryPage(ListPage):
             self.cursor = values.index(here.value)
         elif here is not None:  # it stays until the cursor leaves it: the next key must not be for another one
             self.cursor = min(self.cursor, len(values))
-            self._groups.insert(self.cursor, Group(here.value, here.filter, oldest=here.oldest))
+            self._groups.insert(self.cursor, Group(here.value, here.by, oldest=here.oldest))
 
     @property
     def _here(self) -> Group | None:

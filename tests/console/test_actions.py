@@ -398,6 +398,15 @@ async def test_a_filter_that_finds_nothing_says_what_may_be_meant(start: Start) 
         assert "no column `colour`" in stage.text()
 
 
+async def test_what_is_hidden_is_not_offered_either(start: Start) -> None:
+    async with start(6) as stage:
+        await stage.press("x", "slash", *"user:user2")
+        assert "example.net" not in stage.text()
+        await stage.press("ctrl+u", *"home-0007")
+        assert "home-0007 finds none" in stage.text()
+        assert "did you mean" not in stage.text()
+
+
 async def test_filters_are_completed_and_come_back_with_up(start: Start) -> None:
     async with start(30) as stage:
         await stage.press("slash", *"ac:bras-")
