@@ -92,7 +92,7 @@ def _asked(supervisor: Supervisor, command: Command | ServiceCommand) -> str:
     words = _words(command)
     keys = getattr(command, "keys", None) or ((command.key,) if isinstance(command, Edit) else ())
     if isinstance(command, Stop):
-        return f"{words}: {command.what}"
+        return "Go on" if command.what is Halt.NOTHING else f"{words}: {command.what}"
     if isinstance(command, Add):
         return f"{words}: {command.settings.name}"
     if not keys:

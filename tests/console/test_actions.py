@@ -1056,7 +1056,7 @@ def test_keys_are_named_as_they_are_written() -> None:
         "quit": "Q,comma,question_mark",
         "mark": "ctrl+@,escape,pageup",
     }
-    assert clash({"dial": "h", "hang_up": "H"}) == ""
+    assert clash({"dial": "h", "hang_up": "X"}) == ""
 
 
 def test_the_configuration_knows_the_console_s_names() -> None:

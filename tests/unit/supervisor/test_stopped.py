@@ -23,18 +23,18 @@ def _up(number: int = 3, **more: object) -> World:
 
 
 def test_all_end_and_nobody_is_dialled_until_told_otherwise() -> None:
-    world = _up(100)
+    world = _up(40)
     world.do(HangUp((0,)))
     world.do(Stop(Halt.ALL))
     assert world.supervisor.halted.what is Halt.ALL
-    world.run(120.0)
+    world.run(40.0)
     assert world.states() == {S.DOWN}
     assert not world.concentrator.subscribers
     assert {view.reason for view in world.supervisor.board.views[1:]} == {"all sessions were stopped"}
     assert {view.retry_at for view in world.supervisor.board.views} == {None}
     (told,) = world.events("stopped")
-    assert (told.severity, "99 sessions" in told.text) == (Severity.WARNING, True)
-    assert len(world.events("session-down")) <= 100
+    assert (told.severity, "39 sessions" in told.text) == (Severity.WARNING, True)
+    assert len(world.events("session-down")) <= 40
     world.do(Stop(Halt.NOTHING))
     world.run(5.0)
     assert world.state(0) is S.DOWN, "it was hung up before"

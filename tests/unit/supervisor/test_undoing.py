@@ -22,17 +22,17 @@ def _names(world: World) -> dict[str, SessionState]:
 
 
 def test_what_was_removed_is_back_and_up() -> None:
-    world = _up(100)
+    world = _up(40)
     world.do(HangUp((3,)))
     world.run(1.0)
     settings = world.supervisor.board.settings[7]
-    world.do(Remove(tuple(range(100))))
+    world.do(Remove(tuple(range(40))))
     world.run(2.0)
     assert _names(world) == {}
     (step,) = world.supervisor.undoing.shown[1:]
-    assert (step.what, step.sessions) == ("Remove", 100)
+    assert (step.what, step.sessions) == ("Remove", 40)
     reply = world.do(Undo(step.number))
-    assert len(reply.done) == 100
+    assert len(reply.done) == 40
     world.run(5.0)
     assert [name for name, state in _names(world).items() if state is not S.UP] == ["s3"]
     assert settings in world.supervisor.board.settings.values(), "its password too"
