@@ -173,7 +173,7 @@ def test_rates_and_octets_of_each_are_its_own() -> None:
 async def test_each_card_stands_on_its_page(start: Start) -> None:
     cards = [CardView(name, "02:00:00:00:00:01", 1500, True) for name in ("eth0", "eth7")]
     both = Both(*(ScriptedEngine(2, card=card, queues=2) for card in cards))
-    async with opened(start, both, size=(120, 60)) as stage:
+    async with opened(start, both, size=(120, 90)) as stage:
         await stage.press("i")
         assert "2 cards" in stage.text()
         assert "gate  card eth0" in stage.text()
