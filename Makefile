@@ -9,7 +9,7 @@
 # make soak-served SECONDS=3600 SESSIONS=10000    consoles come and go, one stands still: nobody waits, the engine doesn't grow (as root)
 # make stack    build/souppp-stack, the network stack for sessions without a device; installs Go and its packages for it
 # make wheel    build/dist/*.whl, for pip
-# make deb      build/deb/*.deb, a package for this release of Debian
+# make deb      build/deb/*.deb, a package for this release of Debian; one of the network stack too, after make stack
 # make install DESTDIR= PREFIX=/usr/local    what the package holds, without the package
 # make test-distros   set-up, lab, unit tests and the package on a bare Debian 12 and 13 (as root; takes 15 minutes)
 # make lock     pin the Python packages that pyproject.toml asks for, with hashes; what is pinned stays as it is
@@ -28,6 +28,8 @@ DESTDIR ?=
 bin := .venv/bin
 # A virtual environment survives neither a move of its folder nor another Debian: the name tells both.
 installed := .venv/installed-$(firstword $(shell { pwd; grep VERSION_ID /etc/os-release; } | cksum))
+# The stack program is a part apart: where Go isn't installed, all else is made without it.
+stack-if-to-be-had := if command -v go >/dev/null && [ -d /usr/share/gocode/src/gvisor.dev ]; then $(MAKE) --silent -C engine/egress/stack; fi
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -80,6 +82,8 @@ install: wheel
 deb: wheel
 	@rm -rf build/deb
 	@scripts/deb build/dist/*.whl build/deb
+	@$(stack-if-to-be-had)
+	@if [ -x build/souppp-stack ]; then scripts/deb-stack build/souppp-stack build/deb; else echo "Without Go, so without the package souppp-stack: make stack"; fi
 	@echo build/deb/*.deb
 
 check: setup $(installed)-dev
@@ -150,7 +154,7 @@ stack:
 	@$(MAKE) --silent -C engine/egress/stack
 
 stack-for-tests: | test-packages
-	@if command -v go >/dev/null && [ -d /usr/share/gocode/src/gvisor.dev ]; then $(MAKE) --silent -C engine/egress/stack; fi
+	@$(stack-if-to-be-had)
 
 build/bcc-headers: scripts/bcc-headers | packages
 	@mkdir -p build

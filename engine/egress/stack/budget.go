@@ -9,7 +9,6 @@ import (
 const (
 	smallestBuffer = 4 << 10
 	largestBuffer  = 4 << 20
-	firstBuffer    = 256 << 10
 )
 
 // budget caps the octets that all connections' buffers may hold: each has an equal share, half for each direction.
@@ -64,6 +63,7 @@ func (b *budget) divide() {
 
 func (b *budget) give(endpoint tcpip.Endpoint) {
 	options := endpoint.SocketOptions()
-	options.SetSendBufferSize(int64(b.share), true)
+	// What is to be sent lies in views of a power of two, which take up to twice its size.
+	options.SetSendBufferSize(int64(b.share/2), true)
 	options.SetReceiveBufferSize(int64(b.share), true)
 }
