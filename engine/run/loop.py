@@ -120,6 +120,8 @@ class Loop:
         self._slept, self._wall_clock = Clock(time.CLOCK_BOOTTIME), Clock(time.CLOCK_REALTIME)
         self._waiting: deque[bytes] = deque()
         """Control frames that have come and have yet to be looked at."""
+        self._goes_on = False
+        """Whether the loop comes back to them by itself."""
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick: asyncio.TimerHandle | None = None
         self._next_glance: asyncio.TimerHandle | None = None
@@ -491,16 +493,23 @@ class Loop:
         self._egress.entrance.admit(key, cgroup, who)
 
     def _control_frames(self) -> None:
+        if not self._goes_on:
+            self._take_frames()
+
+    def _take_frames(self) -> None:
         """A few frames at a time, as the host may have a lot to do for each, and timers and commands wait meanwhile."""
         begun = now = time.monotonic()
         self._waiting.extend(self.line.receive() if not self._waiting else ())
-        while self._waiting and now < begun + SHARE:
-            few = [self._waiting.popleft() for _ in range(min(FEW, len(self._waiting)))]
-            self.supervisor.receive(few, now)
-            self._carry_on()
-            now = time.monotonic()
-        if self._waiting:  # more may have come, or not: nothing else would wake us for those
-            self._loop.call_soon(self._control_frames)
+        try:
+            while self._waiting and now < begun + SHARE:
+                few = [self._waiting.popleft() for _ in range(min(FEW, len(self._waiting)))]
+                self.supervisor.receive(few, now)
+                self._carry_on()
+                now = time.monotonic()
+        finally:
+            self._goes_on = bool(self._waiting)
+            if self._goes_on:  # nothing else would wake us for those
+                self._loop.call_soon(self._take_frames)
 
     def _timer_expired(self) -> None:
         self._timer = None
