@@ -95,7 +95,11 @@ class BareEgress:
         if self._carriers() is None or key in self._opened:
             return
         opened = self._opened[key] = _Opened(settings, place, mtu, Addresses())
-        self._join(key, opened)
+        try:
+            self._join(key, opened)
+        except BaseException:
+            self.close(key)
+            raise
 
     def _join(self, key: int, opened: _Opened) -> None:
         """Make the pair of a session with a stack, and have its packets flow."""
