@@ -348,7 +348,9 @@ class Console(App[bool], inherit_bindings=False):
 
     def take_back(self) -> None:
         """Undo what was done in safe mode, as the terminal has gone; nobody is told but the event log."""
-        steps, self.safe = self.safe or {}, None
+        if self.safe is None:
+            return
+        steps, self.safe = self.safe, None
         engine, before = self.engine, {key: it.name for key, it in self.engine.all_settings().items()}
         for place, number in steps.items():
             undo = Undo(number, own=True)
