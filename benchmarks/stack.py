@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
+from shlex import quote
 
 from benchmarks.proxies import AT_ONCE, ROOT, Bench, end, go_first, ip, resident, wait_for
 from engine.egress.tun import open_tun
@@ -161,7 +162,7 @@ class Cable:
     def _stack(self, stack: ExitStack) -> tuple[subprocess.Popen[bytes], list[int]]:
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            moved = f"exec 3<&{theirs.fileno()}; exec {PROGRAM}"
+            moved = f"exec 3<&{theirs.fileno()}; exec {quote(str(PROGRAM))}"
             process = self._start(stack, "bash", "-c", moved, keep=[theirs.fileno()])
         stack.callback(control.close)
         control.recv(1 << 16)

@@ -105,7 +105,7 @@ def too_long(device: str, size: int, target: str = "100.64.0.1") -> bool:
 
 
 def _ping(device: str, size: int, count: int, target: str, patience: int) -> subprocess.CompletedProcess[str]:
-    """`patience` is in seconds; ping has it with a packet that was never sent as well."""
-    ping = ["ping", "-c", str(count), "-i", "0.05", "-W", str(patience), "-M", "do", "-s", str(size), "-I", device]
+    """Until `count` are answered, for `patience` seconds: the far end may take a moment more until it is up as well."""
+    ping = ["ping", "-c", str(count), "-i", "0.05", "-w", str(patience), "-M", "do", "-s", str(size), "-I", device]
     either = subprocess.STDOUT
     return subprocess.run([*ping, target], stdout=subprocess.PIPE, stderr=either, text=True, timeout=30, check=False)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -117,7 +118,7 @@ class Stack(Messages):
     def __init__(self, budget: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            moved = f"exec 3<&{theirs.fileno()}; exec {PROGRAM}"
+            moved = f"exec 3<&{theirs.fileno()}; exec {quote(str(PROGRAM))}"
             self.process = subprocess.Popen(["bash", "-c", moved], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
         super().__init__(ours)
         self.hello = self.receive("hello")[0]

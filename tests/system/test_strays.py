@@ -155,7 +155,7 @@ def test_without_the_filter_the_line_reaches_all_that(lan: Capture, monkeypatch:
     def anybody(addresses: Addresses, *_: object) -> Own:
         return Own(addresses.ipv4, addresses.ipv6, (IPv4Network("0.0.0.0/0"), IPv6Network("::/0")))
 
-    monkeypatch.setattr(device, "_own", anybody)
+    monkeypatch.setattr(device, "own_of", anybody)
     with two_sessions(DatapathChoice.AFXDP) as (far, engine), ExitStack() as stack:
         listener = Listener(stack)
         attack(far, engine, strays_for(engine, "one"))
