@@ -162,6 +162,8 @@ def test_what_comes_in_for_a_part_that_is_nowhere_is_not_sent_on() -> None:
         devices.set_ipv6(1, LL, 1492)
         devices.set_prefixes6(1, (delegated,))
         ip(f"-6 addr add {handed_on}/64 dev lan nodad")
+        # The kernel has a way to a new address a moment later, even without duplicate address detection.
+        until(lambda: str(handed_on) in ip("-6 route show table local"), "the way to it")
         here.bind((str(handed_on), PORT))
         here.settimeout(PATIENCE)
         for to in (delegated[0x77], handed_on):

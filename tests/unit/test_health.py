@@ -56,8 +56,10 @@ def test_what_is_no_answer(octets: bytes) -> None:
 async def asked(answer: bytes, url: str = URL, seconds: float = 30.0, tls: ssl.SSLContext | None = None) -> str:
     """What comes of a server that says this, once it was asked."""
     heard: list[bytes] = []
+    held: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)  # Python 3.13 closes those that nobody has any more
         heard.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(answer)
         if answer:
@@ -69,6 +71,8 @@ async def asked(answer: bytes, url: str = URL, seconds: float = 30.0, tls: ssl.S
     context = ssl.create_default_context()
     problem = await ask(made, url, context, asyncio.get_running_loop().time() + seconds)
     assert made.fileno() == -1
+    for each in held:
+        each.close()
     server.close()
     if answer and tls is None:
         assert heard[0].startswith(b"GET /up?x=1 HTTP/1.1\r\nHost: checked.example\r\n")
