@@ -15,6 +15,7 @@ from engine.datapath import DatapathError
 from engine.egress.carriers import Carriers
 from engine.egress.device import own_of
 from engine.egress.protocol import Addresses
+from engine.host.rtnl import make_room
 from engine.sessions.obstacle import Obstacle
 from engine.settings.values import DatapathChoice, EgressChoice, Forward, Inbound, SessionSettings
 from engine.wire.place import Place
@@ -38,7 +39,6 @@ _TAKES_CONNECTIONS: tuple[tuple[str, Callable[[SessionSettings], object]], ...] 
 """Those that ask for what a session with packets that go nowhere can't have."""
 BUFFER = 4 << 20
 """Octets that may wait on their way to the program, and from it."""
-_SO_SNDBUFFORCE = 32
 
 
 class Stack(Protocol):
@@ -178,8 +178,5 @@ def _pair() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     for end in (ours, theirs):
-        try:
-            end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, BUFFER)
-        except PermissionError:  # as much as the host lets anybody
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        make_room(end, BUFFER)
     return ours, theirs

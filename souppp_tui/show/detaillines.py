@@ -229,15 +229,7 @@ def traffic_lines(session: int, totals: tuple[int, int], meter: Readings, width:
         peak = max([bits, *history])  # of all five minutes, however many the graph has room for
         notes = (words.rate(bits), "now"), (words.rate(peak), "peak"), (words.rate(octets, "B"), "in all")
         graph = words.graph(history, bars, GRAPH_HEIGHT, GRAPH_LEAST)
-        for place, ((value, word), bar) in enumerate(zip(notes, graph, strict=True)):
-            lines.append(
-                [
-                    (f" {'' if place else sign:1} ", role),
-                    (f"{value:>9} ", "text" if place == 0 else "dim"),
-                    (f"{word:{GRAPH_NOTE - 13}}", "dim"),
-                    (bar, f"{role}bar"),
-                ]
-            )
+        lines += _beside(sign, role, notes, graph)
     return lines
 
 
@@ -250,16 +242,21 @@ def hour_lines(hour: Hour, width: int) -> list[Line]:
         minutes = f"{len(shown) * hour.step / 60:.0f} min"
         notes = (words.rate(sum(shown) / len(shown)), "mean"), (words.rate(max(shown)), "peak"), (minutes, "")
         graph = words.braille(values, columns, GRAPH_HEIGHT, GRAPH_LEAST)
-        for place, ((value, word), dots) in enumerate(zip(notes, graph, strict=True)):
-            lines.append(
-                [
-                    (f" {'' if place else sign:1} ", role),
-                    (f"{value:>9} ", "text" if place == 0 else "dim"),
-                    (f"{word:{GRAPH_NOTE - 13}}", "dim"),
-                    (dots, f"{role}bar"),
-                ]
-            )
+        lines += _beside(sign, role, notes, graph)
     return lines
+
+
+def _beside(sign: str, role: str, notes: Sequence[tuple[str, str]], graph: Sequence[str]) -> list[Line]:
+    """A graph's lines, each with a value and what that is before it."""
+    return [
+        [
+            (f" {'' if place else sign:1} ", role),
+            (f"{value:>9} ", "text" if place == 0 else "dim"),
+            (f"{word:{GRAPH_NOTE - 13}}", "dim"),
+            (drawn, f"{role}bar"),
+        ]
+        for place, ((value, word), drawn) in enumerate(zip(notes, graph, strict=True))
+    ]
 
 
 def fact_lines(facts: Sequence[Fact], width: int) -> list[Line]:

@@ -52,7 +52,7 @@ func (d *datagrams) say() {
 	c := d.connection
 	space := make([]byte, 2048)
 	for {
-		length, err := d.waitForLength()
+		length, err := waitForLength(d.file)
 		if err != nil {
 			return
 		}
@@ -77,23 +77,6 @@ func (d *datagrams) say() {
 			c.addOut(int(sent))
 		}
 	}
-}
-
-func (d *datagrams) waitForLength() (length int, err error) {
-	raw, err := d.file.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var failure error
-	err = raw.Read(func(socket uintptr) bool {
-		var nothing [1]byte
-		length, _, failure = unix.Recvfrom(int(socket), nothing[:], unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT)
-		return failure != unix.EAGAIN && failure != unix.EINTR
-	})
-	if err == nil {
-		err = failure
-	}
-	return length, err
 }
 
 // hear gives the client what comes; a client that doesn't read loses it.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,12 +48,15 @@ func (m *messages) receive(what any) ([]int, error) {
 	if m.buffer == nil {
 		m.buffer = make([]byte, 4<<10)
 	}
-	length, err := m.waitForLength()
+	length, err := waitForLength(m.socket)
 	if errors.Is(err, unix.ECONNRESET) {
 		err = io.EOF // closed there with messages unread
 	}
 	if err != nil {
 		return nil, err
+	}
+	if length > largestMessage {
+		length = largestMessage
 	}
 	if length > len(m.buffer) {
 		m.buffer = make([]byte, length)
@@ -78,9 +82,9 @@ func (m *messages) receive(what any) ([]int, error) {
 	return sockets, nil
 }
 
-// waitForLength tells how long the next message is, so that a client that says little costs little.
-func (m *messages) waitForLength() (length int, err error) {
-	raw, err := m.socket.SyscallConn()
+// waitForLength tells how long a socket's next message is, so that a client that says little costs little.
+func waitForLength(socket syscall.Conn) (length int, err error) {
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
@@ -92,9 +96,6 @@ func (m *messages) waitForLength() (length int, err error) {
 	})
 	if err == nil {
 		err = failure
-	}
-	if length > largestMessage {
-		length = largestMessage
 	}
 	return length, err
 }
