@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.conftest import ROOT
+from tests.contrast import contrast
 
 SVG = "{http://www.w3.org/2000/svg}"
 FILM = ROOT / "screenshots" / "film.svg"
@@ -66,13 +67,6 @@ def test_each_line_has_its_row(drawing: ModuleType) -> None:
     assert int(height[1]) == 3 * drawing.CELL[1] + 2 * drawing.MARGIN
 
 
-def luminance(colour: str) -> float:
-    """As WCAG 2 has it, from 0 to 1."""
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
 def contrasts(drawing: ModuleType, picture: str) -> list[tuple[str, float]]:
     """Each word of a picture, and how it stands out from what lies behind it: 1 not at all, 21 as black on white."""
     root = ElementTree.fromstring(picture)
@@ -90,8 +84,8 @@ def contrasts(drawing: ModuleType, picture: str) -> list[tuple[str, float]]:
             many = round(float(shape.get("width", "")) / width)
             papers |= {(column + n, row): fill for n in range(many)}
         elif re.search(r"\w", str(shape.text)):
-            dark, light = sorted((luminance(fill), luminance(papers.get((column, row), ground.get("fill", "")))))
-            found.append((str(shape.text), (light + 0.05) / (dark + 0.05)))
+            paper = papers.get((column, row), ground.get("fill", ""))
+            found.append((str(shape.text), contrast(fill, paper)))
     return found
 
 
@@ -102,8 +96,8 @@ def test_every_word_can_be_read(screenshots: ModuleType, drawing: ModuleType, pa
     words = contrasts(drawing, path.read_text())
     assert len(words) > 50
     least = BEHIND if shot.box else TERMINALS if path.stem == "sixteen-colours" else READABLE
-    assert [(word, contrast) for word, contrast in words if contrast < least] == []
-    assert sum(contrast >= TERMINALS for _, contrast in words) > 20, "what the picture is of"
+    assert [(word, found) for word, found in words if found < least] == []
+    assert sum(found >= TERMINALS for _, found in words) > 20, "what the picture is of"
 
 
 def test_there_is_a_picture_of_each_shot(screenshots: ModuleType) -> None:
@@ -112,7 +106,7 @@ def test_there_is_a_picture_of_each_shot(screenshots: ModuleType) -> None:
 
 def test_what_cannot_be_read_would_be_found(drawing: ModuleType) -> None:
     picture = drawing.svg("\x1b[38;2;0;0;0mdark\x1b[48;2;250;250;250m light\n", 12)
-    assert [contrast > READABLE for _, contrast in contrasts(drawing, picture)] == [False, True]
+    assert [found > READABLE for _, found in contrasts(drawing, picture)] == [False, True]
 
 
 def seen(picture: str, share: float) -> list[str]:

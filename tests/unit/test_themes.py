@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from rich.color import Color
 
 from souppp_tui.show.themes import NAMES, ROLES, palette
+from tests.contrast import contrast as of_colours
 
 PAPERS = ("ground", "bar", "cursor")
 GRAPHICS = ("rxbar", "txbar")
@@ -16,20 +16,12 @@ RGB = [name for name in NAMES if name != "ansi"]
 """What the sixteen colours look like is the terminal's affair."""
 
 
-def luminance(colour: Color) -> float:
-    """As WCAG 2 has it, from 0 to 1."""
-    parts = (part / 255 for part in colour.get_truecolor())
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
 def contrast(theme: str, role: str, over: str = "") -> float:
-    """Of a role's words on a line: 1 not at all, 21 as black on white."""
+    """Of a role's words on a line."""
     style = palette(theme).laid(role, over)
     assert style.color is not None
     assert style.bgcolor is not None
-    dark, light = sorted((luminance(style.color), luminance(style.bgcolor)))
-    return (light + 0.05) / (dark + 0.05)
+    return of_colours(style.color.get_truecolor().hex, style.bgcolor.get_truecolor().hex)
 
 
 @pytest.mark.parametrize("theme", RGB)
