@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LIMIT = 1 << 26
@@ -22,3 +23,28 @@ def full(path: Path) -> Iterator[Callable[[], None]]:
         yield lambda: os.truncate(path, 0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def small(folder: Path, options: str = "size=64k") -> Iterator[Callable[[], None]]:
+    """A disk of a few octets at a new folder; yields what fills it to the last one. Takes root."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
+    try:
+        yield lambda: fill(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> None:
+    """Leave no room for another octet."""
+    with (folder / "filler").open("ab", buffering=0) as file:
+        for size in (4096, 1):
+            with suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+
+
+def make_read_only(folder: Path) -> None:
+    """As a kernel does to a disk that fails."""
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)

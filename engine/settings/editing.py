@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
@@ -31,33 +31,70 @@ from engine.settings.reading import (
 from engine.settings.reload import Change
 from engine.settings.values import SessionSettings, Settings, kept
 
+TRIES = 5
+"""How often a file is read anew that somebody else has changed meanwhile."""
 Splice = tuple[int, int, str]
 """Where a piece of text starts and ends, and what to put there."""
 
 
 def rewrite(path: Path, change: Callable[[str], str]) -> None:
-    """Replace a configuration file by its changed text, whole or not at all; raises ConfigError or OSError."""
+    """Replace a configuration file by its changed text, whole or not at all; raises ConfigError or OSError.
+
+    What somebody else writes at the same moment, in place or by a new file, is not lost: the change is made to that.
+    """
     path = path.resolve()
-    octets = path.read_bytes()
+    theirs: bytes | None = None
+    for _ in range(TRIES):
+        with path.open("rb") as file:
+            was = file.read()
+            octets = was if theirs is None else theirs
+            try:
+                changed = _changed(octets, change, path)
+            except ConfigError:
+                if theirs is not None:
+                    _replace(path, theirs, file, was)
+                raise
+            if not _replace(path, changed, file, was):
+                continue
+            file.seek(0)
+            now = file.read()
+            if now == was:
+                return
+            theirs = now
+    raise ConfigError(f"{path}: somebody else is writing it; try again")
+
+
+def _changed(octets: bytes, change: Callable[[str], str], path: Path) -> bytes:
     mark = b"\xef\xbb\xbf" if octets.startswith(b"\xef\xbb\xbf") else b""
     try:
         text = octets.removeprefix(mark).decode()
     except UnicodeDecodeError:  # somebody has changed it since it was read
         raise ConfigError(f"{path}: not UTF-8; save the file as UTF-8") from None
-    changed = mark + change(text).encode()
-    status = path.stat()
+    return mark + change(text).encode()
+
+
+def _replace(path: Path, octets: bytes, file: BinaryIO, was: bytes) -> bool:
+    """Put these octets in the place of an open file, unless it holds something else by now, or isn't there any more."""
+    status = os.fstat(file.fileno())
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        with open(descriptor, "wb") as file:
+        with open(descriptor, "wb") as made:
             os.fchown(descriptor, status.st_uid, status.st_gid)
             os.fchmod(descriptor, status.st_mode & 0o7777)
-            file.write(changed)
-            file.flush()
+            made.write(octets)
+            made.flush()
             os.fsync(descriptor)
-        new.replace(path)
-        sync_folder(path.parent)
+            ours = os.path.samestat(os.fstat(descriptor), new.stat())
+        file.seek(0)
+        same = ours and os.path.samestat(status, path.stat()) and file.read() == was
+        if same:
+            new.replace(path)
+            sync_folder(path.parent)
+        elif ours:
+            new.unlink(missing_ok=True)
+        return same
     except BaseException:
         new.unlink(missing_ok=True)
         raise

@@ -31,6 +31,9 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
         rewrite(path, change)
     except ConfigError as error:
         raise ValueError("; ".join(error.errors)) from None
+    except OSError as error:
+        why = (error.strerror or type(error).__name__).lower()
+        raise ValueError(f"{why}. {path} is as it was.") from None
 
 
 def loader(path: Path, take_over: Callable[[Settings], None]) -> Load:

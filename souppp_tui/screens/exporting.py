@@ -15,6 +15,7 @@ from souppp_tui.screens.display import Display
 from souppp_tui.show import sheets, words
 from souppp_tui.show.columns import offered
 from souppp_tui.show.sheets import Sheet
+from souppp_tui.terminal.newfile import new_file
 from souppp_tui.widgets.lines import Row, Rows
 
 DETAILED = 100
@@ -122,13 +123,13 @@ class Exporting(Display):
             self.app.copy_to_clipboard(sheet.tabs())
             self.desk.say(f"Copied {number} of {sheet.name}.")
         else:
-            path = Path(f"souppp-{sheet.name}-{time.strftime('%Y%m%d-%H%M%S')}.{how}").absolute()
+            path = Path(f"souppp-{sheet.name}-{time.strftime('%Y%m%d-%H%M%S')}.{how}")
             try:
-                path.write_text(sheet.csv() if how == "csv" else sheet.json(), encoding="utf-8", newline="")
+                made = new_file(path.absolute(), (sheet.csv() if how == "csv" else sheet.json()).encode())
             except OSError as error:
-                self.desk.say(f"Cannot write {path}: {error.strerror}.", "failed")
+                self.desk.say(f"Nothing written, {(error.strerror or '').lower()}: {path}.", "failed")
             else:
-                self.desk.say(f"Wrote {number} to {path}.")
+                self.desk.say(f"Wrote {number} to {made}.")
 
     def _table(self, keys: Sequence[str]) -> Callable[[Made], None]:
         views = [self.desk.mask(view) for view in self._exported()]
