@@ -129,7 +129,7 @@ class DeviceEgress:
         if (name := self._netns(key, settings)) is not None:
             return self._obstacle_elsewhere(name, settings)
         if taken := self._devices.taken(key, self._name(key, settings)):
-            return Obstacle(f"{taken} Give the session another name for its own with `device:`.")
+            return Obstacle(f"{taken} `device:` gives the session's another name, `devices:` those of all.")
         self._devices.hold(routed(settings))
         return None
 

@@ -212,7 +212,7 @@ class Loop:
             lambda: len(self.supervisor.fleet.members),
             self.tell,
             self._hidden,
-            self._options.devices,
+            self._settings.devices or self._options.devices,
             self._instance,
             self._namespaces,
             group,

@@ -35,6 +35,7 @@ from engine.settings.kinds import (
 from engine.settings.own_kinds import (
     CONCENTRATOR,
     DEVICE,
+    DEVICES,
     ENDPOINT,
     FILTERS,
     HOST_UNIQ,
@@ -657,6 +658,11 @@ TOP: Keys = {
         "xdp",
         choice(*XdpMode),
         "How the card's frames come: the best it can, by zero-copy or an error, copied in the driver, or without it.",
+    ),
+    "devices": Key(
+        "devices",
+        optional(DEVICES),
+        f"What sessions' devices are called, before a number; at most {limits.MAX_DEVICES} octets. Empty: soup.",
     ),
     "marks": Key(
         "marks",

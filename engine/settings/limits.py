@@ -22,6 +22,8 @@ MAX_LINE_ID = 63
 """Of each of the two TR-101 ids."""
 MAX_DEVICE = 15
 """IFNAMSIZ of Linux, less the zero at its end."""
+MAX_DEVICES = MAX_DEVICE - 5
+"""Of what stands before a session's number, which has five digits at most."""
 MIN_MRU, MAX_MRU = 128, 1500
 # The longest is what Ethernet carries where RFC 4638 leaves no room for PPPoE in it.
 MIN_VID, MAX_VID = 1, 4094

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -95,16 +96,22 @@ HOST_UNIQ = typed(
 )
 
 
-def _parse_device(given: str) -> str:
-    name: str = _DEVICE_NAME.parse(given)
+def _parse_device(given: str, most: int = limits.MAX_DEVICE) -> str:
+    name: str = text(most).parse(given)
     if re.search(r"[\s/:%]", name) or name in (".", ".."):
-        raise ValueError(f"must be a device name: {limits.MAX_DEVICE} octets at most, no blank, /, : or %")
+        raise ValueError(f"must be a device name: {most} octets at most, no blank, /, : or %")
     return name
 
 
-_DEVICE_NAME = text(limits.MAX_DEVICE)
 # No length in the schema: with `count` the name stands in the file with a placeholder in it.
 DEVICE = typed(_parse_device, str, "the name of a device", {"type": "string"}, "str")
+DEVICES = typed(
+    partial(_parse_device, most=limits.MAX_DEVICES),
+    str,
+    "what devices are called before their number",
+    {"type": "string", "maxLength": limits.MAX_DEVICES},
+    "str",
+)
 
 
 def _parse_network(given: str) -> str:

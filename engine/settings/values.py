@@ -382,6 +382,8 @@ class Settings:
     unwanted_networks: tuple[str, ...] = ()
     """IPv4 networks in CIDR form; an address in one of them is given back and the session redialled."""
     xdp: XdpMode = XdpMode.AUTO
+    devices: str | None = None
+    """What sessions' devices are called, before a number, where their settings say nothing else; taken at the start."""
     marks: Marks | None = None
     proxy: ProxySettings = ProxySettings()
     console: ConsoleSettings = field(default_factory=ConsoleSettings)

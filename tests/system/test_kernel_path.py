@@ -848,7 +848,7 @@ def test_a_device_name_that_is_taken() -> None:
         until(lambda: events(engine, "dial-failed"), "the complaint")
         assert events(engine, "dial-failed")[0].text == (
             "There is a device wan already, and it is not ours. "
-            "Give the session another name for its own with `device:`."
+            "`device:` gives the session's another name, `devices:` those of all."
         )
         assert not events(engine, "dialling")
         assert view(engine, "one").retry_at is None

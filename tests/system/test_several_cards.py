@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import socket
 import subprocess
@@ -178,8 +177,7 @@ def test_two_services_that_are_started_anew_together(lines: None, folder: Path, 
         both = {}
         for card in CARDS:
             text = (folder / f"{card}.yaml").read_text()
-            named = re.sub(r"name: (\S+),", r"name: \1, device: \1-ppp,", text)
-            (folder / f"{card}.yaml").write_text(named)
+            (folder / f"{card}.yaml").write_text(f"devices: {card}-\n{text}")
             (tmp_path / card).mkdir()
             state = ("--state-dir", tmp_path / "state")
             both[card] = services.enter_context(managed(tmp_path / card, card, "--config", folder, *state))
@@ -234,3 +232,21 @@ def test_what_several_cards_can_not_share_is_said(tmp_path: Path, more: tuple[st
     code, complaints = refused("serve", "west", *(str(file) if each == "FILE" else each for each in more))
     assert code == USAGE
     assert said in complaints[-1]
+
+
+def test_two_services_name_their_devices(lines: None, folder: Path) -> None:
+    """Each is a process of its own: the second says what is in its way, and can be told another name."""
+    second = folder / "east.yaml"
+    second.write_text(configuration("east", 1))
+    with served(folder, "west") as west:
+        ctl(where("west"), "wait")
+        with served(folder, "east") as east:
+            said = until(lambda: [each for each in east.complaints if "a device soup0 already" in each], "that")
+            assert "`devices:` those of all" in said[0]
+            assert east.end() == 0
+        second.write_text("devices: wan\n" + configuration("east", 1))
+        with served(folder, "east") as east:
+            ctl(where("east"), "wait")
+            assert [each["device"] for each in sessions(where("east")).values()] == ["wan0"]
+            assert east.end() == 0
+        assert west.end() == 0

@@ -184,6 +184,11 @@ def test_how_the_card_is_used(mode: XdpMode) -> None:
     assert read(f"sessions: []\nxdp: {mode}").xdp is mode
 
 
+def test_what_devices_are_called() -> None:
+    assert read("sessions: []\ndevices: wan").devices == "wan"
+    assert read("sessions: []\ndevices: ''").devices is None
+
+
 def test_every_field_can_be_set() -> None:
     """A field added to the settings but not to the tables would never be read."""
     attributes = {
@@ -294,6 +299,8 @@ def test_every_field_can_be_set() -> None:
         ("sessions: []\ndial: {rate: 0}", "2:14: dial: rate: 0 is out of range (0.1 to 10000)"),
         ("sessions: []\ndial: {retry_min: 61}", "2:7: dial: retry_max must not be less than retry_min"),
         ("sessions: []\nunwanted_networks: [10.0.0.1/8]", "2:21: unwanted_networks: must be an IPv4 network"),
+        ("sessions: []\ndevices: a/b", "2:10: devices: must be a device name: 10 octets at most"),
+        ("sessions: []\ndevices: elevenlong1", "2:10: devices: must not be longer than 10 octets"),
         ("sessions: []\nxdp: native", "2:6: xdp: must be auto or zero-copy or copy or generic"),
         ("sessions: []\nunwanted_networks: [10]", "2:21: unwanted_networks: must be an IPv4 network"),
         ("sessions: []\nconsole: {theme: pink}", "2:18: console: theme: must be auto or dark or light"),
