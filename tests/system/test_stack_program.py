@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import select
 import socket
 import struct
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from engine.host.descriptors import raise_limit
+from engine.proxy.messages import LARGEST
 from tests.conftest import run
 from tests.system.stack_program import Client, Stack, seqpacket_pair, server, stack
 
@@ -355,3 +358,43 @@ def test_that_memory_stays_within_the_budget() -> None:
         # What netstack has taken it holds, or the far end's small buffers do; a client has said thirty times as much.
         assert 0 < counted["sessions"]["7"]["out"] < 4 * budget
         assert counted["memory"] < 16 * budget
+
+
+@pytest.mark.usefixtures("own_net")
+def test_that_who_comes_in_leaves_room_for_who_dials() -> None:
+    """Anybody on the Internet can come to a forwarded port, as often as he likes."""
+    budget = 1 << 20
+    with stack(budget) as program, server(FAR), ExitStack() as ends:
+        program.session(7, "far0", OWN)
+        program.send(type="forwards", key=7, forwards=[{"protocol": "tcp", "port": 443, "to": "127.0.0.1:8443"}])
+        program.settle()
+        for _ in range(budget // (4 * SMALLEST_BUFFER)):
+            ends.enter_context(socket.create_connection((OWN, 443), 30))
+            program.receive("arrival")
+        with pytest.raises(ConnectionResetError), socket.create_connection((OWN, 443), 10) as one_more:
+            one_more.recv(1)
+        client = program.client()
+        _, near = client.connect(7, OWN, at(FAR))
+        near.close()
+
+
+@pytest.mark.usefixtures("own_net")
+def test_that_counts_of_many_sessions_fit_their_messages() -> None:
+    """The engine reads no longer ones, and would end the program as one that makes no sense."""
+    raise_limit()
+    many = 3000
+    with stack() as program, ExitStack() as ends:
+        for key in range(many):
+            ours, theirs = (ends.enter_context(end) for end in seqpacket_pair())
+            program.send(theirs.fileno(), type="session", key=key, mtu=1492, addresses=[OWN])
+            theirs.close()
+            assert ours
+        program.settle()
+        client = program.client()
+        for key in range(many):
+            client.send(type="dial", id=key, key=key, network="tcp", source="100.64.0.9", to=at(FAR))
+        counted: set[str] = set()
+        while len(counted) < many:
+            octets = program.socket.recv(1 << 20)
+            assert len(octets) < LARGEST
+            counted |= {*json.loads(octets)["sessions"]}

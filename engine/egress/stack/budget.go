@@ -14,12 +14,14 @@ const (
 // budget caps the octets that all connections' buffers may hold: each has an equal share, half for each direction.
 //
 // When there are more connections, all get less; what a buffer then holds beyond its share it may still send or have read.
+// Those that come in get half of it at most: anybody on the Internet can have them, and who dials would have nothing left.
 type budget struct {
 	octets int
 
-	mutex sync.Mutex
-	users map[tcpip.Endpoint]bool
-	share int
+	mutex  sync.Mutex
+	users  map[tcpip.Endpoint]bool // whether each came in
+	cameIn int
+	share  int
 }
 
 func newBudget(octets int) *budget {
@@ -27,13 +29,16 @@ func newBudget(octets int) *budget {
 }
 
 // join gives an endpoint its share; false if there is none left.
-func (b *budget) join(endpoint tcpip.Endpoint) bool {
+func (b *budget) join(endpoint tcpip.Endpoint, cameIn bool) bool {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	if b.octets/(2*(len(b.users)+1)) < smallestBuffer {
+	if b.octets/(2*(len(b.users)+1)) < smallestBuffer || cameIn && b.octets/(4*(b.cameIn+1)) < smallestBuffer {
 		return false
 	}
-	b.users[endpoint] = true
+	if cameIn {
+		b.cameIn++
+	}
+	b.users[endpoint] = cameIn
 	b.divide()
 	b.give(endpoint)
 	return true
@@ -42,6 +47,9 @@ func (b *budget) join(endpoint tcpip.Endpoint) bool {
 func (b *budget) leave(endpoint tcpip.Endpoint) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
+	if b.users[endpoint] {
+		b.cameIn--
+	}
 	delete(b.users, endpoint)
 	b.divide()
 }

@@ -158,7 +158,7 @@ func (s *session) dial(ctx context.Context, network string, source netip.Addr, t
 		return nil, err
 	}
 	c := &connection{session: s, network: network, endpoint: endpoint, queue: queue, remote: to, since: time.Now(), cut: make(chan struct{})}
-	if !s.network.budget.join(endpoint) {
+	if !s.network.budget.join(endpoint, false) {
 		endpoint.Abort()
 		return nil, tooMany
 	}

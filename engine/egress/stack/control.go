@@ -296,22 +296,25 @@ func (c *control) count() {
 			sessions = append(sessions, s)
 		}
 		c.network.mutex.Unlock()
-		now, changed := make(map[uint64]counted, len(sessions)), map[string]counted{}
+		now, message := make(map[uint64]counted, len(sessions)), allCounts{"counts", map[string]counted{}, heap()}
 		for _, s := range sessions {
 			s.mutex.Lock()
 			n := counted{Connections: len(s.connections)}
 			s.mutex.Unlock()
 			n.In, n.Out, n.Opened, n.Refused = s.counts.in.Load(), s.counts.out.Load(), s.counts.opened.Load(), s.counts.refused.Load()
 			now[s.key] = n
-			if told[s.key] != n {
-				changed[strconv.FormatUint(s.key, 10)] = n
+			if told[s.key] == n {
+				continue
+			}
+			message.Sessions[strconv.FormatUint(s.key, 10)] = n
+			if len(message.Sessions) == mostListed {
+				c.messages.send(message)
+				message.Sessions = map[string]counted{}
 			}
 		}
 		told = now
-		if len(changed) != 0 {
-			if c.messages.send(allCounts{"counts", changed, heap()}) != nil {
-				return
-			}
+		if len(message.Sessions) != 0 {
+			c.messages.send(message)
 		}
 	}
 }

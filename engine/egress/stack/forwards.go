@@ -94,10 +94,12 @@ func (l *listener) run(queue *waiter.Queue, to string, arrived func(*connection,
 			continue
 		}
 		c := &connection{session: l.session, network: "tcp", endpoint: endpoint, queue: its, since: time.Now(), cut: make(chan struct{})}
+		// What is forwarded to can't see by itself that a far host has gone without a word: it is connected to the engine.
+		endpoint.SocketOptions().SetKeepAlive(true)
 		local, _ := endpoint.GetLocalAddress()
 		remote, _ := endpoint.GetRemoteAddress()
 		c.local, c.remote = addrPort(local), addrPort(remote)
-		if !l.session.network.budget.join(endpoint) || !l.session.add(c) {
+		if !l.session.network.budget.join(endpoint, true) || !l.session.add(c) {
 			l.session.counts.refused.Add(1)
 			c.reset("too many")
 			continue
