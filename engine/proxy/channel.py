@@ -16,6 +16,8 @@ from engine.proxy.messages import ENCODER, LARGEST
 MOST_WAITING = 4096
 """Messages that the other side hasn't taken: with more it stands still."""
 MOST_DESCRIPTORS = 4
+AT_ONCE = 64
+"""Messages that are heard before others have their turn: the other side may say them faster than they are heard."""
 
 
 class Decoder(Protocol):
@@ -101,7 +103,9 @@ class Channel:
             self._loop.remove_writer(self._socket)
 
     def _readable(self) -> None:
-        while self._socket is not None:
+        for _ in range(AT_ONCE):
+            if self._socket is None:
+                return
             try:
                 octets, self.descriptors, _, _ = socket.recv_fds(
                     self._socket, LARGEST, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
@@ -116,8 +120,10 @@ class Channel:
                 _close(self.descriptors)
                 self._end()
                 return
-            self._heard(message)
-            _close(self.descriptors)
+            try:
+                self._heard(message)
+            finally:
+                _close(self.descriptors)
 
 
 def _close(descriptors: tuple[int, ...] | list[int]) -> None:

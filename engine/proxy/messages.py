@@ -4,14 +4,26 @@ apart. Neither side answers the other: each tells what is, and the other does wh
 
 from __future__ import annotations
 
-import msgspec
+from typing import Annotated
 
+import msgspec
+from msgspec import Meta
+
+from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import Choose, ProxyLimits
 
 LARGEST = 1 << 17
 """Octets of a message."""
 SHARE = 100
 """Sessions that a message tells of at most."""
+
+
+# What the engine takes from a process without rights: numbers that all who get them can hold, texts that fit a line.
+# Whatever says more makes no sense, and is ended.
+Key = Annotated[int, Meta(ge=0, lt=MAX_SESSIONS)]
+Number = Annotated[int, Meta(ge=0, lt=1 << 53)]
+Seconds = Annotated[float, Meta(ge=0, lt=1 << 32)]
+Text = Annotated[str, Meta(max_length=1024)]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -97,28 +109,28 @@ class Ready(Message, frozen=True, array_like=True, tag=True):
 class Through(msgspec.Struct, frozen=True, array_like=True):
     """A connection."""
 
-    age: float
+    age: Seconds
     """Seconds since it was asked for."""
-    source: str
-    target: str
-    how: str
-    user: str
-    up: int
-    down: int
+    source: Text
+    target: Text
+    how: Text
+    user: Text
+    up: Number
+    down: Number
 
 
 class Counted(msgspec.Struct, frozen=True, array_like=True):
     """What goes through a session's own proxy and the pool; numbers count from the process's start."""
 
-    key: int
-    listens: str
+    key: Key
+    listens: Text
     """Where its own proxy does; empty where it doesn't."""
-    connections: int
-    opened: int
-    up: int
-    down: int
+    connections: Number
+    opened: Number
+    up: Number
+    down: Number
     through: tuple[Through, ...] = ()
-    talkers: tuple[tuple[str, int, int, int], ...] = ()
+    talkers: tuple[tuple[Text, Number, Number, Number], ...] = ()
     """As `Talker`, of those that are looked at."""
 
 
@@ -131,23 +143,23 @@ class Counts(Message, frozen=True, array_like=True, tag=True):
 class Tell(Message, frozen=True, array_like=True, tag=True):
     """Something that an operator should know."""
 
-    severity: int
-    kind: str
-    text: str
-    key: int | None = None
+    severity: Annotated[int, Meta(ge=1, le=3)]
+    kind: Annotated[str, Meta(pattern="^proxy(-[a-z]+)*$")]
+    text: Text
+    key: Key | None = None
 
 
 class WantsNew(Message, frozen=True, array_like=True, tag=True):
     """A client wants a session to have a new address first."""
 
-    key: int
-    user: str
+    key: Key
+    user: Text
 
 
 class Doubts(Message, frozen=True, array_like=True, tag=True):
     """A session is told to be up, and nothing can be bound to it: its device may be another one by now."""
 
-    key: int
+    key: Key
 
 
 ToProcess = Begin | Serve | Sessions | Look | NotNew | StackLine

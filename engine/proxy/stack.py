@@ -141,8 +141,8 @@ class Line:
                     taken.passing.down, taken.passing.up = in_, out
                     taken.end()
             case Traffic(connections):
-                for name, (in_, out) in connections.items():
-                    if (taken := self._taken.get(int(name))) is not None:
+                for id_, (in_, out) in connections.items():
+                    if (taken := self._taken.get(id_)) is not None:
                         taken.passing.down, taken.passing.up = in_, out
 
     def _made(self, id_: int, local: str) -> Connection | socket.socket:

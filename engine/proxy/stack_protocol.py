@@ -6,9 +6,18 @@ come with the messages that say so. The program says "in" for what came from the
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
+
+from engine.proxy.messages import Key, Number, Seconds, Text
 
 PROTOCOL = 1
+Id = Number
+"""What something is asked, or told of, by."""
+Endpoint = Annotated[str, Meta(pattern=r"^([0-9a-f.:\[\]]*:[0-9]{1,5})?$")]
+"""An address and port; empty for none."""
 
 
 class Said(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower, omit_defaults=True):
@@ -88,53 +97,53 @@ class List(Said, frozen=True):
 class Arrival(Said, frozen=True, rename={"from_": "from"}):
     """Somebody has connected to a port that is forwarded: the engine answers by a Take with a socket, or a Refuse."""
 
-    id: int
-    key: int
-    to: str
-    from_: str
+    id: Id
+    key: Key
+    to: Text
+    from_: Text
 
 
 class Pong(Said, frozen=True):
     """An echo came, or what came of it."""
 
-    id: int
-    ms: float = 0.0
-    error: str = ""
+    id: Id
+    ms: Seconds = 0.0
+    error: Text = ""
 
 
 class Count(msgspec.Struct, frozen=True, rename={"in_": "in"}):
     """Numbers of a session's, octets in and out among them."""
 
-    connections: int = 0
-    in_: int = 0
-    out: int = 0
-    opened: int = 0
-    refused: int = 0
+    connections: Number = 0
+    in_: Number = 0
+    out: Number = 0
+    opened: Number = 0
+    refused: Number = 0
 
 
 class Counts(Said, frozen=True):
     """Of sessions for which something has changed."""
 
-    sessions: dict[str, Count]
-    memory: int = 0
+    sessions: dict[Key, Count]
+    memory: Number = 0
 
 
 class Connection(msgspec.Struct, frozen=True, rename={"in_": "in"}):
     """One of a session's connections."""
 
-    protocol: str
-    local: str
-    remote: str
-    in_: int = 0
-    out: int = 0
-    state: str = ""
-    since: float = 0.0
+    protocol: Text
+    local: Endpoint
+    remote: Text
+    in_: Number = 0
+    out: Number = 0
+    state: Text = ""
+    since: Seconds = 0.0
 
 
 class Connections(Said, frozen=True):
     """What was asked for by a List."""
 
-    id: int
+    id: Id
     connections: tuple[Connection, ...] = ()
 
 
@@ -169,24 +178,24 @@ class Drop(Said, frozen=True):
 class Dialled(Said, frozen=True):
     """It is connected, of UDP with a descriptor for its datagrams; or why it isn't."""
 
-    id: int
-    local: str = ""
-    error: str = ""
+    id: Id
+    local: Endpoint = ""
+    error: Text = ""
 
 
 class Ended(Said, frozen=True, rename={"in_": "in"}):
     """A connection that was taken is over."""
 
-    id: int
-    in_: int = 0
-    out: int = 0
-    why: str = ""
+    id: Id
+    in_: Number = 0
+    out: Number = 0
+    why: Text = ""
 
 
 class Traffic(Said, frozen=True):
     """Octets in and out of connections that have carried some."""
 
-    connections: dict[str, tuple[int, int]]
+    connections: dict[Id, tuple[Number, Number]]
 
 
 encode = msgspec.json.Encoder().encode

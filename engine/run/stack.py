@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -19,8 +20,6 @@ from engine.proxy.stack_protocol import (
     Arrival,
     Client,
     Connections,
-    Count,
-    Counts,
     Forwards,
     Gone,
     Hello,
@@ -41,6 +40,8 @@ from engine.settings.values import EgressChoice, Forward, Settings
 
 CONNECTED_IN = 5.0
 """Seconds for what a port is forwarded to."""
+MOST_CONNECTING = 256
+"""Who comes to ports that are forwarded while so many others wait for that is refused: anybody on the Internet can."""
 BUDGET = 128 << 20
 """Octets of the buffers of all connections together."""
 
@@ -92,8 +93,6 @@ class StackProgram:
         """Which session was to ask whom for an echo."""
         self._connecting: dict[socket.socket, asyncio.TimerHandle] = {}
         """For what came in, to where it goes."""
-        self.counts: dict[int, Count] = {}
-        """What goes through sessions with a stack, as told last."""
 
     def start(self) -> None:
         """See `Child.start`. Raises OSError."""
@@ -132,7 +131,6 @@ class StackProgram:
     def forget(self, key: int) -> None:
         """See `Stack.forget`."""
         self._forwards.pop(key, None)
-        self.counts.pop(key, None)
         if self._ready:
             self._child.send(Gone(key))
 
@@ -147,7 +145,7 @@ class StackProgram:
 
     def _list(self, key: int, connections: Iterable[Told]) -> None:
         ports, now = self._forwards.get(key, {}), time.time()
-        came_in = ((int(each.local.rpartition(":")[2]), each) for each in connections)
+        came_in = ((int(each.local.rpartition(":")[2] or 0), each) for each in connections)
         self.forwarded[key] = tuple(
             Connection(now - it.since, it.remote, ports[port], "forward", up=it.out, down=it.in_)
             for port, it in came_in
@@ -157,10 +155,12 @@ class StackProgram:
 
     def ping(self, key: int, to: str) -> None:
         """Ask for an echo through a session; an event tells what came."""
-        if self._ready:
-            id_ = next(self._ids)
-            self._asked[id_] = key, to
-            self._child.send(Ping(id_, key, to))
+        if not self._ready:
+            self._tell_event(Severity.WARNING, "ping", f"No echo from {to}: the stack program isn't there.", key)
+            return
+        id_ = next(self._ids)
+        self._asked[id_] = key, to
+        self._child.send(Ping(id_, key, to))
 
     def line(self) -> int:
         """A descriptor for another process that dials through the program, the caller's; -1 while there is none."""
@@ -179,10 +179,8 @@ class StackProgram:
 
     def _hear(self, message: object) -> None:
         match message:
-            case Hello():
+            case Hello() if not self._ready:
                 self._greet(message)
-            case Counts():
-                self.counts.update((int(key), count) for key, count in message.sessions.items())
             case Pong(id_, ms, error) if id_ in self._asked:
                 key, to = self._asked.pop(id_)
                 came = f"No echo from {to}: {error}." if error else f"Echo from {to}: {ms:.1f} ms."
@@ -194,25 +192,35 @@ class StackProgram:
 
     def _connect(self, arrival: Arrival) -> None:
         """Somebody has come to a port that is forwarded."""
-        if arrival.to not in self._forwards.get(arrival.key, {}).values():
+        asked_for = arrival.to in self._forwards.get(arrival.key, {}).values()
+        if not asked_for or len(self._connecting) >= MOST_CONNECTING:
             self._child.send(Refuse(arrival.id))
             return
         address, port = split_endpoint(arrival.to, ANY_PORT)
-        made = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)
+        try:
+            made = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)
+        except OSError:  # no descriptor is left
+            self._child.send(Refuse(arrival.id))
+            return
         made.setblocking(False)
-        self._connecting[made] = self._loop.call_later(CONNECTED_IN, self._connected, made, arrival.id)
-        made.connect_ex((str(address), port))
-        self._loop.add_writer(made, self._connected, made, arrival.id)
+        self._connecting[made] = self._loop.call_later(CONNECTED_IN, self._fail, made, arrival.id)
+        if made.connect_ex((str(address), port)) not in (0, errno.EINPROGRESS):
+            self._fail(made, arrival.id)
+        else:
+            self._loop.add_writer(made, self._connected, made, arrival.id)
 
     def _connected(self, made: socket.socket, id_: int) -> None:
-        """Or not, or not in time."""
-        is_late = self._connecting[made].when() <= self._loop.time()
-        if is_late or made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._let_go(made)
-            self._child.send(Refuse(id_))
+        """Or not."""
+        if made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._fail(made, id_)
             return
         self._let_go(made, close=False)
         self._child.send(Take(id_), made.detach())
+
+    def _fail(self, made: socket.socket, id_: int) -> None:
+        """It can't be connected, or not in time."""
+        self._let_go(made)
+        self._child.send(Refuse(id_))
 
     def _let_go(self, made: socket.socket, *, close: bool = True) -> None:
         self._connecting.pop(made).cancel()
@@ -235,7 +243,6 @@ class StackProgram:
 
     def _ended(self, how: str) -> None:
         was, self._ready = self._ready, False
-        self.counts.clear()
         self._asked.clear()
         self._listing.clear()
         self.forwarded.clear()
