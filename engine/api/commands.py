@@ -166,7 +166,25 @@ class Shutdown:
     """End all sessions, give the card back and end the engine; only for one that is served."""
 
 
-ServiceCommand = Reload | Shutdown
+@dataclass(frozen=True, slots=True)
+class Safe:
+    """From now on take back what this client does when its connection goes, or no longer; only for a served engine.
+
+    Said again while it is so, it is a sign of life: who gives none for a while is taken for gone.
+    """
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Let stay what another client did in safe mode until now, whatever becomes of that; only for a served engine."""
+
+    client: int
+    """Its `ClientView.id`."""
+
+
+ServiceCommand = Reload | Shutdown | Safe | Keep
 """What the process is asked that serves the engine."""
 
 

@@ -30,6 +30,11 @@ class EngineApi(Protocol):
         """Who is attached to it, where it is elsewhere or has a socket."""
         ...
 
+    @property
+    def breaks(self) -> Sequence[int]:
+        """How often the connection to each engine was lost, where it is elsewhere."""
+        ...
+
     def submit(self, command: Command | ServiceCommand) -> Future[Reply]:
         """Have a command carried out. The reply comes later, in whatever thread; that of an engine that ends, too."""
         ...

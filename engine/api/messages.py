@@ -35,6 +35,13 @@ class ClientView:
     since: float
     writes: bool
     """Whether it may give commands."""
+    safe: bool = False
+    """Whether what it does is taken back when it goes."""
+
+    @property
+    def who(self) -> str:
+        """As events and steps name it."""
+        return f"{self.user} ({self.program} {self.process})"
 
 
 @dataclass(frozen=True, slots=True)

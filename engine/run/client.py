@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from engine.api.codec import CodecError, Value, decode, encode
-from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand, Watch
+from engine.api.commands import Command, Refused, Reply, Request, Safe, ServiceCommand, Watch
 from engine.api.hello import HEADER, LIMIT_TO_CLIENT, Hello, decode_hello, encode_hello, framed, length_of, mismatch
 from engine.api.messages import (
     AskHours,
@@ -55,6 +55,8 @@ PATIENCE = 10.0
 """Seconds until an engine that says nothing is taken for lost: it sends pictures all the time."""
 PAUSES = (0.2, 0.5, 1.0, 2.0)
 """Seconds before each try to connect anew; the last one again and again."""
+SIGN = 3.0
+"""Seconds from one sign of life in safe mode to the next."""
 ASKED = 2.0
 """Seconds that `settings` waits for an answer."""
 LOST = "The connection to the engine was lost: nobody knows whether it was done."
@@ -127,6 +129,10 @@ class Client:
         self._closed = threading.Event()
         self.lost = ""
         """Why there is no connection just now: one line; empty while there is one."""
+        self.breaks = (0,)
+        """See `EngineApi.breaks`."""
+        self._safe = False
+        self._signed = 0.0
         self.hello = Hello(release=release)
         """The engine's."""
         self._socket, self.hello = self._begin()
@@ -155,6 +161,8 @@ class Client:
     def submit(self, command: Command | ServiceCommand) -> Future[Reply]:
         """See `EngineApi.submit`."""
         request = Request(next(self._ids), command)
+        if isinstance(command, Safe):
+            self._safe, self._signed = command.on, time.monotonic()
         future = Future[Reply]()
         future.set_running_or_notify_cancel()
         self._unanswered[request.id] = future
@@ -285,7 +293,8 @@ class Client:
         while not self._closed.is_set():
             why = self._read_all()
             with self._sending:
-                self.lost = why
+                self.lost, self._safe = why, False
+                self.breaks = (self.breaks[0] + 1,)
                 self._socket.close()
             self._give_up_waiting()
             if self._closed.is_set() or not self._again or self._mirror.snapshot is None:
@@ -313,6 +322,8 @@ class Client:
             case Picture():
                 self._mirror.take(message)
                 self._first.set()
+                if self._safe and time.monotonic() - self._signed > SIGN:
+                    self.submit(Safe(True))
             case Reply(number):
                 if future := self._unanswered.pop(number, None):
                     future.set_result(message)

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
@@ -30,10 +31,12 @@ from engine.api.commands import (
     Amend,
     Command,
     Edit,
+    Keep,
     Refused,
     Remove,
     Reply,
     Request,
+    Safe,
     ServiceCommand,
     Undo,
     Watch,
@@ -53,7 +56,7 @@ from engine.api.messages import (
     Picture,
     SettingsOf,
 )
-from engine.api.values import Changes, Details, Event, Hour, Ledger, Snapshot
+from engine.api.values import Changes, Details, Event, Hour, Ledger, Severity, Snapshot
 from engine.host import peers
 from engine.run.connection import Connection
 from engine.run.sockets import Listening, network
@@ -74,6 +77,10 @@ GOODBYE = 1.0
 """Seconds a client has to take the last message."""
 RESPITE = 1.0
 """Seconds until more clients are let in after there were no descriptors for one."""
+SILENCE = 15.0
+"""Seconds without a word after which a client in safe mode has gone: a broken line may say nothing for long."""
+TAKING_BACK = 10.0
+"""Seconds that the end waits for what was done in safe mode to be taken back."""
 KEPT = (Add, Edit, Amend, Remove, Undo)
 """Commands that change what is configured."""
 AWAY = "The engine has ended."
@@ -110,8 +117,12 @@ class Served(Protocol):
         """See `EngineApi.all_settings`."""
         ...
 
-    def undo_touches_hooks(self, number: int) -> bool:
-        """Whether to take steps back would have sessions run other programs than now."""
+    def undo_touches_hooks(self, number: int, by: str | None = None) -> bool:
+        """Whether to take steps back, of all or of one, would have sessions run other programs than now."""
+        ...
+
+    def tell(self, severity: Severity, kind: str, text: str) -> None:
+        """Put an event into the log."""
         ...
 
     def ledgers(self, sessions: Sequence[int] | None = None) -> Mapping[int, Ledger]:
@@ -149,7 +160,7 @@ class _Client:
     answer: Hello
     """Our hello."""
     until: float
-    """By when its hello must be there, or its last message be taken."""
+    """By when its hello must be there, its last message be taken, or in safe mode a sign of life come."""
     who: peers.Peer | None = None
     owns: bool = False
     """Whether it runs as root or as the engine's user."""
@@ -157,6 +168,8 @@ class _Client:
     """None before its hello."""
     leaving: bool = False
     """Whether it is only to take what it was sent."""
+    safe: int = 0
+    """In safe mode: the first step that is taken back if it was its own and it goes."""
     busy: bool = False
     """Whether a command of its is being carried out: the next one has to wait."""
     interest: int = 0
@@ -283,6 +296,8 @@ class Server:
         while self._answers:
             client, number, future = self._answers.popleft()
             self._attempt(client, self._answer, number, future)
+            if client not in self._all:
+                self._take_back(client)
         now, shared = time.monotonic(), dict[tuple[int, int, int], _Told]()
         for client in [*self._all]:
             if now >= client.until or (client.leaving and not client.connection.unsent):
@@ -366,6 +381,8 @@ class Server:
         self._all.pop(client, None)
         if client.view is not None:
             self._clients.pop(client.view.id, None)
+        if not client.busy:  # else when it is known what the last command did
+            self._take_back(client)
 
     def _dismiss(self, client: _Client, reason: str) -> None:
         """Say why, and let it go once it has heard that."""
@@ -382,6 +399,8 @@ class Server:
 
     def _hear(self, client: _Client) -> None:
         client.connection.read()
+        if client.safe:
+            client.until = time.monotonic() + SILENCE
         self._heed(client)
 
     def _heed(self, client: _Client) -> None:
@@ -418,11 +437,19 @@ class Server:
             case Request(number) | Enter(number) | Lend(number) if not view.writes:
                 text = f"You may look, not command: {view.user} is not in the group {peers.WRITE_GROUP}."
                 self._send(client, encode(Reply(number, refused=(Refused(None, text),))))
-            case Request(number, command) if not client.owns and self._sets_hooks(command):
+            case Request(number, Safe(on)):
+                if on != bool(client.safe):
+                    client.safe = self._next_step() if on else 0
+                    client.view = self._clients[view.id] = replace(view, safe=on)
+                client.until = time.monotonic() + SILENCE if on else inf
+                self._send(client, encode(Reply(number)))
+            case Request(number, Keep(other)):
+                self._send(client, encode(self._keep(number, other, view.who)))
+            case Request(number, command) if not client.owns and self._sets_hooks(command, view.who):
                 text = "Hooks are run with the engine's rights: only its user and root set them, or its configuration."
                 self._send(client, encode(Reply(number, refused=(Refused(None, text),))))
             case Request(number, command):
-                self._await(client, number, self._carry_out(command, f"{view.user} ({view.program} {view.process})"))
+                self._await(client, number, self._carry_out(command, view.who))
             case Lend(number, key) if not client.owns:
                 text = "Only root may put a session into a network namespace."
                 self._send(client, encode(Reply(number, refused=(Refused(key, text),))))
@@ -444,13 +471,47 @@ class Server:
             case _:
                 raise CodecError(f"A client doesn't send a {type(message).__name__}.")
 
-    def _sets_hooks(self, command: Command | ServiceCommand) -> bool:
+    # Safe mode
+
+    def _next_step(self) -> int:
+        """The number of the step that comes next, if there are any before it."""
+        return max((step.number for step in self._engine.snapshot().steps), default=0) + 1
+
+    def _keep(self, number: int, other: int, by: str) -> Reply:
+        for client in self._all:
+            if client.safe and client.view is not None and client.view.id == other:
+                client.safe = self._next_step()
+                text = f"What {client.view.who} did in safe mode stays, by {by}."
+                self._engine.tell(Severity.INFO, "safe-mode", text)
+                return Reply(number, remarks=(text,))
+        return Reply(number, refused=(Refused(None, "That one is not in safe mode."),))
+
+    def _take_back(self, client: _Client) -> Future[Reply] | None:
+        """What one who has gone did in safe mode."""
+        first, view, client.safe = client.safe, client.view, 0
+        if not first or view is None:
+            return None
+        if not client.owns and self._engine.undo_touches_hooks(first, view.who):
+            text = f"{view.who} has gone in safe mode. What it did stays: hooks of sessions are among it."
+            self._engine.tell(Severity.ERROR, "safe-mode", text)
+            return None
+        text = f"{view.who} has gone in safe mode: what it did is taken back."
+        self._engine.tell(Severity.WARNING, "safe-mode", text)
+        return self._carry_out(Undo(first, own=True), view.who)
+
+    def take_back(self) -> None:
+        """The engine is about to end: take back what was done in safe mode while that can be done. Any thread."""
+        for future in [*filter(None, map(self._take_back, [*self._all]))]:
+            with suppress(TimeoutError):
+                future.result(TAKING_BACK)
+
+    def _sets_hooks(self, command: Command | ServiceCommand, by: str) -> bool:
         """Whether a command makes a session run another program than before."""
         if isinstance(command, Edit):
             before = self._engine.settings(command.key)
             return before is not None and command.settings.hooks != before.hooks
         if isinstance(command, Undo):
-            return self._engine.undo_touches_hooks(command.number)
+            return self._engine.undo_touches_hooks(command.number, by if command.own else None)
         return isinstance(command, Add) and command.settings.hooks != HookSettings()
 
     def _await(self, client: _Client, number: int, future: Future[Reply]) -> None:

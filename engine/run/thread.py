@@ -153,6 +153,11 @@ class Engine:
         return ""
 
     @property
+    def breaks(self) -> Sequence[int]:
+        """See `EngineApi.breaks`: there is no connection."""
+        return ()
+
+    @property
     def clients(self) -> Sequence[ClientView]:
         """See `EngineApi.clients`."""
         return self.attached()
@@ -277,9 +282,9 @@ class Engine:
         """See `EngineApi.settings`."""
         return self._work.supervisor.board.settings.get(session)
 
-    def undo_touches_hooks(self, number: int) -> bool:
+    def undo_touches_hooks(self, number: int, by: str | None = None) -> bool:
         """See `engine.supervisor.undoing.Undoing.touches_hooks`."""
-        return self._work.supervisor.undoing.touches_hooks(number)
+        return self._work.supervisor.undoing.touches_hooks(number, by)
 
     def all_settings(self) -> Mapping[int, SessionSettings]:
         """See `EngineApi.all_settings`."""

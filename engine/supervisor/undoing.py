@@ -104,9 +104,9 @@ class Undoing:
         self._show()
         return found
 
-    def touches_hooks(self, number: int) -> bool:
+    def touches_hooks(self, number: int, by: str | None = None) -> bool:
         """Whether to take these steps back would have sessions run other programs than now; any thread."""
-        steps = [step for step in self._steps.copy() if step.told.number >= number]
+        steps = [step for step in self._steps.copy() if step.told.number >= number and by in (None, step.told.by)]
         return any(was.hooks != SessionSettings("").hooks for step in steps for was in _settings(step))
 
     def _show(self) -> None:

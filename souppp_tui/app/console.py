@@ -102,6 +102,7 @@ class Console(App[bool], inherit_bindings=False):
         self._message_looks = 0
         self.doing: Doing | None = None
         self.safe: dict[int | None, int] | None = None
+        self.breaks: Sequence[int] = ()
         self._grey = False
         """Whether all is shown in grey, as it may be out of date."""
         self._typed: deque[Key | Paste] = deque()
@@ -177,7 +178,19 @@ class Console(App[bool], inherit_bindings=False):
             self._repaint()
         self.pull()
         self._follow()
+        self._look_whether_safe()
         self.look()
+
+    def _look_whether_safe(self) -> None:
+        """Safe mode ends with the connection, also with one that is there again: the engine sees to what was done."""
+        if self.safe is None or self.breaks == (now := self.engine.breaks):
+            return
+        for place in [*self.safe]:
+            if self.breaks[place or 0] != now[place or 0]:
+                del self.safe[place]
+        self.safe, self.breaks = self.safe or None, now
+        why = "Safe mode ended with the connection: the engine takes back what you did, unless it has ended itself."
+        self.say(why, "warning")
 
     def _follow(self) -> None:
         """See how far what was begun has come; where it ends is said as it came out."""
@@ -347,8 +360,11 @@ class Console(App[bool], inherit_bindings=False):
                 self.say(f"Not written to the configuration: {error}", "failed")
 
     def take_back(self) -> None:
-        """Undo what was done in safe mode, as the terminal has gone; nobody is told but the event log."""
-        if self.safe is None:
+        """Undo what was done in safe mode, as the terminal has gone; nobody is told but the event log.
+
+        Engines elsewhere do it themselves.
+        """
+        if self.safe is None or self.options.attached:
             return
         steps, self.safe = self.safe, None
         engine, before = self.engine, {key: it.name for key, it in self.engine.all_settings().items()}

@@ -135,6 +135,11 @@ class Attachable:
         self._engine.attached = lambda: server.clients
         self._server = server
 
+    def take_back(self) -> None:
+        """See `Server.take_back`."""
+        if self._server is not None:
+            self._server.take_back()
+
     @property
     def path(self) -> Path | None:
         """Where it is, if it is."""

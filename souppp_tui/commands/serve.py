@@ -167,8 +167,12 @@ class Served:
     def stop(self, store: Callable[[Estate], None] | None = None) -> None:
         """Have it end, see `Engine.stop`; returns at once. A second call does nothing."""
         if self._stopping is None:
-            self._stopping = threading.Thread(target=self.engine.stop, args=(store,), name="stop")
+            self._stopping = threading.Thread(target=self._stop, args=(store,), name="stop")
             self._stopping.start()
+
+    def _stop(self, store: Callable[[Estate], None] | None) -> None:
+        self._attachable.take_back()
+        self.engine.stop(store)
 
     def has_ended(self, seconds: float = 0.0) -> bool:
         """Whether it has ended, after waiting for it but no longer than this; then nobody can attach any more."""

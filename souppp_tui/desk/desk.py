@@ -33,6 +33,8 @@ class Desk(Protocol):
     """Whether the display stands still; who changes it, pulls and looks."""
     message: Span | None
     """What is said in place of the keys."""
+    breaks: Sequence[int]
+    """As `EngineApi.breaks` was when safe mode began."""
     safe: dict[int | None, int] | None
     """In safe mode: by the engines' places, the first step that is taken back when the terminal goes."""
     doing: Doing | None

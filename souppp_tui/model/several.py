@@ -206,6 +206,11 @@ class Several:
         return why[0] if all(why) else ""
 
     @property
+    def breaks(self) -> Sequence[int]:
+        """See `EngineApi.breaks`."""
+        return [number for each in self._engines for number in each.attached.api.breaks]
+
+    @property
     def clients(self) -> Sequence[ClientView]:
         """See `EngineApi.clients`: of all."""
         return [client for each in self._engines for client in each.attached.api.clients]

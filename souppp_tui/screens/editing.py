@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
-from engine.api.commands import Add, Amend, Edit, Reload, Reply, Undo, changes_of, taking_over
+from engine.api.commands import Add, Amend, Edit, Keep, Reload, Reply, Safe, Undo, changes_of, taking_over
 from engine.api.values import UndoStep
 from engine.settings.forms import Taken, others
 from engine.settings.reload import Plan, plan
@@ -147,7 +148,16 @@ class Editing(Steering):
     def safe_commands(self) -> Iterator[Command]:
         """Safe mode, for the palette."""
         safe, not_safe = self.desk.safe is not None, "You are not in safe mode."
-        tells = "from now on: what you do is taken back when the terminal goes"
+        attached = self.desk.options.attached
+        for place, engine in enumerate(self.engines() if attached else []):
+            for client in engine.clients:
+                if client.safe:
+                    tells = f"let stay what {client.who} did in safe mode until now"
+                    keep = partial(self._keep_theirs, client.id, place if self.model.several else None)
+                    looks = "The console is read-only." if self.desk.options.read_only else ""
+                    yield Command(f"keep {client.user} {client.process}", "", tells, looks, keep)
+        what = "the connection or the terminal" if attached else "the terminal"
+        tells = f"from now on: what you do is taken back when {what} goes"
         looks = "The console is read-only." if self.desk.options.read_only else ""
         yield Command("safe", "", tells, "You are in safe mode." if safe else looks, self._be_safe)
         yield Command("unsafe", "", "leave safe mode, keep what you did", "" if safe else not_safe, self._keep_it)
@@ -159,20 +169,47 @@ class Editing(Steering):
         self.desk.safe = {
             place if self.model.several else None: max((step.number for step in engine.snapshot.steps), default=0) + 1
             for place, engine in enumerate(self.engines())
+            if engine.writes
         }
-        self.desk.say("Safe mode: what you do is taken back when the terminal goes, or by `:unsafe!`.")
+        self.desk.breaks = self.desk.engine.breaks
+        what = "the connection or the terminal" if self.desk.options.attached else "the terminal"
+        said = f"Safe mode: what you do is taken back when {what} goes, or by `:unsafe!`."
+        self._tell_engines(on=True, places=self.desk.safe, said=said)
         self.desk.look()
 
     def _keep_it(self) -> None:
-        self.desk.safe = None
-        self.desk.say("Left safe mode: what you did stays.")
+        places, self.desk.safe = self.desk.safe or {}, None
+        self._tell_engines(on=False, places=places, said="Left safe mode: what you did stays.")
         self.desk.look()
 
     def _take_it_back(self) -> None:
         steps, self.desk.safe = self.desk.safe or {}, None
         for place, number in steps.items():
             self.take_back(Undo(number, own=True), place)
+        self._tell_engines(on=False, places=steps)
         self.desk.look()
+
+    def _tell_engines(self, *, on: bool, places: Iterable[int | None], said: str = "") -> None:
+        """Engines elsewhere see to it themselves; one that doesn't is none to be safe on."""
+
+        def told(reply: Reply, place: int | None) -> None:
+            if reply.refused:
+                if self.desk.safe is not None:
+                    self.desk.safe.pop(place, None)
+                    self.desk.safe = self.desk.safe or None
+                self.say_reply(reply, "")
+            elif said:
+                self.desk.say(said)
+            self.desk.look()
+
+        for place in [*places]:
+            if self.desk.options.attached:
+                self.desk.submit(Safe(on), partial(told, place=place), place)
+            elif said:
+                self.desk.say(said)
+
+    def _keep_theirs(self, client: int, place: int | None) -> None:
+        self.desk.submit(Keep(client), lambda reply: self.say_reply(reply, ""), place)
 
     def _called(self, settings: SessionSettings, key: int) -> str:
         """Its name as it may be shown."""

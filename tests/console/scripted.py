@@ -202,6 +202,11 @@ class ScriptedEngine:
         return self._settings.get(session)
 
     @property
+    def breaks(self) -> tuple[int, ...]:
+        """See `EngineApi.breaks`."""
+        return ()
+
+    @property
     def clients(self) -> tuple[ClientView, ...]:
         """Nobody."""
         return ()

@@ -30,6 +30,7 @@ class Behind:
     """`EngineApi` on a supervisor in virtual time."""
 
     lost = ""
+    breaks = ()
     clients: Sequence[ClientView] = ()
 
     def __init__(self, world: World) -> None:

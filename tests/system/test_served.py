@@ -208,6 +208,37 @@ def test_consoles_come_and_go(path: Path, tmp_path: Path) -> None:
             two.close()
 
 
+@needs_tmux
+def test_a_console_killed_in_safe_mode_leaves_nothing_of_it(path: Path, tmp_path: Path) -> None:
+    config = tmp_path / "lab.yaml"
+    config.write_text(configuration(1, 2, 3))
+    config.chmod(0o600)
+    terminal = Terminal(tmp_path)
+    with served(path, "--config", config):
+        ctl(path, "wait")
+        try:
+            terminal.start(f"{PROGRAM} attach --socket {path}", 120, 30)
+            terminal.shows("3 up")
+            terminal.type(":")
+            terminal.shows("type a part of a command's name")
+            terminal.type("safe", "Enter")
+            terminal.shows("safe mode")
+            terminal.type("D")
+            terminal.shows("Remove home-01?")
+            terminal.type("y")
+            until(lambda: [*states(path)] == ["home-02", "home-03"], "that it is removed")
+            until(lambda: "home-01" not in config.read_text(), "that in the file")
+            ctl(path, "hangup", "home-03")
+            (client,) = until(lambda: _consoles(path, 1), "one console")
+            os.kill(client["process"], signal.SIGKILL)
+            until(lambda: "home-01" in config.read_text(), "that it is taken back in the file")
+            wanted = {"home-01": "up", "home-02": "up", "home-03": "down"}
+            until(lambda: states(path) == wanted, "that it is up again, and what others did stays")
+            assert f"root (console {client['process']}) has gone in safe mode" in ctl(path, "events")
+        finally:
+            terminal.close()
+
+
 def _consoles(path: Path, wanted: int) -> list[dict[str, Any]]:
     found = [client for client in asked(path, "status")["clients"] if client["program"] == "console"]
     return found if len(found) == wanted else [{}] * (wanted == 0)

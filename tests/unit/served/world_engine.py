@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 from engine.api.commands import Command, Reply, Request, ServiceCommand
-from engine.api.values import Changes, Details, Event, Hour, Ledger, QueueView, Snapshot
+from engine.api.values import Changes, Details, Event, Hour, Ledger, QueueView, Severity, Snapshot
 from engine.settings.values import SessionSettings
 from engine.supervisor import dispatch
 from tests.unit.supervisor.world import World, session
@@ -51,6 +51,7 @@ class WorldEngine:
             supervisor.log.last,
             "curl",
             supervisor.totals,
+            steps=supervisor.undoing.shown,
         )
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
@@ -72,6 +73,14 @@ class WorldEngine:
     def all_settings(self) -> Mapping[int, SessionSettings]:
         """All of them."""
         return self.world.supervisor.board.settings
+
+    def undo_touches_hooks(self, number: int, by: str | None = None) -> bool:
+        """See `Served.undo_touches_hooks`."""
+        return self.world.supervisor.undoing.touches_hooks(number, by)
+
+    def tell(self, severity: Severity, kind: str, text: str) -> None:
+        """See `Served.tell`."""
+        self.world.supervisor.tell(severity, kind, text)
 
     def hours(self) -> Mapping[int, Hour]:
         """See `Served.hours`."""
