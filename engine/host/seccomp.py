@@ -49,32 +49,63 @@ def refuse_sockets_below_ip() -> bool:
 
 
 _FILES_AND_SOCKETS = {
-    "x86_64": (2, 41, 42, 49, 85, 101, 165, 175, 248, 250, 257, 272, 298, 308, 310, 313, 321, 323),
-    "aarch64": (40, 56, 97, 105, 117, 198, 200, 203, 217, 219, 241, 268, 270, 273, 280, 282),
-    "riscv64": (40, 56, 97, 105, 117, 198, 200, 203, 217, 219, 241, 268, 270, 273, 280, 282),
+    "x86_64": (2, 41, 42, 49, 85, 165, 175, 248, 250, 257, 272, 298, 308, 313, 321, 323),
+    "aarch64": (40, 56, 97, 105, 198, 200, 203, 217, 219, 241, 268, 273, 280, 282),
+    "riscv64": (40, 56, 97, 105, 198, 200, 203, 217, 219, 241, 268, 273, 280, 282),
 }
-"""open, creat, openat; socket, connect, bind; mount, unshare, setns; init_module, finit_module; ptrace,
-process_vm_readv, perf_event_open, bpf, userfaultfd; add_key, keyctl."""
-_ON_ALL = (_IO_URING_SETUP, 437)
-"""The second is openat2."""
+"""open, creat, openat; socket, connect, bind; mount, unshare, setns; init_module, finit_module; perf_event_open, bpf,
+userfaultfd; add_key, keyctl."""
+_OPENAT2 = 437
+_OTHER_PROCESSES = {
+    "x86_64": (62, 101, 129, 141, 142, 144, 200, 203, 251, 256, 279, 297, 310, 311, 312, 314),
+    "aarch64": (30, 117, 118, 119, 122, 129, 130, 138, 140, 238, 239, 240, 270, 271, 272, 274),
+    "riscv64": (30, 117, 118, 119, 122, 129, 130, 138, 140, 238, 239, 240, 270, 271, 272, 274),
+}
+"""kill, tkill, rt_sigqueueinfo, rt_tgsigqueueinfo; ptrace, process_vm_readv, process_vm_writev, kcmp; migrate_pages,
+move_pages; setpriority, ioprio_set, sched_setaffinity, sched_setattr, sched_setparam, sched_setscheduler."""
+_OTHERS_BY_DESCRIPTOR = (424, 434, 438, 440, 448)
+"""pidfd_send_signal, pidfd_open, pidfd_getfd, process_madvise, process_mrelease."""
+_OF_ITSELF = {"x86_64": (234, 302), "aarch64": (131, 261), "riscv64": (131, 261)}
+"""tgkill, by which Go and the C library signal their own threads; prlimit64."""
 
 
 def refuse_files_and_sockets() -> bool:
-    """Let nothing be opened, connected or looked into; whether that can be had on this machine. Takes no_new_privs.
+    """Let nothing be opened, connected or looked into, nor other processes be touched; whether that can be had here.
 
-    What is open stays so. Raises OSError.
+    What is open stays so. Takes no_new_privs. Raises OSError.
     """
-    if platform.machine() not in _NATIVE:
-        return False
-    refused = (*_FILES_AND_SOCKETS[platform.machine()], *_ON_ALL)
+    machine = platform.machine()
+    return machine in _NATIVE and _refuse(machine, (*_FILES_AND_SOCKETS[machine], _IO_URING_SETUP, _OPENAT2))
+
+
+def refuse_other_processes() -> bool:
+    """Let no other process be signalled, looked into, held up or robbed of its limits; whether that can be had here.
+
+    Who has no capability may do all that to processes of the same user, and that may be root. Takes no_new_privs.
+    Raises OSError.
+    """
+    machine = platform.machine()
+    return machine in _NATIVE and _refuse(machine, ())
+
+
+def _refuse(machine: str, numbers: Sequence[int]) -> bool:
+    refused = (*numbers, *_OTHER_PROCESSES[machine], *_OTHERS_BY_DESCRIPTOR)
+    count, (signal, limit) = len(refused), _OF_ITSELF[machine]
     lines = [
         (_LOAD, 0, 0, _ARCHITECTURE),
-        (_JUMP_IF_EQUAL, 0, len(refused) + 3, _NATIVE[platform.machine()][0]),
+        (_JUMP_IF_EQUAL, 0, count + 8, _NATIVE[machine][0]),
         (_LOAD, 0, 0, _NUMBER),
         (_AND, 0, 0, 0xFFFFFFFF ^ _X32),
+        *((_JUMP_IF_EQUAL, count - place + 5, 0, number) for place, number in enumerate(refused)),
+        (_JUMP_IF_EQUAL, 2, 0, signal),
+        (_JUMP_IF_EQUAL, 1, 0, limit),
+        (_RETURN, 0, 0, _ALLOW),
+        (_LOAD, 0, 0, _FIRST_ARGUMENT),
+        (_JUMP_IF_EQUAL, 2, 0, 0),
+        (_JUMP_IF_EQUAL, 1, 0, os.getpid()),
+        (_RETURN, 0, 0, _REFUSE),
+        (_RETURN, 0, 0, _ALLOW),
     ]
-    lines += [(_JUMP_IF_EQUAL, len(refused) - place, 0, number) for place, number in enumerate(refused)]
-    lines += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)]
     _install(lines)
     return True
 

@@ -21,6 +21,7 @@ from engine.host import descriptors
 from engine.host.errors import Trouble
 from engine.host.landlock import shut_files
 from engine.host.privileges import become_nobody, signal_at_parents_end
+from engine.host.seccomp import refuse_other_processes
 from engine.proxy.channel import Channel
 from engine.proxy.dialling import Dialler
 from engine.proxy.messages import (
@@ -67,6 +68,7 @@ def main() -> int:
     if os.getppid() != parent:
         return 0
     shut_files()
+    refuse_other_processes()
     try:
         relay = Relay()
     except Trouble as error:

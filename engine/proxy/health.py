@@ -24,6 +24,7 @@ import msgspec
 
 from engine.host.landlock import shut_files
 from engine.host.privileges import become_nobody
+from engine.host.seccomp import refuse_other_processes
 from engine.proxy.checks import Check, Finding, Order
 from engine.proxy.dialling import DialError, Dialler
 from engine.proxy.exits import Exit
@@ -248,6 +249,7 @@ def main() -> None:
         engine.setblocking(False)
         become_nobody()
         shut_files()
+        refuse_other_processes()
         asyncio.run(_serve(engine, context))
 
 

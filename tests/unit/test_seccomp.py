@@ -1,0 +1,66 @@
+"""What a process can still do to others of the same user, root's too, that has refused itself to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+SCRIPT = """
+import ctypes, os, platform, resource, signal, sys, threading
+from engine.host.privileges import give_up_all
+from engine.host.seccomp import {refuse}
+
+other = os.getppid()
+aimed = os.pidfd_open(other)
+give_up_all()
+if not {refuse}():
+    print("none here")
+    raise SystemExit
+libc = ctypes.CDLL(None, use_errno=True)
+
+def call(number, *arguments):
+    if libc.syscall(number, *arguments) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+
+x86 = platform.machine() == "x86_64"
+octets = ctypes.create_string_buffer(64)
+for name, act in {{
+    "kill": lambda: os.kill(other, 0),
+    "everybody": lambda: os.kill(-1, 0),
+    "tkill": lambda: call(200 if x86 else 130, other, 0),
+    "tgkill": lambda: call(234 if x86 else 131, other, other, 0),
+    "by descriptor": lambda: signal.pidfd_send_signal(aimed, 0),
+    "pidfd_open": lambda: os.pidfd_open(other),
+    "pidfd_getfd": lambda: call(438, aimed, 0, 0),
+    "prlimit": lambda: resource.prlimit(other, resource.RLIMIT_NOFILE),
+    "setpriority": lambda: os.setpriority(os.PRIO_PROCESS, other, 19),
+    "affinity": lambda: os.sched_setaffinity(other, os.sched_getaffinity(0)),
+    "process_vm_readv": lambda: call(310 if x86 else 270, other, octets, 1, octets, 1, 0),
+    "process_vm_writev": lambda: call(311 if x86 else 271, other, octets, 1, octets, 1, 0),
+}}.items():
+    try:
+        act()
+    except PermissionError:
+        pass
+    except OSError as error:
+        print(name, error)
+    else:
+        print(name, "goes")
+signal.pthread_kill(threading.get_ident(), 0)
+resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+print("alone")
+"""
+
+
+@pytest.mark.parametrize("refuse", ["refuse_files_and_sockets", "refuse_other_processes"])
+def test_no_other_process_can_be_touched(refuse: str) -> None:
+    script = SCRIPT.format(refuse=refuse)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.stdout == "none here\n":
+        pytest.skip("this machine's system calls are not known")
+    assert (done.stdout, done.stderr) == ("alone\n", "")
