@@ -5,15 +5,22 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from engine.api.engine import EngineApi
 from engine.host.errors import Trouble
 from engine.run.client import Client
-from engine.settings.console import THEMES
-from souppp_tui.commands.errors import EXIT_ENVIRONMENT, EXIT_OK, CannotRunError, check_terminal, complain
+from engine.run.sockets import network
+from engine.settings.console import ConsoleSettings, OwnCommand
+from engine.settings.reading import ConfigError, load
+from souppp_tui.commands.errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, CannotRunError, check_terminal, complain
+from souppp_tui.commands.files import console_of, own_configuration, who_else_writes
 from souppp_tui.commands.parsing import console_options, event_log_option
 from souppp_tui.commands.reaching import client, names_of, target_options, way_to
 from souppp_tui.model.several import Attached, Several
+from souppp_tui.show.filling import only_names
 from souppp_tui.terminal.leaving import Leaving
 
 
@@ -31,6 +38,12 @@ def parser() -> argparse.ArgumentParser:
         "Several are shown in one table",
     )
     target_options(it)
+    it.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="what its `console:` says of colours, columns, keys, filters and commands (~/.config/souppp/console.yaml)",
+    )
     console_options(it)
     event_log_option(it)
     return it
@@ -51,17 +64,24 @@ def show(options: argparse.Namespace, leaving: Leaving) -> int:
     """Open the console on the engines that are meant, until the operator leaves it; returns the exit code."""
     from souppp_tui.app.console import ConsoleError, run
     from souppp_tui.app.eventfile import EventFile
-    from souppp_tui.desk.options import ConsoleOptions
 
+    path = options.config or own_configuration()
+    try:
+        settings = load(path).console if path is not None else ConsoleSettings()
+        distrust = who_else_writes(path) if path is not None else ""
+    except (ConfigError, OSError) as error:
+        for line in error.errors if isinstance(error, ConfigError) else [f"{path}: {error.strerror}"]:
+            complain(line)
+        return EXIT_USAGE
     try:
         check_terminal()
         with ExitStack() as attached:
             clients = _clients(options, attached)
-            console = ConsoleOptions(
+            console = replace(
+                console_of(settings, path, options),
                 read_only=options.read_only or not any(each.hello.writes for each in clients),
-                theme=options.theme or THEMES[0],
-                mouse=not options.no_mouse,
                 attached=True,
+                why_not_own=partial(_why_not_own, distrust, _where(options.engines, clients)),
             )
             engine = _together(options.engines, clients)
             events = EventFile(options.event_log, engine) if options.event_log is not None else None
@@ -70,6 +90,24 @@ def show(options: argparse.Namespace, leaving: Leaving) -> int:
         complain(f"souppp-tui: {error}")
         return EXIT_ENVIRONMENT
     return EXIT_OK
+
+
+def _where(targets: Sequence[str], clients: Sequence[Client]) -> list[str]:
+    """Where else than here each engine's devices are; empty where they are here."""
+
+    def where(target: str, client: Client) -> str:
+        if "@" in target:
+            return f"on {target.partition(':')[0]}"
+        return "in another network namespace" if client.hello.network != network() else ""
+
+    return [where(target, client) for target, client in zip(targets or [""], clients, strict=True)]
+
+
+def _why_not_own(distrust: str, elsewhere: Sequence[str], own: OwnCommand, place: int) -> str:
+    """A command runs here, as this user: for what only means something elsewhere that would be another session."""
+    if distrust or not elsewhere[place] or only_names(own.run):
+        return distrust
+    return f"The session is {elsewhere[place]}, and this would be run here: run it there."
 
 
 def _clients(options: argparse.Namespace, attached: ExitStack) -> list[Client]:

@@ -235,23 +235,13 @@ def _run_console(
 ) -> None:
     from souppp_tui.app.console import ConsoleError
     from souppp_tui.app.console import run as run_console
-    from souppp_tui.commands.files import filter_saver, loader, saver
-    from souppp_tui.desk.actions import key_names
-    from souppp_tui.desk.options import ConsoleOptions
+    from souppp_tui.commands.files import console_of, loader, saver
 
     event_file = options.event_log or settings.event_file
     events = EventFile(event_file, engine) if event_file else None
-    console = ConsoleOptions(
-        read_only=options.read_only,
-        theme=options.theme or settings.theme,
-        mouse=settings.mouse and not options.no_mouse,
-        columns=settings.columns,
-        confirm_above=settings.confirm_above,
-        keys=key_names(settings.keys),
-        commands={key_names({"": key})[""]: own for key, own in settings.commands.items()},
-        filters=settings.filters,
+    console = replace(
+        console_of(settings, options.config, options),
         save=saver(options.config) if options.config is not None else None,
-        save_filter=filter_saver(options.config) if options.config is not None else None,
         load=loader(options.config, engine.reconfigure) if options.config is not None else None,
         may_go_on=attachable.path is not None,
     )

@@ -38,6 +38,8 @@ class ConsoleOptions:
     """Other keys for actions: the action's name to one or more key names with commas between."""
     commands: Mapping[str, OwnCommand] = field(default_factory=dict)
     """Programs of the operator's by the key that runs them."""
+    why_not_own: Callable[[OwnCommand, int], str] = lambda own, place: ""
+    """Why one of them is not run for a session of the engine at a place; empty where it is."""
     filters: Mapping[str, str] = field(default_factory=dict)
     """Filters that have a name, by that."""
     confirm_above: int = 10

@@ -67,7 +67,7 @@ class Output(ModalScreen[None]):
             *whole, rest = (rest + octets).split(b"\n")
             if len(rest) >= LONGEST:
                 whole, rest = [*whole, rest], b""
-            self.lines.extend(line.decode(errors="replace").rstrip("\r") for line in whole)
+            self.lines.extend(line.decode(errors="replace").rstrip("\r").expandtabs() for line in whole)
             self._show()
         if rest:
             self.lines.append(rest.decode(errors="replace"))

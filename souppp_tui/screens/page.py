@@ -10,6 +10,7 @@ from textual.app import SuspendNotSupported
 from textual.binding import BindingType
 
 from engine.api.values import Halt, SessionState
+from engine.settings.console import OwnCommand
 from souppp_tui.desk.actions import BY_NAME, EITHER, GROUPS, STEERED, Action, Command, on_page, signs
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.model import LIVE
@@ -158,7 +159,7 @@ class Page(Quitting):
         """Run a command of the operator's, or say why not."""
         self.desk.say("")
         own = self.desk.options.commands[key]
-        if why := self._why_not_own():
+        if why := self._why_not_own(own):
             self.desk.say(why, "warning")
             return
         view = self.targets()[0]
@@ -174,12 +175,12 @@ class Page(Quitting):
         else:
             self._lend(arguments)
 
-    def _why_not_own(self) -> str:
+    def _why_not_own(self, own: OwnCommand) -> str:
         if self.desk.options.read_only:
             return "The console is read-only."
         targets = self.targets()
         if len(targets) == 1:
-            return ""
+            return self.desk.options.why_not_own(own, self.model.place(targets[0].id) or 0)
         return f"It is for one session, and {len(targets)} are marked." if targets else "There is no session here."
 
     def _lend(self, arguments: Sequence[str]) -> None:
@@ -239,7 +240,7 @@ class Page(Quitting):
                 yield Command(name, keys, action.help, why, partial(self.action_do, action.name))
         if self.PAGE in EITHER:
             for key, own in self.desk.options.commands.items():
-                title, why = own.title or own.run[0], self._why_not_own()
+                title, why = own.title or own.run[0], self._why_not_own(own)
                 yield Command(title, signs(key), " ".join(own.run), why, partial(self.action_own, key))
         yield from self.safe_commands()
         yield from self.more_commands()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from engine.settings.console import PLACEHOLDERS, OwnCommand
 from engine.settings.reading import ConfigError, parse
 from souppp_tui.app.console import ConsoleError
+from souppp_tui.commands import attach
+from souppp_tui.commands.files import own_configuration, who_else_writes
 from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.screens.output import Output
 from souppp_tui.show.filling import MissingValueError, filled, values
@@ -86,6 +90,57 @@ def test_every_placeholder_has_a_value_and_none_is_the_concentrators_text() -> N
     assert filled(["{session_id}", "a{name}b", "{}"], view) == ["01a0", "ahome-0001b", "{}"]
     with pytest.raises(MissingValueError, match="has no proxy now"):
         filled(["{proxy}"], view)
+
+
+@pytest.mark.parametrize(
+    "odd", ["-oProxyCommand=x", "a b", "a;b", "$(x)", "a\nb", "`x`", "#x", "~x", "a'b", "a*", "=x"]
+)
+def test_no_value_becomes_an_option_or_a_shells_text(odd: str) -> None:
+    """Names may be given by who may command an engine, and all of it is told by one that may be anybody's."""
+    view = replace(ScriptedEngine(1).snapshot().sessions[0], name=odd, device=odd)
+    for argument in ("{name}", "on {device}"):
+        with pytest.raises(MissingValueError, match="Not run: a program could take the"):
+            filled(["sh", "-c", argument], view)
+
+
+@pytest.mark.parametrize("usual", ["home-01", "1234567#0001@t-online.de", "Grün_7", "[::1]:1080", "2001:db8::/56", ""])
+def test_what_values_usually_are_is_filled_in(usual: str) -> None:
+    view = replace(ScriptedEngine(1).snapshot().sessions[0], name=usual)
+    assert filled(["{name}"], view) == [usual]
+
+
+async def test_what_means_something_else_here_is_not_run(start: Start) -> None:
+    def why(own: OwnCommand, place: int) -> str:
+        return attach._why_not_own("", ["on ops@gate"], own, place)
+
+    naming = OwnCommand((sys.executable, "-c", "print('ticket')", "{name}"), "ticket", pane=True)
+    options = _options(why_not_own=why)
+    async with start(3, options=replace(options, commands={**options.commands, "f6": naming})) as stage:
+        await stage.press("f5")
+        assert "The session is on ops@gate, and this would be run here: run it there." in stage.text()
+        await stage.press("f6")
+        await _said(stage, "ticket")
+
+
+def test_a_file_that_others_write_gives_no_commands(tmp_path: Path) -> None:
+    file = tmp_path / "console.yaml"
+    file.write_text("sessions: []")
+    assert who_else_writes(file) == ""
+    file.chmod(0o664)
+    assert who_else_writes(file) == f"Others can write {file}, so its commands are not run: chmod go-w."
+    if os.geteuid() == 0:
+        os.chown(file, 1000, 1000)
+        assert who_else_writes(file) == f"{file} is another user's file, so its commands are not run."
+
+
+def test_where_a_console_looks_for_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert own_configuration() is None
+    (tmp_path / "souppp").mkdir()
+    (tmp_path / "souppp" / "console.yaml").write_text("sessions: []")
+    assert own_configuration() == tmp_path / "souppp" / "console.yaml"
+    monkeypatch.setenv("XDG_CONFIG_HOME", ".")
+    assert own_configuration() is None
 
 
 def test_the_file_says_which() -> None:

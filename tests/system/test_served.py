@@ -239,6 +239,29 @@ def test_a_console_killed_in_safe_mode_leaves_nothing_of_it(path: Path, tmp_path
             terminal.close()
 
 
+@needs_tmux
+def test_own_commands_run_here_with_the_users_rights(path: Path, tmp_path: Path) -> None:
+    own = tmp_path / "console.yaml"
+    tells = "echo {device}; grep CapEff: /proc/self/status"
+    own.write_text(f'sessions: []\nconsole: {{commands: {{f5: {{run: [sh, -c, "{tells}"], pane: yes}}}}}}\n')
+    rights = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
+    with served(path) as program:
+        ctl(path, "wait")
+        inside = f"nsenter -t {program.process.pid} -n {PROGRAM} attach --socket {path} --config {own}"
+        for number, (command, told) in enumerate(
+            ((inside, ("soup0", rights.split()[1], "It has ended.")), (inside.partition("-n ")[2], ("run it there",)))
+        ):
+            (tmp_path / str(number)).mkdir()
+            terminal = Terminal(tmp_path / str(number))
+            try:
+                terminal.start(command, 120, 30)
+                terminal.shows(f"{SESSIONS} up")
+                terminal.type("F5")
+                terminal.shows(*told)
+            finally:
+                terminal.close()
+
+
 def _consoles(path: Path, wanted: int) -> list[dict[str, Any]]:
     found = [client for client in asked(path, "status")["clients"] if client["program"] == "console"]
     return found if len(found) == wanted else [{}] * (wanted == 0)
