@@ -37,7 +37,9 @@ struct connection {
     struct way ways[2];               /* from the client, from the server */
     uint64_t id, idle, number;        /* `number`: how many had been added before it */
     uint64_t last;                    /* when an octet moved, or it began */
+    uint64_t patience;                /* how long the server may take to be connected; 0: it is */
     int fds[2];
+    int error; /* what kept it from being connected */
     uint32_t slot;
     uint32_t why;
     bool waits; /* for its turn */
@@ -69,6 +71,7 @@ struct relay {
     pthread_mutex_t lock;
     struct queue added, ended;
     uint64_t added_count;
+    _Atomic uint32_t connecting;
     uint64_t *cut_before; /* by slot that is to be cut: how many had been added, over all, when that was said */
     uint32_t *to_cut;     /* those slots */
     uint32_t to_cut_count;
@@ -119,12 +122,14 @@ static void close_socket(int fd, bool reset)
     close(fd);
 }
 
+/* The client's socket stays open where it has not been told yet whether it gets what it wants: the owner tells it. */
 static void close_both(struct relay *relay, struct connection *connection, bool reset)
 {
     for (int side = CLIENT; side <= SERVER; side++) {
         flow_close(&connection->ways[side].flow, &relay->pipes);
         epoll_ctl(relay->poll, EPOLL_CTL_DEL, connection->fds[side], NULL); /* somebody else may have it open as well */
-        close_socket(connection->fds[side], reset);
+        if (side == SERVER || !connection->patience)
+            close_socket(connection->fds[side], reset);
     }
 }
 
@@ -148,12 +153,16 @@ static void unlink_from_slot(struct relay *relay, struct connection *connection)
 /* It is told at once, or when its turn comes if it waits for one: until then it stands in that queue. */
 static void tell(struct relay *relay, struct connection *connection)
 {
+    bool first;
+
     if (connection->waits)
         return;
     pthread_mutex_lock(&relay->lock);
+    first = !relay->ended.first; /* else the owner knows already that some wait */
     enqueue(&relay->ended, connection);
     pthread_mutex_unlock(&relay->lock);
-    eventfd_write(relay->event, 1);
+    if (first)
+        eventfd_write(relay->event, 1);
 }
 
 static void end(struct relay *relay, struct connection *connection, enum souppp_relay_why why)
@@ -165,7 +174,15 @@ static void end(struct relay *relay, struct connection *connection, enum souppp_
     close_both(relay, connection, why != RELAY_DONE);
     unlink_from_slot(relay, connection);
     atomic_fetch_sub_explicit(&counters->connections, 1, memory_order_relaxed);
+    if (connection->patience)
+        atomic_fetch_sub_explicit(&relay->connecting, 1, memory_order_relaxed);
     tell(relay, connection);
+}
+
+static void end_unconnected(struct relay *relay, struct connection *connection, int error)
+{
+    connection->error = error;
+    end(relay, connection, RELAY_UNCONNECTED);
 }
 
 static bool holds(const struct connection *connection)
@@ -173,10 +190,12 @@ static bool holds(const struct connection *connection)
     return flow_holds(&connection->ways[CLIENT].flow) || flow_holds(&connection->ways[SERVER].flow);
 }
 
-/* When it has been idle for too long. */
+/* When it has been idle, or on its way to the server, for too long. */
 static uint64_t due(const struct connection *connection)
 {
-    return connection->idle ? connection->last + connection->idle : NEVER;
+    uint64_t most = connection->patience ? connection->patience : connection->idle;
+
+    return most ? connection->last + most : NEVER;
 }
 
 static void wait_for_turn(struct relay *relay, struct connection *connection)
@@ -261,10 +280,36 @@ static bool serve_way(struct relay *relay, struct connection *connection, int si
     return true;
 }
 
+/* Whether the server is connected at last. */
+static bool is_connected(struct relay *relay, struct connection *connection)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+
+    if (!connection->patience)
+        return true;
+    if (!connection->ways[CLIENT].target_ready) /* epoll has not said anything of the server */
+        return false;
+    if (getsockopt(connection->fds[SERVER], SOL_SOCKET, SO_ERROR, &error, &size))
+        error = errno;
+    if (error) {
+        end_unconnected(relay, connection, error);
+        return false;
+    }
+    connection->patience = 0;
+    connection->last = relay->now;
+    if (due(connection) < relay->next_sweep)
+        relay->next_sweep = due(connection);
+    atomic_fetch_sub_explicit(&relay->connecting, 1, memory_order_relaxed);
+    return true;
+}
+
 static void serve(struct relay *relay, struct connection *connection)
 {
     struct way *ways = connection->ways;
 
+    if (!is_connected(relay, connection))
+        return;
     for (int side = CLIENT; side <= SERVER; side++)
         if (can_move(&ways[side]) && !serve_way(relay, connection, side))
             return;
@@ -334,9 +379,10 @@ static void begin(struct relay *relay, struct connection *connection)
         setsockopt(connection->fds[side], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (due(connection) < relay->next_sweep)
         relay->next_sweep = due(connection);
-    if (watch(relay, connection, CLIENT, EPOLL_CTL_ADD, 0) || watch(relay, connection, SERVER, EPOLL_CTL_ADD, 0))
+    if (watch(relay, connection, CLIENT, EPOLL_CTL_ADD, 0) ||
+        watch(relay, connection, SERVER, EPOLL_CTL_ADD, connection->patience ? EPOLLOUT : 0))
         end(relay, connection, RELAY_SHORT);
-    else if (holds(connection))
+    else if (!connection->patience && holds(connection))
         wait_for_turn(relay, connection);
 }
 
@@ -366,7 +412,9 @@ static void sweep(struct relay *relay)
 
         for (struct connection *connection = relay->slots[slot]; connection; connection = following) {
             following = connection->next;
-            if (due(connection) <= relay->now)
+            if (due(connection) <= relay->now && connection->patience)
+                end_unconnected(relay, connection, ETIMEDOUT);
+            else if (due(connection) <= relay->now)
                 end(relay, connection, RELAY_IDLE);
             else if (due(connection) < next)
                 next = due(connection);
@@ -400,7 +448,8 @@ static void note(struct relay *relay, const struct epoll_event *event)
         connection->ways[side].flow.hangs = true;
     if (event->events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
         connection->ways[!side].target_ready = true;
-    if (can_move(&connection->ways[CLIENT]) || can_move(&connection->ways[SERVER]))
+    if (connection->patience ? connection->ways[CLIENT].target_ready
+                             : can_move(&connection->ways[CLIENT]) || can_move(&connection->ways[SERVER]))
         wait_for_turn(relay, connection);
 }
 
@@ -516,8 +565,11 @@ void souppp_relay_close(struct relay *relay)
     for (uint32_t slot = 0; slot < relay->slot_count; slot++)
         cut_slot(relay, slot, NEVER);
     take_turns(relay); /* all that wait for one have ended */
-    while ((connection = dequeue(&relay->ended)))
+    while ((connection = dequeue(&relay->ended))) {
+        if (connection->patience)
+            close(connection->fds[CLIENT]);
         free(connection);
+    }
     pipes_close(&relay->pipes);
     destroy(relay);
 }
@@ -558,11 +610,14 @@ struct connection *souppp_relay_add(struct relay *relay, const struct souppp_rel
         return NULL;
     connection->id = relayed->id;
     connection->idle = relayed->idle;
+    connection->patience = relayed->patience;
     connection->slot = relayed->slot;
     connection->fds[CLIENT] = relayed->client;
     connection->fds[SERVER] = relayed->server;
     connection->ways[SERVER].uncounted = relayed->answer;
-    connection->ways[CLIENT].target_ready = connection->ways[SERVER].target_ready = true;
+    connection->ways[CLIENT].target_ready = !relayed->patience;
+    connection->ways[CLIENT].target_watched = relayed->patience;
+    connection->ways[SERVER].target_ready = true;
     if (!flow_keep(&connection->ways[CLIENT].flow, octets, relayed->from_client) ||
         !flow_keep(&connection->ways[SERVER].flow, octets + relayed->from_client, relayed->answer + relayed->from_server)) {
         discard(connection);
@@ -570,6 +625,8 @@ struct connection *souppp_relay_add(struct relay *relay, const struct souppp_rel
         return NULL;
     }
     atomic_fetch_add_explicit(&relay->counters[relayed->slot].connections, 1, memory_order_relaxed);
+    if (relayed->patience)
+        atomic_fetch_add_explicit(&relay->connecting, 1, memory_order_relaxed);
     pthread_mutex_lock(&relay->lock);
     connection->number = relay->added_count++;
     enqueue(&relay->added, connection);
@@ -613,6 +670,8 @@ uint32_t souppp_relay_ended(struct relay *relay, struct souppp_ended *ended, uin
             .up = atomic_load_explicit(&connection->ways[CLIENT].octets, memory_order_relaxed),
             .down = atomic_load_explicit(&connection->ways[SERVER].octets, memory_order_relaxed),
             .why = connection->why,
+            .client = connection->patience ? connection->fds[CLIENT] : -1,
+            .error = connection->error,
         };
         free(connection);
     }
@@ -627,6 +686,11 @@ void souppp_relay_traffic(const struct connection *connection, uint64_t *numbers
 {
     for (int side = CLIENT; side <= SERVER; side++)
         numbers[side] = atomic_load_explicit(&connection->ways[side].octets, memory_order_relaxed);
+}
+
+const uint32_t *souppp_relay_connecting(const struct relay *relay)
+{
+    return (const uint32_t *)&relay->connecting;
 }
 
 uint64_t *souppp_relay_counters(struct relay *relay)
@@ -648,7 +712,7 @@ const struct souppp_place *souppp_relay_layout(void)
         {"souppp_ended", "", 0, sizeof(struct souppp_ended)}, SOUPPP_ENDED(OF_ENDED)
         {"slot_counters", "", 0, sizeof(struct slot_counters)}, RELAY_COUNTERS(OF_SLOT)
         WHY(RELAY_DONE) WHY(RELAY_CLIENT_GONE) WHY(RELAY_SERVER_GONE) WHY(RELAY_IDLE) WHY(RELAY_CUT)
-        WHY(RELAY_SHORT)
+        WHY(RELAY_SHORT) WHY(RELAY_UNCONNECTED)
         {NULL, NULL, 0, 0},
     };
     return places;

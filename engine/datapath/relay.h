@@ -12,7 +12,8 @@
 struct relay;
 struct connection;
 
-/* Why a connection ended. All but the first end with a reset of both sides. */
+/* Why a connection ended. All but the first end with a reset of both sides: of the server's alone if that hadn't been
+ * connected yet, for then the client's socket is the owner's again. */
 enum souppp_relay_why {
     RELAY_DONE, /* each side said all, and that it was all */
     RELAY_CLIENT_GONE,
@@ -20,12 +21,14 @@ enum souppp_relay_why {
     RELAY_IDLE,
     RELAY_CUT,
     RELAY_SHORT, /* of memory, or of what epoll may watch */
+    RELAY_UNCONNECTED, /* the server couldn't be connected, or not in time */
 };
 
 /* What is to be relayed: type, name, dimensions. */
 #define SOUPPP_RELAYED(X) \
     X(uint64_t, id, )    /* the owner's name for it */ \
     X(uint64_t, idle, )  /* nanoseconds without an octet after which it ends; 0: never */ \
+    X(uint64_t, patience, ) /* nanoseconds in which the server has to be connected, which is under way; 0: it is */ \
     X(int32_t, client, ) /* sockets, which are the relay's from now on */ \
     X(int32_t, server, ) \
     X(uint32_t, slot, )  /* whose counters it counts in, and is cut with */ \
@@ -42,7 +45,9 @@ struct souppp_relayed {
     X(uint64_t, id, ) \
     X(uint64_t, up, )   /* from the client */ \
     X(uint64_t, down, ) /* from the server */ \
-    X(uint32_t, why, )
+    X(uint32_t, why, ) \
+    X(int32_t, client, ) /* the client's socket if the server wasn't connected yet, which is the owner's again; or -1 */ \
+    X(int32_t, error, )  /* errno, of what kept it from being connected */
 
 struct souppp_ended {
     SOUPPP_ENDED(SOUPPP_FIELD)
@@ -71,6 +76,8 @@ int souppp_relay_event(const struct relay *relay);
 uint32_t souppp_relay_ended(struct relay *relay, struct souppp_ended *ended, uint32_t max);
 /* The octets of a connection until now: up, down. */
 void souppp_relay_traffic(const struct connection *connection, uint64_t *numbers);
+/* How many wait for their servers to be connected, in memory that may be read at any time. */
+const uint32_t *souppp_relay_connecting(const struct relay *relay);
 /* RELAY_COUNTERS of slot 0, those of slot 1 …; to be zeroed while a slot has no connection, and else only read. */
 uint64_t *souppp_relay_counters(struct relay *relay);
 

@@ -59,6 +59,7 @@ class DialError(Exception):
 
 Host = str | IPv4Address | IPv6Address
 Done = Callable[[socket.socket | Connection | DialError], None]
+Early = Callable[[socket.socket], None]
 Cancel = Callable[[], None]
 
 _OF_ERRNO = {
@@ -90,6 +91,11 @@ _SEVERITY = list(DialKind)
 """Of several reasons the first in this order is told."""
 
 
+def kind_of(number: int) -> DialKind:
+    """What an errno of a connection that came to nothing means."""
+    return _OF_ERRNO.get(number, DialKind.UNREACHABLE)
+
+
 class Dialler:
     """All that are being connected in a process."""
 
@@ -109,26 +115,44 @@ class Dialler:
         self._dials: set[_Dial] = set()
         self._look: asyncio.TimerHandle | None = None
 
-    def connect(self, exit_: Exit, host: Host, port: int, deadline: float, done: Done) -> Cancel:
+    def connect(
+        self, exit_: Exit, host: Host, port: int, deadline: float, done: Done, early: Early | None = None
+    ) -> Cancel:
         """Connects, by TCP, until the loop's time is `deadline`.
 
         Calls `done` once, not before this returns, unless what this returns is called first: with a connected,
         non-blocking socket, which is the caller's from then on, with a connection of a session with a stack, or with
-        what went wrong.
+        what went wrong. Where only one address is left to be tried `early` is called in its place, with a socket that
+        is being connected, which is the caller's from then on.
         """
-        dial = _Dial(self, self._loop, exit_, port, deadline, done)
+        dial = _Dial(self, self._loop, exit_, port, deadline, done, early)
         self._dials.add(dial)
         dial.begin(host)
         if self._look is None:
             self._look = self._loop.call_later(LATE, self._end_late)
         return dial.cancel
 
+    def begin(self, exit_: Exit, address: Address, port: int) -> socket.socket:
+        """A non-blocking socket that is being connected to one address, by a session's device; raises DialError."""
+        if objection := self.objection(address):
+            raise DialError(DialKind.FORBIDDEN, f"{address} {objection}")
+        try:
+            attempt = bound(exit_, address.version, socket.SOCK_STREAM)
+        except NotBound as problem:
+            raise _failure(address, kind_of(problem.errno), problem.errno) from None
+        error = attempt.connect_ex((str(address), port))
+        if error not in (0, errno.EINPROGRESS):
+            attempt.close()
+            kind = DialKind.SHORT if error == errno.EADDRNOTAVAIL else kind_of(error)
+            raise _failure(address, kind, error)
+        return attempt
+
     def objection(self, address: Address) -> str:
         """What speaks against connecting to an address, as the rest of a sentence that begins with "it"."""
         said = forbidden.objection(address, self.allow_private)
         if said or self.allow_private:
             return said
-        own = any(each in self._own for each in (address, *forbidden.meant(address)))
+        own = address in self._own or any(each in self._own for each in forbidden.meant(address))
         return "is this host's own" if own else ""
 
     def drop(self, key: int) -> None:
@@ -167,6 +191,7 @@ class _Dial:
         "_cancels",
         "_dialler",
         "_done",
+        "_early",
         "_failures",
         "_loop",
         "_may_begin",
@@ -180,10 +205,18 @@ class _Dial:
     )
 
     def __init__(
-        self, dialler: Dialler, loop: asyncio.AbstractEventLoop, exit_: Exit, port: int, deadline: float, done: Done
+        self,
+        dialler: Dialler,
+        loop: asyncio.AbstractEventLoop,
+        exit_: Exit,
+        port: int,
+        deadline: float,
+        done: Done,
+        early: Early | None,
     ) -> None:
         self._dialler, self._loop, self.exit, self._port = dialler, loop, exit_, port
         self.deadline = deadline
+        self._early = early
         self._done: Done | None = done
         self._next_timer: asyncio.TimerHandle | None = None
         self._cancels: list[Cancel] = []
@@ -248,7 +281,7 @@ class _Dial:
             address = self._waiting.pop(0)
             self._tried.add(address)
             if self._attempt(address):
-                if self._waiting or self._results:
+                if (self._waiting or self._results) and self._done is not None:
                     self._next_timer = self._loop.call_later(ATTEMPT_DELAY, self._go_on)
                 return
         if self._done is None or self._attempts or self._at_stack or None in self._results.values():
@@ -258,33 +291,27 @@ class _Dial:
 
     def _attempt(self, address: Address) -> bool:
         """Whether a connection to an address is under way."""
-        if objection := self._dialler.objection(address):
-            self._failures.append(DialError(DialKind.FORBIDDEN, f"{address} {objection}"))
-            return False
         if self.exit.stack:
+            if objection := self._dialler.objection(address):
+                self._failures.append(DialError(DialKind.FORBIDDEN, f"{address} {objection}"))
+                return False
             patience = max(self.deadline - self._loop.time(), LATE)
             dial = self._dialler.names.stack.dial
             to, done = (address, self._port), partial(self._dialled, address)
             self._at_stack[address] = dial(self.exit, socket.SOCK_STREAM, to, patience, done)
             return True
         try:
-            attempt = bound(self.exit, address.version, socket.SOCK_STREAM)
-        except NotBound as problem:
-            self._note(address, problem.errno)
+            attempt = self._dialler.begin(self.exit, address, self._port)
+        except DialError as failure:
+            self._failures.append(failure)
             return False
-        error = attempt.connect_ex((str(address), self._port))
-        if error not in (0, errno.EINPROGRESS):
-            attempt.close()
-            self._note(address, DialKind.SHORT if error == errno.EADDRNOTAVAIL else error)
-            return False
+        alone = not (self._waiting or self._attempts or self._failures or None in self._results.values())
         self._attempts.add(attempt)
+        if self._early is not None and alone:
+            self._hand_over(attempt, self._early)
+            return True
         self._dialler.names.watch.writes(attempt.fileno(), self._writable, attempt, address)
         return True
-
-    def _note(self, address: Address, what: int | DialKind) -> None:
-        kind = what if isinstance(what, DialKind) else _OF_ERRNO.get(what, DialKind.UNREACHABLE)
-        reason = str(kind) if isinstance(what, DialKind) else os.strerror(what)
-        self._failures.append(DialError(kind, f"{address}: {reason}"))
 
     def _dialled(self, address: Address, made: Made) -> None:
         """An attempt of the stack program has come to an end."""
@@ -292,7 +319,7 @@ class _Dial:
         if not isinstance(made, str):
             self._tell(made)
             return
-        self._note(address, _OF_WORDS.get(made, DialKind.UNREACHABLE))
+        self._failures.append(_failure(address, _OF_WORDS.get(made, DialKind.UNREACHABLE)))
         self._go_on_at_once()
 
     def _writable(self, attempt: socket.socket, address: Address) -> None:
@@ -304,7 +331,7 @@ class _Dial:
             self._tell(attempt)
             return
         attempt.close()
-        self._note(address, error)
+        self._failures.append(_failure(address, kind_of(error), error))
         self._go_on_at_once()
 
     def _go_on_at_once(self) -> None:
@@ -325,6 +352,15 @@ class _Dial:
         if done is not None:
             done(what)
 
+    def _hand_over(self, attempt: socket.socket, early: Early) -> None:
+        """It is somebody else who waits for it from here on."""
+        if not self._begun:
+            self._loop.call_soon(self._hand_over, attempt, early)
+        elif self._done is not None:
+            self._attempts.discard(attempt)
+            self.cancel()
+            early(attempt)
+
     def cancel(self) -> None:
         """Ends it without a word."""
         if self._done is None:
@@ -343,6 +379,10 @@ class _Dial:
         self._at_stack.clear()
         self._waiting.clear()
         self._dialler.over(self)
+
+
+def _failure(address: Address, kind: DialKind, number: int = 0) -> DialError:
+    return DialError(kind, f"{address}: {os.strerror(number) if number else kind}")
 
 
 def interleaved(families: Iterable[Iterable[Address]]) -> list[Address]:

@@ -63,6 +63,18 @@ _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp]://([^/?#]*)([^#]*)")
 Headers = Iterable[tuple[bytes, bytes]]
 
 
+def refusal(why: Refusal) -> bytes:
+    """The answer to a request of somebody who gets nothing."""
+    status, reason = _STATUS[why]
+    text = f"souppp: {why}\n".encode()
+    proof = 'Proxy-Authenticate: Basic realm="souppp", charset="UTF-8"\r\n' if status == 407 else ""
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\n{proof}Content-Type: text/plain\r\n"
+        f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + text
+
+
 class Http:
     """One client, for as long as it keeps its connection."""
 
@@ -218,16 +230,7 @@ class Http:
 
     def refusal(self, why: Refusal) -> bytes:
         """What to tell who gets nothing: empty where an answer has begun."""
-        if self._answered:
-            return b""
-        status, reason = _STATUS[why]
-        text = f"souppp: {why}\n".encode()
-        proof = 'Proxy-Authenticate: Basic realm="souppp", charset="UTF-8"\r\n' if status == 407 else ""
-        head = (
-            f"HTTP/1.1 {status} {reason}\r\n{proof}Content-Type: text/plain\r\n"
-            f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n"
-        )
-        return head.encode() + text
+        return b"" if self._answered else refusal(why)
 
     def success(self, bound: object) -> bytes:
         """For a CONNECT."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 
@@ -32,15 +33,20 @@ class OwnAddresses:
         """Raises RtnlError."""
         self._rtnl = Rtnl()
         self._changes = Rtnl(_ADDRESSES_AND_ROUTES)
-        self._known: dict[Address, bool] = {}
+        self._told = select.poll()
+        """Asked first: where nothing is told, and that is nearly always, it costs a third of an attempt to read."""
+        self._told.register(self._changes, select.POLLIN)
+        self._known: dict[bytes, bool] = {}
+        """By the address as it is on the wire, which is hashed in a tenth of the time."""
 
     def __contains__(self, address: object) -> bool:
         assert isinstance(address, Address)
-        if self._changes.news() != [] or len(self._known) >= MOST_KNOWN:
+        if (self._told.poll(0) and self._changes.news() != []) or len(self._known) >= MOST_KNOWN:
             self._known.clear()
-        known = self._known.get(address)
+        octets = address.packed
+        known = self._known.get(octets)
         if known is None:
-            known = self._known[address] = self._ask(address)
+            known = self._known[octets] = self._ask(address)
         return known
 
     def _ask(self, address: Address) -> bool:

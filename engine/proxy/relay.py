@@ -31,7 +31,7 @@ class RelayError(Trouble):
 
 
 class Why(IntEnum):
-    """Why a connection ended. All but the first ended with a reset of both sides."""
+    """Why a connection ended. All but the first ended with a reset: of both sides, or of a server not yet connected."""
 
     DONE = 0
     """Each side said all that it had to say."""
@@ -41,6 +41,8 @@ class Why(IntEnum):
     CUT = 4
     SHORT = 5
     """Of memory."""
+    UNCONNECTED = 6
+    """The server couldn't be connected, or not in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,17 @@ class Ended:
     up: int
     down: int
     why: Why
+    client: int = -1
+    """The client's socket where the server wasn't connected yet: it is the owner's again."""
+    error: int = 0
+    """errno, of what kept the server from being connected."""
 
 
 class _Relayed(ctypes.Structure):
     _fields_ = [
         ("id", ctypes.c_uint64),
         ("idle", ctypes.c_uint64),
+        ("patience", ctypes.c_uint64),
         ("client", ctypes.c_int32),
         ("server", ctypes.c_int32),
         ("slot", ctypes.c_uint32),
@@ -73,10 +80,15 @@ class _Ended(ctypes.Structure):
         ("up", ctypes.c_uint64),
         ("down", ctypes.c_uint64),
         ("why", ctypes.c_uint32),
+        ("client", ctypes.c_int32),
+        ("error", ctypes.c_int32),
     ]
 
 
-_ENDED = struct.Struct("=QQQI4x")
+_RELAYED = struct.Struct("=QQQiiIIII")
+"""The same, to be filled in."""
+assert _RELAYED.size == ctypes.sizeof(_Relayed)
+_ENDED = struct.Struct("=QQQIii4x")
 """The same, to be taken apart in a tenth of the time."""
 assert _ENDED.size == ctypes.sizeof(_Ended)
 _WHYS = tuple(Why)
@@ -109,11 +121,12 @@ def _declare(library: ctypes.CDLL) -> None:
     signatures: dict[str, tuple[type | None, list[type]]] = {
         "souppp_relay_open": (handle, [u32]),
         "souppp_relay_close": (None, [handle]),
-        "souppp_relay_add": (handle, [handle, handle, ctypes.c_char_p]),
+        "souppp_relay_add": (handle, [handle, ctypes.POINTER(_Relayed), ctypes.c_char_p]),
         "souppp_relay_cut": (ctypes.c_int, [handle, u32]),
         "souppp_relay_event": (ctypes.c_int, [handle]),
         "souppp_relay_ended": (u32, [handle, handle, u32]),
         "souppp_relay_traffic": (None, [handle, handle]),
+        "souppp_relay_connecting": (handle, [handle]),
         "souppp_relay_counters": (handle, [handle]),
         "souppp_relay_layout": (ctypes.POINTER(Told), []),
     }
@@ -147,6 +160,8 @@ class Relay:
         """Connections by tag that were not told as ended."""
         self._forgotten = set[int]()
         self._told = (_Ended * BATCH)()
+        self._relayed = _Relayed()
+        self._connecting = ctypes.c_uint32.from_address(self._library.souppp_relay_connecting(handle))
         size = len(_COUNTERS) * tags
         self._counters = (ctypes.c_uint64 * size).from_address(self._library.souppp_relay_counters(handle))
 
@@ -164,15 +179,17 @@ class Relay:
         server_pending: bytes = b"",
         idle: float = 0.0,
         answer: bytes = b"",
+        patience: float = 0.0,
     ) -> int:
         """Passes on what two connected sockets say, from now on the relay's; the id of what they are together.
 
         `client_pending` and `server_pending` were read before and go to the other side first; before them the client
-        gets `answer`, which is not counted. After `idle` seconds without an octet it ends; 0 is never. Raises
-        RelayError, and the descriptors are closed.
+        gets `answer`, which is not counted. After `idle` seconds without an octet it ends; 0 is never. With `patience`
+        the server is still being connected, for so many seconds at most: the client hears nothing before, and is the
+        caller's again, by `Ended.client`, if it comes to nothing. Raises RelayError, and the descriptors are closed.
         """
         try:
-            return self._add(client_fd, server_fd, tag, client_pending, server_pending, idle, answer)
+            return self._add(client_fd, server_fd, tag, client_pending, server_pending, idle, answer, patience)
         except RelayError:
             for descriptor in (client_fd, server_fd):
                 with suppress(OSError):
@@ -180,14 +197,22 @@ class Relay:
             raise
 
     def _add(
-        self, client: int, server: int, tag: int, from_client: bytes, from_server: bytes, idle: float, answer: bytes
+        self,
+        client: int,
+        server: int,
+        tag: int,
+        from_client: bytes,
+        from_server: bytes,
+        idle: float,
+        answer: bytes,
+        patience: float,
     ) -> int:
         id_ = next(self._ids)
+        times = int(idle * 1e9), int(patience * 1e9)
+        lengths = len(from_client), len(answer), len(from_server)
+        _RELAYED.pack_into(self._relayed, 0, id_, *times, client, server, self._slot(tag), *lengths)
         first = from_client + answer + from_server
-        relayed = _Relayed(
-            id_, int(idle * 1e9), client, server, self._slot(tag), len(from_client), len(answer), len(from_server)
-        )
-        handle = self._library.souppp_relay_add(self._handle, ctypes.byref(relayed), first)
+        handle = self._library.souppp_relay_add(self._handle, self._relayed, first)
         if handle is None:
             raise RelayError(f"cannot relay a connection: {os.strerror(ctypes.get_errno())}")
         self._connections[id_] = tag, handle
@@ -209,14 +234,19 @@ class Relay:
         octets = memoryview(self._told).cast("B")[: told * ctypes.sizeof(_Ended)]
         return [self._tell(*one) for one in _ENDED.iter_unpack(octets)]
 
-    def _tell(self, id_: int, up: int, down: int, why: int) -> Ended:
+    def _tell(self, id_: int, up: int, down: int, why: int, client: int, error: int) -> Ended:
         tag, _ = self._connections.pop(id_)
         self._open[tag] -= 1
         if not self._open[tag]:
             del self._open[tag]
             if tag in self._forgotten:
                 self.forget(tag)
-        return Ended(id_, tag, up, down, _WHYS[why])
+        return Ended(id_, tag, up, down, _WHYS[why], client, error)
+
+    @property
+    def connecting(self) -> int:
+        """How many wait for their servers to be connected."""
+        return self._connecting.value
 
     def traffic(self, id_: int) -> tuple[int, int]:
         """Octets up and down of a connection until now. Raises KeyError once it was told as ended."""

@@ -21,9 +21,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from engine.proxy.asked import How, Refusal, Refused, Wanted, target
 from engine.proxy.clients import Client, Machine, Passing, Port
 from engine.proxy.datagrams import Association
-from engine.proxy.dialling import DialError, DialKind, Dialler
+from engine.proxy.dialling import DialError, DialKind, Dialler, kind_of
 from engine.proxy.exits import Exit
 from engine.proxy.http import Http
+from engine.proxy.http import refusal as refusal_http
 from engine.proxy.limits import Limits
 from engine.proxy.messages import (
     SHARE,
@@ -42,8 +43,8 @@ from engine.proxy.messages import (
 )
 from engine.proxy.plain import Plain
 from engine.proxy.pool import Pool
-from engine.proxy.relay import Relay, RelayError
-from engine.proxy.socks import VERSION_4, VERSION_5, Socks4, Socks5
+from engine.proxy.relay import Ended, Relay, RelayError, Why
+from engine.proxy.socks import VERSION_4, VERSION_5, Socks4, Socks5, refusal_4, refusal_5
 from engine.proxy.stack import Connection, Taken
 from engine.proxy.talkers import Talker, Talkers
 from engine.proxy.users import Choice, Kind, User, Users
@@ -91,6 +92,9 @@ REFUSALS = {
     DialKind.NAME_FAILED: Refusal.NO_NAME,
     DialKind.SHORT: Refusal.FAULT,
 }
+
+_RELAYED = {How.SOCKS4: refusal_4, How.SOCKS5: refusal_5, How.CONNECT: refusal_http}
+"""What the relay takes while it is being connected, and how it is refused then."""
 
 _MACHINES: dict[int, Callable[..., Machine]] = {VERSION_4: Socks4, VERSION_5: Socks5}
 """By a client's first octet."""
@@ -455,7 +459,7 @@ class Serving:
     def _let_in(self, client: Client, key: int, user: str) -> None:
         wanted = client.wanted
         assert wanted is not None
-        full = len(self._connecting) >= MOST_CONNECTING
+        full = len(self._connecting) + self._relay.connecting >= MOST_CONNECTING
         if full or not self._limits.take(user, key, client.source):
             self._refuse(client, Refusal.LIMIT)
             return
@@ -468,14 +472,28 @@ class Serving:
         if wanted.how is How.UDP:
             self._associate(client, through)
             return
+        exit_, relayed = self._exits[key], wanted.how in _RELAYED
+        if relayed and not exit_.stack and not isinstance(wanted.host, str):
+            self._connect_at_once(client, exit_, wanted.host, wanted.port)
+            return
         self._connecting[client] = key
         client.cancel = self._dialler.connect(
-            self._exits[key],
+            exit_,
             wanted.host,
             wanted.port,
             self._loop.time() + CONNECTED_IN,
             partial(self._connected, client),
+            partial(self._pass_on, client) if relayed else None,
         )
+
+    def _connect_at_once(self, client: Client, exit_: Exit, host: IPv4Address | IPv6Address, port: int) -> None:
+        """There is one address to go to: the relay waits for it."""
+        try:
+            begun = self._dialler.begin(exit_, host, port)
+        except DialError as error:
+            self._connected(client, error)
+        else:
+            self._pass_on(client, begun)
 
     def _connected(self, client: Client, found: socket.socket | Connection | DialError) -> None:
         client.cancel = None
@@ -484,9 +502,7 @@ class Serving:
         assert through is not None
         assert machine is not None
         if isinstance(found, DialError):
-            if found.kind is DialKind.SESSION_GONE and through.key in self._exits:
-                self._doubt(through.key)
-            self._refuse(client, REFUSALS[found.kind])
+            self._refuse(client, self._refusal(through.key, found.kind))
             return
         if isinstance(machine, Http) and through.how is How.HTTP:
             if isinstance(found, Connection):
@@ -498,17 +514,27 @@ class Serving:
         if isinstance(found, Connection):
             self._hand_over(client, machine, found, through)
             return
+        self._pass_on(client, found, under_way=False)
+
+    def _pass_on(self, client: Client, server: socket.socket, under_way: bool = True) -> None:
+        """The relay has the rest; where the server is still being connected, it waits for that as well."""
+        client.cancel = None
+        self._connecting.pop(client, None)
+        through, machine = client.let_in, client.machine
+        assert through is not None
+        assert machine is not None
         try:
-            address, port = found.getsockname()[:2]
+            address, port = server.getsockname()[:2]
         except OSError:
-            found.close()
+            server.close()
             self._end(client)
             return
         source = self._exits[through.key].source(6 if ":" in address else 4)
         answer = machine.success((source or ip_address(address), port))
+        patience = max(through.since + CONNECTED_IN - self._loop.time(), SWEEP) if under_way else 0.0
         try:
             id_ = self._relay.add(
-                client.socket.detach(), found.detach(), through.key, machine.rest, b"", self._idle, answer
+                client.socket.detach(), server.detach(), through.key, machine.rest, b"", self._idle, answer, patience
             )
         except RelayError as error:
             self._complain("proxy-relay", f"{str(error).capitalize()}.")
@@ -536,6 +562,12 @@ class Serving:
         through = self._gone_from_here(taken)
         if through is not None:
             self._leave(through)
+
+    def _refusal(self, key: int, kind: DialKind) -> Refusal:
+        """For a client of a session that wasn't connected."""
+        if kind is DialKind.SESSION_GONE and key in self._exits:
+            self._doubt(key)
+        return REFUSALS[kind]
 
     def _doubt(self, key: int) -> None:
         """Ask what has become of a session, but not for each client anew."""
@@ -616,7 +648,9 @@ class Serving:
         if client.let_in is not None:
             self._leave(client.let_in)
             client.let_in = None
-        its_socket = client.socket
+        self._linger_with(client.socket)
+
+    def _linger_with(self, its_socket: socket.socket) -> None:
         try:
             its_socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -664,10 +698,21 @@ class Serving:
 
     def _relay_news(self) -> None:
         for ended in self._relay.ended():
-            through = self._relayed.pop(ended.id, None)
-            if through is not None:
+            through = self._relayed.pop(ended.id)
+            if ended.client >= 0:
+                self._unconnected(ended, through)
+            else:
                 self._talkers.add(through.key, through.target, ended.up, ended.down)
-                self._leave(through)
+            self._leave(through)
+
+    def _unconnected(self, ended: Ended, through: Passing) -> None:
+        """The relay could not connect one: it is a client again that gets nothing."""
+        kind = {Why.UNCONNECTED: kind_of(ended.error), Why.CUT: DialKind.SESSION_GONE}.get(ended.why, DialKind.SHORT)
+        its_socket = socket.socket(fileno=ended.client)
+        its_socket.setblocking(False)
+        with suppress(OSError):
+            its_socket.send(_RELAYED[through.how](self._refusal(through.key, kind)))
+        self._linger_with(its_socket)
 
     # Now and then
 

@@ -133,11 +133,21 @@ class Socks5:
 
     def refusal(self, why: Refusal) -> bytes:
         """The answer to who gets nothing; empty before there was a request, where other answers say so."""
-        return _reply(_CODES.get(why, 1)) if self._requested else b""
+        return refusal_5(why) if self._requested else b""
 
     def success(self, bound: tuple[IPv4Address | IPv6Address, int]) -> bytes:
         """The answer to who gets what it wants: RFC 1928 section 6. `bound` is the address to tell, and the port."""
         return _reply(0, *bound)
+
+
+def refusal_5(why: Refusal) -> bytes:
+    """The answer to a request of somebody who gets nothing, in SOCKS 5: RFC 1928 section 6."""
+    return _reply(_CODES.get(why, 1))
+
+
+def refusal_4(why: Refusal) -> bytes:
+    """The same in SOCKS 4: 91, rejected or failed; 93, not the user that it says it is."""
+    return bytes((0, 93 if why is Refusal.NOT_ALLOWED else 91)) + bytes(6)
 
 
 def _reply(code: int, host: Host = NOWHERE, port: int = 0) -> bytes:
@@ -206,8 +216,8 @@ class Socks4:
         return b""
 
     def refusal(self, why: Refusal) -> bytes:
-        """91: rejected or failed; 93: not the user that it says it is."""
-        return bytes((0, 93 if why is Refusal.NOT_ALLOWED else 91)) + bytes(6)
+        """See `refusal_4`."""
+        return refusal_4(why)
 
     def success(self, bound: tuple[IPv4Address | IPv6Address, int]) -> bytes:
         """90: granted. What stands behind it means nothing to who connects."""

@@ -282,6 +282,76 @@ static void test_what_cannot_be_watched(void)
     souppp_relay_close(relay);
 }
 
+enum { ANSWERING, REFUSING, SILENT };
+
+/* A socket that is being connected, to somebody who answers, refuses or says nothing: nobody is let in there any more. */
+static int connecting(int to_whom, int *listening)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    *listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(bind(*listening, (struct sockaddr *)&address, size) == 0);
+    CHECK(getsockname(*listening, (struct sockaddr *)&address, &size) == 0);
+    if (to_whom != REFUSING)
+        CHECK(listen(*listening, to_whom == SILENT ? 0 : 8) == 0);
+    if (to_whom == SILENT)
+        CHECK(connect(fd, (struct sockaddr *)&address, size) == 0);
+    else
+        close(fd);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    CHECK(connect(fd, (struct sockaddr *)&address, size) == -1 && errno == EINPROGRESS);
+    return fd;
+}
+
+/* What waits for its server to be connected: the client hears nothing before, and is given back where it comes to nothing. */
+static void test_a_server_that_is_being_connected(void)
+{
+    static const uint8_t octets[] = "requestgranted";
+    struct relay *relay = souppp_relay_open(SLOTS);
+    struct souppp_ended ended[1];
+    int client, listening, server;
+    char said[16];
+
+    for (int what = ANSWERING; what <= SILENT + 1; what++) {
+        int to_whom = what > SILENT ? SILENT : what;
+        struct souppp_relayed relayed = {.id = 5, .slot = 1, .from_client = 7, .answer = 7};
+
+        relayed.patience = what == SILENT ? 50000000 : 60000000000;
+        connection_open(&relayed.client, &client);
+        relayed.server = connecting(to_whom, &listening);
+        CHECK(send(client, "!", 1, 0) == 1);
+        CHECK(souppp_relay_add(relay, &relayed, octets));
+        if (what == ANSWERING) {
+            server = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+            CHECK(recv(server, said, 8, MSG_WAITALL) == 8 && !memcmp(said, "request!", 8));
+            CHECK(recv(client, said, 7, MSG_WAITALL) == 7 && !memcmp(said, "granted", 7));
+            CHECK(*souppp_relay_connecting(relay) == 0);
+            close(client);
+            close(server);
+            wait_ended(relay, ended, 1);
+            CHECK(ended[0].client == -1 && ended[0].error == 0);
+        } else {
+            if (what > SILENT)
+                CHECK(souppp_relay_cut(relay, 1) == 0);
+            wait_ended(relay, ended, 1);
+            CHECK(ended[0].why == (what > SILENT ? RELAY_CUT : RELAY_UNCONNECTED));
+            CHECK(ended[0].error == (what > SILENT ? 0 : what == SILENT ? ETIMEDOUT : ECONNREFUSED));
+            CHECK(ended[0].up == 0 && ended[0].down == 0);
+            CHECK(ended[0].client == relayed.client);
+            CHECK(recv(relayed.client, said, sizeof said, 0) == 1 && send(relayed.client, "no", 2, 0) == 2);
+            CHECK(recv(client, said, 2, MSG_WAITALL) == 2 && !memcmp(said, "no", 2));
+            CHECK(*souppp_relay_connecting(relay) == 0);
+            close(relayed.client);
+            close(client);
+        }
+        CHECK(souppp_relay_counters(relay)[3 * 1 + 2] == 0);
+        close(listening);
+    }
+    souppp_relay_close(relay);
+}
+
 /* While the target takes nothing the relay reads no more, and sleeps. */
 static void test_a_slow_target_costs_little(void)
 {
@@ -347,6 +417,7 @@ int main(void)
     test_a_reset_is_passed_on();
     test_silence_ends();
     test_what_cannot_be_watched();
+    test_a_server_that_is_being_connected();
     test_a_slow_target_costs_little();
     return 0;
 }

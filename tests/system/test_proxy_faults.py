@@ -227,6 +227,30 @@ def test_a_session_that_ends_cuts_what_goes_through_it_and_refuses_more(scene: S
     until(lambda: scene.curl("socks5h://app:sesame@127.0.0.1:20002").startswith("Your"), "the session again")
 
 
+def test_clients_whose_servers_do_not_answer_are_refused_when_their_session_ends(scene: Scene) -> None:
+    """Whoever waits for the server: it is told what those are told who ask later, in the protocol that it speaks."""
+    provider = ("nsenter", "-t", str(scene.process(b"engine.lab")), "-n")
+    subprocess.run([*provider, "ip", "route", "add", "blackhole", "203.0.113.99"], check=True)
+    by_socks = scene.through(20002, b"\x01\xcb\x00\x71\x63\x00\x50")
+    by_http = scene.connected(20002)
+    by_http.sendall(
+        b"CONNECT 203.0.113.99:80 HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic YXBwOnNlc2FtZQ==\r\n\r\n"
+    )
+    until(lambda: int(session(scene, "home-02")["connections"]) == 2, "both in the view")
+    with suppress(TimeoutError):
+        by_socks.settimeout(0.5)
+        assert not by_socks.recv(1), "it hears nothing before"
+    by_socks.settimeout(20)
+    scene.ctl("hangup", "home-02")
+    assert read(by_socks, 10)[:2] == b"\x05\x03", "network unreachable"
+    assert read(by_http, 12) == b"HTTP/1.1 503"
+    for each in (by_socks, by_http):
+        each.close()
+    until(lambda: int(session(scene, "home-02")["connections"]) == 0, "nobody there")
+    scene.ctl("dial", "home-02")
+    until(lambda: scene.curl("socks5h://app:sesame@127.0.0.1:20002").startswith("Your"), "the session again")
+
+
 def test_a_new_address_first(scene: Scene) -> None:
     before = session(scene, "home-01")["ipv4"]
     after = scene.curl("socks5h://app-new:sesame@127.0.0.1:20001")

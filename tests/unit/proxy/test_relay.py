@@ -91,6 +91,22 @@ def test_a_tag_is_cut_and_its_counters_stay_until_it_is_forgotten(relay: Relay) 
         side.close()
 
 
+def test_a_client_whose_server_cannot_be_connected_is_given_back(relay: Relay) -> None:
+    client, client_fd = pair()
+    with socket.socket() as nobody, client:
+        nobody.bind(("127.0.0.1", 0))
+        server = socket.socket()
+        server.setblocking(False)
+        assert server.connect_ex(nobody.getsockname()) == errno.EINPROGRESS
+        one = relay.add(client_fd, server.detach(), 1, answer=b"granted", patience=60.0)
+        (told,) = ended(relay)
+        assert told == Ended(one, 1, 0, 0, Why.UNCONNECTED, client_fd, errno.ECONNREFUSED)
+        assert relay.connecting == 0
+        with socket.socket(fileno=told.client) as again:
+            again.sendall(b"refused")
+        assert client.makefile("rb").read() == b"refused"
+
+
 def test_what_cannot_be_relayed_is_closed(relay: Relay) -> None:
     ours, theirs = pair()
     gone = os.dup(theirs)
