@@ -15,39 +15,19 @@
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
-#include <netinet/in.h>
 #include <netinet/udp.h>
-#include <arpa/inet.h>
 #include <linux/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "ends.h"
 #include "port.h"
 
 enum { CHUNK = 1 << 18, MANY = 64, WARM_UP_MS = 500, NUMBERED = 64, PORTS = 65536 };
 
 static char chunk[CHUNK];
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static void must(int condition, const char *what)
-{
-    if (!condition) {
-        perror(what);
-        exit(1);
-    }
-}
 
 static void result(uint64_t count, double seconds)
 {
@@ -62,21 +42,6 @@ static uint32_t from_hex(const char *hex, uint8_t *octets)
     for (; hex[2 * n] && sscanf(hex + 2 * n, "%2hhx", octets + n) == 1; n++)
         ;
     return n;
-}
-
-static struct sockaddr_in address(const char *host, const char *port)
-{
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
-
-    must(inet_pton(AF_INET, host, &to.sin_addr) == 1, host);
-    return to;
-}
-
-static void watch(int poll, int fd, uint32_t events)
-{
-    struct epoll_event event = {.events = events, .data.fd = fd};
-
-    must(epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
 }
 
 static void pace(int fd, char direction)

@@ -9,53 +9,26 @@
  *                                near0, near1 ...
  *   load WHAT HOW PROXY PORT OWN ADDRESS PORT N SECONDS
  *        WHAT   down | up: octets a second over N connections; rate: new connections a second, N at a time, each with an
- *               octet there and back; hold: opens N, says "held", waits for standard input to end, says how many still answer
+ *               octet there and back; hold: opens N, says "held", waits for standard input to end, says how many still answer;
+ *               attempts: N a second, each refused: by SOCKS to this host itself; says how many there were, how many were
+ *               told that they may not go there, how many ended otherwise, and how many were given up
  *        HOW    socks: by SOCKS 5 at 127.0.0.1:PORT; relay: as socks, but nothing is said; direct: from OWN
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 1 << 18, EVENTS = 256, PIPE = 1 << 16, WARM_UP_MS = 300, DESCRIPTORS = 65536 };
+#include "ends.h"
+
+enum { CHUNK = 1 << 18, EVENTS = 256, PIPE = 1 << 16, WARM_UP_MS = 300, DESCRIPTORS = 65536, SOURCES = 64, MOST_ATTEMPTS = 8192 };
 
 static char chunk[CHUNK];
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static void must(int condition, const char *what)
-{
-    if (!condition) {
-        perror(what);
-        exit(1);
-    }
-}
-
-static struct sockaddr_in address(const char *host, const char *port)
-{
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
-
-    must(inet_pton(AF_INET, host, &to.sin_addr) == 1, host);
-    return to;
-}
 
 static int listening(const char *host, const char *port)
 {
@@ -83,13 +56,6 @@ static int connecting(const struct sockaddr_in *to, const char *own)
     }
     must(connect(fd, (const struct sockaddr *)to, sizeof *to) == 0 || errno == EINPROGRESS, "connect");
     return fd;
-}
-
-static void watch(int poll, int fd, uint32_t events)
-{
-    struct epoll_event event = {.events = events, .data.fd = fd};
-
-    must(epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
 }
 
 /* --- the server --- */
@@ -456,6 +422,57 @@ static void hold(int number)
     printf("%d %d\n", held, alive);
 }
 
+/* So many a second, whatever becomes of those before: the oldest is given up where there are too many. */
+static void attempts(const struct sockaddr_in *proxy, double a_second, double seconds)
+{
+    static struct {
+        int fd;
+        uint64_t number;
+    } under_way[MOST_ATTEMPTS];
+    static uint64_t numbers[DESCRIPTORS]; /* by descriptor: of the attempt that has it, 0 once that is over */
+    static const uint8_t asks[] = {5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, 0, 80};
+    const struct linger at_once = {.l_onoff = 1}; /* a flood that leaves nothing behind on its own side */
+    struct epoll_event events[EVENTS];
+    double begin = now(), end = begin + seconds, drained = end + 5;
+    uint64_t begun = 0, refused = 0, otherwise = 0, given_up = 0;
+    int whole = 12; /* octets: of both answers */
+
+    for (double t = begin; t < end || (begun > refused + otherwise + given_up && t < drained); t = now()) {
+        while (t < end && (double)begun < (t - begin) * a_second) {
+            char from[INET_ADDRSTRLEN];
+            int slot = (int)(begun % MOST_ATTEMPTS), fd = under_way[slot].fd;
+
+            if (fd && numbers[fd] == under_way[slot].number) {
+                close(fd);
+                given_up++;
+            }
+            snprintf(from, sizeof from, "127.0.0.%d", (int)(begun++ % SOURCES) + 2);
+            fd = under_way[slot].fd = connecting(proxy, from);
+            numbers[fd] = under_way[slot].number = begun;
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+            setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &whole, sizeof whole);
+            watch(load.poll, fd, EPOLLOUT);
+        }
+        for (int i = 0, ready = epoll_wait(load.poll, events, EVENTS, 1); i < ready; i++) {
+            int fd = events[i].data.fd;
+            uint8_t octets[12];
+
+            if (events[i].events == EPOLLOUT && send(fd, asks, sizeof asks, MSG_NOSIGNAL) == (ssize_t)sizeof asks) {
+                expect(fd, EPOLLIN);
+                continue;
+            }
+            if (recv(fd, octets, sizeof octets, 0) == (ssize_t)sizeof octets && octets[3] == 2)
+                refused++;
+            else
+                otherwise++;
+            numbers[fd] = 0;
+            close(fd);
+        }
+    }
+    printf("%.0f %llu %llu %llu\n", (double)begun / seconds, (unsigned long long)refused, (unsigned long long)otherwise,
+           (unsigned long long)given_up);
+}
+
 static void run_load(char **argv)
 {
     const char *what = argv[0], *how = argv[1];
@@ -473,6 +490,8 @@ static void run_load(char **argv)
         bulk(number, seconds);
     else if (!strcmp(what, "rate"))
         rate(number, seconds);
+    else if (!strcmp(what, "attempts"))
+        attempts(&proxy, number, seconds);
     else
         hold(number);
 }

@@ -51,6 +51,8 @@ IDLE, LIMIT = 1000, 100_000
 HELD = min(10_000, (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 300) // 2)
 """Two descriptors each, of as many as a process may have."""
 HELD_SECONDS, SESSIONS = 15, 4
+ATTEMPTS = 10_000
+"""A second."""
 PATIENCE = 30.0
 AT_ONCE = 64
 DEVICE = "soup0"
@@ -257,32 +259,84 @@ sessions: [{{name: "home-{{n}}", count: {SESSIONS}}}]
 """
 
 
-def held() -> None:
-    """10,000 connections through the lab's sessions: whether all still answer, and whether an echo was missed."""
-    with TemporaryDirectory() as folder, ExitStack() as stack:
-        config, path = Path(folder) / "config.yaml", Path(folder) / "socket"
-        config.write_text(CONFIG)
-        words = ("--lab", "--config", config, "--socket", path, "--headless", "--until-up", "--hold")
-        program = stack.enter_context(running(*words))
+class Lab:
+    """The program with the lab's sessions, all up, and a server on their far side."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        self._socket = folder / "socket"
+        (folder / "config.yaml").write_text(CONFIG)
+        files = ("--config", folder / "config.yaml", "--socket", self._socket)
+        program = stack.enter_context(running("--lab", *files, "--headless", "--until-up", "--hold"))
         program.up(SESSIONS)
-        (provider,) = (pid for pid in descendants(program.pid) if b"engine.lab" in command_of(pid))
+        found = {words[3]: pid for pid in descendants(program.pid) if len(words := command_of(pid)) > 3}
+        provider, self.proxies = found[b"engine.lab"], found[b"engine.proxy"]
         stack.callback(end, subprocess.Popen([*within(provider), PROGRAM, "serve", LAB, PORT]))
         wait_for(PORT, within(provider))
         wait_for(PORTS["souppp"], within(program.pid))
-        load = [*within(program.pid), PROGRAM, "load", "hold", "socks", "127.0.0.1", PORTS["souppp"], OWN, LAB, PORT]
-        holding = subprocess.Popen([*load, str(HELD), "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        stack.callback(end, holding)
-        assert holding.stdin is not None
+        self._stack = stack
+        self._load = [*within(program.pid), PROGRAM, "load"]
+
+    def load(self, what: str, number: int, seconds: int = 0) -> subprocess.Popen[str]:
+        """Clients of the pool."""
+        words = [what, "socks", "127.0.0.1", PORTS["souppp"], OWN, LAB, PORT, str(number), str(seconds)]
+        process = subprocess.Popen([*self._load, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._stack.callback(end, process)
+        return process
+
+    def hold(self, number: int) -> subprocess.Popen[str]:
+        """So many connections through the sessions."""
+        holding = self.load("hold", number)
         assert holding.stdout is not None
         if holding.stdout.readline() != "held\n":
-            sys.exit(f"{HELD} connections: failed")
-        missed, until = 0, time.monotonic() + HELD_SECONDS
-        while time.monotonic() < until:
-            missed += sum(each["silent_since"] is not None for each in json.loads(ctl(path, "--json", "list")))
-        holding.stdin.close()
-        number, alive = map(int, holding.stdout.read().split())
+            sys.exit(f"{number} connections: failed")
+        return holding
+
+    def missed(self, goes_on: Callable[[], bool]) -> tuple[int, int]:
+        """How often a session was seen with an echo missed meanwhile, and the most octets the proxies had."""
+        missed = most = 0
+        while goes_on():
+            missed += sum(each["silent_since"] is not None for each in json.loads(ctl(self._socket, "--json", "list")))
+            most = max(most, memory(self.proxies))
+        return missed, most
+
+
+def still_answer(holding: subprocess.Popen[str]) -> str:
+    assert holding.stdin is not None
+    assert holding.stdout is not None
+    holding.stdin.close()
+    number, alive = map(int, holding.stdout.read().split())
+    return f"{alive} of {number} connections still answer"
+
+
+def memory(pid: int) -> int:
+    """Octets of its own."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) << 10
+
+
+def held() -> None:
+    """10,000 connections through the lab's sessions: whether all still answer, and whether an echo was missed."""
+    with ExitStack() as stack:
+        lab = Lab(stack)
+        holding, until = lab.hold(HELD), time.monotonic() + HELD_SECONDS
+        missed, _ = lab.missed(lambda: time.monotonic() < until)
+        print(f"held for {HELD_SECONDS} s: {still_answer(holding)}, {missed} times an echo was missed")
+
+
+def attempts() -> None:
+    """10,000 attempts a second, all refused: what becomes of sessions, memory and connections that are there."""
+    with ExitStack() as stack:
+        lab = Lab(stack)
+        holding, before = lab.hold(AT_ONCE), memory(lab.proxies)
+        flood = lab.load("attempts", ATTEMPTS, HELD_SECONDS)
+        missed, most = lab.missed(lambda: flood.poll() is None)
+        assert flood.stdout is not None
+        rate, refused, otherwise, given_up = map(int, flood.stdout.read().split())
+        grown = (most - before) / 1e6
         print(
-            f"{number} connections held for {HELD_SECONDS} s: {alive} still answer, {missed} times an echo was missed"
+            f"{rate} attempts a second for {HELD_SECONDS} s: {refused} refused, {given_up} given up, {otherwise} ended "
+            f"otherwise; the proxies grew by {grown:.1f} MB, {missed} times an echo was missed, {still_answer(holding)}"
         )
 
 
@@ -330,7 +384,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each figure of a round")
-    parser.add_argument("--rows", nargs="*", default=["bulk", "many", "rate", "hold", "names", "held"])
+    parser.add_argument("--rows", nargs="*", default=["bulk", "many", "rate", "hold", "names", "held", "attempts"])
     options = parser.parse_args()
     if os.geteuid():
         sys.exit("needs root: namespaces")
@@ -360,8 +414,9 @@ def main() -> None:
                 if row in work:
                     work[row]()
     table(bench)
-    if "held" in options.rows:
-        held()
+    for name, measure in {"held": held, "attempts": attempts}.items():
+        if name in options.rows:
+            measure()
 
 
 if __name__ == "__main__":
