@@ -26,6 +26,7 @@ from engine.lab.concentrator import Concentrator, LabSettings, SubscriberEvent
 from engine.lab.faults import FAULTS
 from engine.lab.provider import LabOrder
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, LinkEnded
+from engine.ppp.negotiator import Timing
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import AuthMethod
@@ -36,6 +37,8 @@ DEVICE = "subscribers"
 TICK = 2.0
 """Seconds between looks at the traffic, which counts as a sign of life."""
 CHUNK = bytes(1 << 16)
+RESTART = 3.0
+"""Seconds until a request is sent again, as in RFC 1661 section 4.6: no concentrator is as impatient as our client."""
 
 
 def lab_settings(order: LabOrder) -> LabSettings:
@@ -64,7 +67,7 @@ class Server:
         card = read_card(order.card)
         self._loop = loop
         settings = lab_settings(order)
-        self._concentrator = Concentrator(settings, card.mac, os.urandom)
+        self._concentrator = Concentrator(settings, card.mac, os.urandom, Timing(first_restart=RESTART))
         self._program = XdpProgram.attach(order.card, card.queues, loading=loading)
         self._datapath = Datapath(order.card, card.queues, self._program.xsk_map_fd)
         self._tun = open_tun(DEVICE)

@@ -22,7 +22,7 @@ from engine.api.commands import Add, Amend, Edit, Reply, Request, Rotate, Undo
 from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity
 from engine.card.changes import LinkChange, LinkWatch
 from engine.card.xdp import Loading
-from engine.datapath import DatapathError
+from engine.datapath import BATCH_FRAMES, DatapathError
 from engine.datapath.own import Network
 from engine.egress.bare import BareEgress
 from engine.egress.device import DeviceEgress
@@ -122,6 +122,8 @@ class Loop:
         """Control frames that have come and have yet to be looked at."""
         self._goes_on = False
         """Whether the loop comes back to them by itself."""
+        self._heard = self._read_at = 0.0
+        """What came before this has been looked at; and when the latest of it was read."""
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick: asyncio.TimerHandle | None = None
         self._next_glance: asyncio.TimerHandle | None = None
@@ -499,9 +501,8 @@ class Loop:
     def _take_frames(self) -> None:
         """A few frames at a time, as the host may have a lot to do for each, and timers and commands wait meanwhile."""
         begun = now = time.monotonic()
-        self._waiting.extend(self.line.receive() if not self._waiting else ())
         try:
-            while self._waiting and now < begun + SHARE:
+            while now < begun + SHARE and (self._waiting or self._read(now)):
                 few = [self._waiting.popleft() for _ in range(min(FEW, len(self._waiting)))]
                 self.supervisor.receive(few, now)
                 self._carry_on()
@@ -510,10 +511,24 @@ class Loop:
             self._goes_on = bool(self._waiting)
             if self._goes_on:  # nothing else would wake us for those
                 self._loop.call_soon(self._take_frames)
+            else:
+                self._heard = self._read_at
+
+    def _read(self, now: float) -> bool:
+        """Take in frames that have come; whether there were any."""
+        frames = self.line.receive()
+        self._waiting.extend(frames)
+        if len(frames) < BATCH_FRAMES:  # else more may wait that came before
+            self._read_at = now
+        return bool(frames)
 
     def _timer_expired(self) -> None:
+        """What is due is judged by what has come, so that comes first, as far as there is time for it."""
         self._timer = None
-        self.supervisor.handle_timer(time.monotonic())
+        begun = time.monotonic()
+        self._control_frames()
+        now = time.monotonic()
+        self.supervisor.handle_timer(now, now if self._heard >= begun else self._heard)
         self._carry_on()
 
     def _link_events(self, links: LinkWatch) -> None:

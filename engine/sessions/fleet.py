@@ -42,6 +42,8 @@ BY_YOU = End(EndKind.HUNG_UP, "Hung up by you.")
 ALL_STOPPED = End(EndKind.ALL_STOPPED, "Hung up: all sessions were stopped.")
 SHARE = 32
 """Sessions that something is done to in one go, so that whoever waits behind it waits for milliseconds only."""
+DIALS = 8
+"""Of these that are dialled in one go."""
 STOOD_STILL = 2.0
 """Seconds without any call while something was due, after which the process must have been stopped."""
 GRACE = 0.5
@@ -356,7 +358,7 @@ class Fleet:
         queue[key] = None
         if self._held:
             member.reason = str(EndKind.CARD_DOWN)
-        self._start_dials(now)
+        self._start_dials(now, 1)
 
     def _unqueue(self, key: int, member: Member) -> None:
         self._queue.pop(key, None)
@@ -364,9 +366,11 @@ class Fleet:
         member.redial_now = member.waits = False
         member.redial_at = None
 
-    def _start_dials(self, now: float) -> None:
-        """Dial from the queues as far as rate and bound allow."""
-        while self._may_dial() and now >= self._next_dial and self.pace.full_until(now) is None:
+    def _start_dials(self, now: float, most: int = DIALS) -> None:
+        """Dial from the queues as far as rate and bound allow; as long as others wait, `next_timer` is in the past."""
+        for _ in range(most):
+            if not self._may_dial() or now < self._next_dial or self._full_until(now) is not None:
+                return
             key, _ = (self._queue or self._retries).popitem(last=False)
             member = self.members[key]
             if not self._is_clear(key, member, now):
@@ -376,6 +380,9 @@ class Fleet:
             self.pace.begun(key, now)
             member.session.dial(now)
             self._after(key, member, now)
+
+    def _full_until(self, now: float) -> float | None:
+        return self.pace.full_until(now, len(self._outstanding))
 
     def _is_clear(self, key: int, member: Member, now: float) -> bool:
         """Whether nothing is in a session's way; else it waits or fails, without a frame on the line."""
@@ -509,7 +516,7 @@ class Fleet:
         at_alarm = self._alarms.next()
         if self._may_dial():
             # Who is dialled next waits for the rate, and for one of those on their way.
-            due = max(self._next_dial, self.pace.full_until(self._called_at or 0.0) or 0.0)
+            due = max(self._next_dial, self._full_until(self._called_at or 0.0) or 0.0)
             return due if at_alarm is None else min(at_alarm, due)
         return at_alarm
 
@@ -531,16 +538,19 @@ class Fleet:
             self._stood_still += now - max(before, due)
             self._grace_until = now + GRACE
 
-    def handle_timer(self, now: float) -> None:
+    def handle_timer(self, now: float, heard: float | None = None) -> None:
         """Do what is due by now, for SHARE sessions at most: as long as others wait, `next_timer` is in the past.
 
-        Calling it early does nothing.
+        Calling it early does nothing. Where frames wait that have come, `heard` is the time before which none of them
+        did: nobody is judged by what is due later, as the answer may be among them, and few are dialled.
         """
         self._note_call(now)
+        heard = now if heard is None else heard
+        self.pace.behind = heard < now
         if self._grace_until is not None and now < self._grace_until:
             return
         self._grace_until = None
-        for key in islice(self._alarms.expired(now), SHARE):
+        for key in islice(self._alarms.expired(heard), SHARE):
             member = self.members[key]
             if member.redial_at is not None and member.redial_at <= now:
                 self._enqueue(key, member, self._retries if member.failures else self._queue, now)
@@ -620,7 +630,9 @@ class Fleet:
                 self.pace.up(key, now)
             case SessionState.NEGOTIATING if member.state in SETTING_UP:
                 self.pace.began_anew(key)
-            case _ if state not in ON_THE_WAY:
+            case _ if state in ON_THE_WAY:
+                self.pace.got_further(key, now)
+            case _:
                 self.pace.ended(key)
         member.state = state
 

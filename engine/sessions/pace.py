@@ -6,14 +6,19 @@ with each session that came up as quickly as the quickest do; when a round of th
 and grows by one for each round from then on. How quick is quick is measured: a provider that takes a second for each
 session is not overloaded, and one slow session among quick ones says nothing.
 
-Who has not come up after SILENT seconds doesn't count any more: a dead session holds up nobody.
+Who has got no further for SILENT seconds doesn't count any more: a dead session holds up nobody. If it comes up later
+all the same, that is one that was slow.
+
+While something waits here that has come, BUSY of them are enough, with those that were up and negotiate anew, and
+nobody is silent: this host has all that it can do with these. One dial more would make what waits older, until both
+sides send it again, and that is more to do for all.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-FIRST, LEAST = 64, 16
+FIRST, LEAST = 32, 16
 """The number to begin with, and that below which it never goes."""
 ROUND = 16
 """Sessions that are judged together, by the quickest of them."""
@@ -23,6 +28,10 @@ ANEW = ROUND // 4
 """Sessions of a round that may have begun anew."""
 SILENT = 2.0
 """Seconds."""
+BUSY = 8
+"""Sessions that are on their way at most where something waits."""
+AGAIN = 0.01
+"""Seconds after which a host that was behind is looked at again."""
 
 
 class Pace:
@@ -33,9 +42,13 @@ class Pace:
         """How many may be on their way."""
         self.cuts = 0
         """How often it was halved."""
+        self.behind = False
+        """Whether something waits here that has come."""
         self._news = ""
+        self._dialled: dict[int, float] = {}
+        """When each was that isn't up yet."""
         self._on_the_way: OrderedDict[int, float] = OrderedDict()
-        """When each was dialled; the earliest first."""
+        """When each of them that counts got further; the earliest first."""
         self._shortest: float | None = None
         """The shortest set-up so far."""
         self._quickest: float | None = None
@@ -47,21 +60,27 @@ class Pace:
 
     def begun(self, key: int, now: float) -> None:
         """A session is dialled."""
-        self._on_the_way[key] = now
-        self._on_the_way.move_to_end(key)
+        self._dialled[key] = now
+        self.got_further(key, now)
+
+    def got_further(self, key: int, now: float) -> None:
+        """It is not silent."""
+        if key in self._dialled:
+            self._on_the_way[key] = now
+            self._on_the_way.move_to_end(key)
 
     def ended(self, key: int) -> None:
         """It came to its end before it was up."""
-        self._on_the_way.pop(key, None)
+        self._forget(key)
 
     def began_anew(self, key: int) -> None:
         """It negotiates anew, on its way up."""
-        if self._on_the_way.get(key, -1.0) >= self._changed_at:
+        if self._dialled.get(key, -1.0) >= self._changed_at:
             self._anew += 1
 
     def up(self, key: int, now: float) -> None:
         """It is up."""
-        at = self._on_the_way.pop(key, None)
+        at = self._forget(key)
         if at is None:
             return
         took = now - at
@@ -74,6 +93,11 @@ class Pace:
         self._judged += 1
         if self._judged >= ROUND:
             self._judge(now)
+
+    def _forget(self, key: int) -> float | None:
+        """When it was dialled, if it was on its way."""
+        self._on_the_way.pop(key, None)
+        return self._dialled.pop(key, None)
 
     def _judge(self, now: float) -> None:
         assert self._quickest is not None
@@ -95,8 +119,13 @@ class Pace:
         news, self._news = self._news, ""
         return news
 
-    def full_until(self, now: float) -> float | None:
-        """When there may be room for one more if nothing happens until then, None if there is room now."""
+    def full_until(self, now: float, outstanding: int = 0) -> float | None:
+        """When there may be room for one more if nothing happens until then, None if there is room now.
+
+        So many are `outstanding`, with those that were up and negotiate anew.
+        """
+        if self.behind:
+            return now + AGAIN if outstanding >= min(BUSY, self.window) else None
         while self._on_the_way and (first := next(iter(self._on_the_way.values()))) + SILENT <= now:
             self._on_the_way.popitem(last=False)
         return first + SILENT if len(self._on_the_way) >= self.window else None

@@ -346,8 +346,8 @@ class Supervisor:
         )
         return min((at for at in timers if at is not None), default=None)
 
-    def handle_timer(self, now: float) -> None:
-        """Do whatever is due by now; calling it early does nothing."""
+    def handle_timer(self, now: float, heard: float | None = None) -> None:
+        """Do whatever is due by now; calling it early does nothing. `heard` is as in `Fleet.handle_timer`."""
         self._reporter.now = now
         attempt = self._reporter.attempt
         if (at := self.card.next_timer()) is not None and at <= now:
@@ -357,7 +357,7 @@ class Supervisor:
         attempt(self.rotating.handle_timer, now)
         attempt(self.counting.handle_timer, now)
         attempt(self.lately.handle_timer, now)
-        attempt(self.fleet.handle_timer, now)
+        attempt(self.fleet.handle_timer, now, heard)
         if seconds := self.fleet.stood_still():
             text = f"This program was stopped for {seconds:.0f} s: nothing was heard or sent meanwhile."
             self.tell(Severity.WARNING, "stood-still", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +19,7 @@ from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions import obstacle
 from engine.sessions.fleet import ON_THE_WAY, Fleet
 from engine.sessions.obstacle import Obstacle, Obstacles
+from engine.sessions.pace import Pace
 from engine.sessions.redial import RULES, pause
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.settings.values import AcFilter, AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
@@ -700,3 +702,81 @@ def test_a_concentrator_that_takes_its_time_is_not_overloaded() -> None:
     assert field.states() == {UP}
     assert field.fleet.pace.cuts == 0
     assert not field.fleet.pace.news()
+
+
+class SlowHost:
+    """A fleet on a host that takes its time for each frame; those that come meanwhile wait."""
+
+    def __init__(self, fleet: Fleet, seconds: float) -> None:
+        self._fleet = fleet
+        self._seconds = seconds
+        self._waiting: deque[tuple[float, bytes]] = deque()
+        self._free = 0.0
+        self.longest = 0.0
+        """For how long a frame had to wait."""
+
+    def receive(self, frame: bytes, now: float) -> None:
+        self._waiting.append((now, frame))
+
+    def handle_timer(self, now: float) -> None:
+        if self._waiting and now >= self._free:
+            came, frame = self._waiting.popleft()
+            self.longest = max(self.longest, now - came)
+            self._fleet.receive(frame, now)
+            self._free = now + self._seconds
+        self._fleet.handle_timer(now, self._waiting[0][0] if self._waiting else now)
+
+    def next_timer(self) -> float | None:
+        if self._waiting:
+            return self._free
+        due = self._fleet.next_timer()
+        return due if due is None else max(due, self._free)
+
+    def frames_to_send(self) -> list[bytes]:
+        return self._fleet.frames_to_send()
+
+
+@pytest.mark.parametrize("milliseconds", [1, 3])
+def test_a_slow_host_dials_what_it_can_and_asks_nobody_twice(milliseconds: int) -> None:
+    """What waits here for its turn has come: it is no reason to ask again, nor is there time for more dials."""
+    count, field = 200, Field(200)
+    host = field.segment.fleet = SlowHost(field.fleet, milliseconds / 1000)
+    sent = list[float]()
+    field.segment.on_sent = lambda _: sent.append(field.now)
+    field.dial_all()
+    field.run(20)
+    assert field.states() == {UP}
+    assert len(field.dials()) == count, "nobody had to begin anew"
+    ups = [at for at, _, event in field.events if event == StateChanged(UP)]
+    assert sum(at <= max(ups) for at in sent) < 12 * count, "nor to ask again"
+    assert len(ups) == count
+    assert max(ups) < 1.3 * count * 13 * milliseconds / 1000
+    assert host.longest < 0.25, "the concentrator would ask again"
+
+
+def test_a_host_that_is_hardly_ever_idle_dials_all_the_same() -> None:
+    """As under a flood of frames that are for nobody."""
+    field = Field(64)
+    host = field.segment.fleet = SlowHost(field.fleet, 0.01)
+    packet = pppoe.encode(PppoePacket(Code.SESSION, 7, b""))
+    junk = ethernet.encode(EthernetFrame(own_mac(1), STRANGER, ETH_PPPOE_SESSION, packet))
+    field.dial_all()
+    for _ in range(300):
+        for _ in range(6):
+            host.receive(junk, field.now)
+        field.run(0.1)
+    assert field.states() == {UP}
+
+
+def test_who_comes_up_late_was_slow() -> None:
+    """A concentrator that takes longer than a session counts is not thought of as quick."""
+    pace, now = Pace(), 0.0
+    for key in range(16):
+        pace.begun(key, now)
+        pace.up(key, now + 0.1)
+    for key in range(16, 48):
+        pace.begun(key, now)
+    assert pace.full_until(3.0) is None, "they don't count any more"
+    for key in range(16, 48):
+        pace.up(key, 4.0)
+    assert pace.cuts >= 1
