@@ -10,18 +10,12 @@ from __future__ import annotations
 import asyncio
 import encodings.idna  # all that is imported late must be here before files are out of reach
 import gc
-import os
 import random
-import resource
-import signal
 import socket
 import sys
 
 from engine.host import descriptors
 from engine.host.errors import Trouble
-from engine.host.landlock import shut_files
-from engine.host.privileges import become_nobody, signal_at_parents_end
-from engine.host.seccomp import refuse_other_processes
 from engine.proxy.channel import Channel
 from engine.proxy.dialling import Dialler
 from engine.proxy.messages import (
@@ -41,10 +35,8 @@ from engine.proxy.names import Names
 from engine.proxy.own import OwnAddresses
 from engine.proxy.relay import Relay, load
 from engine.proxy.serving import Serving
+from engine.proxy.unprivileged import beat, begin, give_up_rights
 
-STILL = 30
-"""Seconds after which it is ended by the kernel where its loop stands still: the engine has no right to."""
-BEAT = 1.0
 ERROR = 3
 FAILED = 1
 assert encodings.idna
@@ -52,23 +44,15 @@ assert encodings.idna
 
 def main() -> int:
     """Run until the engine ends; returns the exit code."""
-    channel, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # a terminal's are for the engine
+    channel = begin()
     descriptors.raise_limit()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         load()
     except Trouble as error:
         return _fail(channel, error)
     own = OwnAddresses()
     loop = asyncio.new_event_loop()
-    become_nobody()
-    signal_at_parents_end(signal.SIGKILL)
-    if os.getppid() != parent:
-        return 0
-    shut_files()
-    refuse_other_processes()
+    give_up_rights()
     try:
         relay = Relay()
     except Trouble as error:
@@ -102,16 +86,12 @@ def _run(loop: asyncio.AbstractEventLoop, ours: socket.socket, relay: Relay, own
             case NotNew():
                 serving.not_new(message)
 
-    def beat() -> None:
-        signal.alarm(STILL)
-        loop.call_later(BEAT, beat)
-
     channel = Channel(loop, ours, TO_PROCESS, hear, loop.stop)
     names = Names(loop)
     dialler = Dialler(names, loop, own=own)
     serving = Serving(loop, dialler, relay, random.SystemRandom().random, channel.send)
     channel.send(Ready())
-    beat()
+    beat(loop)
     try:
         loop.run_forever()
     finally:

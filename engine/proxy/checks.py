@@ -1,15 +1,16 @@
-"""What the engine and the process of its health checks (`engine.proxy.health`) tell each other: values."""
+"""What the engine and the process of its health checks (`engine.proxy.health`) tell each other, as in `messages`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+import msgspec
+
 from engine.proxy.exits import Exit
+from engine.proxy.messages import Key, Number, Ready, Text
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True, array_like=True):
     """What to fetch through a session, and how often."""
 
     name: str
@@ -32,19 +33,25 @@ class Check:
         return Exit(key, self.name, self.device, self.index, ipv4, ipv6, tuple(map(ip_address, self.dns)))
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, array_like=True):
     """From the engine: check this from now on, or nothing any more."""
 
     key: int
     check: Check | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """To the engine: what came of one check."""
 
-    key: int
-    serial: int
-    problem: str = ""
+    key: Key
+    serial: Number
+    problem: Text = ""
     """What was wrong, in a few words; empty if the page came."""
+
+
+ToEngine = Ready | Finding
+
+
+ENCODER = msgspec.msgpack.Encoder()
+TO_PROCESS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+TO_ENGINE: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)

@@ -4,7 +4,7 @@ What a server sends is read here, and its certificate by OpenSSL, so none of it 
 no capability and no descriptor but a socket to the engine. That tells what is to be checked, and hears what came of it.
 The engine's end is `engine.run.health`. This process ends when that closes its end.
 
-    python -P -m engine.proxy.health    with the socket as standard input
+    python -P -m engine.proxy.health CHANNEL PARENT     as `engine.proxy`
 """
 
 from __future__ import annotations
@@ -13,23 +13,20 @@ import asyncio
 import encodings.idna  # all that is imported late must be here before files are out of reach
 import random
 import re
-import resource
 import socket
 import ssl
 from collections import OrderedDict
 from functools import partial
 from urllib.parse import urlsplit
 
-import msgspec
-
-from engine.host.landlock import shut_files
-from engine.host.privileges import become_nobody
-from engine.host.seccomp import refuse_other_processes
-from engine.proxy.checks import Check, Finding, Order
+from engine.proxy.channel import Channel
+from engine.proxy.checks import TO_PROCESS, Check, Finding, Order
 from engine.proxy.dialling import DialError, Dialler
 from engine.proxy.exits import Exit
+from engine.proxy.messages import Ready
 from engine.proxy.names import Names
 from engine.proxy.stack import Connection
+from engine.proxy.unprivileged import beat, begin, give_up_rights
 
 AT_ONCE = 64
 """Checks that are under way at the same time."""
@@ -159,31 +156,16 @@ class Checker:
     """All checks of the process."""
 
     def __init__(self, engine: socket.socket, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext) -> None:
-        """`context` says which certificates are believed."""
-        self._engine = engine
+        """`context` says which certificates are believed. The loop is stopped when the engine is gone."""
         self._loop = loop
-        self.ended = loop.create_future()
         self._dialler = Dialler(Names(loop), loop, allow_private=True)  # the operator says where to
         self._context = context
         self._checks: dict[int, Check] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._waiting: OrderedDict[int, None] = OrderedDict()
         self._under_way: dict[int, asyncio.Task[None]] = {}
-        loop.add_reader(engine, self._read)
-
-    def _read(self) -> None:
-        while True:
-            try:
-                octets = self._engine.recv(65536)
-            except BlockingIOError:
-                return
-            except OSError:
-                octets = b""
-            if not octets:
-                self._loop.remove_reader(self._engine)
-                self.ended.set_result(None)
-                return
-            self._heed(msgspec.msgpack.decode(octets, type=Order))
+        self._engine = Channel(loop, engine, TO_PROCESS, self._heed, loop.stop)
+        self._engine.send(Ready())
 
     def _heed(self, order: Order) -> None:
         key = order.key
@@ -220,7 +202,7 @@ class Checker:
             problem = await fetch(self._dialler, check.exit(key), check.url, self._context, timeout)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
-        self._tell(Finding(key, check.serial, problem[:300]))
+        self._engine.send(Finding(key, check.serial, problem[:300]))
         self._plan(key, max(0.0, began + check.every - self._loop.time()))
 
     def _over(self, key: int, task: asyncio.Task[None]) -> None:
@@ -228,29 +210,16 @@ class Checker:
             del self._under_way[key]
         self._begin()
 
-    def _tell(self, finding: Finding) -> None:
-        try:
-            self._engine.send(msgspec.msgpack.encode(finding))
-        except BlockingIOError:
-            pass  # the engine is busy: the next one tells
-        except OSError:
-            pass  # it is gone, which the reader hears
-
-
-async def _serve(engine: socket.socket, context: ssl.SSLContext) -> None:
-    await Checker(engine, asyncio.get_running_loop(), context).ended
-
 
 def main() -> None:
     """Check until the engine closes its end."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    engine = begin()
     context = ssl.create_default_context()  # which reads files
-    with socket.socket(fileno=0) as engine:
-        engine.setblocking(False)
-        become_nobody()
-        shut_files()
-        refuse_other_processes()
-        asyncio.run(_serve(engine, context))
+    loop = asyncio.new_event_loop()
+    give_up_rights()
+    beat(loop)
+    Checker(engine, loop, context)
+    loop.run_forever()
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ class Child:
     ) -> None:
         """`command` is followed by the number of its end of the channel, and of this process.
 
-        `ended` takes how it ended, as the rest of a sentence, before it is started anew; `failed` why it can't be.
+        `ended` takes how it ended, as the rest of a sentence, before it is started anew; `failed` why it can't be,
+        once: that is tried again.
         """
         self._loop = loop
         self._command = command
@@ -58,6 +59,7 @@ class Child:
         self._channel: Channel | None = None
         self._restart: asyncio.TimerHandle | None = None
         self._ends = 0
+        self._failing = False
         self._started = 0.0
         self._closing = False
 
@@ -123,8 +125,12 @@ class Child:
         try:
             self.start()
         except OSError as error:
-            self._failed(error)
+            if not self._failing:
+                self._failed(error)
+            self._failing = True
+            self._restart = self._loop.call_later(AGAIN[-1], self._begin)
             return
+        self._failing = False
         assert self._ours is not None
         self._started = self._loop.time()
         ours, self._ours = self._ours, None

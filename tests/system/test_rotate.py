@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from operator import add
 from pathlib import Path
@@ -12,7 +14,7 @@ from engine.api.commands import Dial, Edit, HangUp, ResetCounters, Rotate
 from engine.api.values import SessionState, unpack_traffic
 from engine.run.thread import Engine
 from engine.settings.values import HealthSettings
-from tests.program import until
+from tests.program import descendants, until
 from tests.provider import provider
 from tests.system.engines import dialling, events, fetch, session, story, view, wait_state, wait_up
 
@@ -73,6 +75,25 @@ def test_a_session_whose_page_fails_gets_another_address() -> None:
         until(lambda: "The health check succeeds again." in story(engine), "a check that succeeds")
         assert view(engine, "well").ipv4 == other.ipv4
         assert not events(engine, "health", "well")
+
+
+def test_the_process_of_the_checks_is_started_again_and_told_all() -> None:
+    """Killed once while nothing is to be checked anew: what it finds then it was told by the process's being ready."""
+    fails = HealthSettings("http://100.64.0.1:81/", 1.0, 2)
+
+    def checks() -> int | None:
+        of = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(os.getpid())}
+        return next((pid for pid, words in of.items() if b"engine.proxy.health" in words), None)
+
+    with provider(), dialling([session("one", health=replace(fails, every=3600.0))]) as engine:
+        wait_up(engine)
+        first = until(checks, "the process")
+        os.kill(first, signal.SIGKILL)
+        until(lambda: "health was killed by signal 9, and is started again." in story(engine), "what became of it")
+        second = until(lambda: found if (found := checks()) != first else None, "another one")
+        engine.submit(Edit(view(engine, "one").id, session("one", health=fails)))
+        until(lambda: events(engine, "health", "one"), "what it found")
+        assert checks() == second
 
 
 def test_what_a_session_had_and_carried_is_known_to_the_next_run(tmp_path: Path) -> None:
