@@ -5,10 +5,10 @@
 
 A session's packets are carried to a far host by the same bridge in C, which stands for the data path's worker: in one
 case from a TUN device with offload, through which the kernel connects and a relay splices; in the other from the
-socket of the stack program. The same load, of clients at 127.0.0.1, goes through both by turns: octets over one and 64
-connections, both ways; new connections, each with an octet there and back; a thousand sessions with an upload each.
-Medians of interleaved rounds; memory is the process's own share (PSS). Where others use the machine, speeds tell
-little: the processor's time that server, bridge and relay or program had for a GB says more.
+memory that it shares with the stack program. The same load, of clients at 127.0.0.1, goes through both by turns:
+octets over one and 64 connections, both ways; new connections, each with an octet there and back; a thousand sessions
+with an upload each. Medians of interleaved rounds; memory is the process's own share (PSS). Where others use the
+machine, speeds tell little: the processor's time that server, bridge and relay or program had for a GB says more.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from shlex import quote
 from benchmarks.proxies import AT_ONCE, ROOT, Bench, end, go_first, ip, resident, wait_for
 from engine.egress.tun import open_tun
 from engine.host import netns
+from engine.proxy.stack_protocol import PROTOCOL
 
 LOAD, BRIDGE, PROGRAM = (ROOT / "build" / name for name in ("proxies", "bridge", "souppp-stack"))
 SERVER, PORT, OWN = "203.0.113.80", "8000", IPv4Address("100.64.0.0")
 MTU, BUDGET = 1492, 64 << 20
 MANY = 1000
-SO_SNDBUFFORCE = 32
-SOCKET_BUFFER = 4 << 20
+DUCT, DUCT_START = 16 << 20, 4096
 CONNECT_TIMEOUT, SETTLE = 20.0, 30.0
 
 
@@ -116,7 +116,8 @@ class Cable:
         ):
             set_sysctl(*setting)
         self.process, near = getattr(self, f"_{kind}")(stack)
-        self._start(stack, BRIDGE, str(far), str(OWN), *map(str, near), keep=[far, *near])
+        ways = map(str, near) if kind == "tun" else ("duct", *map(str, near), str(DUCT), str(count))
+        self._start(stack, BRIDGE, str(far), str(OWN), *ways, keep=[far, *near])
         for descriptor in [far, *near]:
             os.close(descriptor)
         wait_for(port)
@@ -166,18 +167,17 @@ class Cable:
             process = self._start(stack, "bash", "-c", moved, keep=[theirs.fileno()])
         stack.callback(control.close)
         control.recv(1 << 16)
-        send(control, type="hello", protocol=1, budget=BUDGET)
+        send(control, type="hello", protocol=PROTOCOL, budget=BUDGET)
         threading.Thread(target=drain, args=(control,), daemon=True).start()
         time.sleep(0.3)
         before = resident(process)
-        near = []
+        memory = os.memfd_create("duct")
+        os.ftruncate(memory, DUCT_START + 2 * DUCT)
+        bell, other = socket.socketpair()
+        with other:
+            send(control, memory, other.fileno(), type="duct", id=0)
         for n in range(self.count):
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                for side in (ours, theirs):
-                    side.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER)
-                send(control, theirs.fileno(), type="session", key=n, mtu=MTU, addresses=[str(OWN + n)])
-            near.append(ours.detach())
+            send(control, type="session", key=n, mtu=MTU, addresses=[str(OWN + n)])
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             send(control, theirs.fileno(), type="client")
@@ -185,7 +185,7 @@ class Cable:
             time.sleep(2)
             self.idle = (resident(process) - before) / self.count
         Front(self.port, ours, self.count)
-        return process, near
+        return process, [memory, bell.detach()]
 
 
 def set_sysctl(name: str, value: str) -> None:

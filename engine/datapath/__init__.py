@@ -32,7 +32,7 @@ MAX_FRAME = 2048
 MIN_FRAME = 14
 
 _COPYING = {None: 0, True: 1, False: 2}
-_EGRESS_NONE, _EGRESS_OWN, _EGRESS_ROUTED, _EGRESS_SOCKET = range(4)
+_EGRESS_NONE, _EGRESS_OWN, _EGRESS_ROUTED, _EGRESS_DUCTED = range(4)
 _NUMBERS = ("cpu_ns", "rx_waiting", "tx_waiting", "ring_size")
 """What a queue tells beside its counters."""
 _MADE = {"drops", "rx_ring_fill", "tx_ring_fill", "cpu"}
@@ -129,7 +129,7 @@ _LAYOUT: dict[str, Places] = {
             "SOUPPP_EGRESS_NONE": _EGRESS_NONE,
             "SOUPPP_EGRESS_OWN": _EGRESS_OWN,
             "SOUPPP_EGRESS_ROUTED": _EGRESS_ROUTED,
-            "SOUPPP_EGRESS_SOCKET": _EGRESS_SOCKET,
+            "SOUPPP_EGRESS_DUCTED": _EGRESS_DUCTED,
             "IPV4_OPEN": Open.IPV4,
             "IPV6_OPEN": Open.IPV6,
             "SOUPPP_NETWORKS": MAX_OWN,
@@ -174,6 +174,8 @@ def _declare(library: ctypes.CDLL, holding: ctypes.CDLL) -> None:
         "souppp_set_own": (ctypes.c_int, [handle, u32, handle]),
         "souppp_remove_session": (ctypes.c_int, [handle, u32]),
         "souppp_routed_egress": (ctypes.c_int, [handle, ctypes.c_int]),
+        "souppp_open_duct": (ctypes.c_int, [handle, u32, u32, handle]),
+        "souppp_duct_broken": (ctypes.c_bool, [handle]),
         "souppp_add_traffic": (None, [handle, handle, u32]),
         "souppp_strays": (None, [handle, u32, handle]),
         "souppp_queue_names": (ctypes.POINTER(ctypes.c_char_p), []),
@@ -305,17 +307,17 @@ class Datapath:
         return self._control_taken
 
     def add_session(
-        self, slot: int, key: Place, egress_fd: int, mtu: int, own: Own = CLOSED, *, socket: bool = False
+        self, slot: int, key: Place, egress_fd: int, mtu: int, own: Own = CLOSED, *, ducted: bool = False
     ) -> None:
         """Lets a session's IP packets, of up to `mtu` octets, flow to and from `egress_fd`, which is non-blocking.
 
         Those to and from its `own` addresses only, until `set_own` says otherwise.
 
-        `socket` says that it is a SEQPACKET socket; each message is a packet as a TUN device with offload has it.
-        With -1 for the descriptor the session is only made known: its control frames come before strangers'.
+        With -1 for the descriptor the session is only made known: its control frames come before strangers'. If it is
+        `ducted` its packets flow all the same, by those of `open_duct`.
         Counters of the slot go on from where they were. Raises DatapathError if the slot or the key is in use.
         """
-        kind = _EGRESS_NONE if egress_fd < 0 else _EGRESS_SOCKET if socket else _EGRESS_OWN
+        kind = _EGRESS_DUCTED if ducted else _EGRESS_NONE if egress_fd < 0 else _EGRESS_OWN
         self._add(slot, key, mtu, own, egress=kind, fd=egress_fd)
 
     def add_routed_session(
@@ -371,6 +373,23 @@ class Datapath:
         error = self._library.souppp_routed_egress(self._handle, fd)
         if error:
             raise DatapathError(f"cannot use the routed egress: {os.strerror(-error)}")
+
+    def open_duct(self, queue: int, size: int) -> tuple[int, ...]:
+        """Have packets of ducted sessions go by rings in memory that another process has too, from now on.
+
+        Each ring has `size` octets, a power of two. Gives what that process gets, descriptors of the caller's: the
+        memory, and a socket by which each side wakes the other. Raises DatapathError.
+        """
+        given = array("i", bytes(4 * 2))
+        error = self._library.souppp_open_duct(self._handle, queue, size, given.buffer_info()[0])
+        if error:
+            raise DatapathError(f"cannot share memory with the stack program: {os.strerror(-error)}")
+        return tuple(given)
+
+    def duct_broken(self) -> bool:
+        """Whether another process has put into such a ring what makes no sense: then nothing passes there."""
+        broken: bool = self._library.souppp_duct_broken(self._handle)
+        return broken
 
     def _check(self, error: int, verb: str, slot: int) -> None:
         if error:

@@ -92,7 +92,9 @@ static int open_shared(struct datapath *dp)
         return -errno;
     dp->shared.sessions = calloc(dp->max_sessions, sizeof *dp->shared.sessions);
     dp->slots = calloc(dp->max_sessions, sizeof *dp->slots);
-    if (!dp->shared.sessions || !dp->slots || table_open(&dp->shared.keys, dp->max_sessions) ||
+    dp->shared.ducted = calloc(dp->max_sessions, sizeof *dp->shared.ducted);
+    dp->shared.max_sessions = dp->max_sessions;
+    if (!dp->shared.sessions || !dp->slots || !dp->shared.ducted || table_open(&dp->shared.keys, dp->max_sessions) ||
         table_open(&dp->shared.routes, 2 * dp->max_sessions))
         return -ENOMEM;
     return 0;
@@ -210,6 +212,7 @@ void souppp_close(struct datapath *dp)
     for (uint32_t i = 0; dp->shared.sessions && i < dp->max_sessions; i++)
         free(dp->shared.sessions[i].own);
     free(dp->shared.sessions);
+    free(dp->shared.ducted);
     free(dp->slots);
     if (dp->shared.control_event >= 0)
         close(dp->shared.control_event);
@@ -352,7 +355,7 @@ int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp
     if (slot->used || table_find(&dp->shared.keys, &key) != TABLE_NONE)
         return -EEXIST;
     slot->egress.fd = -1; /* field by field: a worker may be looking whether it is watched */
-    slot->egress.offload = false;
+    slot->egress.offload = slot->egress.ducted = false;
     slot->egress.slot = number;
     slot->egress.owner = number % dp->queues;
     slot->route_count = session_routes(what, number, slot->routes);
@@ -374,9 +377,13 @@ int souppp_add_session(struct datapath *dp, uint32_t number, const struct souppp
     session->longest = longest_frame(dp) - session->header_length;
     if (what->egress == SOUPPP_EGRESS_ROUTED) {
         session->egress = &dp->routed;
+    } else if (what->egress == SOUPPP_EGRESS_DUCTED) {
+        slot->egress.offload = slot->egress.ducted = true;
+        session->egress = &slot->egress;
+        atomic_store_explicit(&dp->shared.ducted[number], true, memory_order_release);
     } else if (what->egress != SOUPPP_EGRESS_NONE) {
         slot->egress.fd = what->fd;
-        slot->egress.offload = what->egress == SOUPPP_EGRESS_SOCKET || has_vnet_header(what->fd);
+        slot->egress.offload = has_vnet_header(what->fd);
         session->egress = &slot->egress;
         error = worker_watch(dp->workers[slot->egress.owner], &slot->egress);
         if (error)
@@ -415,12 +422,46 @@ int souppp_remove_session(struct datapath *dp, uint32_t number)
     slot = &dp->slots[number];
     if (slot->egress.fd >= 0)
         worker_unwatch(dp->workers[slot->egress.owner], &slot->egress);
+    atomic_store_explicit(&dp->shared.ducted[number], false, memory_order_release);
     table_remove(&dp->shared.keys, number);
     for (uint32_t i = 0; i < slot->route_count; i++)
         table_remove(&dp->shared.routes, slot->routes[i].number);
     wait_for_workers(dp);
     slot->used = false;
     return 0;
+}
+
+int souppp_open_duct(struct datapath *dp, uint32_t queue, uint32_t size, int *given)
+{
+    struct duct *duct, *before;
+    int error;
+
+    if (queue >= dp->queues || size < SUPER_PACKET * 2 || size & (size - 1))
+        return -EINVAL;
+    duct = duct_open(size, given);
+    if (!duct)
+        return -errno;
+    error = worker_exchange_duct(dp->workers[queue], duct, &before);
+    if (error) {
+        for (int i = 0; i < DUCT_GIVEN; i++)
+            close(given[i]);
+        before = duct;
+    } else {
+        reader_wait(&dp->workers[queue]->reader);
+    }
+    duct_close(before);
+    return error;
+}
+
+bool souppp_duct_broken(const struct datapath *dp)
+{
+    for (uint32_t i = 0; i < dp->queues; i++) {
+        const struct duct *duct = atomic_load(&dp->workers[i]->duct);
+
+        if (duct && atomic_load_explicit(&duct->broken, memory_order_relaxed))
+            return true;
+    }
+    return false;
 }
 
 int souppp_routed_egress(struct datapath *dp, int fd)

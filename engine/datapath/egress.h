@@ -1,5 +1,5 @@
 /* Where IP packets go and come from: a file descriptor that carries whole IP packets, non-blocking, a TUN device mostly,
- * or a socket to a network stack in user space.
+ * or the ducts to a network stack in user space, of which each worker has one.
  *
  * An egress belongs to one session, or is routed: shared by many, which are told apart by the IP packet's destination.
  * Any worker may write to it; one worker, its owner, reads from it.
@@ -18,6 +18,7 @@ enum { EGRESS_ROUTED = TABLE_NONE };
 struct egress {
     int fd;
     bool offload; /* a TUN device with IFF_VNET_HDR, or what speaks as one does */
+    bool ducted; /* it has no descriptor */
     uint32_t slot; /* of its only session, or EGRESS_ROUTED */
     uint32_t owner; /* the worker that reads */
     atomic_bool watched; /* the owner may read; an event of its epoll can be older than that */

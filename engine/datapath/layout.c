@@ -26,7 +26,7 @@ const struct souppp_place *souppp_layout(void)
         SIZE(souppp_network) SOUPPP_NETWORK(OF_NETWORK)
         VALUE("values", SOUPPP_ANY) VALUE("values", SOUPPP_ZERO_COPY) VALUE("values", SOUPPP_COPY)
         VALUE("values", SOUPPP_EGRESS_NONE) VALUE("values", SOUPPP_EGRESS_OWN) VALUE("values", SOUPPP_EGRESS_ROUTED)
-        VALUE("values", SOUPPP_EGRESS_SOCKET)
+        VALUE("values", SOUPPP_EGRESS_DUCTED)
         VALUE("values", IPV4_OPEN) VALUE("values", IPV6_OPEN) VALUE("values", SOUPPP_NETWORKS)
         VALUE("values", MAX_FRAME)
         {NULL, NULL, 0, 0},

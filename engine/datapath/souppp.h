@@ -26,8 +26,8 @@ struct souppp_options {
     SOUPPP_OPTIONS(SOUPPP_FIELD)
 };
 
-/* A device's descriptor, or a SEQPACKET socket with a vnet_header before each packet, which has no device behind it. */
-enum souppp_egress { SOUPPP_EGRESS_NONE, SOUPPP_EGRESS_OWN, SOUPPP_EGRESS_ROUTED, SOUPPP_EGRESS_SOCKET };
+/* A device's descriptor, one that many share, or no device but the ducts to another process. */
+enum souppp_egress { SOUPPP_EGRESS_NONE, SOUPPP_EGRESS_OWN, SOUPPP_EGRESS_ROUTED, SOUPPP_EGRESS_DUCTED };
 
 enum { SOUPPP_NETWORKS = 32 }; /* a session's at most */
 
@@ -60,7 +60,7 @@ struct souppp_own {
     X(uint16_t, vlans, [2][2]) /* TPID and TCI, outer tag first */ \
     X(uint32_t, mtu, )         /* the longest IP packet, octets */ \
     X(uint32_t, egress, )      /* enum souppp_egress */ \
-    X(int32_t, fd, )           /* SOUPPP_EGRESS_OWN, _SOCKET */ \
+    X(int32_t, fd, )           /* SOUPPP_EGRESS_OWN */ \
     X(uint8_t, ipv4, [4])      /* SOUPPP_EGRESS_ROUTED; all zero: none */ \
     X(uint8_t, ipv6, [8])      /* the /48 prefix, then two zeros; all zero: none */ \
     X(struct souppp_own, own, )
@@ -109,6 +109,13 @@ int souppp_set_own(struct datapath *datapath, uint32_t slot, const struct souppp
 int souppp_remove_session(struct datapath *datapath, uint32_t slot);
 /* The descriptor that all routed sessions share; once, and it stays until souppp_close. */
 int souppp_routed_egress(struct datapath *datapath, int fd);
+
+/* Has a queue's worker pass packets of sessions with SOUPPP_EGRESS_DUCTED to another process and back, by rings of `size`
+ * octets, a power of two, in memory that both have; in place of the ones before. `given` takes two descriptors, the
+ * caller's, for the other process: the memory, and a socket by which each side wakes the other. */
+int souppp_open_duct(struct datapath *datapath, uint32_t queue, uint32_t size, int *given);
+/* Whether another process has put into a ring what makes no sense, after which nothing passes there. */
+bool souppp_duct_broken(const struct datapath *datapath);
 
 /* Adds to four numbers for each of the first `count` slots: packets and IP bytes in, packets and IP bytes out. */
 void souppp_add_traffic(const struct datapath *datapath, uint64_t *numbers, uint32_t count);

@@ -16,12 +16,21 @@
 enum {
     EVENTS = 64,
     EGRESS_BATCH = 32,   /* reads from one egress before the next one's turn */
+    DUCT_BATCH = 64,     /* packets from the duct before a look at the card */
     SEGMENTS_ROOM = 256, /* free frames before a super-packet is read */
     BACKLOG = 256,       /* frames waiting for the card from which on packets had better wait in their egress */
     BACKLOG_WAIT_NS = 50000, /* when the card is behind nothing tells when it isn't any more */
     BACKLOG_MOST_NS = BACKLOG_WAIT_NS << 11, /* reached by doubling while it takes nothing: it may be down */
     FAREWELL_MS = 50,
 };
+
+/* For as long as the worker doesn't turn. */
+static struct duct *duct_of(struct worker *worker)
+{
+    struct duct *duct = atomic_load_explicit(&worker->duct, memory_order_acquire);
+
+    return duct && !atomic_load_explicit(&duct->broken, memory_order_relaxed) ? duct : NULL;
+}
 
 static void tell_engine(struct worker *worker)
 {
@@ -50,8 +59,10 @@ static bool within_share(struct worker *worker, uint32_t slot, uint32_t most)
     uint32_t round = atomic_load_explicit(&worker->shared->rounds, memory_order_relaxed);
     struct share *share = &worker->shares[slot];
 
-    if (share->round != round)
-        *share = (struct share){.round = round, .told = share->told};
+    if (share->round != round) {
+        share->round = round;
+        share->frames = 0;
+    }
     return share->frames < most && ++share->frames;
 }
 
@@ -143,20 +154,60 @@ static bool is_told(struct worker *worker, uint32_t slot)
     return within_share(worker, slot, CONTROL_SHARE);
 }
 
+/* False for a session that would fill a duct which is behind: others have packets too. */
+static bool within_duct(struct worker *worker, const struct duct *duct, uint32_t slot, uint32_t length)
+{
+    struct share *share = &worker->shares[slot];
+    uint32_t lap = duct->head / duct->size;
+
+    if (share->lap != lap) {
+        share->lap = lap;
+        share->octets = 0;
+    }
+    if (duct_used(duct) > duct->size / 2 && share->octets > duct->size / DUCT_SHARE)
+        return false;
+    share->octets += length;
+    return true;
+}
+
+/* As writev does for a descriptor. */
+static ssize_t write_duct(struct worker *worker, uint32_t slot, const struct iovec *vector, int parts)
+{
+    struct duct *duct = duct_of(worker);
+    uint32_t length = 0;
+
+    for (int i = 0; i < parts; i++)
+        length += (uint32_t)vector[i].iov_len;
+    if (!duct) {
+        errno = ENOTCONN;
+        return -1;
+    }
+    if (!within_duct(worker, duct, slot, length) || !duct_put(duct, slot, vector, parts, length)) {
+        errno = ENOBUFS;
+        return -1;
+    }
+    return length;
+}
+
 /* Writes what has been joined; the offload header goes where the frame's own headers were. */
 static void deliver(struct worker *worker)
 {
     struct join *join = &worker->join;
     struct iovec vector[JOIN_MAX];
+    struct duct *duct;
 
     for (uint32_t i = 0; i < join->train_count; i++) {
         const struct train *train = &join->trains[i];
-        int fd = worker->shared->sessions[train->slot].egress->fd;
+        const struct egress *egress = worker->shared->sessions[train->slot].egress;
         int parts = (int)join_write(join, i, vector);
-        ssize_t written = parts == 1 ? write(fd, vector->iov_base, vector->iov_len) : writev(fd, vector, parts);
+        ssize_t written = egress->ducted ? write_duct(worker, train->slot, vector, parts)
+                          : parts == 1   ? write(egress->fd, vector->iov_base, vector->iov_len)
+                                         : writev(egress->fd, vector, parts);
 
         count_delivery(worker, train->slot, written, train->count, train->octets);
     }
+    if ((duct = duct_of(worker)))
+        duct_tell(duct);
 }
 
 /* A known session's control frame. */
@@ -266,23 +317,23 @@ static uint32_t send_control(struct worker *worker)
     return n;
 }
 
-/* Which session a packet from this egress is for. */
-static uint32_t route(const struct shared *shared, const struct egress *egress, uint16_t protocol,
-                      const uint8_t *packet)
+/* Which session a packet is for that comes from an egress of this slot. */
+static uint32_t route(const struct shared *shared, uint32_t slot, uint16_t protocol, const uint8_t *packet)
 {
     struct key key;
     uint32_t found;
 
-    if (egress->slot != EGRESS_ROUTED)
-        return egress->slot;
+    if (slot != EGRESS_ROUTED)
+        return slot;
     key = route_key(protocol, ip_destination(protocol, packet));
     found = table_find(&shared->routes, &key);
     return found == TABLE_NONE ? TABLE_NONE : found / 2;
 }
 
-/* The session that an outgoing packet belongs to; NULL, and counted, if there is none. */
-static const struct session *session_of(struct worker *worker, const struct egress *egress, const uint8_t *packet,
-                                        uint32_t length, uint16_t *protocol, uint32_t *slot)
+/* The session that an outgoing packet belongs to, of an egress with this slot, which it is exchanged for; NULL, and
+ * counted, if there is none. */
+static const struct session *session_of(struct worker *worker, const uint8_t *packet, uint32_t length,
+                                        uint16_t *protocol, uint32_t *slot)
 {
     const struct own *own;
 
@@ -291,7 +342,7 @@ static const struct session *session_of(struct worker *worker, const struct egre
         count(&worker->counters.not_ip, 1);
         return NULL;
     }
-    *slot = route(worker->shared, egress, *protocol, packet);
+    *slot = route(worker->shared, *slot, *protocol, packet);
     if (*slot == TABLE_NONE) {
         count(&worker->counters.no_route, 1);
         return NULL;
@@ -342,12 +393,12 @@ static bool forward_packet(struct worker *worker, const struct egress *egress)
     uint8_t *packet = worker->port.frames + port_frame(&worker->port) + HEADROOM;
     ssize_t length = read(egress->fd, packet, MAX_PACKET);
     const struct session *session;
+    uint32_t slot = egress->slot;
     uint16_t protocol;
-    uint32_t slot;
 
     if (length <= 0)
         return nothing_read(length);
-    session = session_of(worker, egress, packet, (uint32_t)length, &protocol, &slot);
+    session = session_of(worker, packet, (uint32_t)length, &protocol, &slot);
     if (!session)
         return true;
     if ((uint32_t)length > session->mtu) {
@@ -360,29 +411,25 @@ static bool forward_packet(struct worker *worker, const struct egress *egress)
     return true;
 }
 
-/* Reads a super-packet and sends what it is cut to. False if there was none. */
-static bool forward_super_packet(struct worker *worker, const struct egress *egress)
+/* Sends what the super-packet that was read is cut to; its `size` counts the header in front. */
+static void send_super_packet(struct worker *worker, uint32_t slot, uint32_t size)
 {
-    ssize_t n = read(egress->fd, worker->super_packet, SUPER_PACKET);
     const uint8_t *packet = worker->super_packet + sizeof(vnet_header);
+    uint32_t length = size - sizeof(vnet_header);
     struct segments segments;
     const struct session *session;
     enum segment_error error;
     vnet_header header;
-    uint32_t length, slot;
     uint16_t protocol;
 
-    if (n < (ssize_t)sizeof header)
-        return nothing_read(n);
     memcpy(&header, worker->super_packet, sizeof header);
-    length = (uint32_t)n - sizeof header;
-    session = session_of(worker, egress, packet, length, &protocol, &slot);
+    session = session_of(worker, packet, length, &protocol, &slot);
     if (!session)
-        return true;
+        return;
     error = segments_begin(&segments, &header, packet, length, session->mtu);
     if (error) {
         count(error == SEGMENT_TOO_LONG ? &worker->counters.too_long : &worker->counters.bad_offload, 1);
-        return true;
+        return;
     }
     do {
         uint8_t *out;
@@ -400,7 +447,56 @@ static bool forward_super_packet(struct worker *worker, const struct egress *egr
             mss_clamp(out, length, session->clamp);
         send_packet(worker, session, slot, protocol, length);
     } while (segments_left(&segments));
+}
+
+/* False if there was none. */
+static bool forward_super_packet(struct worker *worker, const struct egress *egress)
+{
+    ssize_t n = read(egress->fd, worker->super_packet, SUPER_PACKET);
+
+    if (n < (ssize_t)sizeof(vnet_header))
+        return nothing_read(n);
+    send_super_packet(worker, egress->slot, (uint32_t)n);
     return true;
+}
+
+/* Whether what has come by a duct is a packet of a session that ducts are for; counted if not. */
+static bool is_ducted(struct worker *worker, uint32_t slot, uint32_t size)
+{
+    const struct shared *shared = worker->shared;
+
+    if (slot >= shared->max_sessions || !atomic_load_explicit(&shared->ducted[slot], memory_order_acquire)) {
+        count(&worker->counters.no_route, 1);
+        return false;
+    }
+    if (size < sizeof(vnet_header)) {
+        count(&worker->counters.not_ip, 1);
+        return false;
+    }
+    return true;
+}
+
+static bool card_has_room(struct worker *worker, uint32_t room)
+{
+    return worker->port.queued < BATCH && port_room(&worker->port) >= room;
+}
+
+/* Duct to card. */
+static void drain_duct(struct worker *worker)
+{
+    struct duct *duct = duct_of(worker);
+
+    for (int i = 0; duct && i < DUCT_BATCH && card_has_room(worker, SEGMENTS_ROOM); i++) {
+        uint32_t slot;
+        int32_t n = duct_take(duct, worker->super_packet, SUPER_PACKET, &slot);
+
+        if (n < 0)
+            atomic_store_explicit(&duct->broken, true, memory_order_relaxed);
+        if (n <= 0)
+            return;
+        if (is_ducted(worker, slot, (uint32_t)n))
+            send_super_packet(worker, slot, (uint32_t)n);
+    }
 }
 
 /* Egress to card. */
@@ -413,7 +509,7 @@ static void drain_egress(struct worker *worker, struct egress *egress)
         return;
     forward = egress->offload ? forward_super_packet : forward_packet;
     room = egress->offload ? SEGMENTS_ROOM : 1;
-    for (int i = 0; i < EGRESS_BATCH && worker->port.queued < BATCH && port_room(&worker->port) >= room; i++) {
+    for (int i = 0; i < EGRESS_BATCH && card_has_room(worker, room); i++) {
         if (!forward(worker, egress)) {
             if (errno != EAGAIN && errno != EINTR) /* the device is gone: don't be told so for ever */
                 worker_unwatch(worker, egress);
@@ -468,8 +564,11 @@ static int wait_for_work(struct worker *worker, struct epoll_event *events, bool
     const struct timespec *most = backlog || without_egress ? patience(worker) : NULL;
     struct pollfd any[] = {{.fd = worker->poll, .events = POLLIN}};
     struct pollfd no_egress[] = {{.fd = worker->port.fd, .events = POLLIN}, {.fd = worker->wake, .events = POLLIN}};
+    struct duct *duct = duct_of(worker);
     int ready = 0;
 
+    if (duct && !without_egress && !duct_sleep(duct, true))
+        just_look = true;
     reader_turn(&worker->reader);
     if (without_egress) {
         eventfd_t ignored;
@@ -482,6 +581,8 @@ static int wait_for_work(struct worker *worker, struct epoll_event *events, bool
         ready = epoll_wait(worker->poll, events, EVENTS, backlog || just_look ? 0 : -1);
     }
     reader_turn(&worker->reader);
+    if ((duct = duct_of(worker)))
+        duct_sleep(duct, false);
     return ready;
 }
 
@@ -494,6 +595,15 @@ static void finish(struct worker *worker)
         usleep(1000);
         port_flush(&worker->port);
     }
+}
+
+/* The duct's bell has rung, or its other end is closed: then don't be told so for ever. */
+static void hear(struct worker *worker)
+{
+    struct duct *duct = atomic_load_explicit(&worker->duct, memory_order_acquire);
+
+    if (duct && !duct_heard(duct))
+        epoll_ctl(worker->poll, EPOLL_CTL_DEL, duct->bell, NULL);
 }
 
 static void *run(void *argument)
@@ -514,6 +624,8 @@ static void *run(void *argument)
                 eventfd_t ignored;
 
                 eventfd_read(worker->wake, &ignored);
+            } else if (events[i].data.ptr == &worker->duct) {
+                hear(worker);
             } else if (events[i].data.ptr) {
                 drain_egress(worker, events[i].data.ptr);
                 if (worker->port.queued >= BATCH) {
@@ -522,6 +634,8 @@ static void *run(void *argument)
                 }
             }
         }
+        if (!behind(worker))
+            drain_duct(worker);
         flush(worker);
     }
     finish(worker);
@@ -551,6 +665,19 @@ void worker_unwatch(struct worker *worker, struct egress *egress)
 {
     epoll_ctl(worker->poll, EPOLL_CTL_DEL, egress->fd, NULL);
     atomic_store_explicit(&egress->watched, false, memory_order_relaxed);
+}
+
+int worker_exchange_duct(struct worker *worker, struct duct *duct, struct duct **before)
+{
+    int error = duct ? watch(worker, duct->bell, &worker->duct) : 0;
+
+    *before = NULL;
+    if (error)
+        return error;
+    *before = atomic_exchange(&worker->duct, duct);
+    if (*before)
+        epoll_ctl(worker->poll, EPOLL_CTL_DEL, (*before)->bell, NULL);
+    return 0;
 }
 
 int worker_open(struct worker *worker, struct shared *shared, uint32_t max_sessions)
@@ -604,6 +731,7 @@ void worker_close(struct worker *worker)
         worker_wake(worker);
         pthread_join(worker->thread, NULL);
     }
+    duct_close(atomic_load(&worker->duct));
     ring_close(&worker->known);
     ring_close(&worker->unknown);
     ring_close(&worker->outgoing);

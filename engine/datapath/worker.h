@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "counters.h"
+#include "duct.h"
 #include "egress.h"
 #include "join.h"
 #include "port.h"
@@ -17,6 +18,7 @@ enum {
     CONTROL_RING = 1 << 19, /* octets */
     CONTROL_SHARE = 256,    /* frames of one session while the engine catches up: more is a flood in its name */
     IPV6_SHARE = 64,        /* so many of them may be of IPv6's autoconfiguration: they are not what keeps it up */
+    DUCT_SHARE = 8,         /* of a duct that is half full a session may fill one in so many, once round */
     SUPER_PACKET = sizeof(vnet_header) + 65536,
 };
 
@@ -25,6 +27,8 @@ struct shared {
     struct table keys;        /* session_key -> slot */
     struct table routes;      /* route_key -> 2 * slot (IPv4) or 2 * slot + 1 (IPv6) */
     struct session *sessions; /* by slot */
+    atomic_bool *ducted;      /* by slot: whose packets ducts may bring, which may name any slot at any time */
+    uint32_t max_sessions;
     int control_event;        /* an eventfd: control frames wait for the engine */
     atomic_bool control_waiting;
     _Atomic uint32_t rounds; /* how often the engine has caught up with known sessions' control frames */
@@ -36,6 +40,7 @@ struct share {
     uint32_t round;
     uint32_t frames;
     uint32_t told; /* the second in which the engine was last shown a packet of a closed protocol */
+    uint32_t lap, octets; /* what it has put into the duct while that went round this time */
 };
 
 struct worker {
@@ -50,6 +55,7 @@ struct worker {
     struct ring known;   /* control frames of sessions in the table, each within its share */
     struct ring unknown; /* discovery, and sessions not in the table */
     struct ring outgoing;
+    _Atomic(struct duct *) duct; /* or NULL; the engine's thread exchanges it */
     struct join join; /* what came in one batch */
     uint8_t super_packet[SUPER_PACKET]; /* read from an egress */
     struct timespec patience; /* with a card that is behind */
@@ -71,3 +77,5 @@ void worker_close(struct worker *worker);
 /* Any thread. 0 or -errno. */
 int worker_watch(struct worker *worker, struct egress *egress);
 void worker_unwatch(struct worker *worker, struct egress *egress);
+/* Have another duct, or none. The one before comes back by `before`: the worker may use it still until it turns. */
+int worker_exchange_duct(struct worker *worker, struct duct *duct, struct duct **before);

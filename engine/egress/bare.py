@@ -1,21 +1,18 @@
 """Sessions without a device: their packets go nowhere, and are counted, or to a network stack in user space.
 
-Of the latter the C helper has one end of a SEQPACKET pair where it has a device's descriptor else, and the stack
-program the other one. Nothing of the host's knows their addresses.
+Of the latter the C helper's workers and the stack program have memory together, the ducts, where there is a device's
+descriptor else. Nothing of the host's knows their addresses.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.datapath import DatapathError
 from engine.egress.carriers import Carriers
 from engine.egress.device import own_of
 from engine.egress.protocol import Addresses
-from engine.host.rtnl import make_room
 from engine.sessions.obstacle import Obstacle
 from engine.settings.values import DatapathChoice, EgressChoice, Forward, Inbound, SessionSettings
 from engine.wire.place import Place
@@ -37,8 +34,9 @@ _TAKES_CONNECTIONS: tuple[tuple[str, Callable[[SessionSettings], object]], ...] 
     ("forwards", lambda it: bool(it.forwards)),
 )
 """Those that ask for what a session with packets that go nowhere can't have."""
-BUFFER = 4 << 20
-"""Octets that may wait on their way to the program, and from it."""
+DUCTS = 16 << 20
+"""Octets that may wait on their way to the program, and so many from it, of all ducts together."""
+SMALLEST_DUCT = 1 << 20
 
 
 class Stack(Protocol):
@@ -47,14 +45,20 @@ class Stack(Protocol):
     def obstacle(self) -> str:
         """Why it can't be had, in a sentence that says what to do; empty if it can."""
 
-    def tell(self, key: int, mtu: int, addresses: Addresses, end: int = -1) -> None:
-        """A session has these; with a descriptor it is new, and packets come and go by that, which is handed over."""
+    def join(self, worker: int, given: tuple[int, ...]) -> None:
+        """Packets go by this duct to a worker and back; the descriptors are handed over."""
+
+    def tell(self, key: int, mtu: int, addresses: Addresses) -> None:
+        """A session, which may be new, has these."""
 
     def forward(self, key: int, forwards: tuple[Forward, ...]) -> None:
         """What comes to a session's ports is to go there, in place of what was said before."""
 
     def forget(self, key: int) -> None:
         """A session is gone."""
+
+    def give_up(self, why: str) -> None:
+        """The program is of no use any more; another one is to be had."""
 
 
 @dataclass(slots=True)
@@ -63,8 +67,11 @@ class _Opened:
     place: Place
     mtu: int
     addresses: Addresses
-    end: socket.socket | None = None
-    """Ours of the pair, of a session with a stack."""
+
+    @property
+    def ducted(self) -> bool:
+        """Whether it has a stack."""
+        return self.settings.egress is EgressChoice.STACK
 
 
 class BareEgress:
@@ -75,6 +82,8 @@ class BareEgress:
         self._carriers = carriers
         self._stack = stack
         self._opened: dict[int, _Opened] = {}
+        self._joined: tuple[Carriers, int] | None = None
+        """Whose workers the program has ducts to, and how many."""
 
     def __contains__(self, key: int) -> bool:
         return key in self._opened
@@ -102,34 +111,47 @@ class BareEgress:
             raise
 
     def _join(self, key: int, opened: _Opened) -> None:
-        """Make the pair of a session with a stack, and have its packets flow."""
-        if opened.settings.egress is EgressChoice.STACK:
-            try:
-                opened.end, other = _pair()
-            except OSError as error:
-                raise DatapathError(f"cannot reach the stack program: {error.strerror}") from None
-            with other:
-                self._stack.tell(key, opened.mtu, opened.addresses, other.detach())
+        """Have a session's packets flow, by the program if it has a stack."""
+        if opened.ducted:
+            self.follow_workers()
+            self._stack.tell(key, opened.mtu, opened.addresses)
             self._stack.forward(key, opened.settings.forwards)
         self._plug(key, opened)
+
+    def follow_workers(self) -> None:
+        """Have a duct to each worker there is, as long as there are sessions with a stack. Raises DatapathError."""
+        carriers = self._carriers()
+        if carriers is None or not self.stacked:
+            return
+        if self._joined == (now := (carriers, carriers.workers)):
+            if carriers.duct_broken():
+                self._stack.give_up("has put what makes no sense into the memory that the data path has too")
+            return
+        size = max(SMALLEST_DUCT, DUCTS >> (carriers.workers - 1).bit_length())
+        for worker in range(carriers.workers):
+            self._stack.join(worker, carriers.open_duct(worker, size))
+        self._joined = now
+
+    def begin_anew(self) -> list[int]:
+        """There is another program, which has nothing; whose sessions are to be joined anew."""
+        self._joined = None
+        return self.stacked
 
     def _plug(self, key: int, opened: _Opened) -> None:
         carriers = self._carriers()
         if carriers is not None:
             own = own_of(opened.addresses, opened.settings)
-            end = opened.end.fileno() if opened.end is not None else -1
-            carriers.plug_socket(key, opened.place, end, opened.mtu, own)
+            carriers.plug_bare(key, opened.place, opened.mtu, own, ducted=opened.ducted)
 
     @property
     def stacked(self) -> list[int]:
         """Sessions that have a stack."""
-        return [key for key, opened in self._opened.items() if opened.settings.egress is EgressChoice.STACK]
+        return [key for key, opened in self._opened.items() if opened.ducted]
 
     def join_anew(self, key: int) -> None:
         """There is another program, which gets this session, if it has a stack still. Raises DatapathError."""
         opened = self._opened.get(key)
-        if opened is not None and opened.settings.egress is EgressChoice.STACK:
-            self._unplug(key, opened)
+        if opened is not None and opened.ducted:
             self._join(key, opened)
 
     def set_addresses(self, key: int, addresses: Addresses, mtu: int) -> None:
@@ -152,31 +174,15 @@ class BareEgress:
             self._follow(key, opened)
 
     def _follow(self, key: int, opened: _Opened) -> None:
-        if opened.end is not None:
+        if opened.ducted:
             self._stack.tell(key, opened.mtu, opened.addresses)
 
     def close(self, key: int) -> None:
         """See `Egress.close`."""
         opened = self._opened.pop(key, None)
         if opened is not None:
-            self._unplug(key, opened)
-            if opened.settings.egress is EgressChoice.STACK:
+            carriers = self._carriers()
+            if carriers is not None:
+                carriers.unplug(key)
+            if opened.ducted:
                 self._stack.forget(key)
-
-    def _unplug(self, key: int, opened: _Opened) -> None:
-        """The helper must have let go of the socket before it is closed."""
-        carriers = self._carriers()
-        if carriers is not None:
-            carriers.unplug(key)
-        if opened.end is not None:
-            opened.end.close()
-            opened.end = None
-
-
-def _pair() -> tuple[socket.socket, socket.socket]:
-    """Ours, which never waits, and the program's."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    for end in (ours, theirs):
-        make_room(end, BUFFER)
-    return ours, theirs

@@ -107,13 +107,26 @@ class Carriers:
             self._plug(key, place, -1, mtu, own)
             self._kernel.add_session(key, place, mtu, own)
 
-    def plug_socket(self, key: int, place: Place, end: int, mtu: int, own: Own) -> None:
-        """The same for a session without a device: to and from a socket, or nowhere where `end` is -1."""
-        self._plug(key, place, end, mtu, own, socket=True)
+    def plug_bare(self, key: int, place: Place, mtu: int, own: Own, *, ducted: bool) -> None:
+        """The same for a session without a device: by the ducts, or nowhere."""
+        self._plug(key, place, -1, mtu, own, ducted=ducted)
 
-    def _plug(self, key: int, place: Place, fd: int, mtu: int, own: Own, *, socket: bool = False) -> None:
+    @property
+    def workers(self) -> int:
+        """How many there are, one of each queue."""
+        return self._port.card.queues
+
+    def open_duct(self, worker: int, size: int) -> tuple[int, ...]:
+        """See `Datapath.open_duct`."""
+        return self._port.datapath.open_duct(worker, size)
+
+    def duct_broken(self) -> bool:
+        """See `Datapath.duct_broken`."""
+        return self._port.datapath.duct_broken()
+
+    def _plug(self, key: int, place: Place, fd: int, mtu: int, own: Own, *, ducted: bool = False) -> None:
         self.unplug(key)
-        self._port.datapath.add_session(key, place, fd, mtu, own, socket=socket)
+        self._port.datapath.add_session(key, place, fd, mtu, own, ducted=ducted)
         self._plugged.add(key)
 
     def set_own(self, key: int, own: Own) -> None:

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from engine.proxy.messages import Key, Number, Seconds, Text
 
-PROTOCOL = 1
+PROTOCOL = 2
 Id = Number
 """What something is asked, or told of, by."""
 Endpoint = Annotated[str, Meta(pattern=r"^([0-9a-f.:\[\]]*:[0-9]{1,5})?$")]
@@ -38,8 +38,17 @@ class Hello(Said, frozen=True):
     """The engine's: octets of all connections' buffers together."""
 
 
+class Duct(Said, frozen=True):
+    """Packets go to and from a worker of the data path by what comes along, in place of what came before.
+
+    That is memory which both have, and a socket by which each wakes the other.
+    """
+
+    id: int
+
+
 class Session(Said, frozen=True):
-    """With a descriptor, a session that is new; without, its MTU and addresses from now on."""
+    """The MTU and addresses of a session, which may be new, from now on."""
 
     key: int
     mtu: int

@@ -118,6 +118,14 @@ class Child:
                 self._process.wait(PATIENCE)
             self._process = None
 
+    def give_up(self) -> bool:
+        """Have another one in place of that which is there; whether there is one."""
+        if self._channel is None:
+            return False
+        self._channel.close()
+        self._ended()
+        return True
+
     def _begin(self) -> None:
         self._restart = None
         if not self._wanted() or self._closing:

@@ -298,7 +298,7 @@ class Loop:
 
     def _stack_begun(self) -> None:
         self.proxies.join_stack()
-        self._join_stack(self._bare.stacked)
+        self._join_stack(self._bare.begin_anew())
 
     def _join_stack(self, keys: list[int]) -> None:
         """Some of them now, and the others when all else had its turn."""
@@ -564,6 +564,7 @@ class Loop:
         finally:
             self.supervisor.look_at_card(now)
             self.supervisor.run(partial(self._egress.tidy, now, self._networks), now)
+            self.supervisor.run(self._bare.follow_workers, now)
             self.supervisor.run(self._save_proofs, now)
             self.supervisor.run(self._save_history, now)
             self.supervisor.run(self._save_counters, now)

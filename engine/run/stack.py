@@ -20,6 +20,7 @@ from engine.proxy.stack_protocol import (
     Arrival,
     Client,
     Connections,
+    Duct,
     Forwards,
     Gone,
     Hello,
@@ -110,17 +111,22 @@ class StackProgram:
             return self._refused
         return "" if os.access(STACK, os.X_OK) else f"`egress: stack` takes a program of its own: {STACK_REMEDY}."
 
-    def tell(self, key: int, mtu: int, addresses: Addresses, end: int = -1) -> None:
+    def join(self, worker: int, given: tuple[int, ...]) -> None:
+        """See `Stack.join`."""
+        if self._ready:
+            self._child.send(Duct(worker), *given)
+            return
+        for each in given:
+            os.close(each)
+
+    def tell(self, key: int, mtu: int, addresses: Addresses) -> None:
         """See `Stack.tell`; whoever is told `begun` tells all sessions."""
         own = (addresses.ipv4, *addresses.global6)
-        told = Session(key, mtu, tuple(str(each) for each in own if each), str(addresses.ipv6 or ""))
-        ends = (end,) if end >= 0 else ()
         if self._ready:
-            self._child.send(told, *ends)
-            return
-        for each in ends:
-            os.close(each)
-        self._child.open()
+            told = tuple(str(each) for each in own if each)
+            self._child.send(Session(key, mtu, told, str(addresses.ipv6 or "")))
+        else:
+            self._child.open()
 
     def forward(self, key: int, forwards: tuple[Forward, ...]) -> None:
         """See `Stack.forward`."""
@@ -133,6 +139,11 @@ class StackProgram:
         self._forwards.pop(key, None)
         if self._ready:
             self._child.send(Gone(key))
+
+    def give_up(self, why: str) -> None:
+        """See `Stack.give_up`."""
+        if self._child.give_up():
+            self._tell_event(Severity.ERROR, "stack", f"The stack program {why}: it is ended.", None)
 
     def look(self, keys: Iterable[int]) -> None:
         """Ask for connections that came in through these sessions, which somebody looks at."""

@@ -1,4 +1,4 @@
-"""The stack program with a far host: each session's socket is bridged to a TUN device; the kernel behind it answers."""
+"""The stack program with a far host: each session is bridged to a TUN device; the kernel behind it answers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from typing import Any
 import pytest
 
 from engine.egress.tun import open_tun
+from engine.proxy.stack_protocol import PROTOCOL
 from tests.conftest import ROOT, run
+from tests.system.duct import START, Duct
 
 PROGRAM = ROOT / "build" / "souppp-stack"
 PATIENCE = 30.0
 BUDGET = 64 << 20
 LARGEST = 70_000
-SO_SNDBUFFORCE = 32
+RING = 4 << 20
 
 
 def needs_program() -> None:
@@ -71,45 +73,60 @@ class Messages:
         return ours
 
 
-class Bridge:
-    """A session's socket and a TUN device: what comes from one goes to the other. `passed`: the program's packets."""
+class Bridges:
+    """The data path's end of what it shares with the program, and the devices behind it."""
 
-    def __init__(self, device: str) -> None:
-        self.tun = open_tun(device)
-        self.ours, self.theirs = seqpacket_pair()
-        self.passed = 0
+    def __init__(self) -> None:
+        self.memory = os.memfd_create("duct")
+        os.ftruncate(self.memory, START + 2 * RING)
+        self._duct = Duct(self.memory)
+        self.bell, self.other = socket.socketpair()
+        self.bell.setblocking(False)
+        self._by_key: dict[int, Bridge] = {}
+        self._all: list[Bridge] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def add(self, key: int, bridge: Bridge) -> None:
+        self._all.append(bridge)
+        self._by_key = self._by_key | {key: bridge}
+
     def _run(self) -> None:
-        self.ours.setblocking(False)
         while not self._stopped.is_set():
-            for ready in select.select([self.tun, self.ours], [], [], 0.05)[0]:
-                with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):  # full, or the session has ended
-                    if ready is self.ours:
-                        packet = self.ours.recv(LARGEST)
-                        if not packet:
-                            return
-                        self.passed += 1
-                        with suppress(OSError):  # as a device that is down
-                            os.write(self.tun, packet)
-                    else:
-                        self.ours.send(os.read(self.tun, LARGEST))
+            by_key = self._by_key
+            by_device = {bridge.tun: key for key, bridge in by_key.items()}
+            self._duct.sleep()
+            for key, packet in self._duct.take():
+                if key in by_key:
+                    by_key[key].passed += 1
+                    with suppress(OSError):  # as a device that is down
+                        os.write(by_key[key].tun, packet)
+            for ready in select.select([self.bell, *by_device], [], [], 0.05)[0]:
+                with suppress(OSError):  # it is full, or closed
+                    if ready is self.bell:
+                        self.bell.recv(64)
+                    elif packet := os.read(ready, LARGEST):
+                        self._duct.put(by_device[ready], packet)
+                        self.bell.send(b"x")
 
     def close(self) -> None:
         self._stopped.set()
         self._thread.join()
-        self.ours.close()
-        self.theirs.close()
-        os.close(self.tun)
+        for bridge in self._all:
+            os.close(bridge.tun)
+        os.close(self.memory)
+        self.bell.close()
+        self.other.close()
+        self._duct.close()
 
 
-def seqpacket_pair() -> tuple[socket.socket, socket.socket]:
-    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in pair:
-        end.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20)
-    return pair
+class Bridge:
+    """A session and a TUN device: what comes from one goes to the other. `passed`: the program's packets."""
+
+    def __init__(self, tun: int) -> None:
+        self.tun = tun
+        self.passed = 0
 
 
 class Stack(Messages):
@@ -122,19 +139,24 @@ class Stack(Messages):
             self.process = subprocess.Popen(["bash", "-c", moved], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
         super().__init__(ours)
         self.hello = self.receive("hello")[0]
-        self.send(type="hello", protocol=1, budget=budget)
-        self._bridges: list[Bridge] = []
+        self.send(type="hello", protocol=PROTOCOL, budget=budget)
+        self._bridges = Bridges()
+        self.send(self._bridges.memory, self._bridges.other.fileno(), type="duct", id=0)
         self._clients: list[Client] = []
 
     def session(self, key: int, device: str, *addresses: str, mtu: int = 1492) -> Bridge:
         """A session whose packets go to a device of that name, with a route to each of its addresses."""
-        bridge = Bridge(device)
-        self._bridges.append(bridge)
+        tun = open_tun(device)
         run("ip", "link", "set", device, "up", "mtu", str(mtu))
         for address in addresses:
             run("ip", "route", "add", address, "dev", device)
-        self.send(bridge.theirs.fileno(), type="session", key=key, mtu=mtu, addresses=addresses, link_local="fe80::1")
-        bridge.theirs.close()
+        return self.plug(key, tun, *addresses, mtu=mtu)
+
+    def plug(self, key: int, descriptor: int, *addresses: str, mtu: int = 1492) -> Bridge:
+        """A session whose packets go to what speaks as a TUN device does; it is closed in the end."""
+        bridge = Bridge(descriptor)
+        self._bridges.add(key, bridge)
+        self.send(type="session", key=key, mtu=mtu, addresses=addresses, link_local="fe80::1")
         return bridge
 
     def settle(self) -> None:
@@ -156,8 +178,7 @@ class Stack(Messages):
             code = self.process.wait(PATIENCE)
         finally:
             self.process.kill()
-            for bridge in self._bridges:
-                bridge.close()
+            self._bridges.close()
         assert self.process.stderr is not None
         with self.process.stderr as pipe:
             said = pipe.read().decode()

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from engine.host.descriptors import raise_limit
 from engine.proxy.messages import LARGEST
+from engine.proxy.stack_protocol import PROTOCOL
 from tests.conftest import run
-from tests.system.stack_program import Client, Stack, seqpacket_pair, server, stack
+from tests.system.stack_program import Client, Stack, server, stack
 
 SMALLEST_BUFFER = 4096
 OWN, FAR, OWN6, FAR6 = "100.64.0.2", "192.0.2.1", "2001:db8::2", "2001:db8::1"
@@ -73,7 +73,7 @@ def both_ways(program: Stack, client: Client, own: str, far: str) -> None:
 @pytest.mark.usefixtures("own_net")
 def test_what_a_session_connects() -> None:
     with stack() as program:
-        assert program.hello["protocol"] == 1
+        assert program.hello["protocol"] == PROTOCOL
         program.session(7, "far0", OWN, OWN6)
         client = program.client()
         both_ways(program, client, OWN, FAR)
@@ -166,13 +166,13 @@ def send_until_reset(connection: socket.socket) -> None:
 
 
 class Line:
-    """A session's socket, in the hand of the test: packets are read and written whole."""
+    """A session's line, in the hand of the test: packets are read and written whole."""
 
     def __init__(self, program: Stack, key: int, *addresses: str) -> None:
-        self.socket, theirs = seqpacket_pair()
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(30)
-        with theirs:
-            program.send(theirs.fileno(), type="session", key=key, mtu=1492, addresses=addresses)
+        theirs.setblocking(False)
+        program.plug(key, theirs.detach(), *addresses)
 
     def hear(self) -> Segment:
         return Segment.of(self.socket.recv(70_000)[VNET:])
@@ -381,14 +381,10 @@ def test_that_who_comes_in_leaves_room_for_who_dials() -> None:
 @pytest.mark.usefixtures("own_net")
 def test_that_counts_of_many_sessions_fit_their_messages() -> None:
     """The engine reads no longer ones, and would end the program as one that makes no sense."""
-    raise_limit()
     many = 3000
-    with stack() as program, ExitStack() as ends:
+    with stack() as program:
         for key in range(many):
-            ours, theirs = (ends.enter_context(end) for end in seqpacket_pair())
-            program.send(theirs.fileno(), type="session", key=key, mtu=1492, addresses=[OWN])
-            theirs.close()
-            assert ours
+            program.send(type="session", key=key, mtu=1492, addresses=[OWN])
         program.settle()
         client = program.client()
         for key in range(many):

@@ -21,6 +21,8 @@ TESTS = [
     ("test_own.c", ["own.c", "wire.c"], "address"),
     ("test_ring.c", [], "address"),
     ("test_ring.c", [], "thread"),
+    ("test_duct.c", ["duct.c"], "address"),
+    ("test_duct.c", ["duct.c"], "thread"),
     ("test_relay.c", ["relay.c", "flow.c", "pipes.c"], "address"),
     ("test_relay.c", ["relay.c", "flow.c", "pipes.c"], "thread"),
 ]

@@ -15,11 +15,10 @@ type (
 	view         = buffer.View
 )
 
-func newView(size int) *view            { return buffer.NewViewSize(size) }
-func newViewWithData(data []byte) *view { return buffer.NewViewWithData(data) }
+func newView(size int) *view { return buffer.NewViewSize(size) }
 
-func newPacketBuffer(v *view) packetBuffer {
-	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
+func newPacketBuffer(v *view, released func()) packetBuffer {
+	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v), OnRelease: released})
 }
 
 func addressOf(octets []byte) tcpip.Address { return tcpip.AddrFromSlice(octets) }

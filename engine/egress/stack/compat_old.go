@@ -15,11 +15,10 @@ type (
 	view         = bufferv2.View
 )
 
-func newView(size int) *view            { return bufferv2.NewViewSize(size) }
-func newViewWithData(data []byte) *view { return bufferv2.NewViewWithData(data) }
+func newView(size int) *view { return bufferv2.NewViewSize(size) }
 
-func newPacketBuffer(v *view) packetBuffer {
-	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: bufferv2.MakeWithView(v)})
+func newPacketBuffer(v *view, released func()) packetBuffer {
+	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: bufferv2.MakeWithView(v), OnRelease: released})
 }
 
 func addressOf(octets []byte) tcpip.Address { return tcpip.Address(octets) }

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	protocol    = 1
+	protocol    = 2
 	mostListed  = 200
 	pingTimeout = 5 * time.Second
 	undecided   = 30 * time.Second
@@ -110,10 +110,7 @@ func serveControl(socket int) error {
 	if err != nil {
 		return err
 	}
-	failed := make(chan error, len(network.pollers)+1)
-	for _, p := range network.pollers {
-		go func(p *poller) { failed <- p.run() }(p)
-	}
+	failed := network.failed
 	c := &control{messages: messages, network: network, arrivals: map[uint64]*connection{}}
 	go c.count()
 	go func() {
@@ -136,10 +133,15 @@ func (c *control) receive() error {
 	if err != nil {
 		return err
 	}
+	if m.Type == "duct" && len(sockets) == 2 {
+		d, err := newDuct(sockets[0], sockets[1])
+		if err == nil {
+			c.network.join(int(m.ID), d)
+		}
+		return err
+	}
 	if len(sockets) == 1 {
 		switch m.Type {
-		case "session":
-			return c.begin(m, sockets[0])
 		case "client":
 			go serveClient(c.network, sockets[0])
 			return nil
@@ -152,9 +154,6 @@ func (c *control) receive() error {
 	s := c.network.session(m.Key)
 	switch m.Type {
 	case "session":
-		if s == nil {
-			return nil // it has ended meanwhile
-		}
 		return c.use(s, m)
 	case "gone":
 		if s != nil {
@@ -181,18 +180,13 @@ func (c *control) receive() error {
 	return nil
 }
 
-func (c *control) begin(m controlMessage, socket int) error {
-	if former := c.network.session(m.Key); former != nil {
-		c.network.end(former)
+// use gives a session, which may be new, what it has from now on.
+func (c *control) use(s *session, m controlMessage) (err error) {
+	if s == nil {
+		if s, err = c.network.begin(m.Key, m.MTU); err != nil {
+			return err
+		}
 	}
-	s, err := c.network.begin(m.Key, socket, m.MTU)
-	if err != nil {
-		return err
-	}
-	return c.use(s, m)
-}
-
-func (c *control) use(s *session, m controlMessage) error {
 	var addresses []netip.Addr
 	for _, text := range append(m.Addresses, m.LinkLocal) {
 		if text == "" {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/netip"
-	"runtime"
 	"sync"
 	"time"
 
@@ -25,12 +24,13 @@ const timeWait = 15 * time.Second
 // Whatever belongs to a session is bound to its NIC, so that two sessions may have the same address: netstack then looks a
 // packet's connection up by the NIC that it came in by, and sends by no other. Nothing is forwarded, nothing is looped back.
 type network struct {
-	stack   *stack.Stack
-	budget  *budget
-	pollers []*poller
+	stack  *stack.Stack
+	budget *budget
+	failed chan error // of a duct
 
-	mutex    sync.Mutex
+	mutex    sync.RWMutex
 	sessions map[uint64]*session
+	ducts    []*duct     // by the number of the worker
 	last     tcpip.NICID // a NIC's number is never used again
 }
 
@@ -41,6 +41,7 @@ func newNetwork(octets int) (*network, error) {
 			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 		}),
 		budget:   newBudget(octets),
+		failed:   make(chan error, 1),
 		sessions: map[uint64]*session{},
 	}
 	// Without RACK (RFC 8985), whose timers in netstack cost more than they save on a line that keeps the order.
@@ -52,13 +53,6 @@ func newNetwork(octets int) (*network, error) {
 			return nil, fmt.Errorf("netstack: %s", err)
 		}
 	}
-	for range make([]struct{}, runtime.GOMAXPROCS(0)) {
-		p, err := newPoller()
-		if err != nil {
-			return nil, err
-		}
-		n.pollers = append(n.pollers, p)
-	}
 	return n, nil
 }
 
@@ -68,7 +62,6 @@ type session struct {
 	network *network
 	nic     tcpip.NICID
 	link    *link
-	poller  *poller
 	counts  counts
 
 	mutex       sync.Mutex
@@ -79,28 +72,63 @@ type session struct {
 	forwards    map[forward]*listener
 }
 
-// begin makes a session of a socket, which is the network's from now on.
-func (n *network) begin(key uint64, socket int, mtu uint32) (*session, error) {
+// join has packets come and go through a duct from now on, in place of the one that had its number before.
+func (n *network) join(number int, d *duct) {
+	n.mutex.Lock()
+	for len(n.ducts) <= number {
+		n.ducts = append(n.ducts, nil)
+	}
+	former := n.ducts[number]
+	n.ducts[number] = d
+	n.mutex.Unlock()
+	if former != nil {
+		former.close()
+	}
+	go func() {
+		if err := d.run(n.deliver); err != nil {
+			n.failed <- err
+		}
+	}()
+}
+
+// deliver has a packet come to a session, if there is one.
+func (n *network) deliver(slot uint32, octets []byte) {
+	if s := n.session(uint64(slot)); s != nil {
+		s.link.deliver(octets)
+	}
+}
+
+// ductOf is the one that a session's packets go out by, always the same, which keeps their order.
+func (n *network) ductOf(slot uint32) *duct {
+	n.mutex.RLock()
+	defer n.mutex.RUnlock()
+	if len(n.ducts) == 0 {
+		return nil
+	}
+	return n.ducts[int(slot)%len(n.ducts)]
+}
+
+// begin makes a session.
+func (n *network) begin(key uint64, mtu uint32) (*session, error) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
 	n.last++
 	s := &session{
-		key: key, network: n, nic: n.last, link: newLink(socket, mtu), poller: n.pollers[int(n.last)%len(n.pollers)],
+		key: key, network: n, nic: n.last, link: newLink(uint32(key), mtu, n.ductOf),
 		addresses: map[netip.Addr]bool{}, connections: map[*connection]bool{}, forwards: map[forward]*listener{},
 	}
 	if err := n.stack.CreateNIC(s.nic, s.link); err != nil {
-		s.link.close()
 		return nil, fmt.Errorf("netstack: %s", err)
 	}
 	n.stack.AddRoute(tcpip.Route{Destination: header.IPv4EmptySubnet, NIC: s.nic})
 	n.stack.AddRoute(tcpip.Route{Destination: header.IPv6EmptySubnet, NIC: s.nic})
 	n.sessions[key] = s
-	return s, s.poller.add(s.link, func() { n.end(s) })
+	return s, nil
 }
 
 func (n *network) session(key uint64) *session {
-	n.mutex.Lock()
-	defer n.mutex.Unlock()
+	n.mutex.RLock()
+	defer n.mutex.RUnlock()
 	return n.sessions[key]
 }
 
@@ -127,7 +155,7 @@ func (n *network) end(s *session) {
 		c.reset("the session is gone")
 	}
 	n.stack.RemoveNIC(s.nic)
-	s.poller.remove(s.link)
+	s.link.close()
 }
 
 func (s *session) connectionsLocked() []*connection {

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	ductStart    = 4096
+	ductRecord   = 8
+	ductSkip     = 1<<32 - 1
+	smallestDuct = 256 << 10
+	cacheLine    = 64
+)
+
+var errNonsense = errors.New("the data path says what makes no sense")
+
+// indices of one direction, on cache lines of their own.
+type indices struct {
+	head     uint32
+	_        [cacheLine - 4]byte
+	tail     uint32
+	_        [cacheLine - 4]byte
+	sleeping uint32
+	_        [cacheLine - 4]byte
+}
+
+// duct is memory that a worker of the data path has too, with a ring of packets for each direction: see duct.h.
+type duct struct {
+	memory            []byte
+	size              uint32 // octets of each ring, a power of two
+	in, out           *indices
+	arriving, leaving []byte
+	tail              uint32   // of in, ours
+	bell              *os.File // a socket that rings when we slept and there is something
+
+	mutex  sync.Mutex // over what follows
+	head   uint32     // of out, ours
+	ring   int        // the bell's descriptor, by which the worker is woken
+	closed bool
+}
+
+// newDuct takes the descriptors over.
+func newDuct(memory, bell int) (*duct, error) {
+	defer unix.Close(memory)
+	mapped, err := mapDuct(memory)
+	if err == nil {
+		err = unix.SetNonblock(bell, true)
+	}
+	if err != nil {
+		unix.Close(bell)
+		return nil, fmt.Errorf("the memory of the data path: %w", err)
+	}
+	both, size := (*[2]indices)(unsafe.Pointer(&mapped[0])), (len(mapped)-ductStart)/2
+	return &duct{
+		memory: mapped, size: uint32(size), in: &both[0], out: &both[1],
+		arriving: mapped[ductStart : ductStart+size], leaving: mapped[ductStart+size:],
+		bell: os.NewFile(uintptr(bell), "bell"), ring: bell,
+	}, nil
+}
+
+func mapDuct(memory int) ([]byte, error) {
+	var found unix.Stat_t
+	if err := unix.Fstat(memory, &found); err != nil {
+		return nil, err
+	}
+	size := (found.Size - ductStart) / 2
+	if size < smallestDuct || size > 1<<30 || size&(size-1) != 0 {
+		return nil, fmt.Errorf("it has %d octets", found.Size)
+	}
+	return unix.Mmap(memory, 0, ductStart+2*int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+}
+
+// close has run return, and nothing written any more.
+func (d *duct) close() {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if !d.closed {
+		d.closed = true
+		d.bell.Close()
+	}
+}
+
+func ductNeeds(length uint32) uint32 {
+	return (ductRecord + length + ductRecord - 1) &^ (ductRecord - 1)
+}
+
+// mark puts a record's length and slot in front of it.
+func mark(at []byte, length, slot uint32) {
+	*(*[2]uint32)(unsafe.Pointer(&at[0])) = [2]uint32{length, slot}
+}
+
+// put writes a packet that stands in parts; false if there is no room. The mutex is held.
+func (d *duct) put(slot uint32, length int, parts ...[]byte) bool {
+	used := d.head - atomic.LoadUint32(&d.out.tail)
+	place, need := d.head%d.size, ductNeeds(uint32(length))
+	whole := need
+	if need > d.size-place {
+		whole += d.size - place
+	}
+	if used > d.size || whole > d.size-used {
+		return false
+	}
+	if whole > need {
+		mark(d.leaving[place:], ductSkip, 0)
+		place = 0
+	}
+	mark(d.leaving[place:], uint32(length), slot)
+	at := d.leaving[place+ductRecord:]
+	for _, part := range parts {
+		at = at[copy(at, part):]
+	}
+	d.head += whole
+	atomic.StoreUint32(&d.out.head, d.head)
+	return true
+}
+
+var rung = []byte{1}
+
+// tell wakes the worker if it sleeps. The mutex is held.
+func (d *duct) tell() {
+	if atomic.SwapUint32(&d.out.sleeping, 0) != 0 { // else the swap there comes later, and sees the head
+		send(d.ring, rung[:1])
+	}
+}
+
+// take gives the next packet where it lies, and how many octets to go on by afterwards; none if there is none.
+func (d *duct) take() (slot uint32, packet []byte, whole uint32, err error) {
+	there := atomic.LoadUint32(&d.in.head) - d.tail
+	if there == 0 {
+		return 0, nil, 0, nil
+	}
+	place := d.tail % d.size
+	if there > d.size || there%ductRecord != 0 {
+		return 0, nil, 0, errNonsense
+	}
+	words := *(*[2]uint32)(unsafe.Pointer(&d.arriving[place]))
+	if words[0] == ductSkip {
+		whole = d.size - place
+		if there <= whole {
+			return 0, nil, 0, errNonsense
+		}
+		place = 0
+		words = *(*[2]uint32)(unsafe.Pointer(&d.arriving[0]))
+	}
+	if words[0] > d.size {
+		return 0, nil, 0, errNonsense
+	}
+	need := ductNeeds(words[0])
+	if need > there-whole || need > d.size-place {
+		return 0, nil, 0, errNonsense
+	}
+	start := place + ductRecord
+	return words[1], d.arriving[start : start+words[0]], whole + need, nil
+}
+
+// atOnce is how many packets are delivered before others have their turn.
+const atOnce = 64
+
+// run delivers what comes until the duct is closed.
+func (d *duct) run(deliver func(slot uint32, packet []byte)) error {
+	defer unix.Munmap(d.memory)
+	var heard [64]byte
+	for {
+		n := 0
+		for ; n < atOnce; n++ {
+			slot, packet, whole, err := d.take()
+			if err != nil {
+				return err
+			}
+			if whole == 0 {
+				break
+			}
+			deliver(slot, packet)
+			d.tail += whole
+			atomic.StoreUint32(&d.in.tail, d.tail)
+		}
+		if n != 0 {
+			runtime.Gosched()
+			continue
+		}
+		atomic.SwapUint32(&d.in.sleeping, 1)
+		if atomic.LoadUint32(&d.in.head) != d.tail {
+			atomic.StoreUint32(&d.in.sleeping, 0)
+			continue
+		}
+		if _, err := d.bell.Read(heard[:]); err != nil {
+			return nil // closed, so that nobody writes any more
+		}
+	}
+}
