@@ -37,7 +37,7 @@ ACTIONS = (
         "times",
         "theme",
     ),
-    *("talkers", "summary", "table", "narrow", "group_by", "first"),
+    *("talkers", "sort_by", "summary", "table", "narrow", "group_by", "first"),
     *("redraw", "commands", "help", "back", "quit", "end", "up", "down", "page_up", "page_down", "top", "bottom"),
 )
 

@@ -90,6 +90,7 @@ ACTIONS = (
     Action("copy", "y", "copy", "copy the sessions' addresses, or a line", ANY, False, 0, "show"),
     Action("copy_what", "Y", "", "choose what to copy of the sessions", EITHER, False, 0, "show"),
     Action("sort", "s", "sort", "sort by the next column", TABLE, False, 0, "show"),
+    Action("sort_by", "b", "sort by", "sort by any column, by its letter; again turns it", TABLE, False, 8, "show"),
     Action("talkers", "t", "talkers", "who carries most: now, in five minutes, in all", TABLE, False, 0, "show"),
     Action("reverse", "S", "reverse", "turn the sort round", TABLE, False, 0, "show"),
     Action("columns", "o", "columns", "choose and order the columns", TABLE, False, 0, "show"),

@@ -232,9 +232,10 @@ class SessionsPage(Page):
 
     def _head_clicked(self, line: int, place: int) -> None:
         """Sort by the column; the other way round if it is sorted by that."""
-        if not 0 < place <= len(self._places):
-            return
-        key = self._places[place - 1].column.key
+        if 0 < place <= len(self._places):
+            self._sort_or_turn(self._places[place - 1].column.key)
+
+    def _sort_or_turn(self, key: str | None) -> None:
         if self.model.sort == key:
             self.do_reverse()
         else:
@@ -345,6 +346,19 @@ class SessionsPage(Page):
         keys: list[str | None] = [None, *(place.column.key for place in self._places)]
         here = keys.index(self.model.sort) if self.model.sort in keys else 0
         self._sort(keys[(here + 1) % len(keys)])
+
+    def do_sort_by(self) -> None:
+        """By any column, whose letter is asked for."""
+        from souppp_tui.screens.sorting import CONFIGURATION, SortChooser
+
+        model = self.model
+
+        def chosen(key: str | None) -> None:
+            if key is not None:
+                self._sort_or_turn(None if key == CONFIGURATION else key)
+
+        chooser = SortChooser(offered(model.several), self.shown_columns(), model.sort, reverse=model.reverse)
+        self.app.push_screen(chooser, chosen)
 
     def do_talkers(self) -> None:
         """Those that carry most first: now, in five minutes, in all; then in the order of before."""

@@ -41,13 +41,14 @@ class Lines(Widget):
 
     def on_click(self, event: Click) -> None:
         """Tell the owner what it was."""
-        if self.clicked is None or not 0 <= event.y < len(self._spans):
+        at = event.get_content_offset(self)
+        if self.clicked is None or at is None or at.y >= len(self._spans):
             return
         end = 0
-        for place, (text, _) in enumerate(self._spans[event.y]):
+        for place, (text, _) in enumerate(self._spans[at.y]):
             end += columns(clean(text))
-            if event.x < end:
-                self.clicked(event.y, place)
+            if at.x < end:
+                self.clicked(at.y, place)
                 return
 
     def show(self, lines: Sequence[list[Span]]) -> None:

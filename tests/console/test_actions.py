@@ -34,7 +34,7 @@ from souppp_tui.screens.confirm import Confirm
 from souppp_tui.screens.details import DetailsPage
 from souppp_tui.screens.events import EventsPage
 from souppp_tui.screens.sessions import SessionsPage
-from souppp_tui.show.columns import COLUMNS, offered
+from souppp_tui.show.columns import COLUMNS, LETTERS, offered
 from souppp_tui.show.themes import NAMES
 from souppp_tui.widgets.lines import Rows
 from tests.console.conftest import Start
@@ -493,6 +493,41 @@ async def test_sort_and_reverse(start: Start) -> None:
         await stage.press("S", "g")
         assert "sort: name ▼" in stage.text()
         assert "▸ ● home-0030" in stage.text()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_every_column_has_a_letter_of_its_own(several: bool) -> None:
+    letters = [LETTERS[key] for key in offered(several)]
+    assert len({*letters, "0"}) == len(letters) + 1
+    assert {*LETTERS} == {*COLUMNS}
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (160, 50)])
+async def test_any_column_in_two_keys_and_turned_round_by_the_same(start: Start, size: tuple[int, int]) -> None:
+    async with start(30, size=size) as stage:
+        for key in COLUMNS:
+            if key == "engine":
+                continue
+            await stage.press("b")
+            assert f"{LETTERS[key]} {key}" in stage.text(), "all of them fit"
+            await stage.press(LETTERS[key])
+            before = stage.app.model.sort, stage.app.model.reverse
+            assert before == (key, COLUMNS[key].live)
+        await stage.press("b", LETTERS["since"])
+        assert (stage.app.model.sort, stage.app.model.reverse) == ("since", False)
+        await stage.press("b", "escape")
+        assert stage.app.model.sort == "since"
+        await stage.press("b", "0")
+        assert stage.app.model.sort is None
+        await stage.press("question_mark")
+        assert stage.app.model.sort is None
+
+
+async def test_a_letter_typed_ahead_sorts(start: Start) -> None:
+    async with start(30) as stage:
+        await stage.type_ahead("b", "e", "j")
+        assert stage.app.model.sort == "rtt"
+        assert stage.app.model.cursor is not None
 
 
 async def test_the_order_of_the_configuration_turned_round_is_said(start: Start) -> None:

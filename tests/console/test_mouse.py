@@ -81,3 +81,10 @@ async def test_the_wheel_scrolls_and_an_alarm_leads_to_the_events(start: Start) 
         await stage.tick()
         await _click(stage, "1 alarm")
         assert "events: 1" in stage.text()
+
+
+async def test_a_letter_of_the_sort_chooser(start: Start) -> None:
+    async with start(30, size=(100, 30)) as stage:
+        await stage.press("b")
+        await _click(stage, "e rtt")
+        assert stage.app.model.sort == "rtt"

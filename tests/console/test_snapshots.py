@@ -32,6 +32,7 @@ SCREENS: dict[str, Sequence[str]] = {
     "form": ("E",),
     "form-wrong": ("a", "tab", "tab", "tab", "tab", "tab", *"zz", "ctrl+s"),
     "columns": ("o",),
+    "sort-by": ("s", "S", "b"),
     "palette": ("colon", *"sort"),
     "reload": ("L",),
     "help": ("question_mark",),
