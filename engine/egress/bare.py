@@ -26,12 +26,12 @@ _TAKES_DEVICE: tuple[tuple[str, Callable[[SessionSettings], object]], ...] = (
     ("datapath: kernel", lambda it: it.datapath is DatapathChoice.KERNEL),
     ("mark", lambda it: it.mark is not None),
     ("resolved", lambda it: it.resolved),
-    ("health", lambda it: it.health.url is not None),
 )
 """Settings that ask for what a session without a device can't have."""
 _TAKES_CONNECTIONS: tuple[tuple[str, Callable[[SessionSettings], object]], ...] = (
     ("proxy", lambda it: it.proxy is not None),
     ("forwards", lambda it: bool(it.forwards)),
+    ("health", lambda it: it.health.url is not None),
 )
 """Those that ask for what a session with packets that go nowhere can't have."""
 DUCTS = 16 << 20

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import msgspec
 
 from engine.proxy.exits import Exit
-from engine.proxy.messages import Key, Number, Ready, Text
+from engine.proxy.messages import Key, Number, Ready, StackLine, Text
 
 
 class Check(msgspec.Struct, frozen=True, array_like=True):
@@ -25,15 +25,17 @@ class Check(msgspec.Struct, frozen=True, array_like=True):
     url: str
     every: float
     """Seconds."""
+    stack: bool = False
+    """It has no device: the stack program connects."""
 
     def exit(self, key: int) -> Exit:
         """The session. Raises ValueError where an address is none."""
         ipv4 = IPv4Address(self.ipv4) if self.ipv4 else None
         ipv6 = IPv6Address(self.ipv6) if self.ipv6 else None
-        return Exit(key, self.name, self.device, self.index, ipv4, ipv6, tuple(map(ip_address, self.dns)))
+        return Exit(key, self.name, self.device, self.index, ipv4, ipv6, tuple(map(ip_address, self.dns)), self.stack)
 
 
-class Order(msgspec.Struct, frozen=True, array_like=True):
+class Order(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """From the engine: check this from now on, or nothing any more."""
 
     key: int
@@ -53,5 +55,5 @@ ToEngine = Ready | Finding
 
 
 ENCODER = msgspec.msgpack.Encoder()
-TO_PROCESS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+TO_PROCESS: msgspec.msgpack.Decoder[Order | StackLine] = msgspec.msgpack.Decoder(Order | StackLine)
 TO_ENGINE: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)

@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 
 from engine.proxy.channel import Channel
 from engine.proxy.checks import TO_PROCESS, Check, Finding, Order
-from engine.proxy.dialling import DialError, Dialler
+from engine.proxy.dialling import DialError, DialKind, Dialler
 from engine.proxy.exits import Exit
-from engine.proxy.messages import Ready
+from engine.proxy.messages import Ready, StackLine
 from engine.proxy.names import Names
 from engine.proxy.stack import Connection
 from engine.proxy.unprivileged import beat, begin, give_up_rights
@@ -96,8 +96,11 @@ class _Answer(asyncio.Protocol):
             self._done.set_exception(exc or ValueError("the server closed the connection without an answer"))
 
 
-async def fetch(dialler: Dialler, exit_: Exit, url: str, context: ssl.SSLContext, timeout: float) -> str:
-    """Fetch a page through a session; returns what is wrong, empty if the page came with a status below 400."""
+async def fetch(dialler: Dialler, exit_: Exit, url: str, context: ssl.SSLContext, timeout: float) -> str | None:
+    """Fetch a page through a session; returns what is wrong, empty if the page came with a status below 400.
+
+    None where nothing can be said of it: the stack program is away, or has yet to be told of the session.
+    """
     parts = urlsplit(url)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
@@ -114,7 +117,7 @@ async def fetch(dialler: Dialler, exit_: Exit, url: str, context: ssl.SSLContext
     dialler.connect(exit_, parts.hostname or "", port, deadline, done)
     made = await connected
     if isinstance(made, DialError):
-        return str(made)
+        return None if exit_.stack and made.kind is DialKind.SESSION_GONE else str(made)
     return await ask(made, url, context, deadline)
 
 
@@ -158,7 +161,8 @@ class Checker:
     def __init__(self, engine: socket.socket, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext) -> None:
         """`context` says which certificates are believed. The loop is stopped when the engine is gone."""
         self._loop = loop
-        self._dialler = Dialler(Names(loop), loop, allow_private=True)  # the operator says where to
+        self._names = Names(loop)
+        self._dialler = Dialler(self._names, loop, allow_private=True)  # the operator says where to
         self._context = context
         self._checks: dict[int, Check] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
@@ -167,7 +171,10 @@ class Checker:
         self._engine = Channel(loop, engine, TO_PROCESS, self._heed, loop.stop)
         self._engine.send(Ready())
 
-    def _heed(self, order: Order) -> None:
+    def _heed(self, order: Order | StackLine) -> None:
+        if isinstance(order, StackLine):
+            self._names.stack.begin(self._engine.descriptors.pop())
+            return
         key = order.key
         if (timer := self._timers.pop(key, None)) is not None:
             timer.cancel()
@@ -202,7 +209,8 @@ class Checker:
             problem = await fetch(self._dialler, check.exit(key), check.url, self._context, timeout)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
-        self._engine.send(Finding(key, check.serial, problem[:300]))
+        if problem is not None:
+            self._engine.send(Finding(key, check.serial, problem[:300]))
         self._plan(key, max(0.0, began + check.every - self._loop.time()))
 
     def _over(self, key: int, task: asyncio.Task[None]) -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from engine.proxy.checks import ENCODER, TO_ENGINE, Check, Finding, Order, ToEngine
-from engine.proxy.messages import Ready
+from engine.proxy.messages import Ready, StackLine
 from engine.run.child import Child
 from engine.settings.limits import MAX_SESSIONS
 from engine.supervisor.health import Target
@@ -30,8 +30,13 @@ class HealthChecks:
         targets: Callable[[], Mapping[int, Target]],
         found: Callable[[Finding], None],
         ended: Callable[[str], None],
+        stack_line: Callable[[], int],
     ) -> None:
-        """`targets` are all that there are; `found` takes what came of a check, `ended` why the process had to end."""
+        """`targets` are all that there are; `found` takes what came of a check, `ended` why the process had to end.
+
+        `stack_line` gives a descriptor to connect by through the stack program, -1 while there is none.
+        """
+        self._stack_line = stack_line
         self._targets = targets
         self._found = found
         self._ready = False
@@ -58,6 +63,11 @@ class HealthChecks:
             self._child.open()
         orders.clear()
 
+    def join_stack(self) -> None:
+        """There is a stack program, or a process that is to connect by it."""
+        if self._ready and (line := self._stack_line()) >= 0:
+            self._child.send(StackLine(), line)
+
     def close(self) -> None:
         """End the process."""
         self._child.close()
@@ -66,6 +76,7 @@ class HealthChecks:
         match message:
             case Ready():
                 self._ready = True
+                self.join_stack()
                 self._send(self._targets())
             case Finding():
                 self._found(message)
@@ -82,8 +93,8 @@ class HealthChecks:
 def _check(target: Target) -> Check | None:
     """None where the device is gone already: then there is another target soon."""
     try:
-        index = socket.if_nametoindex(target.device)
+        index = 0 if target.stack else socket.if_nametoindex(target.device)
     except OSError:
         return None
     of = target
-    return Check(of.name, of.device, index, of.ipv4, of.ipv6, of.dns, of.serial, of.url, of.every)
+    return Check(of.name, of.device, index, of.ipv4, of.ipv6, of.dns, of.serial, of.url, of.every, of.stack)

@@ -275,7 +275,11 @@ class Loop:
         for lack in surroundings.lacks():
             self.tell(Severity.WARNING, "host", lack)
         self._health = HealthChecks(
-            self._loop, lambda: self.supervisor.health.targets, self._health_found, self._health_ended
+            self._loop,
+            lambda: self.supervisor.health.targets,
+            self._health_found,
+            self._health_ended,
+            self.stack.line,
         )
         self._undo.callback(self._health.close)
         self._resolved = Resolved(self._tell_soon)
@@ -298,6 +302,7 @@ class Loop:
 
     def _stack_begun(self) -> None:
         self.proxies.join_stack()
+        self._health.join_stack()
         self._join_stack(self._bare.begin_anew())
 
     def _join_stack(self, keys: list[int]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from engine.api.values import SessionState, SessionView, Severity
-from engine.settings.values import HealthSettings
+from engine.settings.values import EgressChoice, HealthSettings
 from engine.supervisor.hooks import clean
 from engine.supervisor.reporting import Reporter
 from engine.supervisor.rotating import HEALTH, Rotating
@@ -28,11 +28,14 @@ class Target:
     """Each target's own: results are told by it."""
     name: str
     device: str
+    """Empty for a stack."""
     ipv4: str | None
     ipv6: str | None
     dns: tuple[str, ...]
     url: str
     every: float
+    stack: bool
+    """It has no device: the stack program connects."""
 
 
 @dataclass(slots=True)
@@ -70,7 +73,8 @@ class Health:
         if view is None:
             self._rotated.pop(key, None)
             self._out_of_reach.discard(key)
-        device = view.device if view is not None and view.state is SessionState.UP else None
+        stack = view is not None and view.egress == EgressChoice.STACK
+        device = ("" if stack else view.device) if view is not None and view.state is SessionState.UP else None
         if view is not None and device is not None and view.netns and settings.url is not None:
             self._tell_of_netns(key, view.netns)
             device = None
@@ -83,7 +87,7 @@ class Health:
         watched = self._watched.get(key)
         if watched is None or watched.view != made_of:
             target = Target(
-                next(self._serials), view.name, device, view.ipv4, ipv6, view.dns, settings.url, settings.every
+                next(self._serials), view.name, device, view.ipv4, ipv6, view.dns, settings.url, settings.every, stack
             )
             self._watched[key] = _Watched(made_of, target, settings)
             self.orders[key] = target

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.api.values import Event, SessionState, SessionView
 from engine.run.thread import Engine, EngineOptions
-from engine.settings.values import DialSettings, KeepaliveSettings, SessionSettings, Settings
+from engine.settings.values import DialSettings, EgressChoice, KeepaliveSettings, SessionSettings, Settings
 from tests.program import until
 from tests.provider import CARD
 
@@ -81,7 +81,12 @@ def wait_state(engine: Engine, state: SessionState, *names: str) -> None:
 def wait_up(engine: Engine, *names: str) -> None:
     """Wait until these sessions, or all, are up and their devices are there."""
     wait_state(engine, SessionState.UP, *names)
-    until(lambda: all(v.device for v in views(engine).values() if v.state is SessionState.UP), "the devices")
+    until(
+        lambda: all(
+            v.device or v.egress != EgressChoice.DEVICE for v in views(engine).values() if v.state is SessionState.UP
+        ),
+        "the devices",
+    )
 
 
 def fetch(interface: str) -> str:
