@@ -80,7 +80,7 @@ def _run(loop: asyncio.AbstractEventLoop, ours: socket.socket, relay: Relay, own
             case Sessions():
                 serving.note_sessions(message)
             case Look():
-                serving.look(message.keys)
+                serving.look(message)
             case StackLine():
                 names.stack.begin(channel.descriptors.pop())
             case NotNew():

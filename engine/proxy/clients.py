@@ -10,6 +10,9 @@ from typing import Protocol
 
 from engine.proxy.asked import How, Refusal, Wanted, target
 
+HEARD_OUT = 10.0
+"""Seconds in which a client has to say what it wants."""
+
 
 class Machine(Protocol):
     """What hears a client out, in one of the protocols."""

@@ -29,7 +29,7 @@ from engine.proxy.messages import (
     Tell,
     Through,
 )
-from engine.proxy.serving import MOST_SHOWN, MOST_TALKERS
+from engine.proxy.tally import MOST_SHOWN, MOST_TALKERS
 from engine.settings import limits
 from engine.settings.values import Choose, ProxyLimits
 
