@@ -9,14 +9,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from pyroute2.netlink.rtnl import RTM_GETLINK
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
 from engine.api.values import ReceiveRules
 from engine.card import ethtool, offloads
 from engine.host.errors import HostError, Unseen
-from engine.host.links import Link, link_at, parse_link
-from engine.host.rtnl import SHORTAGES, Rtnl, RtnlError, attributes, messages, request
+from engine.host.links import IFLA_ALT_IFNAME, Link, link_at, link_named
+from engine.host.rtnl import SHORTAGES, Rtnl, RtnlError, attributes, messages
 from engine.settings.limits import MAX_DEVICE
 
 
@@ -59,12 +56,11 @@ def card_name(given: str) -> str:
     """
     rtnl = Rtnl()
     try:
-        (body,) = rtnl.ask(request(ifinfmsg, RTM_GETLINK, 0, [("IFLA_ALT_IFNAME", given)]))
+        return link_named(rtnl, given, IFLA_ALT_IFNAME).name
     except RtnlError:
         return given
     finally:
         rtnl.close()
-    return parse_link(body).name
 
 
 def card_name_at(index: int, before: str) -> str | None:
@@ -101,8 +97,7 @@ def _found(name: str, look: Callable[[Rtnl], Link]) -> Link | None:
 
 def read_card(name: str) -> Card:
     """The card with this name in the calling thread's namespace; raises HostError, Unseen among them."""
-    question = request(ifinfmsg, RTM_GETLINK, 0, [("IFLA_IFNAME", name[:MAX_DEVICE])])
-    link = _found(name, lambda rtnl: parse_link(rtnl.ask(question)[0]))
+    link = _found(name, lambda rtnl: link_named(rtnl, name[:MAX_DEVICE]))
     if link is None:
         others = ", ".join(other for _, other in socket.if_nameindex() if other != "lo")
         raise HostError(f"There is no card {name} here; there is {others or 'none at all'}.")

@@ -57,6 +57,8 @@ _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 HARMLESS = (errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.EEXIST, errno.EACCES, *_NO_SUCH_FAMILY)
 """What is to be deleted is gone already, what is to be added is there, IPv6 is switched off or not there at all."""
 _BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
+_routes = {family: request(rtmsg, RTM_GETROUTE, NLM_F_DUMP, family=family) for family in _BITS}
+_rules = {family: request(fibmsg, RTM_GETRULE, NLM_F_DUMP, family=family) for family in _BITS}
 
 
 def family_of(source: Address | Network) -> socket.AddressFamily:
@@ -434,11 +436,11 @@ class Confinement:
             self._rtnl.do([rule_request(False, family, rule) for rule in bridge], HARMLESS)
 
     def _all_routes(self, family: socket.AddressFamily) -> list[bytes]:
-        return self._rtnl.ask(request(rtmsg, RTM_GETROUTE, NLM_F_DUMP, family=family))
+        return self._rtnl.ask(_routes[family])
 
     def _all_rules(self, family: socket.AddressFamily) -> list[bytes]:
         try:
-            return self._rtnl.ask(request(fibmsg, RTM_GETRULE, NLM_F_DUMP, family=family))
+            return self._rtnl.ask(_rules[family])
         except RtnlError as error:
             if error.errno not in _NO_SUCH_FAMILY:
                 raise

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_GETROUTE
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from engine.egress.requests import PROTOCOL, host_default
 from engine.egress.rule_tree import MAIN
-from engine.host.rtnl import Rtnl, RtnlError, attributes, request
+from engine.host.rtnl import Rtnl, RtnlError, attributes, packed
 
 FAMILIES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 _ROUTE = struct.Struct("=BBBBBBBBI")
@@ -104,7 +103,8 @@ class HostDefaults:
 
     def _found(self, family: int) -> Iterator[tuple[int, int]]:
         """Device and metric of the default routes that are marked as ours."""
-        for body in self._rtnl.ask(request(rtmsg, RTM_GETROUTE, NLM_F_DUMP, family=family, table=MAIN)):
+        question = packed(RTM_GETROUTE, NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, MAIN, 0, 0, 0, 0))
+        for body in self._rtnl.ask(question):
             _, length, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(body)
             if length == 0 and table == MAIN and protocol == PROTOCOL:
                 found = attributes(body, _ROUTE.size)

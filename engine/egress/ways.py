@@ -40,6 +40,9 @@ _question6 = Template(
     request(rtmsg, RTM_GETROUTE, 0, [("RTA_DST", str(_ANY6))], family=socket.AF_INET6, dst_len=128, flags=_FIB_MATCH),
     _ANY6.packed,
 )
+_addresses = {
+    family: request(ifaddrmsg, RTM_GETADDR, NLM_F_DUMP, family=family) for family in (socket.AF_INET, socket.AF_INET6)
+}
 _LOCAL = 2
 
 
@@ -95,7 +98,7 @@ def claim(rtnl: Rtnl, network: IPv4Network | IPv6Network, ours: Container[int], 
             return f"has {used} in it, this host's gateway on {name}"
         if source is not None and source in network:
             return f"has {source} in it, this host's own address on {name}"
-    for body in rtnl.ask(request(ifaddrmsg, RTM_GETADDR, NLM_F_DUMP, family=_family(anywhere))):
+    for body in rtnl.ask(_addresses[_family(anywhere)]):
         index, told = int.from_bytes(body[4:8], "little"), attributes(body, 8)
         address = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS, b"")
         if index in ours or told.get(_IFA_PROTO) == bytes([PROTOCOL]) or len(address) != len(anywhere.packed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from engine.host.rtnl import Rtnl, attribute, attributes, packed, request
 
 IFF_UP, _IFF_POINTOPOINT = 1, 1 << 4
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_CARRIER = 1, 3, 4, 31, 32, 33
-IFLA_CARRIER_CHANGES, IFLA_STATS64 = 35, 23
+IFLA_CARRIER_CHANGES, IFLA_STATS64, IFLA_ALT_IFNAME = 35, 23, 53
 _NEW_NETNSID, _NEW_IFINDEX = 45, 49
 SKIP_STATISTICS = ("IFLA_EXT_MASK", 8)
 
@@ -85,9 +86,9 @@ def has_moved(body: bytes) -> bool:
     return not {_NEW_NETNSID, _NEW_IFINDEX}.isdisjoint(attributes(body, 16))
 
 
-def link_named(rtnl: Rtnl, name: str) -> Link:
-    """One link; takes no descriptor, as `socket.if_nametoindex` would. Raises RtnlError."""
-    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, bytes(16) + attribute(IFLA_IFNAME, name.encode() + b"\0")))
+def link_named(rtnl: Rtnl, name: str, kind: int = IFLA_IFNAME) -> Link:
+    """One link by a name of a kind; takes no descriptor, as `socket.if_nametoindex` would. Raises RtnlError."""
+    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, bytes(16) + attribute(kind, os.fsencode(name) + b"\0")))
     return parse_link(answer)
 
 
@@ -102,7 +103,9 @@ def link_at(rtnl: Rtnl, index: int) -> Link:
     return parse_link(answer)
 
 
+_all = request(ifinfmsg, RTM_GETLINK, NLM_F_DUMP, [SKIP_STATISTICS])
+
+
 def all_links(rtnl: Rtnl) -> dict[int, Link]:
     """The links of the socket's namespace by index, without statistics; raises RtnlError."""
-    bodies = rtnl.ask(request(ifinfmsg, RTM_GETLINK, NLM_F_DUMP, [SKIP_STATISTICS]))
-    return {link.index: link for link in map(parse_link, bodies)}
+    return {link.index: link for link in map(parse_link, rtnl.ask(_all))}

@@ -15,6 +15,7 @@ from engine.host.rtnl import (
     NETLINK_EXT_ACK,
     SOL_NETLINK,
     USUAL_ROOM,
+    Complaint,
     RtnlError,
     attribute,
     attributes,
@@ -165,11 +166,11 @@ class Nft:
         if len(octets) > self._room:
             self._room = make_room(self._socket, len(octets))
         send(self._socket, octets)
-        first: RtnlError | None = None
+        first: Complaint | None = None
         for kind, body in self._answers():
             first = first or failure(kind, body)
         if first is not None:
-            raise first
+            raise RtnlError(*first)
 
     @property
     def port(self) -> int:

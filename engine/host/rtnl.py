@@ -41,7 +41,10 @@ class RtnlError(OSError):
 
 
 def request(kind: Any, type_: int, how: int, attributes: Iterable[tuple[str, Any]] = (), **fields: Any) -> bytes:
-    """One request as octets: a pyroute2 message class, its type, NLM_F_ flags beside the usual, attributes, fields."""
+    """One request as octets: a pyroute2 message class, its type, NLM_F_ flags beside the usual, attributes, fields.
+
+    To be made once: pyroute2's messages hold themselves, and the engine looks for no garbage.
+    """
     message = kind()
     for name, value in fields.items():
         message[name] = value
@@ -180,19 +183,19 @@ class Rtnl:
 
         Failures whose number is in `ignore` count as success.
         """
-        first: RtnlError | None = None
+        first: Complaint | None = None
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
             self._send(b"".join(batch))
             left = len(batch)
             while left:
                 for type_, body in messages(self._socket.recv(1 << 16)):
-                    error = failure(type_, body)
+                    complaint = failure(type_, body)
                     left -= type_ == NLMSG_ERROR
-                    if error is not None and error.errno not in ignore:
-                        first = first or error
+                    if complaint is not None and complaint[0] not in ignore:
+                        first = first or complaint
         if first is not None:
-            raise first
+            raise RtnlError(*first)
 
     def ask(self, question: bytes) -> list[bytes]:
         """The answers to a question, each without its header; raises RtnlError.
@@ -203,8 +206,8 @@ class Rtnl:
         answers: list[bytes] = []
         while True:
             for type_, body in messages(self._socket.recv(1 << 16)):
-                if (error := failure(type_, body)) is not None:
-                    raise error
+                if (complaint := failure(type_, body)) is not None:
+                    raise RtnlError(*complaint)
                 if type_ in (NLMSG_ERROR, NLMSG_DONE):
                     return answers
                 answers.append(body)
@@ -253,10 +256,15 @@ def news(listening: socket.socket, but_from: int | None) -> list[tuple[int, byte
                 found += messages(data, but_from)
 
 
-def failure(type_: int, body: bytes) -> RtnlError | None:
-    """What a message complains of, if it does."""
+Complaint = tuple[int, str]
+"""What an RtnlError is made of where it is raised. One that stands in a variable there is in a circle with the frames
+of all who wait for it and what these hold, and the engine looks for no garbage."""
+
+
+def failure(type_: int, body: bytes) -> Complaint | None:
+    """What a message complains of, if it does: its number and text."""
     number = -struct.unpack_from("=i", body)[0] if type_ == NLMSG_ERROR else 0
     if number == 0:
         return None
     text = attributes(body, 4 + _HEADER.size).get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
-    return RtnlError(number, text or os.strerror(number))
+    return number, text or os.strerror(number)

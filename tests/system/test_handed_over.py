@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from engine.host.files import STACK
 from engine.host.nft import Nft
 from tests.conftest import run
 from tests.manager import HANDED_OVER, Manager, managed
@@ -318,3 +320,47 @@ def test_a_concentrator_that_lost_a_session_meanwhile_is_found_out(tmp_path: Pat
         it.manager.start()
         assert it.sessions()["one"]["session_id"] == before["one"]["session_id"]
         until(lambda: it.sessions()["one"]["session_id"] not in (None, before["one"]["session_id"]), "another session")
+
+
+WITHOUT_DEVICES = f"""\
+defaults: {{user: someone, password: lab, autodial: true}}
+sessions:
+  - {{name: bare, egress: none}}
+  - {{name: stacked, egress: stack, forwards: [{{listen: tcp/80, to: "127.0.0.1:{PORT}"}}]}}
+  - {{name: first, egress: device}}
+  - {{name: second, egress: stack}}
+proxy: {{sessions: {{first_port: 20001}}, allow_private: true}}
+"""
+
+
+@pytest.mark.skipif(not STACK.exists(), reason="needs the stack program: `make stack`")
+def test_sessions_without_a_device_go_on_as_well(tmp_path: Path) -> None:
+    """The next process' stack program gets them; and whoever is to have another egress by now has that."""
+
+    def seen(port: int) -> str:
+        fetch = ("curl", "-sS", "-m", "5", "-x", f"socks5h://127.0.0.1:{port}", "http://100.64.0.1/")
+        said = subprocess.run(fetch, capture_output=True, text=True, check=False).stdout
+        return said.removeprefix("Your address is ").strip()
+
+    run("ip", "link", "set", "lo", "up")
+    with provider() as far, service(tmp_path, configuration=WITHOUT_DEVICES) as it:
+        before = it.wait_up()
+        for port, name in ((20002, "stacked"), (20003, "first"), (20004, "second")):
+            until(lambda port=port, name=name: seen(port) == before[name]["ipv4"], "its proxy")
+        changed = WITHOUT_DEVICES.replace("first, egress: device", "first, egress: stack")
+        (tmp_path / "va.yaml").write_text(changed.replace("second, egress: stack", "second, egress: device"))
+        it.manager.restart(signal.SIGUSR2)
+        after = it.wait_up()
+        assert {name: each["session_id"] for name, each in after.items()} == {
+            name: each["session_id"] for name, each in before.items()
+        }
+        for port, name in ((20002, "stacked"), (20003, "first"), (20004, "second")):
+            until(lambda port=port, name=name: seen(port) == before[name]["ipv4"], "its proxy")
+        assert after["first"]["device"] is None
+        assert after["second"]["device"] is not None
+        with socket.create_server(("127.0.0.1", PORT)) as server:
+            server.settimeout(10)
+            fetch = far.command("curl", "-sS", "-m", "10", f"http://{before['stacked']['ipv4']}/")
+            with subprocess.Popen(fetch, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+                server.accept()[0].close()
+                client.wait()
