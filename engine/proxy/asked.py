@@ -51,6 +51,7 @@ class Refusal(StrEnum):
     LIMIT = "too many connections"
     DOWN = "no session is up for it"
     NO_NAME = "no such name"
+    NAME_FAILED = "the session's DNS servers have no answer"
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
     TIMED_OUT = "timed out"

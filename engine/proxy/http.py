@@ -51,6 +51,7 @@ _STATUS = {
     Refusal.FAULT: (500, "Internal Server Error"),
     Refusal.NOT_SUPPORTED: (501, "Not Implemented"),
     Refusal.NO_NAME: (502, "Bad Gateway"),
+    Refusal.NAME_FAILED: (502, "Bad Gateway"),
     Refusal.REFUSED: (502, "Bad Gateway"),
     Refusal.UNREACHABLE: (502, "Bad Gateway"),
     Refusal.DOWN: (503, "Service Unavailable"),

@@ -49,7 +49,7 @@ REFUSALS = {
     DialKind.TIMED_OUT: Refusal.TIMED_OUT,
     DialKind.NO_SUCH_NAME: Refusal.NO_NAME,
     DialKind.NO_ADDRESS: Refusal.UNREACHABLE,
-    DialKind.NAME_FAILED: Refusal.NO_NAME,
+    DialKind.NAME_FAILED: Refusal.NAME_FAILED,
     DialKind.SHORT: Refusal.FAULT,
 }
 

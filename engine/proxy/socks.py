@@ -34,6 +34,7 @@ _CODES = {
     Refusal.LIMIT: 1,
     Refusal.DOWN: 3,
     Refusal.NO_NAME: 4,
+    Refusal.NAME_FAILED: 4,
     Refusal.UNREACHABLE: 4,
     Refusal.REFUSED: 5,
     Refusal.TIMED_OUT: 6,

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -205,8 +206,8 @@ def refused(ours: socket.socket) -> bool:
     return False
 
 
-def session(scene: Scene, name: str) -> dict[str, str]:
-    found: list[dict[str, str]] = json.loads(scene.ctl("list", "--json"))
+def session(scene: Scene, name: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = json.loads(scene.ctl("list", "--json"))
     return next(each for each in found if each["name"] == name)
 
 
@@ -249,6 +250,16 @@ def test_clients_whose_servers_do_not_answer_are_refused_when_their_session_ends
     until(lambda: int(session(scene, "home-02")["connections"]) == 0, "nobody there")
     scene.ctl("dial", "home-02")
     until(lambda: scene.curl("socks5h://app:sesame@127.0.0.1:20002").startswith("Your"), "the session again")
+
+
+def test_dns_servers_that_do_not_answer_are_not_taken_for_a_name_that_is_not_there(scene: Scene) -> None:
+    provider = ("nsenter", "-t", str(scene.process(b"engine.lab")), "-n")
+    servers = session(scene, "home-01")["dns"]
+    for server in servers:
+        subprocess.run([*provider, "ip", "address", "add", server, "dev", "lo"], check=True)  # it refuses at once
+    said = scene.curl("http://app:sesame@127.0.0.1:20001", "http://shop.example/")
+    assert said == "souppp: the session's DNS servers have no answer"
+    assert "(4)" in scene.curl("socks5h://app:sesame@127.0.0.1:20001", "http://shop.example/"), "host unreachable"
 
 
 def test_a_new_address_first(scene: Scene) -> None:

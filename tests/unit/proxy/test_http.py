@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from ipaddress import IPv4Address, IPv6Address
 
 import h11
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.proxy.asked import How, Refusal, Refused, Wanted
-from engine.proxy.http import LONGEST_HEAD, Http
+from engine.proxy.http import LONGEST_HEAD, Http, refusal
 
 KEPT = LONGEST_HEAD + 65_536
 
@@ -276,3 +277,10 @@ def test_no_octets_from_either_side_do_harm(client: list[bytes], server: list[by
         requests += isinstance(event, h11.Request)
     assert requests <= 1
     assert len(it.to_server) + len(it.to_client) < KEPT
+
+
+@pytest.mark.parametrize("why", list(Refusal))
+def test_each_refusal_has_a_status_and_says_why(why: Refusal) -> None:
+    head, _, text = refusal(why).partition(b"\r\n\r\n")
+    assert re.match(rb"HTTP/1\.1 [45][0-9]{2} [A-Z]", head)
+    assert text.decode() == f"souppp: {why}\n"
