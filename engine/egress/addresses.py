@@ -41,6 +41,7 @@ from engine.egress.requests import (
     nothing_there,
     put_into_group,
     rename,
+    routes_through,
     set_down,
     set_up,
     uint32,
@@ -86,6 +87,8 @@ class Device:
     """The longest IPv6 packet, where that is shorter than the MTU."""
     prefixes6: tuple[IPv6Network, ...] = ()
     """Those of `networks` that are delegated."""
+    walls: frozenset[tuple[IPv6Network, IPv6Address | IPv6Network | None]] = frozenset()
+    """Those that are nowhere for what comes from a source of the session's; or bears its mark, without one."""
     networks: tuple[Network, ...] = ()
     """What is routed to the session: confined as the addresses are, each while there is one of its family."""
     handed_on: tuple[int, IPv6Address] | None = None
@@ -101,6 +104,11 @@ class Device:
     """How often it has been put back lately."""
     rising: bool = False
     """It was made down, and nothing has been heard since of its being up."""
+
+    @property
+    def routes(self) -> list[bytes]:
+        """See `engine.egress.undertaker.Doomed`."""
+        return routes_through(self.index, self.addresses(), self.table) if self.index else []
 
     def addresses(self) -> list[Address]:
         """Those that it has."""
@@ -156,8 +164,10 @@ class Devices:
         """By their names."""
         self._indexes: set[int] = set()
         """Of all our devices, those that wait to be deleted among them."""
+        self.undertaker = Undertaker(self._indexes.discard)
+        """Deletes devices, of whatever namespace."""
         # Before the dead ones' addresses are taken over: whose they are is told then.
-        self._guard = Guard(self._rtnl.port)
+        self._guard = Guard(self._rtnl.port, self.undertaker.port)
         try:
             self._confinement = Confinement(self._rtnl, self._instance, time.monotonic())
         except RtnlError as error:
@@ -171,13 +181,16 @@ class Devices:
         self._marks: dict[int, Mark] = {}
         """By session, whether it has a device or not."""
         self._next_amnesty = 0.0
-        self.undertaker = Undertaker(self._indexes.discard)
-        """Deletes devices, of whatever namespace."""
 
     @property
     def notice(self) -> str:
         """What is less safe on this host than it could be, in one line; mostly empty."""
         return self._confinement.obstacle
+
+    @property
+    def confines_ipv6(self) -> bool:
+        """Whether sessions can have IPv6 here."""
+        return self._confinement.has_ipv6
 
     def __contains__(self, key: int) -> bool:
         return key in self._devices
@@ -292,6 +305,8 @@ class Devices:
             if former is not None:
                 self._confinement.shut_mark(former, index)
                 self._confinement.disclaim(former, table)
+            if index:
+                self._build_walls(key, self._devices[key])
         except RtnlError as error:
             raise HostError(f"The routing rules of marks can't be changed: {error.strerror}.") from None
 
@@ -347,11 +362,11 @@ class Devices:
     def set_ipv6(self, key: int, address: IPv6Address, mtu: int) -> None:
         """Set the device up with this link-local address in place of any other; raises HostError.
 
-        Does without the address where the host has IPv6 switched off, or the MTU is too small for it.
+        Does without the address where the host has IPv6 switched off or can't confine it, or the MTU is too small.
         """
         device = self._devices[key]
         self._set_up(device, mtu)
-        if device.ipv6 != address and mtu >= MIN_IPV6_MTU and has_ipv6(device.name):
+        if device.ipv6 != address and mtu >= MIN_IPV6_MTU and self.confines_ipv6 and has_ipv6(device.name):
             self.clear_ipv6(key)
             device.ipv6 = address
             self._give(device, address, give_ipv6(uint32(device.index), address.packed))
@@ -395,6 +410,7 @@ class Devices:
                 give = give_deprecated6 if address in deprecated else give_global6
                 self._give(device, address, give(uint32(device.index), address.packed))
         device.deprecated6 = deprecated
+        self._build_walls(key, device)
 
     def set_mtu6(self, key: int, mtu: int | None) -> None:
         """Keep IPv6 packets that the host sends by the device shorter than others, or not any more."""
@@ -417,14 +433,34 @@ class Devices:
                 device.prefixes6 = tuple(each for each in device.prefixes6 if each != network)
                 device.networks = tuple(each for each in device.networks if each != network)
                 self._confinement.shut_network(network, device.table, device.index, time.monotonic())
-                self._rtnl.do([nothing_there(network, device.table, False)], HARMLESS)
-            for network in networks:
-                if network not in device.networks:
-                    device.prefixes6, device.networks = (*device.prefixes6, network), (*device.networks, network)
-                    self._rtnl.do([nothing_there(network, device.table)], HARMLESS)
-                    self._confinement.open_network(network, device.table, device.index, device.name)
+            new = [network for network in networks if network not in device.networks]
+            device.prefixes6, device.networks = (*device.prefixes6, *new), (*device.networks, *new)
+            self._build_walls(key, device)
+            for network in new:
+                self._confinement.open_network(network, device.table, device.index, device.name)
         except RtnlError as error:
             raise _trouble(device, error) from None
+
+    def _build_walls(self, key: int, device: Device) -> None:
+        """What is delegated is nowhere for the session's own packets. Raises HostError."""
+        sources = [source for source in (device.ipv6, *device.global6, *device.prefixes6) if source is not None]
+        by_mark = [None] if key in self._marks else []
+        self._set_walls(device, [(network, source) for network in device.prefixes6 for source in [*sources, *by_mark]])
+
+    def _set_walls(
+        self, device: Device, wanted: Iterable[tuple[IPv6Network, IPv6Address | IPv6Network | None]]
+    ) -> None:
+        former, device.walls = device.walls, frozenset(wanted)
+        changes = [self._wall(device, each) for each in device.walls - former]
+        changes += [self._wall(device, each, False) for each in former - device.walls]
+        self._do(device, *changes)
+
+    def _wall(
+        self, device: Device, wall: tuple[IPv6Network, IPv6Address | IPv6Network | None], there: bool = True
+    ) -> bytes:
+        network, source = wall
+        table = device.table if source is None else self._confinement.table6(source)
+        return nothing_there(network, table, there, source)
 
     def hand_on(self, key: int, interface: str | None, subnet: int) -> str:
         """Give a device of the host's the first address of a /64 of the session's delegated prefix, or take it away.
@@ -480,8 +516,7 @@ class Devices:
                         steps.callback(self._confinement.shut_mark, self._marks[key], device.index)
                     steps.callback(self._confinement.shut_device, device.index, device.table)
                     steps.callback(self._hand_on, device, None)
-                    for network in device.prefixes6:
-                        steps.callback(self._rtnl.do, [nothing_there(network, device.table, False)], HARMLESS)
+                    steps.callback(self._set_walls, device, ())
                     for address in reversed(device.addresses()):
                         steps.callback(self._shut, device, address)
                     if key in self._wishing:
@@ -496,7 +531,8 @@ class Devices:
 
     def look(self) -> Mended:
         """Put back what others have taken away or altered since the last look."""
-        touched = self._guard.listen(self._keys, range(self._instance.tables, self._instance.dead_end))
+        first, dead_end = self._instance.tables, self._instance.dead_end
+        touched = self._guard.listen(self._keys, range(first, dead_end), range(dead_end, first + (1 << 16)))
         result = Mended()
         try:
             if touched.rules and (missing := self._confinement.mend_rules()):
@@ -523,6 +559,11 @@ class Devices:
             if any([self._devices[self._keys[index]].differs(link) for link in links]):  # noqa: C419
                 touched.devices.add(index)
         keys = {self._keys[index] for index in touched.devices & self._keys.keys()}
+        if touched.shared:
+            try:
+                touched.tables |= self._confinement.mend_shared(None if touched.everything else touched.sources)
+            except RtnlError as error:
+                result.for_all.append(f"The sessions' common routing tables can't be put back: {error.strerror}.")
         keys |= {self._instance.key(table) for table in touched.tables} & self._devices.keys()
         for key in sorted(self._devices if touched.everything else keys):
             self._mend_for(key, touched, result)
@@ -618,10 +659,10 @@ class Devices:
             found.append(f"its address {device.ipv6}")
         for each6 in device.global6:
             found += [f"its address {each6}"] * put(self._rtnl, add_global6(index, each6.packed))
-        for network in device.prefixes6:
-            lacked = put(self._rtnl, nothing_there(network, device.table))
-            found += [f"its unreachable route to {network}"] * lacked
-        for each in device.addresses():
+        lacking = {wall[0] for wall in device.walls if put(self._rtnl, self._wall(device, wall))}
+        found += [f"its unreachable route to {network}" for network in sorted(lacking)]
+        sources6 = [network for network in device.networks if isinstance(network, IPv6Network)] if device.ipv6 else []
+        for each in [*device.addresses(), *sources6]:
             found += self._confinement.mend(each, device.table, device.index, altered)
         if self._keys.get(device.index) in self._marks and self._confinement.mend_end(device.table):
             found.append("that there is no other way for its mark")

@@ -2,6 +2,7 @@
 
 1. Rules by source and by mark lead to the session's own routing table, before the host's main one. There the way
    through the device is the only one, and below it stands "unreachable", which is there also when the device isn't.
+   Sources of IPv6 are told apart in one table for all sessions, in the same way (`engine.egress.by_source`).
 2. An nftables table drops what has a session's address or mark and leaves by another device (`engine.egress.fence`).
 
 A session's end doesn't end that: a program may still be sending. For GRACE seconds more the address leads to a table
@@ -21,6 +22,7 @@ import errno
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from pyroute2.netlink import NLM_F_DUMP
@@ -30,18 +32,21 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from engine.datapath.own import Network
 from engine.egress import marks
+from engine.egress.by_source import Source6, Sources
 from engine.egress.fence import Fence, Source
 from engine.egress.instances import LAST_RULES, Instance
 from engine.egress.marks import Mark, MarkTree
 from engine.egress.requests import (
     no_own_way,
     no_way_else,
-    nothing_there,
+    no_way_from,
     own_way,
+    parse_barrier,
     parse_dead_end,
-    parse_nowhere,
     parse_rule,
+    parse_source,
     rule_request,
+    undone,
     way_if_bound,
     way_through,
 )
@@ -116,18 +121,19 @@ class Confinement:
         """Take over what dead instances left. Raises RtnlError."""
         self._rtnl = rtnl
         self._instance = instance
-        self._trees = {
-            family: RuleTree(bits, instance.first_rule, instance.last_rule) for family, bits in _BITS.items()
-        }
+        self._tree = RuleTree(_BITS[socket.AF_INET], instance.first_rule, instance.last_rule)
+        """Of IPv4 addresses."""
+        self._sources = Sources(instance.by_source, instance.by_network, instance.source_rule, instance.dead_end)
+        """Those of IPv6, before all rules here."""
         last = instance.last_rule
         self._networks = {family: NetworkRules(last, last + 1, instance.dead_end) for family in _BITS}
-        """Behind the trees, whose ways out lead to the last of their rules."""
+        """Behind the tree, whose ways out lead to the last of its rules."""
         self._marks = {family: MarkTree(instance.first_mark_rule, instance.last_mark_rule) for family in _BITS}
         """Behind those."""
         self._leading: dict[tuple[socket.AddressFamily, int], set[Source]] = {}
-        """What is led to each table: as long as anything is, it says that there is no other way."""
-        self._bound: set[int] = set()
-        """The indexes of devices by which IPv6 packets go that are bound to them."""
+        """What is led to each session's table: as long as anything is, it says that there is no other way."""
+        self._bound: dict[int, int] = {}
+        """The indexes of devices by which IPv6 packets go that are bound to them, by their sessions' tables."""
         self._torn = False
         """Whether something had run out at the last change, so that rules and routes aren't as they must be."""
         self._left = False
@@ -137,32 +143,49 @@ class Confinement:
         """Addresses and networks that no session has any more, and until when they are ours; in this order."""
         self._hosts: set[Address] = set()
         """Addresses that the host has got while a session had them."""
+        self.has_ipv6 = self._tells_sources_apart()
+        """Whether addresses of IPv6 can be confined."""
         self._fence = Fence(instance)
         self.obstacle = self._fence.obstacle
         """Why there is but one layer, in one line; empty if there are two."""
         self._take_over(now)
 
+    def _tells_sources_apart(self) -> bool:
+        """Whether the kernel knows routes of IPv6 by source, CONFIG_IPV6_SUBTREES: all that Debian has made do."""
+        probe = IPv6Address("100::")  # of RFC 6666: nobody's
+        try:
+            self._rtnl.do([no_way_from(probe, self._instance.by_source)], HARMLESS)
+        except RtnlError as error:
+            return error.errno != errno.EINVAL
+        self._rtnl.do([no_way_from(probe, self._instance.by_source, False)], HARMLESS)
+        return True
+
     def open(self, address: Address, table: int, index: int) -> None:
-        """Confine an address to a table, which says what its ways are, and to the device with this index."""
+        """Confine an address to a session, told by its table, and to the device with this index."""
         self._grace.pop(address, None)
         self._hosts.discard(address)
-        family = family_of(address)
-        self._leading.setdefault((family, table), set()).add(address)
-        steps = self._trees[family].lead(int(address), table)
-        self._do([no_way_else(family, table), *_requests(family, steps)])
+        if isinstance(address, IPv6Address):
+            self._do(self._sources.lead(address, table))
+            self._fence.open(address, index)
+            self._do([self._sources.open(address, index)])
+            return
+        self._leading.setdefault((socket.AF_INET, table), set()).add(address)
+        steps = self._tree.lead(int(address), table)
+        self._do([no_way_else(socket.AF_INET, table), *_requests(socket.AF_INET, steps)])
         self._fence.open(address, index)
-        self._do([way_through(family, table, index)])
+        self._do([way_through(socket.AF_INET, table, index)])
 
     def open_device(self, index: int, table: int) -> None:
-        """Let IPv6 packets that are bound to a device find their way through it."""
+        """Let IPv6 packets that are bound to a device find their way through it, and those with its session's mark."""
         family, by_device = socket.AF_INET6, self._instance.by_device
         if not self._bound:
             self._dead_ends.add(family)
             rules = [rule_request(True, family, rule, False) for rule in self._instance.by_device_rules]
             self._do([no_way_else(family, self._instance.dead_end), *rules])
             self._lead_to_self()
-        self._bound.add(index)
-        self._do([way_if_bound(by_device, index, table)])
+        self._bound[table] = index
+        by_mark = [way_through(family, table, index)] if (family, table) in self._leading else []
+        self._do([way_if_bound(by_device, index, table), *by_mark])
 
     def _lead_to_self(self) -> None:
         """What isn't bound and has no way; not where `lo` is down, or without ::1."""
@@ -170,25 +193,28 @@ class Confinement:
 
     def shut_device(self, index: int, table: int) -> None:
         """They don't any more."""
-        if index in self._bound:
-            self._bound.discard(index)
-            by_device = self._instance.by_device
-            last = [rule_request(False, socket.AF_INET6, rule) for rule in self._instance.by_device_rules]
+        if self._bound.get(table) == index:
+            del self._bound[table]
+            family, by_device = socket.AF_INET6, self._instance.by_device
+            last = [rule_request(False, family, rule) for rule in self._instance.by_device_rules]
             last.append(no_own_way(by_device))
-            self._do([way_if_bound(by_device, index, table, False), *(() if self._bound else last)])
+            by_mark = [way_through(family, table, index, there=False)] if (family, table) in self._leading else []
+            self._do([way_if_bound(by_device, index, table, False), *by_mark, *(() if self._bound else last)])
 
     def open_network(self, network: Network, table: int, index: int, device: str) -> None:
-        """Confine what is routed to a session likewise, as long as an address of its family is in the table.
+        """Confine what is routed to a session likewise; of IPv4 as long as an address is in the session's table.
 
         What comes in by the `device` for a part of it that this host has no route to leads nowhere.
         """
         self._grace.pop(network, None)
         family = family_of(network)
-        steps = self._networks[family].lead(_prefix(network), table, device)
         if family not in self._dead_ends:
             self._dead_ends.add(family)
             self._do([no_way_else(family, self._instance.dead_end)])
-        self._follow(family, steps)
+        if isinstance(network, IPv6Network):
+            self._do([*self._sources.lead(network, table), self._sources.open(network, index)])
+            table = self._sources.table(network)
+        self._follow(family, self._networks[family].lead(_prefix(network), table, device))
         self._fence.open(network, index)
 
     def shut_network(self, network: Network, table: int, index: int, now: float) -> None:
@@ -196,20 +222,36 @@ class Confinement:
         try:
             self._fence.shut(network, index)
         finally:
-            if self._networks[family_of(network)].table(_prefix(network)) == table:
+            if isinstance(network, IPv6Network):
+                if self._sources.holder(network) == table:
+                    self._dead_end(network, now)
+                    self._do([self._sources.shut(network, index), *self._sources.forget(network)])
+            elif self._networks[socket.AF_INET].table(_prefix(network)) == table:
                 self._dead_end(network, now)
 
     def shut(self, address: Address, table: int, index: int, now: float) -> None:
         """The session with this table has the address no more: for a while nothing leaves from there."""
-        family = family_of(address)
         try:
             self._fence.shut(address, index)
         finally:
-            if self._trees[family].table(int(address)) == table:
+            if isinstance(address, IPv6Address):
+                self._do([self._sources.shut(address, index)])
+            if self._leads(address) == table:
                 self._dead_end(address, now)
-            self._leave(family, table, address)
+            if isinstance(address, IPv4Address):
+                self._leave(socket.AF_INET, table, address)
             if address in self._hosts:
                 self.forget(address)
+
+    def _leads(self, address: Address) -> int | None:
+        """To which session's table an address is led, or nowhere; None if it isn't confined."""
+        if isinstance(address, IPv6Address):
+            return self._sources.holder(address)
+        return self._tree.table(int(address))
+
+    def table6(self, source: Source6) -> int:
+        """The table where it is looked up."""
+        return self._sources.table(source)
 
     def hold_marks(self, marks: Iterable[Mark]) -> None:
         """Let nothing that bears one of these leave, by the second layer alone: that takes one step for all."""
@@ -220,6 +262,8 @@ class Confinement:
         for family in _families(mark):
             self._leading.setdefault((family, table), set()).add(mark)
             self._do([no_way_else(family, table), *_requests(family, self._marks[family].lead(mark, table))])
+        if table in self._bound:
+            self._do([way_through(socket.AF_INET6, table, self._bound[table])])
         self._fence.hold(mark)
 
     def disclaim(self, mark: Mark, table: int) -> None:
@@ -239,7 +283,7 @@ class Confinement:
 
     def leave_to_host(self, address: Address) -> None:
         """The host has an address itself now: it is ours no longer than a session has it. Raises RtnlError."""
-        if self._trees[family_of(address)].table(int(address)) is not None:
+        if self._leads(address) is not None:
             self._hosts.add(address)
         self.forget(address)
 
@@ -268,27 +312,43 @@ class Confinement:
         self.obstacle = self._fence.obstacle
         return mended
 
-    def mend(self, address: Address, table: int, index: int, altered: bool) -> list[str]:
-        """Put back the routes of an address in use; what was missing or `altered`, in words. Raises RtnlError."""
-        family = family_of(address)
-        wanted = (
-            ("its unreachable default route", no_way_else(family, table)),
-            ("its default route", way_through(family, table, index, replace=False)),
-        )
+    def mend(self, source: Address | IPv6Network, table: int, index: int, altered: bool) -> list[str]:
+        """Put back the routes of a source in use; what was missing or `altered`, in words. Raises RtnlError."""
+        if isinstance(source, IPv4Address):
+            wall, way = no_way_else(socket.AF_INET, table), partial(way_through, socket.AF_INET, table, index)
+        else:
+            wall, way = self._sources.lead(source, table)[0], partial(self._sources.open, source, index)
+        wanted = (("its unreachable default route", wall), ("its default route", way(replace=False)))
         found = [what for what, request in wanted if put(self._rtnl, request)]
-        if index in self._bound and family == socket.AF_INET6:
+        if isinstance(source, IPv6Address) and self._bound.get(table) == index:
             self._lead_to_self()
             if put(self._rtnl, way_if_bound(self._instance.by_device, index, table)):
                 found.append("its way for what is bound to it")
-        if altered and not found and isinstance(address, IPv4Address) and way_from(self._rtnl, address) != index:
-            self._do([way_through(family, table, index)])
+        if altered and not found and isinstance(source, Address) and way_from(self._rtnl, source) != index:
+            self._do([way()])
             found.append("its default route")
         return found
 
     def mend_end(self, table: int) -> bool:
-        """Put back that there is no other way in the table of a session with a mark; whether it was missing."""
-        families = [family for family in _BITS if (family, table) in self._leading]
-        return any([put(self._rtnl, no_way_else(family, table)) for family in families])  # noqa: C419 - all of them
+        """Put back what is in the table of a session with a mark; whether it was missing."""
+        wanted = [no_way_else(family, table) for family in _BITS if (family, table) in self._leading]
+        if (socket.AF_INET6, table) in self._leading and table in self._bound:
+            wanted.append(way_through(socket.AF_INET6, table, self._bound[table], replace=False))
+        return any([put(self._rtnl, request) for request in wanted])  # noqa: C419 - all of them
+
+    def mend_shared(self, sources: Iterable[Source6] | None) -> set[int]:
+        """Put back that these, or all, have no other way, and what else is in no session's own table.
+
+        Returns the tables of the sessions that have any of these. Raises RtnlError.
+        """
+        if self._bound:
+            self._lead_to_self()
+        walls = self._sources.walls()
+        wanted = (source for source, _ in walls) if sources is None else sources
+        tables = {source: table for source in wanted if (table := self._sources.holder(source)) is not None}
+        self._do([no_way_else(family, self._instance.dead_end) for family in self._dead_ends])
+        self._do([walls[source, self._sources.table(source)] for source in tables])
+        return {table for table in tables.values() if table != self._instance.dead_end}
 
     def hold(self, network: Network, now: float) -> None:
         """Nothing leaves from what is routed to a session before it is up either. Does nothing for one in use."""
@@ -317,8 +377,10 @@ class Confinement:
             try:
                 if isinstance(source, IPv4Network | IPv6Network):
                     self._follow(family, self._networks[family].forget(_prefix(source)))
+                elif isinstance(source, IPv6Address):
+                    self._do(self._sources.forget(source))
                 else:
-                    self._follow(family, self._trees[family].forget(int(source)))
+                    self._follow(family, self._tree.forget(int(source)))
             finally:
                 self._fence.forget(source)
 
@@ -337,14 +399,16 @@ class Confinement:
                 ends.add(self._instance.dead_end)
             rules = [rule_request(False, family, rule) for rule in self._rules(family)]
             self._rtnl.do([*rules, *(no_way_else(family, table, False) for table in ends)], HARMLESS)
+        self._rtnl.do([no_way_from(*each, False) for each in self._sources.walls()], HARMLESS)
         if self._bound:
             self._rtnl.do([no_own_way(self._instance.by_device)], HARMLESS)
         self._fence.close()
 
     def _rules(self, family: socket.AddressFamily) -> Iterator[Rule]:
         """All that there must be."""
-        for each in (self._trees, self._networks, self._marks):
-            yield from each[family].rules()
+        yield from (self._sources if family == socket.AF_INET6 else self._tree).rules()
+        yield from self._networks[family].rules()
+        yield from self._marks[family].rules()
         if family == socket.AF_INET6 and self._bound:
             yield from self._instance.by_device_rules
 
@@ -356,19 +420,21 @@ class Confinement:
             self._leading.pop((family, table), None)
             self._do([no_way_else(family, table, False)])
 
-    def _lead(self, source: Address | Network, table: int) -> list[Step]:
-        family = family_of(source)
-        if isinstance(source, IPv4Network | IPv6Network):
-            return self._networks[family].lead(_prefix(source), table)
-        return self._trees[family].lead(int(source), table)
-
     def _dead_end(self, source: Address | Network, now: float) -> None:
         self._grace[source] = now + GRACE
         self._lead_nowhere(family_of(source), source)
 
     def _lead_nowhere(self, family: socket.AddressFamily, source: Source) -> None:
+        if isinstance(source, IPv6Address):
+            self._do(self._sources.release(source))
+            return
         nowhere = self._instance.dead_end
-        steps = self._marks[family].lead(source, nowhere) if isinstance(source, Mark) else self._lead(source, nowhere)
+        if isinstance(source, Mark):
+            steps = self._marks[family].lead(source, nowhere)
+        elif isinstance(source, IPv4Address):
+            steps = self._tree.lead(int(source), nowhere)
+        else:
+            steps = self._networks[family].lead(_prefix(source), nowhere)
         if family not in self._dead_ends:
             self._dead_ends.add(family)
             self._do([no_way_else(family, nowhere)])
@@ -400,33 +466,47 @@ class Confinement:
             ends = map(parse_dead_end, self._all_routes(family))
             unused = {each for each in ends if each in self._instance.own_tables} - used
             self._do([no_way_else(family, table, False) for table in unused if table is not None])
+        walls = self._sources.walls()
+        self._do([*walls.values()])
+        own = {self._instance.by_source, self._instance.by_network}
+        found = {*filter(None, map(parse_source, self._barriers()))} - walls.keys()
+        self._do([no_way_from(source, table, False) for source, table in found if table in own])
         self._torn = False
 
     # What dead instances left
 
     def _take_over(self, now: float) -> None:
         """Their addresses are ours for a while, and their rules and tables gone. No address is free in between."""
-        stale = {family: list(self._stale_rules(family)) for family in self._trees}
+        stale = {family: list(self._stale_rules(family)) for family in _BITS}
+        # Of IPv6 all that leads nowhere, as far as it was a dead instance's.
+        stale6 = [*filter(self._is_stale, self._barriers() if stale[socket.AF_INET6] else ())]
         sources = {*self._fence.inherited}
         for family, rules in stale.items():
             leading = [rule for rule in rules if rule.table is not None and rule.preference < LAST_RULES]
-            sources.update(_source(family, rule) for rule in leading)
+            sources.update(_source(family, rule) for rule in leading if rule.length or rule.mask)
+        sources.update(found[0] for found in map(parse_source, stale6) if found is not None)
         if not sources and not any(stale.values()):
             return
         for family, rules in stale.items():
             mine = [each for each in sources if family in _families(each)]
+            for source in mine:
+                if isinstance(source, IPv6Address):  # the one table has room for it beside what is there
+                    self._dead_end(source, now)
+                    self._fence.hold(source)
+            mine = [each for each in mine if not isinstance(each, IPv6Address)]
             self._rtnl.do([no_way_else(family, self._instance.dead_end)] if mine else [], HARMLESS)
             # The dead instance's rules may stand where ours will, but never before these.
             dead_end = self._instance.dead_end
             bridge = [_alone(self._instance.first_rule - 1, each, dead_end) for each in mine]
             self._rtnl.do([rule_request(True, family, rule) for rule in bridge], HARMLESS)
             tables = {rule.table for rule in rules if rule.table not in (None, dead_end) and not rule.within}
-            self._rtnl.do([rule_request(False, family, rule) for rule in rules if rule not in bridge], HARMLESS)
-            self._rtnl.do([no_way_else(family, table, False) for table in tables if table is not None], HARMLESS)
+            kept = {*bridge, *(self._sources.rules() if family == socket.AF_INET6 else ())}
+            self._rtnl.do([rule_request(False, family, rule) for rule in rules if rule not in kept], HARMLESS)
             if family == socket.AF_INET6:
-                nowhere = filter(None, map(parse_nowhere, self._all_routes(family)))
-                gone = [nothing_there(network, table, False) for network, table in nowhere if table in tables]
-                self._rtnl.do(gone, HARMLESS)
+                walls = self._sources.walls()
+                self._rtnl.do([undone(body) for body in stale6 if parse_source(body) not in walls], HARMLESS)
+            else:
+                self._rtnl.do([no_way_else(family, table, False) for table in tables if table is not None], HARMLESS)
             for source in mine:
                 if isinstance(source, Mark):
                     self._lead_nowhere(family, source)
@@ -434,6 +514,15 @@ class Confinement:
                     self._dead_end(source, now)
                 self._fence.hold(source)
             self._rtnl.do([rule_request(False, family, rule) for rule in bridge], HARMLESS)
+
+    def _barriers(self) -> list[bytes]:
+        """All routes of IPv6 that are ours, of any instance, and lead nowhere."""
+        return [body for body in self._all_routes(socket.AF_INET6) if parse_barrier(body) is not None]
+
+    def _is_stale(self, body: bytes) -> bool:
+        """Whether such a route is a dead instance's, or our own before we have any; but not in our dead end."""
+        table = parse_barrier(body)
+        return table is not None and self._instance.inherits_table(table) and table != self._instance.dead_end
 
     def _all_routes(self, family: socket.AddressFamily) -> list[bytes]:
         return self._rtnl.ask(_routes[family])

@@ -30,6 +30,8 @@ from engine.settings.options import DEVICES
 from engine.settings.values import DatapathChoice, Inbound, SessionSettings
 from engine.wire.place import Place
 
+NO_SUBTREES = "This kernel has no routes of IPv6 by source (CONFIG_IPV6_SUBTREES): sessions have IPv4 only."
+
 
 @dataclass(slots=True)
 class _Opened:
@@ -69,9 +71,9 @@ class DeviceEgress:
         self._sessions = sessions
         self._named = devices
         self._tell = tell
-        self.has_ipv6 = has_ipv6()
         self._told: set[str] = set()
         self._devices = Devices(instance, group)
+        self.has_ipv6 = has_ipv6() and self._devices.confines_ipv6
         self._namespaces = namespaces or Namespaces()
         self._elsewhere = Elsewhere(self._namespaces, self._devices.undertaker)
         self._lent: dict[int, str] = {}
@@ -186,6 +188,7 @@ class DeviceEgress:
         if self.carriers is None or key in self._opened:
             return
         self._tell_once("confinement", self._devices.notice)
+        self._tell_once("ipv6", "" if self._devices.confines_ipv6 else NO_SUBTREES)
         kept, _ = self._inherited.get(self._name(key, settings), (None, -1))
         if kept is None:
             path = self._choose(self.carriers, settings.datapath)

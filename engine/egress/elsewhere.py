@@ -108,6 +108,7 @@ class _Away:
     had: Addresses = field(default_factory=Addresses)
     index: int = 0
     """None here, for the undertaker: it goes with its descriptor."""
+    routes: tuple[bytes, ...] = ()
 
 
 class Elsewhere:

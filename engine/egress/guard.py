@@ -6,7 +6,7 @@ import struct
 import sys
 from collections.abc import Container
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from pyroute2.netlink.rtnl import (
     RTM_DELADDR,
@@ -19,14 +19,14 @@ from pyroute2.netlink.rtnl import (
 )
 
 from engine.egress.defaults import is_host_default
-from engine.egress.requests import parse_rule
+from engine.egress.requests import parse_rule, parse_source
 from engine.host.links import Link, has_moved, link_index, parse_link
 from engine.host.rtnl import Rtnl, attributes
 from engine.ppp.judge import Address
 
 # Bits of linux/rtnetlink.h's groups.
 _LINK, _ADDRESSES, _ROUTES, _RULES = 1 << 0, 1 << 4 | 1 << 8, 1 << 6 | 1 << 10, 1 << 7 | 1 << 18
-_RTA_TABLE = 15
+_RTA_OIF, _RTA_TABLE = 4, 15
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
 
@@ -40,6 +40,10 @@ class Touched:
     """What was said of devices, by index, oldest first."""
     tables: set[int] = field(default_factory=set)
     """Routing tables."""
+    shared: bool = False
+    """Those that are no session's own."""
+    sources: set[IPv6Address | IPv6Network] = field(default_factory=set)
+    """Routes there for what comes from these."""
     gained: dict[Address, int] = field(default_factory=dict)
     """Addresses that the host has been given, and the devices they are on."""
     left: set[int] = field(default_factory=set)
@@ -56,10 +60,10 @@ class Touched:
 class Guard:
     """Listens in the calling thread's namespace."""
 
-    def __init__(self, own_port: int) -> None:
-        """`own_port` is the netlink port by which we change things ourselves."""
+    def __init__(self, own_port: int, *others: int) -> None:
+        """`own_port` is the netlink port by which we change things ourselves; so are the `others`, to delete alone."""
         self._rtnl = Rtnl(_LINK | _ADDRESSES | _ROUTES | _RULES)
-        self._rtnl.hear_others_only(own_port)
+        self._rtnl.hear_others_only(own_port, *others)
         self._own_port = own_port
 
     def fileno(self) -> int:
@@ -70,11 +74,11 @@ class Guard:
         """Listen no more."""
         self._rtnl.close()
 
-    def listen(self, devices: Container[int], tables: range) -> Touched:
-        """What has happened to these devices and tables, and to our rules."""
+    def listen(self, devices: Container[int], tables: range, shared: range) -> Touched:
+        """What has happened to these devices, to these tables and those that all share, and to our rules."""
         news = self._rtnl.news(self._own_port)
         if news is None:
-            return Touched(rules=True, default=True, everything=True)
+            return Touched(rules=True, default=True, shared=True, everything=True)
         touched = Touched()
         for type_, body in news:
             if type_ in (RTM_NEWLINK, RTM_DELLINK):
@@ -98,9 +102,16 @@ class Guard:
                 if index in devices:
                     touched.devices.add(index)
             elif type_ in (RTM_NEWROUTE, RTM_DELROUTE):
-                table = int.from_bytes(attributes(body, 12).get(_RTA_TABLE, b""), sys.byteorder)
+                found = attributes(body, 12)
+                table = int.from_bytes(found.get(_RTA_TABLE, b""), sys.byteorder)
                 if table in tables:
                     touched.tables.add(table)
+                elif table in shared:
+                    touched.shared = True
+                    if (source := parse_source(body)) is not None:
+                        touched.sources.add(source[0])
+                    if (index := int.from_bytes(found.get(_RTA_OIF, b""), sys.byteorder)) in devices:
+                        touched.devices.add(index)
                 touched.default |= is_host_default(body)
             elif type_ == RTM_DELRULE and parse_rule(body) is not None:
                 touched.rules = True

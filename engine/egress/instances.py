@@ -21,6 +21,8 @@ DEAD_END = 0xFF00
 """In place of a session's number: the table that has no way at all."""
 BY_DEVICE = 0xFF01
 """Likewise: the table with a way for what is bound to a session's device, of IPv6."""
+BY_SOURCE, BY_NETWORK = 0xFF02, 0xFF03
+"""Likewise: the tables of IPv6 where sessions' addresses and networks are told apart; see `engine.egress.by_source`."""
 LAST_RULES = 33024
 """The least preference of rules that are asked when all of the host's own have found no way."""
 FIRST_RULE = 10000
@@ -77,6 +79,21 @@ class Instance:
         return self.tables + BY_DEVICE
 
     @property
+    def by_source(self) -> int:
+        """Its table of IPv6 addresses."""
+        return self.tables + BY_SOURCE
+
+    @property
+    def by_network(self) -> int:
+        """Its table of IPv6 networks."""
+        return self.tables + BY_NETWORK
+
+    @property
+    def source_rule(self) -> int:
+        """The preference of the rule that leads to the table of addresses, before all others."""
+        return self.first_rule - 1
+
+    @property
     def by_device_rules(self) -> tuple[Rule, Rule]:
         """What leads there, behind the host's own tables; but what comes from ::1 leads nowhere."""
         preference = LAST_RULES + 2 * self.number
@@ -107,6 +124,11 @@ class Instance:
         number = _table_number(rule)
         if number is None:
             number = (rule.preference - FIRST_RULE) // RULES
+        return 0 <= number < MAX_INSTANCES and self.is_dead(number)
+
+    def inherits_table(self, table: int) -> bool:
+        """Likewise, of a table, which may be anybody's."""
+        number = (table - TABLES) >> 16
         return 0 <= number < MAX_INSTANCES and self.is_dead(number)
 
     def owns(self, rule: Rule) -> bool:

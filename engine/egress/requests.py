@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
@@ -23,6 +24,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
 
 from engine.egress.rule_tree import MAIN, Rule
 from engine.host.rtnl import Template, attribute, attributes, packed, request
+from engine.ppp.judge import Address
 
 PROTOCOL = 80
 """What our routes and rules are marked with; `ip rule` shows it as `proto 80`."""
@@ -76,7 +78,10 @@ def move(index: int, namespace: int) -> bytes:
     return packed(RTM_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0) + attribute(28, uint32(namespace)))
 
 
-doom = Template(request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_GROUP", DOOMED)], index=_INDEX), uint32(_INDEX))
+doom = Template(
+    request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_GROUP", DOOMED)], index=_INDEX, flags=0, change=IFF_UP), uint32(_INDEX)
+)
+"""And set it down: of a device that is up the kernel would tell itself that it has changed, and read all routes."""
 delete_doomed = request(ifinfmsg, RTM_DELLINK, 0, [("IFLA_GROUP", DOOMED)])
 
 # --- addresses ---
@@ -126,11 +131,14 @@ from a dead one leaves it to us then."""
 # --- routes ---
 
 _ROUTE = struct.Struct("=BBBBBBBBI")
-_DST, _TABLE, _OIF, _METRIC, _PREFSRC = 1, 15, 4, 6, 7
+_DST, _SRC, _TABLE, _OIF, _METRIC, _PREFSRC = 1, 2, 15, 4, 6, 7
 _UNICAST, _UNREACHABLE = 1, 7
+_LOCAL = 255
+"""The kernel's table of its own addresses, RT_TABLE_LOCAL."""
 _LOOPBACK = 1
 """The index of `lo`, in every namespace."""
 _FIRST_METRIC, _BOUND_METRIC = 1, 1024
+_EVERYWHERE = IPv6Network("::/0")
 
 
 def _route(type_: int, how: int, family: socket.AddressFamily, kind: int, table: int, more: bytes) -> bytes:
@@ -139,10 +147,28 @@ def _route(type_: int, how: int, family: socket.AddressFamily, kind: int, table:
     return packed(type_, how, fixed + attribute(_TABLE, uint32(table)) + more)
 
 
-def way_through(family: socket.AddressFamily, table: int, index: int, replace: bool = True) -> bytes:
-    """Let a table lead everything through a device."""
-    how = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
-    return _route(RTM_NEWROUTE, how, family, _UNICAST, table, attribute(_OIF, uint32(index)))
+def way_through(
+    family: socket.AddressFamily, table: int, index: int, *, replace: bool = True, there: bool = True
+) -> bytes:
+    """Let a table lead everything through a device; or take that back."""
+    how = (NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)) if there else 0
+    return _route(RTM_NEWROUTE if there else RTM_DELROUTE, how, family, _UNICAST, table, attribute(_OIF, uint32(index)))
+
+
+def routes_through(index: int, addresses: Iterable[Address], table: int) -> list[bytes]:
+    """Requests that delete all routes through a device that is about to go: the kernel's own, and a table's ways."""
+    gone = [
+        way_through(socket.AF_INET, table, index, there=False),
+        _kernels(IPv6Network("ff00::/8"), index),
+    ]
+    return gone + [_kernels(IPv6Network(address), index) for address in addresses if address.version == 6]
+
+
+def _kernels(network: IPv6Network, index: int) -> bytes:
+    """Delete a route of IPv6 that the kernel itself has made for a device, in its table `local`."""
+    fixed = _ROUTE.pack(socket.AF_INET6, network.prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    more = attribute(_DST, network[0].packed) + attribute(_TABLE, uint32(_LOCAL)) + attribute(_OIF, uint32(index))
+    return packed(RTM_DELROUTE, 0, fixed + more)
 
 
 def own_way(table: int) -> bytes:
@@ -166,7 +192,9 @@ def way_if_bound(table: int, index: int, session: int, there: bool = True) -> by
     Only what is bound to the device gets so far.
     """
     type_, how = (RTM_NEWROUTE, _ADD) if there else (RTM_DELROUTE, 0)
-    more = attribute(_METRIC, uint32(_BOUND_METRIC + (session & 0xFFFF))) + attribute(_OIF, uint32(index))
+    # The kernel reads them one by one, the least metric first, to find the place: that of a new session comes first.
+    metric = _BOUND_METRIC + 0xFFFF - (session & 0xFFFF)
+    more = attribute(_METRIC, uint32(metric)) + attribute(_OIF, uint32(index))
     return _route(type_, how, socket.AF_INET6, _UNICAST, table, more)
 
 
@@ -184,20 +212,69 @@ def no_way_else(family: socket.AddressFamily, table: int, there: bool = True) ->
     return _route(type_, how, family, _UNREACHABLE, table, metric)
 
 
-def nothing_there(network: IPv6Network, table: int, there: bool = True) -> bytes:
-    """Let a table that leads everything elsewhere say that a network is nowhere; or take that back."""
-    fixed = _ROUTE.pack(socket.AF_INET6, network.prefixlen, 0, 0, 0, PROTOCOL, 0, _UNREACHABLE, 0)
+def _of_source(
+    type_: int,
+    how: int,
+    kind: int,
+    source: IPv6Address | IPv6Network | None,
+    table: int,
+    more: bytes,
+    to: IPv6Network | None = None,
+) -> bytes:
+    """A route for what comes from somewhere; with `to`, that isn't a default route."""
+    network = IPv6Network(source) if source is not None else _EVERYWHERE
+    length = to.prefixlen if to is not None else 0
+    fixed = _ROUTE.pack(socket.AF_INET6, length, network.prefixlen, 0, 0, PROTOCOL, 0, kind, 0)
+    more = attribute(_TABLE, uint32(table)) + attribute(_SRC, network[0].packed) + more
+    return packed(type_, how, fixed + (attribute(_DST, to[0].packed) if to is not None else b"") + more)
+
+
+def way_from(
+    source: IPv6Address | IPv6Network, table: int, index: int, *, replace: bool = True, there: bool = True
+) -> bytes:
+    """Let a table lead what comes from a source through a device; or take that back."""
+    how = (NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)) if there else 0
+    type_ = RTM_NEWROUTE if there else RTM_DELROUTE
+    return _of_source(type_, how, _UNICAST, source, table, attribute(_OIF, uint32(index)))
+
+
+def no_way_from(source: IPv6Address | IPv6Network, table: int, there: bool = True) -> bytes:
+    """Let a table that has no other way for what comes from a source say that there is none; or take that back."""
     type_, how = (RTM_NEWROUTE, _ADD) if there else (RTM_DELROUTE, 0)
-    return packed(type_, how, fixed + attribute(_DST, network[0].packed) + attribute(_TABLE, uint32(table)))
+    return _of_source(type_, how, _UNREACHABLE, source, table, attribute(_METRIC, uint32(LAST_RESORT)))
 
 
-def parse_nowhere(body: bytes) -> tuple[IPv6Network, int] | None:
-    """The network that a route says is nowhere, and its table; None if it says something else."""
-    family, length, _, _, _, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+def nothing_there(
+    network: IPv6Network, table: int, there: bool = True, source: IPv6Address | IPv6Network | None = None
+) -> bytes:
+    """Let a table that leads everything, or what comes from a source, elsewhere say that a network is nowhere."""
+    type_, how = (RTM_NEWROUTE, _ADD) if there else (RTM_DELROUTE, 0)
+    return _of_source(type_, how, _UNREACHABLE, source, table, b"", network)
+
+
+def parse_source(body: bytes) -> tuple[IPv6Address | IPv6Network, int] | None:
+    """The source that a default route of IPv6 is for, and its table; None if it is another route, or for any."""
+    family, to, length, *_ = _ROUTE.unpack_from(body)
     found = attributes(body, _ROUTE.size)
-    if (family, protocol, kind) != (socket.AF_INET6, PROTOCOL, _UNREACHABLE) or not {_DST, _TABLE} <= found.keys():
+    if family != socket.AF_INET6 or to or not {_SRC, _TABLE} <= found.keys():
         return None
-    return IPv6Network((found[_DST], length)), int.from_bytes(found[_TABLE], sys.byteorder)
+    source = IPv6Address(found[_SRC]) if length == 128 else IPv6Network((found[_SRC], length))
+    return source, int.from_bytes(found[_TABLE], sys.byteorder)
+
+
+def parse_barrier(body: bytes) -> int | None:
+    """The table of a route of ours that leads nowhere, or back to this host; None if it leads anywhere."""
+    _, _, _, _, _, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+    found = attributes(body, _ROUTE.size)
+    if protocol != PROTOCOL or _TABLE not in found:
+        return None
+    is_one = kind == _UNREACHABLE or found.get(_OIF) == uint32(_LOOPBACK)
+    return int.from_bytes(found[_TABLE], sys.byteorder) if is_one else None
+
+
+def undone(body: bytes) -> bytes:
+    """The request that deletes the route that the kernel tells of."""
+    return packed(RTM_DELROUTE, 0, body)
 
 
 def parse_dead_end(body: bytes) -> int | None:

@@ -10,10 +10,10 @@ Meanwhile rules, unreachable routes and the nftables table stand: what is bound 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -21,7 +21,6 @@ from pathlib import Path
 from zlib import crc32
 
 from engine.egress import survivor
-from engine.host.rtnl import Rtnl
 
 _OURS = 1 << 31
 """Far from any group that an operator would number by hand."""
@@ -33,12 +32,9 @@ def group_of(journal: Path) -> int:
 
 
 def delete_together(group: int) -> None:
-    """Delete all devices of a group in the calling thread's namespace, in one step. Raises RtnlError."""
-    rtnl = Rtnl()
-    try:
-        rtnl.do([survivor.deletion(group)], (errno.ENODEV,))
-    finally:
-        rtnl.close()
+    """Delete all devices of a group in the calling thread's namespace, in one step. Raises OSError."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
+        survivor.delete_group(kernel, group)
 
 
 class Survivor:

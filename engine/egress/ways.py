@@ -115,10 +115,11 @@ def _family(address: Address) -> socket.AddressFamily:
     return socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
 
 
-def way_from(rtnl: Rtnl, source: IPv4Address) -> int:
+def way_from(rtnl: Rtnl, source: Address) -> int:
     """The index of the device by which packets to anywhere leave that have this source; 0 if they don't."""
-    fixed = _ROUTE.pack(socket.AF_INET, 32, 32, 0, 0, 0, 0, 0, 0)
-    question = packed(RTM_GETROUTE, 0, fixed + attribute(_DST, _ANY.packed) + attribute(_SRC, source.packed))
+    anywhere, bits = (_ANY, 32) if isinstance(source, IPv4Address) else (_ANY6, 128)
+    fixed = _ROUTE.pack(_family(source), bits, bits, 0, 0, 0, 0, 0, 0)
+    question = packed(RTM_GETROUTE, 0, fixed + attribute(_DST, anywhere.packed) + attribute(_SRC, source.packed))
     try:
         (answer,) = rtnl.ask(question)
     except RtnlError:

@@ -38,6 +38,7 @@ LL = IPv6Address("fe80::1234:5678:9abc:def0")
 ELSEWHERE = ("198.51.100.7", 9)
 TABLE = 0x50000000
 DEAD_END = TABLE + 0xFF00
+BY_SOURCE, BY_NETWORK = TABLE + 0xFF02, TABLE + 0xFF03
 
 
 def ip(words: str) -> str:
@@ -52,7 +53,18 @@ def rules(family: str = "-4") -> list[str]:
 
 def dead_ends(family: str = "-4") -> list[str]:
     """The addresses that sessions had."""
-    return [line.split()[2] for line in ip(f"{family} rule").splitlines() if f"lookup {DEAD_END}" in line]
+    found = [line.split()[2] for line in ip(f"{family} rule").splitlines() if f"lookup {DEAD_END}" in line]
+    return found + [source for source, ways in ways_from().items() if ways == ["lo"]] if family == "-6" else found
+
+
+def ways_from(table: int = BY_SOURCE) -> dict[str, list[str]]:
+    """The devices by which what comes from each IPv6 source goes; by `lo` nothing goes."""
+    found: dict[str, list[str]] = {}
+    for line in ip(f"-6 route show table {table}").splitlines():
+        words = line.removeprefix("unreachable ").split()
+        if words[0] == "default":
+            found.setdefault(words[words.index("from") + 1], []).append(words[words.index("dev") + 1])
+    return found
 
 
 @pytest.fixture
@@ -240,11 +252,12 @@ def test_global_addresses_and_what_is_delegated(devices: Devices) -> None:
     assert {*shown} == {f"{one}/128", f"{two}/128", f"{LL}/64"}
     assert [address for address, line in shown.items() if "deprecated" in line] == [f"{two}/128"]
     assert Path("/proc/sys/net/ipv6/conf/soup1/mtu").read_text() == "1400\n"
-    assert {rule.split()[2] for rule in rules("-6")} >= {str(one), str(two), str(LL), str(network)}
-    table = ip(f"-6 route show table {TABLE + 1}")
-    assert f"unreachable {network} " in table
-    assert "default dev soup1" in table
-    assert "unreachable default" in table
+    assert rules("-6")[0] == f"9999:\tfrom all lookup {BY_SOURCE} proto 80"
+    assert f"from {network} lookup {BY_NETWORK} proto 80" in " ".join(ip("-6 rule").split())
+    assert ways_from() == {str(each): ["soup1", "lo"] for each in (one, two, LL)}
+    assert ways_from(BY_NETWORK) == {str(network): ["soup1", "lo"]}
+    for source, table in ((one, BY_SOURCE), (two, BY_SOURCE), (LL, BY_SOURCE), (network, BY_NETWORK)):
+        assert f"unreachable {network} from {source} " in ip(f"-6 route show table {table}")
     devices.set_mtu(1, 1480)
     assert Path("/proc/sys/net/ipv6/conf/soup1/mtu").read_text() == "1400\n"
     devices.set_mtu6(1, None)
@@ -252,10 +265,9 @@ def test_global_addresses_and_what_is_delegated(devices: Devices) -> None:
     devices.set_global6(1, (two,))
     assert "deprecated" not in ip("-6 addr show soup1")
     assert str(one) not in ip("-6 addr show soup1")
-    assert "default dev soup1" in ip(f"-6 route show table {TABLE + 1}"), "the others still use it"
-    assert f"from {one} lookup {DEAD_END} proto 80" in " ".join(ip("-6 rule").split())
+    assert ways_from() == {str(one): ["lo"], str(two): ["soup1", "lo"], str(LL): ["soup1", "lo"]}
     devices.set_prefixes6(1, ())
-    assert f"unreachable {network}" not in ip(f"-6 route show table {TABLE + 1}")
+    assert f"unreachable {network}" not in ip("-6 route show table all")
     assert f"from {network} lookup {DEAD_END} proto 80" in " ".join(ip("-6 rule").split())
     devices.set_prefixes6(1, (network,))
     devices.remove(1)
@@ -580,7 +592,7 @@ def test_rules_of_a_killed_instance_are_cleared_up(other: subprocess.Popen[bytes
     second = Devices()
     assert dead_ends() == ["100.64.9.9"], "its programs may still be sending"
     assert {*dead_ends("-6")} == {"fe80::9", "3fff:9::9", "3fff:9:100::/56"}
-    assert not [line for line in rules("-6") if "from all" in line]
+    assert [line for line in rules("-6") if "from all" in line] == [f"9999:\tfrom all lookup {BY_SOURCE} proto 80"]
     assert "3fff:9:100::" not in ip("-6 route show table all")
     assert {line for line in ip("rule").splitlines()[1:-2] if str(DEAD_END) not in line} == foreign
     second.close()

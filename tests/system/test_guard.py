@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("own_net")
 
 A, LL = IPv4Address("100.64.0.2"), IPv6Address("fe80::1234")
 TABLE = 0x50000001
+DEAD_END, BY_DEVICE, BY_SOURCE = 0x5000FF00, 0x5000FF01, 0x5000FF02
 
 
 def ip(words: str) -> str:
@@ -54,7 +55,9 @@ def state() -> tuple[str, ...]:
             "-4 rule",
             "-6 rule",
             f"-4 route show table {TABLE}",
-            f"-6 route show table {TABLE}",
+            f"-6 route show table {DEAD_END}",
+            f"-6 route show table {BY_DEVICE}",
+            f"-6 route show table {BY_SOURCE}",
         )
     )
 
@@ -79,6 +82,12 @@ WAYS: dict[str, tuple[Callable[[], object], str]] = {
     "address": (lambda: ip("addr flush dev soup1"), "put back its address 100.64.0.2, its address fe80::1234"),
     "routes": (lambda: ip(f"-4 route flush table {TABLE}"), "its unreachable default route, its default route."),
     "default route": (lambda: ip(f"route replace default dev lo table {TABLE} proto 80"), "its default route."),
+    "routes of IPv6": (lambda: ip(f"-6 route flush table {BY_SOURCE}"), "its default route."),
+    "default route of IPv6": (
+        lambda: ip(f"-6 route replace default from {LL} dev lo table {BY_SOURCE} proto 80"),
+        "its default route.",
+    ),
+    "routes for what is bound": (lambda: ip(f"-6 route flush table {BY_DEVICE}"), "its way for what is bound to it."),
     "name": (rename, "put back its name, it is up"),
 }
 
@@ -231,12 +240,13 @@ def test_an_address_that_the_host_gets_is_the_hosts(devices: Devices) -> None:
     ip("link add lan type veth peer name far")
     devices.clear_ipv6(1)
     devices.look()
-    assert "fe80::1234" in ip("-6 rule")
+    assert f"unreachable default from {LL} " in ip(f"-6 route show table {BY_SOURCE}")
     ip("addr add fe80::1234/64 dev lan nodad")
     ip("addr add 100.64.0.2/24 dev lan")
     mended = devices.look()
     assert mended.lost == {1: "This host has the session's address 100.64.0.2 itself now, on lan."}
-    assert "fe80::1234" not in ip("-6 rule")
+    assert f"from {LL} " not in ip("-6 route show table all")
+    assert "proto 80" not in ip("-6 rule")
     devices.remove(1)
     assert "100.64.0.2" not in ip("-4 rule")
     nft = Nft()

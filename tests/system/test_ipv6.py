@@ -82,7 +82,7 @@ def test_the_hosts_own_table_knows_nothing_of_it(program: Program) -> None:
     for route in listed(program, "route", "show", "table", "main"):
         assert route["dst"] == "fe80::/64" or route["dev"] == "lan0", route
     tables = listed(program, "route", "show", "table", "all")
-    ways = {(each["dst"], each["dev"]) for each in tables if each.get("table", "").startswith("134217")}
+    ways = {(each["dst"], each["dev"]) for each in tables if each.get("table") == str(0x5000FF02)}
     assert {("default", device) for device in DEVICES} <= ways
 
 
@@ -90,7 +90,7 @@ def test_what_is_delegated_is_confined_and_unreachable(program: Program) -> None
     unreachable = {
         IPv6Network(route["dst"]): route["table"]
         for route in listed(program, "route", "show", "table", "all", "type", "unreachable")
-        if route["dst"] not in ("default", "fe80::/64") and route.get("table")
+        if route["dst"] not in ("default", "fe80::/64") and route.get("from") == route["dst"]
     }
     assert len(unreachable) == 2
     assert {each.prefixlen for each in unreachable} == {56}
@@ -98,6 +98,14 @@ def test_what_is_delegated_is_confined_and_unreachable(program: Program) -> None
     for network, table in unreachable.items():
         assert (str(network[0]), 56, table) in rules
         assert any(each.ip in network.supernet(8) for device in DEVICES for each in addresses(program, device))
+
+
+def test_sessions_have_no_tables_of_ipv6_of_their_own(program: Program) -> None:
+    """The kernel reads all there are whenever a device comes or goes, also those that are empty, and frees none."""
+    routes = listed(program, "route", "show", "table", "all")
+    assert {int(each["table"]) & 0xFFFF for each in routes if each.get("table", "").isdigit()} <= {
+        *range(0xFF00, 0xFF04)
+    }
 
 
 def test_a_64_of_it_is_handed_on_when_the_device_is_there(program: Program) -> None:

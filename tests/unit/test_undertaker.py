@@ -17,6 +17,7 @@ class Device:
     fd: int
     index: int = 0
     close: Callable[[int], None] = os.close
+    routes: tuple[bytes, ...] = ()
 
 
 def device(name: str) -> Device:
