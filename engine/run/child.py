@@ -152,17 +152,20 @@ class Child:
         if self._process is not None:
             with suppress(PermissionError):  # it runs as another user, and our right to kill that is given up
                 self._process.kill()
-            self._see_ended(self._process)
+            self._see_ended(self._process, self._loop.time() + PATIENCE)
 
-    def _see_ended(self, process: subprocess.Popen[bytes]) -> None:
-        """Once it has ended, tell so, and have it started again."""
+    def _see_ended(self, process: subprocess.Popen[bytes], until: float) -> None:
+        """Once it has ended, tell so, and have it started again; nor is one waited for that was broken into."""
         code = process.poll()
-        if code is None:
-            self._restart = self._loop.call_later(LOOK, self._see_ended, process)
+        if code is None and self._loop.time() < until:
+            self._restart = self._loop.call_later(LOOK, self._see_ended, process, until)
             return
         self._process = None
         now = self._loop.time()
         self._ends = 1 if now - self._started > STABLE else self._ends + 1
         wait = AGAIN[min(self._ends, len(AGAIN)) - 1]
-        self._told_end(f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}")
+        if code is None:
+            self._told_end(f"(process {process.pid}) doesn't end, and is heard no more")
+        else:
+            self._told_end(f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}")
         self._restart = self._loop.call_later(wait, self._begin)

@@ -1,8 +1,13 @@
-"""A process of ours that can't be started, and then can."""
+"""A process of ours that can't be started, and then can; or can't be ended."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -10,6 +15,7 @@ import pytest
 
 from engine.run import child
 from engine.run.child import Child
+from tests.conftest import ROOT
 
 SAYS = """#!/usr/bin/python3
 import socket, sys
@@ -42,8 +48,47 @@ async def test_what_keeps_it_from_starting_is_told_once_and_tried_again(
     written.chmod(0o755)
     written.rename(program)
     assert await asyncio.wait_for(heard, 30) == 7
-    assert await asyncio.wait_for(ended, 30) == "ended with exit code 0"
+    assert await asyncio.wait_for(ended, 30) in ("ended with exit code 0", "was killed by signal 9")
     assert len(failed) == 1
     await asyncio.sleep(0.1)
     assert not it.is_there
     it.close()
+
+
+UNENDING = """
+import asyncio, os, sys
+import msgspec
+from engine.host.privileges import shed
+from engine.run.child import Child
+
+STAYS = "os.close(2); os.close(1); os.setresuid(65534, 65534, 65534); time.sleep(60)"
+
+async def main():
+    shed([5])  # CAP_KILL
+    loop, told = asyncio.get_running_loop(), asyncio.Queue()
+    decoder = msgspec.msgpack.Decoder(int)
+    command = (sys.executable, "-c", "import os, sys, time; " + STAYS)
+    it = Child(loop, command, decoder, msgspec.msgpack.encode, print, told.put_nowait, print, lambda: True)
+    it.open()
+    first = it._process
+    await asyncio.sleep(1)
+    assert it.give_up()
+    print((await asyncio.wait_for(told.get(), 20)).replace(str(first.pid), "PID"))
+    while not it.is_there:
+        await asyncio.sleep(0.01)
+    print(first.poll(), first.pid, it._process.pid)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
+def test_one_that_can_not_be_ended_is_not_waited_for() -> None:
+    """It runs as nobody, our right to kill that is given up, and whoever broke into it doesn't end it for us."""
+    done = subprocess.run([sys.executable, "-c", UNENDING], cwd=ROOT, capture_output=True, text=True, check=True)
+    told, (code, *processes) = done.stdout.splitlines()[0], done.stdout.splitlines()[1].split()
+    for each in map(int, processes):
+        with suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+    assert (told, code) == ("(process PID) doesn't end, and is heard no more", "None")
+    assert len({*processes}) == 2
