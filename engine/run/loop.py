@@ -564,6 +564,8 @@ class Loop:
         now = time.monotonic()
         self._follow_clocks(now)
         self.stack.look(self.supervisor.watched)
+        for gone in self._proxied.keys() - self.supervisor.board.settings.keys():
+            del self._proxied[gone]
         try:
             self.supervisor.note_traffic(self.traffic()[:: len(TRAFFIC_FIELDS)], now)
         finally:

@@ -202,8 +202,10 @@ class Proxies:
         self._edited.clear()
         for at in range(0, len(told), SHARE):
             self._child.send(Sessions(tuple(told[at : at + SHARE])))
-        for key in changes.removed:
-            self._told.pop(key, None)
+        if changes.removed or changes.whole:  # a key may be another session's one day
+            for known in (self._told, self._before, self._now):
+                for key in known.keys() - board.settings.keys():
+                    del known[key]
         for at in range(0, len(changes.removed), SHARE):
             self._child.send(Sessions(gone=changes.removed[at : at + SHARE]))
 
@@ -250,7 +252,8 @@ class Proxies:
                 self.join_stack()
                 self._tell_all()
             case Counts(counted):
-                self._note({each.key: self._counted(each) for each in counted})
+                there = self._board().settings
+                self._note({each.key: self._counted(each) for each in counted if each.key in there})
             case Told(severity, kind, text, key):
                 self._tell(Severity(severity), kind, text, key)
             case Doubts(key):

@@ -471,7 +471,10 @@ class Process:
         self._engine.reconfigure(wanted)
         todo = plan(self._engine.all_settings(), wanted.sessions)
         answers = [self._engine.submit(command) for command in taking_over(todo)]
-        replies = [answer.result(ANSWER) for answer in answers]
+        try:
+            replies = [answer.result(ANSWER) for answer in answers]
+        except TimeoutError:
+            return self._refuse("The engine is too busy to answer; it does what is different as soon as it can.")
         refused = tuple(each for reply in replies for each in reply.refused)
         counts = {"added": todo.add, "changed": todo.edit, "removed": todo.remove, "refused": refused}
         different = [f"{len(what)} {word}" for word, what in counts.items() if what] + ["other proxies"] * proxies
