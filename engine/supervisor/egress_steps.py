@@ -2,37 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from engine.api.values import SessionState
 from engine.egress.protocol import Addresses, Egress
 from engine.ipv6.host import Ipv6Configured
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, MtuVerified
 from engine.sessions.session import Session, SessionEvent
-from engine.sessions.states import IDLE
+from engine.sessions.states import IDLE, SETTING_UP
 
 _ENDING = {SessionState.HANGING_UP, *IDLE}
 """States in which a session gets no address any more."""
+_NOTHING = Addresses()
 
 
-def follow(egress: Egress, key: int, session: Session, event: SessionEvent, had: Addresses) -> Addresses:
-    """Do what an event asks for; returns the addresses that the session has from now on. Raises Trouble.
+@dataclass(slots=True)
+class Had:
+    """Addresses of a session.
 
     They are kept from event to event, not read off the session: by the time that one event is heeded the session may
     have an address that a later one brought, and that is not to be kept.
     """
-    addresses = _after(event, had)
+
+    wanted: Addresses = field(default_factory=Addresses)
+    """Those that it has, as far as its events have been heeded."""
+    told: Addresses = field(default_factory=Addresses)
+    """Those that its egress was told to have last."""
+    due: bool = False
+    """Whether its egress is to be told of them, be it of the same once more."""
+
+
+def heed(egress: Egress, key: int, session: Session, event: SessionEvent, had: Had) -> None:
+    """Take in what an event says, and do what can't wait. Raises Trouble.
+
+    What is taken away can't: it may be another session's with the next event.
+    """
+    before, had.wanted = had.wanted, _after(event, had.wanted)
     if isinstance(event, MtuVerified):
         egress.set_mtu(key, min(event.mtu, session.mru))
     elif session.state in _ENDING:  # its device goes as a whole: taking each address off it first is most of the work
+        had.due = False
         if isinstance(event, Ipv4Closed | Ipv6Closed):
             egress.close(key)
-    elif addresses != had or isinstance(event, Ipv4Opened | Ipv6Opened):
-        mtu = session.mtu or session.mru
-        if session.place is not None:
-            egress.open(key, session.settings, session.place, mtu)
-        egress.set_addresses(key, addresses, mtu)
-    return addresses
+    elif had.wanted != before or isinstance(event, Ipv4Opened | Ipv6Opened):
+        had.due = True
+        if _lacks(had.wanted, before):
+            follow(egress, key, session, had)
+
+
+def _lacks(now: Addresses, before: Addresses) -> bool:
+    """Whether it had anything before that it hasn't now."""
+    return (
+        before.ipv4 not in (now.ipv4, None)
+        or before.ipv6 not in (now.ipv6, None)
+        or not {*before.global6, *before.prefixes6} <= {*now.global6, *now.prefixes6}
+    )
+
+
+def follow(egress: Egress, key: int, session: Session, had: Had) -> None:
+    """Have an egress in line with what several events have said, once for all of them. Raises Trouble.
+
+    A session that is on its way up gets all that it has by then when it is up: IPv6 mostly comes a moment before.
+    """
+    if not had.due or session.state in _ENDING or (session.state in SETTING_UP and had.told == _NOTHING):
+        return
+    had.due, had.told = False, had.wanted
+    mtu = session.mtu or session.mru
+    if session.place is not None:
+        egress.open(key, session.settings, session.place, mtu)
+    egress.set_addresses(key, had.wanted, mtu)
 
 
 def _after(event: SessionEvent, had: Addresses) -> Addresses:

@@ -22,7 +22,7 @@ from types import MappingProxyType
 
 from engine.api.ending import End, EndKind
 from engine.api.values import Halt, Halted, Ledger, Severity, Totals
-from engine.egress.protocol import Addresses, Egress, Happening
+from engine.egress.protocol import Egress, Happening
 from engine.host.errors import Trouble
 from engine.ppp.link import Ipv4Opened
 from engine.record.counters import Account
@@ -40,7 +40,7 @@ from engine.supervisor.board import Board
 from engine.supervisor.card_duties import CardDuties
 from engine.supervisor.card_watch import CardNews, CardWatch
 from engine.supervisor.counting import Counting, Traffic
-from engine.supervisor.egress_steps import follow
+from engine.supervisor.egress_steps import Had, follow, heed
 from engine.supervisor.fitting import Fitting
 from engine.supervisor.handed import Captures, Journal, Line, NoJournal, Proxied
 from engine.supervisor.health import Health
@@ -69,8 +69,7 @@ class Record:
 
     place: Place | None = None
     """That of the open session, as noted in the journal."""
-    addresses: Addresses = field(default_factory=Addresses)
-    """Those that its egress was told to have."""
+    had: Had = field(default_factory=Had)
 
 
 class Supervisor:
@@ -126,6 +125,8 @@ class Supervisor:
         """What the operator has stopped for all sessions."""
         self._heard = False
         """Whether a control frame ever came."""
+        self._unfollowed: dict[int, None] = {}
+        """Sessions whose egress may have to be told of other addresses."""
         self._received: Sequence[int] = ()
         """Packets received, by key, as last seen."""
         self._reporter = Reporter(self.fleet, wall_offset)
@@ -537,7 +538,7 @@ class Supervisor:
     def _settle(self, look_at: Iterable[int] = ()) -> None:
         """Carry the fleet's events where they belong; then the views, and the details that are watched."""
         open_now: dict[Place, bool] = {}
-        while (item := self.fleet.next_event()) is not None:
+        while (item := self._next_event()) is not None:
             key, event = item
             self._tally.note(key, event, self._reporter.now)
             self._note_place(self.records[key], event, open_now)
@@ -547,6 +548,15 @@ class Supervisor:
         self._parting.note(open_now)
         for key in self._showing.settle(look_at):
             self._reporter.attempt(self._follow_view, key)
+
+    def _next_event(self) -> tuple[int, SessionEvent] | None:
+        """That of the fleet; where there are no more, egresses are brought in line, of which more may come."""
+        while (item := self.fleet.next_event()) is None and self._unfollowed:
+            key = next(iter(self._unfollowed))
+            del self._unfollowed[key]
+            if (member := self.fleet.members.get(key)) is not None:
+                self._carry_out(key, follow, self._egress, key, member.session, self.records[key].had)
+        return item
 
     def _follow_view(self, key: int) -> None:
         """A session may look different from outside."""
@@ -586,12 +596,12 @@ class Supervisor:
             self.tell(story.severity, story.kind, story.text, key, found)
         if isinstance(event, Ipv4Opened) and not self.rotating.keeps(key, event, self._reporter.now):
             return
-        try:
-            self._carry_out(key, member.session, event)
-        except Exception as error:
-            text = str(error) if isinstance(error, Trouble) else self._reporter.tell_of_bug(error, "_carry_out")
-            self.tell(Severity.ERROR, "device", text, key)
-            self.fleet.end(key, End(EndKind.LOCAL_ERROR, text), self._reporter.now)
+        if isinstance(event, PppoeOpened):
+            self._carry_out(key, self._line.make_known, key, event.place, member.session.mru)
+        had = self.records[key].had
+        self._carry_out(key, heed, self._egress, key, member.session, event, had)
+        if had.due:
+            self._unfollowed[key] = None
 
     def _explained(self, event: SessionEvent) -> SessionEvent:
         """That nobody answered is no news of the concentrator where the card has not heard a single frame."""
@@ -604,16 +614,18 @@ class Supervisor:
         remedy = f"`ethtool -S {name}`" + (", or try `xdp: copy`" if self.card.zero_copy else "")
         return replace(event, end=replace(event.end, text=f"{text} If it is, look at its driver: {remedy}."))
 
-    def _carry_out(self, key: int, session: Session, event: SessionEvent) -> None:
-        """What an event asks of the card and the egress. Raises Trouble."""
-        if isinstance(event, PppoeOpened):
-            self._line.make_known(key, event.place, session.mru)
-        record = self.records[key]
-        record.addresses = follow(self._egress, key, session, event, record.addresses)
+    def _carry_out(self, key: int, step: Callable[..., None], *arguments: object) -> None:
+        """What an event asks of the card or the egress; a session for which it can't be done is ended."""
+        try:
+            step(*arguments)
+        except Exception as error:
+            text = str(error) if isinstance(error, Trouble) else self._reporter.tell_of_bug(error, "_carry_out")
+            self.tell(Severity.ERROR, "device", text, key)
+            self.fleet.end(key, End(EndKind.LOCAL_ERROR, text), self._reporter.now)
 
     def _release(self, key: int) -> None:
         """Let go of all that a session had, each whatever becomes of the others."""
-        self.records[key].addresses = Addresses()
+        self.records[key].had = Had()
         for step in (self._egress.close, self._line.forget):
             self._reporter.attempt(step, key, kind="device", about=key)
 

@@ -16,8 +16,11 @@ from engine.card.facts import Card
 from engine.datapath import DatapathError
 from engine.egress.protocol import Addresses
 from engine.host.errors import HostError, Trouble
+from engine.ipv6.host import Ipv6Config, Ipv6Configured
 from engine.lab.concentrator import LabSettings
 from engine.lab.faults import FAULTS
+from engine.ppp.judge import Address
+from engine.ppp.link import Ipv4Closed, Ipv4Opened
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions.fleet import SHARE
 from engine.settings.values import AuthMethod, DialSettings, KeepaliveSettings, MacPolicy, VlanTag
@@ -1211,3 +1214,62 @@ def test_a_line_that_is_lost_is_one_event_however_many_sessions_are_with_it() ->
     assert [(event.severity, event.kind) for event in told] == [(Severity.ERROR, "card-down")]
     assert "50 sessions lost" in told[0].text
     assert len(world.events("session-down")) == 50, "each is there for who looks for it"
+
+
+# What egresses are asked for
+
+
+def test_an_egress_is_told_of_all_addresses_at_once_when_its_session_is_up() -> None:
+    world = World([session("a")])
+    world.open()
+    told: list[Addresses] = []
+    set_addresses = world.egress.set_addresses
+
+    def note(key: int, addresses: Addresses, mtu: int) -> None:
+        told.append(addresses)
+        assert world.supervisor.fleet.members[key].session.state is SessionState.UP
+        set_addresses(key, addresses, mtu)
+
+    world.egress.set_addresses = note  # type: ignore[method-assign]
+    world.run(5)
+    assert world.state() is SessionState.UP
+    assert len(told) == 1
+    assert told[0].ipv4 is not None
+    assert told[0].ipv6 is not None
+    assert told[0].global6
+
+
+def test_what_one_session_loses_is_taken_from_it_before_another_gets_it() -> None:
+    """Both happen within one piece of work, and other events of either stand between them."""
+    world = World([session("a"), session("b")])
+    world.open()
+    world.run(5)
+    owners: dict[Address, int] = {}
+    set_addresses = world.egress.set_addresses
+
+    def note(key: int, addresses: Addresses, mtu: int) -> None:
+        for address in [each for each, owner in owners.items() if owner == key]:
+            del owners[address]
+        if addresses.ipv4 is not None:
+            assert addresses.ipv4 not in owners
+            owners[addresses.ipv4] = key
+        set_addresses(key, addresses, mtu)
+
+    had = {key: world.egress.addresses[key].ipv4 for key in (0, 1)}
+    owners.update({address: key for key, address in had.items() if address is not None})
+    world.egress.set_addresses = note  # type: ignore[method-assign]
+    first, second = (world.supervisor.fleet.members[key].session for key in (0, 1))
+    agreed = first.ipv4
+    assert agreed is not None
+
+    def swap() -> None:
+        events = world.supervisor.fleet._events
+        events.append((1, Ipv6Configured(Ipv6Config())))
+        events.append((1, Ipv4Closed()))
+        events.append((0, Ipv4Closed()))
+        events.append((1, Ipv4Opened(agreed)))
+        events.append((0, Ipv6Configured(first.ipv6_config)))
+
+    world.supervisor.run(swap, world.now)
+    assert owners == {agreed.address: 1}
+    assert second.state is SessionState.UP
