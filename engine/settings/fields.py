@@ -338,7 +338,7 @@ SESSION: Keys = {
     "resolved": Key(
         "resolved",
         boolean,
-        "Whether systemd-resolved is told of the session's name servers, for who asks by its device.",
+        "Whether systemd-resolved is told of the session's name servers, for domains that the device is given.",
         "resolved",
         "yes or no: tell systemd-resolved",
     ),
