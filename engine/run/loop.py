@@ -50,7 +50,7 @@ from engine.run.stack import StackProgram, asks_for_stack
 from engine.sessions.policy import routed
 from engine.sessions.proofs import Proofs
 from engine.settings.options import EngineOptions
-from engine.settings.values import Settings
+from engine.settings.values import EgressChoice, Settings
 from engine.supervisor import dispatch
 from engine.supervisor.card_watch import CardWatch
 from engine.supervisor.handed import Proxied
@@ -268,6 +268,10 @@ class Loop:
         )
         if unread:
             self.tell(Severity.ERROR, "proofs", unread)
+        stacked = {it.name for it in self._settings.sessions if it.egress is EgressChoice.STACK}
+        if any(member.session is not None and member.name in stacked for member in self._estate.members):
+            text = "Connections through sessions with `egress: stack` have ended with the process before."
+            self.tell(Severity.WARNING, "stack", text)
         if self._waited:
             self.tell(Severity.INFO, "earlier", self._waited)
         if short := descriptors.shortage(len(self._settings.sessions)):

@@ -1,4 +1,7 @@
-"""What the data path and the stack program share, seen from either end: see `engine/datapath/duct.h`."""
+"""What the data path and the stack program share, seen from either end: see `engine/datapath/duct.h`.
+
+Indices are written as words of a view: `struct` fills with zeros first, which the other side may read.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ class Duct:
     def __init__(self, memory: int, *, of_program: bool = False) -> None:
         self.size = (os.fstat(memory).st_size - START) // 2
         self.memory = mmap.mmap(memory, 0)
+        self._words = memoryview(self.memory).cast("I")
         self._out, self._in = (OTHER, 0) if of_program else (0, OTHER)
         self._leaving, self._arriving = (START + self.size * (n > 0) for n in (self._out, self._in))
         self.head = self.tail = 0
@@ -44,7 +48,7 @@ class Duct:
 
     def mark(self, place: int, length: int, key: int) -> None:
         """Says what a record is."""
-        struct.pack_into("=II", self.memory, self._leaving + place, length, key)
+        struct.pack_into("II", self.memory, self._leaving + place, length, key)
 
     def show(self, head: int) -> None:
         """Says that there is something up to here."""
@@ -54,7 +58,7 @@ class Duct:
         """What has come."""
         while self._said(self._in + HEAD) != self.tail % (1 << 32):
             place = self.tail % self.size
-            length, key = struct.unpack_from("=II", self.memory, self._arriving + place)
+            length, key = struct.unpack_from("II", self.memory, self._arriving + place)
             if length == SKIP:
                 self.tail += self.size - place
                 continue
@@ -65,14 +69,15 @@ class Duct:
             yield key, packet
 
     def _said(self, place: int) -> int:
-        return int(struct.unpack_from("=I", self.memory, place)[0])
+        return self._words[place // 4]
 
     def say(self, place: int, value: int) -> None:
         """Writes one of the indices."""
-        struct.pack_into("=I", self.memory, place, value & 0xFFFFFFFF)
+        self._words[place // 4] = value & 0xFFFFFFFF
 
     def close(self) -> None:
         """Let go of the memory."""
+        self._words.release()
         self.memory.close()
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import struct
 import threading
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from engine.host import netns
 from engine.proxy.messages import LARGEST
 from engine.proxy.stack_protocol import PROTOCOL
 from tests.conftest import run
@@ -394,3 +398,106 @@ def test_that_counts_of_many_sessions_fit_their_messages() -> None:
             octets = program.socket.recv(1 << 20)
             assert len(octets) < LARGEST
             counted |= {*json.loads(octets)["sessions"]}
+
+
+NARROW = 1300
+
+
+def too_big() -> int:
+    """How many packets this namespace's kernel has cut, as IPv4's may be, or refused."""
+    lines = (Path("/proc/net/snmp6").read_text() + Path("/proc/net/snmp").read_text()).splitlines()
+    refused = next(line.split()[1] for line in lines if line.startswith("Icmp6OutPktTooBigs"))
+    names, values = (line.split() for line in lines if line.startswith("Ip: "))
+    return int(refused) + int(values[names.index("FragCreates")])
+
+
+@pytest.mark.usefixtures("own_net")
+@pytest.mark.parametrize(
+    ("own", "router", "there", "length"),
+    [(OWN, "198.51.100.1", "198.51.100.2", 24), (OWN6, "2001:db8:5::1", "2001:db8:5::2", 64)],
+    ids=["IPv4", "IPv6"],
+)
+def test_that_a_narrower_path_is_heeded(own: str, router: str, there: str, length: int) -> None:
+    """A router on the way takes less than both ends do: IPv6's says so by ICMP, and an upload goes on with less."""
+    with stack() as program, ExitStack() as ends:
+        program.session(7, "far0", own)
+        for setting in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+            Path(f"/proc/sys/{setting}").write_text("1")
+        beyond = netns.new_net()
+        ends.callback(os.close, beyond)
+        nodad = ["nodad"] if ":" in own else []
+        run(
+            "ip",
+            "link",
+            "add",
+            "router",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "there",
+            "netns",
+            f"/proc/{os.getpid()}/fd/{beyond}",
+        )
+        run("ip", "address", "add", f"{router}/{length}", "dev", "router", *nodad)
+        run("ip", "link", "set", "router", "up", "mtu", str(NARROW))
+        with netns.visiting(beyond):
+            run("ip", "address", "add", f"{there}/{length}", "dev", "there", *nodad)
+            run("ip", "link", "set", "there", "up")
+            run("ip", "route", "add", own, "via", router)
+            family = socket.AF_INET6 if ":" in there else socket.AF_INET
+            listening = ends.enter_context(socket.create_server((there, 8080), family=family))
+            listening.settimeout(30)
+        before = too_big()
+        _, near = program.client().connect(7, own, at(there))
+        remote, _ = accept(listening)
+        with near, remote:
+            thread = feed(near, OCTETS)
+            assert drain(remote) == OCTETS
+            thread.join()
+        assert too_big() > before, "or else nothing was tried here"
+
+
+@pytest.mark.usefixtures("own_net")
+def test_that_who_reads_slowly_holds_little_and_nobody_up() -> None:
+    """The window closes, with a scale: what isn't read stays at the far end, and others' octets pass meanwhile."""
+    with stack() as program, server(FAR) as listening:
+        program.session(7, "far0", OWN, OWN6)
+        client = program.client()
+        _, slow = client.connect(7, OWN, at(FAR))
+        remote, _ = accept(listening)
+        with slow, remote:
+            remote.setblocking(False)
+            taken = 0
+            deadline = time.monotonic() + 2
+            while time.monotonic() < deadline:
+                try:
+                    taken += remote.send(OCTETS[:100_000])
+                except BlockingIOError:
+                    select.select([], [remote], [], 0.2)
+            assert 1 << 16 < taken < 40 << 20
+            both_ways(program, client, OWN6, FAR6)
+            remote.setblocking(True)
+            remote.shutdown(socket.SHUT_WR)
+            assert len(drain(slow)) == taken, "and in the end it has all of it"
+
+
+@pytest.mark.usefixtures("own_net")
+def test_that_many_at_once_have_each_their_own() -> None:
+    """Downloads of which each is another piece of the same octets, half of them ended by who reads."""
+    many, size = 200, 1 << 20
+    with stack() as program, server(FAR) as listening, ExitStack() as ends:
+        program.session(7, "far0", OWN)
+        client = program.client()
+        threads, nears = [], []
+        for number in range(many):
+            _, near = client.connect(7, OWN, at(FAR))
+            nears.append(ends.enter_context(near))
+            remote = ends.enter_context(accept(listening)[0])
+            threads.append(feed(remote, OCTETS[number : number + size]))
+        for near in nears[::2]:
+            near.shutdown(socket.SHUT_WR)
+        for number, near in enumerate(nears):
+            assert drain(near) == OCTETS[number : number + size], number
+        for thread in threads:
+            thread.join()

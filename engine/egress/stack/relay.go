@@ -57,7 +57,18 @@ func newRelay(c *connection, socket int) (*relay, error) {
 		file.Close()
 		return nil, err
 	}
-	return &relay{connection: c, file: file, socket: raw}, nil
+	r := &relay{connection: c, file: file, socket: raw}
+	r.resetAtClose(true)
+	return r, nil
+}
+
+// resetAtClose says how the socket is closed, by the kernel too if this program is killed: nobody is to take that for the end.
+func (r *relay) resetAtClose(reset bool) {
+	linger := unix.Linger{}
+	if reset {
+		linger.Onoff = 1
+	}
+	r.socket.Control(func(socket uintptr) { unix.SetsockoptLinger(int(socket), unix.SOL_SOCKET, unix.SO_LINGER, &linger) })
 }
 
 // run returns why it ended: "closed" if both sides did so in order.
@@ -70,6 +81,7 @@ func (r *relay) run(first []byte) string {
 		err = other
 	}
 	if err == nil {
+		r.resetAtClose(false)
 		r.connection.close("closed")
 	}
 	return r.connection.why
@@ -81,9 +93,6 @@ func (r *relay) giveUp(err error) error {
 		return nil
 	}
 	r.connection.reset(err.Error())
-	r.socket.Control(func(socket uintptr) {
-		unix.SetsockoptLinger(int(socket), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	})
 	r.file.Close()
 	return err
 }
