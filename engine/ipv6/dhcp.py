@@ -8,7 +8,6 @@ there; a lease that ends at once, neither; more than MOST of a kind aren't heede
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -130,7 +129,7 @@ class DhcpClient:
         self._longest: dict[Stage, float] = {}
         """As a server has set them."""
         self._told: set[str] = set()
-        self._out: deque[bytes] = deque()
+        self._out: list[bytes] = []
 
     # What the owner does
 

@@ -10,7 +10,6 @@ The packets are whole, from and to link-local addresses. The kernel sees none of
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
@@ -103,7 +102,7 @@ class Ipv6Host:
         """What a server is asked for: the more a router has ever spoken of it."""
         self._judged: dict[IPv6Address | IPv6Network, str] = {}
         """What speaks against what is offered now, by what it is."""
-        self._events: deque[Ipv6Event] = deque()
+        self._events: list[Ipv6Event] = []
 
     def receive(self, data: bytes, now: float) -> None:
         """Heed one IPv6 packet. Raises WireError for one that is malformed, or none of ours."""
@@ -163,7 +162,7 @@ class Ipv6Host:
 
     def next_event(self) -> Ipv6Event | None:
         """What happened, oldest first; None when there is nothing more."""
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def _settle(self, now: float) -> None:
         """See what we have now, and tell if that is something else."""

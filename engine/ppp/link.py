@@ -6,7 +6,7 @@ concentrator; what differs is in the `Side` it is made with. Which phase follows
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol as Interface
@@ -269,7 +269,7 @@ class Link:
         self._announced: set[int] = set()
         """Network protocols that were said to be open."""
         self._path_mtu = DEFAULT_MRU
-        self._events: deque[LinkEvent] = deque()
+        self._events: list[LinkEvent] = []
         self._out: list[bytes] = []
 
     # What the lower layer and the owner do
@@ -413,7 +413,7 @@ class Link:
 
     def next_event(self) -> LinkEvent | None:
         """What happened, oldest first; None when there is nothing more."""
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     @property
     def mtu(self) -> int:

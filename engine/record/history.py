@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -48,7 +48,7 @@ class History:
     """By session's name. One thread writes; any thread may ask for the spans `of` a session."""
 
     def __init__(self) -> None:
-        self._spans: OrderedDict[str, deque[AddressSpan]] = OrderedDict()
+        self._spans: OrderedDict[str, list[AddressSpan]] = OrderedDict()
         self._open: dict[str, dict[str, AddressSpan]] = {}
         """Those that it has now, or that an earlier run has left open, by address."""
         self._inherited: set[tuple[str, str]] = set()
@@ -79,7 +79,7 @@ class History:
                 self._begin(name, AddressSpan(address, now))
 
     def _begin(self, name: str, span: AddressSpan, noted: bool = False) -> None:
-        spans = self._spans.setdefault(name, deque())
+        spans = self._spans.setdefault(name, [])
         self._spans.move_to_end(name)
         if len(spans) >= SPANS:
             self._drop(name, spans)
@@ -95,7 +95,7 @@ class History:
         if not noted:
             self.pending.append(_record("+", span.since, span.address, name))
 
-    def _drop(self, name: str, spans: deque[AddressSpan]) -> None:
+    def _drop(self, name: str, spans: list[AddressSpan]) -> None:
         """Forget the oldest that is over."""
         there = self._open.get(name, {})
         over = next((place for place, span in enumerate(spans) if there.get(span.address) is not span), None)

@@ -11,7 +11,7 @@ The machine can be dialled again after each `Ended`; when to do that is the flee
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -66,6 +66,8 @@ LADDER = 100
 """Control frames kept for the details screen."""
 ECHOES = 10
 """Echoes kept for it, apart from the rest: a session that has been up for long would show nothing else."""
+ASKED = 8
+"""Concentrators that are remembered for having been asked."""
 FORGIVEN = 600.0
 """Seconds after which a concentrator that refused or didn't answer is as good as any other."""
 SETUP_LIMIT = 120.0
@@ -201,8 +203,8 @@ class Session:
         """What is known of concentrators' authentication."""
         self.facts = Facts()
         self.counters: Counter[str] = Counter()
-        self._ladder: deque[SeenFrame] = deque(maxlen=LADDER)
-        self._echoes: deque[SeenFrame] = deque(maxlen=ECHOES)
+        self._ladder: list[SeenFrame] = []
+        self._echoes: list[SeenFrame] = []
         self.tap: Callable[[SeenFrame], None] | None = None
         """Called with each control frame as it passes; for captures."""
         self.steps: dict[str, tuple[float, float | None]] = {}
@@ -215,7 +217,7 @@ class Session:
         self._link: Link | None = None
         self._concentrator: Pair = b"", ""
         """That of the present link."""
-        self._asked: deque[bytes] = deque(maxlen=8)
+        self._asked: tuple[bytes, ...] = ()
         """MAC addresses of the concentrators that got a PADR lately."""
         self._failed: dict[bytes, float] = {}
         """When concentrators kept a dial from opening a session, by MAC address; they are asked last for FORGIVEN."""
@@ -225,7 +227,7 @@ class Session:
         self._give_up_at: float | None = None
         self._pending: tuple[SessionSettings, bytes] | None = None
         self._out: list[SeenFrame] = []
-        self._events: deque[SessionEvent] = deque()
+        self._events: list[SessionEvent] = []
 
     # What the owner does
 
@@ -404,7 +406,7 @@ class Session:
 
     def next_event(self) -> SessionEvent | None:
         """What happened, oldest first; None when there is nothing more."""
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def ask_full_size(self, now: float) -> int:
         """See `Link.ask_full_size`."""
@@ -583,7 +585,7 @@ class Session:
             self._begin_step("PADR → PADS", now)
             self.ac_name = discovery.chosen.ac_name
         if discovery.chosen is not None and discovery.chosen.mac not in self._asked:
-            self._asked.append(discovery.chosen.mac)
+            self._asked = (*self._asked, discovery.chosen.mac)[-ASKED:]
         result = discovery.next_event()
         if isinstance(result, End):
             if discovery.chosen is not None:
@@ -750,7 +752,10 @@ class Session:
                 self.steps[name] = began, now
 
     def _record(self, seen: SeenFrame) -> None:
-        (self._echoes if _is_echo(seen.frame) else self._ladder).append(seen)
+        kept, most = (self._echoes, ECHOES) if _is_echo(seen.frame) else (self._ladder, LADDER)
+        if len(kept) >= most:
+            del kept[0]
+        kept.append(seen)
         if self.tap is not None:
             self.tap(seen)
 
