@@ -66,6 +66,8 @@ class Estate:
         self.traffic = traffic
         self.entrance = entrance
         self.halted = halted
+        self.late = 0.0
+        """Seconds since it was left, where that is too long for sessions."""
 
     def told(self, now: float) -> bytes:
         """As octets; the descriptors go beside them."""
@@ -105,9 +107,12 @@ def found(descriptors: dict[str, list[int]], card: str, now: float) -> Estate:
                 estate.devices.append((kept, -1))
             elif kept.name in tuns:
                 estate.devices.append((kept, tuns.pop(kept.name)))
-        if legacy.boot == _boot() and 0 <= now - legacy.at < PATIENCE:
+        age = now - legacy.at if legacy.boot == _boot() else -1.0
+        if 0 <= age < PATIENCE:
             estate.members, estate.traffic, estate.halted = legacy.members, legacy.traffic, legacy.halted
             estate.entrance = entrances.pop(0) if entrances else -1
+        elif age >= PATIENCE and legacy.members:
+            estate.late = age
     for fd in (*tuns.values(), *state, *nets, *entrances):
         os.close(fd)
     return estate

@@ -40,7 +40,7 @@ from engine.record.counters import Account, CountersFile, counters_of
 from engine.record.history import History, HistoryFile, history_of
 from engine.record.journal import GhostJournal, journal_of
 from engine.record.proofs import ProofsFile, proofs_of
-from engine.run.estate import Estate
+from engine.run.estate import PATIENCE, Estate
 from engine.run.health import HealthChecks
 from engine.run.hooks import Runner
 from engine.run.line import CardLine
@@ -274,6 +274,10 @@ class Loop:
             self.tell(Severity.WARNING, "stack", text)
         if self._waited:
             self.tell(Severity.INFO, "earlier", self._waited)
+        if late := self._estate.late:
+            since = f"they were left {late:.0f} s ago, and can be taken over for {PATIENCE:.0f} s"
+            text = f"Sessions are dialled anew: {since}."
+            self.tell(Severity.WARNING, "earlier", text)
         if short := descriptors.shortage(len(self._settings.sessions)):
             self.tell(Severity.WARNING, "limits", short)
         for lack in surroundings.lacks():
