@@ -687,6 +687,15 @@ class Devices:
             text = f"The thread that deletes devices died ({deaths[-1]}), and another one is at work."
             raise HostError(f"{text} Please report it.")
 
+    def part(self) -> None:
+        """All sessions are about to end, and `close` follows."""
+        self._confinement.part()
+
+    @property
+    def parted(self) -> bool:
+        """Whether no device waits to be deleted."""
+        return not self.undertaker.busy
+
     def leave(self) -> None:
         """Let all devices be, with what keeps their packets in: another process takes them over."""
         self._devices.clear()

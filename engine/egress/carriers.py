@@ -54,9 +54,12 @@ class Carriers:
             with suppress(XdpError):
                 self._port.program.load_kernel_path()
 
-    def open_device(self, key: int, path: DatapathChoice, name: str) -> int:
-        """Make a session's device for a data path; returns its descriptor. Raises DatapathError."""
-        return open_tun(name) if path is DatapathChoice.AFXDP else self._need_kernel().open_device(key, name)
+    def open_device(self, key: int, path: DatapathChoice, mtu: int, name: str) -> int:
+        """Make a session's device for a data path; returns its descriptor. Raises DatapathError.
+
+        It has the MTU already where the kernel makes it with one.
+        """
+        return open_tun(name) if path is DatapathChoice.AFXDP else self._need_kernel().open_device(key, name, mtu)
 
     def adopt_device(self, key: int, kept: KeptDevice, fd: int, name: str) -> int:
         """Take over a device that an earlier process has left, a TUN device by its descriptor; as `open_device`."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
@@ -136,7 +136,7 @@ class Confinement:
         """The indexes of devices by which IPv6 packets go that are bound to them, by their sessions' tables."""
         self._torn = False
         """Whether something had run out at the last change, so that rules and routes aren't as they must be."""
-        self._left = False
+        self._left = self._parting = False
         self._dead_ends: set[socket.AddressFamily] = set()
         """Families that have the table without any way."""
         self._grace: dict[Source, float] = {}
@@ -224,24 +224,43 @@ class Confinement:
         finally:
             if isinstance(network, IPv6Network):
                 if self._sources.holder(network) == table:
-                    self._dead_end(network, now)
-                    self._do([self._sources.shut(network, index), *self._sources.forget(network)])
+                    try:
+                        self._dead_end(network, now)
+                    finally:
+                        self._do([self._sources.shut(network, index), *self._sources.forget(network)])
             elif self._networks[socket.AF_INET].table(_prefix(network)) == table:
                 self._dead_end(network, now)
 
     def shut(self, address: Address, table: int, index: int, now: float) -> None:
         """The session with this table has the address no more: for a while nothing leaves from there."""
-        try:
-            self._fence.shut(address, index)
-        finally:
+        with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
             if isinstance(address, IPv6Address):
-                self._do([self._sources.shut(address, index)])
-            if self._leads(address) == table:
+                steps.callback(self._do, [self._sources.shut(address, index)])
+            steps.callback(self._end, address, table, now)
+            steps.callback(self._fence.shut, address, index)
+
+    def _end(self, address: Address, table: int, now: float) -> None:
+        has_it = self._leads(address) == table
+        if self._parting and address not in self._hosts:
+            if isinstance(address, IPv6Address) and has_it:
+                self._do(self._sources.forget(address))
+            return
+        try:
+            if has_it:
                 self._dead_end(address, now)
+        finally:
             if isinstance(address, IPv4Address):
                 self._leave(socket.AF_INET, table, address)
             if address in self._hosts:
                 self.forget(address)
+
+    def part(self) -> None:
+        """All sessions are about to end in good order, and `close` follows: the second layer is enough till then.
+
+        Rules and unreachable routes stay as they are, but for those of IPv6, which the kernel reads all for each device
+        that goes. Without the second layer all is as ever.
+        """
+        self._parting = not self.obstacle
 
     def _leads(self, address: Address) -> int | None:
         """To which session's table an address is led, or nowhere; None if it isn't confined."""

@@ -12,7 +12,7 @@ from ipaddress import IPv6Network
 
 from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath.own import CLOSED, Network, Own
-from engine.egress.addresses import Devices
+from engine.egress.addresses import MIN_IPV6_MTU, Devices
 from engine.egress.carriers import MANY_SESSIONS, Carriers
 from engine.egress.elsewhere import Elsewhere, Namespace, Namespaces
 from engine.egress.entrance import NOWHERE, Entrance
@@ -192,7 +192,7 @@ class DeviceEgress:
         kept, _ = self._inherited.get(self._name(key, settings), (None, -1))
         if kept is None:
             path = self._choose(self.carriers, settings.datapath)
-            make = partial(self.carriers.open_device, key, path)
+            make = partial(self.carriers.open_device, key, path, max(mtu, MIN_IPV6_MTU))
         else:
             path = kept.path
             make = partial(self._adopt, self.carriers, key)
@@ -277,6 +277,15 @@ class DeviceEgress:
             tun = opened.path is DatapathChoice.AFXDP
             found.append((KeptDevice(name, opened.path, 0 if tun else self.hidden.end_of(fd)), fd if tun else -1))
         return found
+
+    def part(self) -> None:
+        """All sessions are about to end, and `close_all` follows."""
+        self._devices.part()
+
+    @property
+    def parted(self) -> bool:
+        """Whether no device waits to be deleted."""
+        return self._devices.parted
 
     def leave(self) -> None:
         """From now on `close_all` leaves all devices as they are: another process takes them over."""

@@ -87,6 +87,13 @@ class Undertaker:
         with self._changed:
             return name in self._waiting
 
+    @property
+    def busy(self) -> bool:
+        """Whether any device waits to be deleted."""
+        with self._changed:
+            self._see_to_it()
+            return bool(self._waiting)
+
     def wait_for(self, name: str) -> None:
         """Return when no device of this name waits to be deleted."""
         with self._changed:

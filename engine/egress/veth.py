@@ -231,14 +231,17 @@ class HiddenNet:
         with HiddenNet._shared:
             self.delete(self.pair(0, f"souppp{os.getpid()}"))
 
-    def pair(self, key: int, name: str) -> int:
-        """Make the device `name`, down, for a session; returns the index of its hidden end. Raises DatapathError."""
+    def pair(self, key: int, name: str, mtu: int = ETHERNET_MTU) -> int:
+        """Make the device `name`, down, for a session; returns the index of its hidden end. Raises DatapathError.
+
+        When its MTU is changed later the kernel reads all routes of IPv6.
+        """
         self.open()
         assert self._rtnl is not None
         index = (1 + next(HiddenNet._made) % GENERATIONS) * MAX_SESSIONS + key
         octets = name.encode().ljust(len(_NAME), b"\0")
         try:
-            self._rtnl.do([_pair(_uint32(index), b"%010d\0" % index, octets, _uint32(self._visible))])
+            self._rtnl.do([_pair(_uint32(index), b"%010d\0" % index, octets, _uint32(self._visible), _uint32(mtu))])
         except RtnlError as error:
             raise DatapathError(f"cannot make the device {name}: {error.strerror}") from None
         return index
@@ -349,13 +352,13 @@ class KernelPath:
         self._traffic = mmap.mmap(self._maps["traffic"], _TRAFFIC * MAX_SESSIONS, prot=mmap.PROT_READ)
         set_entry(self._maps["devices"], _uint32(0), _uint32(which.index))
 
-    def open_device(self, key: int, name: str) -> int:
+    def open_device(self, key: int, name: str, mtu: int = ETHERNET_MTU) -> int:
         """Make a session's device in the calling thread's namespace, down and without an address.
 
         Returns the descriptor that its hidden end's program hangs on, for `HiddenNet.remove`.
         Raises DatapathError.
         """
-        index = self._hidden.pair(key, name)
+        index = self._hidden.pair(key, name, mtu)
         with ExitStack() as undo:
             undo.callback(self._hidden.delete, index)
             try:
@@ -483,7 +486,7 @@ def _uint32(value: int) -> bytes:
     return struct.pack("=I", value)
 
 
-_INDEX, _NETNS = 0x7E570001, 0x7E570002
+_INDEX, _NETNS, _MTU = 0x7E570001, 0x7E570002, 0x7E570003
 _HIDDEN, _NAME = b"7E57000003\0", b"7E5700000000004\0"
 """What stands in the templates for what is filled in."""
 
@@ -494,6 +497,7 @@ _device = {
     "attrs": [
         ("IFLA_IFNAME", _NAME[:-1].decode()),
         ("IFLA_NET_NS_FD", _NETNS),
+        ("IFLA_MTU", _MTU),
         ("IFLA_ADDRESS", DEVICE_MAC.hex(":")),
         *_ONE_QUEUE,
     ],
@@ -511,6 +515,7 @@ _pair = Template(
     _HIDDEN,
     _NAME,
     _uint32(_NETNS),
+    _uint32(_MTU),
 )
 _up = Template(request(ifinfmsg, RTM_NEWLINK, 0, index=_INDEX, flags=IFF_UP, change=IFF_UP), _uint32(_INDEX))
 

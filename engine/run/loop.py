@@ -407,6 +407,8 @@ class Loop:
         deadline = time.monotonic() + FLUSH
         while not self.supervisor.parted and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
+        while not self._egress.parted:  # `close` would wait for them, and the loop with it
+            await asyncio.sleep(0.005)
         await self._let_hooks_end()
         self.supervisor.run(self._save_proofs, time.monotonic())
         self.supervisor.run(self._save_history, time.monotonic())
@@ -431,6 +433,7 @@ class Loop:
         """End every session in good order, as far as that is to be had in FAREWELL seconds, and FLUSH for the rest."""
         now = time.monotonic()
         deadline = now + FAREWELL
+        self._egress.part()
         self.supervisor.say_goodbye(now)
         self._carry_on()
         while not self.supervisor.idle and time.monotonic() < deadline:
@@ -438,6 +441,8 @@ class Loop:
         self.supervisor.leave(time.monotonic())
         self._carry_on()
         while not self.supervisor.parted and time.monotonic() < deadline + FLUSH:
+            await asyncio.sleep(0.005)
+        while not self._egress.parted:  # `close` would wait for them, and the loop with it
             await asyncio.sleep(0.005)
         await self._let_hooks_end()
         self.supervisor.run(self._save_proofs, time.monotonic())

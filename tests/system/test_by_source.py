@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
@@ -96,6 +97,10 @@ def fence_gone() -> None:
     nft = Nft()
     nft.commit([message(Message.DELTABLE, field(1, "souppp"))])
     nft.close()
+
+
+def no_nftables(*_: object) -> Nft:
+    raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
 
 
 def rules_gone() -> None:
@@ -198,6 +203,30 @@ def test_what_is_delegated_leaves_by_its_session(
     devices.remove(1)
     send(sender(NETWORK[80]))
     assert sources(lan.fileno(), 0) == []
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_at_an_orderly_end_nothing_leaves_before_all_is_taken_away(
+    lan: socket.socket, layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if layers == 1:
+        monkeypatch.setattr("engine.egress.fence.Nft", no_nftables)
+    devices = Devices()
+    for key in range(3):
+        up(devices, key)
+    with sender(GLOBAL + 1) as bound:
+        devices.part()
+        for key in range(3):
+            devices.remove(key)
+            with suppress(OSError):
+                bound.sendto(b"by source", ELSEWHERE)
+        while not devices.parted:
+            with suppress(OSError):
+                bound.sendto(b"by source", ELSEWHERE)
+        assert sources(lan.fileno(), 0) == []
+        assert "soup" not in ip("-o link")
+    devices.close()
+    assert "proto 80" not in ip("rule") + ip("route show table all")
 
 
 DYING = """
