@@ -307,6 +307,8 @@ class Console(App[bool], inherit_bindings=False):
         """
         if text and self.message and RANKS.index(role) < RANKS.index(self.message[1]):
             return
+        if not (text or self.message):
+            return
         self.message = (text, role) if text else None
         self._message_looks = MESSAGE_LOOKS
         if self.page is not None and self.page.is_mounted:

@@ -199,6 +199,7 @@ def clash(keys: Mapping[str, str], own: Iterable[str] = ()) -> str:
     return ""
 
 
+@cache
 def signs(keys: str) -> str:
     """Keys as the operator knows them: `q ctrl-c`."""
     return " ".join(sign for key in keys.split(",") if (sign := _SIGNS.get(key, key.replace("+", "-"))))

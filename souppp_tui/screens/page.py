@@ -32,6 +32,8 @@ UNLISTED = ("commands", "up", "down", "page_up", "page_down", "back")
 class Page(Quitting):
     """A whole screen of the console."""
 
+    BLANK = True  # its parts cover it: nothing of its own is to be looked for under each line
+
     PAGE: ClassVar[str] = ""
     """Its name in the table of actions."""
     TITLE_WORD: ClassVar[str] = ""

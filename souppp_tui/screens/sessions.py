@@ -113,11 +113,11 @@ class SessionsPage(Page):
         (only,) = engines
         return queue_lines(only.snapshot.queues, only.meter, width, height >= 30 and width >= 100)
 
-    def look_at_table(self) -> None:
-        """Show cursor, marks and rows as they are in the model."""
+    def look_at_table(self, before: int | None = None) -> None:
+        """Show cursor, marks and rows as they are in the model; `before` is where the cursor was if only it moved."""
         model = self.model
         row = model.position.get(model.cursor) if model.cursor is not None else None
-        self.table.sync(len(model.shown), row)
+        self.table.sync(len(model.shown), row, (before, row) if before is not None and row is not None else None)
         self.status.show([self._status()])
 
     def look_at_events(self) -> None:
@@ -244,29 +244,33 @@ class SessionsPage(Page):
     # -- moving
 
     def moved(self) -> None:
-        """The cursor is elsewhere: other keys may work."""
+        """Rows, marks and the cursor may be others: other keys may work."""
         self.look_at_table()
+        self.show_footer()
+
+    def _go(self, rows: int) -> None:
+        """Move the cursor, and nothing else."""
+        model = self.model
+        before = model.position.get(model.cursor) if model.cursor is not None else None
+        model.move(rows)
+        self.look_at_table(before)
         self.show_footer()
 
     def do_up(self) -> None:
         """One row up."""
-        self.model.move(-1)
-        self.moved()
+        self._go(-1)
 
     def do_down(self) -> None:
         """One row down."""
-        self.model.move(1)
-        self.moved()
+        self._go(1)
 
     def do_page_up(self) -> None:
         """A screenful up."""
-        self.model.move(-self.table.height)
-        self.moved()
+        self._go(-self.table.height)
 
     def do_page_down(self) -> None:
         """A screenful down."""
-        self.model.move(self.table.height)
-        self.moved()
+        self._go(self.table.height)
 
     def do_top(self) -> None:
         """To the first row."""
@@ -283,8 +287,7 @@ class SessionsPage(Page):
     def do_mark(self) -> None:
         """Mark, and go on to the next row."""
         self.model.toggle_mark()
-        self.model.move(1)
-        self.moved()
+        self._go(1)
 
     def do_mark_range(self) -> None:
         """Mark from the last mark to here."""

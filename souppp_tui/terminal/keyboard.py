@@ -24,17 +24,22 @@ async def worked_off(app: App[Any], pumps: Iterable[MessagePump]) -> None:
         await _emptied(pump)
     with suppress(ScreenStackError):  # none is left when it was the key to quit
         await _emptied(app.screen)
-        for widget in app.screen.walk_children():
-            await _emptied(widget)
+        await _emptied(*app.screen.walk_children())
     await _emptied(app)
 
 
-async def _emptied(pump: MessagePump) -> None:
-    """Wait until a pump has worked off the messages it has now, or has ended."""
-    done = asyncio.Event()
-    if not pump.call_later(done.set):
-        return
+async def _emptied(*pumps: MessagePump) -> None:
+    """Wait until pumps have worked off the messages they have now, or have ended."""
+    told = asyncio.Event()
+    waiting = set[MessagePump]()
+
+    def done(pump: MessagePump) -> None:
+        waiting.discard(pump)
+        if not waiting:
+            told.set()
+
+    waiting.update(pump for pump in pumps if pump.call_later(done, pump))
     end = asyncio.get_running_loop().time() + PATIENCE
-    while pump.is_running and not done.is_set() and asyncio.get_running_loop().time() < end:
+    while any(pump.is_running for pump in waiting) and asyncio.get_running_loop().time() < end:
         with suppress(TimeoutError):
-            await asyncio.wait_for(done.wait(), 0.02)
+            await asyncio.wait_for(told.wait(), 0.02)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Protocol, cast
 
 from textual.events import Click, MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp, Resize
@@ -25,7 +25,22 @@ class HasPalette(Protocol):
         ...
 
 
-class Lines(Widget):
+class Bare(Widget):
+    """Makes its lines whole. Around those Textual looks for borders and colours, for each line and each time."""
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """See `Widget.render_lines`."""
+        if crop.x or any(self.styles.gutter):
+            return super().render_lines(crop)
+        lines = [self.render_line(y).adjust_cell_length(crop.width) for y in crop.line_range]
+        if filters := self.get_line_filters():
+            _, background = self.background_colors
+            for each in filters:
+                lines = [line.apply_filter(each, background) for line in lines]
+        return lines
+
+
+class Lines(Bare):
     """A few lines; `show` says what they are."""
 
     DEFAULT_CSS = "Lines { height: 1; }"
@@ -92,7 +107,7 @@ Row = tuple[list[Span], str]
 """A row's spans and the role laid over it."""
 
 
-class Rows(ScrollView, can_focus=True, inherit_bindings=False):
+class Rows(Bare, ScrollView, can_focus=True, inherit_bindings=False):
     """Many rows, of which only those on the screen are ever made.
 
     `source` makes one row; the owner calls `sync` when any may have changed, and only lines that differ are repainted.
@@ -110,6 +125,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         self._strips: dict[int, Strip] = {}
         self._drawn: dict[int, tuple[Row, Strip]] = {}
         """By row: what the visible ones were made of, as most stay as they are when the cursor moves on."""
+        self._only: Container[int] | None = None
         self.count = 0
         self.clicked: Callable[[int], None] | None = None
         """Told the row that was clicked on."""
@@ -135,8 +151,12 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         """The first row on the screen."""
         return self.scroll_offset.y
 
-    def sync(self, count: int, cursor: int | None = None) -> None:
-        """There are `count` rows; scroll so that `cursor` can be seen, and repaint what changed."""
+    def sync(self, count: int, cursor: int | None = None, only: Container[int] | None = None) -> None:
+        """There are `count` rows; scroll so that `cursor` can be seen, and repaint what changed.
+
+        Where nothing but the rows `only` can have changed, the others are not made anew.
+        """
+        self._only = only
         if count != self.count or self.virtual_size.height != count:
             self.count = count
             self.virtual_size = Size(self.width, count)
@@ -147,6 +167,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         if top != self.top:
             self.scroll_to(y=top, animate=False, force=True)
         self.repaint()
+        self._only = None
 
     def repaint(self) -> None:
         """Draw the visible rows and repaint those that differ."""
@@ -161,8 +182,10 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
             self.refresh(*changed)
 
     def _draw(self, row: int, width: int, palette: Palette) -> Strip:
-        made = self._source(row, width) if 0 <= row < self.count else ([], "")
         drawn = self._drawn.get(row)
+        if drawn is not None and self._only is not None and row not in self._only:
+            return drawn[1]
+        made = self._source(row, width) if 0 <= row < self.count else ([], "")
         if drawn is None or drawn[0] != made:
             drawn = self._drawn[row] = made, strip(made[0], width, palette, made[1] or self.over)
         return drawn[1]

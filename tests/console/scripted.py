@@ -513,6 +513,7 @@ def main() -> None:
     parser.add_argument("--wakeups", type=Path, metavar="PIPE", help="take times from here, and write back how late")
     parser.add_argument("--crash", metavar="SECRET", help="fail after two seconds, with this among the values at hand")
     parser.add_argument("--hz", type=float, default=2.0)
+    parser.add_argument("--period", type=float, default=0.5, help="seconds between two looks; 0: none but for keys")
     args = parser.parse_args()
     now = time.monotonic()
     engines = [
@@ -545,7 +546,7 @@ def main() -> None:
         leaving = Leaving()
         leaving.heed_signals()
         shown = several if args.engines > 1 else engines[0]
-        run(shown, ConsoleOptions(theme=args.theme, read_only=args.read_only), leaving=leaving)
+        run(shown, ConsoleOptions(theme=args.theme, read_only=args.read_only, period=args.period), leaving=leaving)
     except ConsoleError as error:
         sys.exit(str(error))
     finally:

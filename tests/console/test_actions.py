@@ -1126,3 +1126,25 @@ async def test_an_event_file_that_fails_at_the_very_end_is_no_reason_to_fail(sta
     text = f"Events can't be written to {log}: Is a directory. They are when that works again."
     assert stage.app.message == (text, "failed")
     assert not stage.app.return_code
+
+
+async def test_where_only_the_cursor_moves_only_its_rows_are_made_anew(start: Start) -> None:
+    async with start(100) as stage:
+        page = stage.app.page
+        assert isinstance(page, SessionsPage)
+        made: list[int] = []
+        source = page.table._source
+        page.table._source = lambda row, width: made.append(row) or source(row, width)  # type: ignore[func-returns-value]
+        await stage.press("j")
+        assert made == [0, 1]
+        assert stage.line("▸").split()[2] == "home-0002"
+        await stage.press("space")
+        assert made == [0, 1, 1, 2]
+        assert "✓" in stage.line("home-0002")
+        made.clear()
+        await stage.press("G")
+        await stage.press("j", "k")
+        assert set(made[-2:]) == {98, 99}
+        await stage.press(*["k"] * 30)
+        assert stage.text().count("▸") == 1
+        assert stage.line("▸").split()[2] == "home-0069"
