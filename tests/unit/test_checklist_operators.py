@@ -110,7 +110,7 @@ def test_the_password_is_in_no_text() -> None:
     peer = Peer()
     peer.up()
     assert "wonderland" not in repr(peer.session.settings)
-    assert "wonderland" not in str(vars(peer.session).get("facts"))
+    assert "wonderland" not in str(peer.session.facts.by_name)
 
 
 def test_hanging_up_at_any_time_leaves_nothing_running() -> None:
