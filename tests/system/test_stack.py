@@ -26,6 +26,7 @@ from tests.conftest import run
 from tests.program import COMMAND, Program, Said, descendants, running, until
 from tests.provider import CARD, Provider, provider
 from tests.system import flows
+from tests.system.duct import HEAD, OTHER
 from tests.system.test_odd_hosts import NO_TUN
 from tests.system.test_promises import LAN, flush_rules, other_card, padt
 
@@ -84,6 +85,28 @@ def stack_program(program: Program) -> int:
         each for each in descendants(program.pid) if Path(f"/proc/{each}/comm").read_text().strip() == STACK.name
     )
     return found
+
+
+def spoil(program: Program) -> None:
+    """Write what makes no sense where a process has memory together with the data path, as one broken into could.
+
+    Again and again, for it writes what is right there itself.
+    """
+    pid = stack_program(program)
+    starts = [
+        int(line.partition("-")[0], 16)
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines()
+        if "souppp-duct" in line
+    ]
+
+    def told() -> bool:
+        with suppress(OSError), open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+            for start in starts:
+                memory.seek(start + OTHER + HEAD)
+                memory.write(b"\xff" * 4)
+        return any("has put what makes no sense" in said.get("text", "") for said in program.said)
+
+    until(told, "that it was noticed")
 
 
 def associated(port: int) -> bytes:
@@ -207,6 +230,7 @@ def test_connections_go_through_their_session_and_nowhere_else(tmp_path: Path) -
             for strike in (
                 flush_rules,
                 lambda: os.kill(stack_program(program), signal.SIGKILL),
+                lambda: spoil(program),
                 lambda: padt(sessions["one"], far),
             ):
                 tried = clients.tried.copy()

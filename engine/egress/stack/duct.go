@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -120,6 +121,27 @@ func (d *duct) put(slot uint32, length int, parts ...[]byte) bool {
 	d.head += whole
 	atomic.StoreUint32(&d.out.head, d.head)
 	return true
+}
+
+// The first wait for room, and the longest one: each is twice as long as the one before.
+const (
+	firstWait   = 50 * time.Microsecond
+	longestWait = firstWait << 7
+)
+
+// putInTime is put, where there is room soon. Netstack has nothing that keeps a sender to what its link takes, and
+// would find out by what is lost, connection by connection. The mutex is held, but while it waits.
+func (d *duct) putInTime(slot uint32, length int, parts ...[]byte) bool {
+	for wait := firstWait; !d.closed && wait <= longestWait; wait *= 2 {
+		if d.put(slot, length, parts...) {
+			return true
+		}
+		d.tell()
+		d.mutex.Unlock()
+		time.Sleep(wait)
+		d.mutex.Lock()
+	}
+	return false
 }
 
 var rung = []byte{1}

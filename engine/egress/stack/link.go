@@ -78,7 +78,7 @@ type outbound struct {
 
 var outbounds = sync.Pool{New: func() any { return &outbound{parts: make([][]byte, 0, 32)} }}
 
-// WritePackets puts each packet into a duct. A full one is a full device: the packet is lost.
+// WritePackets puts each packet into a duct. One that stays full is a full device: the packet is lost.
 func (l *link) WritePackets(packets stack.PacketBufferList) (int, tcpip.Error) {
 	l.mutex.RLock()
 	defer l.mutex.RUnlock()
@@ -124,7 +124,7 @@ func (l *link) write(d *duct, o *outbound, packet packetBuffer) bool {
 	for _, part := range o.parts {
 		length += len(part)
 	}
-	return d.put(l.slot, length, o.parts...)
+	return d.putInTime(l.slot, length, o.parts...)
 }
 
 // protocols are named by a packet's first four bits.
