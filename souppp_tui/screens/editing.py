@@ -125,7 +125,7 @@ class Editing(Steering):
             if row is not None:
                 self.take_back(Undo(steps[row].number), place)
 
-        title = "Take back which? With it goes what was done after it, the lines above."
+        title = "Take back which? What was done after it, the lines above, goes too."
         self.app.push_screen(Fields(title, lines, "takes back"), chosen)
 
     def _step(self, step: UndoStep) -> str:

@@ -160,6 +160,12 @@ async def test_a_removal_is_taken_back_in_two_keys_and_in_the_file_too(file: Pat
         assert "There is nothing to take back." in stage.text()
 
 
+async def test_what_goes_with_a_step_can_be_read_at_80_columns(file: Path) -> None:
+    async with _stage(file, (80, 24)) as stage:
+        await stage.press("h", "y", "u")
+        assert "Take back which? What was done after it, the lines above, goes too." in stage.text()
+
+
 async def test_safe_mode_is_seen_and_taken_back_at_once(file: Path) -> None:
     before = _read(file)
     async with _stage(file, (80, 24)) as stage:
