@@ -1,4 +1,4 @@
-"""Sources of IPv6 packets that are sessions', in two tables for all sessions: one of addresses, one of networks.
+"""Sources of IPv6 packets that are sessions', in tables for all of them: one of addresses, one of networks, a last one.
 
     unreachable default from 2001:db8::1        metric 4294967295
     default from 2001:db8::1 dev soup1          metric 1024
@@ -6,6 +6,10 @@
 The first stands for as long as the address is confined, the second while its session has it. One rule leads to the
 table of addresses, before all others of ours; what comes from nowhere in it goes on to those. To the table of networks
 leads a rule for each network.
+
+While a source is added the kernel may for a moment not find others in that table (fib6_add_1 shows a new node before
+what is below it), and would go on to the host's own. So a rule behind all of ours leads to the last table, which says
+for each source of either kind once more that there is no way, and is never changed at the same moment.
 
 A table and rules for each session would say the same, but the kernel reads all tables of IPv6 whenever a device comes
 or goes or a rule changes, also those that are empty: it never frees one. Pure: what to tell the kernel comes out.
@@ -26,13 +30,11 @@ Source6 = IPv6Address | IPv6Network
 class Sources:
     """Those of one instance, and whose they are: a session is told by the number of its table of IPv4."""
 
-    def __init__(self, addresses: int, networks: int, preference: int, nowhere: int) -> None:
-        """The numbers of the tables, the preference of the rule, and whose sources are that no session has."""
-        self._addresses, self._networks, self._nowhere = addresses, networks, nowhere
-        self._rule = Rule(preference, table=addresses)
+    def __init__(self, addresses: int, networks: int, last: int, preferences: tuple[int, int], nowhere: int) -> None:
+        """The numbers of the tables, the preferences of the first rule and the last, and whose sources nobody's are."""
+        self._addresses, self._networks, self._last, self._nowhere = addresses, networks, last, nowhere
+        self._rules = Rule(preferences[1], table=last), Rule(preferences[0], table=addresses)
         self._holders: dict[Source6, int] = {}
-        self._many = 0
-        """Addresses."""
 
     def holder(self, source: Source6) -> int | None:
         """Whose it is; None if it isn't confined."""
@@ -44,11 +46,14 @@ class Sources:
 
     def lead(self, source: Source6, holder: int) -> list[bytes]:
         """From now on nothing from there goes but by the holder's device."""
-        is_first = isinstance(source, IPv6Address) and not self._many
-        self._many += isinstance(source, IPv6Address) and source not in self._holders
+        is_first = not self._holders
         self._holders[source] = holder
-        rules = [rule_request(True, socket.AF_INET6, self._rule, False)] if is_first else []
-        return [no_way_from(source, self.table(source)), *rules]
+        rules = [rule_request(True, socket.AF_INET6, rule, False) for rule in self._rules if is_first]
+        return [*self._nowhere_from(source), *rules]
+
+    def _nowhere_from(self, source: Source6, there: bool = True) -> list[bytes]:
+        tables = (self.table(source), self._last)
+        return [no_way_from(source, table, there) for table in (tables if there else tables[::-1])]
 
     def release(self, source: Source6) -> list[bytes]:
         """No session has it any more."""
@@ -58,10 +63,8 @@ class Sources:
         """It is looked up as anything else is."""
         if self._holders.pop(source, None) is None:
             return []
-        self._many -= isinstance(source, IPv6Address)
-        is_last = isinstance(source, IPv6Address) and not self._many
-        rules = [rule_request(False, socket.AF_INET6, self._rule)] if is_last else []
-        return [*rules, no_way_from(source, self.table(source), False)]
+        rules = [rule_request(False, socket.AF_INET6, rule) for rule in self._rules if not self._holders]
+        return [*rules, *self._nowhere_from(source, False)]
 
     def open(self, source: Source6, index: int, *, replace: bool = True) -> bytes:
         """What comes from there goes by this device."""
@@ -73,9 +76,13 @@ class Sources:
 
     def rules(self) -> Iterator[Rule]:
         """All that there must be."""
-        if self._many:
-            yield self._rule
+        if self._holders:
+            yield from self._rules
 
     def walls(self) -> dict[tuple[Source6, int], bytes]:
         """What must be unreachable, by source and table: the requests that make it so."""
-        return {(each, self.table(each)): no_way_from(each, self.table(each)) for each in self._holders}
+        return {
+            (each, table): no_way_from(each, table)
+            for each in self._holders
+            for table in (self.table(each), self._last)
+        }

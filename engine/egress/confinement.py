@@ -123,8 +123,10 @@ class Confinement:
         self._instance = instance
         self._tree = RuleTree(_BITS[socket.AF_INET], instance.first_rule, instance.last_rule)
         """Of IPv4 addresses."""
-        self._sources = Sources(instance.by_source, instance.by_network, instance.source_rule, instance.dead_end)
-        """Those of IPv6, before all rules here."""
+        first_and_last = instance.source_rule, instance.no_source_rule
+        tables = instance.by_source, instance.by_network, instance.no_source
+        self._sources = Sources(*tables, first_and_last, instance.dead_end)
+        """Those of IPv6, before all rules here, and nowhere behind them."""
         last = instance.last_rule
         self._networks = {family: NetworkRules(last, last + 1, instance.dead_end) for family in _BITS}
         """Behind the tree, whose ways out lead to the last of its rules."""
@@ -366,7 +368,7 @@ class Confinement:
         wanted = (source for source, _ in walls) if sources is None else sources
         tables = {source: table for source in wanted if (table := self._sources.holder(source)) is not None}
         self._do([no_way_else(family, self._instance.dead_end) for family in self._dead_ends])
-        self._do([walls[source, self._sources.table(source)] for source in tables])
+        self._do([wall for (source, _), wall in walls.items() if source in tables])
         return {table for table in tables.values() if table != self._instance.dead_end}
 
     def hold(self, network: Network, now: float) -> None:
@@ -487,7 +489,7 @@ class Confinement:
             self._do([no_way_else(family, table, False) for table in unused if table is not None])
         walls = self._sources.walls()
         self._do([*walls.values()])
-        own = {self._instance.by_source, self._instance.by_network}
+        own = {self._instance.by_source, self._instance.by_network, self._instance.no_source}
         found = {*filter(None, map(parse_source, self._barriers()))} - walls.keys()
         self._do([no_way_from(source, table, False) for source, table in found if table in own])
         self._torn = False

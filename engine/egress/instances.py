@@ -23,6 +23,8 @@ BY_DEVICE = 0xFF01
 """Likewise: the table with a way for what is bound to a session's device, of IPv6."""
 BY_SOURCE, BY_NETWORK = 0xFF02, 0xFF03
 """Likewise: the tables of IPv6 where sessions' addresses and networks are told apart; see `engine.egress.by_source`."""
+NO_SOURCE = 0xFF04
+"""Likewise: the table of IPv6 where all of them lead nowhere."""
 LAST_RULES = 33024
 """The least preference of rules that are asked when all of the host's own have found no way."""
 FIRST_RULE = 10000
@@ -87,6 +89,16 @@ class Instance:
     def by_network(self) -> int:
         """Its table of IPv6 networks."""
         return self.tables + BY_NETWORK
+
+    @property
+    def no_source(self) -> int:
+        """Its table where what comes from any of these leads nowhere."""
+        return self.tables + NO_SOURCE
+
+    @property
+    def no_source_rule(self) -> int:
+        """The preference of the rule that leads there, behind all others."""
+        return self.last_mark_rule + 1
 
     @property
     def source_rule(self) -> int:

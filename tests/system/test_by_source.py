@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("own_net")
 LL, GLOBAL, NETWORK = IPv6Address("fe80::1234"), IPv6Address("2001:db8:5::2"), IPv6Network("3fff:5::/56")
 ELSEWHERE, LAN, OWN = ("2001:db8:ff::7", 9), "lan0", "2001:db8:99::1"
 IPV6_FREEBIND, ETH_P_ALL = 78, 3
-BY_SOURCE, BY_NETWORK, TABLE = 0x5000FF02, 0x5000FF03, 0x50000000
+BY_SOURCE, BY_NETWORK, NO_SOURCE, TABLE = 0x5000FF02, 0x5000FF03, 0x5000FF04, 0x50000000
 MANY = 24
 
 
@@ -181,6 +181,27 @@ def test_the_hosts_own_never_leaves_by_a_session(devices: Devices, lan: socket.s
     send(sender())
     assert [sources(devices.fd(key)) for key in range(3)] == [[], [], []]
     assert sources(lan.fileno(), 0) == []
+
+
+def test_what_is_not_found_in_the_first_table_leaves_nowhere(devices: Devices, lan: socket.socket) -> None:
+    """As for a moment while another source is added, or until it is put back; by the first layer alone."""
+    devices.set_prefixes6(1, (NETWORK,))
+    fence_gone()
+    for source, table in ((GLOBAL + 1, BY_SOURCE), (NETWORK, BY_NETWORK)):
+        ip(f"route del default from {source} dev soup1 table {table}")
+        ip(f"route del unreachable default from {source} table {table} metric {2**32 - 1}")
+    for source in (GLOBAL + 1, NETWORK[77]):
+        send(sender(source))
+    assert sources(lan.fileno(), 0) == []
+    assert "its default route" in devices.look().each[1]
+    for source in (GLOBAL + 1, NETWORK):
+        ip(f"route del unreachable default from {source} table {NO_SOURCE} metric {2**32 - 1}")
+    for source in (GLOBAL + 1, NETWORK[77]):
+        send(sender(source))
+    assert sources(devices.fd(1)) == [GLOBAL + 1, NETWORK[77]]
+    devices.look()
+    shown = ip(f"route show table {NO_SOURCE}")
+    assert all(f"unreachable default from {each} " in shown for each in (GLOBAL + 1, NETWORK)), shown
 
 
 @pytest.mark.parametrize("strike", [None, fence_gone])

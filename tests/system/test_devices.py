@@ -38,7 +38,7 @@ LL = IPv6Address("fe80::1234:5678:9abc:def0")
 ELSEWHERE = ("198.51.100.7", 9)
 TABLE = 0x50000000
 DEAD_END = TABLE + 0xFF00
-BY_SOURCE, BY_NETWORK = TABLE + 0xFF02, TABLE + 0xFF03
+BY_SOURCE, BY_NETWORK, NO_SOURCE = TABLE + 0xFF02, TABLE + 0xFF03, TABLE + 0xFF04
 
 
 def ip(words: str) -> str:
@@ -592,7 +592,8 @@ def test_rules_of_a_killed_instance_are_cleared_up(other: subprocess.Popen[bytes
     second = Devices()
     assert dead_ends() == ["100.64.9.9"], "its programs may still be sending"
     assert {*dead_ends("-6")} == {"fe80::9", "3fff:9::9", "3fff:9:100::/56"}
-    assert [line for line in rules("-6") if "from all" in line] == [f"9999:\tfrom all lookup {BY_SOURCE} proto 80"]
+    for_all = [f"9999:\tfrom all lookup {BY_SOURCE} proto 80", f"14095:\tfrom all lookup {NO_SOURCE} proto 80"]
+    assert [line for line in rules("-6") if "from all" in line] == for_all
     assert "3fff:9:100::" not in ip("-6 route show table all")
     assert {line for line in ip("rule").splitlines()[1:-2] if str(DEAD_END) not in line} == foreign
     second.close()

@@ -134,7 +134,7 @@ def test_rules_are_put_back(devices: Devices) -> None:
     before = state()
     flush_rules()
     assert state() != before
-    assert devices.look().for_all == ["Someone deleted 4 of the sessions' routing rules: put back."]
+    assert devices.look().for_all == ["Someone deleted 5 of the sessions' routing rules: put back."]
     assert state() == before
     assert devices.look() == Mended()
 
