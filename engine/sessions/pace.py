@@ -103,6 +103,8 @@ class Pace:
         assert self._quickest is not None
         assert self._shortest is not None
         if self._quickest > TIMES * self._shortest + SLACK or self._anew > ANEW:
+            if self.window <= LEAST:  # fewer at once are not quicker: it is as quick as it gets now
+                self._shortest = self._quickest
             self.window = max(self.window / 2.0, float(LEAST))
             if not self.cuts:
                 self._news = (

@@ -780,3 +780,23 @@ def test_who_comes_up_late_was_slow() -> None:
     for key in range(16, 48):
         pace.up(key, 4.0)
     assert pace.cuts >= 1
+
+
+def test_a_concentrator_that_has_become_slow_for_good_is_dialled_by_what_it_does_now() -> None:
+    pace, now, key = Pace(), 0.0, 0
+
+    def rounds(many: int, took: float) -> None:
+        nonlocal now, key
+        for _ in range(many * 16):
+            pace.begun(key, now)
+            now += took
+            pace.up(key, now)
+            key += 1
+
+    rounds(2, 0.1)
+    rounds(6, 1.0)
+    cuts, window = pace.cuts, pace.window
+    assert cuts
+    rounds(10, 1.0)
+    assert pace.cuts == cuts, "it is as quick as it is"
+    assert pace.window > window
