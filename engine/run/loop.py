@@ -66,6 +66,8 @@ ASLEEP, SET = 5.0, 0.5
 """Seconds by which a clock must differ from time.monotonic() for the host to have slept, or its clock to be set."""
 FEW, SHARE = 4, 0.01
 """Frames that are looked at together, and seconds after which the rest of a batch lets others in first."""
+LATEST = 1.0
+"""Seconds for which what is due waits for frames that have come and may speak against it: a flood has no end."""
 FAREWELL = 3.0
 """Seconds that sessions get for an orderly end when the engine stops; then they get a PADT only."""
 FLUSH = 1.0
@@ -440,6 +442,9 @@ class Loop:
             await asyncio.sleep(0.005)
         self.supervisor.leave(time.monotonic())
         self._carry_on()
+        while self.supervisor.left:
+            await asyncio.sleep(0)
+        deadline = time.monotonic()
         while not self.supervisor.parted and time.monotonic() < deadline + FLUSH:
             await asyncio.sleep(0.005)
         while not self._egress.parted:  # `close` would wait for them, and the loop with it
@@ -546,7 +551,7 @@ class Loop:
         begun = time.monotonic()
         self._control_frames()
         now = time.monotonic()
-        self.supervisor.handle_timer(now, now if self._heard >= begun else self._heard)
+        self.supervisor.handle_timer(now, now if self._heard >= begun else max(self._heard, now - LATEST))
         self._carry_on()
 
     def _link_events(self, links: LinkWatch) -> None:

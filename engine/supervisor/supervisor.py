@@ -237,13 +237,17 @@ class Supervisor:
         self._settle()
 
     def leave(self, now: float) -> None:
-        """Nobody is waited for any more: what hasn't ended yet gets its PADT alone."""
+        """Nobody is waited for any more: what hasn't ended yet gets its PADT alone, until nobody is `left`."""
         self._reporter.now = now
         self._shares.drop()
-        for key, member in [*self.fleet]:
-            if member.wanted or member.session.state not in IDLE:
-                self._reporter.attempt(self.fleet.stop, key, PROGRAM_ENDS, now)
+        left = [key for key, member in self.fleet if member.wanted or member.session.state not in IDLE]
+        self._shares.each(lambda key, at: self.fleet.stop(key, PROGRAM_ENDS, at), left)
         self._settle()
+
+    @property
+    def left(self) -> bool:
+        """Whether anything that was asked for is still to be done to a session."""
+        return self._shares.waiting
 
     @property
     def idle(self) -> bool:

@@ -229,7 +229,7 @@ def test_dial_hang_up_and_redial() -> None:
         assert view(engine, "one").reason == "hung up by you"
         assert "two" in views(engine)
         assert view(engine, "one").device is None
-        assert run("ip", "-br", "link").count("soup") == 1
+        until(lambda: run("ip", "-br", "link").count("soup") == 1, "the device gone")
 
 
 def test_capture_holds_both_directions_and_opens_in_tcpdump(tmp_path: Path) -> None:

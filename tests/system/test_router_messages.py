@@ -5,6 +5,7 @@ The one who says it is a rogue at the far end of the cable, who knows the sessio
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import subprocess
@@ -83,15 +84,18 @@ def state_of_the_host() -> dict[str, str]:
 
 
 def changes(before: dict[str, str], device: str) -> dict[str, set[str]]:
-    """What is otherwise now, but for the session's own address that is made of what the rogue tells."""
+    """What is otherwise now, but for the session's own address that is made of what the rogue tells, and what keeps
+    its packets in."""
     found = {}
     for name, lines in state_of_the_host().items():
         different = set(lines.splitlines()) ^ set(before[name].splitlines())
-        own = {line for line in different if ROGUES in line and device in line and not line.startswith("default")}
+        from_own = re.compile(rf"(unreachable )?default from {ROGUES}:\S+ dev (lo|{device}) table \d+ proto 80 ")
+        kept_in = {line for line in different if from_own.match(line)}
+        own = {line for line in different - kept_in if ROGUES in line and device in line and "default" not in line}
         assert name in ("IPv6 routes", "addresses") or not own
         assert all("/128 scope global" in line or line.startswith("local ") for line in own)
-        if different - own:
-            found[name] = different - own
+        if different - own - kept_in:
+            found[name] = different - own - kept_in
     return found
 
 
