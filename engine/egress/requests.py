@@ -138,7 +138,7 @@ _LOCAL = 255
 _LOOPBACK = 1
 """The index of `lo`, in every namespace."""
 _FIRST_METRIC, _BOUND_METRIC = 1, 1024
-_EVERYWHERE = IPv6Network("::/0")
+_MULTICAST = IPv6Network("ff00::/8")
 
 
 def _route(type_: int, how: int, family: socket.AddressFamily, kind: int, table: int, more: bytes) -> bytes:
@@ -159,15 +159,16 @@ def routes_through(index: int, addresses: Iterable[Address], table: int) -> list
     """Requests that delete all routes through a device that is about to go: the kernel's own, and a table's ways."""
     gone = [
         way_through(socket.AF_INET, table, index, there=False),
-        _kernels(IPv6Network("ff00::/8"), index),
+        _kernels(_MULTICAST, index),
     ]
-    return gone + [_kernels(IPv6Network(address), index) for address in addresses if address.version == 6]
+    return gone + [_kernels(address, index) for address in addresses if isinstance(address, IPv6Address)]
 
 
-def _kernels(network: IPv6Network, index: int) -> bytes:
+def _kernels(to: IPv6Address | IPv6Network, index: int) -> bytes:
     """Delete a route of IPv6 that the kernel itself has made for a device, in its table `local`."""
-    fixed = _ROUTE.pack(socket.AF_INET6, network.prefixlen, 0, 0, 0, 0, 0, 0, 0)
-    more = attribute(_DST, network[0].packed) + attribute(_TABLE, uint32(_LOCAL)) + attribute(_OIF, uint32(index))
+    octets, length = _prefix(to)
+    fixed = _ROUTE.pack(socket.AF_INET6, length, 0, 0, 0, 0, 0, 0, 0)
+    more = attribute(_DST, octets) + attribute(_TABLE, uint32(_LOCAL)) + attribute(_OIF, uint32(index))
     return packed(RTM_DELROUTE, 0, fixed + more)
 
 
@@ -222,11 +223,17 @@ def _of_source(
     to: IPv6Network | None = None,
 ) -> bytes:
     """A route for what comes from somewhere; with `to`, that isn't a default route."""
-    network = IPv6Network(source) if source is not None else _EVERYWHERE
-    length = to.prefixlen if to is not None else 0
-    fixed = _ROUTE.pack(socket.AF_INET6, length, network.prefixlen, 0, 0, PROTOCOL, 0, kind, 0)
-    more = attribute(_TABLE, uint32(table)) + attribute(_SRC, network[0].packed) + more
-    return packed(type_, how, fixed + (attribute(_DST, to[0].packed) if to is not None else b"") + more)
+    (source_octets, source_length), (to_octets, to_length) = _prefix(source), _prefix(to)
+    fixed = _ROUTE.pack(socket.AF_INET6, to_length, source_length, 0, 0, PROTOCOL, 0, kind, 0)
+    more = attribute(_TABLE, uint32(table)) + attribute(_SRC, source_octets) + more
+    return packed(type_, how, fixed + (attribute(_DST, to_octets) if to is not None else b"") + more)
+
+
+def _prefix(of: IPv6Address | IPv6Network | None) -> tuple[bytes, int]:
+    """Its octets and length; None is everywhere. To make a network of an address takes longer than all the rest."""
+    if of is None:
+        return bytes(16), 0
+    return (of.network_address.packed, of.prefixlen) if isinstance(of, IPv6Network) else (of.packed, 128)
 
 
 def way_from(
