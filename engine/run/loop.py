@@ -406,15 +406,7 @@ class Loop:
         """
         self.supervisor.part(time.monotonic())
         self._carry_on()
-        deadline = time.monotonic() + FLUSH
-        while not self.supervisor.parted and time.monotonic() < deadline:
-            await asyncio.sleep(0.005)
-        while not self._egress.parted:  # `close` would wait for them, and the loop with it
-            await asyncio.sleep(0.005)
-        await self._let_hooks_end()
-        self.supervisor.run(self._save_proofs, time.monotonic())
-        self.supervisor.run(self._save_history, time.monotonic())
-        self.supervisor.run(partial(self._save_counters, at_once=True), time.monotonic())
+        await self._come_to_rest()
         devices = self._egress.keep()
         net = self._hidden.descriptor if any(kept.end for kept, _ in devices) else -1
         try:
@@ -444,8 +436,12 @@ class Loop:
         self._carry_on()
         while self.supervisor.left:
             await asyncio.sleep(0)
-        deadline = time.monotonic()
-        while not self.supervisor.parted and time.monotonic() < deadline + FLUSH:
+        await self._come_to_rest()
+
+    async def _come_to_rest(self) -> None:
+        """Wait for what is on its way, FLUSH seconds for PADTs at most; then keep what the next start is to know."""
+        deadline = time.monotonic() + FLUSH
+        while not self.supervisor.parted and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
         while not self._egress.parted:  # `close` would wait for them, and the loop with it
             await asyncio.sleep(0.005)

@@ -252,7 +252,7 @@ class Supervisor:
     @property
     def idle(self) -> bool:
         """Whether nothing more will be sent for any session."""
-        return self.fleet.idle and not self._shares.waiting
+        return self.fleet.idle and not self.left
 
     @property
     def parted(self) -> bool:
