@@ -25,7 +25,7 @@ from engine.host.surroundings import has_ipv6
 from engine.lab.concentrator import Concentrator, LabSettings, SubscriberEvent
 from engine.lab.faults import FAULTS
 from engine.lab.provider import LabOrder
-from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, LinkEnded
+from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, LinkEnded, MtuVerified
 from engine.ppp.negotiator import Timing
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.settings.limits import MAX_SESSIONS
@@ -152,6 +152,9 @@ class Server:
                 if not was_open:
                     self._let_flow(event)
                 was_open.add(type(event.event))
+            case MtuVerified() if event.session_id in self._slots:  # the first full-size echo was lost
+                self._stop(event.session_id)
+                self._let_flow(event)
             case Ipv4Closed():
                 was_open.discard(Ipv4Opened)
             case Ipv6Closed():
