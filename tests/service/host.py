@@ -176,10 +176,10 @@ class Host:
 
 
 @contextmanager
-def host(kernel: packages.Kernel, disk: Path) -> Iterator[Host]:
-    """A host that has booted from a disk. Raises Unavailable, GuestError and CommandFailed."""
+def host(qemu: packages.Qemu, kernel: packages.Kernel, disk: Path) -> Iterator[Host]:
+    """A host that has booted from a disk. Raises GuestError and CommandFailed."""
     with (
         access_line(1, password=PASSWORD),
-        Guest(packages.qemu(), kernel, line=TAP, card=CARDS["virtio"].arguments(CARD_MAC, 1), disk=disk) as guest,
+        Guest(qemu, kernel, line=TAP, card=CARDS["virtio"].arguments(CARD_MAC, 1), disk=disk) as guest,
     ):
         yield Host(guest)

@@ -28,7 +28,7 @@ CANNOT = 3
 def hold(release: str, checks: Collection[str]) -> list[str]:
     """Run checks on a release, the first always, for the others need it; returns what failed. Raises Unavailable."""
     failures: list[str] = []
-    kernel = packages.kernel(RELEASES[release])
+    qemu, kernel = packages.qemu(), packages.kernel(RELEASES[release])  # while there is a network
 
     def tell(name: str, said: str, began: float) -> None:
         print(f"{release}: {name}: {said} ({time.monotonic() - began:.0f} s)", flush=True)
@@ -38,7 +38,7 @@ def hold(release: str, checks: Collection[str]) -> list[str]:
     tell("disk", image.name, began)
     began = time.monotonic()
     try:
-        with host(kernel, image) as it:
+        with host(qemu, kernel, image) as it:
             tell("boot", it.run("systemctl --version | head -n 1").strip(), began)
             for name, check in CHECKS.items():
                 if name not in checks and name != next(iter(CHECKS)):
