@@ -1,11 +1,13 @@
 """What many sessions cost: up, idle, down; the loop's longest hold; and what the host's other traffic notices of them.
 
     python -m benchmarks.scale [--sessions 100,1000,4000,16000] [--rounds 3] [--against CHECKOUT] [--path auto]
-    python -m benchmarks.scale --devices [--without-ipv6] ...
+    python -m benchmarks.scale --devices ...
 
 The real program without a screen, against the lab's concentrator on the same machine, each round once for each
-checkout, alternately. Seconds on the wall are worth as much as the machine is idle; those of the processor, in the
-program and in the kernel on its behalf, tell more. A checkout is a folder with the program and a `.venv`.
+checkout, alternately, with IPv6 and without (`--without-ipv6`, `--with-ipv6` for one of them). What it takes is told
+from the first PADI on; the program's start stands apart. Seconds on the wall are worth as much as the machine is idle;
+those of the processor, in the program and in the kernel on its behalf, tell more. The lab's come besides: it is on the
+same processors. A checkout is a folder with the program and a `.venv`.
 
 With `--devices` only what the host has to do for sessions: their devices, addresses, routes and rules, made and
 removed as fast as it goes. That tells something on a busy machine too, where sessions would time out.
@@ -25,6 +27,8 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import product
 from pathlib import Path
 from typing import IO, Any
 
@@ -149,14 +153,21 @@ class Found:
         return statistics.median(self.values[name])
 
 
+def _processor(pid: int) -> tuple[float, float]:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    tick = os.sysconf("SC_CLK_TCK")
+    return int(fields[11]) / tick, int(fields[12]) / tick
+
+
 class Program:
     """The program of a checkout, with so many sessions in the lab."""
 
-    def __init__(self, checkout: Path, sessions: int, path: str, rate: float, folder: Path) -> None:
+    def __init__(self, checkout: Path, sessions: int, ipv6: bool, path: str, rate: float, folder: Path) -> None:
         config = folder / "lab.yaml"
         config.touch(mode=0o600)
         one = f'name: "lab-{{n:05}}", count: {sessions}, user: "lab-{{n}}", password: lab, autodial: true'
-        config.write_text(f"dial: {{rate: {rate}, max_outstanding: 500}}\nsessions: [{{{one}, datapath: {path}}}]\n")
+        one += f", datapath: {path}" + ("" if ipv6 else ", ipv6: false")
+        config.write_text(f"dial: {{rate: {rate}, max_outstanding: 500}}\nsessions: [{{{one}}}]\n")
         self._report = folder / "report"
         self._report.touch()
         arguments = ("--lab", "--config", config, "--headless", "--until-up", "--hold", "--timeout", str(PATIENCE))
@@ -168,8 +179,12 @@ class Program:
             env=environment,
             stdout=subprocess.PIPE,
         )
-        self.begun = self.up = 0.0
-        """When the first event came, and when all sessions were up."""
+        self.born, self.begun = time.monotonic(), 0.0
+        """When it was started, and when its first event came."""
+        self.start = self.lab_start = 0.0, 0.0
+        """Seconds of processor until then: in the program and in the kernel."""
+        self.padi = self.up = 0.0
+        """Unix times, of the program's: the first session was dialled, and the last one had its IPv4 address."""
         self.authentications = 0
         """Attempts: more than there are sessions where some had to try again."""
         self.failed = 0
@@ -185,10 +200,14 @@ class Program:
 
     def _read(self, output: IO[bytes]) -> None:
         for line in output:
-            self.begun = self.begun or time.monotonic()
+            if not self.begun:
+                self.begun, self.start, self.lab_start = time.monotonic(), self.processor(), self.lab_processor()
             said = json.loads(line)
+            if said.get("event") == "dialling":
+                self.padi = self.padi or datetime.fromisoformat(said["time"]).timestamp()
+            elif said.get("event") == "ipv4-up" and not self._all_up.is_set():
+                self.up = datetime.fromisoformat(said["time"]).timestamp()
             if "state" in said:
-                self.up = self.up or time.monotonic()
                 self.failed += said["error"] is not None
                 self._all_up.set()
             elif said["event"] in ("dial-failed", "session-down") and not self._all_up.is_set():
@@ -201,9 +220,13 @@ class Program:
 
     def processor(self) -> tuple[float, float]:
         """Seconds so far: in the program, and in the kernel on its behalf."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        tick = os.sysconf("SC_CLK_TCK")
-        return int(fields[11]) / tick, int(fields[12]) / tick
+        return _processor(self.pid)
+
+    def lab_processor(self) -> tuple[float, float]:
+        """The same of the lab's concentrator."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        labs = [pid for pid in map(int, children) if b"engine.lab" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return _processor(labs[0]) if labs else (0.0, 0.0)
 
     def memory(self) -> float:
         """Resident, in MB."""
@@ -277,12 +300,12 @@ def sends_of(program: Program) -> tuple[float, float]:
     return min(cost for cost, _ in costs) * 1e6, min(cost for _, cost in costs) * 1e6
 
 
-def measure(checkout: Path, sessions: int, path: str, rate: float, found: Found) -> None:
+def measure(checkout: Path, sessions: int, ipv6: bool, path: str, rate: float, found: Found) -> None:
     """One round."""
     with tempfile.TemporaryDirectory() as folder:
-        program = Program(checkout, sessions, path, rate, Path(folder))
+        program = Program(checkout, sessions, ipv6, path, rate, Path(folder))
         program.wait_up()
-        user, system = program.processor()
+        (user, system), lab = program.processor(), program.lab_processor()
         time.sleep(1.0)
         memory, before = program.memory(), program.processor()
         time.sleep(IDLE)
@@ -292,9 +315,12 @@ def measure(checkout: Path, sessions: int, path: str, rate: float, found: Found)
         took, report = program.stop()
     held = [(wall, cpu, name) for at, wall, cpu, name in report["held"] if at > program.begun]
     found.note(
-        up=program.up - program.begun,
-        user=user,
-        system=system,
+        start=program.begun - program.born,
+        start_user=program.start[0],
+        up=program.up - program.padi,
+        user=user - program.start[0],
+        system=system - program.start[1],
+        lab=sum(lab) - sum(program.lab_start),
         failed=program.failed,
         again=program.authentications,
         idle=(sum(after) - sum(before)) / IDLE * 100,
@@ -307,7 +333,8 @@ def measure(checkout: Path, sessions: int, path: str, rate: float, found: Found)
         send=with_them,
         send_without=without,
     )
-    print(f"  {checkout.name} {sessions}:", {name: round(values[-1], 2) for name, values in found.values.items()})
+    what = f"{sessions} with IPv6" if ipv6 else f"{sessions} without IPv6"
+    print(f"  {checkout.name} {what}:", {name: round(values[-1], 2) for name, values in found.values.items()})
     for wall, cpu, name in sorted(held, key=lambda each: -each[1])[:5]:
         print(f"    held {wall * 1000:.0f} ms, {cpu * 1000:.0f} of processor: {name}")
 
@@ -332,9 +359,12 @@ DEVICE_COLUMNS = {
     "removed kernel": "in the kernel",
 }
 COLUMNS = {
-    "up": "up, s",
+    "start": "start, s",
+    "start_user": "program, s",
+    "up": "PADI to up, s",
     "user": "program, s",
     "system": "kernel, s",
+    "lab": "the lab, s",
     "failed": "not up",
     "again": "tried again",
     "quit": "quit, s",
@@ -362,21 +392,25 @@ def main() -> int:
     it.add_argument("--path", default="auto", choices=("auto", "kernel", "afxdp"))
     it.add_argument("--rate", type=float, default=1000)
     it.add_argument("--devices", action="store_true", help="what the host has to do for sessions, alone")
-    it.add_argument("--without-ipv6", action="store_true", help="with --devices: sessions that have none")
+    family = it.add_mutually_exclusive_group()
+    family.add_argument("--without-ipv6", action="store_true", help="only sessions that have none")
+    family.add_argument("--with-ipv6", action="store_true", help="only such as have it")
     options = it.parse_args()
-    found: dict[tuple[int, Path], Found] = {}
+    families = [ipv6 for ipv6 in (True, False) if not (options.without_ipv6 if ipv6 else options.with_ipv6)]
+    found: dict[tuple[int, bool, Path], Found] = {}
     for sessions in map(int, options.sessions.split(",")):
         for _ in range(options.rounds):
-            for checkout in (HERE, *(each.resolve() for each in options.against)):
-                of_it = found.setdefault((sessions, checkout), Found())
+            for ipv6, checkout in product(families, (HERE, *(each.resolve() for each in options.against))):
+                of_it = found.setdefault((sessions, ipv6, checkout), Found())
                 if options.devices:
-                    measure_devices(checkout, sessions, not options.without_ipv6, of_it)
+                    measure_devices(checkout, sessions, ipv6, of_it)
                 else:
-                    measure(checkout, sessions, options.path, options.rate, of_it)
+                    measure(checkout, sessions, ipv6, options.path, options.rate, of_it)
     columns = DEVICE_COLUMNS if options.devices else COLUMNS
-    print("\n| sessions | checkout |", " | ".join(columns.values()), "|")
-    for (sessions, checkout), it_found in found.items():
-        print(f"| {sessions} | {checkout.name} |", " | ".join(f"{it_found.median(name):.2f}" for name in columns), "|")
+    print("\n| sessions | | checkout |", " | ".join(columns.values()), "|")
+    for (sessions, ipv6, checkout), it_found in found.items():
+        head = f"| {sessions} | {'IPv4 and IPv6' if ipv6 else 'IPv4 alone'} | {checkout.name} |"
+        print(head, " | ".join(f"{it_found.median(name):.2f}" for name in columns), "|")
     return 0
 
 
