@@ -148,7 +148,7 @@ var rung = []byte{1}
 
 // tell wakes the worker if it sleeps. The mutex is held.
 func (d *duct) tell() {
-	if atomic.SwapUint32(&d.out.sleeping, 0) != 0 { // else the swap there comes later, and sees the head
+	if !d.closed && atomic.SwapUint32(&d.out.sleeping, 0) != 0 { // else the swap there comes later, and sees the head
 		send(d.ring, rung[:1])
 	}
 }
@@ -186,9 +186,17 @@ func (d *duct) take() (slot uint32, packet []byte, whole uint32, err error) {
 // atOnce is how many packets are delivered before others have their turn.
 const atOnce = 64
 
-// run delivers what comes until the duct is closed.
+// end closes the duct if nobody has, and lets go of its memory.
+func (d *duct) end() {
+	d.close()
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	unix.Munmap(d.memory)
+}
+
+// run delivers what comes until the duct is closed, at either end.
 func (d *duct) run(deliver func(slot uint32, packet []byte)) error {
-	defer unix.Munmap(d.memory)
+	defer d.end()
 	var heard [64]byte
 	for {
 		n := 0

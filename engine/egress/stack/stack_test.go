@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 func TestVnetHeaderIsLittleEndian(t *testing.T) {
@@ -115,6 +116,29 @@ func TestDuctsKeepPacketsAndTheirOrder(t *testing.T) {
 	}
 	near.close()
 	far.close()
+}
+
+// The data path may close its end at any time; who has packets to write is told so, and touches no memory that is gone.
+func TestDuctsOutliveTheOtherEnd(t *testing.T) {
+	near, far := ductPair(t)
+	ended := make(chan error, 1)
+	go func() { ended <- near.run(func(uint32, []byte) {}) }()
+	far.close()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	l := newLink(0, 1492, func(uint32) *duct { return near })
+	var packets stack.PacketBufferList
+	packets.PushBack(packetOf(make([]byte, 100)))
+	if _, err := l.WritePackets(packets); err == nil {
+		t.Fatal("written to nobody")
+	}
+	near.mutex.Lock()
+	defer near.mutex.Unlock()
+	if near.putInTime(0, 100, make([]byte, 100)) {
+		t.Fatal("put where nothing is")
+	}
+	near.tell()
 }
 
 // Whatever the other side's memory holds, a packet lies within the ring, or is none.
