@@ -567,7 +567,7 @@ static int wait_for_work(struct worker *worker, struct epoll_event *events, bool
     struct duct *duct = duct_of(worker);
     int ready = 0;
 
-    if (duct && !without_egress && !duct_sleep(duct, true))
+    if (duct && !without_egress && !just_look && !duct_sleep(duct, true))
         just_look = true;
     reader_turn(&worker->reader);
     if (without_egress) {

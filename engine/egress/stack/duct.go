@@ -45,6 +45,7 @@ type duct struct {
 	mutex  sync.Mutex // over what follows
 	head   uint32     // of out, ours
 	ring   int        // the bell's descriptor, by which the worker is woken
+	due    chan bool  // of ringLater; one that is there is on its way
 	closed bool
 }
 
@@ -60,11 +61,13 @@ func newDuct(memory, bell int) (*duct, error) {
 		return nil, fmt.Errorf("the memory of the data path: %w", err)
 	}
 	both, size := (*[2]indices)(unsafe.Pointer(&mapped[0])), (len(mapped)-ductStart)/2
-	return &duct{
+	d := &duct{
 		memory: mapped, size: uint32(size), in: &both[0], out: &both[1],
 		arriving: mapped[ductStart : ductStart+size], leaving: mapped[ductStart+size:],
-		bell: os.NewFile(uintptr(bell), "bell"), ring: bell,
-	}, nil
+		bell: os.NewFile(uintptr(bell), "bell"), ring: bell, due: make(chan bool, 1),
+	}
+	go d.ringLater()
+	return d, nil
 }
 
 func mapDuct(memory int) ([]byte, error) {
@@ -85,6 +88,7 @@ func (d *duct) close() {
 	defer d.mutex.Unlock()
 	if !d.closed {
 		d.closed = true
+		close(d.due)
 		d.bell.Close()
 	}
 }
@@ -136,7 +140,7 @@ func (d *duct) putInTime(slot uint32, length int, parts ...[]byte) bool {
 		if d.put(slot, length, parts...) {
 			return true
 		}
-		d.tell()
+		d.wake()
 		d.mutex.Unlock()
 		time.Sleep(wait)
 		d.mutex.Lock()
@@ -144,12 +148,41 @@ func (d *duct) putInTime(slot uint32, length int, parts ...[]byte) bool {
 	return false
 }
 
+// manyWaiting is from how many octets on a worker that sleeps is woken at once.
+const manyWaiting = 32 << 10
+
+// tell has the worker woken if it sleeps: at once if there is much for it, else when all that can run has had its turn, as
+// others may have packets then too, and to wake it costs more than a short one does. The mutex is held.
+func (d *duct) tell() {
+	switch {
+	case d.closed || atomic.LoadUint32(&d.out.sleeping) == 0: // who sleeps later sees the head
+	case d.head-atomic.LoadUint32(&d.out.tail) >= manyWaiting:
+		d.wake()
+	default:
+		select {
+		case d.due <- true:
+		default:
+		}
+	}
+}
+
+// ringLater wakes the worker for those who leave that to it, until the duct is closed.
+func (d *duct) ringLater() {
+	for range d.due {
+		runtime.Gosched()
+		d.mutex.Lock()
+		if !d.closed {
+			d.wake()
+		}
+		d.mutex.Unlock()
+	}
+}
+
 var rung = []byte{1}
 
-// tell wakes the worker if it sleeps. The mutex is held.
-func (d *duct) tell() {
-	if !d.closed && atomic.SwapUint32(&d.out.sleeping, 0) != 0 { // else the swap there comes later, and sees the head
-		send(d.ring, rung[:1])
+func (d *duct) wake() {
+	if atomic.SwapUint32(&d.out.sleeping, 0) != 0 {
+		send(d.ring, rung)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -113,6 +114,26 @@ func TestDuctsKeepPacketsAndTheirOrder(t *testing.T) {
 	}
 	if err := <-came; err != nil {
 		t.Fatal(err)
+	}
+	near.close()
+	far.close()
+}
+
+// One short packet is enough to wake who sleeps; many are told of by fewer bells than there are.
+func TestDuctsRingOnceForMany(t *testing.T) {
+	near, far := ductPair(t)
+	var heard [64]byte
+	for _, many := range []int{1, 100} {
+		atomic.StoreUint32(&far.out.sleeping, 1)
+		far.mutex.Lock()
+		for n := 0; n < many; n++ {
+			far.put(0, 100, make([]byte, 100))
+			far.tell()
+		}
+		far.mutex.Unlock()
+		if n, err := near.bell.Read(heard[:]); n != 1 || err != nil {
+			t.Fatalf("%d packets rang %d times (%v)", many, n, err)
+		}
 	}
 	near.close()
 	far.close()
