@@ -181,6 +181,9 @@ class Devices:
         self._marks: dict[int, Mark] = {}
         """By session, whether it has a device or not."""
         self._next_amnesty = 0.0
+        self._parting = self._ended = False
+        """Whether they are about to end, and what confines them then goes together; and whether they all have:
+        then only the second layer is put back."""
 
     @property
     def notice(self) -> str:
@@ -534,6 +537,8 @@ class Devices:
         first, dead_end = self._instance.tables, self._instance.dead_end
         touched = self._guard.listen(self._keys, range(first, dead_end), range(dead_end, first + (1 << 16)))
         result = Mended()
+        if self._ended:
+            touched = Touched()  # of what is on its way out
         try:
             if touched.rules and (missing := self._confinement.mend_rules()):
                 result.for_all.append(f"Someone deleted {missing} of the sessions' routing rules: put back.")
@@ -680,7 +685,8 @@ class Devices:
             for device in self._devices.values():
                 device.mends = 0
         try:
-            self._confinement.tidy(now, routed)
+            if not self._ended:
+                self._confinement.tidy(now, routed)
         except RtnlError as error:
             raise HostError(f"A routing rule can't be deleted: {error.strerror}.") from None
         if deaths := self.undertaker.deaths():
@@ -688,8 +694,14 @@ class Devices:
             raise HostError(f"{text} Please report it.")
 
     def part(self) -> None:
-        """All sessions are about to end, and `close` follows."""
-        self._confinement.part()
+        """All sessions are about to end, and `bury` and `close` follow: their devices wait for each other."""
+        self._parting = self._confinement.part()
+        self.undertaker.gather()
+
+    def bury(self) -> None:
+        """All sessions have ended: delete all devices together; `parted` tells when that is done."""
+        self._ended = self._parting
+        self.undertaker.release(self._confinement.clear if self._parting else None)
 
     @property
     def parted(self) -> bool:

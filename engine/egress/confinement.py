@@ -37,6 +37,7 @@ from engine.egress.fence import Fence, Source
 from engine.egress.instances import LAST_RULES, Instance
 from engine.egress.marks import Mark, MarkTree
 from engine.egress.requests import (
+    goes_through,
     no_own_way,
     no_way_else,
     no_way_from,
@@ -138,7 +139,7 @@ class Confinement:
         """The indexes of devices by which IPv6 packets go that are bound to them, by their sessions' tables."""
         self._torn = False
         """Whether something had run out at the last change, so that rules and routes aren't as they must be."""
-        self._left = self._parting = False
+        self._left = self._parting = self._cleared = False
         self._dead_ends: set[socket.AddressFamily] = set()
         """Families that have the table without any way."""
         self._grace: dict[Source, float] = {}
@@ -195,7 +196,7 @@ class Confinement:
 
     def shut_device(self, index: int, table: int) -> None:
         """They don't any more."""
-        if self._bound.get(table) == index:
+        if self._bound.get(table) == index and not self._parting:
             del self._bound[table]
             family, by_device = socket.AF_INET6, self._instance.by_device
             last = [rule_request(False, family, rule) for rule in self._instance.by_device_rules]
@@ -221,6 +222,8 @@ class Confinement:
 
     def shut_network(self, network: Network, table: int, index: int, now: float) -> None:
         """It is not routed to the session with this table any more; before the address is shut."""
+        if self._parting:
+            return
         try:
             self._fence.shut(network, index)
         finally:
@@ -235,6 +238,8 @@ class Confinement:
 
     def shut(self, address: Address, table: int, index: int, now: float) -> None:
         """The session with this table has the address no more: for a while nothing leaves from there."""
+        if self._parting and address not in self._hosts:
+            return
         with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
             if isinstance(address, IPv6Address):
                 steps.callback(self._do, [self._sources.shut(address, index)])
@@ -242,13 +247,8 @@ class Confinement:
             steps.callback(self._fence.shut, address, index)
 
     def _end(self, address: Address, table: int, now: float) -> None:
-        has_it = self._leads(address) == table
-        if self._parting and address not in self._hosts:
-            if isinstance(address, IPv6Address) and has_it:
-                self._do(self._sources.forget(address))
-            return
         try:
-            if has_it:
+            if self._leads(address) == table:
                 self._dead_end(address, now)
         finally:
             if isinstance(address, IPv4Address):
@@ -256,13 +256,25 @@ class Confinement:
             if address in self._hosts:
                 self.forget(address)
 
-    def part(self) -> None:
-        """All sessions are about to end in good order, and `close` follows: the second layer is enough till then.
+    def part(self) -> bool:
+        """All sessions are about to end in good order, and `close` follows: what confines them stays till then.
 
-        Rules and unreachable routes stay as they are, but for those of IPv6, which the kernel reads all for each device
-        that goes. Without the second layer all is as ever.
+        Whether `clear` may be called when they have ended: where there is no second layer to go on with, it may not.
         """
         self._parting = not self.obstacle
+        return self._parting
+
+    def clear(self, rtnl: Rtnl, devices: Collection[int]) -> None:
+        """Take away the first layer, and all routes through these devices. The second one is enough till `close`.
+
+        The kernel reads all rules, and all routes, for each device that goes. In any thread, by its own socket, as
+        nothing is confined any more that isn't yet. Raises RtnlError.
+        """
+        for family in _BITS:
+            rtnl.do([rule_request(False, family, rule) for rule in self._rules(family)], HARMLESS)
+            routes, own = rtnl.ask(_routes[family]), self._instance.own_tables
+            rtnl.do([undone(each) for each in routes if goes_through(each, own, devices)], (*HARMLESS, errno.ENODEV))
+        self._cleared = True
 
     def _leads(self, address: Address) -> int | None:
         """To which session's table an address is led, or nowhere; None if it isn't confined."""
@@ -300,7 +312,8 @@ class Confinement:
 
     def shut_mark(self, mark: Mark, index: int) -> None:
         """It may no more."""
-        self._fence.shut(mark, index)
+        if not self._parting:
+            self._fence.shut(mark, index)
 
     def leave_to_host(self, address: Address) -> None:
         """The host has an address itself now: it is ours no longer than a session has it. Raises RtnlError."""
@@ -414,15 +427,16 @@ class Confinement:
         if self._left:
             self._fence.leave()
             return
-        for family in _BITS:
+        for family in _BITS if not self._cleared else ():
             ends = {table for each, table in self._leading if each == family}
             if family in self._dead_ends:
                 ends.add(self._instance.dead_end)
             rules = [rule_request(False, family, rule) for rule in self._rules(family)]
             self._rtnl.do([*rules, *(no_way_else(family, table, False) for table in ends)], HARMLESS)
-        self._rtnl.do([no_way_from(*each, False) for each in self._sources.walls()], HARMLESS)
-        if self._bound:
-            self._rtnl.do([no_own_way(self._instance.by_device)], HARMLESS)
+        if not self._cleared:
+            self._rtnl.do([no_way_from(*each, False) for each in self._sources.walls()], HARMLESS)
+            if self._bound:
+                self._rtnl.do([no_own_way(self._instance.by_device)], HARMLESS)
         self._fence.close()
 
     def _rules(self, family: socket.AddressFamily) -> Iterator[Rule]:

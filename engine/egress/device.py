@@ -279,8 +279,12 @@ class DeviceEgress:
         return found
 
     def part(self) -> None:
-        """All sessions are about to end, and `close_all` follows."""
+        """All sessions are about to end, and `bury` and `close_all` follow."""
         self._devices.part()
+
+    def bury(self) -> None:
+        """All sessions have ended: delete all devices together; `parted` tells when that is done."""
+        self._devices.bury()
 
     @property
     def parted(self) -> bool:

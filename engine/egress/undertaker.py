@@ -2,6 +2,9 @@
 
 With IPv6 the kernel reads all routes of all tables several times for each device that goes. To delete a route it reads
 nothing. So the routes through all that wait go first, and what is read then is nearly empty.
+
+At the end of a run all devices are gathered before the first is deleted, and then all that the kernel would read goes
+in one go. Otherwise those that come late are deleted among the routes of those that come later still.
 """
 
 from __future__ import annotations
@@ -9,11 +12,11 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from engine.egress.requests import delete_doomed, doom, uint32
+from engine.egress.requests import delete_doomed, doom, join_doomed, uint32
 from engine.host.rtnl import Rtnl
 
 _GONE = (errno.ESRCH, errno.ENODEV, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
@@ -50,7 +53,8 @@ class Undertaker:
     more in the same request. Requests of other threads wait as well, so no more than BURIAL go together.
     """
 
-    BURIAL = 64
+    BURIAL, LAST_BURIAL = 64, 256
+    """Devices to a request; and when nothing is left for the kernel to read, nor anybody here who would wait."""
     PAUSE, PATIENCE = 0.02, 5.0
     """Seconds: for so long none must have come before the first is deleted, but it waits no longer than that."""
 
@@ -64,7 +68,10 @@ class Undertaker:
         self._hurried = 0
         """So many wait for a name."""
         self._changed = threading.Condition()
-        self._closing = False
+        self._gathering = self._closing = False
+        self._clear: Callable[[Rtnl, Collection[int]], None] | None = None
+        """Does all that is to be done before the first one goes."""
+        self._cleared = False
         self._at_work = False
         self._deaths: list[str] = []
         self._see_to_it()
@@ -79,6 +86,22 @@ class Undertaker:
         with self._changed:
             self._waiting[device.name] = device
             self._unread.append(device)
+            self._see_to_it()
+            self._changed.notify_all()
+
+    def gather(self) -> None:
+        """Keep all that come from now on until `release`, or until somebody waits for a name."""
+        with self._changed:
+            self._gathering = True
+
+    def release(self, clear: Callable[[Rtnl, Collection[int]], None] | None) -> None:
+        """All have come: delete them, when `clear` has taken away what the kernel reads for each of them.
+
+        It is called in the undertaker's thread, with a socket and the devices' indexes. If it raises OSError, or there
+        is none, the routes through the devices go one by one.
+        """
+        with self._changed:
+            self._gathering, self._clear = False, clear
             self._see_to_it()
             self._changed.notify_all()
 
@@ -144,10 +167,11 @@ class Undertaker:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing)
+                self._changed.wait_for(self._is_due)
+            self._take_all_away()
             self._take_routes_away()
             with self._changed:
-                devices = list(self._waiting.values())[: self.BURIAL]
+                devices = list(self._waiting.values())[: self.LAST_BURIAL if self._cleared else self.BURIAL]
             if not devices:
                 return
             try:
@@ -157,6 +181,21 @@ class Undertaker:
                     for device in devices:
                         del self._waiting[device.name]
                     self._changed.notify_all()
+
+    def _is_due(self) -> bool:
+        return self._closing or (bool(self._waiting) and (self._hurried > 0 or not self._gathering))
+
+    def _take_all_away(self) -> None:
+        """At the end of a run."""
+        with self._changed:
+            clear, self._clear = self._clear, None
+            indexes = {device.index for device in self._waiting.values()} - {0}
+        if clear is not None:
+            with suppress(OSError):  # then it takes longer
+                clear(self._rtnl, indexes)
+                self._cleared = True
+                with self._changed:
+                    self._unread = [device for device in self._unread if device.index not in indexes]
 
     def _take_routes_away(self) -> None:
         """Of all that wait, and of those that come right behind them."""
@@ -174,8 +213,9 @@ class Undertaker:
 
     def _bury(self, devices: list[Doomed]) -> None:
         # Without an index it goes with its descriptor, as all do that can't be deleted.
+        mark = join_doomed if self._cleared else doom
         with suppress(OSError):
-            known = [doom(uint32(device.index)) for device in devices if device.index]
+            known = [mark(uint32(device.index)) for device in devices if device.index]
             self._rtnl.do([*known, delete_doomed], (errno.ENODEV,))
         for device in devices:
             with suppress(OSError):  # who waits for others must not wait for ever

@@ -406,6 +406,7 @@ class Loop:
         """
         self.supervisor.part(time.monotonic())
         self._carry_on()
+        await self._let_padts_leave()
         await self._come_to_rest()
         devices = self._egress.keep()
         net = self._hidden.descriptor if any(kept.end for kept, _ in devices) else -1
@@ -436,19 +437,25 @@ class Loop:
         self._carry_on()
         while self.supervisor.left:
             await asyncio.sleep(0)
+        await self._let_padts_leave()
+        self._look_no_more()
+        self._egress.bury()
         await self._come_to_rest()
 
-    async def _come_to_rest(self) -> None:
-        """Wait for what is on its way, FLUSH seconds for PADTs at most; then keep what the next start is to know."""
+    async def _let_padts_leave(self) -> None:
+        """Wait for those that are on their way, FLUSH seconds at most."""
         deadline = time.monotonic() + FLUSH
         while not self.supervisor.parted and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
-        while not self._egress.parted:  # `close` would wait for them, and the loop with it
-            await asyncio.sleep(0.005)
+
+    async def _come_to_rest(self) -> None:
+        """Keep what the next start is to know, and wait for all that is on its way."""
         await self._let_hooks_end()
         self.supervisor.run(self._save_proofs, time.monotonic())
         self.supervisor.run(self._save_history, time.monotonic())
         self.supervisor.run(partial(self._save_counters, at_once=True), time.monotonic())
+        while not self._egress.parted:  # `close` would wait for them, and the loop with it
+            await asyncio.sleep(0.005)
 
     async def _let_hooks_end(self) -> None:
         deadline = time.monotonic() + HOOKS
@@ -457,10 +464,16 @@ class Loop:
 
     def close(self) -> None:
         """Undo `open`, as far as it came."""
-        for timer in (self._timer, self._next_tick, self._next_glance):
-            if timer is not None:
-                timer.cancel()  # it would tell of a card that we have just given back
+        self._look_no_more()
+        if self._timer is not None:
+            self._timer.cancel()
         self._undo.close()
+
+    def _look_no_more(self) -> None:
+        """At the card: it would be told of when we have given it back, and the kernel's answer waits for devices."""
+        for timer in (self._next_tick, self._next_glance):
+            if timer is not None:
+                timer.cancel()
 
     # What wakes the loop
 

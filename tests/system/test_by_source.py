@@ -226,9 +226,19 @@ def test_what_is_delegated_leaves_by_its_session(
     assert sources(lan.fileno(), 0) == []
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+def another_is_gone() -> None:
+    ip("link delete soup2")
+
+
+@pytest.mark.parametrize(
+    ("layers", "strike"),
+    [
+        *((1, strike) for strike in (None, another_is_gone)),
+        *((2, strike) for strike in (None, another_is_gone, fence_gone, rules_gone, table_flushed)),
+    ],
+)
 def test_at_an_orderly_end_nothing_leaves_before_all_is_taken_away(
-    lan: socket.socket, layers: int, monkeypatch: pytest.MonkeyPatch
+    lan: socket.socket, layers: int, strike: Callable[[], None] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if layers == 1:
         monkeypatch.setattr("engine.egress.fence.Nft", no_nftables)
@@ -241,12 +251,41 @@ def test_at_an_orderly_end_nothing_leaves_before_all_is_taken_away(
             devices.remove(key)
             with suppress(OSError):
                 bound.sendto(b"by source", ELSEWHERE)
+        if strike is not None:
+            strike()
+        devices.bury()
+        devices.look()
         while not devices.parted:
             with suppress(OSError):
                 bound.sendto(b"by source", ELSEWHERE)
         assert sources(lan.fileno(), 0) == []
         assert "soup" not in ip("-o link")
     devices.close()
+    assert "proto 80" not in ip("rule") + ip("route show table all")
+
+
+@pytest.mark.parametrize("strike", [None, rules_gone])
+def test_killed_when_all_has_been_taken_away_but_the_devices(
+    lan: socket.socket, strike: Callable[[], None] | None
+) -> None:
+    """And the next start has both layers again."""
+    child = subprocess.Popen([sys.executable, "-c", BURYING], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    assert "proto 80" not in ip("rule") + ip("route show table all"), "that is the moment"
+    send(sender(GLOBAL))
+    child.kill()
+    child.communicate()
+    send(sender(GLOBAL))
+    heir = Devices()
+    if strike is not None:
+        strike()
+    send(sender(GLOBAL))
+    fence_gone()
+    if strike is None:
+        send(sender(GLOBAL))
+    assert sources(lan.fileno(), 0) == []
+    heir.close()
     assert "proto 80" not in ip("rule") + ip("route show table all")
 
 
@@ -261,6 +300,17 @@ devices.set_global6(0, (IPv6Address("2001:db8:5::2"),))
 devices.set_prefixes6(0, (IPv6Network("3fff:5::/56"),))
 print(flush=True)
 input()
+"""
+
+
+BURYING = f"""{DYING.rpartition("print")[0]}
+from engine.egress.undertaker import Undertaker
+Undertaker._bury = lambda *_: (print(flush=True), input())
+devices.part()
+devices.remove(0)
+devices.bury()
+while devices.undertaker.busy:
+    pass
 """
 
 

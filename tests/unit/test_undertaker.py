@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+import pytest
+
 from engine.egress.undertaker import Undertaker
+from engine.host.rtnl import Rtnl
 
 
 @dataclass
 class Device:
-    """Without an index: nothing is asked of the kernel but to close a descriptor."""
+    """Without an index, or one that nobody has: nothing comes of it but that a descriptor is closed."""
 
     name: str
     fd: int
@@ -20,8 +23,8 @@ class Device:
     routes: tuple[bytes, ...] = ()
 
 
-def device(name: str) -> Device:
-    return Device(name, os.open(os.devnull, os.O_RDONLY))
+def device(name: str, index: int = 0) -> Device:
+    return Device(name, os.open(os.devnull, os.O_RDONLY), index)
 
 
 class Mortal:
@@ -67,3 +70,49 @@ def test_it_ends_though_its_thread_died() -> None:
     undertaker.take(device("soup0"))
     undertaker.close()
     assert undertaker.deaths() == ["RuntimeError: a bug"]
+
+
+NOBODY = 0x7FFF0000
+"""No device has this index, nor those that follow."""
+
+
+class Clear:
+    """What is to be done before the first device goes."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.seen: list[int | Collection[int]] = []
+
+    def __call__(self, _: Rtnl, indexes: Collection[int]) -> None:
+        self.seen.append(indexes)
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [None, PermissionError(), RuntimeError("a bug")])
+def test_all_are_gathered_and_cleared_before_the_first_goes(error: Exception | None) -> None:
+    clear = Clear(error)
+    undertaker = Undertaker(clear.seen.append)
+    undertaker.gather()
+    indexes = {*range(NOBODY, NOBODY + 300)}
+    for index in indexes:
+        undertaker.take(device(f"soup{index}", index))
+    assert undertaker.busy
+    undertaker.release(clear)
+    undertaker.wait_for(f"soup{NOBODY + 299}")
+    assert clear.seen[0] == indexes
+    assert {*clear.seen[1:]} == indexes
+    assert undertaker.deaths() == (["RuntimeError: a bug"] if isinstance(error, RuntimeError) else [])
+    undertaker.close()
+
+
+def test_whoever_waits_for_a_name_has_those_buried_that_have_come() -> None:
+    gone: list[int] = []
+    undertaker = Undertaker(gone.append)
+    undertaker.gather()
+    undertaker.take(device("soup0"))
+    undertaker.wait_for("soup0")
+    assert gone == [0]
+    undertaker.take(device("soup1", NOBODY))
+    undertaker.close()
+    assert gone == [0, NOBODY]
