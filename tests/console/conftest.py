@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import textual.app
+import textual.pilot
+from textual._context import active_app
+from textual.app import App, ScreenStackError
 from textual.events import Key
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
@@ -34,6 +40,45 @@ def _utc() -> Iterator[None]:
     else:
         os.environ["TZ"] = before
     time.tzset()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _settling() -> Iterator[None]:
+    """Textual takes a console for idle when the process got little of the processor for 20 ms, twice a key: that costs
+    most of a test's time, and on a busy machine it isn't true.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (textual.app, textual.pilot):
+            patch.setattr(module, "wait_for_idle", settled)
+        yield
+
+
+async def settled(_: float = 0) -> None:
+    """Wait until nothing is left to do for the console, which is drawn anew by then if it has to be."""
+    for _round in range(1000):
+        await asyncio.sleep(0)
+        if asyncio.get_running_loop()._ready:  # type: ignore[attr-defined]
+            continue
+        if not _drawn(active_app.get()):
+            return
+
+
+def _drawn(app: App[Any]) -> bool:
+    """Draw what waits for that, as a timer of the screen's does sixty times a second; whether there was any."""
+    with suppress(ScreenStackError):
+        screen = app.screen
+        waiting = (
+            screen._layout_required
+            or screen._scroll_required
+            or screen._repaint_required
+            or screen._recompose_required
+            or screen._dirty_widgets
+            or screen._callbacks
+        )
+        if waiting:
+            screen._on_timer_update()
+        return bool(waiting)
+    return False
 
 
 class Both(Several):
