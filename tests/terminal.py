@@ -98,18 +98,18 @@ class Terminal:
         subprocess.run([*self._server, "kill-server"], check=False, capture_output=True, timeout=10)
 
 
-def full(descriptor: int, seconds: float = 1.0) -> int:
-    """Wait until nothing more gets into what could be read from here; returns how many octets are in it."""
+def unread(descriptor: int) -> int:
+    """How many octets of a pipe or terminal can be read at once."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
-    def unread() -> int:
-        return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
-    def rest() -> int:
-        before = unread()
-        time.sleep(seconds)
-        return before if before == unread() else 0
-
-    return until(rest, "a pipe or terminal that is full")
+def at_work(pid: int) -> bool:
+    """Whether a thread of a process runs, or would if it were given a processor: then its silence means nothing."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):
+            if stat.read_text().rpartition(")")[2].split()[0] in "RD":
+                return True
+    return False
 
 
 class Pty:
@@ -189,14 +189,19 @@ class Pty:
             self.read()
 
     def rests(self, seconds: float = 1.0) -> None:
-        """Read until nothing was written for a while."""
+        """Read until nothing was written for a while by a program that had nothing to do."""
         end = time.monotonic() + PATIENCE
-        while self.read(seconds):
+        while self.read(seconds) or at_work(self.process.pid):
             assert time.monotonic() < end, "it never came to rest"
 
     def fills(self) -> int:
-        """Wait, without reading, until nothing more gets in; returns how many octets are in it."""
-        return full(self._terminal)
+        """Wait, without reading, until nothing more gets in; returns how many octets can be read at once."""
+
+        def takes_more() -> bool:
+            return at_work(self.process.pid) or bool(select.select([], [self._end], [], 0)[1])
+
+        until(lambda: not any(takes_more() or time.sleep(0.02) for _ in range(5)), "a terminal that is full")
+        return unread(self._terminal)
 
     def hold(self) -> None:
         """As by Ctrl-S."""
