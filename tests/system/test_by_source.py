@@ -28,27 +28,13 @@ pytestmark = pytest.mark.usefixtures("own_net")
 
 LL, GLOBAL, NETWORK = IPv6Address("fe80::1234"), IPv6Address("2001:db8:5::2"), IPv6Network("3fff:5::/56")
 ELSEWHERE, LAN, OWN = ("2001:db8:ff::7", 9), "lan0", "2001:db8:99::1"
-IPV6_FREEBIND, ETH_P_ALL = 78, 3
+IPV6_FREEBIND = 78
 BY_SOURCE, BY_NETWORK, NO_SOURCE, TABLE = 0x5000FF02, 0x5000FF03, 0x5000FF04, 0x50000000
 MANY = 24
 
 
 def ip(words: str) -> str:
     return run("ip", "-6", *words.split())
-
-
-@pytest.fixture
-def lan() -> Iterator[socket.socket]:
-    """The host's other card with its default route; what leaves by it comes to this socket."""
-    ip(f"link add {LAN} type veth peer name lan1")
-    for device in ("lo", LAN, "lan1"):
-        ip(f"link set {device} up")
-    ip(f"addr add {OWN}/64 dev {LAN} nodad")
-    ip(f"neigh add 2001:db8:99::fe lladdr 02:00:00:00:00:09 dev {LAN}")
-    ip(f"route add default via 2001:db8:99::fe dev {LAN}")
-    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)) as heard:
-        heard.bind(("lan1", ETH_P_ALL))
-        yield heard
 
 
 @pytest.fixture

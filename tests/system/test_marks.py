@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -26,29 +25,12 @@ pytestmark = pytest.mark.usefixtures("own_net")
 A, PEER = IPv4Address("100.64.0.2"), IPv4Address("100.64.0.1")
 GLOBAL = IPv6Address("2001:db8:5::2")
 ELSEWHERE, ELSEWHERE6 = ("198.51.100.7", 9), ("2001:db8:ff::7", 9)
-LAN = "lan0"
-ETH_P_ALL, SO_MARK = 3, 36
+SO_MARK = 36
 FIRST = 0x5000
 
 
 def ip(words: str) -> str:
     return run("ip", *words.split())
-
-
-@pytest.fixture
-def lan() -> Iterator[socket.socket]:
-    """The host's other card with its default routes; what leaves by it comes to this socket."""
-    ip(f"link add {LAN} type veth peer name lan1")
-    for device in ("lo", LAN, "lan1"):
-        ip(f"link set {device} up")
-    ip(f"addr add 192.0.2.1/24 dev {LAN}")
-    ip(f"-6 addr add 2001:db8:99::1/64 dev {LAN} nodad")
-    for family, gateway in (("-4", "192.0.2.254"), ("-6", "2001:db8:99::fe")):
-        ip(f"{family} neigh add {gateway} lladdr 02:00:00:00:00:09 dev {LAN}")
-        ip(f"{family} route add default via {gateway} dev {LAN}")
-    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)) as heard:
-        heard.bind(("lan1", ETH_P_ALL))
-        yield heard
 
 
 def _send(mark: int, source: str = "") -> list[int]:
