@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from engine.host import netns
+from tests import stories
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,6 +40,19 @@ def own_net(needs_root: None) -> Iterator[None]:
     finally:
         netns.set_net(before)
         os.close(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell with a failure what the test's programs and engines said."""
+    report = yield
+    if report.failed:
+        report.sections += stories.told()
+    if call.when == "teardown" or report.failed:
+        stories.forget()  # what a module's fixture began goes on
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

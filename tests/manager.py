@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 from tests.program import COMMAND, PATIENCE, until
+from tests.stories import telling
 
 HANDED_OVER = 75
 
@@ -130,6 +131,7 @@ def managed(folder: Path, *arguments: str | Path, keeps: bool = True) -> Iterato
     """A service that ends with the block."""
     manager = Manager(folder, *arguments, keeps=keeps)
     try:
-        yield manager
+        with telling(f"the service {' '.join(map(str, arguments))}", lambda: manager.said):
+            yield manager
     finally:
         manager.close()

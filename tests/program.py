@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.conftest import ROOT, run
+from tests.stories import telling
 
 COMMAND = (sys.executable, "-m", "souppp_tui.commands.cli")
 PATIENCE = 45.0
@@ -70,13 +71,13 @@ class Program:
 
         def look() -> Said | None:
             found = next(filter(wanted, self.said[since:]), None)
-            assert found or self.process.poll() is None or any(r.is_alive() for r in self._readers), self._story()
+            assert found or self.process.poll() is None or any(r.is_alive() for r in self._readers), self.story()
             return found
 
         try:
             return until(look, "it", seconds)  # type: ignore[return-value]
         except AssertionError:
-            raise AssertionError(f"it never said so; it said\n{self._story()}") from None
+            raise AssertionError(f"it never said so; it said\n{self.story()}") from None
 
     def event(self, kind: str, session: str | None = None, since: int = 0, seconds: float = PATIENCE) -> Said:
         """The first event of this kind, of one session or any."""
@@ -91,16 +92,16 @@ class Program:
         try:
             until(lambda: len(self._session_objects()) >= count or self.process.poll() is not None, f"{count} sessions")
         except AssertionError:
-            raise AssertionError(f"never saw {count} session objects:\n{self._story()}") from None
+            raise AssertionError(f"never saw {count} session objects:\n{self.story()}") from None
         self._settle()
         found = {said["name"]: said for said in self._session_objects()}
-        assert len(found) == count, self._story()
+        assert len(found) == count, self.story()
         return found
 
     def up(self, count: int) -> dict[str, Said]:
         """The same, once all of them are up."""
         found = self.sessions(count)
-        assert all(said["state"] == "up" for said in found.values()), self._story()
+        assert all(said["state"] == "up" for said in found.values()), self.story()
         return found
 
     def ended(self, seconds: float = PATIENCE) -> int:
@@ -108,8 +109,8 @@ class Program:
         code = self.process.wait(seconds)
         for reader in self._readers:
             reader.join(seconds)
-        assert not any("Traceback" in line for line in self.complaints), self._story()
-        assert not any(said.get("event") == "internal-error" for said in self.said), self._story()
+        assert not any("Traceback" in line for line in self.complaints), self.story()
+        assert not any(said.get("event") == "internal-error" for said in self.said), self.story()
         return code
 
     def end(self, number: int = signal.SIGTERM) -> int:
@@ -125,7 +126,8 @@ class Program:
             for reader in self._readers:
                 reader.join(5)
 
-    def _story(self) -> str:
+    def story(self) -> str:
+        """All that it said, and how it ended."""
         return "\n".join([*map(json.dumps, self.said), *self.complaints, f"exit code {self.process.poll()}"])
 
 
@@ -134,7 +136,8 @@ def running(*arguments: str | Path, within: Sequence[str | Path] = (), **environ
     """A run of the program that ends with the block."""
     program = Program(*arguments, within=within, **environment)
     try:
-        yield program
+        with telling(f"the program {' '.join(map(str, arguments))}", program.story):
+            yield program
     finally:
         program.process.kill()
         program.process.wait()

@@ -13,6 +13,7 @@ from engine.run.thread import Engine, EngineOptions
 from engine.settings.values import DialSettings, EgressChoice, KeepaliveSettings, SessionSettings, Settings
 from tests.program import until
 from tests.provider import CARD
+from tests.stories import telling
 
 DIAL = DialSettings(retry_min=0.2, retry_max=1.0)
 
@@ -38,8 +39,9 @@ def dialling(
     engine = Engine(card, settings, options)
     engine.start()
     try:
-        engine.wait_ready()
-        yield engine
+        with telling(f"the engine on {card}", lambda: story(engine)):
+            engine.wait_ready()
+            yield engine
     finally:
         engine.stop()
 
