@@ -51,7 +51,7 @@ setup: packages $(installed) helper build/bcc-headers
 dev: setup test-packages $(installed)-dev stack-for-tests
 
 test: dev
-	$(bin)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(bin)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
 coverage: dev
 	@rm -rf build/coverage && mkdir -p build/coverage

@@ -16,6 +16,8 @@ from typing import TypeVar
 
 import pytest
 
+from tests.program import PATIENCE
+
 QUEUES = 2
 CARD_MTU = 1528
 """Room for two VLAN tags around the largest PPPoE frame (RFC 4638), and for some trailing octets."""
@@ -38,7 +40,7 @@ def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def until(look: Callable[[], _T], *, seconds: float = 5.0) -> _T:
+def until(look: Callable[[], _T], *, seconds: float = PATIENCE) -> _T:
     """Looks again and again until there is something to see; what was seen last if there never is."""
     end = time.monotonic() + seconds
     while not (seen := look()) and time.monotonic() < end:
@@ -107,7 +109,7 @@ class Wire:
                     frame = frame[:12] + struct.pack("!HH", tpid, tci) + frame[12:]
         return frame
 
-    def wait_for(self, wanted: Callable[[bytes], bool], *, seconds: float = 5.0) -> bytes | None:
+    def wait_for(self, wanted: Callable[[bytes], bool], *, seconds: float = PATIENCE) -> bytes | None:
         """The first frame that is wanted; others are thrown away."""
 
         def look() -> bytes | None:

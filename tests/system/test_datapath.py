@@ -19,6 +19,7 @@ from engine.datapath import BATCH_FRAMES, Datapath, DatapathError
 from engine.datapath.own import CLOSED, EVERYTHING, Open
 from engine.wire.ethernet import VlanTag, vlan_ids
 from engine.wire.place import Place
+from tests.program import PATIENCE
 
 from .line import NEAR, QUEUES, namespace, needs_root, open_descriptors, run, until
 from .rig import (
@@ -62,7 +63,7 @@ def test_control_frames_come_in_whole(rig: Rig, vlans: tuple[VlanTag, ...]) -> N
     echo = padded(pppoe(LCP_ECHO, vlans=vlans))
     for frame in (discovery, echo):
         rig.wire.send(frame)
-        assert select([rig.datapath.control_fd], [], [], 5)[0]
+        assert select([rig.datapath.control_fd], [], [], PATIENCE)[0]
         assert rig.control(1) == [frame]
     assert not select([rig.datapath.control_fd], [], [], 0)[0]
     assert rig.counters().rx_control == 2

@@ -113,7 +113,7 @@ def test_a_full_duct_loses_packets_and_fills_anew(rig: Rig, program: Program) ->
         time.sleep(0.1)
         return rig.counters().rx_packets == before
 
-    assert until(all_of_it, seconds=30.0)
+    assert until(all_of_it)
     assert until(quiet)
     lost = rig.counters().drops["egress_full"]
     heard = program.heard()

@@ -208,7 +208,7 @@ def test_a_stream_through_a_session_and_back(rig: Rig) -> None:
                     received.extend(server.recv(1 << 20))
             return len(received) == len(data)
 
-        assert until(turn, seconds=20)
+        assert until(turn)
         assert received == data
         if server is not None:
             server.close()

@@ -198,7 +198,6 @@ def opened(kind: type[AfXdp | InKernel]) -> Iterator[AfXdp | InKernel]:
 
 
 over_paths = pytest.mark.parametrize("kind", [AfXdp, InKernel], ids=["afxdp", "kernel"])
-PATIENCE = 30.0
 AT_ONCE = 100
 """So many wait on a device without being lost."""
 
@@ -212,7 +211,7 @@ def collect(wire: Wire, wanted: int) -> list[bytes]:
             found.append(frame)
         return len(found) >= wanted
 
-    until(look, seconds=PATIENCE)
+    until(look)
     return found
 
 
@@ -232,7 +231,7 @@ def test_every_pair_of_addresses(kind: type[AfXdp | InKernel]) -> None:
                 path.device.send(path.framed(case.packet))
             came += collect(path.device, sum(not refusal_in(case) for case in some))
             left += collect(path.wire, sum(not refusal_out(case) for case in some))
-        assert until(lambda: path.drops() == lost, seconds=PATIENCE), (path.drops(), lost)
+        assert until(lambda: path.drops() == lost), (path.drops(), lost)
         came += collect(path.device, 0)
         left += collect(path.wire, 0)
         assert sorted(map(path.bare, came)) == sorted(c.packet for c in everything if not refusal_in(c))
@@ -269,7 +268,7 @@ def test_other_addresses_count_from_the_moment_on_that_they_are_set(kind: type[A
                 lost[reason] += 1
             else:
                 assert [path.bare(frame) for frame in collect(path.device, 1)] == [packet], (own, to)
-            assert until(lambda: path.drops() == lost, seconds=PATIENCE), (own, to, path.drops())
+            assert until(lambda: path.drops() == lost), (own, to, path.drops())
         assert collect(path.device, 0) == []
 
 
@@ -278,7 +277,7 @@ def test_a_routers_message_is_counted_as_such(kind: type[AfXdp | InKernel]) -> N
     """Though the group it goes to is one that neighbours are looked for in."""
     with opened(kind) as path:
         path.wire.send(pppoe(ppp(rogue.redirect(rogue.ROGUE, rogue.ROGUE, IPv6Address("ff02::1")))))
-        assert until(lambda: path.drops() == {"router_message": 1}, seconds=PATIENCE), path.drops()
+        assert until(lambda: path.drops() == {"router_message": 1}), path.drops()
         assert path.strays().total() == 0
 
 
