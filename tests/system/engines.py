@@ -11,16 +11,18 @@ from typing import Any
 from engine.api.values import Event, SessionState, SessionView
 from engine.run.thread import Engine, EngineOptions
 from engine.settings.values import DialSettings, EgressChoice, KeepaliveSettings, SessionSettings, Settings
-from tests.program import until
+from tests.program import PATIENCE, until
 from tests.provider import CARD
 from tests.stories import telling
 
+PATIENT = KeepaliveSettings(1.0, 5)
+"""With a concentrator that others keep from a processor for some seconds; that one is dead is noticed all the same."""
 DIAL = DialSettings(retry_min=0.2, retry_max=1.0)
 
 
 def session(name: str, **settings: Any) -> SessionSettings:
     """A session that the lab's concentrator takes, dialled at the start."""
-    usual = {"user": "anyone", "password": "lab", "autodial": True, "keepalive": KeepaliveSettings(0.5, 3)}
+    usual = {"user": "anyone", "password": "lab", "autodial": True, "keepalive": PATIENT}
     return SessionSettings(name, **{**usual, **settings})
 
 
@@ -93,14 +95,14 @@ def wait_up(engine: Engine, *names: str) -> None:
 
 def fetch(interface: str) -> str:
     """The address that the lab's web server sees when a page is fetched through a device or address."""
-    command = ["curl", "-sS", "--fail", "--max-time", "10", "--interface", interface, "http://100.64.0.1/"]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+    command = ["curl", "-sS", "--fail", "--max-time", f"{PATIENCE:.0f}", "--interface", interface, "http://100.64.0.1/"]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=2 * PATIENCE).stdout
     return answer.split()[-1]
 
 
 def pings(device: str, size: int = 56, count: int = 3, target: str = "100.64.0.1") -> bool:
     """Whether don't-fragment pings with `size` octets of data are answered."""
-    done = _ping(device, size, count, target, patience=10)
+    done = _ping(device, size, count, target, PATIENCE)
     if done.returncode:
         print(done.stdout)
     return done.returncode == 0
@@ -108,11 +110,13 @@ def pings(device: str, size: int = 56, count: int = 3, target: str = "100.64.0.1
 
 def too_long(device: str, size: int, target: str = "100.64.0.1") -> bool:
     """Whether the device itself refuses a don't-fragment ping with `size` octets of data."""
-    return "message too long" in _ping(device, size, 1, target, patience=1).stdout.lower()
+    return "message too long" in _ping(device, size, 1, target, 1.0).stdout.lower()
 
 
-def _ping(device: str, size: int, count: int, target: str, patience: int) -> subprocess.CompletedProcess[str]:
+def _ping(device: str, size: int, count: int, target: str, patience: float) -> subprocess.CompletedProcess[str]:
     """Until `count` are answered, for `patience` seconds: the far end may take a moment more until it is up as well."""
-    ping = ["ping", "-c", str(count), "-i", "0.05", "-w", str(patience), "-M", "do", "-s", str(size), "-I", device]
+    ping = ["ping", "-c", str(count), "-i", "0.05", "-w", f"{patience:.0f}", "-M", "do", "-s", str(size), "-I", device]
     either = subprocess.STDOUT
-    return subprocess.run([*ping, target], stdout=subprocess.PIPE, stderr=either, text=True, timeout=30, check=False)
+    return subprocess.run(
+        [*ping, target], stdout=subprocess.PIPE, stderr=either, text=True, timeout=2 * PATIENCE, check=False
+    )

@@ -189,7 +189,7 @@ def test_a_socket_pair_does_as_an_egress(rig: Rig) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         theirs.setblocking(False)
-        ours.settimeout(5)
+        ours.settimeout(PATIENCE)
         rig.datapath.add_session(0, Place(OWN, PEER, 1), theirs.fileno(), MTU, EVERYTHING)
         rig.wire.send(padded(pppoe(ppp(ipv4()))))
         assert ours.recv(2000) == ipv4()
@@ -514,7 +514,7 @@ def test_receive_frames_run_out_and_come_back(rig: Rig) -> None:
 
         lost = until(settled)
         assert 0 < lost <= sent - RX_FRAMES
-        ours.settimeout(5)
+        ours.settimeout(PATIENCE)
         came = [struct.unpack_from("!I", ours.recv(2000), 28)[0] for _ in range(sent - lost)]
         assert came == list(range(sent - lost)), "those that came first, in order"
         assert until(lambda: rig.counters().rx_packets + lost == sent)

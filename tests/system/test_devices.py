@@ -29,6 +29,7 @@ from engine.host.errors import HostError
 from engine.host.nft import Message, Nft, field, message, nest
 from engine.host.rtnl import RtnlError
 from tests.conftest import run
+from tests.program import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("own_net")
 
@@ -175,7 +176,7 @@ def test_packets_to_the_address_come_in_under_strict_reverse_path_filtering(devi
         Path(f"/proc/sys/net/ipv4/conf/{where}/rp_filter").write_text("1")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind((str(A), 0))
-        receiver.settimeout(5)
+        receiver.settimeout(PATIENCE)
         port = receiver.getsockname()[1]
         udp = b"\0\7" + port.to_bytes(2, "big") + (8 + 5).to_bytes(2, "big") + b"\0\0" + b"hello"
         head = bytes.fromhex("4500 0021 0000 4000 4011 0000") + socket.inet_aton(ELSEWHERE[0]) + A.packed

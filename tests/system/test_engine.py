@@ -19,7 +19,7 @@ from engine.api.values import SessionState, unpack_traffic
 from engine.run.thread import NOT_RUNNING, Engine
 from engine.sessions.macs import derived
 from engine.sessions.session import Session
-from engine.settings.values import DialSettings, MacPolicy, Settings
+from engine.settings.values import DialSettings, KeepaliveSettings, MacPolicy, Settings
 from engine.wire.ethernet import VlanTag
 from tests.conftest import run
 from tests.program import until
@@ -321,7 +321,10 @@ def test_a_fault_in_one_session_is_told_and_stops_no_other(monkeypatch: pytest.M
 
 
 def test_the_concentrator_dies_and_comes_back() -> None:
-    with provider() as far, dialling([session(f"s{n}") for n in range(5)]) as engine:
+    with (
+        provider() as far,
+        dialling([session(f"s{n}", keepalive=KeepaliveSettings(0.5, 3)) for n in range(5)]) as engine,
+    ):
         wait_up(engine)
         os.kill(far.pid, signal.SIGSTOP)
         try:

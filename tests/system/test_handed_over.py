@@ -359,8 +359,8 @@ def test_sessions_without_a_device_go_on_as_well(tmp_path: Path) -> None:
         assert after["first"]["device"] is None
         assert after["second"]["device"] is not None
         with socket.create_server(("127.0.0.1", PORT)) as server:
-            server.settimeout(10)
-            fetch = far.command("curl", "-sS", "-m", "10", f"http://{before['stacked']['ipv4']}/")
+            server.settimeout(PATIENCE)
+            fetch = far.command("curl", "-sS", "-m", f"{PATIENCE:.0f}", f"http://{before['stacked']['ipv4']}/")
             with subprocess.Popen(fetch, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
                 server.accept()[0].close()
                 client.wait()

@@ -22,6 +22,7 @@ from engine.host import netns
 from engine.host.errors import HostError
 from engine.host.privileges import missing_capabilities
 from tests.conftest import NetnsPair, run
+from tests.program import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("own_net")
 
@@ -109,7 +110,7 @@ def changes(watch: LinkWatch, name: str, number: int = 1) -> list[LinkChange]:
     found: list[LinkChange] = []
     while True:
         found += [event.change for event in watch.events() if event.name == name]
-        if len(found) >= number or not select.select([watch], [], [], 10)[0]:
+        if len(found) >= number or not select.select([watch], [], [], PATIENCE)[0]:
             return found
 
 
@@ -144,7 +145,7 @@ def test_watch_tells_what_happens_to_a_card(watch: LinkWatch) -> None:
 def test_watch_wakes_an_event_loop(watch: LinkWatch) -> None:
     assert select.select([watch], [], [], 0)[0] == []
     ip("link set va up")
-    assert select.select([watch], [], [], 5)[0] == [watch]
+    assert select.select([watch], [], [], PATIENCE)[0] == [watch]
     watch.events()
     assert select.select([watch], [], [], 0)[0] == []
 
@@ -274,7 +275,7 @@ def test_new_namespace_leaves_the_thread_where_it_is(cable: None) -> None:
     # The last thing that held the namespace is gone, and with it the card in it and this end of the cable.
     watch = LinkWatch()
     while "va" in names():
-        select.select([watch], [], [], 5)
+        select.select([watch], [], [], PATIENCE)
         watch.events()
     watch.close()
 

@@ -25,7 +25,7 @@ from engine.lab.server import DEVICE as SUBSCRIBERS
 from engine.run.thread import Engine
 from engine.settings.values import DatapathChoice, Inbound
 from tests.conftest import run
-from tests.program import running, until
+from tests.program import PATIENCE, running, until
 from tests.provider import CARD, Provider, provider
 from tests.system.engines import dialling, events, fetch, pings, session, view, wait_up
 from tests.system.test_networks import BEHIND, HERE, ROUTED, WORLD, answers, host
@@ -103,7 +103,7 @@ def test_only_answers_come_into_a_closed_session(path: DatapathChoice) -> None:
             assert pings(each.device or "")
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
                 asker.bind((each.ipv4 or "", 0))
-                asker.settimeout(10)
+                asker.settimeout(PATIENCE)
                 asker.connect((str(ROGUE), 4444))
                 asker.send(b"is anybody there?")
                 with pytest.raises(ConnectionRefusedError):

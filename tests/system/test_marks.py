@@ -16,7 +16,7 @@ from engine.egress.tun import VNET_HEADER
 from engine.host.nft import Message, Nft, field, message
 from engine.settings.values import DatapathChoice, Marks
 from tests.conftest import run
-from tests.program import until
+from tests.program import PATIENCE, until
 from tests.provider import provider
 from tests.system.engines import dialling, fetch, session, views, wait_up
 
@@ -160,7 +160,7 @@ LAB, LAB6 = str(PEER), "3fff:64::1"
 def _fetch_marked(mark: int, server: str = LAB) -> str:
     """The address that the lab's web server sees of a socket that has a mark, and is bound to nothing."""
     with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET) as client:
-        client.settimeout(10)
+        client.settimeout(PATIENCE)
         client.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
         client.connect((server, 80))
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")

@@ -23,7 +23,7 @@ from engine.host.files import STACK
 from engine.run.client import Client, open_path
 from souppp_tui import __version__
 from tests.conftest import run
-from tests.program import COMMAND, Program, Said, descendants, running, until
+from tests.program import COMMAND, PATIENCE, Program, Said, descendants, running, until
 from tests.provider import CARD, Provider, provider
 from tests.system import flows
 from tests.system.duct import HEAD, OTHER
@@ -111,12 +111,15 @@ def spoil(program: Program) -> None:
 
 def associated(port: int) -> bytes:
     """What an echo server says by UDP ASSOCIATE."""
-    with socket.create_connection(("127.0.0.1", port), 5) as control, socket.socket(type=socket.SOCK_DGRAM) as own:
+    with (
+        socket.create_connection(("127.0.0.1", port), PATIENCE) as control,
+        socket.socket(type=socket.SOCK_DGRAM) as own,
+    ):
         control.sendall(bytes((5, 1, 0, 5, 3, 0, 1)) + bytes(6))
         answer = b""
         while len(answer) < 12:
             answer += control.recv(12 - len(answer)) or b"\0" * 12
-        own.settimeout(5)
+        own.settimeout(PATIENCE)
         own.connect(("127.0.0.1", int.from_bytes(answer[10:12], "big")))
         own.send(bytes((0, 0, 0, 1)) + socket.inet_aton("100.64.0.1") + (7007).to_bytes(2, "big") + b"hello")
         return own.recv(2048)[10:]
@@ -203,14 +206,16 @@ def test_connections_go_through_their_session_and_nowhere_else(tmp_path: Path) -
 
         with socket.create_server(("127.0.0.1", 8000)) as server:
             fetch = f"http://{own['one']}:8080/"
-            client = subprocess.Popen(far.command("curl", "-sS", "-m", "10", fetch), stdout=subprocess.PIPE)
-            server.settimeout(10)
+            client = subprocess.Popen(
+                far.command("curl", "-sS", "-m", f"{PATIENCE:.0f}", fetch), stdout=subprocess.PIPE
+            )
+            server.settimeout(PATIENCE)
             it, _ = server.accept()
             with it:
                 assert it.recv(4096).startswith(b"GET / ")
                 until(lambda: came_in(tmp_path / "sock", "one"), "the connection among the session's")
                 it.sendall(b"HTTP/1.0 200 OK\r\n\r\nwelcome")
-            assert client.communicate(timeout=10)[0] == b"welcome"
+            assert client.communicate(timeout=PATIENCE)[0] == b"welcome"
         for port in (81, 82):
             refused = far.command("curl", "-sS", "-m", "10", f"http://{own['one']}:{port}/")
             assert subprocess.run(refused, check=False, capture_output=True).returncode in (7, 56)

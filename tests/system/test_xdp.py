@@ -20,6 +20,7 @@ from engine.card.facts import read_card
 from engine.card.xdp import Loading, XdpCounters, XdpError, XdpProgram
 from engine.datapath import Datapath
 from engine.egress.veth import HiddenNet, KernelPath
+from tests.program import PATIENCE
 
 from .line import FAR, NEAR, QUEUES, Line, namespace, needs_root, open_descriptors, run, until, veth_line
 
@@ -87,8 +88,8 @@ def test_arp_and_ip_pass_and_frames_without_a_socket_too(line: Line, generic: bo
         listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x8863))
     try:
         listener.bind((NEAR, 0x8863))
-        listener.settimeout(5)
-        run("ip", "netns", "exec", line.far, "ping", "-c", "1", "-W", "5", "192.0.2.1")
+        listener.settimeout(PATIENCE)
+        run("ip", "netns", "exec", line.far, "ping", "-c", "1", "-W", f"{PATIENCE:.0f}", "192.0.2.1")
         assert total(program).passed >= 2
         line.wire.send(TO_ALL + bytes.fromhex("8863110900000000") + bytes(40))
         assert listener.recv(2000)[12:14] == b"\x88\x63"
