@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _NATIVE = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198), "riscv64": (0xC00000F3, 198)}
 """AUDIT_ARCH_… by the machine, and its number of socket(2)."""
@@ -16,9 +17,10 @@ _BELOW_IP = (17, 44)
 """AF_PACKET, AF_XDP."""
 _X32 = 0x40000000
 _PR_SET_SECCOMP, _FILTER = 22, 2
-_LOAD, _AND, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
-"""Where `struct seccomp_data` has them; the argument's lower half."""
+_LOAD, _AND, _JUMP, _JUMP_IF_EQUAL, _JUMP_IF_SET, _RETURN = 0x20, 0x54, 0x05, 0x15, 0x45, 0x06
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _ARGUMENT = 0, 4, 16, 8
+"""Where `struct seccomp_data` has them; the argument's lower half, and how far one is from the next."""
+_WORD = 0xFFFFFFFF
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050001
 """The latter with EPERM."""
 
@@ -30,14 +32,14 @@ def refuse_sockets_below_ip() -> bool:
     """
     if platform.machine() not in _NATIVE:
         return False
-    architecture, socket = _NATIVE[platform.machine()]
+    architecture, making = _NATIVE[platform.machine()]
     lines = (
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_JUMP_IF_EQUAL, 0, 8, architecture),
         (_LOAD, 0, 0, _NUMBER),
         (_AND, 0, 0, 0xFFFFFFFF ^ _X32),
         (_JUMP_IF_EQUAL, 5, 0, _IO_URING_SETUP),
-        (_JUMP_IF_EQUAL, 0, 3, socket),
+        (_JUMP_IF_EQUAL, 0, 3, making),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),
         (_JUMP_IF_EQUAL, 2, 0, _BELOW_IP[0]),
         (_JUMP_IF_EQUAL, 1, 0, _BELOW_IP[1]),
@@ -49,12 +51,15 @@ def refuse_sockets_below_ip() -> bool:
 
 
 _FILES_AND_SOCKETS = {
-    "x86_64": (2, 41, 42, 49, 85, 165, 175, 248, 250, 257, 272, 298, 308, 313, 321, 323),
-    "aarch64": (40, 56, 97, 105, 198, 200, 203, 217, 219, 241, 268, 273, 280, 282),
-    "riscv64": (40, 56, 97, 105, 198, 200, 203, 217, 219, 241, 268, 273, 280, 282),
+    "x86_64": (2, 41, 42, 49, 85, 165, 175, 248, 250, 257, 272, 298, 307, 308, 313, 321, 323),
+    "aarch64": (40, 56, 97, 105, 198, 200, 203, 217, 219, 241, 268, 269, 273, 280, 282),
+    "riscv64": (40, 56, 97, 105, 198, 200, 203, 217, 219, 241, 268, 269, 273, 280, 282),
 }
-"""open, creat, openat; socket, connect, bind; mount, unshare, setns; init_module, finit_module; perf_event_open, bpf,
-userfaultfd; add_key, keyctl."""
+"""open, creat, openat; socket, connect, bind, sendmmsg; mount, unshare, setns; init_module, finit_module;
+perf_event_open, bpf, userfaultfd; add_key, keyctl."""
+_PAIRS = {"x86_64": 53, "aarch64": 199, "riscv64": 199}
+_SENDTO = {"x86_64": 44, "aarch64": 206, "riscv64": 206}
+_ADDRESS = _FIRST_ARGUMENT + 4 * _ARGUMENT
 _OPENAT2 = 437
 _OTHER_PROCESSES = {
     "x86_64": (62, 101, 129, 141, 142, 144, 200, 203, 251, 256, 279, 297, 310, 311, 312, 314),
@@ -69,13 +74,25 @@ _OF_ITSELF = {"x86_64": (234, 302), "aarch64": (131, 261), "riscv64": (131, 261)
 """tgkill, by which Go and the C library signal their own threads; prlimit64."""
 
 
+_Check = tuple[int, int, tuple[int, ...]]
+"""Where a word of an argument is, which bits of it count, and what they may be."""
+
+
 def refuse_files_and_sockets() -> bool:
     """Let nothing be opened, connected or looked into, nor other processes be touched; whether that can be had here.
 
-    What is open stays so. Takes no_new_privs. Raises OSError.
+    What is open stays so. Nobody is sent to by address: a datagram socket of the family AF_UNIX, which would do so
+    connected or not, can't be made. Takes no_new_privs. Raises OSError.
     """
     machine = platform.machine()
-    return machine in _NATIVE and _refuse(machine, (*_FILES_AND_SOCKETS[machine], _IO_URING_SETUP, _OPENAT2))
+    if machine not in _NATIVE:
+        return False
+    of_a_pair = (_FIRST_ARGUMENT + _ARGUMENT, 0xF, (socket.SOCK_SEQPACKET, socket.SOCK_STREAM))
+    only = {
+        _PAIRS[machine]: (of_a_pair,),
+        _SENDTO[machine]: ((_ADDRESS, _WORD, (0,)), (_ADDRESS + 4, _WORD, (0,))),
+    }
+    return _refuse(machine, (*_FILES_AND_SOCKETS[machine], _IO_URING_SETUP, _OPENAT2), only)
 
 
 def refuse_other_processes() -> bool:
@@ -85,29 +102,38 @@ def refuse_other_processes() -> bool:
     Raises OSError.
     """
     machine = platform.machine()
-    return machine in _NATIVE and _refuse(machine, ())
+    return machine in _NATIVE and _refuse(machine, (), {})
 
 
-def _refuse(machine: str, numbers: Sequence[int]) -> bool:
+def _refuse(machine: str, numbers: Sequence[int], only: Mapping[int, Sequence[_Check]]) -> bool:
+    """Refuse system calls by their numbers, all of x32's, and `only` those whose arguments aren't as they may be."""
     refused = (*numbers, *_OTHER_PROCESSES[machine], *_OTHERS_BY_DESCRIPTOR)
-    count, (signal, limit) = len(refused), _OF_ITSELF[machine]
+    itself = (_FIRST_ARGUMENT, _WORD, (0, os.getpid()))
+    conditions = {**only, **dict.fromkeys(_OF_ITSELF[machine], (itself,))}
     lines = [
         (_LOAD, 0, 0, _ARCHITECTURE),
-        (_JUMP_IF_EQUAL, 0, count + 8, _NATIVE[machine][0]),
+        (_JUMP_IF_EQUAL, 0, len(refused) + 3, _NATIVE[machine][0]),
         (_LOAD, 0, 0, _NUMBER),
-        (_AND, 0, 0, 0xFFFFFFFF ^ _X32),
-        *((_JUMP_IF_EQUAL, count - place + 5, 0, number) for place, number in enumerate(refused)),
-        (_JUMP_IF_EQUAL, 2, 0, signal),
-        (_JUMP_IF_EQUAL, 1, 0, limit),
-        (_RETURN, 0, 0, _ALLOW),
-        (_LOAD, 0, 0, _FIRST_ARGUMENT),
-        (_JUMP_IF_EQUAL, 2, 0, 0),
-        (_JUMP_IF_EQUAL, 1, 0, os.getpid()),
+        (_JUMP_IF_SET, len(refused) + 1, 0, _X32),
+        *((_JUMP_IF_EQUAL, len(refused) - place, 0, number) for place, number in enumerate(refused)),
+        (_JUMP, 0, 0, 1),
         (_RETURN, 0, 0, _REFUSE),
-        (_RETURN, 0, 0, _ALLOW),
     ]
-    _install(lines)
+    for number, checks in conditions.items():
+        lines += _passing(number, checks)
+    _install([*lines, (_RETURN, 0, 0, _ALLOW)])
     return True
+
+
+def _passing(number: int, checks: Sequence[_Check]) -> list[tuple[int, int, int, int]]:
+    """Lines that let a system call go whose arguments pass all checks, and refuse it else; others go on behind."""
+    lines: list[tuple[int, int, int, int]] = []
+    for place, bits, values in checks:
+        lines += [(_LOAD, 0, 0, place), (_AND, 0, 0, bits)]
+        lines += [(_JUMP_IF_EQUAL, len(values) - n, 0, value) for n, value in enumerate(values)]
+        lines.append((_RETURN, 0, 0, _REFUSE))
+    lines.append((_RETURN, 0, 0, _ALLOW))
+    return [(_JUMP_IF_EQUAL, 0, len(lines), number), *lines]
 
 
 def _install(lines: Sequence[tuple[int, int, int, int]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,76 @@ def test_no_other_process_can_be_touched(refuse: str) -> None:
     if done.stdout == "none here\n":
         pytest.skip("this machine's system calls are not known")
     assert (done.stdout, done.stderr) == ("alone\n", "")
+
+
+BY_ADDRESS = """
+import ctypes, os, socket, sys
+from engine.host.privileges import give_up_all
+from engine.host.seccomp import refuse_files_and_sockets
+
+listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+listening.bind(sys.argv[1])
+listening.setblocking(False)
+before, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+pairs = [socket.socketpair(socket.AF_UNIX, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)]
+sent = 0
+
+def heard():
+    global sent
+    try:
+        sent += bool(listening.recv(64))
+    except BlockingIOError:
+        pass
+
+before.sendto(b"at first", sys.argv[1])
+heard()
+assert sent == 1
+give_up_all()
+if not refuse_files_and_sockets():
+    print("none here")
+    raise SystemExit
+libc = ctypes.CDLL(None, use_errno=True)
+SENDMMSG = {"x86_64": 307}.get(os.uname().machine, 269)
+
+def many():
+    if libc.syscall(SENDMMSG, before.fileno(), None, 1, 0) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+
+for name, act in {
+    "sendto": lambda: before.sendto(b"x", sys.argv[1]),
+    "sendmmsg": many,
+    "a pair of datagram sockets": lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM),
+    "one that doesn't wait": lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK),
+    "a raw one": lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_RAW),
+    "connect": lambda: before.connect(sys.argv[1]),
+    "bind": lambda: before.bind(sys.argv[1] + "2"),
+    "a socket": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
+}.items():
+    try:
+        act()
+    except PermissionError:
+        pass
+    except OSError as error:
+        print(name, error)
+    else:
+        print(name, "goes")
+for ours, theirs in (*pairs, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)):
+    for send in (lambda: ours.send(b"x"), lambda: ours.sendmsg([b"y"])):
+        send()
+        assert len(theirs.recv(1)) == 1
+    try:
+        ours.sendmsg([b"z"], [], 0, sys.argv[1])  # with which seccomp can do nothing: they have one peer
+    except OSError:
+        pass
+heard()
+print(sent, "by path")
+"""
+
+
+def test_nobody_is_sent_to_by_path(tmp_path: Path) -> None:
+    """A Unix socket's path is in reach of every network namespace: /dev/log, systemd's notifications, a container's."""
+    command = (sys.executable, "-c", BY_ADDRESS, str(tmp_path / "socket"))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.stdout == "none here\n":
+        pytest.skip("this machine's system calls are not known")
+    assert (done.stdout, done.stderr) == ("1 by path\n", "")
