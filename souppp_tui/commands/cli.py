@@ -182,9 +182,9 @@ def _unfit(filters: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         return
     from souppp_tui.model.query import QueryError, parse
 
-    for name, written in filters.items():
+    for name in filters:
         try:
-            parse(written, {other: text for other, text in filters.items() if other != name})
+            parse(f"@{name}", filters)
         except QueryError as error:
             yield name, str(error)
 

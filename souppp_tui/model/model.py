@@ -78,7 +78,8 @@ class Model:
         self.baseline_counters: dict[int, dict[str, int]] = {}
         """A session's own counters (`Details.counters`) when they were set to zero."""
         self._ups: deque[tuple[float, int]] = deque()
-        self._matched: dict[int, tuple[SessionView, bool]] = {}
+        self._found: set[int] | None = None
+        """Those that the filter finds; None where that is to be worked out, as for one whose answer always changes."""
         self._sorted_at = -CALM
 
     # -- feeding
@@ -118,10 +119,8 @@ class Model:
         self.flaps = sum([view.flaps for view in snapshot.sessions])
         if not first:
             self._note_ups([(known.get(view.id), view) for view in snapshot.sessions], snapshot.at)
-        if gone := known.keys() - self.views.keys():
-            self.marks -= gone
-            for session in gone:
-                self._matched.pop(session, None)
+        self._found = None
+        self.marks -= known.keys() - self.views.keys()
 
     def _recount(self, changed: Sequence[tuple[SessionView, SessionView]], at: float) -> None:
         """Count what changed only: most sessions just stay up."""
@@ -131,6 +130,10 @@ class Model:
             self.lives[life(view)] += 1
             self.capturing += view.capturing - was.capturing
             self.flaps += view.flaps - was.flaps
+        if self._found is not None:
+            views = [view for _, view in changed]
+            self._found.difference_update([view.id for view in views])
+            self._found.update([view.id for view in self.query.pick(views, self.meter, self.marks)])
         self._note_ups(changed, at)
 
     def _note_ups(self, changed: Iterable[tuple[SessionView | None, SessionView]], at: float) -> None:
@@ -146,32 +149,34 @@ class Model:
         """Work out which sessions are shown, in which order, and keep the cursor on its session."""
         if self.snapshot is None:
             return
-        sessions: Sequence[SessionView] = self.snapshot.sessions
-        if self.query.terms:
-            sessions = [view for view in sessions if self._matches(view)]
-        place = self.position.get(self.cursor, 0) if self.cursor is not None else 0
+        sessions = self._filtered(self.snapshot.sessions)
         if resort:
-            shown = self._sorted(sessions)
             self._sorted_at = self.meter.now
-        else:
-            fresh = {view.id for view in sessions}
-            shown = [session for session in self.shown if session in fresh]
-            kept = set(shown)
-            shown += [view.id for view in sessions if view.id not in kept]
+            self._show(self._sorted(sessions))
+            return
+        fresh = {view.id for view in sessions}
+        shown = [session for session in self.shown if session in fresh]
+        kept = set(shown)
+        self._show(shown + [view.id for view in sessions if view.id not in kept])
+
+    def _filtered(self, sessions: Sequence[SessionView]) -> Sequence[SessionView]:
+        if not self.query.terms:
+            return sessions
+        if self._found is not None:
+            return [view for view in sessions if view.id in self._found]
+        found = self.query.pick(sessions, self.meter, self.marks)
+        if not self.query.live:
+            self._found = {view.id for view in found}
+        return found
+
+    def _show(self, shown: list[int]) -> None:
+        place = self.position.get(self.cursor, 0) if self.cursor is not None else 0
         self.shown = shown
         self.position = {session: row for row, session in enumerate(shown)}
         if self.cursor not in self.position:
             self.cursor = shown[min(place, len(shown) - 1)] if shown else None
         if self.anchor not in self.position:
             self.anchor = None
-
-    def _matches(self, view: SessionView) -> bool:
-        if self.query.live:
-            return self.query.matches(view, self.meter, self.marks)
-        known = self._matched.get(view.id)
-        if known is None or known[0] is not view:
-            known = self._matched[view.id] = (view, self.query.matches(view, self.meter, self.marks))
-        return known[1]
 
     def _sorted(self, sessions: Sequence[SessionView]) -> list[int]:
         if self.sort is None:
@@ -190,10 +195,16 @@ class Model:
             self.filter_error = str(error)
             return
         self.filter_error = ""
+        narrower = query.narrows(self.query)
         self.query = query
-        self._matched.clear()
         here = self.cursor
-        self.arrange()
+        if narrower:  # its sessions are among those shown, in their order
+            left = query.pick([self.views[session] for session in self.shown], self.meter, self.marks)
+            self._show([view.id for view in left])
+            self._found = None if query.live else set(self.shown)
+        else:
+            self._found = None
+            self.arrange()
         if self.cursor != here and self.shown:
             self.cursor = self.shown[0]  # what was typed is looked for from the top
 

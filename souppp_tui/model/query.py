@@ -18,8 +18,9 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import islice, repeat
 from types import MappingProxyType
 from typing import Any
 
@@ -33,6 +34,8 @@ from souppp_tui.show.columns import COLUMNS, Column
 from souppp_tui.show.rates import Readings
 
 Test = Callable[[SessionView, Readings, Container[int]], bool]
+Found = tuple[Test, str]
+"""A test, and the text it looks for a part of, if that is all it does."""
 
 ALIASES = {
     "ip": "address",
@@ -101,6 +104,13 @@ class Term:
     live: bool = False
     column: str = ""
     """The key of the column that it is about; empty for any."""
+    part: str = ""
+    """The text that it looks for there, if that is all it does: with more of it no others are found."""
+
+    def follows_from(self, other: Term) -> bool:
+        """Whether it finds all that `other` finds, as far as can be told without a look at sessions."""
+        more = bool(self.part) and self.column == other.column and self.part in other.part
+        return not self.live and (more or self.text == other.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,30 +131,54 @@ class Query:
         """Whether a session is shown."""
         return all(term.test(view, meter, marks) for term in self.terms)
 
+    def pick(self, views: Sequence[SessionView], meter: Readings, marks: Container[int]) -> Sequence[SessionView]:
+        """Those of the sessions that are shown, in the same order."""
+        for term in self.terms:
+            test = term.test
+            views = [view for view in views if test(view, meter, marks)]
+        return views
+
+    def narrows(self, other: Query) -> bool:
+        """Whether it surely finds none but what `other` has found, as where a filter is typed letter by letter."""
+        if self.named or other.named:  # what a name stands for may be another text by now
+            return False
+        return all(any(old.follows_from(new) for new in self.terms) for old in other.terms)
+
+
+MAX_NAMED = 100
+"""Names that a filter may come to, with those in what they stand for: each could double the work of the one before."""
+
 
 def parse(text: str, names: Mapping[str, str] = NO_NAMES) -> Query:
     """Compile a filter, in which `names` may be used; an empty one shows everything. Raises QueryError."""
+    return _parse(text, names, [], ())
+
+
+def _parse(text: str, names: Mapping[str, str], named: list[str], inside: tuple[str, ...]) -> Query:
+    """`named` takes the names that are met, each as often as it is; `inside` are those that this text is read for."""
     terms: list[Term] = []
-    named: list[str] = []
     for written in _TERM.findall(text):
         negated, body = written.startswith("!"), written.lstrip("!")
         if not body.replace('"', ""):
             raise QueryError("`!` needs a word after it")
         if body.startswith("@"):
-            inner = _named(body[1:].casefold(), names)
-            named += [body[1:].casefold(), *inner.named]
+            inner = _named(body[1:].casefold(), names, named, inside)
             term = Term(written, inner.matches, inner.live)
         else:
             term = _term(body)
-        terms.append(Term(written, _negate(term.test), term.live, term.column) if negated else term)
+        terms.append(replace(term, text=written, test=_negate(term.test), part="") if negated else term)
     return Query(text.strip(), tuple(terms), tuple(named))
 
 
-def _named(name: str, names: Mapping[str, str]) -> Query:
+def _named(name: str, names: Mapping[str, str], named: list[str], inside: tuple[str, ...]) -> Query:
     if name not in names:
         raise QueryError(f"no filter is called `{name}`{meant(name, names, 'there are', '`:save NAME` keeps one')}")
-    others = {other: text for other, text in names.items() if other != name}
-    return parse(names[name], others)
+    if name in inside:
+        raise QueryError(f"@{name} names itself; write out what it stands for")
+    named.append(name)
+    if len(named) > MAX_NAMED:
+        raise QueryError(f"@{named[0]} names others more than {MAX_NAMED} times; write out what it stands for")
+    return _parse(names[name], names, named, (*inside, name))
 
 
 def _negate(test: Test) -> Test:
@@ -164,7 +198,7 @@ def _term(written: str) -> Term:
     body = written.replace('"', "")
     parts = None if written.startswith('"') else _PARTS.fullmatch(body)
     if not parts:
-        return Term(written, _anywhere(body.casefold().split("|")))
+        return _anywhere(written, body.casefold().split("|"))
     name, sign, wanted = parts[1].casefold(), parts[2], parts[3].casefold()
     key = ALIASES.get(name, name)
     if sign == "!=":
@@ -177,23 +211,24 @@ def _term(written: str) -> Term:
     column = COLUMNS.get(key)
     if column is None:
         if sign == ":" and _ADDRESS_PART.fullmatch(body.casefold()):
-            return Term(written, _anywhere([body.casefold()]))
+            return _anywhere(written, [body.casefold()])
         known = (*COLUMNS, *SETTINGS, *ALIASES, "is")
         near = meant(name, known, "").partition("; did")
         raise QueryError(f"no column `{name}`" + ("".join(near) if near[1] else f"; they are {', '.join(COLUMNS)}"))
     if not wanted:
         raise QueryError(f"`{name}{sign}` needs a value after it")
     try:
-        return Term(written, _about(column, sign, wanted), column.live or key == "since", key)
+        test, part = _about(column, sign, wanted)
     except ValueError as error:
         raise QueryError(str(error)) from None
+    return Term(written, test, column.live or key == "since", key, part)
 
 
 def _is(wanted: str) -> Test:
     if wanted in IS:
         return IS[wanted]
     if (state := STATES.get(wanted, wanted)) in STATE_WORDS:
-        return _inside(COLUMNS["state"], [state])
+        return _inside(COLUMNS["state"], [state])[0]
     raise QueryError(f"nothing is `{wanted}`{meant(wanted, (*IS, *STATE_WORDS), 'it can be')}")
 
 
@@ -206,25 +241,25 @@ def _set_to(name: str, wanted: list[str]) -> Test:
     return lambda view, meter, marks: getattr(view, name) in values
 
 
-def _about(column: Column, sign: str, wanted: str) -> Test:
-    """The test of `column`, a sign and a value. Raises ValueError."""
+def _about(column: Column, sign: str, wanted: str) -> Found:
+    """What `column`, a sign and a value mean. Raises ValueError."""
     read = NUMERIC.get(column.key)
     if column.key == "since" and sign in ":>=<" and (moment := clock(wanted)):
-        return _entered(moment, earlier=sign == "<")
+        return _entered(moment, earlier=sign == "<"), ""
     if sign in _COMPARE:
         if read is None:
             raise ValueError(f"column `{column.key}` holds text; use `{column.key}:{wanted}`")
-        return _compare(column, sign, read(wanted))
+        return _compare(column, sign, read(wanted)), ""
     alternatives = wanted.split("|")
     if column.key in _ADDRESSES and sign in ":=":
         if sign == "=" or any(mark in wanted for mark in "/-"):
-            return _among(_ADDRESSES[column.key], [_addresses(column.key, each) for each in alternatives])
+            return _among(_ADDRESSES[column.key], [_addresses(column.key, each) for each in alternatives]), ""
         return _inside(column, alternatives)
     if read is None or sign == "~" or (sign == ":" and column.key in NAMING and "-" not in wanted):
-        return _equal(column, alternatives) if sign == "=" else _inside(column, alternatives)
+        return (_equal(column, alternatives), "") if sign == "=" else _inside(column, alternatives)
     if column.key == "since" and sign == ":":
-        return _compare(column, "<=", read(wanted))
-    return _within(column, [span(each, read) for each in alternatives])
+        return _compare(column, "<=", read(wanted)), ""
+    return _within(column, [span(each, read) for each in alternatives]), ""
 
 
 def _addresses(key: str, text: str) -> Addresses:
@@ -234,39 +269,48 @@ def _addresses(key: str, text: str) -> Addresses:
     return found
 
 
-def _anywhere(needles: list[str]) -> Test:
+def _anywhere(written: str, needles: list[str]) -> Term:
     networks = [found for needle in needles if "/" in needle and (found := addresses(needle))]
     if networks and len(networks) == len(needles):
         columns = [get for key, get in _ADDRESSES.items() if any(key in _HOLD[each.version] for each in networks)]
-        return lambda view, meter, marks: any(
-            text in network for get in columns for text in get(view) for network in networks
-        )
+        among = [_among(get, networks) for get in columns]
+        return Term(written, lambda view, meter, marks: any(test(view, meter, marks) for test in among))
     sought = [STATES.get(needle, needle) for needle in needles]
     if len(sought) == 1:
         (word,) = sought
-        return lambda view, meter, marks: word in haystack(view)
+        return Term(written, lambda view, meter, marks: word in haystack(view), part=_part(needles))
 
     def test(view: SessionView, meter: Readings, marks: Container[int]) -> bool:
         text = haystack(view)
         return any(word in text for word in sought)
 
-    return test
+    return Term(written, test)
 
 
-def _inside(column: Column, needles: list[str]) -> Test:
+def _part(needles: list[str]) -> str:
+    """See `Term.part`: a word for a state means another text, and one with a slash may mean a network."""
+    (needle, *others) = needles
+    return "" if others or needle in STATES or "/" in needle else needle
+
+
+def _inside(column: Column, needles: list[str]) -> Found:
     if column.key != "state":
-        return lambda view, meter, marks: any(needle in column.text(view, meter).casefold() for needle in needles)
+        text = column.text
+        if len(needles) == 1:
+            (needle,) = needles
+            return lambda view, meter, marks: needle in text(view, meter).casefold(), _part(needles)
+        return lambda view, meter, marks: any(needle in text(view, meter).casefold() for needle in needles), ""
     wanted = [STATES.get(needle, needle) for needle in needles]
     states = {state for state in SessionState if state.value in wanted}
     parts = [word for word in wanted if word not in states]
     if not parts:
-        return lambda view, meter, marks: view.state in states
+        return lambda view, meter, marks: view.state in states, ""
 
     def test(view: SessionView, meter: Readings, marks: Container[int]) -> bool:
         text = words.state_words(view)
         return view.state in states or any(part in text for part in parts)
 
-    return test
+    return test, "" if states else _part(needles)
 
 
 def _equal(column: Column, wanted: list[str]) -> Test:
@@ -388,12 +432,7 @@ def known_words(column: str, views: Sequence[SessionView], meter: Readings) -> l
     shown = COLUMNS[column]
     if shown.live:
         return []
-    seen: dict[str, None] = {}
-    for view in views:
-        text = shown.text(view, meter)
-        for word in text.split() if column in _SEVERAL else (text,):
-            if word != words.DASH:
-                seen.setdefault(words.clean(word))
-        if len(seen) >= KNOWN_WORDS:
-            break
-    return list(seen)
+    texts: Iterable[str] = dict.fromkeys(map(shown.text, views, repeat(meter)))
+    if column in _SEVERAL:
+        texts = dict.fromkeys(word for text in texts for word in text.split())
+    return [words.clean(text) for text in islice((text for text in texts if text != words.DASH), KNOWN_WORDS)]

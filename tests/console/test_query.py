@@ -203,7 +203,40 @@ def test_filters_with_a_name_stand_for_what_they_say(model: Model) -> None:
     model.filter("!@bad @low n>8")
     assert [session + 1 for session in model.shown] == [9]
     model.filter("@loop")
-    assert "no filter is called `loop`" in model.filter_error
+    assert model.filter_error == "@loop names itself; write out what it stands for"
+
+
+def test_names_within_names_are_bounded(model: Model) -> None:
+    """Thirty short lines of a file would look at each session a thousand million times."""
+    model.filters = {"n0": "up", **{f"n{place}": f"@n{place - 1} @n{place - 1}" for place in range(1, 31)}}
+    model.filter("@n30")
+    assert model.filter_error == "@n30 names others more than 100 times; write out what it stands for"
+    model.filters = {"n0": "n<4", **{f"n{place}": f"!@n{place - 1}" for place in range(1, 100)}}
+    model.filter("@n99")
+    assert model.filter_error == ""
+    assert len(model.shown) == 27
+
+
+@pytest.mark.parametrize(
+    "text", ["home-0012", "100.64.0.1", "state:failed", "!fail", "open", "ac:bras-2", "since:5m", "@badlow"]
+)
+@pytest.mark.parametrize("before", ["", "n<30 ", "is:marked "])
+def test_a_filter_typed_letter_by_letter_finds_what_it_finds_at_once(model: Model, before: str, text: str) -> None:
+    """Letter by letter it only looks through what it has found; a longer word may be another one (ope, open)."""
+    model.filters = {"bad": "state=failed", "low": "n<11", "badlow": "@bad @low"}
+    model.marks = {1, 3}
+    model.sort_by("address", reverse=True)
+    for place in range(1, len(before + text) + 1):
+        written = (before + text)[:place]
+        model.filter(written)
+        typed = model.shown
+        if model.filter_error:
+            continue
+        model.filter("")
+        model.filter(written)
+        assert typed == model.shown, written
+    model.marks = set()
+    model.sort_by(None)
 
 
 def test_the_history_keeps_each_filter_once_and_not_too_many() -> None:
