@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
 from rich.cells import cell_len
@@ -34,11 +35,15 @@ class Column:
     help: str = ""
 
 
+_DIGITS = re.compile(r"(\d+)")
+
+
 @lru_cache(maxsize=65536)
-def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key that puts `home-9` before `home-10`."""
-    parts = re.split(r"(\d+)", text.casefold())
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
+def natural(text: str) -> tuple[str | int, ...]:
+    """A sort key that puts `home-9` before `home-10`: text and numbers in turn, text first, empty or not."""
+    parts: list[str | int] = [*_DIGITS.split(text.casefold())]
+    parts[1::2] = map(int, parts[1::2])
+    return tuple(parts)
 
 
 @lru_cache(maxsize=65536)
@@ -49,16 +54,29 @@ def number(name: str) -> int | None:
 
 
 @lru_cache(maxsize=65536)
-def _ipv4(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".") if part.isdecimal())
+def _numeric(text: str) -> bytes:
+    """A sort key of addresses or prefixes with spaces between: the first as a number, IPv4 before IPv6."""
+    first = text.partition(" ")[0].partition("/")[0]
+    try:
+        return b"6" + inet_pton(AF_INET6, first) if ":" in first else b"4" + inet_pton(AF_INET, first)
+    except OSError:
+        return b"?" + text.encode(errors="replace")
 
 
 _LIFE = {state: place for place, state in enumerate(SessionState)}
 
 
-def _plain(key: str, title: str, width: int, get: Callable[[SessionView], str | None], **more: Any) -> Column:
+def _plain(
+    key: str,
+    title: str,
+    width: int,
+    get: Callable[[SessionView], str | None],
+    by: Callable[[str], Any] = natural,
+    **more: Any,
+) -> Column:
+    """A column of text; `by` makes of it what it is sorted by."""
     return Column(
-        key, title, width, lambda v, m: get(v) or words.DASH, lambda v, m: natural(t) if (t := get(v)) else None, **more
+        key, title, width, lambda v, m: get(v) or words.DASH, lambda v, m: by(t) if (t := get(v)) else None, **more
     )
 
 
@@ -138,15 +156,8 @@ COLUMNS: dict[str, Column] = {
             lambda v, m: (_LIFE[v.state], words.is_silent(v)),
             help="what it does",
         ),
-        Column(
-            "address",
-            "ADDRESS",
-            15,
-            lambda v, m: v.ipv4 or words.DASH,
-            lambda v, m: _ipv4(v.ipv4) if v.ipv4 else None,
-            help="the IPv4 address",
-        ),
-        _plain("prefix", "IPv6 PREFIX", 18, _prefixes, grow=6, help="the delegated IPv6 prefix"),
+        _plain("address", "ADDRESS", 15, lambda v: v.ipv4, _numeric, help="the IPv4 address"),
+        _plain("prefix", "IPv6 PREFIX", 18, _prefixes, _numeric, grow=6, help="the delegated IPv6 prefix"),
         _plain("ac", "AC", 10, lambda v: v.ac_name, grow=8, help="the concentrator"),
         Column(
             "sid",
@@ -181,11 +192,11 @@ COLUMNS: dict[str, Column] = {
             grow=5,
             help="the network device",
         ),
-        _plain("peer", "PEER", 15, lambda v: v.ipv4_peer, help="the far end's IPv4 address"),
-        _plain("dns", "DNS", 15, lambda v: " ".join(v.dns), grow=16, help="the name servers"),
-        _plain("ipv6", "IPv6", 25, _ipv6, grow=6, help="the IPv6 addresses"),
-        _plain("mac", "MAC", 17, lambda v: v.local_mac, help="the session's own MAC address"),
-        _plain("acmac", "AC MAC", 17, lambda v: v.ac_mac, help="the concentrator's MAC address"),
+        _plain("peer", "PEER", 15, lambda v: v.ipv4_peer, _numeric, help="the far end's IPv4 address"),
+        _plain("dns", "DNS", 15, lambda v: " ".join(v.dns), _numeric, grow=16, help="the name servers"),
+        _plain("ipv6", "IPv6", 25, _ipv6, _numeric, grow=6, help="the IPv6 addresses"),
+        _plain("mac", "MAC", 17, lambda v: v.local_mac, str, help="the session's own MAC address"),
+        _plain("acmac", "AC MAC", 17, lambda v: v.ac_mac, str, help="the concentrator's MAC address"),
         _plain("vlan", "VLAN", 9, lambda v: ".".join(map(str, v.vlans)), help="VLAN ids, outer first"),
         _time("rtt", "RTT", lambda v: v.rtt_ms, "round trip of the latest echo"),
         _time("setup", "SET-UP", lambda v: v.setup_ms, "from the first PADI to the address"),

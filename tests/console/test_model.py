@@ -175,6 +175,22 @@ def test_names_sort_as_people_count() -> None:
     assert sorted(["home-10", "home-9", "Home-1", "home"], key=natural) == ["home", "Home-1", "home-9", "home-10"]
 
 
+def test_addresses_sort_as_numbers() -> None:
+    """As text `2001:db8:a::` is before `2001:db8:9::`, and `…:1::` of eight groups before `::2`."""
+    engine = ScriptedEngine(5)
+    addresses = ["2001:db8:a::/56", "2001:db8:9::/56", "::2/64", "not an address", ""]
+    views = [
+        replace(view, ipv6_prefixes=(text,) if text else (), dns=("10.0.0.10", text) if place else ("9.9.9.9",))
+        for place, (view, text) in enumerate(zip(engine.snapshot().sessions, addresses, strict=True))
+    ]
+    model = Model()
+    model.take(replace(engine.snapshot(), sessions=tuple(views)))
+    model.sort_by("prefix")
+    assert model.shown == [2, 1, 0, 3, 4]
+    model.sort_by("dns")
+    assert model.shown == [0, 1, 2, 3, 4]
+
+
 def test_rates_follow_traffic_and_order_stays_calm_between_sorts() -> None:
     engine = ScriptedEngine(10, busy=0)
     model = told(engine)
