@@ -42,7 +42,7 @@ from souppp_tui.show import masking, themes, words
 from souppp_tui.show.columns import COLUMNS
 from souppp_tui.show.paint import Span
 from souppp_tui.terminal.driver import Driver, Shadow
-from souppp_tui.terminal.keyboard import worked_off
+from souppp_tui.terminal.keyboard import standing, worked_off
 from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.widgets.lines import Lines, Rows
 
@@ -155,9 +155,9 @@ class Console(App[bool], inherit_bindings=False):
     async def _hand_on(self) -> None:
         try:
             while self._typed and self._running:
-                way = list((self.focused or self.screen).ancestors_with_self)
+                way, stood = list((self.focused or self.screen).ancestors_with_self), standing(self)
                 await super().on_event(self._typed.popleft())
-                await worked_off(self, way)
+                await worked_off(self, way, stood)
         except Exception as error:  # a fault in a task of our own would never be heard of
             self._handle_exception(error)
 

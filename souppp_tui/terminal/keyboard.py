@@ -7,21 +7,32 @@ arrive at once, as over a slow line, those behind `/`, `:` or tab would go to th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from textual.app import App, ScreenStackError
 from textual.message_pump import MessagePump
+from textual.widgets import Input
 
 PATIENCE = 1.0
 """Seconds after which the next key is let through in any case."""
 
 
-async def worked_off(app: App[Any], pumps: Iterable[MessagePump]) -> None:
-    """Wait until a key has gone its way up through `pumps`, and what it opened stands."""
+def standing(app: App[Any]) -> Sequence[object]:
+    """What is on the screen and what has the focus. A key that leaves both as they are has opened nothing."""
+    try:
+        return app.screen, app.focused, *app.screen.walk_children()
+    except ScreenStackError:
+        return ()
+
+
+async def worked_off(app: App[Any], pumps: Iterable[MessagePump], stood: Sequence[object]) -> None:
+    """Wait until a key has gone its way up through `pumps`, and what it opened stands; `stood` is what did before."""
     for pump in pumps:
         await _emptied(pump)
+    if standing(app) == stood and not isinstance(app.focused, Input):
+        return
     with suppress(ScreenStackError):  # none is left when it was the key to quit
         await _emptied(app.screen)
         await _emptied(*app.screen.walk_children())

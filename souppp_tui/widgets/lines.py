@@ -26,18 +26,30 @@ class HasPalette(Protocol):
 
 
 class Bare(Widget):
-    """Makes its lines whole. Around those Textual looks for borders and colours, for each line and each time."""
+    """Makes its lines whole. Around those Textual looks for borders and colours, for each line and each time.
+
+    It also asks all widgets for all their lines whenever one line is to be drawn: what is as it was is kept.
+    """
+
+    _made_of: tuple[object, ...] = ()
+    """The lines of the last time, and what else they were made of."""
+    _made: Sequence[Strip] = ()
+    """The same as they are drawn."""
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """See `Widget.render_lines`."""
         if crop.x or any(self.styles.gutter):
             return super().render_lines(crop)
-        lines = [self.render_line(y).adjust_cell_length(crop.width) for y in crop.line_range]
-        if filters := self.get_line_filters():
-            _, background = self.background_colors
-            for each in filters:
-                lines = [line.apply_filter(each, background) for line in lines]
-        return lines
+        lines, filters = [self.render_line(y) for y in crop.line_range], self.get_line_filters()
+        if (made_of := (lines, crop.width, filters)) != self._made_of:
+            self._made_of = made_of
+            lines = [line.adjust_cell_length(crop.width) for line in lines]
+            if filters:
+                _, background = self.background_colors
+                for each in filters:
+                    lines = [line.apply_filter(each, background) for line in lines]
+            self._made = lines
+        return [*self._made]
 
 
 class Lines(Bare):
@@ -175,9 +187,9 @@ class Rows(Bare, ScrollView, can_focus=True, inherit_bindings=False):
         if not width:
             return
         palette = cast(HasPalette, self.app).palette
-        top, before = self.top, self._strips
-        self._drawn = {row: drawn for row, drawn in self._drawn.items() if top <= row < top + self.height}
-        self._strips = {y: self._draw(top + y, width, palette) for y in range(self.height)}
+        top, height, before = self.top, self.height, self._strips
+        self._drawn = {row: drawn for row, drawn in self._drawn.items() if top <= row < top + height}
+        self._strips = {y: self._draw(top + y, width, palette) for y in range(height)}
         if changed := [Region(0, y, width, 1) for y, line in self._strips.items() if before.get(y) != line]:
             self.refresh(*changed)
 
