@@ -41,6 +41,7 @@ from engine.egress.requests import (
     nothing_there,
     put_into_group,
     rename,
+    resize,
     routes_through,
     set_down,
     set_up,
@@ -51,7 +52,7 @@ from engine.egress.undertaker import Undertaker
 from engine.egress.ways import claim, way_to
 from engine.host.descriptors import too_few
 from engine.host.errors import HostError
-from engine.host.links import Link, index_of, link_at, link_named
+from engine.host.links import LinkState, find, index_of, link_at
 from engine.host.rtnl import Rtnl, RtnlError
 from engine.ppp.judge import Address
 from engine.sessions.policy import Way
@@ -74,6 +75,7 @@ class Device:
     """Its routing table's number."""
     close: Callable[[int], None]
     """Gives the descriptor back when the device has been deleted."""
+    may_have_ipv6: bool = True
     mtu: int | None = None
     ipv4: tuple[IPv4Address, IPv4Address | None] | None = None
     """Our address and the peer's."""
@@ -103,7 +105,9 @@ class Device:
     mends: int = 0
     """How often it has been put back lately."""
     rising: bool = False
-    """It was made down, and nothing has been heard since of its being up."""
+    """It was made or set down, and nothing has been heard since of its being up."""
+    narrowed: bool = False
+    """Someone has made it too narrow for IPv6 for a while, so that the kernel has begun with that anew or will."""
 
     @property
     def routes(self) -> list[bytes]:
@@ -114,12 +118,14 @@ class Device:
         """Those that it has."""
         return [each for each in (self.ipv4 and self.ipv4[0], *self.global6, self.ipv6) if each is not None]
 
-    def differs(self, link: Link) -> bool:
+    def differs(self, link: LinkState) -> bool:
         """Whether what is said of it can't come of what we have done. What it was while we made it is of no account."""
         if link.up and self.rising:
             self.rising = False
-        wanted = self.name, self.mtu, True
-        return not self.rising and self.mtu is not None and (link.name, link.mtu, link.up) != wanted
+        if self.rising or self.mtu is None:
+            return False
+        self.narrowed |= link.mtu < MIN_IPV6_MTU <= self.mtu
+        return link != (self.name, self.mtu, True)
 
     def carries(self, family: int) -> bool:
         """Whether packets to anywhere may leave by it."""
@@ -255,15 +261,17 @@ class Devices:
             raise HostError(reason)
         if name in self._named:
             raise HostError(f"The device {name} belongs to another session.")
-        device = Device(name, make(name), 0, self._instance.table(key), close, networks=networks, closed=closed)
+        table = self._instance.table(key)
+        device = Device(name, make(name), 0, table, close, ipv6, networks=networks, closed=closed)
         try:
-            link = link_named(self._rtnl, name)
-            device.index, device.rising = link.index, not link.up
+            device.index, link = find(self._rtnl, name)
+            device.rising = not link.up
             self._indexes.add(device.index)
-            if self._group:
-                self._rtnl.do([put_into_group(uint32(device.index), uint32(self._group))])
+            first = [put_into_group(uint32(device.index), uint32(self._group))] if self._group else []
             if device.rising:  # else it is an earlier process's, who has seen to it
-                keep_quiet(self._rtnl, name, device.index, ipv6=ipv6)
+                keep_quiet(self._rtnl, name, device.index, first, ipv6=ipv6)
+            else:
+                self._rtnl.do(first)
             if closed:
                 self._inbound.shut(device.index)
             if (mark := self._marks.get(key)) is not None:
@@ -652,9 +660,11 @@ class Devices:
             self._rtnl.do([set_down(index), rename(device.index, device.name)])
         if found or not link.up:
             found.append("it is up")
-        if link.mtu != device.mtu:
+        if link.mtu != device.mtu or device.narrowed:
             found.append("its MTU")
-        if found:
+        if device.narrowed or link.mtu < MIN_IPV6_MTU <= device.mtu:
+            self._widen(device, device.mtu)
+        elif found:
             self._rtnl.do([set_up(index, uint32(device.mtu))])
         if device.ipv4 is not None:
             address, peer = device.ipv4
@@ -726,12 +736,32 @@ class Devices:
 
     def _set_up(self, device: Device, mtu: int) -> None:
         if device.mtu != mtu:
-            device.mtu = mtu
+            former, device.mtu = device.mtu, mtu
             if mtu < MIN_IPV6_MTU and device.ipv6 is not None:  # the kernel takes it away
                 self.clear_ipv6(self._keys[device.index])
-            self._do(device, set_up(uint32(device.index), uint32(mtu)))
+            if former is not None and former < MIN_IPV6_MTU <= mtu:
+                try:
+                    self._widen(device, mtu)
+                except RtnlError as error:
+                    raise _trouble(device, error) from None
+            else:
+                self._do(device, set_up(uint32(device.index), uint32(mtu)))
             if device.mtu6 is not None:  # the kernel forgets it
                 limit_ipv6(device.name, min(device.mtu6, mtu))
+
+    def _widen(self, device: Device, mtu: int) -> None:
+        """Make a device wide enough for IPv6, down: the kernel begins anew with that. Raises RtnlError.
+
+        If it were up it would get an address of the kernel's making, and heed routers.
+        """
+        index = uint32(device.index)
+        device.rising, device.narrowed = True, False
+        self._rtnl.do([set_down(index), resize(index, uint32(mtu))])
+        keep_quiet(self._rtnl, device.name, device.index, ipv6=device.may_have_ipv6)
+        self._rtnl.do([set_up(index, uint32(mtu))])
+        if device.ipv4 is not None:  # its routes have gone
+            self._confinement.mend(device.ipv4[0], device.table, device.index, False)
+        self._defaults.mend(device.index)
 
     def _give(self, device: Device, address: Address, request: bytes) -> None:
         """Give a device an address by this request, after nothing can leave from there by another device."""

@@ -20,7 +20,7 @@ from pyroute2.netlink.rtnl import (
 
 from engine.egress.defaults import is_host_default
 from engine.egress.requests import parse_rule, parse_source
-from engine.host.links import Link, has_moved, link_index, parse_link
+from engine.host.links import LinkState, has_moved, link_index, parse_state
 from engine.host.rtnl import Rtnl, attributes
 from engine.ppp.judge import Address
 
@@ -36,7 +36,7 @@ class Touched:
 
     devices: set[int] = field(default_factory=set)
     """By interface index."""
-    links: dict[int, list[Link]] = field(default_factory=dict)
+    links: dict[int, list[LinkState]] = field(default_factory=dict)
     """What was said of devices, by index, oldest first."""
     tables: set[int] = field(default_factory=set)
     """Routing tables."""
@@ -86,7 +86,7 @@ class Guard:
                 if index not in devices:
                     continue
                 if type_ == RTM_NEWLINK:
-                    touched.links.setdefault(index, []).append(parse_link(body))
+                    touched.links.setdefault(index, []).append(parse_state(body))
                 else:
                     touched.devices.add(index)
                     touched.left.add(index)

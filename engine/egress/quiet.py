@@ -7,7 +7,9 @@ there is that both data paths drop what a router may say (`engine/datapath/route
 from __future__ import annotations
 
 import errno
+import os
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,24 +44,38 @@ def make_up_no_address(rtnl: Rtnl, index: int) -> None:
     rtnl.do([_no_address(_uint32(index))], (errno.EAFNOSUPPORT,))
 
 
-def keep_quiet(rtnl: Rtnl, name: str, index: int, *, ipv6: bool) -> None:
+def keep_quiet(rtnl: Rtnl, name: str, index: int, first: Sequence[bytes] = (), *, ipv6: bool) -> None:
     """Keep the kernel from acting on a device that is still down; both in the calling thread's namespace.
 
-    Without `ipv6` it has no routes of IPv6, of which the kernel reads all when another device comes or goes. Raises
-    RtnlError.
+    Without `ipv6` it has no routes of IPv6, of which the kernel reads all when another device comes or goes. Requests
+    about the device that come `first` go to the kernel at the same time. Raises RtnlError.
     """
-    if has_ipv6(name):
-        if ipv6:
-            make_up_no_address(rtnl, index)
-        for setting, value in (_QUIET if ipv6 else _WITHOUT | _QUIET).items():
-            _set(name, setting, value)
+    settings = _QUIET if ipv6 else _WITHOUT | _QUIET
+    has_it = _set(name, settings)
+    rtnl.do([*first, *([_no_address(_uint32(index))] if has_it and ipv6 else ())], (errno.EAFNOSUPPORT,))
 
 
 def limit_ipv6(name: str, mtu: int) -> None:
     """Let no IPv6 packet that the host sends by a device be longer, in octets; where /proc/sys can be written."""
-    _set(name, "mtu", str(mtu))
+    _set(name, {"mtu": str(mtu)})
 
 
-def _set(name: str, setting: str, value: str) -> None:
-    with suppress(OSError), open(f"{_CONF}/{name}/{setting}", "wb", buffering=0) as file:
-        file.write(value.encode())
+def _set(name: str, settings: Mapping[str, str]) -> bool:
+    """Whether the device has IPv6; what can't be written stays as it is."""
+    try:
+        folder = os.open(f"{_CONF}/{name}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        for setting, value in settings.items():
+            with suppress(OSError):
+                file = os.open(setting, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+                try:
+                    os.write(file, value.encode())
+                finally:
+                    os.close(file)
+    finally:
+        os.close(folder)
+    return True

@@ -61,6 +61,11 @@ set_down = Template(
     request(ifinfmsg, RTM_NEWLINK, 0, index=_INDEX, flags=0, change=IFF_UP),
     uint32(_INDEX),
 )
+resize = Template(
+    request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_MTU", _MTU)], index=_INDEX),
+    uint32(_INDEX),
+    uint32(_MTU),
+)
 put_into_group = Template(
     request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_GROUP", _GROUP)], index=_INDEX),
     uint32(_INDEX),

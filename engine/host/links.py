@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_GETLINK
@@ -16,7 +18,10 @@ IFF_UP, _IFF_POINTOPOINT = 1, 1 << 4
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_CARRIER = 1, 3, 4, 31, 32, 33
 IFLA_CARRIER_CHANGES, IFLA_STATS64, IFLA_ALT_IFNAME = 35, 23, 53
 _NEW_NETNSID, _NEW_IFINDEX = 45, 49
-SKIP_STATISTICS = ("IFLA_EXT_MASK", 8)
+_EXT_MASK = 29
+_SKIP_STATISTICS = 8
+SKIP_STATISTICS = ("IFLA_EXT_MASK", _SKIP_STATISTICS)
+_ATTRIBUTE = struct.Struct("=HH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,32 @@ def parse_link(body: bytes) -> Link:
     )
 
 
+class LinkState(NamedTuple):
+    """What an operator may change of a link that is ours."""
+
+    name: str
+    mtu: int
+    up: bool
+
+
+def parse_state(body: bytes) -> LinkState:
+    """That alone of the link in the same message, of which the kernel sends several for each device that it makes.
+
+    It stands at the beginning, before the statistics and the settings of each protocol.
+    """
+    name, mtu, at = b"", 0, 16
+    while at + 4 <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, at)
+        if kind == IFLA_IFNAME:
+            name = body[at + 4 : at + length]
+        elif kind == IFLA_MTU:
+            mtu = int.from_bytes(body[at + 4 : at + length], sys.byteorder)
+            break
+        at += max(4, (length + 3) & ~3)
+    (flags,) = struct.unpack_from("=I", body, 8)
+    return LinkState(name.rstrip(b"\0").decode(errors="replace"), mtu, bool(flags & IFF_UP))
+
+
 def link_index(body: bytes) -> int:
     """The same link's index alone: most are no concern of whoever listens."""
     return int(struct.unpack_from("=i", body, 4)[0])
@@ -94,7 +125,14 @@ def link_named(rtnl: Rtnl, name: str, kind: int = IFLA_IFNAME) -> Link:
 
 def index_of(rtnl: Rtnl, name: str) -> int:
     """The index of a link. Raises RtnlError."""
-    return link_named(rtnl, name).index
+    return find(rtnl, name)[0]
+
+
+def find(rtnl: Rtnl, name: str) -> tuple[int, LinkState]:
+    """A link's index and state, and nothing that the kernel would have to add up for that. Raises RtnlError."""
+    octets = attribute(IFLA_IFNAME, os.fsencode(name) + b"\0") + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
+    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, bytes(16) + octets))
+    return link_index(answer), parse_state(answer)
 
 
 def link_at(rtnl: Rtnl, index: int) -> Link:

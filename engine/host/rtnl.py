@@ -18,7 +18,7 @@ from typing import Any
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
 
 BATCH = 64
-"""Requests to a system call. Their acknowledgements have to fit the socket's receive buffer."""
+"""Requests to a system call. What the kernel says of each has to fit the socket's receive buffer."""
 
 SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
@@ -30,6 +30,9 @@ USUAL_ROOM = 1 << 16
 NEWS_ROOM = 1 << 23
 """Octets of notifications that may wait: thousands of sessions come up in a few seconds."""
 _HEADER = struct.Struct("=IHHII")
+_FLAGS = struct.Struct("=H")
+_LAST = 1
+"""The sequence number of the last request of several; that of all others is 0."""
 
 
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
@@ -156,7 +159,8 @@ class Rtnl:
         if groups:
             hear_much(self._socket)
         self._socket.bind((0, groups))
-        self._hears = groups != 0
+        self._unread = False
+        """Whether a call that failed has left answers behind."""
 
     @classmethod
     def of(cls, descriptor: int) -> Rtnl:
@@ -167,7 +171,7 @@ class Rtnl:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         made = cls.__new__(cls)
         made._socket = there
-        made._hears = False
+        made._unread = True
         return made
 
     def fileno(self) -> int:
@@ -185,15 +189,15 @@ class Rtnl:
         """
         first: Complaint | None = None
         for start in range(0, len(requests), BATCH):
-            batch = requests[start : start + BATCH]
-            self._send(b"".join(batch))
-            left = len(batch)
-            while left:
+            self._send(_last_acknowledged(requests[start : start + BATCH]))
+            ended = False
+            while not ended:
                 for type_, body in messages(self._socket.recv(1 << 16)):
                     complaint = failure(type_, body)
-                    left -= type_ == NLMSG_ERROR
+                    ended = ended or (type_ == NLMSG_ERROR and _HEADER.unpack_from(body, 4)[3] == _LAST)
                     if complaint is not None and complaint[0] not in ignore:
                         first = first or complaint
+            self._unread = False
         if first is not None:
             raise RtnlError(*first)
 
@@ -206,18 +210,21 @@ class Rtnl:
         answers: list[bytes] = []
         while True:
             for type_, body in messages(self._socket.recv(1 << 16)):
+                ended = type_ in (NLMSG_ERROR, NLMSG_DONE)
+                self._unread = self._unread and not ended
                 if (complaint := failure(type_, body)) is not None:
                     raise RtnlError(*complaint)
-                if type_ in (NLMSG_ERROR, NLMSG_DONE):
+                if ended:
                     return answers
                 answers.append(body)
 
     def _send(self, octets: bytes) -> None:
         """What a call that failed has left unread must not be taken for an answer. Raises RtnlError."""
-        if not self._hears:
+        if self._unread:
             with suppress(BlockingIOError):
                 while True:
                     self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+        self._unread = True
         send(self._socket, octets)
 
     @property
@@ -254,6 +261,15 @@ def news(listening: socket.socket, but_from: int | None) -> list[tuple[int, byte
         else:
             if found is not None:
                 found += messages(data, but_from)
+
+
+def _last_acknowledged(requests: Sequence[bytes]) -> bytes:
+    """Requests to be sent at once, of which the last one is acknowledged: of others the kernel tells what fails."""
+    *others, last = requests
+    quiet = b"".join(
+        each[:6] + _FLAGS.pack(_FLAGS.unpack_from(each, 6)[0] & ~NLM_F_ACK) + each[8:] for each in others
+    )
+    return quiet + last[:8] + struct.pack("=I", _LAST) + last[12:]
 
 
 Complaint = tuple[int, str]

@@ -285,6 +285,22 @@ def test_no_link_local_address_where_there_can_be_none(devices: Devices, why: st
     assert str(A) in ip("addr show soup1")
 
 
+def test_a_device_that_becomes_wide_enough_for_ipv6_begins_quietly(devices: Devices) -> None:
+    """An MTU is verified after the device is up: the kernel would make up an address, and heed a router."""
+    Path("/proc/sys/net/ipv6/conf/default/accept_ra").write_text("2")
+    devices.create(1, "soup1", metric=50)
+    devices.set_ipv4(1, A, PEER, 1000)
+    before = ip("-4 route show table all")
+    devices.set_mtu(1, 1492)
+    assert "inet6" not in ip("addr show soup1")
+    assert Path("/proc/sys/net/ipv6/conf/soup1/accept_ra").read_text() == "0\n"
+    assert ip("-4 route show table all") == before
+    devices.set_ipv6(1, LL, 1492)
+    assert ip("-o -6 addr show soup1").split("inet6 ")[1:][0].split()[0] == f"{LL}/64"
+    devices.look()
+    assert ip("-4 route show table all") == before
+
+
 def test_mtu_alone(devices: Devices) -> None:
     devices.create(1, "soup1")
     devices.set_ipv4(1, A, PEER, 1492)

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 import pytest
 
@@ -112,6 +113,21 @@ def test_what_was_down_for_a_moment_has_its_routes_back(devices: Devices) -> Non
         ip(f"link set soup1 {words}")
     assert "its default route" in devices.look().each[1]
     assert state() == before
+
+
+@pytest.mark.parametrize("mtus", [(1000,), (1000, 1492), (1000, 1300)])
+def test_a_device_that_was_too_narrow_for_ipv6_is_quiet_again(devices: Devices, mtus: tuple[int, ...]) -> None:
+    """The kernel begins with IPv6 anew then: it would make up an address, and heed a router."""
+    devices.look()
+    before = state()
+    for mtu in mtus:
+        ip(f"link set soup1 mtu {mtu}")
+    assert "its MTU, its address fe80::1234" in devices.look().each[1]
+    assert state() == before
+    assert [line.split()[3] for line in ip("-6 -o addr show soup1").splitlines()] == [f"{LL}/64"]
+    quiet = Path("/proc/sys/net/ipv6/conf/soup1")
+    assert {(quiet / each).read_text() for each in ("accept_ra", "autoconf", "accept_redirects")} == {"0\n"}
+    assert devices.look() == Mended()
 
 
 def test_of_what_we_do_ourselves_the_kernel_tells_nothing(devices: Devices) -> None:
