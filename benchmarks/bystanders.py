@@ -67,11 +67,12 @@ class Host:
     def _confine(self, sessions: int, marks: bool) -> None:
         if sessions:
             instance = Instance()
-            confinement = Confinement(Rtnl(), instance, time.monotonic())
+            rtnl = Rtnl()
+            confinement = Confinement(rtnl, instance, time.monotonic())
             device = socket.if_nametoindex("lo")
             begun = time.process_time()
             for number in range(sessions):
-                confinement.open(IPv4Address("100.64.0.2") + number, instance.table(number), device)
+                rtnl.do(confinement.open([IPv4Address("100.64.0.2") + number], instance.table(number), device))
                 if marks:
                     confinement.claim(Mark(0x5000 + number), instance.table(number))
                     confinement.open_mark(Mark(0x5000 + number), device)

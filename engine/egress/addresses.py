@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
@@ -24,6 +24,7 @@ from engine.egress.guard import Guard, Touched
 from engine.egress.inbound import Inbound
 from engine.egress.instances import Instance
 from engine.egress.marks import Mark
+from engine.egress.protocol import Addresses
 from engine.egress.quiet import has_ipv6, keep_quiet, limit_ipv6
 from engine.egress.requests import (
     add_global6,
@@ -60,6 +61,10 @@ from engine.sessions.policy import Way
 MIN_IPV6_MTU = 1280
 PATIENCE, AMNESTY = 10, 60.0
 """So often in so many seconds a device is put back; then its session ends rather than quarrel."""
+
+
+Gift = tuple[Address, bytes]
+"""An address for a device, and the request that puts it there."""
 
 
 @dataclass(slots=True)
@@ -354,14 +359,34 @@ class Devices:
         """Why no session can be closed to what the host hasn't begun, in a few words; empty if it can."""
         return self._inbound.obstacle()
 
+    def set_addresses(self, key: int, wanted: Addresses, mtu: int) -> None:
+        """Set the device up with these addresses, if any, and no others; `mtu` in octets. Raises HostError.
+
+        As `set_ipv4`, `set_ipv6` and `set_global6` would, but all new ones by the same few messages to the kernel.
+        """
+        device = self._devices[key]
+        if wanted.ipv4 is None:
+            self.clear_ipv4(key)
+        if wanted.ipv6 is None:
+            self.clear_ipv6(key)
+        first = self._set_up(device, mtu) if wanted.ipv4 is not None or wanted.ipv6 is not None else []
+        gifts = self._new_ipv4(key, device, wanted.ipv4, wanted.peer) if wanted.ipv4 is not None else []
+        gifts += self._new_ipv6(key, device, wanted.ipv6, mtu) if wanted.ipv6 is not None else []
+        gifts += self._new_global6(device, wanted.global6, wanted.deprecated6)
+        self._give(device, first, gifts)
+        self._build_walls(key, device)
+
     def set_ipv4(self, key: int, address: IPv4Address, peer: IPv4Address | None, mtu: int) -> None:
         """Set the device up with this address in place of any other; `mtu` in octets of IP packet. Raises HostError."""
         device = self._devices[key]
-        self._set_up(device, mtu)
-        if device.ipv4 != (address, peer):
-            self.clear_ipv4(key)
-            device.ipv4 = address, peer
-            self._give(device, address, give_ipv4(uint32(device.index), address.packed, (peer or address).packed))
+        self._give(device, self._set_up(device, mtu), self._new_ipv4(key, device, address, peer))
+
+    def _new_ipv4(self, key: int, device: Device, address: IPv4Address, peer: IPv4Address | None) -> list[Gift]:
+        if device.ipv4 == (address, peer):
+            return []
+        self.clear_ipv4(key)
+        device.ipv4 = address, peer
+        return [(address, give_ipv4(uint32(device.index), address.packed, (peer or address).packed))]
 
     def clear_ipv4(self, key: int) -> None:
         """Take the address away, if there is one; raises HostError."""
@@ -376,15 +401,14 @@ class Devices:
         Does without the address where the host has IPv6 switched off or can't confine it, or the MTU is too small.
         """
         device = self._devices[key]
-        self._set_up(device, mtu)
-        if device.ipv6 != address and mtu >= MIN_IPV6_MTU and self.confines_ipv6 and has_ipv6(device.name):
-            self.clear_ipv6(key)
-            device.ipv6 = address
-            self._give(device, address, give_ipv6(uint32(device.index), address.packed))
-            try:
-                self._confinement.open_device(device.index, device.table)
-            except RtnlError as error:
-                raise _trouble(device, error) from None
+        self._give(device, self._set_up(device, mtu), self._new_ipv6(key, device, address, mtu))
+
+    def _new_ipv6(self, key: int, device: Device, address: IPv6Address, mtu: int) -> list[Gift]:
+        if device.ipv6 == address or mtu < MIN_IPV6_MTU or not self.confines_ipv6 or not has_ipv6(device.name):
+            return []
+        self.clear_ipv6(key)
+        device.ipv6 = address
+        return [(address, give_ipv6(uint32(device.index), address.packed))]
 
     def clear_ipv6(self, key: int) -> None:
         """Take the link-local address away, if there is one; raises HostError."""
@@ -409,19 +433,27 @@ class Devices:
         Those that are `deprecated` are the source of nothing new that isn't bound to them.
         """
         device = self._devices.get(key)
-        if device is None or device.ipv6 is None:
-            return
+        if device is not None and device.ipv6 is not None:
+            self._give(device, [], self._new_global6(device, addresses, deprecated))
+            self._build_walls(key, device)
+
+    def _new_global6(
+        self, device: Device, addresses: tuple[IPv6Address, ...], deprecated: frozenset[IPv6Address]
+    ) -> list[Gift]:
+        if device.ipv6 is None:
+            return []
         for address in set(device.global6).difference(addresses):
             device.global6 = tuple(each for each in device.global6 if each != address)
             self._take(device, address, delete_global6(uint32(device.index), address.packed))
+        gifts: list[Gift] = []
         for address in addresses:
             is_new = address not in device.global6
             if is_new or (address in device.deprecated6) != (address in deprecated):
                 device.global6 += (address,) if is_new else ()
                 give = give_deprecated6 if address in deprecated else give_global6
-                self._give(device, address, give(uint32(device.index), address.packed))
+                gifts.append((address, give(uint32(device.index), address.packed)))
         device.deprecated6 = deprecated
-        self._build_walls(key, device)
+        return gifts
 
     def set_mtu6(self, key: int, mtu: int | None) -> None:
         """Keep IPv6 packets that the host sends by the device shorter than others, or not any more."""
@@ -507,7 +539,8 @@ class Devices:
 
     def set_mtu(self, key: int, mtu: int) -> None:
         """Change the device's MTU, in octets of IP packet; raises HostError."""
-        self._set_up(self._devices[key], mtu)
+        device = self._devices[key]
+        self._give(device, self._set_up(device, mtu), [])
 
     def remove(self, key: int) -> None:
         """Delete the device and close its descriptor, if there is one: what led there now, the rest some 50 ms later.
@@ -734,20 +767,25 @@ class Devices:
             for key in self._devices:
                 steps.callback(self.remove, key)
 
-    def _set_up(self, device: Device, mtu: int) -> None:
-        if device.mtu != mtu:
-            former, device.mtu = device.mtu, mtu
+    def _set_up(self, device: Device, mtu: int) -> list[bytes]:
+        """The requests that are still to be made for that. Raises HostError."""
+        former, device.mtu = device.mtu, mtu
+        request = set_up(uint32(device.index), uint32(mtu))
+        if former is None:
+            return [request]
+        if former != mtu:
             if mtu < MIN_IPV6_MTU and device.ipv6 is not None:  # the kernel takes it away
                 self.clear_ipv6(self._keys[device.index])
-            if former is not None and former < MIN_IPV6_MTU <= mtu:
+            if former < MIN_IPV6_MTU <= mtu:
                 try:
                     self._widen(device, mtu)
                 except RtnlError as error:
                     raise _trouble(device, error) from None
             else:
-                self._do(device, set_up(uint32(device.index), uint32(mtu)))
+                self._do(device, request)
             if device.mtu6 is not None:  # the kernel forgets it
                 limit_ipv6(device.name, min(device.mtu6, mtu))
+        return []
 
     def _widen(self, device: Device, mtu: int) -> None:
         """Make a device wide enough for IPv6, down: the kernel begins anew with that. Raises RtnlError.
@@ -763,16 +801,22 @@ class Devices:
             self._confinement.mend(device.ipv4[0], device.table, device.index, False)
         self._defaults.mend(device.index)
 
-    def _give(self, device: Device, address: Address, request: bytes) -> None:
-        """Give a device an address by this request, after nothing can leave from there by another device."""
+    def _give(self, device: Device, first: Sequence[bytes], gifts: Sequence[Gift]) -> None:
+        """Give a device addresses, after nothing can leave from there by another device; some requests come first."""
+        addresses = [address for address, _ in gifts]
         try:
-            self._confinement.open(address, device.table, device.index)
-            for network in device.beside(address):
-                self._confinement.open_network(network, device.table, device.index, device.name)
+            requests = self._confinement.open(addresses, device.table, device.index, first)
+            for address in addresses:
+                for network in device.beside(address):
+                    self._confinement.open_network(network, device.table, device.index, device.name)
+            requests += (request for _, request in gifts)
+            if device.ipv6 in addresses:
+                requests += self._confinement.open_device(device.index, device.table)
         except RtnlError as error:
             raise _trouble(device, error) from None
-        self._do(device, request)
-        self._follow_wishes(device)
+        self._do(device, *requests)
+        if gifts:
+            self._follow_wishes(device)
 
     def _follow_wishes(self, device: Device) -> None:
         if device.metric is not None:

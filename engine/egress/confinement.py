@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
@@ -163,23 +163,34 @@ class Confinement:
         self._rtnl.do([no_way_from(probe, self._instance.by_source, False)], HARMLESS)
         return True
 
-    def open(self, address: Address, table: int, index: int) -> None:
-        """Confine an address to a session, told by its table, and to the device with this index."""
-        self._grace.pop(address, None)
-        self._hosts.discard(address)
-        if isinstance(address, IPv6Address):
-            self._do(self._sources.lead(address, table))
-            self._fence.open(address, index)
-            self._do([self._sources.open(address, index)])
-            return
-        self._leading.setdefault((socket.AF_INET, table), set()).add(address)
-        steps = self._tree.lead(int(address), table)
-        self._do([no_way_else(socket.AF_INET, table), *_requests(socket.AF_INET, steps)])
-        self._fence.open(address, index)
-        self._do([way_through(socket.AF_INET, table, index)])
+    def open(self, addresses: Sequence[Address], table: int, index: int, first: Sequence[bytes] = ()) -> list[bytes]:
+        """Confine addresses to a session, told by its table, and to the device with this index: nothing leaves so far.
 
-    def open_device(self, index: int, table: int) -> None:
-        """Let IPv6 packets that are bound to a device find their way through it, and those with its session's mark."""
+        Returns the requests that then let it leave by the device. Those that come `first` go to the kernel at the same
+        time as the first of ours, as each message costs.
+        """
+        walls, ways = [*first], []
+        for address in addresses:
+            self._grace.pop(address, None)
+            self._hosts.discard(address)
+            if isinstance(address, IPv6Address):
+                walls += self._sources.lead(address, table)
+                ways.append(self._sources.open(address, index))
+            else:
+                self._leading.setdefault((socket.AF_INET, table), set()).add(address)
+                steps = self._tree.lead(int(address), table)
+                walls += [no_way_else(socket.AF_INET, table), *_requests(socket.AF_INET, steps)]
+                ways.append(way_through(socket.AF_INET, table, index))
+        self._do(walls)
+        if addresses:
+            self._fence.open(addresses, index)
+        return ways
+
+    def open_device(self, index: int, table: int) -> list[bytes]:
+        """Have IPv6 packets that are bound to a device find their way through it, and those with its session's mark.
+
+        Returns the requests that let them.
+        """
         family, by_device = socket.AF_INET6, self._instance.by_device
         if not self._bound:
             self._dead_ends.add(family)
@@ -188,7 +199,7 @@ class Confinement:
             self._lead_to_self()
         self._bound[table] = index
         by_mark = [way_through(family, table, index)] if (family, table) in self._leading else []
-        self._do([way_if_bound(by_device, index, table), *by_mark])
+        return [way_if_bound(by_device, index, table), *by_mark]
 
     def _lead_to_self(self) -> None:
         """What isn't bound and has no way; not where `lo` is down, or without ::1."""
@@ -218,7 +229,7 @@ class Confinement:
             self._do([*self._sources.lead(network, table), self._sources.open(network, index)])
             table = self._sources.table(network)
         self._follow(family, self._networks[family].lead(_prefix(network), table, device))
-        self._fence.open(network, index)
+        self._fence.open([network], index)
 
     def shut_network(self, network: Network, table: int, index: int, now: float) -> None:
         """It is not routed to the session with this table any more; before the address is shut."""
@@ -308,7 +319,7 @@ class Confinement:
 
     def open_mark(self, mark: Mark, index: int) -> None:
         """What bears it may leave by the device with this index."""
-        self._fence.open(mark, index)
+        self._fence.open([mark], index)
 
     def shut_mark(self, mark: Mark, index: int) -> None:
         """It may no more."""

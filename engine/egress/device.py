@@ -221,15 +221,7 @@ class DeviceEgress:
             self._elsewhere.set_addresses(key, addresses, mtu)
             self._let_flow(key, flows)
             return
-        if addresses.ipv4 is None:
-            self._devices.clear_ipv4(key)
-        else:
-            self._devices.set_ipv4(key, addresses.ipv4, addresses.peer, mtu)
-        if addresses.ipv6 is None:
-            self._devices.clear_ipv6(key)
-        else:
-            self._devices.set_ipv6(key, addresses.ipv6, mtu)
-        self._devices.set_global6(key, addresses.global6, addresses.deprecated6)
+        self._devices.set_addresses(key, addresses, mtu)
         self._devices.set_mtu6(key, addresses.mtu6)
         self._devices.set_prefixes6(key, addresses.prefixes6)
         self._hand_on(key)

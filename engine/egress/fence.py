@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, summarize_address_range
 
@@ -148,7 +148,7 @@ class Fence:
         """From now on packets from there leave by no device that isn't opened to them."""
         if source not in self._sources:
             self._sources.add(source)
-            self._put(source, _source_element(source))
+            self._put([source], [_source_element(source)])
 
     def hold_all(self, sources: Iterable[Source]) -> None:
         """The same of many, in one step."""
@@ -157,11 +157,14 @@ class Fence:
         if len(self._sources) > before:
             self.restore()
 
-    def open(self, source: Source, index: int) -> None:
-        """From now on packets from there leave by this device or not at all; from a network also to itself."""
-        self._sources.add(source)
-        self._ways.add((source, index))
-        self._put(source, _source_element(source), _way_element(source, index))
+    def open(self, sources: Sequence[Source], index: int) -> None:
+        """From now on packets from there leave by this device or not at all; from a network also to itself.
+
+        In one step, as each is a transaction of the kernel's.
+        """
+        self._sources.update(sources)
+        self._ways.update((source, index) for source in sources)
+        self._put(sources, [*map(_source_element, sources), *(_way_element(source, index) for source in sources)])
 
     def shut(self, source: Source, index: int) -> None:
         """From now on they leave by no device."""
@@ -231,12 +234,16 @@ class Fence:
         if self._torn:
             self.restore()
 
-    def _put(self, source: Source, *elements: tuple[str, bytes]) -> None:
-        lacks_set = not self._with_networks if _is_network(source) else not self._with_marks
-        if self._torn or (lacks_set and not isinstance(source, IPv4Address | IPv6Address)):
+    def _put(self, sources: Iterable[Source], elements: Iterable[tuple[str, bytes]]) -> None:
+        if self._torn or any(map(self._lacks_set, sources)):
             self.restore()
         else:
             self._change(*(self._elements(Message.NEWSETELEM, *each) for each in elements))
+
+    def _lacks_set(self, source: Source) -> bool:
+        if isinstance(source, IPv4Address | IPv6Address):
+            return False
+        return not (self._with_marks if isinstance(source, Mark) else self._with_networks)
 
     def _change(self, *batch: bytes) -> None:
         if self._nft is not None:

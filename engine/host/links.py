@@ -22,6 +22,7 @@ _EXT_MASK = 29
 _SKIP_STATISTICS = 8
 SKIP_STATISTICS = ("IFLA_EXT_MASK", _SKIP_STATISTICS)
 _ATTRIBUTE = struct.Struct("=HH")
+_no_statistics = attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,8 @@ def index_of(rtnl: Rtnl, name: str) -> int:
 
 def find(rtnl: Rtnl, name: str) -> tuple[int, LinkState]:
     """A link's index and state, and nothing that the kernel would have to add up for that. Raises RtnlError."""
-    octets = attribute(IFLA_IFNAME, os.fsencode(name) + b"\0") + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
-    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, bytes(16) + octets))
+    named = attribute(IFLA_IFNAME, os.fsencode(name) + b"\0")
+    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, bytes(16) + named + _no_statistics))
     return link_index(answer), parse_state(answer)
 
 

@@ -30,7 +30,8 @@ USUAL_ROOM = 1 << 16
 NEWS_ROOM = 1 << 23
 """Octets of notifications that may wait: thousands of sessions come up in a few seconds."""
 _HEADER = struct.Struct("=IHHII")
-_FLAGS = struct.Struct("=H")
+_FLAGS, _ATTRIBUTE = struct.Struct("=H"), struct.Struct("=HH")
+_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 _LAST = 1
 """The sequence number of the last request of several; that of all others is 0."""
 
@@ -65,7 +66,8 @@ def packed(type_: int, how: int, body: bytes) -> bytes:
 
 def attribute(kind: int, value: bytes) -> bytes:
     """One attribute as octets."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    length = len(value)
+    return _ATTRIBUTE.pack(4 + length, kind) + value + _PADDING[length & 3]
 
 
 def send(sender: socket.socket, octets: bytes) -> None:
@@ -266,9 +268,7 @@ def news(listening: socket.socket, but_from: int | None) -> list[tuple[int, byte
 def _last_acknowledged(requests: Sequence[bytes]) -> bytes:
     """Requests to be sent at once, of which the last one is acknowledged: of others the kernel tells what fails."""
     *others, last = requests
-    quiet = b"".join(
-        each[:6] + _FLAGS.pack(_FLAGS.unpack_from(each, 6)[0] & ~NLM_F_ACK) + each[8:] for each in others
-    )
+    quiet = b"".join(each[:6] + _FLAGS.pack(_FLAGS.unpack_from(each, 6)[0] & ~NLM_F_ACK) + each[8:] for each in others)
     return quiet + last[:8] + struct.pack("=I", _LAST) + last[12:]
 
 

@@ -174,7 +174,7 @@ def test_the_table_of_the_largest_fleet_is_put_back_and_taken_over() -> None:
     instance, nft = Instance(), Nft()
     fence = Fence(instance)
     for source in sources:
-        fence.open(source, 1)
+        fence.open([source], 1)
     nft.commit([message(Message.DELTABLE, field(1, "souppp"))])
     assert fence.look()
     assert fence.obstacle == ""
