@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 
-from engine.api.values import Hour, Ledger, SessionView
+from engine.api.values import Hour, Ledger, SessionState, SessionView
 from engine.egress.protocol import Egress
-from engine.sessions.fleet import Fleet, Member
+from engine.ppp.link import Silence
+from engine.sessions.fleet import SHARE, Fleet, Member
+from engine.sessions.session import Ended, SessionEvent, StateChanged
+from engine.sessions.states import ON_THE_WAY
 from engine.settings.values import SessionSettings
 from engine.supervisor import views
 from engine.supervisor.board import Board
@@ -18,6 +22,10 @@ from engine.supervisor.rotating import Rotating
 from engine.supervisor.watched import Watched
 
 NOT_PROXIED = Proxied()
+SOON = 0.25
+"""Seconds until what a session goes through shows: nobody can read a dozen steps in a moment, and each view has its
+price. Who comes up, is up no more, falls silent or comes to an end shows at once."""
+_AT_ONCE = (StateChanged, Silence, Ended)
 Usage = Callable[[SessionView], tuple[tuple[str, str], ...]]
 """What an open session is good for: what for, and the command line for it."""
 
@@ -57,6 +65,21 @@ class Showing:
         self._watched = Watched()
         self._dirty: set[int] = set()
         """Sessions whose view may be out of date."""
+        self._soon: dict[int, float] = {}
+        """When those are to be looked at that can wait, the earliest first."""
+
+    def follow(self, key: int, event: SessionEvent) -> None:
+        """Something happened to a session."""
+        if isinstance(event, _AT_ONCE) and not self._is_midway(key, event):
+            self._dirty.add(key)
+        else:
+            self._soon.setdefault(key, self._reporter.now + SOON)
+
+    def _is_midway(self, key: int, event: SessionEvent) -> bool:
+        """Whether it is one more step of a session that was not up before it."""
+        view = self._board.view(key)
+        midway = isinstance(event, StateChanged) and event.state in ON_THE_WAY
+        return midway and view is not None and view.state is not SessionState.UP
 
     def mark(self, *keys: int) -> None:
         """Something that the views of these sessions show may have changed."""
@@ -76,6 +99,7 @@ class Showing:
         """A session is gone."""
         self._watched.forget(key)
         self._dirty.discard(key)
+        self._soon.pop(key, None)
         self.proxied.pop(key, None)
         self._board.remove(key)
 
@@ -98,10 +122,15 @@ class Showing:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called, None for not at all."""
-        return self._watched.next_timer()
+        timers = (self._watched.next_timer(), next(iter(self._soon.values()), None))
+        return min((at for at in timers if at is not None), default=None)
 
     def handle_timer(self, now: float) -> list[int]:
-        """Forget the details that nobody looks at any more; returns those that are to be made anew."""
+        """Forget the details that nobody looks at any more; returns those that are to be made anew.
+
+        Views are with the next `settle`, SHARE at most: as long as others wait, `next_timer` is in the past.
+        """
+        self._dirty.update(key for key, at in islice(self._soon.items(), SHARE) if at <= now)
         for key in self._watched.gone(now):
             self._board.details.pop(key, None)
         return self._watched.due(now)
@@ -114,6 +143,7 @@ class Showing:
         dirty, self._dirty = self._dirty | self._fleet.newly_queued, set()
         self._fleet.newly_queued.clear()
         for key in dirty:
+            self._soon.pop(key, None)
             self._reporter.attempt(self._show, key)
         for key in {*look_at, *(dirty & self._watched.keys)}:
             self._reporter.attempt(self._show_details, key)

@@ -583,7 +583,7 @@ class Supervisor:
 
     def _session_event(self, key: int, event: SessionEvent) -> None:
         """Tell it, and do what it asks for."""
-        self._showing.mark(key)
+        self._showing.follow(key, event)
         member = self.fleet.members.get(key)
         if member is None:
             return

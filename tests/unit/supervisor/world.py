@@ -26,6 +26,7 @@ from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way
 from engine.sessions.proofs import Proofs
 from engine.sessions.session import Session
+from engine.sessions.states import ON_THE_WAY
 from engine.settings.values import DatapathChoice, DialSettings, Marks, SessionSettings, Settings
 from engine.supervisor import dispatch
 from engine.supervisor.card_watch import CardWatch
@@ -398,7 +399,10 @@ class World:
         return next(view for view in self.supervisor.board.views if view.id == key)
 
     def state(self, key: int = 0) -> SessionState:
-        return self.view(key).state
+        """Where a session stands. A step on its way shows a moment later, all else at once."""
+        state = self.supervisor.fleet.members[key].session.state
+        assert state in ON_THE_WAY or self.view(key).state is state
+        return state
 
     def states(self) -> set[SessionState]:
         return {view.state for view in self.supervisor.board.views}

@@ -1,0 +1,50 @@
+"""When a session's view is made anew: at once where it matters, else a moment later, and never for each step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.api.commands import HangUp
+from engine.api.values import SessionState
+from engine.sessions.states import SETTING_UP
+from engine.supervisor.showing import SOON
+
+from .world import World, session
+
+
+def test_steps_on_the_way_show_a_moment_later_and_not_one_by_one() -> None:
+    """Four states and a dozen events are two or three views, which many sessions pay for."""
+    world = World([session("one")]).open()
+    before = world.supervisor.board.version
+    world.until(lambda: world.state() is SessionState.UP)
+    assert world.view().ipv4 == "100.64.0.2"  # at once
+    world.run(SOON)
+    assert world.view().ipv6_addresses
+    assert world.supervisor.board.version <= before + 3
+
+
+def test_who_takes_long_on_its_way_is_seen_there() -> None:
+    world = World([session("one")])
+    world.segment.upstream.quality = world.segment.downstream.quality = replace(
+        world.segment.upstream.quality, delay=1.0
+    )
+    world.open()
+    seen = []
+    while not seen or seen[-1] is not SessionState.UP:
+        state = world.state()
+        world.run(SOON)
+        if world.state() is state:
+            assert world.view().state is state
+            seen += [state] if state not in seen else []
+    assert seen == [SessionState.DIALLING, *sorted(SETTING_UP, key=[*SessionState].index), SessionState.UP]
+
+
+def test_many_that_are_due_at_once_are_shown_in_shares() -> None:
+    world = World([session(f"s{number}") for number in range(200)]).open()
+    world.until(lambda: {member.session.state for _, member in world.supervisor.fleet} == {SessionState.UP})
+    world.run(SOON)
+    world.run(0.01)
+    assert all(view.ipv6_addresses for view in world.supervisor.board.views)
+    world.do(HangUp(tuple(range(200))))
+    world.run(5.0)
+    assert world.states() == {SessionState.DOWN}
