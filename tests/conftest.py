@@ -42,6 +42,14 @@ def own_net(needs_root: None) -> Iterator[None]:
         os.close(before)
 
 
+LONG = ("test_load_programs.py", "test_churn.py", "test_soak.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that keep a processor for long: whichever comes last has the others wait for it."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -19,7 +19,7 @@ from tests.conftest import ROOT, run
 from tests.stories import telling
 
 COMMAND = (sys.executable, "-m", "souppp_tui.commands.cli")
-PATIENCE = 45.0
+PATIENCE = 90.0
 """Seconds to wait for what takes a fraction of that on an idle machine."""
 
 _T = TypeVar("_T")

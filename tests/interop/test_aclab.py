@@ -37,7 +37,6 @@ def at_work(folder: Path) -> set[int]:
     return found
 
 
-@pytest.mark.timeout(60)
 def test_real_concentrator_answers_dies_and_comes_back(aclab: Callable[..., Aclab]) -> None:
     concentrator = aclab(AUTH="chap", AC="kit-test")
     assert answers(concentrator.line)
@@ -48,7 +47,6 @@ def test_real_concentrator_answers_dies_and_comes_back(aclab: Callable[..., Acla
     assert answers(concentrator.line)
 
 
-@pytest.mark.timeout(60)
 def test_commands_in_the_guest(aclab: Callable[..., Aclab]) -> None:
     guest = aclab(KIND="none", PAYLOAD="echo the payload >/run/said")
     assert guest.exec("cat /run/said") == "the payload\n"
@@ -65,7 +63,6 @@ def test_commands_in_the_guest(aclab: Callable[..., Aclab]) -> None:
     assert guest.exec("echo still here") == "still here\n"
 
 
-@pytest.mark.timeout(60)
 def test_nothing_is_left(aclab: Callable[..., Aclab], tmp_path: Path) -> None:
     """Neither by a stop, nor when somebody removes the run directory of a guest, nor by a guest that can't start."""
     guest = aclab()

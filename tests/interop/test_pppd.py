@@ -37,7 +37,7 @@ def dialled(needs_root: None, tmp_path: Path) -> Iterator[Callable[..., tuple[Pr
 
 
 def pppd(options: str) -> str:
-    common = "nodetach debug noauth usepeerdns +ipv6 noipdefault lcp-echo-interval 1 lcp-echo-failure 3"
+    common = "nodetach debug noauth usepeerdns +ipv6 noipdefault lcp-echo-interval 1 lcp-echo-failure 10"
     return f"exec pppd plugin pppoe.so nic-vec0 user alice {common} {options}"
 
 

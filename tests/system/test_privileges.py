@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,7 @@ def test_exactly_these_are_enough_for_the_lab(own_net: None) -> None:
         confined_to(program.pid, *ALWAYS, bounds=LAB)
         survivor = survivor_of(program)
         confined_to(survivor, *ALWAYS, bounds=LAB)
+        until(lambda: len(descendants(program.pid)) == 3, "who compiled gone")
         (server,) = descendants(program.pid) - {program.pid, survivor}
         confined_to(server, *ALWAYS, "net_bind_service", bounds=LAB)
         assert program.end() == 0
@@ -117,9 +119,15 @@ def test_exactly_these_are_enough_for_the_lab(own_net: None) -> None:
 
 def survivor_of(program: Program) -> int:
     """The process that deletes its devices if it is killed."""
-    children = descendants(program.pid)
-    (found,) = (each for each in children if b"survivor" in Path(f"/proc/{each}/cmdline").read_bytes())
-    return found
+
+    def found() -> int | None:
+        for each in descendants(program.pid):
+            with suppress(OSError):  # some are there for a moment only
+                if b"survivor" in Path(f"/proc/{each}/cmdline").read_bytes():
+                    return each
+        return None
+
+    return until(found, "the survivor") or 0
 
 
 def ups(program: Program) -> int:
@@ -132,7 +140,7 @@ def test_root_gives_up_all_else_and_keeps_no_child(sessions: Path) -> None:
         program.up(2)
         survivor = survivor_of(program)
         confined_to(survivor, *ALWAYS)
-        assert descendants(program.pid) <= {program.pid, survivor}, "who compiled is gone"
+        until(lambda: descendants(program.pid) <= {program.pid, survivor}, "who compiled gone")
         confined_to(program.pid, *ALWAYS)
         run("ip", "link", "del", CARD)
         program.event("card-down")

@@ -12,7 +12,8 @@ import pytest
 
 from engine.lab.faults import FAULTS
 from tests.conftest import run
-from tests.system.test_promises import Scene
+from tests.program import until
+from tests.system.test_promises import ENOUGH, Scene
 
 pytestmark = pytest.mark.usefixtures("own_net")
 
@@ -37,10 +38,13 @@ def test_every_attack_costs_no_more_than_its_session(tmp_path: Path, path: str) 
         results = scene.blow(lambda: os.kill(scene.far.pid, signal.SIGUSR1), 3.0)
         assert all(not each.leaked for each in results.values()), results
         assert not [source for source in scene.capture.seen if "." in source and IPv4Address(source) in POOL]
-        assert min(each.host for each in results.values()) > 20, "the host's own traffic went on"
+        assert min(each.host for each in results.values()) > ENOUGH, "the host's own traffic went on"
         assert of_the_host() == before
-        told = [said for said in scene.program.said[mark:] if "event" in said]
-        hit = {said["session"] for said in told if said["event"] in ("session-down", "dial-failed")}
-        assert 2 <= len(hit) < len(ATTACKS) / 2, f"Terminate-Request and PADT at least, and by far not all: {hit}"
-        assert not [said for said in told if said["event"] == "internal-error"]
-        assert scene.program.end() == 0
+
+        def hit() -> set[str]:
+            told = list(scene.program.said[mark:])
+            return {said["session"] for said in told if said.get("event") in ("session-down", "dial-failed")}
+
+        until(lambda: len(hit()) >= 2, "that Terminate-Request and PADT end their sessions")
+        assert len(hit()) < len(ATTACKS) / 2, "by far not all"
+        assert scene.program.end() == 0  # which sees that there was no internal error
