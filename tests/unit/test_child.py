@@ -41,7 +41,8 @@ async def test_what_keeps_it_from_starting_is_told_once_and_tried_again(
     encode = msgspec.msgpack.encode
     it = Child(loop, (str(program),), decoder, encode, heard.set_result, end, failed.append, lambda: bool(wanted))
     it.open()
-    await asyncio.sleep(0.2)
+    while not failed:
+        await asyncio.sleep(0.01)
     assert [type(error) for error in failed] == [FileNotFoundError]
     written = program.with_suffix(".new")
     written.write_text(SAYS)
