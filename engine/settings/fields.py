@@ -26,6 +26,7 @@ from engine.settings.kinds import (
     mapping_schema,
     number,
     optional,
+    read_defaults,
     read_mapping,
     record,
     text,
@@ -678,11 +679,10 @@ TOP: Keys = {
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a configuration file (draft 2020-12), for editors; reading checks more than it can say."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "souppp-tui configuration",
-        **mapping_schema(TOP, {"unwanted_networks": Settings().unwanted_networks, "xdp": Settings().xdp}, "sessions"),
-    }
+    usual = Settings()
+    document = mapping_schema(TOP, {"unwanted_networks": usual.unwanted_networks, "xdp": usual.xdp}, "sessions")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "souppp-tui configuration"}
+    return {**head, **read_defaults(document)}
 
 
 if __name__ == "__main__":

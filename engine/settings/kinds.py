@@ -323,14 +323,27 @@ def record(make: Callable[..., Any], keys: Mapping[str, Key], usual: Any, *requi
     return Record(read, write, check, mapping_schema(keys, usually, *required), keys)
 
 
+class Written(str):
+    """A value as a file would have it, which is read when a schema is shown: not each start needs all of them."""
+
+
 def mapping_schema(keys: Keys, usually: Mapping[str, Any], *required: str) -> dict[str, Any]:
     """The JSON Schema of a mapping with these keys; `usually` has the defaults of those that have one."""
     properties: dict[str, Any] = {}
     for name, key in keys.items():
         properties[name] = {**key.kind.schema, "description": key.help}
         if usually.get(name) is not None:
-            properties[name]["default"] = yaml.safe_load(key.kind.write(usually[name]))
+            properties[name]["default"] = Written(key.kind.write(usually[name]))
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def read_defaults(schema: Any) -> Any:
+    """A schema with all that is `Written` in it read."""
+    if isinstance(schema, Written):
+        return yaml.safe_load(schema)
+    if isinstance(schema, Mapping):
+        return {name: read_defaults(part) for name, part in schema.items()}
+    return [read_defaults(part) for part in schema] if isinstance(schema, list | tuple) else schema
 
 
 # --- mappings ---

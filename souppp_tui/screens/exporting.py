@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.events import Key
@@ -12,17 +13,19 @@ from textual.screen import ModalScreen
 
 from engine.api.values import Details, Event, SessionView
 from souppp_tui.screens.display import Display
-from souppp_tui.show import sheets, words
+from souppp_tui.show import words
 from souppp_tui.show.columns import offered
-from souppp_tui.show.sheets import Sheet
 from souppp_tui.terminal.newfile import new_file
 from souppp_tui.widgets.lines import Row, Rows
+
+if TYPE_CHECKING:  # sheets are imported when one is made: the first screen must not wait for them
+    from souppp_tui.show.sheets import Sheet
 
 DETAILED = 100
 """Sessions whose details are asked for at once, at most: each keeps the engine busy."""
 PATIENCE, LOOK = 3.0, 0.05
 """Seconds for them to come, and from look to look."""
-Made = Callable[[Sheet], None]
+Made = Callable[["Sheet"], None]
 Choice = tuple[str, str, Callable[[Made], None]]
 """What can be exported, a few words about it, and what makes it, now or in a moment."""
 HOWS = {"enter": "csv", "c": "csv", "J": "json", "y": "clipboard"}
@@ -132,10 +135,14 @@ class Exporting(Display):
                 self.desk.say(f"Wrote {number} to {made}.")
 
     def _table(self, keys: Sequence[str]) -> Callable[[Made], None]:
+        from souppp_tui.show import sheets
+
         views = [self.desk.mask(view) for view in self._exported()]
         return lambda made: made(sheets.sessions(views, keys, self.model.meter))
 
     def _addresses(self, made: Made) -> None:
+        from souppp_tui.show import sheets
+
         names = {view.id: self.desk.mask(view).name for view in self._exported()}
         ledgers = self.desk.engine.ledgers([*names])
         made(sheets.addresses([(names[key], ledgers[key].addresses) for key in names if key in ledgers]))
@@ -145,10 +152,14 @@ class Exporting(Display):
 
     def events_sheet(self, events: Sequence[Event]) -> Sheet:
         """Events as they may be shown."""
+        from souppp_tui.show import sheets
+
         return sheets.events(map(self.desk.mask_event, events))
 
     def _make_details(self, made: Made) -> None:
         """The engine makes them when it is asked for the first time."""
+        from souppp_tui.show import sheets
+
         targets = self.targets()[:DETAILED]
         if self.desk.masked:
             self.desk.say("Details are full of names and addresses; press x first.", "warning")
@@ -172,6 +183,7 @@ class Exporting(Display):
     def do_copy_what(self) -> None:
         """Choose what to copy of the targets, a line each."""
         from souppp_tui.screens.fields import Fields
+        from souppp_tui.show import sheets
 
         targets = self.targets()
         found = sheets.lines(targets)

@@ -16,8 +16,7 @@ from souppp_tui.desk.desk import Desk
 from souppp_tui.model.model import LIVE
 from souppp_tui.screens.quitting import Quitting
 from souppp_tui.show import words
-from souppp_tui.show.cardlines import in_the_way
-from souppp_tui.show.engines import troubles
+from souppp_tui.show.engines import in_the_way, troubles
 from souppp_tui.show.filling import MissingValueError, filled
 from souppp_tui.show.overview import alarm_line, overview
 from souppp_tui.show.paint import Line, Span, width_of

@@ -29,8 +29,7 @@ from souppp_tui.desk.desk import Desk
 from souppp_tui.model.doing import Doing
 from souppp_tui.model.model import LIVE, Model
 from souppp_tui.show import replies, words
-from souppp_tui.show.cardlines import in_the_way
-from souppp_tui.show.engines import Engine, engine_facts
+from souppp_tui.show.engines import Engine, engine_facts, in_the_way
 
 OfMany = Ping | Dial | HangUp | Redial | Rotate | Remove | ResetCounters | StartCapture | StopCapture
 """Commands for any number of sessions."""

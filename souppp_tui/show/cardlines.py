@@ -9,6 +9,7 @@ from engine.api.messages import ClientView
 from engine.api.values import ALL, Hour, QueueView, Snapshot
 from souppp_tui.show import spread, words
 from souppp_tui.show.detaillines import hour_lines
+from souppp_tui.show.engines import in_the_way
 from souppp_tui.show.paint import Line
 from souppp_tui.show.queuelines import SPARK_LEAST
 from souppp_tui.show.rates import CardReadings
@@ -19,15 +20,6 @@ BESIDE, BESIDE_NAME = 9, 13
 """Widths of a queue's numbers, and of what they are, where queues stand beside each other."""
 NARROW = 76
 """Columns that every screen has room for."""
-
-
-def in_the_way(snapshot: Snapshot | None) -> str:
-    """What the card does that keeps frames, or XDP, from us and can be switched off; empty if it does nothing."""
-    if snapshot is None:
-        return ""
-    card = snapshot.card
-    stripping = card.strips and any(view.vlans for view in snapshot.sessions)
-    return ", ".join(filter(None, ("rxvlan" if stripping else "", card.fixes)))
 
 
 def card_lines(

@@ -79,3 +79,12 @@ def troubles(engines: Sequence[Engine]) -> Line:
     down = [it.name for it in engines if not it.lost and not it.snapshot.card.up]
     told = [(lost, "lost"), (down, "without a link")]
     return [(f"  {names[0] if len(names) == 1 else len(names)} {what}", "failed") for names, what in told if names]
+
+
+def in_the_way(snapshot: Snapshot | None) -> str:
+    """What the card does that keeps frames, or XDP, from us and can be switched off; empty if it does nothing."""
+    if snapshot is None:
+        return ""
+    card = snapshot.card
+    stripping = card.strips and any(view.vlans for view in snapshot.sessions)
+    return ", ".join(filter(None, ("rxvlan" if stripping else "", card.fixes)))
