@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import lru_cache
+from unicodedata import category
 
 from rich.cells import cell_len, set_cell_size
 
@@ -50,16 +51,30 @@ class Times(StrEnum):
 
 
 _HOSTILE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
-    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffc\ud800-\udfff\U000e0000-\U000e0fff]"
+    "[\u034f\u115f-\u11ff\u3164\ud7b0-\ud7ff\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff"
+    "\u2630-\u2637\u268a-\u268f\u3248-\u324f\u4dc0-\u4dff\U0001d300-\U0001d37f\U0001f3fb-\U0001f3ff]"
 )
+"""Besides those of the categories below: first what hides itself or melts together, then what terminals show in one
+column or in two."""
+_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Cs", "Mc", "Me", "Zl", "Zp"})
+"""Those that steer a terminal, change the order of a line or hide themselves, and that Unicode doesn't have yet."""
+MARKS = 2
+"""Accents that one character may bear: more of them run into the lines above and below."""
 
 
 def clean(text: str) -> str:
-    """Text from elsewhere made safe to show: what steers a terminal or hides itself becomes `·`."""
-    if text.isascii() and text.isprintable():
-        return text
-    return _HOSTILE.sub("·", text)
+    """Text from elsewhere made safe to show: what steers a terminal, hides itself or breaks a line becomes `·`."""
+    return text if text.isascii() and text.isprintable() else _clean(text)
+
+
+@lru_cache(maxsize=16384)
+def _clean(text: str) -> str:
+    shown, marks = "", 0
+    for character in _HOSTILE.sub("·", text):
+        kind = category(character)
+        marks = marks + 1 if kind == "Mn" else 0
+        shown += "·" if kind in _CATEGORIES or marks > MARKS else character
+    return shown
 
 
 def glyph(state: SessionState) -> str:

@@ -32,6 +32,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from souppp_tui.terminal.outlet import Outlet
+from souppp_tui.terminal.pastes import Pastes
 
 Cell = tuple[str, str]
 """A character and the SGR codes it is shown with; the second half of a wide character is an empty text."""
@@ -91,11 +92,14 @@ class Shadow:
                 if control:
                     continue
                 codes = _codes(style, system)
-                if text.isascii():
+                if text.isascii() and text.isprintable():
                     cells += [(character, codes) for character in text]
                     continue
                 for character in text:
                     size = get_character_cell_size(character)
+                    if not character.isprintable():  # what is typed into a line may be anything, and is shown as it is
+                        cells += [("·", codes)] * size
+                        continue
                     if size and self.ascii:
                         plain = character.translate(_ASCII)
                         cells += [(plain if plain.isascii() else "?", codes)] * size
@@ -262,7 +266,7 @@ class Driver(LinuxDriver):
 
     def run_input_thread(self) -> None:
         """Hand on what is typed until the app ends. Raises EOFError or OSError when the terminal has gone."""
-        parser = XTermParser(self._debug)
+        parser, pastes = XTermParser(self._debug), Pastes()
         decode = getincrementaldecoder("utf-8")("replace").decode
         poll = select.poll()
         poll.register(self.fileno, select.POLLIN)
@@ -272,7 +276,7 @@ class Driver(LinuxDriver):
                 octets = os.read(self.fileno, 4096)
                 if not octets:
                     raise EOFError
-                if text := decode(octets):
+                if text := pastes.feed(decode(octets)):
                     for message in parser.feed(text):
                         self.process_message(message)
             for message in parser.tick():

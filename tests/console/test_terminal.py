@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -16,6 +17,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 
 from souppp_tui.terminal.driver import Shadow
+from souppp_tui.terminal.pastes import Pastes
 
 WIDTH = 20
 CONSOLE = Console(file=io.StringIO(), color_system="truecolor", force_terminal=True)
@@ -81,3 +83,29 @@ def test_a_terminal_without_utf8_gets_ascii() -> None:
     text = shadow.update(screen([[("●◐✗○▸✓ ▂█ – … 中é", 0)]]), CONSOLE)
     assert text.isascii()
     assert re.sub(r"\x1b\[[\d;]*[Hm]", "", text).startswith("*~xo>+ _= - . ???")
+
+
+PASTED = "\x1b[200~a\x1b]0;x\x07b\x1bhy\tc\nd\x9be\x1b[201~"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 100])
+def test_what_is_pasted_holds_no_keys(size: int) -> None:
+    """An escape in it made Textual take what follows for keys: the `h` and the `y` hung up."""
+    pastes, sent = Pastes(), f"j\x1b[A{PASTED}k\x1b{PASTED}\x1b"
+    got = "".join(pastes.feed(sent[place : place + size]) for place in range(0, len(sent), size))
+    text = "\x1b[200~a]0;xbhy\tc\nde\x1b[201~"
+    assert got == f"j\x1b[A{text}k\x1b{text}\x1b"
+
+
+def test_an_escape_is_not_held_back() -> None:
+    """It may be a key, and the next one may not come for long."""
+    assert Pastes().feed("\x1b") == "\x1b"
+
+
+def test_what_steers_a_terminal_is_not_written_whoever_typed_it() -> None:
+    shadow = Shadow()
+    shadow.ascii = False
+    strip = Strip([Segment("a\x1b[2Jb\u202ec\x9b", Style())])
+    text = shadow.update(LayoutUpdate([[strip]], Region(0, 0, 20, 1)), Console())
+    written = re.sub(r"\x1b\[[0-9;]*[Hm]", "", text)
+    assert not any(sign in written for sign in "\x1b\x9b\u202e"), written

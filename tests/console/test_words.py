@@ -110,6 +110,27 @@ def test_clean_leaves_nothing_that_steers_a_terminal(text: str) -> None:
     safe = words.clean(text)
     assert len(safe) == len(text)
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u202e\u2066\u200b\ufeff" for c in safe)
+    assert words.clean(safe) == safe
+
+
+@pytest.mark.parametrize("sign", ["ः", "ᅡ", "☰", "㉈", "〮", "\u0378", "𝍠", "🏻", "\U0001bca0", "\u0600"])
+def test_clean_leaves_nothing_on_whose_width_terminals_disagree(sign: str) -> None:
+    """A name with one of them would push the rest of its row aside."""
+    assert words.clean(f"a{sign}b") == "a·b"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zoe\u0308 Müller 北京 ●", "Zoe\u0308 Müller 北京 ●"),
+        ("e" + "\u0301" * 5, "e\u0301\u0301···"),
+        ("नि", "न·"),
+        ("\U0001f44d\U0001f3fd", "\U0001f44d·"),
+        ("a\U0001d173b\u0378c", "a·b·c"),
+    ],
+)
+def test_clean_keeps_what_people_write(text: str, shown: str) -> None:
+    assert words.clean(text) == shown
 
 
 @given(st.text(), st.integers(0, 40), st.booleans())
