@@ -50,6 +50,7 @@ setup: packages $(installed) helper build/bcc-headers
 
 dev: setup test-packages $(installed)-dev stack-for-tests
 
+# Five at a time, also on two processors: most tests wait for something most of the time.
 test: dev
 	$(bin)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
