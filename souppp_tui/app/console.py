@@ -34,7 +34,7 @@ from souppp_tui.app.eventfile import EventFile
 from souppp_tui.desk.actions import BY_NAME, Action, clash, signs
 from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.model.doing import Doing
-from souppp_tui.model.model import EventLog, Model
+from souppp_tui.model.model import LIVE, EventLog, Model
 from souppp_tui.model.several import Several
 from souppp_tui.screens.page import Page
 from souppp_tui.screens.sessions import SessionsPage
@@ -42,6 +42,7 @@ from souppp_tui.show import masking, themes, words
 from souppp_tui.show.columns import COLUMNS
 from souppp_tui.show.paint import Span
 from souppp_tui.terminal.driver import Driver, Shadow
+from souppp_tui.terminal.farewell import Farewell
 from souppp_tui.terminal.keyboard import standing, worked_off
 from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.widgets.lines import Lines, Rows
@@ -448,7 +449,9 @@ def run(
     app.take_back()
     if goes_on and not (leaving and leaving.is_set()):
         return True
-    stop()
+    ends = not options.attached
+    with Farewell(lambda: sum(view.state in LIVE for view in engine.snapshot().sessions) if ends else 0):
+        stop()
     app.write_events()
     if app.return_code:
         raise ConsoleError("The console stopped because of a fault of its own, which stands above.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 
 import pytest
@@ -16,6 +17,7 @@ from textual._compositor import LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
+from souppp_tui.terminal import farewell
 from souppp_tui.terminal.driver import Shadow
 from souppp_tui.terminal.pastes import Pastes
 
@@ -109,3 +111,44 @@ def test_what_steers_a_terminal_is_not_written_whoever_typed_it() -> None:
     text = shadow.update(LayoutUpdate([[strip]], Region(0, 0, 20, 1)), Console())
     written = re.sub(r"\x1b\[[0-9;]*[Hm]", "", text)
     assert not any(sign in written for sign in "\x1b\x9b\u202e"), written
+
+
+def test_a_long_end_tells_how_far_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two thousand sessions end in seconds, during which the terminal was blank."""
+    monkeypatch.setattr(farewell, "PATIENCE", 0.0)
+    left = [2000]
+    terminal, ours = os.openpty()
+    seen = ""
+    with farewell.Farewell(lambda: left[0], ours):
+        while "2,000 left" not in seen:
+            seen += os.read(terminal, 4096).decode()
+        left[0] = 0
+        while "done; giving back the card" not in seen:
+            seen += os.read(terminal, 4096).decode()
+    while "Hung up 2,000 sessions in " not in seen:
+        seen += os.read(terminal, 4096).decode()
+    os.close(ours)
+    os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("left", "shown"), [(2000, "-" * 20), (1100, "#" * 9 + "-" * 11), (0, "#" * 20), (2001, "-" * 20)]
+)
+def test_the_bar_of_an_end(left: int, shown: str) -> None:
+    assert farewell.line(left, 2000).startswith(f"Hanging up 2,000 sessions [{shown}] ")
+
+
+def test_an_end_that_is_quick_or_of_nothing_or_unseen_says_nothing() -> None:
+    reader, pipe = os.pipe()
+    with farewell.Farewell(lambda: 7, pipe):
+        pass
+    terminal, ours = os.openpty()
+    with farewell.Farewell(lambda: 0, ours):
+        pass
+    os.close(pipe)
+    assert os.read(reader, 100) == b""
+    os.set_blocking(terminal, False)
+    with pytest.raises(BlockingIOError):
+        os.read(terminal, 100)
+    for descriptor in (reader, ours, terminal):
+        os.close(descriptor)
