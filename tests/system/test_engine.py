@@ -135,10 +135,11 @@ def test_fifteen_hundred_octets_where_the_first_full_size_echo_was_lost() -> Non
             assert view(engine, "big").mtu == 1492
             far.run("ip", "link", "set", "vb", "mtu", "1508")
             until(lambda told=attempt: len(events(engine, "mtu")) == told, "what the path carries")  # type: ignore[misc]
-            if view(engine, "big").mtu == 1500:
+            if "carries packets of 1500" in events(engine, "mtu")[-1].text:
                 break
             engine.submit(HangUp((view(engine, "big").id,)))
             wait_state(engine, SessionState.DOWN)
+        until(lambda: view(engine, "big").mtu == 1500, "what was told, in the table")
         device = view(engine, "big").device
         assert device is not None
         assert pings(device, 1500 - 28)
