@@ -16,7 +16,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from engine.egress.requests import PROTOCOL
-from engine.host.links import link_at
+from engine.host.links import whereabouts
 from engine.host.rtnl import SHORTAGES, Rtnl, RtnlError, Template, attribute, attributes, packed, request
 from engine.ppp.judge import Address
 from engine.sessions.policy import Way
@@ -153,7 +153,6 @@ def _gateway(found: dict[int, bytes]) -> IPv4Address | IPv6Address | None:
 def _device_at(rtnl: Rtnl, index: int) -> tuple[str, bool]:
     """Its name, and whether it leads to one other host only. Takes no descriptor, of which there may be none left."""
     try:
-        link = link_at(rtnl, index)
+        return whereabouts(rtnl, index)
     except RtnlError:
         return "no device", False
-    return link.name, link.point_to_point

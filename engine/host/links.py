@@ -21,7 +21,7 @@ _NEW_NETNSID, _NEW_IFINDEX = 45, 49
 _EXT_MASK = 29
 _SKIP_STATISTICS = 8
 SKIP_STATISTICS = ("IFLA_EXT_MASK", _SKIP_STATISTICS)
-_ATTRIBUTE = struct.Struct("=HH")
+_INFO, _ATTRIBUTE = struct.Struct("=BxHiII"), struct.Struct("=HH")
 _no_statistics = attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
 
 
@@ -138,8 +138,14 @@ def find(rtnl: Rtnl, name: str) -> tuple[int, LinkState]:
 
 def link_at(rtnl: Rtnl, index: int) -> Link:
     """One link. Raises RtnlError."""
-    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0)))
+    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, _INFO.pack(0, 0, index, 0, 0)))
     return parse_link(answer)
+
+
+def whereabouts(rtnl: Rtnl, index: int) -> tuple[str, bool]:
+    """The name of a link, and whether it leads to one other host only, for half of the work. Raises RtnlError."""
+    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, _INFO.pack(0, 0, index, 0, 0) + _no_statistics))
+    return link_name(answer), bool(_INFO.unpack_from(answer)[3] & _IFF_POINTOPOINT)
 
 
 _all = request(ifinfmsg, RTM_GETLINK, NLM_F_DUMP, [SKIP_STATISTICS])
