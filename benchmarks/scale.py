@@ -97,6 +97,7 @@ def work_on_devices(sessions: int, ipv6: bool) -> int:
     from ipaddress import IPv4Address, IPv6Address
 
     from engine.egress.addresses import Devices
+    from engine.egress.protocol import Addresses
     from engine.host import descriptors, netns
 
     netns.unshare_net()
@@ -117,9 +118,16 @@ def work_on_devices(sessions: int, ipv6: bool) -> int:
     begun = at = resource.getrusage(resource.RUSAGE_SELF)
     for key in range(sessions):
         devices.create(key, f"soup{key}", **extra)
-        devices.set_ipv4(key, IPv4Address("100.64.0.2") + key, IPv4Address("100.64.0.1"), 1492)
-        if ipv6:
-            devices.set_ipv6(key, IPv6Address("fe80::1") + key * 7919, 1492)
+        own, peer = IPv4Address("100.64.0.2") + key, IPv4Address("100.64.0.1")
+        local = IPv6Address("fe80::1") + key * 7919 if ipv6 else None
+        every = (IPv6Address("2001:db8::1") + (key << 64),) if ipv6 else ()
+        if hasattr(devices, "set_addresses"):
+            devices.set_addresses(key, Addresses(own, peer, local, every), 1492)
+        else:  # a checkout from before they could be given together
+            devices.set_ipv4(key, own, peer, 1492)
+            if local is not None:
+                devices.set_ipv6(key, local, 1492)
+                devices.set_global6(key, every)
         if key % 16 == 15:
             devices.look()
         if key == sessions - tenth - 1:
