@@ -24,6 +24,8 @@ _LAB = {"CAP_SYS_ADMIN": (21,), "CAP_NET_BIND_SERVICE": (10,)}
 """What the lab needs besides, to make its namespaces and for its web server."""
 _LOCKED_MEMORY = 14
 """CAP_IPC_LOCK: kept where it is there, since without it the limit of locked memory counts."""
+_KILL = 5
+"""CAP_KILL."""
 _FILES = (0, 1, 3)
 """CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER: what root needs for other users' files."""
 
@@ -72,6 +74,11 @@ def shed(bits: Iterable[int]) -> None:
 def give_up_all() -> None:
     """Give up every capability, for good: the calling thread, and all that it starts from now on."""
     _keep(0)
+
+
+def keep_right_to_kill() -> None:
+    """Give up every capability but that to signal others' processes, for good, where the calling thread has it."""
+    _keep(_held("CapPrm") & 1 << _KILL)
 
 
 def become_nobody() -> None:

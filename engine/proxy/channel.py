@@ -51,6 +51,8 @@ class Channel:
         self._waiting = deque[tuple[bytes, tuple[int, ...]]]()
         self.descriptors: list[int] = []
         """Those that came with the message that is being heard: whoever takes one out owns it."""
+        self.made_room = 0
+        """How often the other side has taken some of what waited for it."""
         ours.setblocking(False)
         loop.add_reader(ours, self._readable)
 
@@ -83,6 +85,10 @@ class Channel:
             self.close()
             self._ended()
 
+    def _has_room(self) -> None:
+        self.made_room += 1
+        self._writable()
+
     def _writable(self) -> None:
         while self._waiting and self._socket is not None:
             octets, descriptors = self._waiting[0]
@@ -92,7 +98,7 @@ class Channel:
                 else:
                     self._socket.send(octets)
             except BlockingIOError:
-                self._loop.add_writer(self._socket, self._writable)
+                self._loop.add_writer(self._socket, self._has_room)
                 return
             except OSError:
                 self._loop.remove_writer(self._socket)

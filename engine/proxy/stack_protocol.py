@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from engine.proxy.messages import Key, Number, Seconds, Text
 
-PROTOCOL = 2
+PROTOCOL = 3
 Id = Number
 """What something is asked, or told of, by."""
 Endpoint = Annotated[str, Meta(pattern=r"^([0-9a-f.:\[\]]*:[0-9]{1,5})?$")]
@@ -94,6 +94,12 @@ class Ping(Said, frozen=True):
     key: int
     to: str
     size: int = 56
+
+
+class Beat(Said, frozen=True):
+    """The program says the same, if packets move."""
+
+    id: Id
 
 
 class List(Said, frozen=True):
@@ -208,7 +214,7 @@ class Traffic(Said, frozen=True):
 
 
 encode = msgspec.json.Encoder().encode
-TO_ENGINE: msgspec.json.Decoder[Hello | Arrival | Pong | Counts | Connections] = msgspec.json.Decoder(
-    Hello | Arrival | Pong | Counts | Connections
+TO_ENGINE: msgspec.json.Decoder[Hello | Arrival | Pong | Beat | Counts | Connections] = msgspec.json.Decoder(
+    Hello | Arrival | Pong | Beat | Counts | Connections
 )
 TO_CLIENT: msgspec.json.Decoder[Dialled | Ended | Traffic] = msgspec.json.Decoder(Dialled | Ended | Traffic)

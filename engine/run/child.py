@@ -7,12 +7,15 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 
+from engine.host.privileges import keep_right_to_kill
 from engine.proxy.channel import MOST_WAITING, Channel, Decoder
 
 AGAIN = (0.1, 1.0, 5.0)
@@ -55,6 +58,7 @@ class Child:
         self._wanted = wanted
         self._most_waiting = most_waiting
         self._process: subprocess.Popen[bytes] | None = None
+        self._over = threading.Event()
         self._ours: socket.socket | None = None
         self._channel: Channel | None = None
         self._restart: asyncio.TimerHandle | None = None
@@ -68,26 +72,53 @@ class Child:
         """Whether it is listened to."""
         return self._channel is not None
 
+    @property
+    def pid(self) -> int:
+        """The process's number; 0 if there is none."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def made_room(self) -> int:
+        """See `Channel.made_room`."""
+        return self._channel.made_room if self._channel is not None else 0
+
     def start(self) -> None:
         """Start the process; it waits until it is listened to. Does nothing where it is there. Raises OSError."""
         if self._process is not None:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        over = threading.Event()
+        begun = SimpleQueue[subprocess.Popen[bytes] | BaseException]()
         with theirs:
-            before = signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            try:
-                self._process = subprocess.Popen(
-                    [*self._command, str(theirs.fileno()), str(os.getpid())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                )
-            except BaseException:
-                ours.close()
-                raise
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._ours = ours
+            threading.Thread(target=self._keep, args=(theirs.fileno(), begun, over), daemon=True).start()
+            process = begun.get()
+        if isinstance(process, BaseException):
+            ours.close()
+            raise process
+        self._process, self._over, self._ours = process, over, ours
+
+    def _keep(
+        self, theirs: int, begun: SimpleQueue[subprocess.Popen[bytes] | BaseException], over: threading.Event
+    ) -> None:
+        """Start the process, and kill it when it is over: with the right to, where that is ours still. It may run as
+        another user, and the engine gives that right up."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # which it inherits
+        try:
+            process = subprocess.Popen(
+                [*self._command, str(theirs), str(os.getpid())],
+                pass_fds=[theirs],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        except BaseException as error:  # raised where the process was asked for
+            begun.put(error)
+            return
+        signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        keep_right_to_kill()
+        begun.put(process)
+        over.wait()
+        with suppress(PermissionError):
+            process.kill()
 
     def open(self) -> None:
         """Begin to listen to it, where it is wanted and that hasn't begun: the engine's loop runs."""
@@ -113,9 +144,10 @@ class Child:
         if self._ours is not None:
             self._ours.close()
             self._ours = None
-        if self._process is not None:  # it ends with its channel; one that stands still ends itself later
+        if self._process is not None:  # it ends with its channel, or is killed
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE)
+            self._over.set()
             self._process = None
 
     def give_up(self) -> bool:
@@ -150,8 +182,7 @@ class Child:
         """It is gone, or is to go: it says what makes no sense, or takes in nothing."""
         self._channel = None
         if self._process is not None:
-            with suppress(PermissionError):  # it runs as another user, and our right to kill that is given up
-                self._process.kill()
+            self._over.set()
             self._see_ended(self._process, self._loop.time() + PATIENCE)
 
     def _see_ended(self, process: subprocess.Popen[bytes], until: float) -> None:

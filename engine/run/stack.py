@@ -18,6 +18,7 @@ from engine.proxy.stack_protocol import (
     PROTOCOL,
     TO_ENGINE,
     Arrival,
+    Beat,
     Client,
     Connections,
     Duct,
@@ -35,6 +36,7 @@ from engine.proxy.stack_protocol import (
 from engine.proxy.stack_protocol import Connection as Told
 from engine.proxy.stack_protocol import Forward as ToldForward
 from engine.run.child import Child
+from engine.run.pulse import Pulse
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.own_kinds import ANY_PORT, split_endpoint
 from engine.settings.values import EgressChoice, Forward, Settings
@@ -81,6 +83,7 @@ class StackProgram:
             lambda: not self._refused,
             4 * MAX_SESSIONS,
         )
+        self._pulse: Pulse | None = None
         self._refused = ""
         self._ready = False
         self._forwards: dict[int, dict[int, str]] = {}
@@ -142,6 +145,7 @@ class StackProgram:
 
     def give_up(self, why: str) -> None:
         """See `Stack.give_up`."""
+        self._watch_no_more()
         if self._child.give_up():
             self._tell_event(Severity.ERROR, "stack", f"The stack program {why}: it is ended.", None)
 
@@ -184,6 +188,7 @@ class StackProgram:
     def close(self) -> None:
         """End it. A second call does nothing."""
         self._ready = False
+        self._watch_no_more()
         for made in [*self._connecting]:
             self._let_go(made)
         self._child.close()
@@ -196,6 +201,8 @@ class StackProgram:
                 key, to = self._asked.pop(id_)
                 came = f"No echo from {to}: {error}." if error else f"Echo from {to}: {ms:.1f} ms."
                 self._tell_event(Severity.WARNING if error else Severity.INFO, "ping", came, key)
+            case Beat(id_) if self._pulse is not None:
+                self._pulse.answered(id_)
             case Connections(id_, connections) if id_ in self._listing:
                 self._list(self._listing.pop(id_), connections)
             case Arrival():
@@ -250,10 +257,23 @@ class StackProgram:
             return
         self._child.send(Hello(PROTOCOL, budget=BUDGET))
         self._ready = True
+        self._pulse = Pulse(
+            self._loop,
+            self._child.pid,
+            lambda number: self._child.send(Beat(number)),
+            lambda: self._child.made_room,
+            lambda: self.give_up("stands still"),
+        )
         self._begun()
+
+    def _watch_no_more(self) -> None:
+        if self._pulse is not None:
+            self._pulse.close()
+            self._pulse = None
 
     def _ended(self, how: str) -> None:
         was, self._ready = self._ready, False
+        self._watch_no_more()
         self._asked.clear()
         self._listing.clear()
         self.forwarded.clear()

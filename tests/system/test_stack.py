@@ -236,6 +236,7 @@ def test_connections_go_through_their_session_and_nowhere_else(tmp_path: Path) -
                 flush_rules,
                 lambda: os.kill(stack_program(program), signal.SIGKILL),
                 lambda: spoil(program),
+                lambda: stand_still(program),
                 lambda: padt(sessions["one"], far),
             ):
                 tried = clients.tried.copy()
@@ -255,6 +256,15 @@ def test_connections_go_through_their_session_and_nowhere_else(tmp_path: Path) -
         assert not {*own.values(), *seen.values()} & {*capture.seen}
         others = {each for each in capture.seen if not each.startswith(("fe80:", "::"))}
         assert others <= {flows.HOST, flows.HOST6}
+
+
+def stand_still(program: Program) -> None:
+    """The stack program does nothing any more, and holds all that it has: it gets another one in its place."""
+    mark, stopped = len(program.said), stack_program(program)
+    os.kill(stopped, signal.SIGSTOP)
+    program.wait_for(lambda said: "stands still" in str(said.get("text")), since=mark)
+    program.wait_for(lambda said: said.get("event") == "stack-ended", since=mark)
+    until(lambda: not Path(f"/proc/{stopped}").exists(), "the end of one that stands still")
 
 
 def expect_no_rights(program: Program) -> None:

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	protocol    = 2
+	protocol    = 3
 	mostListed  = 200
 	pingTimeout = 5 * time.Second
 	undecided   = 30 * time.Second
@@ -46,6 +46,11 @@ type pong struct {
 	ID    uint64  `json:"id"`
 	Ms    float64 `json:"ms,omitempty"`
 	Error string  `json:"error,omitempty"`
+}
+
+type beat struct {
+	Type string `json:"type"`
+	ID   uint64 `json:"id"`
 }
 
 type arrival struct {
@@ -169,6 +174,10 @@ func (c *control) receive() error {
 	case "refuse":
 		if a := c.arrival(m.ID); a != nil {
 			a.reset("refused")
+		}
+	case "beat":
+		if c.network.moves() {
+			return c.messages.send(beat{"beat", m.ID})
 		}
 	case "ping":
 		go c.ping(s, m)

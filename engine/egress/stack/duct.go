@@ -39,8 +39,10 @@ type duct struct {
 	size              uint32 // octets of each ring, a power of two
 	in, out           *indices
 	arriving, leaving []byte
-	tail              uint32   // of in, ours
-	bell              *os.File // a socket that rings when we slept and there is something
+	tail              uint32        // of in, ours
+	bell              *os.File      // a socket that rings when we slept and there is something
+	steps             atomic.Uint64 // odd while a packet is delivered
+	seen              uint64        // of steps, by moves
 
 	mutex  sync.Mutex // over what follows
 	head   uint32     // of out, ours
@@ -216,6 +218,15 @@ func (d *duct) take() (slot uint32, packet []byte, whole uint32, err error) {
 	return words[1], d.arriving[start : start+words[0]], whole + need, nil
 }
 
+// moves tells whether no packet is delivered still that was when this was asked before, and packets can be put in.
+func (d *duct) moves() bool {
+	d.mutex.Lock()
+	d.mutex.Unlock()
+	before := d.seen
+	d.seen = d.steps.Load()
+	return d.seen%2 == 0 || d.seen != before
+}
+
 // atOnce is how many packets are delivered before others have their turn.
 const atOnce = 64
 
@@ -241,7 +252,9 @@ func (d *duct) run(deliver func(slot uint32, packet []byte)) error {
 			if whole == 0 {
 				break
 			}
+			d.steps.Add(1)
 			deliver(slot, packet)
+			d.steps.Add(1)
 			d.tail += whole
 			atomic.StoreUint32(&d.in.tail, d.tail)
 		}

@@ -108,6 +108,18 @@ func (n *network) ductOf(slot uint32) *duct {
 	return n.ducts[int(slot)%len(n.ducts)]
 }
 
+// moves tells whether packets do, by all ducts.
+func (n *network) moves() bool {
+	n.mutex.RLock()
+	ducts := append([]*duct(nil), n.ducts...)
+	n.mutex.RUnlock()
+	all := true
+	for _, d := range ducts {
+		all = (d == nil || d.moves()) && all
+	}
+	return all
+}
+
 // begin makes a session.
 func (n *network) begin(key uint64, mtu uint32) (*session, error) {
 	n.mutex.Lock()

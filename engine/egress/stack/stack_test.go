@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -160,6 +161,40 @@ func TestDuctsOutliveTheOtherEnd(t *testing.T) {
 		t.Fatal("put where nothing is")
 	}
 	near.tell()
+}
+
+// A packet that is delivered still when it is asked about again is one too long.
+func TestPacketsMoveOrDoNot(t *testing.T) {
+	near, far := ductPair(t)
+	n, err := newNetwork(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.ducts = []*duct{nil, near}
+	within, goOn := make(chan bool), make(chan bool)
+	go near.run(func(uint32, []byte) { within <- true; <-goOn })
+	for i := 0; i < 2; i++ {
+		if !n.moves() || !n.moves() {
+			t.Fatal("it stands still with nothing to do")
+		}
+		far.mutex.Lock()
+		far.put(0, 100, make([]byte, 100))
+		far.wake()
+		far.mutex.Unlock()
+		<-within
+		if !n.moves() {
+			t.Fatal("it stands still with its first packet")
+		}
+		if n.moves() || n.moves() {
+			t.Fatal("it moves")
+		}
+		goOn <- true
+		for near.steps.Load()%2 == 1 {
+			runtime.Gosched()
+		}
+	}
+	near.close()
+	far.close()
 }
 
 // Whatever the other side's memory holds, a packet lies within the ring, or is none.
