@@ -6,9 +6,10 @@
 A session's packets are carried to a far host by the same bridge in C, which stands for the data path's worker: in one
 case from a TUN device with offload, through which the kernel connects and a relay splices; in the other from the
 memory that it shares with the stack program. The same load, of clients at 127.0.0.1, goes through both by turns:
-octets over one and 64 connections, both ways; new connections, each with an octet there and back; a thousand sessions
-with an upload each. Medians of interleaved rounds; memory is the process's own share (PSS). Where others use the
-machine, speeds tell little: the processor's time that server, bridge and relay or program had for a GB says more.
+octets over one and 64 connections, both ways; 200 downloads of 10 MB at once, until all have ended; new connections,
+each with an octet there and back; a thousand sessions with an upload each. Medians of interleaved rounds; memory is the
+process's own share (PSS). Where others use the machine, speeds tell little: the processor's time that server, bridge
+and relay or program had for a GB says more.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import os
 import random
 import select
+import selectors
 import signal
 import socket
 import statistics
@@ -40,6 +42,7 @@ LOAD, BRIDGE, PROGRAM = (ROOT / "build" / name for name in ("proxies", "bridge",
 SERVER, PORT, OWN = "203.0.113.80", "8000", IPv4Address("100.64.0.0")
 MTU, BUDGET = 1492, 64 << 20
 MANY = 1000
+TRANSFERS, TRANSFER = 200, 10_000_000
 DUCT, DUCT_START = 16 << 20, 4096
 CONNECT_TIMEOUT, SETTLE = 20.0, 30.0
 
@@ -234,6 +237,33 @@ def load(bench: Bench, cable: Cable, what: str, number: int) -> None:
     cable.settle()
 
 
+def transfer(bench: Bench, cable: Cable) -> None:
+    """So many downloads of a size at once, each of which ends: the time until all have."""
+    netns.set_net(cable.near)
+    discarded, left = bytearray(1 << 18), dict[socket.socket, int]()
+    begun = time.monotonic()
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
+        for _ in range(TRANSFERS):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", int(cable.port))))
+            client.sendall(b"D")
+            client.setblocking(False)
+            selector.register(client, selectors.EVENT_READ, client)
+            left[client] = TRANSFER
+        while left:
+            for key, _ in selector.select():
+                client = key.data
+                octets = client.recv_into(discarded, 0, socket.MSG_TRUNC)
+                if not octets:
+                    sys.exit("a transfer ended early")
+                left[client] -= octets
+                if left[client] <= 0:
+                    del left[client]
+                    selector.unregister(client)
+                    client.close()
+    bench.figures[f"seconds of {TRANSFERS} transfers {cable.kind}"].append(time.monotonic() - begun)
+    cable.settle()
+
+
 WANTED = {("down", 1): 0.85, ("up", 1): 0.8, ("down", AT_ONCE): 0.85, ("up", AT_ONCE): 0.8, ("up", MANY): 0.6}
 
 
@@ -261,7 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each figure of a round")
-    parser.add_argument("--rows", nargs="*", default=["bulk", "many", "rate", "sessions"])
+    parser.add_argument("--rows", nargs="*", default=["bulk", "many", "transfers", "rate", "sessions"])
     options = parser.parse_args()
     if os.geteuid():
         sys.exit("needs root: namespaces")
@@ -278,6 +308,8 @@ def main() -> None:
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
             for row in options.rows:
+                for cable in random.sample(cables, len(cables)) if row == "transfers" else ():
+                    transfer(bench, cable)
                 whats, connections = rows.get(row, ((), 0))
                 for what in whats:
                     for cable in random.sample(cables, len(cables)):
