@@ -436,7 +436,7 @@ class SessionsPage(Page):
             self.desk.name_filter(name, query.text)
 
     def _sort(self, key: str | None) -> None:
-        self.model.sort_by(key, reverse=bool(key and COLUMNS[key].live))
+        self.model.sort_by(key, reverse=bool(key and COLUMNS[key].most))
         self.look()
 
     def word(self, action: Action) -> str:

@@ -30,6 +30,8 @@ class Column:
     right: bool = False
     live: bool = False
     """Changes although the session's view does not."""
+    most: bool = False
+    """Whoever sorts by it wants the highest first."""
     grow: int = 0
     """How many characters it may take of the space that is left over."""
     help: str = ""
@@ -105,7 +107,11 @@ def _rate(key: str, title: str, field: str, tells: str) -> Column:
     def text(view: SessionView, meter: Readings) -> str:
         return words.metric(getattr(meter.rates(view.id), field)) if view.up_since is not None else words.DASH
 
-    return Column(key, title, 6, text, lambda v, m: getattr(m.rates(v.id), field), right=True, live=True, help=tells)
+    def value(view: SessionView, meter: Readings) -> float:
+        rate: float = getattr(meter.rates(view.id), field)
+        return rate
+
+    return Column(key, title, 6, text, value, right=True, live=True, most=True, help=tells)
 
 
 def _carried(key: str, title: str, field: str, tells: str) -> Column:
@@ -114,7 +120,7 @@ def _carried(key: str, title: str, field: str, tells: str) -> Column:
     def value(view: SessionView, meter: Readings) -> int:
         return carried(view, meter.numbers(view.id))[place]
 
-    return Column(key, title, 7, lambda v, m: octets(value(v, m)), value, right=True, live=True, help=tells)
+    return Column(key, title, 7, lambda v, m: octets(value(v, m)), value, right=True, live=True, most=True, help=tells)
 
 
 def _time(key: str, title: str, get: Callable[[SessionView], float | None], tells: str) -> Column:
@@ -125,6 +131,7 @@ def _time(key: str, title: str, get: Callable[[SessionView], float | None], tell
         lambda v, m: words.DASH if (ms := get(v)) is None else words.milliseconds(ms),
         lambda v, m: get(v),
         right=True,
+        most=True,
         help=tells,
     )
 
@@ -176,6 +183,7 @@ COLUMNS: dict[str, Column] = {
             lambda v, m: None if v.up_since is None else m.now - v.up_since,
             right=True,
             live=True,
+            most=True,
             help="for how long it has been up",
         ),
         _rate("rx", "▼ b/s", "rx_bits", "bits received per second"),
@@ -200,7 +208,7 @@ COLUMNS: dict[str, Column] = {
         _plain("vlan", "VLAN", 9, lambda v: ".".join(map(str, v.vlans)), help="VLAN ids, outer first"),
         _time("rtt", "RTT", lambda v: v.rtt_ms, "round trip of the latest echo"),
         _time("setup", "SET-UP", lambda v: v.setup_ms, "from the first PADI to the address"),
-        _number("flaps", "FLAPS", 5, lambda v: v.flaps, help="how often it was lost"),
+        _number("flaps", "FLAPS", 5, lambda v: v.flaps, most=True, help="how often it was lost"),
         _plain("tags", "TAGS", 10, lambda v: " ".join(v.tags), grow=8, help="words that name sessions together"),
         Column(
             "mark",
@@ -220,7 +228,9 @@ COLUMNS: dict[str, Column] = {
             grow=6,
             help="where its own proxy listens",
         ),
-        _number("connections", "CONNS", 5, lambda v: v.connections, help="proxied connections that are open"),
+        _number(
+            "connections", "CONNS", 5, lambda v: v.connections, most=True, help="proxied connections that are open"
+        ),
         _carried("rxsum", "▼ SUM", "rx_bytes", "octets received, over all dials; C counts anew"),
         _carried("txsum", "▲ SUM", "tx_bytes", "octets sent, over all dials; C counts anew"),
         Column(
@@ -231,6 +241,7 @@ COLUMNS: dict[str, Column] = {
             lambda v, m: _both(v, m),
             right=True,
             live=True,
+            most=True,
             help="bits per second, both ways",
         ),
         Column(
@@ -241,6 +252,7 @@ COLUMNS: dict[str, Column] = {
             lambda v, m: m.recent(v.id),
             right=True,
             live=True,
+            most=True,
             help="octets in five minutes, both ways, as far as the console has seen them",
         ),
         Column(
@@ -251,6 +263,7 @@ COLUMNS: dict[str, Column] = {
             lambda v, m: _sum(v, m),
             right=True,
             live=True,
+            most=True,
             help="octets both ways, over all dials; C counts anew",
         ),
         _number("n", "N", 5, lambda v: number(v.name), help="the number in its name"),
@@ -263,6 +276,7 @@ COLUMNS: dict[str, Column] = {
             lambda v, m: m.now - v.since,
             right=True,
             live=True,
+            most=True,
             help="for how long it has been in its state",
         ),
     )

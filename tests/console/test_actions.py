@@ -512,7 +512,7 @@ async def test_any_column_in_two_keys_and_turned_round_by_the_same(start: Start,
             assert f"{LETTERS[key]} {key}" in stage.text(), "all of them fit"
             await stage.press(LETTERS[key])
             before = stage.app.model.sort, stage.app.model.reverse
-            assert before == (key, COLUMNS[key].live)
+            assert before == (key, COLUMNS[key].most)
         await stage.press("b", LETTERS["since"])
         assert (stage.app.model.sort, stage.app.model.reverse) == ("since", False)
         await stage.press("b", "escape")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from tests.console.conftest import Stage, Start
 from tests.console.scripted import ScriptedEngine
 
 NAMES = {"⏎": "enter", "␣": "space", "⇥": "tab", "↑": "up", "/": "slash", ":": "colon"}
+MANUAL = ROOT / "docs" / "console.md"
 FAILED = set(range(6, 60, 7))
 
 
@@ -42,6 +46,13 @@ def scene() -> ScriptedEngine:
             None,
         ),
         ("who carries most now", "t", "Top talkers by rate now", 60),
+        ("the slowest to answer first", "b e", "sort: rtt ▼", 60),
+        ("who carried most in five minutes, in all", "t t", "by what they carried in five minutes", 60),
+        ("who carried most in five minutes, in all", "t t t", "by what they carried in all", 60),
+        ("where is 100.64.3.17", "/64.0.17⏎", "1 of 60", 1),
+        ("hang up all of one VLAN", "1 g g g g", "60 sessions by vlan", None),
+        ("who did that", "A", "actions: 0", None),
+        ("end everything at once", "H", "y end all", None),
         ("was it slow an hour ago", "⏎", "the last hour", None),
         ("is one queue full", "i", "side by side", None),
     ],
@@ -49,7 +60,7 @@ def scene() -> ScriptedEngine:
 async def test_a_job_takes_the_keys_that_are_told(
     start: Start, job: str, keys: str, shown: str, number: int | None
 ) -> None:
-    assert f"| {job} |" in (ROOT / "docs" / "console.md").read_text(encoding="utf-8")
+    assert f"| {job} |" in MANUAL.read_text(encoding="utf-8")
     async with start(engine=scene(), size=(100, 60)) as stage:
         await stage.tick(2)
         await type_keys(stage, keys)
@@ -86,3 +97,28 @@ async def type_keys(stage: Stage, keys: str) -> None:
     spaced = len(keys) > 1 and all(len(part) == 1 for part in keys.split(" "))
     for key in keys.split(" ") if spaced else keys:
         await stage.press(NAMES.get(key, "space" if key == " " else key))
+
+
+async def test_what_is_down_is_reported_in_ten_keys(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with start(engine=scene(), size=(100, 60)) as stage:
+        await type_keys(stage, "/failed⏎w⏎")
+        await stage.press("w", "J")
+        csv, told = (next(tmp_path.glob(f"*.{ending}")).read_text() for ending in ("csv", "json"))
+        assert len(csv.splitlines()) == 1 + len(FAILED)
+        assert len(json.loads(told)) == len(FAILED)
+
+
+def test_the_numbers_of_keys_are_counted() -> None:
+    """Of each row whose keys stand there as they are pressed, the first way of several."""
+    told = MANUAL.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| (`[^|]+`) \| (\d+)(?:[;,] [\d, ]+)? \|", told, re.MULTILINE)
+    counted = {}
+    for job, keys, number in rows:
+        pressed = re.match(r"(?:`[^`]+` ?)+", keys)
+        assert pressed is not None
+        counted[job] = (int(number), sum(len(key) for key in re.findall("`([^`]+)`", pressed[0])))
+    assert len(counted) > 15
+    assert {job: numbers for job, numbers in counted.items() if numbers[0] != numbers[1]} == {}
