@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -89,9 +90,13 @@ class Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         over = threading.Event()
         begun = SimpleQueue[subprocess.Popen[bytes] | BaseException]()
+        process: subprocess.Popen[bytes] | BaseException
         with theirs:
-            threading.Thread(target=self._keep, args=(theirs.fileno(), begun, over), daemon=True).start()
-            process = begun.get()
+            try:
+                threading.Thread(target=self._keep, args=(theirs.fileno(), begun, over), daemon=True).start()
+                process = begun.get()
+            except RuntimeError:  # so many threads and processes as there may be
+                process = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         if isinstance(process, BaseException):
             ours.close()
             raise process

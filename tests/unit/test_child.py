@@ -102,3 +102,28 @@ def test_one_that_does_not_end_is_killed_or_left(begin: str, how: str, left: str
             os.kill(each, signal.SIGKILL)
     assert (told, code) == (how, left)
     assert len({*processes}) == 2
+
+
+CROWDED = """
+import asyncio, os, resource
+import msgspec
+from engine.run.child import Child
+
+async def main():
+    told = []
+    decoder = msgspec.msgpack.Decoder(int)
+    it = Child(asyncio.get_running_loop(), ("true",), decoder, print, print, print, told.append, lambda: True)
+    os.setresuid(65534, 65534, 65534)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    it.open()
+    it.close()
+    print(told)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
+def test_that_there_may_be_no_more_threads_is_told() -> None:
+    done = subprocess.run([sys.executable, "-c", CROWDED], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[BlockingIOError(11, 'Resource temporarily unavailable')]\n"
