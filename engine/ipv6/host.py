@@ -145,7 +145,7 @@ class Ipv6Host:
         timers = [self._router.next_timer(), self._dhcp.next_timer()]
         if self._mode is Dhcpv6.AUTO and self._prefix is not None and not self._wishes.kinds:
             timers.append(self._patient_until)
-        return min((at for at in timers if at is not None), default=None)
+        return min([at for at in timers if at is not None], default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""

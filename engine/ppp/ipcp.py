@@ -30,7 +30,7 @@ _NAMES: dict[int, str] = {
 
 def option_name(kind: int) -> str:
     """An IPCP option's name for people."""
-    return _NAMES.get(kind, f"IPCP option {kind}")
+    return _NAMES.get(kind) or f"IPCP option {kind}"
 
 
 def value_text(option: Option) -> str:

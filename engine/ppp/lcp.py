@@ -51,7 +51,7 @@ OPTION_NAMES: dict[int, str] = {
 
 def option_name(kind: int) -> str:
     """An LCP option's name for people."""
-    return OPTION_NAMES.get(kind, f"option {kind}")
+    return OPTION_NAMES.get(kind) or f"option {kind}"
 
 
 def auth_name(value: bytes) -> str:

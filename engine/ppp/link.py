@@ -423,9 +423,8 @@ class Link:
         """When `handle_timer` is to be called next, None for not at all."""
         if self.phase is Phase.DEAD:
             return None
-        deadlines = [self._lcp.next_timer(), self._echo_at, self._late_at, self._probe_at]
-        deadlines += [ncp.next_timer() for ncp in self._ncps.values()]
-        deadlines += self._reopen_at.values()
+        deadlines = [self._lcp.deadline, self._echo_at, self._late_at, self._probe_at, *self._reopen_at.values()]
+        deadlines += [ncp.deadline for ncp in self._ncps.values()]
         deadlines += [auth.next_timer() for _, auth in self._auths.values()]
         return min([deadline for deadline in deadlines if deadline is not None], default=None)
 
@@ -676,11 +675,12 @@ class Link:
         moved = True
         while moved:
             moved = False
-            for packet in self._lcp.packets_to_send():
-                self._emit(Protocol.LCP, packet)
-            while (signal := self._lcp.next_event()) is not None:
+            if self._lcp.out:
+                for packet in self._lcp.packets_to_send():
+                    self._emit(Protocol.LCP, packet)
+            while self._lcp.signals:
                 moved = True
-                self._lcp_signal(signal, now)
+                self._lcp_signal(self._lcp.signals.pop(0), now)
             for number, (method, auth) in [*self._auths.items()]:
                 for packet in auth.packets_to_send():
                     self._emit(number, packet)
@@ -688,11 +688,12 @@ class Link:
                     moved = True
                     self._authentication_decided(number, method, result, now)
             for number, ncp in [*self._ncps.items()]:
-                for packet in ncp.packets_to_send():
-                    self._emit(number, packet)
-                while (signal := ncp.next_event()) is not None:
+                if ncp.out:
+                    for packet in ncp.packets_to_send():
+                        self._emit(number, packet)
+                while ncp.signals:
                     moved = True
-                    self._ncp_signal(number, ncp, signal, now)
+                    self._ncp_signal(number, ncp, ncp.signals.pop(0), now)
 
     def _lcp_signal(self, signal: Signal, now: float) -> None:
         match signal:

@@ -133,10 +133,11 @@ class Negotiator:
         """With Signal.FINISHED: what went wrong, None after an orderly end."""
         self.max_packet = DEFAULT_MRU
         """The longest packet the peer takes; rejects are cut to it."""
-        self._deadline: float | None = None
+        self.deadline: float | None = None
         """When the Restart timer expires."""
-        self._out: list[ControlPacket] = []
-        self._events: list[Signal] = []  # an empty deque takes 700 octets, and a session has a dozen of such
+        self.out: list[ControlPacket] = []
+        """As in `packets_to_send`: who looks here first needn't ask a dozen times for nothing."""
+        self.signals: list[Signal] = []  # an empty deque takes 700 octets, and a session has a dozen of such
         self._identifier = 0
         self._identifier_of_request = 0
         self._restart_count = 0
@@ -195,22 +196,20 @@ class Negotiator:
         self.handler.resume(settled.ours)
         self.handler.peer_agreed(settled.peers)
         self.handler.ours_agreed(settled.ours)
-        self._events.append(Signal.UP)
+        self.signals.append(Signal.UP)
 
     def packets_to_send(self) -> list[ControlPacket]:
         """Packets for the peer, oldest first."""
-        if not self._out:
-            return self._out
-        out, self._out = self._out, []
+        out, self.out = self.out, []
         return out
 
     def next_event(self) -> Signal | None:
         """What happened, oldest first; None when there is nothing more."""
-        return self._events.pop(0) if self._events else None
+        return self.signals.pop(0) if self.signals else None
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
-        return self._deadline
+        return self.deadline
 
     def next_identifier(self) -> int:
         """A fresh identifier: requests, echoes and rejects of one protocol share the sequence."""
@@ -219,8 +218,8 @@ class Negotiator:
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
-        if self._deadline is not None and now >= self._deadline:
-            self._deadline = None
+        if self.deadline is not None and now >= self.deadline:
+            self.deadline = None
             if self._restart_count <= 0 and self.state not in (State.CLOSING, State.STOPPING):
                 self.failure = Failure.NO_ANSWER
             self._run(Event.TO_PLUS if self._restart_count > 0 else Event.TO_MINUS, now)
@@ -408,7 +407,7 @@ class Negotiator:
             return
         previous, self.state = self.state, transition.state
         if self.state not in TIMER_STATES:
-            self._deadline = None
+            self.deadline = None
         for action in transition.actions:
             self._act(action, event, previous, now, packet)
 
@@ -426,11 +425,11 @@ class Negotiator:
                 self._send_configure_request(event, previous, now)
             case Action.SCA | Action.SCN:
                 assert packet is not None
-                self._out.append(packet)
+                self.out.append(packet)
             case Action.STR:
                 self._send(Code.TERMINATE_REQUEST, self.next_identifier(), b"")
                 self._restart_count -= 1
-                self._deadline = now + self.timing.terminate
+                self.deadline = now + self.timing.terminate
             case Action.STA:
                 identifier = packet.identifier if packet is not None and event is Event.RTR else self.next_identifier()
                 self._send(Code.TERMINATE_ACK, identifier, b"")
@@ -448,15 +447,15 @@ class Negotiator:
                     self._sent_in_row = 0
             case Action.ZRC:
                 self._restart_count = 0
-                self._deadline = now + self.timing.restart
+                self.deadline = now + self.timing.restart
             case Action.TLU:
-                self._events.append(Signal.UP)
+                self.signals.append(Signal.UP)
             case Action.TLD:
-                self._events.append(Signal.DOWN)
+                self.signals.append(Signal.DOWN)
             case Action.TLS:
-                self._events.append(Signal.STARTED)
+                self.signals.append(Signal.STARTED)
             case Action.TLF:
-                self._events.append(Signal.FINISHED)
+                self.signals.append(Signal.FINISHED)
             case Action.SER:
                 pass  # never due: LCP's extension answers echoes, as it knows the magic number, and runs no RXR
 
@@ -486,7 +485,7 @@ class Negotiator:
 
     def _start_restart_timer(self, now: float) -> None:
         """For an answer; or for the next request, where Naks suggest nothing new: at once, it would get the same."""
-        self._deadline = now + min(self.timing.first_restart * 2**self._sent_in_row, self.timing.restart)
+        self.deadline = now + min(self.timing.first_restart * 2**self._sent_in_row, self.timing.restart)
         self._sent_in_row += 1
 
     def _start_afresh(self) -> None:
@@ -503,7 +502,7 @@ class Negotiator:
         self._repeats.clear()
 
     def _send(self, code: int, identifier: int, data: bytes) -> None:
-        self._out.append(ControlPacket(code, identifier, data))
+        self.out.append(ControlPacket(code, identifier, data))
 
 
 _RECEIVERS: dict[int, Callable[[Negotiator, ControlPacket, float], None]] = {

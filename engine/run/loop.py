@@ -626,14 +626,13 @@ class Loop:
             self._set_timer()
 
     def _set_timer(self) -> None:
+        """One that was put off is set anew when it comes up: most are, with each answer of a concentrator's."""
         due = self.supervisor.next_timer()
+        if due is None or (self._timer is not None and self._timer.when() <= due):
+            return
         if self._timer is not None:
-            if due == self._timer.when():
-                return
             self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            self._timer = self._loop.call_at(due, self._timer_expired)
+        self._timer = self._loop.call_at(due, self._timer_expired)
 
     # What others read
 

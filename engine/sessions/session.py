@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from engine.api.ending import WISHED, End, EndKind, dismissal
 from engine.api.values import SessionState
@@ -112,8 +113,7 @@ class Ended:
 SessionEvent = LinkNews | Ipv6Configured | StateChanged | PppoeOpened | SentInClear | Ended
 
 
-@dataclass(frozen=True, slots=True)
-class SeenFrame:
+class SeenFrame(NamedTuple):
     """A control frame that was sent or received, kept as it was."""
 
     at: float
@@ -421,12 +421,10 @@ class Session:
         """When `handle_timer` is to be called next, None for not at all."""
         if self._link is None:
             return self._discovery.next_timer() if self._discovery is not None else None
-        timers = (
-            self._link.next_timer(),
-            self._give_up_at,
-            self._host.next_timer() if self._host is not None else None,
-        )
-        return min((timer for timer in timers if timer is not None), default=None)
+        timers = [self._link.next_timer(), self._give_up_at]
+        if self._host is not None:
+            timers.append(self._host.next_timer())
+        return min([timer for timer in timers if timer is not None], default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
@@ -527,7 +525,10 @@ class Session:
         return (
             outer.dst == self.own_mac
             and not ethernet.is_multicast(outer.src)
-            and ethernet.vlan_ids(outer.vlans) == ethernet.vlan_ids(self.settings.vlans)
+            and (
+                outer.vlans == self.settings.vlans
+                or ethernet.vlan_ids(outer.vlans) == ethernet.vlan_ids(self.settings.vlans)
+            )
         )
 
     def _session_packet(self, outer: EthernetFrame, packet: PppoePacket, frame: bytes, now: float) -> None:
@@ -537,21 +538,21 @@ class Session:
             self.counters["discarded: unknown session id"] += 1
         else:
             self._record(SeenFrame(now, False, frame))
-            if not self._is_for_host(self._link, packet.payload, now):
+            if self._host is None or not self._is_for_host(self._host, self._link, packet.payload, now):
                 self._link.receive(packet.payload, now)
             self._settle(now)
 
-    def _is_for_host(self, link: Link, payload: bytes, now: float) -> bool:
-        """Whether it is an IPv6 packet while IPv6 is open; heeded then."""
+    def _is_for_host(self, host: Ipv6Host, link: Link, payload: bytes, now: float) -> bool:
+        """Whether it is an IPv6 packet; heeded then."""
         try:
             protocol, information = ppp.decode(payload)
-            if self._host is None or protocol != Protocol.IPV6:
-                return False
         except WireError:  # which the link counts
+            return False
+        if protocol != Protocol.IPV6:
             return False
         link.note_traffic()
         try:
-            self._host.receive(information, now)
+            host.receive(information, now)
         except WireError as error:
             self.counters[f"discarded IPv6: {error}"] += 1
         return True

@@ -127,12 +127,13 @@ class Rotating:
 
     def follow(self, key: int, member: Member, event: SessionEvent, now: float) -> None:
         """Something happened to a session."""
-        turn = self._turns.get(key)
-        if turn is None and not (isinstance(event, StateChanged) and event.state is SessionState.UP):
+        if not isinstance(event, StateChanged | Ended):
+            return
+        is_up = isinstance(event, StateChanged) and event.state is SessionState.UP
+        if not is_up and key not in self._turns:
             return
         turn = self._turn(key)
-        is_up = isinstance(event, StateChanged) and event.state is SessionState.UP
-        if isinstance(event, Ended | StateChanged) and not is_up:
+        if not is_up:
             self._cancel(key, turn)
         if not member.wanted:
             self._settled(key, turn)
@@ -294,4 +295,4 @@ class Rotating:
         member = self._fleet.members.get(key)
         if turn.wish and key not in self._waiting and member is not None:
             times.append((member.up_since or 0.0) + self._settings(member).min_interval)
-        return min((at for at in times if at is not None), default=None)
+        return min([at for at in times if at is not None], default=None)

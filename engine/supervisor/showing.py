@@ -8,9 +8,7 @@ from itertools import islice
 
 from engine.api.values import Hour, Ledger, SessionState, SessionView
 from engine.egress.protocol import Egress
-from engine.ppp.link import Silence
 from engine.sessions.fleet import SHARE, Fleet, Member
-from engine.sessions.session import Ended, SessionEvent, StateChanged
 from engine.sessions.states import ON_THE_WAY
 from engine.settings.values import SessionSettings
 from engine.supervisor import views
@@ -24,8 +22,7 @@ from engine.supervisor.watched import Watched
 NOT_PROXIED = Proxied()
 SOON = 0.25
 """Seconds until what a session goes through shows: nobody can read a dozen steps in a moment, and each view has its
-price. Who comes up, is up no more, falls silent or comes to an end shows at once."""
-_AT_ONCE = (StateChanged, Silence, Ended)
+price. Whatever happens to one that is up shows at once."""
 Usage = Callable[[SessionView], tuple[tuple[str, str], ...]]
 """What an open session is good for: what for, and the command line for it."""
 
@@ -68,18 +65,14 @@ class Showing:
         self._soon: dict[int, float] = {}
         """When those are to be looked at that can wait, the earliest first."""
 
-    def follow(self, key: int, event: SessionEvent) -> None:
-        """Something happened to a session."""
-        if isinstance(event, _AT_ONCE) and not self._is_midway(key, event):
-            self._dirty.add(key)
-        else:
+    def follow(self, key: int) -> None:
+        """Something happened to a session: what is a step on its way up shows soon, all else at once."""
+        member, view = self._fleet.members.get(key), self._board.view(key)
+        on_the_way = member is not None and member.session.state in ON_THE_WAY
+        if on_the_way and view is not None and view.state is not SessionState.UP:
             self._soon.setdefault(key, self._reporter.now + SOON)
-
-    def _is_midway(self, key: int, event: SessionEvent) -> bool:
-        """Whether it is one more step of a session that was not up before it."""
-        view = self._board.view(key)
-        midway = isinstance(event, StateChanged) and event.state in ON_THE_WAY
-        return midway and view is not None and view.state is not SessionState.UP
+        else:
+            self._dirty.add(key)
 
     def mark(self, *keys: int) -> None:
         """Something that the views of these sessions show may have changed."""
@@ -123,7 +116,7 @@ class Showing:
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called, None for not at all."""
         timers = (self._watched.next_timer(), next(iter(self._soon.values()), None))
-        return min((at for at in timers if at is not None), default=None)
+        return min([at for at in timers if at is not None], default=None)
 
     def handle_timer(self, now: float) -> list[int]:
         """Forget the details that nobody looks at any more; returns those that are to be made anew.

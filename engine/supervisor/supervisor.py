@@ -31,7 +31,7 @@ from engine.record.narrate import facts, tell
 from engine.record.plural import plural
 from engine.sessions.fleet import Fleet
 from engine.sessions.proofs import Proofs
-from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent
+from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.sessions.settled import KeptMember
 from engine.sessions.states import IDLE
 from engine.settings.limits import MAX_SESSIONS
@@ -349,7 +349,7 @@ class Supervisor:
             self.lately.next_timer(),
             self._reporter.now if self._shares.due else None,
         )
-        return min((at for at in timers if at is not None), default=None)
+        return min([at for at in timers if at is not None], default=None)
 
     def handle_timer(self, now: float, heard: float | None = None) -> None:
         """Do whatever is due by now; calling it early does nothing. `heard` is as in `Fleet.handle_timer`."""
@@ -544,8 +544,10 @@ class Supervisor:
         open_now: dict[Place, bool] = {}
         while (item := self._next_event()) is not None:
             key, event = item
-            self._tally.note(key, event, self._reporter.now)
-            self._note_place(self.records[key], event, open_now)
+            if isinstance(event, StateChanged | Ended):
+                self._tally.note(key, event, self._reporter.now)
+            if isinstance(event, PppoeOpened | Ended):
+                self._note_place(self.records[key], event, open_now)
             self._reporter.attempt(self._session_event, key, event)
             if isinstance(event, Ended):
                 self._release(key)
@@ -573,17 +575,17 @@ class Supervisor:
             self.history.look(view.name, addresses_of(view), view.up_since, self.wall(self._reporter.now))
 
     @staticmethod
-    def _note_place(record: Record, event: SessionEvent, open_now: dict[Place, bool]) -> None:
+    def _note_place(record: Record, event: PppoeOpened | Ended, open_now: dict[Place, bool]) -> None:
         if isinstance(event, PppoeOpened):
             record.place = event.place
             open_now[event.place] = True
-        elif isinstance(event, Ended) and record.place is not None:
+        elif record.place is not None:
             open_now[record.place] = False
             record.place = None
 
     def _session_event(self, key: int, event: SessionEvent) -> None:
         """Tell it, and do what it asks for."""
-        self._showing.follow(key, event)
+        self._showing.follow(key)
         member = self.fleet.members.get(key)
         if member is None:
             return

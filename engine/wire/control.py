@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from engine.wire.errors import Malformed, WireError
 
@@ -62,8 +62,7 @@ class Ipv6cpOption(IntEnum):
     COMPRESSION = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One configuration option (RFC 1661 section 6); unknown types are kept as they are."""
 
     type: int
@@ -71,8 +70,7 @@ class Option:
     """At most 253 octets."""
 
 
-@dataclass(frozen=True, slots=True)
-class ControlPacket:
+class ControlPacket(NamedTuple):
     """One control packet; also the frame of PAP and CHAP, which have codes of their own."""
 
     code: int

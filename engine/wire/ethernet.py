@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.wire.errors import Malformed, WireError
 
@@ -31,8 +32,7 @@ class VlanTag:
         return self.priority << 13 | self.dei << 12 | self.vid
 
 
-@dataclass(frozen=True, slots=True)
-class EthernetFrame:
+class EthernetFrame(NamedTuple):
     """One frame, without its checksum."""
 
     dst: bytes

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from engine.wire.errors import Malformed, WireError
 from engine.wire.text import printable
@@ -53,16 +53,14 @@ ERROR_TAGS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """One tag (RFC 2516 section 5); unknown types are kept as they are."""
 
     type: int
     value: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class PppoePacket:
+class PppoePacket(NamedTuple):
     """One PPPoE packet: what an Ethernet frame of type 0x8863 or 0x8864 carries."""
 
     code: int

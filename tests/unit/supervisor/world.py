@@ -400,12 +400,12 @@ class World:
 
     def state(self, key: int = 0) -> SessionState:
         """Where a session stands. A step on its way shows a moment later, all else at once."""
-        state = self.supervisor.fleet.members[key].session.state
-        assert state in ON_THE_WAY or self.view(key).state is state
+        state, view = self.supervisor.fleet.members[key].session.state, self.supervisor.board.view(key)
+        assert state in ON_THE_WAY or (view is not None and view.state is state)
         return state
 
     def states(self) -> set[SessionState]:
-        return {view.state for view in self.supervisor.board.views}
+        return {self.state(key) for key in self.supervisor.fleet.members}
 
     def until(self, look: Callable[[], object], seconds: float = 60.0, step: float = 0.01) -> None:
         """Let time go by until there is something to see."""
