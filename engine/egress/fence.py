@@ -68,7 +68,8 @@ _FAMILIES: tuple[tuple[type[Address], str, bytes, int, int, int], ...] = (
 """Its class, its sets' suffix, its NFPROTO, where its source is and how long, the kind of such a key."""
 
 
-def _name(instance: int) -> str:
+def table_of(instance: int) -> str:
+    """The name of an instance's table."""
     return f"{TABLE}{instance or ''}"
 
 
@@ -111,7 +112,7 @@ class Fence:
         self.obstacle = ""
         self.inherited: list[Source] = []
         """What dead instances' sessions had."""
-        self._table = _name(instance.number)
+        self._table = table_of(instance.number)
         self._sources: set[Source] = set()
         self._ways: set[tuple[Source, int]] = set()
         self._with_networks = False
@@ -126,7 +127,7 @@ class Fence:
         try:
             self._nft, self.news = Nft(), Nft(NEWS)
             self.news.hear_others_only(self._nft.port)
-            dead = {_name(number) for number in range(MAX_INSTANCES)}.intersection(self._nft.tables())
+            dead = {table_of(number) for number in range(MAX_INSTANCES)}.intersection(self._nft.tables())
             dead = {name for name in dead if instance.is_dead(int(name.removeprefix(TABLE) or "0"))}
             for name in dead:
                 marks = self._nft.elements(name, MARKS)

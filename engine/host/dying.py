@@ -40,6 +40,11 @@ def is_dying(process: int) -> bool:
     return bool(exiting or int(pending.split()[1], 16) & _SIGKILL_PENDING)
 
 
+def is_alive(process: int) -> bool:
+    """Whether there is such a process, and it isn't ending."""
+    return (Path("/proc") / str(process)).exists() and not is_dying(process)
+
+
 def wait_for(process: int, seconds: float) -> bool:
     """Return when it is gone, or after so many seconds; whether it is."""
     with suppress(ProcessLookupError):

@@ -13,7 +13,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from engine.egress.device import DeviceEgress
 from engine.egress.egresses import Egresses
 from engine.egress.elsewhere import Namespace, Namespaces, open_all
 from engine.egress.instances import Instance
-from engine.egress.together import Survivor, delete_together, group_of
+from engine.egress.together import Earlier, Survivor, delete_together, group_of
 from engine.egress.veth import HiddenNet
 from engine.host import descriptors, dying, identity, surroundings
 from engine.host.errors import HostError, Trouble
@@ -184,19 +184,25 @@ class Loop:
     def _let_earlier_end(self, say: Callable[[str], None]) -> None:
         """Wait until an engine that was killed is gone: what it holds of the card and its devices' names is free then.
 
-        No instance is taken before that, or its rules would be left.
+        No instance is taken before that, or its rules would be left. Who outlives it would take our devices for its.
         """
+        began, group = time.monotonic(), group_of(self._journal)
         process = dying.holder(self._journal) if self._options.state_folder is not None else None
-        if process is None or not dying.is_dying(process):
-            return
-        began = time.monotonic()
-        say(f"An earlier souppp-tui on {self._ifname} (process {process}) is still ending; its devices go first.")
-        with suppress(OSError):  # it deletes them one by one itself
-            delete_together(group_of(self._journal))
-        dying.wait_for(process, ENDING)
-        self._waited = (
-            f"Waited {time.monotonic() - began:.1f} s until the process {process} had ended, which was killed."
-        )
+        who = f"An earlier souppp-tui on {self._ifname}"
+        with closing(Earlier(group)) as earlier:
+            if process is not None and dying.is_dying(process):
+                say(f"{who} (process {process}) is still ending; its devices go first.")
+                with suppress(OSError):  # it deletes them one by one itself
+                    delete_together(group)
+                dying.wait_for(process, ENDING)
+                what = f"the process {process} had ended, which was killed"
+            elif earlier.at_work:
+                say(f"{who} was killed; its devices go first.")
+                what = "the devices of an earlier run had gone, which was killed"
+            else:
+                return
+            earlier.wait(ENDING)
+        self._waited = f"Waited {time.monotonic() - began:.1f} s until {what}."
 
     def confine(self, confine: Callable[[], None]) -> None:
         """Have the rights given up, by whatever does so for one thread, of the threads that there are before `open`."""
@@ -210,8 +216,10 @@ class Loop:
             self._undo.callback(self._loading.close)
         descriptors.raise_limit()
         group = group_of(self._journal)
-        with suppress(OSError):  # else the devices go one by one if we are killed
-            self._undo.callback(Survivor(group).close)
+        try:
+            self._undo.callback(Survivor(group, self._instance).close)
+        except OSError:  # if we are killed the devices go one by one; and whoever has the name must not have them
+            group = 0
         egress = DeviceEgress(
             lambda: len(self.supervisor.fleet.members),
             self.tell,

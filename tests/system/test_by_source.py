@@ -10,14 +10,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from ipaddress import IPv6Address, IPv6Network
 
 import pytest
 
 from engine.egress.addresses import Devices
 from engine.egress.requests import put_into_group, uint32
-from engine.egress.together import delete_together
+from engine.egress.together import Earlier, delete_together
 from engine.egress.tun import VNET_HEADER
 from engine.host.links import index_of
 from engine.host.nft import Message, Nft, field, message
@@ -30,7 +30,7 @@ LL, GLOBAL, NETWORK = IPv6Address("fe80::1234"), IPv6Address("2001:db8:5::2"), I
 ELSEWHERE, LAN, OWN = ("2001:db8:ff::7", 9), "lan0", "2001:db8:99::1"
 IPV6_FREEBIND = 78
 BY_SOURCE, BY_NETWORK, NO_SOURCE, TABLE = 0x5000FF02, 0x5000FF03, 0x5000FF04, 0x50000000
-MANY = 24
+MANY, GROUP = 24, 77
 
 
 def ip(words: str) -> str:
@@ -275,6 +275,39 @@ def test_killed_when_all_has_been_taken_away_but_the_devices(
     assert "proto 80" not in ip("rule") + ip("route show table all")
 
 
+@pytest.mark.parametrize("strike", [None, fence_gone])
+def test_who_outlives_a_killed_engine_leaves_what_leads_nowhere(
+    lan: socket.socket, strike: Callable[[], None] | None
+) -> None:
+    """Where the second layer stands it goes for a moment, as the kernel reads it for each device."""
+    child = subprocess.Popen([sys.executable, "-c", SURVIVED], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    walls = {each for each in ip("route show table all").splitlines() if each.startswith("unreachable")}
+    assert len(walls) > 4
+    if strike is not None:
+        strike()
+    with closing(Earlier(GROUP)) as earlier:
+        assert not earlier.at_work, "it waits"
+    child.kill()
+    child.communicate()
+    with closing(Earlier(GROUP)) as earlier, sender(GLOBAL) as bound:
+        while not over(earlier):
+            with suppress(OSError):
+                bound.sendto(b"by source", ELSEWHERE)
+        assert "soup" not in ip("-o link")
+        assert walls <= {*ip("route show table all").splitlines()}
+        with suppress(OSError):
+            bound.sendto(b"by source", ELSEWHERE)
+    assert sources(lan.fileno(), 0) == []
+    Devices().close()
+
+
+def over(earlier: Earlier) -> bool:
+    earlier.wait(0.001)
+    return not earlier.at_work
+
+
 DYING = """
 import sys
 from ipaddress import IPv6Address, IPv6Network
@@ -289,6 +322,12 @@ input()
 """
 
 
+SURVIVED = f"""
+from engine.egress.instances import Instance
+from engine.egress.together import Survivor
+instance = Instance()
+survivor = Survivor({GROUP}, instance)
+{DYING.replace("Devices()", f"Devices(instance, {GROUP})")}"""
 BURYING = f"""{DYING.rpartition("print")[0]}
 from engine.egress.undertaker import Undertaker
 Undertaker._bury = lambda *_: (print(flush=True), input())

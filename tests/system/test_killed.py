@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -262,3 +263,30 @@ def test_devices_go_at_once_and_nothing_leaves_elsewhere(tmp_path: Path) -> None
         assert left() == []
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def test_who_outlives_an_engine_and_is_late_takes_none_of_the_next_ones_devices(tmp_path: Path) -> None:
+    """Both have the same group. The next one waits, and says why."""
+    config, state = tmp_path / "config.yaml", tmp_path / "state"
+    config.write_text(
+        "defaults: {user: anyone, password: lab, autodial: true, datapath: afxdp}\n"
+        f'sessions: [{{name: "card{{n}}", count: {SESSIONS}}}]\n'
+    )
+    arguments = (CARD, "--config", config, "--state-dir", state, "--headless", "--until-up", "--hold")
+    group = group_of(journal_of(state, CARD))
+    with provider(max_sessions=SESSIONS), running(*arguments) as program:
+        program.up(SESSIONS)
+        (late,) = map(int, survivors(group))
+        os.kill(late, signal.SIGSTOP)
+        program.process.kill()
+        program.process.wait()
+        with running(*arguments) as later:
+            until(lambda: any("was killed" in line for line in later.complaints), "a line that says why it waits")
+            assert not later.said, "it has not begun"
+            os.kill(late, signal.SIGCONT)
+            later.up(SESSIONS)
+            assert "Waited" in later.event("earlier")["text"]
+            assert str(late) not in survivors(group)
+            assert len(devices()) == SESSIONS
+            assert later.end() == 0
+        assert left() == []
