@@ -133,16 +133,14 @@ class Loop:
         self.proxies = Proxies(
             loop,
             settings.proxy,
-            lambda *what: self.supervisor.tell(*what),
+            self.tell,
             lambda: self.supervisor.board,
             self._wall,
             self._note_proxied,
             self._renew,
         )
         self._undo.callback(self.proxies.close)
-        self.stack = StackProgram(
-            loop, lambda *what: self.supervisor.tell(*what), self._stack_begun, self._note_forwarded
-        )
+        self.stack = StackProgram(loop, self.tell, self._stack_begun, self._note_forwarded)
         self._undo.callback(self.stack.close)
         self.proxies.stack_line = self.stack.line
         self._proxied: dict[int, Proxied] = {}
@@ -669,6 +667,6 @@ class Loop:
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self.tell, severity, kind, text)
 
-    def tell(self, severity: Severity, kind: str, text: str) -> None:
-        """Put an event into the log."""
-        self.supervisor.tell(severity, kind, text)
+    def tell(self, severity: Severity, kind: str, text: str, key: int | None = None) -> None:
+        """Put an event into the log, of a session or of all."""
+        self.supervisor.tell_of(severity, kind, text, key, time.monotonic())

@@ -329,6 +329,11 @@ class Supervisor:
         self._shares.each(self.fleet.ask, [*self.fleet.members])
         self._settle()
 
+    def tell_of(self, severity: Severity, kind: str, text: str, key: int | None, now: float) -> None:
+        """Put an event of others than the supervisor into the log."""
+        self._reporter.now = now
+        self.tell(severity, kind, text, key)
+
     def set_clock(self, wall_offset: float, now: float) -> None:
         """The host's clock was set: all times that are shown are by it from now on."""
         self._reporter.now = now

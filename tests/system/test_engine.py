@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -372,3 +373,11 @@ def test_traffic_is_counted() -> None:
         assert 0 < mine[3] < size / 5
         assert sum(queue.rx_packets for queue in after.queues) >= size // 1492
         assert sum(queue.redirected for queue in after.queues) == sum(queue.rx_packets for queue in after.queues)
+
+
+def test_what_is_told_before_anything_happens_bears_its_time(tmp_path: Path) -> None:
+    (tmp_path / f"{CARD}.proofs").write_text("rubbish")
+    began = time.time()
+    with provider(), dialling([], state_folder=tmp_path) as engine:
+        (event,) = until(lambda: events(engine, "proofs"), "what can't be read")
+        assert began <= event.at <= time.time()
