@@ -304,3 +304,21 @@ def test_looking_at_one_that_is_lost_fills_no_memory() -> None:
     for _ in range(50):
         model.take(engine.snapshot())
     assert (meter.total(), len(meter.sparks[0]), len(meter._recent)) == (rates, sparks, held)
+
+
+def test_a_clock_that_jumps_makes_no_number_absurd() -> None:
+    """A host that gets its time only after the console has begun, or puts it back."""
+    engine, model = ScriptedEngine(6, busy=6, failing=3), Model()
+    model.sort_by("rx", reverse=True)
+    model.filter("since>1s")
+    places = layout(tuple(COLUMNS), 1000)
+    for jump in (0.0, 0.0, 86_400.0, 0.0, -7_200.0, 0.0, 0.0, 0.0):
+        engine.epoch += jump
+        engine.advance(0.5)
+        model.take(engine.snapshot())
+        rates = model.totals().rates
+        assert 0 <= rates.rx_bits < 1e12
+        shown = [text.strip() for view in model.views.values() for _, text in cells(view, places, model.meter)]
+        assert not [text for text in shown if text.startswith("-")]
+    assert rates.rx_bits > 0
+    assert model.setup_rate() >= 0
