@@ -18,12 +18,15 @@ BAR = 20
 class Farewell:
     """While it is entered, it tells how many sessions are `left` of those that there were, if that takes a while.
 
-    Whoever ends them waits for no terminal: the line is written from a thread of its own.
+    Whoever ends them waits for no terminal: the line is written from a thread of its own. Nor does anything else here
+    keep them from being ended, as after a fault of the console's own: then nothing is told.
     """
 
     def __init__(self, left: Callable[[], int], descriptor: int = STDOUT) -> None:
         self._left, self._descriptor = left, descriptor
-        self._of, self._began = left(), time.monotonic()
+        self._of, self._began = 0, time.monotonic()
+        with suppress(Exception):
+            self._of = left()
         self._over = threading.Event()
         self._told = False
         self._thread = threading.Thread(target=self._tell, name="farewell", daemon=True)
@@ -40,6 +43,10 @@ class Farewell:
             self._thread.join(LOOK)
 
     def _tell(self) -> None:
+        with suppress(Exception):
+            self._go_on_telling()
+
+    def _go_on_telling(self) -> None:
         wait = PATIENCE
         while not self._over.wait(wait):
             self._write(f"\r{line(self._left(), self._of)}\x1b[K")

@@ -138,6 +138,18 @@ def test_the_bar_of_an_end(left: int, shown: str) -> None:
     assert farewell.line(left, 2000).startswith(f"Hanging up 2,000 sessions [{shown}] ")
 
 
+def test_a_fault_keeps_nothing_from_being_ended() -> None:
+    """The console may have ended because what it asks of the engine fails: sessions would stay without anybody."""
+    ended = []
+
+    def broken() -> int:
+        raise RuntimeError("broken")
+
+    with farewell.Farewell(broken):
+        ended.append(True)
+    assert ended
+
+
 def test_an_end_that_is_quick_or_of_nothing_or_unseen_says_nothing() -> None:
     reader, pipe = os.pipe()
     with farewell.Farewell(lambda: 7, pipe):
