@@ -13,6 +13,7 @@ from unicodedata import category
 from rich.cells import cell_len, set_cell_size
 
 from engine.api.values import Event, SessionState, SessionView
+from engine.settings.limits import MAX_SESSIONS
 
 DASH = "–"
 BARS = " ▁▂▃▄▅▆▇█"
@@ -67,7 +68,7 @@ def clean(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _clean(text)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=MAX_SESSIONS)
 def _clean(text: str) -> str:
     shown, marks = "", 0
     for character in _HOSTILE.sub("·", text):

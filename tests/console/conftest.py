@@ -19,6 +19,7 @@ from textual.app import App, ScreenStackError
 from textual.events import Key
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from engine.api.commands import Command
 from souppp_tui.app.console import Console
@@ -55,30 +56,45 @@ def _settling() -> Iterator[None]:
 
 async def settled(_: float = 0) -> None:
     """Wait until nothing is left to do for the console, which is drawn anew by then if it has to be."""
+    seen_behind = False
     for _round in range(1000):
         await asyncio.sleep(0)
         if asyncio.get_running_loop()._ready:  # type: ignore[attr-defined]
             continue
-        if not _drawn(active_app.get()):
+        app = active_app.get()
+        if app._resize_event is not None:  # its timer waits for more of them
+            app._check_resize()
+        elif _drawn(app):
+            continue
+        elif not seen_behind:  # once: what is drawn behind another screen says that it wants to be drawn again
+            seen_behind = True
+            for screen in app._background_screens:
+                screen._on_timer_update()
+        else:
             return
 
 
 def _drawn(app: App[Any]) -> bool:
-    """Draw what waits for that, as a timer of the screen's does sixty times a second; whether there was any."""
+    """Draw what waits for that, as timers of the screens do sixty times a second; whether there was any."""
     with suppress(ScreenStackError):
-        screen = app.screen
-        waiting = (
-            screen._layout_required
-            or screen._scroll_required
-            or screen._repaint_required
-            or screen._recompose_required
-            or screen._dirty_widgets
-            or screen._callbacks
-        )
-        if waiting:
+        waiting = [screen for screen in app._background_screens if screen._layout_required or screen._callbacks]
+        if _waits(app.screen):
+            waiting.append(app.screen)
+        for screen in waiting:
             screen._on_timer_update()
         return bool(waiting)
     return False
+
+
+def _waits(screen: Screen[Any]) -> bool:
+    return bool(
+        screen._layout_required
+        or screen._scroll_required
+        or screen._repaint_required
+        or screen._recompose_required
+        or screen._dirty_widgets
+        or screen._callbacks
+    )
 
 
 class Both(Several):

@@ -89,7 +89,7 @@ def test_an_address_of_the_hosts(own: str, gateway: str, why: str, path: Datapat
 def test_an_address_for_no_host(network: str) -> None:
     with provider(network=network), dialling([session("one", ipv6=False)]) as engine:
         assert f"Given no other address than {IPv4Network(network)[2]}, which is refused" in gave_up(engine)
-        assert view(engine, "one").state is SessionState.FAILED
+        until(lambda: view(engine, "one").state is SessionState.FAILED, "the end of hanging up")
         assert view(engine, "one").reason == "address refused"
 
 
