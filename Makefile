@@ -52,7 +52,7 @@ dev: setup test-packages $(installed)-dev stack-for-tests
 
 # Five at a time, also on two processors: most tests wait for something most of the time.
 test: dev
-	$(bin)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder
+	$(bin)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder || $(bin)/python -m tests.again
 
 coverage: dev
 	@rm -rf build/coverage && mkdir -p build/coverage

@@ -81,7 +81,7 @@ def carry_out(run: HookRun, closing: int) -> HookResult:
         return HookResult(run.key, f"can't be run ({error})")
     assert process.stdout is not None
     with process.stdout as stream:
-        with suppress(OSError):
+        with suppress(OSError):  # a moment after it has begun: between fork and exec threads may run no Python
             _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (min(FILES, hard), hard))
         output, why = _follow(process, stream.fileno(), run.timeout, closing)

@@ -30,7 +30,8 @@ def test_a_program_gets_its_variables_and_nothing_of_ours(closing: int, tmp_path
     leaked = os.open(tmp_path / "leaked", os.O_CREAT | os.O_RDWR)
     os.set_inheritable(leaked, True)
     try:
-        result = run(closing, "env; pwd; ls -l /proc/$$/fd; ulimit -n; cat")
+        limited = "until [ $(ulimit -n) = 1024 ]; do sleep 0.01; done"  # a moment after it has begun
+        result = run(closing, f"env; pwd; ls -l /proc/$$/fd; {limited}; ulimit -n; cat")
     finally:
         os.close(leaked)
         del os.environ["SOUPPP_TEST_SECRET"]

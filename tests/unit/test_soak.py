@@ -28,7 +28,7 @@ from engine.wire.control import Option
 from engine.wire.errors import WireError
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, VlanTag
 
-LIFETIMES = int(os.environ.get("SOAK_LIFETIMES", "3000"))
+LIFETIMES = int(os.environ.get("SOAK_LIFETIMES", "2000"))
 """More of them: `make soak`."""
 SESSIONS = 60
 EPOCH = 4.0
