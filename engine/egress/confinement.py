@@ -438,17 +438,20 @@ class Confinement:
         if self._left:
             self._fence.leave()
             return
-        for family in _BITS if not self._cleared else ():
+        if not self._cleared:
+            self._undo()
+        self._fence.close()
+
+    def _undo(self) -> None:
+        for family in _BITS:
             ends = {table for each, table in self._leading if each == family}
             if family in self._dead_ends:
                 ends.add(self._instance.dead_end)
             rules = [rule_request(False, family, rule) for rule in self._rules(family)]
             self._rtnl.do([*rules, *(no_way_else(family, table, False) for table in ends)], HARMLESS)
-        if not self._cleared:
-            self._rtnl.do([no_way_from(*each, False) for each in self._sources.walls()], HARMLESS)
-            if self._bound:
-                self._rtnl.do([no_own_way(self._instance.by_device)], HARMLESS)
-        self._fence.close()
+        self._rtnl.do([no_way_from(*each, False) for each in self._sources.walls()], HARMLESS)
+        if self._bound:
+            self._rtnl.do([no_own_way(self._instance.by_device)], HARMLESS)
 
     def _rules(self, family: socket.AddressFamily) -> Iterator[Rule]:
         """All that there must be."""

@@ -250,14 +250,20 @@ def test_at_an_orderly_end_nothing_leaves_before_all_is_taken_away(
     assert "proto 80" not in ip("rule") + ip("route show table all")
 
 
+def begun(script: str) -> subprocess.Popen[bytes]:
+    """A process that runs a script, and has come to where it says so."""
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    return child
+
+
 @pytest.mark.parametrize("strike", [None, rules_gone])
 def test_killed_when_all_has_been_taken_away_but_the_devices(
     lan: socket.socket, strike: Callable[[], None] | None
 ) -> None:
     """And the next start has both layers again."""
-    child = subprocess.Popen([sys.executable, "-c", BURYING], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    child.stdout.readline()
+    child = begun(BURYING)
     assert "proto 80" not in ip("rule") + ip("route show table all"), "that is the moment"
     send(sender(GLOBAL))
     child.kill()
@@ -280,9 +286,7 @@ def test_who_outlives_a_killed_engine_leaves_what_leads_nowhere(
     lan: socket.socket, strike: Callable[[], None] | None
 ) -> None:
     """Where the second layer stands it goes for a moment, as the kernel reads it for each device."""
-    child = subprocess.Popen([sys.executable, "-c", SURVIVED], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    child.stdout.readline()
+    child = begun(SURVIVED)
     walls = {each for each in ip("route show table all").splitlines() if each.startswith("unreachable")}
     assert len(walls) > 4
     if strike is not None:
@@ -341,9 +345,7 @@ while devices.undertaker.busy:
 
 @pytest.mark.parametrize("strike", [None, fence_gone])
 def test_what_a_dead_instance_had_leads_nowhere(lan: socket.socket, strike: Callable[[], None] | None) -> None:
-    child = subprocess.Popen([sys.executable, "-c", DYING], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    child.stdout.readline()
+    child = begun(DYING)
     child.kill()
     child.communicate()
     if strike is not None:

@@ -224,14 +224,19 @@ def talk_elsewhere(addresses: list[str]) -> Iterator[list[str]]:
             each.close()
 
 
-def test_devices_go_at_once_and_nothing_leaves_elsewhere(tmp_path: Path) -> None:
-    """By whoever outlives the engine; and where nobody does, by the next start, which says why it waits."""
-    config, state = tmp_path / "config.yaml", tmp_path / "state"
+def of_many(folder: Path) -> tuple[tuple[str | Path, ...], Path]:
+    """Arguments for a run with SESSIONS sessions, and its state's folder."""
+    config, state = folder / "config.yaml", folder / "state"
     config.write_text(
         "defaults: {user: anyone, password: lab, autodial: true, datapath: afxdp}\n"
         f'sessions: [{{name: "card{{n}}", count: {SESSIONS}}}]\n'
     )
-    arguments = (CARD, "--config", config, "--state-dir", state, "--headless", "--until-up", "--hold")
+    return (CARD, "--config", config, "--state-dir", state, "--headless", "--until-up", "--hold"), state
+
+
+def test_devices_go_at_once_and_nothing_leaves_elsewhere(tmp_path: Path) -> None:
+    """By whoever outlives the engine; and where nobody does, by the next start, which says why it waits."""
+    arguments, state = of_many(tmp_path)
     journal = journal_of(state, CARD)
     group = group_of(journal)
     with provider(max_sessions=SESSIONS), running(*arguments) as program:
@@ -267,12 +272,7 @@ def test_devices_go_at_once_and_nothing_leaves_elsewhere(tmp_path: Path) -> None
 
 def test_who_outlives_an_engine_and_is_late_takes_none_of_the_next_ones_devices(tmp_path: Path) -> None:
     """Both have the same group. The next one waits, and says why."""
-    config, state = tmp_path / "config.yaml", tmp_path / "state"
-    config.write_text(
-        "defaults: {user: anyone, password: lab, autodial: true, datapath: afxdp}\n"
-        f'sessions: [{{name: "card{{n}}", count: {SESSIONS}}}]\n'
-    )
-    arguments = (CARD, "--config", config, "--state-dir", state, "--headless", "--until-up", "--hold")
+    arguments, state = of_many(tmp_path)
     group = group_of(journal_of(state, CARD))
     with provider(max_sessions=SESSIONS), running(*arguments) as program:
         program.up(SESSIONS)

@@ -10,6 +10,18 @@ import pytest
 
 from tests.conftest import ROOT
 
+TELLING = """
+def tell_what_goes(acts):
+    for name, act in acts.items():
+        try:
+            act()
+        except PermissionError:
+            pass
+        except OSError as error:
+            print(name, error)
+        else:
+            print(name, "goes")
+"""
 SCRIPT = """
 import ctypes, os, platform, resource, signal, sys, threading
 from engine.host.privileges import give_up_all
@@ -29,7 +41,7 @@ def call(number, *arguments):
 
 x86 = platform.machine() == "x86_64"
 octets = ctypes.create_string_buffer(64)
-for name, act in {{
+tell_what_goes({{
     "kill": lambda: os.kill(other, 0),
     "everybody": lambda: os.kill(-1, 0),
     "tkill": lambda: call(200 if x86 else 130, other, 0),
@@ -42,15 +54,7 @@ for name, act in {{
     "affinity": lambda: os.sched_setaffinity(other, os.sched_getaffinity(0)),
     "process_vm_readv": lambda: call(310 if x86 else 270, other, octets, 1, octets, 1, 0),
     "process_vm_writev": lambda: call(311 if x86 else 271, other, octets, 1, octets, 1, 0),
-}}.items():
-    try:
-        act()
-    except PermissionError:
-        pass
-    except OSError as error:
-        print(name, error)
-    else:
-        print(name, "goes")
+}})
 signal.pthread_kill(threading.get_ident(), 0)
 resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -58,13 +62,18 @@ print("alone")
 """
 
 
-@pytest.mark.parametrize("refuse", ["refuse_files_and_sockets", "refuse_other_processes"])
-def test_no_other_process_can_be_touched(refuse: str) -> None:
-    script = SCRIPT.format(refuse=refuse)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+def said(script: str, *arguments: Path) -> tuple[str, str]:
+    """What a script writes to its two outputs."""
+    command = (sys.executable, "-c", TELLING + script, *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.stdout == "none here\n":
         pytest.skip("this machine's system calls are not known")
-    assert (done.stdout, done.stderr) == ("alone\n", "")
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("refuse", ["refuse_files_and_sockets", "refuse_other_processes"])
+def test_no_other_process_can_be_touched(refuse: str) -> None:
+    assert said(SCRIPT.format(refuse=refuse)) == ("alone\n", "")
 
 
 BY_ADDRESS = """
@@ -100,7 +109,7 @@ def many():
     if libc.syscall(SENDMMSG, before.fileno(), None, 1, 0) < 0:
         raise OSError(ctypes.get_errno(), "refused")
 
-for name, act in {
+tell_what_goes({
     "sendto": lambda: before.sendto(b"x", sys.argv[1]),
     "sendmmsg": many,
     "a pair of datagram sockets": lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM),
@@ -109,15 +118,7 @@ for name, act in {
     "connect": lambda: before.connect(sys.argv[1]),
     "bind": lambda: before.bind(sys.argv[1] + "2"),
     "a socket": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
-}.items():
-    try:
-        act()
-    except PermissionError:
-        pass
-    except OSError as error:
-        print(name, error)
-    else:
-        print(name, "goes")
+})
 for ours, theirs in (*pairs, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)):
     for send in (lambda: ours.send(b"x"), lambda: ours.sendmsg([b"y"])):
         send()
@@ -133,8 +134,4 @@ print(sent, "by path")
 
 def test_nobody_is_sent_to_by_path(tmp_path: Path) -> None:
     """A Unix socket's path is in reach of every network namespace: /dev/log, systemd's notifications, a container's."""
-    command = (sys.executable, "-c", BY_ADDRESS, str(tmp_path / "socket"))
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    if done.stdout == "none here\n":
-        pytest.skip("this machine's system calls are not known")
-    assert (done.stdout, done.stderr) == ("1 by path\n", "")
+    assert said(BY_ADDRESS, tmp_path / "socket") == ("1 by path\n", "")
