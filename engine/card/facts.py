@@ -72,14 +72,6 @@ def card_name_at(index: int, before: str) -> str | None:
     return link.name if link is not None else None
 
 
-def mtu_of(index: int) -> int:
-    """The MTU of the card with this index. Raises HostError."""
-    link = _found(f"card {index}", lambda rtnl: link_at(rtnl, index))
-    if link is None:
-        raise HostError(f"There is no card {index} any more.")
-    return link.mtu
-
-
 def _found(name: str, look: Callable[[Rtnl], Link]) -> Link | None:
     """What a look at a link shows, None if there is no such link. Raises HostError, Unseen among them."""
     try:

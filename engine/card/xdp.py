@@ -307,14 +307,6 @@ def processors() -> int:
     return int(_libbpf().libbpf_num_possible_cpus())
 
 
-def link_native(program: int, ifindex: int) -> int:
-    """Attach a program in native mode; returns the link's descriptor. Raises XdpError."""
-    link = _link(program, ifindex, _XDP_FLAGS_DRV_MODE)
-    if link < 0:
-        raise XdpError(f"cannot attach the XDP program: {os.strerror(-link)}")
-    return link
-
-
 def _link(program: int, ifindex: int, flags: int) -> int:
     """Attaches and returns the link's descriptor, or -errno."""
     options = _LinkOptions(size=ctypes.sizeof(_LinkOptions), flags=flags)
@@ -464,6 +456,11 @@ class XdpProgram:
     def has_kernel_path(self) -> bool:
         """Whether the in-kernel data path is loaded."""
         return not set(KERNEL_PATH_MAPS) - set(self.descriptors)
+
+    @property
+    def kernel_path_loading(self) -> bool:
+        """Whether `load_kernel_path` was called, and `add_kernel_path` not yet."""
+        return self._more is not None
 
     @property
     def kernel_path_done(self) -> bool:

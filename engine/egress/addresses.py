@@ -51,10 +51,9 @@ from engine.egress.requests import (
 from engine.egress.tun import open_tun
 from engine.egress.undertaker import Undertaker
 from engine.egress.ways import claim, way_to
-from engine.host.descriptors import too_few
 from engine.host.errors import HostError
 from engine.host.links import LinkState, find, index_of, link_at
-from engine.host.rtnl import Rtnl, RtnlError
+from engine.host.rtnl import Rtnl, RtnlError, Template
 from engine.ppp.judge import Address
 from engine.sessions.policy import Way
 
@@ -251,6 +250,7 @@ class Devices:
         closed: bool = False,
         metric: int | None = None,
         ipv6: bool = True,
+        finish: Sequence[Template] = (),
     ) -> None:
         """Have a session's device made, down and without an address; raises DatapathError or HostError.
 
@@ -258,12 +258,11 @@ class Devices:
         comes in that the host hasn't begun. With a `metric` the host's default route may go through it. Without
         `ipv6` it will never have an address of that.
 
-        `make` makes one of that name and returns its descriptor; `close` closes it when the device has been deleted,
-        in another thread. If the device is in another namespace by then, that must take it away.
+        `make` makes one of that name and returns its descriptor, and requests of its index `finish` it; `close` closes
+        it when the device has been deleted, in another thread. If the device is in another namespace by then, that must
+        take it away.
         """
         self.undertaker.wait_for(name)
-        if reason := too_few():
-            raise HostError(reason)
         if name in self._named:
             raise HostError(f"The device {name} belongs to another session.")
         table = self._instance.table(key)
@@ -272,8 +271,10 @@ class Devices:
             device.index, link = find(self._rtnl, name)
             device.rising = not link.up
             self._indexes.add(device.index)
-            first = [put_into_group(uint32(device.index), uint32(self._group))] if self._group else []
+            index = uint32(device.index)
+            first = [put_into_group(index, uint32(self._group))] if self._group else []
             if device.rising:  # else it is an earlier process's, who has seen to it
+                first += (each(index) for each in finish)
                 keep_quiet(self._rtnl, name, device.index, first, ipv6=ipv6)
             else:
                 self._rtnl.do(first)

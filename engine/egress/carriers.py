@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import repeat
 
@@ -18,7 +18,8 @@ from engine.datapath import DatapathError
 from engine.datapath.own import CLOSED, Own
 from engine.egress.kept import KeptDevice
 from engine.egress.tun import open_tun
-from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle
+from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle, queue_before
+from engine.host.rtnl import Template
 from engine.host.surroundings import has_tun
 from engine.settings.values import DatapathChoice
 from engine.wire.place import Place
@@ -66,18 +67,26 @@ class Carriers:
         return fd if kept.path is DatapathChoice.AFXDP else self._need_kernel().adopt_device(key, name, kept.end)
 
     def kernel_known(self) -> bool:
-        """Whether `kernel_obstacle` won't wait; begins to load the in-kernel path where it must be known."""
-        if self._kernel is None and not self._no_kernel and not obstacle(self._port.card, self._port.mode):
+        """Whether `kernel_obstacle` won't wait; begins to load the in-kernel path where it must be known.
+
+        The card is asked until it is being loaded, and not for each session that waits for that.
+        """
+        program = self._port.program
+        if self._kernel is not None or self._no_kernel:
+            return True
+        if program.kernel_path_loading or not obstacle(self._port.card, self._port.mode):
             with suppress(XdpError):
-                self._port.program.load_kernel_path()
-                return self._port.program.kernel_path_done
+                program.load_kernel_path()
+                return program.kernel_path_done
         return True
 
     def kernel_obstacle(self) -> str:
         """Why this card can't carry the in-kernel path, in one line; empty if it can. Waits until it is loaded."""
+        if self._kernel is not None:
+            return ""
         card, program = self._port.card, self._port.program
         reason = self._no_kernel or obstacle(card, self._port.mode)
-        if self._kernel is None and not reason:
+        if not reason:
             try:
                 self._hidden.check()
                 program.add_kernel_path()
@@ -85,7 +94,7 @@ class Carriers:
                 self.kernel_notice = locked_queues(card, ethtool.channels(card.name), processors())
             except (XdpError, DatapathError) as error:
                 reason = self._no_kernel = str(error)
-        return reason if self._kernel is None else ""
+        return reason
 
     def _need_kernel(self) -> KernelPath:
         """The in-kernel path. Raises DatapathError."""
@@ -93,6 +102,11 @@ class Carriers:
         if self._kernel is None:
             raise DatapathError(reason)
         return self._kernel
+
+    @staticmethod
+    def finish(path: DatapathChoice) -> Sequence[Template]:
+        """What a new device needs besides, by its index; that the kernel knows of no such thing is no matter."""
+        return (queue_before,) if path is DatapathChoice.KERNEL else ()
 
     def closer(self, path: DatapathChoice) -> Callable[[int], None]:
         """What closes such a device's descriptor, also after this port is closed."""

@@ -124,7 +124,7 @@ class DeviceEgress:
             return Obstacle("The in-kernel data path is being loaded.", passing=True)
         if self.carriers is not None and asked and (reason := self.carriers.kernel_obstacle()):
             return Obstacle(f"`datapath: kernel` is not to be had: {reason}. Set it to afxdp or auto.")
-        if not has_tun() and not asked and (reason := self._no_kernel_path(either)):
+        if not asked and not has_tun() and (reason := self._no_kernel_path(either)):
             return Obstacle(f"{NO_TUN} {reason}")
         if refused := self._refused(settings):
             return Obstacle(refused)
@@ -202,7 +202,17 @@ class DeviceEgress:
         if (namespace := self._netns(key, settings)) is not None:
             self._elsewhere.create(key, name, namespace, make, closer)
         else:
-            self._devices.create(key, name, make, closer, networks, closed=closed, metric=metric, ipv6=settings.ipv6)
+            self._devices.create(
+                key,
+                name,
+                make,
+                closer,
+                networks,
+                closed=closed,
+                metric=metric,
+                ipv6=settings.ipv6,
+                finish=self.carriers.finish(path),
+            )
         self._opened[key] = _Opened(path, place, settings, mtu)
         try:
             self._connect(key, mtu)
@@ -267,7 +277,7 @@ class DeviceEgress:
                 continue
             name, fd = self._devices.name(key), self._devices.fd(key)
             tun = opened.path is DatapathChoice.AFXDP
-            found.append((KeptDevice(name, opened.path, 0 if tun else self.hidden.end_of(fd)), fd if tun else -1))
+            found.append((KeptDevice(name, opened.path, 0 if tun else fd), fd if tun else -1))
         return found
 
     def part(self) -> None:

@@ -21,6 +21,8 @@ from engine.host.rtnl import Rtnl, Template, request
 _CONF = Path("/proc/sys/net/ipv6/conf")
 _QUIET = {"accept_ra": "0", "autoconf": "0", "accept_redirects": "0"}
 _WITHOUT = {"disable_ipv6": "1"}
+_LACKING = (errno.EAFNOSUPPORT, errno.ENOENT, errno.EOPNOTSUPP)
+"""What a kernel says that has no IPv6, or no queueing disciplines."""
 _INDEX = 0x7E570001
 _NO_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 
@@ -39,9 +41,14 @@ def has_ipv6(name: str) -> bool:
     return (_CONF / name).exists()
 
 
+def no_address(index: int) -> bytes:
+    """The request that keeps the kernel from giving a device an address of its own making; EAFNOSUPPORT: no IPv6."""
+    return _no_address(_uint32(index))
+
+
 def make_up_no_address(rtnl: Rtnl, index: int) -> None:
-    """Keep the kernel from giving a device an address of its own making; in `rtnl`'s namespace. Raises RtnlError."""
-    rtnl.do([_no_address(_uint32(index))], (errno.EAFNOSUPPORT,))
+    """The same at once, in `rtnl`'s namespace. Raises RtnlError."""
+    rtnl.do([no_address(index)], (errno.EAFNOSUPPORT,))
 
 
 def keep_quiet(rtnl: Rtnl, name: str, index: int, first: Sequence[bytes] = (), *, ipv6: bool) -> None:
@@ -52,7 +59,7 @@ def keep_quiet(rtnl: Rtnl, name: str, index: int, first: Sequence[bytes] = (), *
     """
     settings = _QUIET if ipv6 else _WITHOUT | _QUIET
     has_it = _set(name, settings)
-    rtnl.do([*first, *([_no_address(_uint32(index))] if has_it and ipv6 else ())], (errno.EAFNOSUPPORT,))
+    rtnl.do([*first, *([no_address(index)] if has_it and ipv6 else ())], _LACKING)
 
 
 def limit_ipv6(name: str, mtu: int) -> None:

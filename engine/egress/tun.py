@@ -8,6 +8,8 @@ import os
 import struct
 
 from engine.datapath import DatapathError
+from engine.host.descriptors import too_few
+from engine.host.errors import HostError
 
 TUN = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
@@ -36,8 +38,11 @@ def open_tun(name: str, *, offload: bool = True) -> int:
 
     The device lives as long as the descriptor. It is down and has no address. With `offload` the kernel leaves
     segmentation and checksums to us and puts VNET_HEADER octets before each packet (`vnet.h`), which the C helper
-    understands; without, packets go through the descriptor one by one and bare. Raises DatapathError.
+    understands; without, packets go through the descriptor one by one and bare. Raises DatapathError, or HostError
+    where only those descriptors are left that no device takes.
     """
+    if reason := too_few():
+        raise HostError(reason)
     try:
         fd = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

@@ -18,7 +18,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -28,12 +28,12 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
-from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTM_NEWQDISC
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTM_NEWQDISC, RTM_SETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from engine.api.values import TRAFFIC_FIELDS
-from engine.card.facts import Card, mtu_of, takes_xdp_frames
+from engine.card.facts import Card, takes_xdp_frames
 from engine.card.xdp import (
     DEVICE_MAC,
     XdpError,
@@ -41,15 +41,16 @@ from engine.card.xdp import (
     by_cpu,
     delete_entry,
     entry_of,
-    link_native,
     set_entry,
     sum_over_cpus,
 )
 from engine.datapath import DatapathError
 from engine.datapath.own import CLOSED, STRAYS, Network, Own
-from engine.egress.quiet import make_up_no_address
+from engine.egress.quiet import no_address
 from engine.host import kthreads, netns
+from engine.host.errors import HostError
 from engine.host.layout import numbers
+from engine.host.links import state_at
 from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
 from engine.settings.limits import MAX_SESSIONS
 from engine.wire.ethernet import MAX_VLANS, vlan_ids
@@ -177,12 +178,11 @@ class HiddenNet:
         self._rtnl: Rtnl | None = None
         self._visible_rtnl: Rtnl | None = None
         self._visible = self._sysfs = -1
-        self._without_ipv6 = False
         self._resident: ThreadPoolExecutor | None = None
         self._statistics: Rtnl | None = None
         self._removals: Rtnl | None = None
-        self._indexes: dict[int, int] = {}
-        """Of the hidden ends, by the descriptors of their links."""
+        self._settings: socket.socket | None = None
+        """By which the visible ends' are changed that rtnetlink doesn't know."""
         self._lost: dict[bytes, int] = {}
         self._lost_before = 0
 
@@ -194,6 +194,7 @@ class HiddenNet:
         try:
             self._visible = netns.open_net()
             self._visible_rtnl = Rtnl()
+            self._settings = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self.run(self._settle)
         except OSError as error:
             self.close()
@@ -217,7 +218,6 @@ class HiddenNet:
         self._rtnl, self._statistics, self._removals = Rtnl(), Rtnl(), Rtnl()
         with suppress(OSError):  # read-only, or no IPv6 in this kernel
             Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
-            self._without_ipv6 = True
         with suppress(OSError):
             self._sysfs = netns.open_sysfs()
 
@@ -231,10 +231,11 @@ class HiddenNet:
         with HiddenNet._shared:
             self.delete(self.pair(0, f"souppp{os.getpid()}"))
 
-    def pair(self, key: int, name: str, mtu: int = ETHERNET_MTU) -> int:
+    def pair(self, key: int, name: str, mtu: int = ETHERNET_MTU, program: int = -1) -> int:
         """Make the device `name`, down, for a session; returns the index of its hidden end. Raises DatapathError.
 
-        When its MTU is changed later the kernel reads all routes of IPv6.
+        With a program, by its descriptor, the hidden end is up and has that. When the MTU is changed later the kernel
+        reads all routes of IPv6.
         """
         self.open()
         assert self._rtnl is not None
@@ -242,18 +243,31 @@ class HiddenNet:
         octets = name.encode().ljust(len(_NAME), b"\0")
         try:
             self._rtnl.do([_pair(_uint32(index), b"%010d\0" % index, octets, _uint32(self._visible), _uint32(mtu))])
-        except RtnlError as error:
+            if program >= 0:
+                # First: as it comes up, the kernel sees whether the other end takes what is redirected.
+                _set_offloads(self._settings, name)
+                steps = [run_program(_uint32(index), _uint32(program)), no_address(index), _up(_uint32(index))]
+                self._rtnl.do(steps, (errno.EAFNOSUPPORT,))
+        except OSError as error:
+            self.delete(index)
             raise DatapathError(f"cannot make the device {name}: {error.strerror}") from None
         return index
 
-    def add_queue(self, name: str) -> None:
-        """Let packets wait before a pair's device while its other end is behind (Linux 6.16), not be lost.
+    def carry(self, index: int, program: int) -> None:
+        """Have a hidden end's packets go through a program, by its descriptor, in place of any other. Raises RtnlError.
 
-        A kernel without queueing disciplines does without. Raises OSError.
+        It is there as long as the pair is: a link of BPF would take a descriptor for each session.
         """
+        assert self._rtnl is not None
+        self._rtnl.do([run_program(_uint32(index), _uint32(program))])
+
+    def mtu_of(self, index: int) -> int:
+        """Of a device of the visible namespace. Raises HostError."""
         assert self._visible_rtnl is not None
-        queue = _queue(_uint32(socket.if_nametoindex(name)))
-        self._visible_rtnl.do([queue], (errno.ENOENT, errno.EOPNOTSUPP))
+        try:
+            return state_at(self._visible_rtnl, index).mtu
+        except RtnlError as error:
+            raise HostError(f"The card {index} can't be looked at: {error.strerror}.") from None
 
     def give_thread(self, index: int, cpu: int) -> None:
         """Let a kernel thread of its own serve a hidden end, always on the same CPU, where that can be had.
@@ -272,25 +286,10 @@ class HiddenNet:
     def _in_sysfs(self, path: str, flags: int) -> int:
         return os.open(path, flags, dir_fd=self._sysfs)
 
-    def up(self, index: int) -> None:
-        """Set a hidden end up. Raises RtnlError."""
-        assert self._rtnl is not None
-        if not self._without_ipv6:
-            make_up_no_address(self._rtnl, index)
-        self._rtnl.do([_up(_uint32(index))])
-
     def delete(self, index: int) -> None:
-        """Delete a pair that isn't in use yet."""
+        """Delete a pair that isn't in use yet, if it is there. Raises RtnlError."""
         assert self._rtnl is not None
-        self._rtnl.do([_delete(_uint32(index))])
-
-    def keep(self, link: int, index: int) -> None:
-        """Note which pair a link belongs to, for `remove`."""
-        self._indexes[link] = index
-
-    def end_of(self, link: int) -> int:
-        """The index of the hidden end of the pair that a link belongs to."""
-        return self._indexes[link]
+        self._rtnl.do([_delete(_uint32(index))], (errno.ENODEV,))
 
     def spare(self, ends: Iterable[int]) -> None:
         """Give none of these indexes to another hidden end: an earlier process has left them."""
@@ -298,13 +297,13 @@ class HiddenNet:
         with HiddenNet._shared:
             HiddenNet._made = count(max(next(HiddenNet._made), latest))
 
-    def remove(self, link: int) -> None:
-        """Close a link, and delete the pair if its device has been moved elsewhere; for one thread at a time."""
+    def remove(self, index: int) -> None:
+        """Delete the pair of a hidden end if it is still there, as its device was moved; for one thread at a time.
+
+        Raises RtnlError.
+        """
         assert self._removals is not None
-        try:
-            self._removals.do([_delete(_uint32(self._indexes.pop(link)))], (errno.ENODEV,))
-        finally:
-            os.close(link)
+        self._removals.do([_delete(_uint32(index))], (errno.ENODEV,))
 
     def lost(self) -> int:
         """Packets for devices that were behind, which the kernel dropped; for one thread at a time."""
@@ -323,13 +322,13 @@ class HiddenNet:
         if self._resident is not None:
             self._resident.shutdown()
         self._resident = None
-        for rtnl in (self._rtnl, self._visible_rtnl, self._statistics, self._removals):
-            if rtnl is not None:
-                rtnl.close()
+        for each in (self._rtnl, self._visible_rtnl, self._statistics, self._removals, self._settings):
+            if each is not None:
+                each.close()
         for fd in (self._visible, self._sysfs, self.descriptor):
             if fd >= 0:
                 os.close(fd)
-        self._rtnl = self._visible_rtnl = self._statistics = self._removals = None
+        self._rtnl = self._visible_rtnl = self._statistics = self._removals = self._settings = None
         self._visible = self._sysfs = self.descriptor = -1
 
 
@@ -355,44 +354,30 @@ class KernelPath:
     def open_device(self, key: int, name: str, mtu: int = ETHERNET_MTU) -> int:
         """Make a session's device in the calling thread's namespace, down and without an address.
 
-        Returns the descriptor that its hidden end's program hangs on, for `HiddenNet.remove`.
-        Raises DatapathError.
+        Returns the index of its hidden end, for `HiddenNet.remove`. Raises DatapathError.
         """
-        index = self._hidden.pair(key, name, mtu)
-        with ExitStack() as undo:
-            undo.callback(self._hidden.delete, index)
-            try:
-                _set_offloads(name)
-                self._hidden.add_queue(name)
-                link = self._connect(key, index)
-                undo.callback(os.close, link)
-                self._hidden.up(index)
-                self._give_thread(key, index)
-            except (XdpError, OSError) as error:
-                raise DatapathError(f"cannot set up the device {name}: {error}") from None
-            undo.pop_all()
-        return link
+        index = self._hidden.pair(key, name, mtu, self._maps["push"])
+        try:
+            self._connect(key, index)
+        except (XdpError, OSError) as error:
+            self._hidden.delete(index)
+            raise DatapathError(f"cannot set up the device {name}: {error}") from None
+        return index
 
     def adopt_device(self, key: int, name: str, end: int) -> int:
         """Take over a device that an earlier process has left, by the index of its hidden end; as `open_device`."""
         try:
-            link = self._connect(key, end)
-            self._give_thread(key, end)
-            return link
+            self._hidden.carry(end, self._maps["push"])
+            self._connect(key, end)
         except (XdpError, OSError) as error:
             raise DatapathError(f"cannot take over the device {name}: {error}") from None
+        return end
 
-    def _connect(self, key: int, index: int) -> int:
-        """Let a hidden end's packets come to the card; returns the link. Raises XdpError or OSError."""
-        link = self._hidden.run(partial(link_native, self._maps["push"], index))
-        try:
-            self._hidden.run(partial(set_entry, self._maps["devices"], _uint32(1 + key), _uint32(index)))
-        except BaseException:
-            os.close(link)
-            raise
-        self._hidden.keep(link, index)
+    def _connect(self, key: int, index: int) -> None:
+        """Let the card's packets come to a hidden end, which takes who is in its namespace. Raises XdpError."""
+        self._hidden.run(partial(set_entry, self._maps["devices"], _uint32(1 + key), _uint32(index)))
         self._indexes[key] = index
-        return link
+        self._give_thread(key, index)
 
     def _give_thread(self, key: int, index: int) -> None:
         if key < THREADS:
@@ -404,7 +389,7 @@ class KernelPath:
         Raises XdpError or HostError.
         """
         # A device forwards frames of one VLAN tag more than its MTU.
-        longest = mtu_of(self._card.index) + VLAN_TAG - VLAN_TAG * len(place.vlans) - PPPOE_HEADER
+        longest = self._hidden.mtu_of(self._card.index) + VLAN_TAG - VLAN_TAG * len(place.vlans) - PPPOE_HEADER
         match = _Match(session_id=htons(place.session_id))
         match.macs[:] = place.own_mac + place.peer_mac
         for at, vid in enumerate(vlan_ids(place.vlans)):
@@ -486,10 +471,11 @@ def _uint32(value: int) -> bytes:
     return struct.pack("=I", value)
 
 
-_INDEX, _NETNS, _MTU = 0x7E570001, 0x7E570002, 0x7E570003
+_INDEX, _NETNS, _MTU, _PROGRAM = 0x7E570001, 0x7E570002, 0x7E570003, 0x7E570006
 _HIDDEN, _NAME = b"7E57000003\0", b"7E5700000000004\0"
 """What stands in the templates for what is filled in."""
 
+_XDP_FLAGS_DRV_MODE = 1 << 2  # linux/if_link.h
 _ONE_QUEUE = [("IFLA_NUM_TX_QUEUES", 1), ("IFLA_NUM_RX_QUEUES", 1)]
 _device = {
     "flags": IFF_NOARP,
@@ -517,15 +503,22 @@ _pair = Template(
     _uint32(_NETNS),
     _uint32(_MTU),
 )
+_native = {"attrs": [("IFLA_XDP_FD", _PROGRAM), ("IFLA_XDP_FLAGS", _XDP_FLAGS_DRV_MODE)]}
+run_program = Template(
+    request(ifinfmsg, RTM_SETLINK, 0, [("IFLA_XDP", _native)], index=_INDEX), _uint32(_INDEX), _uint32(_PROGRAM)
+)
+"""Have the program of this descriptor run in a device's driver, in place of any other, for as long as that is there."""
 _up = Template(request(ifinfmsg, RTM_NEWLINK, 0, index=_INDEX, flags=IFF_UP, change=IFF_UP), _uint32(_INDEX))
 
 _delete = Template(request(ifinfmsg, RTM_DELLINK, 0, index=_INDEX), _uint32(_INDEX))
 
 _TC_H_ROOT = 0xFFFFFFFF
-_queue = Template(
+queue_before = Template(
     request(tcmsg, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, [("TCA_KIND", "pfifo")], index=_INDEX, parent=_TC_H_ROOT),
     _uint32(_INDEX),
 )
+"""Let packets wait before a pair's device while its other end is behind (Linux 6.16), not be lost. A kernel without
+queueing disciplines does without, and answers ENOENT or EOPNOTSUPP."""
 
 # linux/if_link.h
 _STATS_HEADER, _STATS_LINK_64, _TX_DROPPED = 12, 1, 7 * 8
@@ -536,9 +529,9 @@ _OFFLOADS = ((0x2C, 1), (0x17, 0))
 """ETHTOOL_SGRO: the device takes redirected packets, many at once; ETHTOOL_STXCSUM: what it sends is complete."""
 
 
-def _set_offloads(name: str) -> None:
-    """Raises OSError."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        for command, value in _OFFLOADS:
-            setting = array("I", (command, value))
-            fcntl.ioctl(any_socket, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), setting.buffer_info()[0]))
+def _set_offloads(by: socket.socket | None, name: str) -> None:
+    """Of a device in a socket's namespace. Raises OSError."""
+    assert by is not None
+    for command, value in _OFFLOADS:
+        setting = array("I", (command, value))
+        fcntl.ioctl(by, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), setting.buffer_info()[0]))

@@ -1,4 +1,4 @@
-"""How many files this process may have open: each session's device takes one."""
+"""How many files this process may have open: each TUN device takes one, and no device of the in-kernel path does."""
 
 from __future__ import annotations
 

@@ -142,6 +142,12 @@ def link_at(rtnl: Rtnl, index: int) -> Link:
     return parse_link(answer)
 
 
+def state_at(rtnl: Rtnl, index: int) -> LinkState:
+    """A link's state. Raises RtnlError."""
+    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, _INFO.pack(0, 0, index, 0, 0) + _no_statistics))
+    return parse_state(answer)
+
+
 def whereabouts(rtnl: Rtnl, index: int) -> tuple[str, bool]:
     """The name of a link, and whether it leads to one other host only, for half of the work. Raises RtnlError."""
     (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, _INFO.pack(0, 0, index, 0, 0) + _no_statistics))

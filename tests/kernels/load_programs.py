@@ -6,12 +6,14 @@ processor: `make test-kernels` loads both, one after the other, as the engine do
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 
 from engine.card import xdp
-from engine.card.xdp import KERNEL_PATH_PROGRAMS, PROGRAMS, Loading, XdpProgram, link_native
+from engine.card.xdp import KERNEL_PATH_PROGRAMS, PROGRAMS, Loading, XdpProgram
+from engine.egress.requests import uint32
+from engine.egress.veth import run_program
+from engine.host.rtnl import Rtnl
 
 NEAR, FAR = "near", "far"
 PATIENCE = 1200.0
@@ -19,13 +21,14 @@ PATIENCE = 1200.0
 
 
 def main() -> None:
-    """Print a line for each that is attached. Raises XdpError."""
+    """Print a line for each that is attached. Raises XdpError or RtnlError."""
     subprocess.run(["ip", "link", "add", NEAR, "type", "veth", "peer", "name", FAR], check=True)
     xdp.LOAD_TIMEOUT = PATIENCE
     program = XdpProgram.attach(NEAR, 1, loading=Loading(kernel_path=True))
     print(f"{', '.join(PROGRAMS)} with the in-kernel data path: attached, {program.mode} mode", flush=True)
+    rtnl = Rtnl()
     for name in KERNEL_PATH_PROGRAMS:
-        os.close(link_native(program.descriptors[name], socket.if_nametoindex(FAR)))
+        rtnl.do([run_program(uint32(socket.if_nametoindex(FAR)), uint32(program.descriptors[name]))])
         print(f"{name}: attached", flush=True)
     program.close()
 

@@ -107,8 +107,8 @@ def no_device_node(program: Program) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("path", "shortage"),
-    [("afxdp", few_descriptors), ("kernel", few_descriptors), ("afxdp", no_device_node)],
-    ids=["descriptors-afxdp", "descriptors-kernel", "devices-afxdp"],
+    [("afxdp", few_descriptors), ("afxdp", no_device_node)],
+    ids=["descriptors", "devices"],
 )
 def test_who_gets_no_device_fails_and_the_others_go_on(
     tmp_path: Path, path: str, shortage: Callable[[Program], Iterator[str]]
@@ -241,6 +241,25 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> Iterator[Devices]:
     Failing.countdown = -1
     devices.close()
     assert "proto 80" not in run("ip", "-4", "rule") + run("ip", "-6", "rule")
+
+
+def test_sessions_of_the_in_kernel_path_need_no_descriptor(tmp_path: Path) -> None:
+    arguments = (CARD, "--config", fleet(tmp_path, "kernel"), "--state-dir", tmp_path / "state")
+    with provider() as far, running(*arguments, "--headless", "--until-up", "--hold") as program:
+        sessions = program.up(1 + POOR)
+        rich, mark = sessions.pop("rich"), len(program.said)
+        with few_descriptors(program):
+            lose(far, [*sessions.values()])
+            until(
+                lambda: (
+                    {said["session"] for said in program.said[mark:] if said.get("event") == "ipv4-up"}
+                    == sessions.keys()
+                ),
+                "all of them up again",
+            )
+            assert fetch(rich["device"]) == rich["ipv4"]
+        assert program.complaints == []
+        assert program.end() == 0
 
 
 def test_whichever_request_the_kernel_has_no_memory_for_nothing_is_left(devices: Devices) -> None:
