@@ -47,7 +47,11 @@ type duct struct {
 	mutex  sync.Mutex // over what follows
 	head   uint32     // of out, ours
 	ring   int        // the bell's descriptor, by which the worker is woken
-	due    chan bool  // of ringLater; one that is there is on its way
+	puts   uint32     // packets put in so far
+	since  uint32     // of those, when the turn of ringLater began, if one is on its way
+	turn   bool       // whether one is
+	alone  bool       // in the last one nobody else put anything in
+	due    chan bool  // begins one
 	closed bool
 }
 
@@ -67,6 +71,7 @@ func newDuct(memory, bell int) (*duct, error) {
 		memory: mapped, size: uint32(size), in: &both[0], out: &both[1],
 		arriving: mapped[ductStart : ductStart+size], leaving: mapped[ductStart+size:],
 		bell: os.NewFile(uintptr(bell), "bell"), ring: bell, due: make(chan bool, 1),
+		alone: true,
 	}
 	go d.ringLater()
 	return d, nil
@@ -106,7 +111,7 @@ func mark(at []byte, length, slot uint32) {
 
 // put writes a packet that stands in parts; false if there is no room. The mutex is held.
 func (d *duct) put(slot uint32, length int, parts ...[]byte) bool {
-	used := d.head - atomic.LoadUint32(&d.out.tail)
+	used := d.waiting()
 	place, need := d.head%d.size, ductNeeds(uint32(length))
 	whole := need
 	if need > d.size-place {
@@ -125,6 +130,7 @@ func (d *duct) put(slot uint32, length int, parts ...[]byte) bool {
 		at = at[copy(at, part):]
 	}
 	d.head += whole
+	d.puts++
 	atomic.StoreUint32(&d.out.head, d.head)
 	return true
 }
@@ -154,26 +160,32 @@ func (d *duct) putInTime(slot uint32, length int, parts ...[]byte) bool {
 const manyWaiting = 32 << 10
 
 // tell has the worker woken if it sleeps: at once if there is much for it, else when all that can run has had its turn, as
-// others may have packets then too, and to wake it costs more than a short one does. The mutex is held.
+// others may have packets then too, and to wake it costs more than a short one does. But who was alone the last time has
+// nobody to wait for, and waits for the answer. The mutex is held.
 func (d *duct) tell() {
-	switch {
-	case d.closed || atomic.LoadUint32(&d.out.sleeping) == 0: // who sleeps later sees the head
-	case d.head-atomic.LoadUint32(&d.out.tail) >= manyWaiting:
+	if d.closed || atomic.LoadUint32(&d.out.sleeping) == 0 { // who sleeps later sees the head
+		return
+	}
+	much := d.waiting() >= manyWaiting
+	if much || d.alone {
 		d.wake()
-	default:
-		select {
-		case d.due <- true:
-		default:
-		}
+	}
+	if !much && !d.turn {
+		d.turn, d.since = true, d.puts
+		d.due <- true
 	}
 }
+
+// waiting is how many octets the worker has yet to take. The mutex is held.
+func (d *duct) waiting() uint32 { return d.head - atomic.LoadUint32(&d.out.tail) }
 
 // ringLater wakes the worker for those who leave that to it, until the duct is closed.
 func (d *duct) ringLater() {
 	for range d.due {
 		runtime.Gosched()
 		d.mutex.Lock()
-		if !d.closed {
+		d.turn, d.alone = false, d.puts == d.since
+		if !d.closed && d.waiting() != 0 {
 			d.wake()
 		}
 		d.mutex.Unlock()

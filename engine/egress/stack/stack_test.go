@@ -140,6 +140,40 @@ func TestDuctsRingOnceForMany(t *testing.T) {
 	far.close()
 }
 
+// Who had nobody beside him in the last turn wakes the worker at once; who had leaves it to the next turn.
+func TestDuctsRingAtOnceForWhoIsAlone(t *testing.T) {
+	near, far := ductPair(t)
+	var heard [64]byte
+	say := func(many int) (atOnce bool) {
+		atomic.StoreUint32(&far.out.sleeping, 1)
+		far.mutex.Lock() // which a turn needs
+		for n := 0; n < many; n++ {
+			far.put(0, 100, make([]byte, 100))
+			far.tell()
+		}
+		atOnce = atomic.LoadUint32(&far.out.sleeping) == 0
+		far.mutex.Unlock()
+		near.bell.Read(heard[:])
+		for turn := true; turn; runtime.Gosched() {
+			far.mutex.Lock()
+			turn = far.turn
+			far.mutex.Unlock()
+		}
+		return atOnce
+	}
+	for n, expected := range []struct {
+		many   int
+		atOnce bool
+	}{{1, true}, {1, true}, {2, true}, {1, false}, {1, true}, {2, true}, {2, false}} {
+		if say(expected.many) == expected.atOnce {
+			continue
+		}
+		t.Fatalf("step %d: %d packets rang at once: %t", n, expected.many, !expected.atOnce)
+	}
+	near.close()
+	far.close()
+}
+
 // The data path may close its end at any time; who has packets to write is told so, and touches no memory that is gone.
 func TestDuctsOutliveTheOtherEnd(t *testing.T) {
 	near, far := ductPair(t)
