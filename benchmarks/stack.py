@@ -37,10 +37,11 @@ from benchmarks.proxies import AT_ONCE, ROOT, Bench, end, go_first, ip, resident
 from engine.egress.tun import open_tun
 from engine.host import netns
 from engine.proxy.stack_protocol import PROTOCOL
+from engine.run.stack import BUDGET
 
 LOAD, BRIDGE, PROGRAM = (ROOT / "build" / name for name in ("proxies", "bridge", "souppp-stack"))
 SERVER, PORT, OWN = "203.0.113.80", "8000", IPv4Address("100.64.0.0")
-MTU, BUDGET = 1492, 64 << 20
+MTU = 1492
 MANY = 1000
 TRANSFERS, TRANSFER = 200, 10_000_000
 DUCT, DUCT_START = 16 << 20, 4096
