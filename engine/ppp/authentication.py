@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.ppp import mschapv2
-from engine.ppp.negotiator import Discard
+from engine.ppp.negotiator import NEVER, Discard
 from engine.settings.values import AuthMethod
 from engine.wire import auth, control
 from engine.wire.auth import ChapCode, PapCode
@@ -56,7 +56,8 @@ class Authentication(ABC):
 
     def __init__(self) -> None:
         self._out: list[ControlPacket] = []
-        self._deadline: float | None = None
+        self.deadline = NEVER
+        """When `handle_timer` is to be called next."""
         self._result: Result | None = None
         """Set when it is decided, and anew when a later challenge is."""
         self.denied: str | None = None
@@ -72,7 +73,7 @@ class Authentication(ABC):
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
-        if self._deadline is not None and now >= self._deadline:
+        if now >= self.deadline:
             self._expired(now)
 
     def packets_to_send(self) -> list[ControlPacket]:
@@ -85,21 +86,17 @@ class Authentication(ABC):
         result, self._result = self._result, None
         return result
 
-    def next_timer(self) -> float | None:
-        """When `handle_timer` is to be called next, None for not at all."""
-        return self._deadline
-
     @abstractmethod
     def _expired(self, now: float) -> None:
         """The timer has run out."""
 
     def _decide(self, ok: bool, message: str, user: bytes = b"") -> None:
         self._result = Result(ok, message, user)
-        self._deadline = None
+        self.deadline = NEVER
 
     def _give_up(self, message: str) -> None:
         self._result = Result(False, message, timed_out=True)
-        self._deadline = None
+        self.deadline = NEVER
 
 
 class PapClient(Authentication):
@@ -136,7 +133,7 @@ class PapClient(Authentication):
     def _send(self, now: float) -> None:
         self._sent += 1
         self._out.append(ControlPacket(PapCode.REQUEST, self._sent, self._credentials))
-        self._deadline = now + RESEND
+        self.deadline = now + RESEND
 
 
 class ChapClient(Authentication):
@@ -158,7 +155,7 @@ class ChapClient(Authentication):
 
     def start(self, now: float) -> None:
         """Wait for the first Challenge, but not for ever."""
-        self._deadline = now + PATIENCE
+        self.deadline = now + PATIENCE
 
     def receive(self, data: bytes, now: float) -> None:
         """Take a Challenge, Success or Failure."""
@@ -246,7 +243,7 @@ class PapAuthenticator(Authentication):
 
     def start(self, now: float) -> None:
         """Wait for the first request."""
-        self._deadline = now + PATIENCE
+        self.deadline = now + PATIENCE
 
     def receive(self, data: bytes, now: float) -> None:
         """Answer a request."""
@@ -320,7 +317,7 @@ class ChapAuthenticator(Authentication):
         self._sent += 1
         data = auth.encode_chap_value(self._challenge, self._name)
         self._out.append(ControlPacket(ChapCode.CHALLENGE, self._identifier, data))
-        self._deadline = now + RESEND
+        self.deadline = now + RESEND
 
     def _check(self, value: bytes, user: bytes) -> tuple[bool, str]:
         secret = self._secrets(user)

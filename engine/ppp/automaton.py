@@ -27,7 +27,7 @@ send-terminate-request/ack, scj send-code-reject, ser send-echo-reply.
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 
@@ -46,7 +46,7 @@ class State(IntEnum):
     OPENED = 9
 
 
-class Event(Enum):
+class Event(StrEnum):
     """The sixteen events (RFC 1661 section 4.3), by its short names."""
 
     UP = "Up"
@@ -76,7 +76,7 @@ class Event(Enum):
     """An Echo-Request, Echo-Reply or Discard-Request."""
 
 
-class Action(Enum):
+class Action(StrEnum):
     """The thirteen actions (RFC 1661 section 4.4), by its short names."""
 
     TLU = "tlu"

@@ -20,6 +20,7 @@ from engine.ppp.ipv6cp import Ipv6Agreed, Ipv6cpOptions
 from engine.ppp.judge import AddressJudge
 from engine.ppp.lcp import LcpOptions, LcpWishes
 from engine.ppp.negotiator import (
+    NEVER,
     Discard,
     Extension,
     Failure,
@@ -236,6 +237,7 @@ class Link:
         "_reject_at",
         "_reopen_at",
         "_side",
+        "_signals",
         "_timing",
         "_unproven",
         "_useless",
@@ -272,7 +274,11 @@ class Link:
             Code.IDENTIFICATION: self._identification,
             Code.TIME_REMAINING: self._ignore,
         }
-        self._lcp = Negotiator(Protocol.LCP, self._options, timing, extensions)
+        self._out: list[tuple[int, ControlPacket]] = []
+        """For the peer, with the numbers of their protocols."""
+        self._signals: list[tuple[int, Signal]] = []
+        """What the control protocols have said and nobody has heard yet."""
+        self._lcp = self._negotiator(Protocol.LCP, self._options, extensions)
         self._ncps: dict[int, Negotiator] = {}
         self._useless: dict[int, str] = {}
         """Network protocols that we close although they opened, and why."""
@@ -294,16 +300,16 @@ class Link:
         self._end: End | None = None
         self.silent_since: float | None = None
         """When the first of the Echo-Requests was sent that the peer owes an answer to, if it is late."""
-        self._echo_at: float | None = None
+        self._echo_at = NEVER
         self._echo_misses = 0
         self._asked_at = 0.0
-        self._late_at: float | None = None
+        self._late_at = NEVER
         self._echo_sent: dict[int, tuple[float, int]] = {}
         """When, and of how many octets, by identifier."""
         self._loop_noticed = False
         self._reject_at = 0.0
         """When the next Protocol-Reject may be sent."""
-        self._probe_at: float | None = None
+        self._probe_at = NEVER
         self._probes = 0
         self._probe_ids: set[int] = set()
         self._had_network = False
@@ -312,7 +318,11 @@ class Link:
         """Network protocols that were said to be open."""
         self._path_mtu = DEFAULT_MRU
         self._events: list[LinkEvent] = []
-        self._out: list[bytes] = []
+
+    def _negotiator(
+        self, number: int, handler: OptionHandler, extensions: dict[int, Extension] | None = None
+    ) -> Negotiator:
+        return Negotiator(number, handler, self._timing, self._out, self._signals, extensions)
 
     # What the lower layer and the owner do
 
@@ -347,11 +357,11 @@ class Link:
         """
         self._advance(Occasion.UP)
         self._lcp.resume(settled.lcp)
-        self._lcp.next_event()  # that it is up
+        self._signals.clear()  # that it is up
         self._lcp_opened(now)
-        self._probe_at = None
+        self._probe_at = NEVER
         self._path_mtu, self.rtt = settled.path_mtu, settled.rtt
-        if self._echo_at is not None:
+        if self._echo_at != NEVER:
             self._echo_at = now + self._keepalive.interval * self._entropy(1)[0] / 256
         method = self._options.authenticate_with
         if method is not None:
@@ -404,7 +414,7 @@ class Link:
 
     def ask(self, now: float) -> None:
         """Send the next Echo-Request now: there is reason to doubt that the peer is still there."""
-        if self._echo_at is not None and self._echo_at > now:
+        if now < self._echo_at != NEVER:
             self._echo_at = now
             self._send_echo(now)
             self._settle(now)
@@ -423,10 +433,14 @@ class Link:
         """When `handle_timer` is to be called next, None for not at all."""
         if self.phase is Phase.DEAD:
             return None
-        deadlines = [self._lcp.deadline, self._echo_at, self._late_at, self._probe_at, *self._reopen_at.values()]
-        deadlines += [ncp.deadline for ncp in self._ncps.values()]
-        deadlines += [auth.next_timer() for _, auth in self._auths.values()]
-        return min([deadline for deadline in deadlines if deadline is not None], default=None)
+        due = min(self._lcp.deadline, self._echo_at, self._late_at, self._probe_at)
+        for ncp in self._ncps.values():
+            due = min(due, ncp.deadline)
+        for _, auth in self._auths.values():
+            due = min(due, auth.deadline)
+        for at in self._reopen_at.values():
+            due = min(due, at)
+        return None if due == NEVER else due
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
@@ -437,19 +451,21 @@ class Link:
             ncp.handle_timer(now)
         for number in [number for number, at in self._reopen_at.items() if now >= at]:
             self._reopen(number, now)
-        for _, auth in self._auths.values():
+        for number, (_, auth) in self._auths.copy().items():
             auth.handle_timer(now)
-        if self._late_at is not None and now >= self._late_at:
+            self._heed(number, now)
+        if now >= self._late_at:
             self._tell_of_silence()
-        if self._echo_at is not None and now >= self._echo_at:
+        if now >= self._echo_at:
             self._send_echo(now)
-        if self._probe_at is not None and now >= self._probe_at:
+        if now >= self._probe_at:
             self._send_probe(now)
         self._settle(now)
 
     def packets_to_send(self) -> list[bytes]:
         """PPP packets for the peer, oldest first."""
-        out, self._out = self._out, []
+        out = [ppp.encode(protocol, control.encode(packet)) for protocol, packet in self._out]
+        self._out.clear()
         return out
 
     def next_event(self) -> LinkEvent | None:
@@ -468,9 +484,10 @@ class Link:
 
     def challenge(self, now: float) -> None:
         """Demand another proof of the peer while the link is up (RFC 1994 section 4.1)."""
-        for _, auth in self._auths.values():
+        for number, (_, auth) in self._auths.copy().items():
             if auth.protocol == Protocol.CHAP and self.phase is Phase.NETWORK:
                 auth.start(now)
+                self._heed(number, now)
         self._settle(now)
 
     def renegotiate(self, now: float, demand: tuple[AuthMethod, ...] | None = None) -> None:
@@ -485,14 +502,14 @@ class Link:
     def timers(self, now: float) -> list[tuple[str, float]]:
         """Running timers: name and the seconds left."""
         named = [
-            ("LCP restart", self._lcp.next_timer()),
+            ("LCP restart", self._lcp.deadline),
             ("next echo", self._echo_at),
             ("full-size echo", self._probe_at),
         ]
-        named += [(f"{Protocol(number).name} restart", ncp.next_timer()) for number, ncp in self._ncps.items()]
+        named += [(f"{Protocol(number).name} restart", ncp.deadline) for number, ncp in self._ncps.items()]
         named += [(f"{Protocol(number).name} again", at) for number, at in self._reopen_at.items()]
-        named += [(f"{Protocol(number).name} patience", auth.next_timer()) for number, (_, auth) in self._auths.items()]
-        return [(name, deadline - now) for name, deadline in named if deadline is not None]
+        named += [(f"{Protocol(number).name} patience", auth.deadline) for number, (_, auth) in self._auths.items()]
+        return [(name, deadline - now) for name, deadline in named if deadline != NEVER]
 
     # Packets in
 
@@ -513,6 +530,7 @@ class Link:
             method, auth = self._auths[protocol]
             auth.receive(information, now)
             self._denied = method, auth.denied
+            self._heed(protocol, now)
         elif protocol in NCPS and self.phase is not Phase.NETWORK:
             raise Discard("network protocol before authentication is finished")
         elif protocol in self._ncps:
@@ -557,13 +575,13 @@ class Link:
                 now,
             )
 
-    @staticmethod
-    def _silence(ncp: Negotiator, now: float) -> None:
+    def _silence(self, ncp: Negotiator, now: float) -> None:
         """Not one more packet of it (RFC 1661 section 5.7): its Terminate-Request counts as sent, and as rejected."""
+        before = len(self._out)
         ncp.protocol_rejected(now)
         if ncp.state is State.STOPPING:
             ncp.protocol_rejected(now)
-        ncp.packets_to_send()
+        del self._out[before:]
 
     def _echo_request(self, packet: ControlPacket, now: float) -> None:
         """Answered only while LCP is open, with our own magic number (RFC 1661 section 5.8)."""
@@ -576,7 +594,7 @@ class Link:
             raise Discard("looped back")
         data = self._options.magic + packet.data[4:]
         room = self._options.peer_mru - ECHO_HEADER
-        self._emit(Protocol.LCP, ControlPacket(Code.ECHO_REPLY, packet.identifier, data[:room]))
+        self._out.append((Protocol.LCP, ControlPacket(Code.ECHO_REPLY, packet.identifier, data[:room])))
 
     def _echo_reply(self, packet: ControlPacket, now: float) -> None:
         """A sign of life, a round-trip time, and of a full-size echo a proof of the path (RFC 1661 section 5.8)."""
@@ -593,9 +611,9 @@ class Link:
         answered = len(packet.data) + ECHO_HEADER
         self.rtt = now - at
         self._events.append(RoundTrip(self.rtt, asked, answered))
-        probing = self._probe_at is not None and packet.identifier in self._probe_ids
+        probing = self._probe_at != NEVER and packet.identifier in self._probe_ids
         if probing and answered == self._full_size():
-            self._probe_at = None
+            self._probe_at = NEVER
             self._path_mtu = self._full_size()
             self._events.append(MtuVerified(self.mtu))
 
@@ -614,9 +632,9 @@ class Link:
     # Keepalive and path check
 
     def _send_echo(self, now: float) -> None:
-        was_there = self._echo_at is None or now - self._echo_at < LATE  # a stopped process can't have heard an answer
+        was_there = self._echo_at == NEVER or now - self._echo_at < LATE  # a stopped process can't have heard an answer
         if self._echo_misses >= self._keepalive.failures and was_there:
-            self._echo_at = None
+            self._echo_at = NEVER
             waited = self._keepalive.failures * self._keepalive.interval
             self._fail(
                 EndKind.ECHO_TIMEOUT,
@@ -634,20 +652,20 @@ class Link:
     def _alive(self) -> None:
         """The peer has been heard."""
         self._echo_misses = 0
-        self._late_at = None
+        self._late_at = NEVER
         if self.silent_since is not None:
             self.silent_since = None
             self._events.append(Silence(None))
 
     def _tell_of_silence(self) -> None:
-        self._late_at = None
+        self._late_at = NEVER
         self.silent_since = self._asked_at
         self._events.append(Silence(self._asked_at))
 
     def _send_probe(self, now: float) -> None:
         """Ask for a full-size echo, or settle for what every Ethernet carries."""
         if self._probes == PROBE_TRIES:
-            self._probe_at = None
+            self._probe_at = NEVER
             self._events.append(Notice(f"Packets of {self._full_size()} octets don't get through; using {self.mtu}."))
             self._events.append(MtuVerified(self.mtu))
             return
@@ -671,29 +689,22 @@ class Link:
     # Layers up and down
 
     def _settle(self, now: float) -> None:
-        """Carry signals from layer to layer until nothing moves, and collect what is to be sent."""
-        moved = True
-        while moved:
-            moved = False
-            if self._lcp.out:
-                for packet in self._lcp.packets_to_send():
-                    self._emit(Protocol.LCP, packet)
-            while self._lcp.signals:
-                moved = True
-                self._lcp_signal(self._lcp.signals.pop(0), now)
-            for number, (method, auth) in [*self._auths.items()]:
-                for packet in auth.packets_to_send():
-                    self._emit(number, packet)
-                if (result := auth.next_event()) is not None:
-                    moved = True
-                    self._authentication_decided(number, method, result, now)
-            for number, ncp in [*self._ncps.items()]:
-                if ncp.out:
-                    for packet in ncp.packets_to_send():
-                        self._emit(number, packet)
-                while ncp.signals:
-                    moved = True
-                    self._ncp_signal(number, ncp, ncp.signals.pop(0), now)
+        """Carry signals from layer to layer until nothing moves."""
+        while self._signals:
+            number, signal = self._signals.pop(0)
+            if number == Protocol.LCP:
+                self._lcp_signal(signal, now)
+            elif number in self._ncps:
+                self._ncp_signal(number, self._ncps[number], signal, now)
+
+    def _heed(self, number: int, now: float) -> None:
+        """Take in what an authentication has to say after each of its steps."""
+        if number not in self._auths:  # the verdict of another one has ended them all
+            return
+        method, auth = self._auths[number]
+        self._out += [(number, packet) for packet in auth.packets_to_send()]
+        if (result := auth.next_event()) is not None:
+            self._authentication_decided(number, method, result, now)
 
     def _lcp_signal(self, signal: Signal, now: float) -> None:
         match signal:
@@ -726,8 +737,9 @@ class Link:
         self._unproven = set(self._auths)
         if self._unproven:
             self._advance(Occasion.PROVE)
-            for _, auth in self._auths.values():
+            for number, (_, auth) in self._auths.copy().items():
                 auth.start(now)
+                self._heed(number, now)
         else:
             self._network(now)
 
@@ -749,7 +761,7 @@ class Link:
 
     def _lcp_down(self, now: float) -> None:
         """LCP is not open any more: it is negotiated anew, unless somebody wants the end (RFC 1661 section 3.7)."""
-        self._echo_at = self._probe_at = self._late_at = None
+        self._echo_at = self._probe_at = self._late_at = NEVER
         self._path_mtu = self._lcp.max_packet = DEFAULT_MRU
         auths = dict(self._auths)
         self._drop_upper_layers()
@@ -767,8 +779,7 @@ class Link:
 
     def _drop_upper_layers(self) -> None:
         """Without LCP there is no authentication and no network protocol, and nothing more is said in their name."""
-        for number, ncp in self._ncps.items():
-            ncp.packets_to_send()
+        for number in self._ncps:
             self._closed(number)
         self._ncps.clear()
         self._reopen_at.clear()
@@ -799,10 +810,10 @@ class Link:
         self._advance(Occasion.PROVEN)
         self._ipcp = self._side.ipcp(self._peer_user)
         if self._ipcp is not None:
-            self._ncps[Protocol.IPCP] = Negotiator(Protocol.IPCP, self._ipcp, self._timing)
+            self._ncps[Protocol.IPCP] = self._negotiator(Protocol.IPCP, self._ipcp)
         if self._side.ipv6:
             self._ipv6cp = Ipv6cpOptions(self._entropy, self._facts, self._side.judge)
-            self._ncps[Protocol.IPV6CP] = Negotiator(Protocol.IPV6CP, self._ipv6cp, self._timing)
+            self._ncps[Protocol.IPV6CP] = self._negotiator(Protocol.IPV6CP, self._ipv6cp)
         had: dict[int, Settled] = dict(settled.open) if settled is not None else {}
         missing: dict[int, str] = dict(settled.missing) if settled is not None else {}
         for number, ncp in self._ncps.items():
@@ -893,7 +904,7 @@ class Link:
 
     def _finish(self) -> None:
         if self.phase is not Phase.DEAD:
-            self._echo_at = self._probe_at = self._late_at = None
+            self._echo_at = self._probe_at = self._late_at = NEVER
             self._drop_upper_layers()
             self._advance(Occasion.DOWN)
             self._events.append(LinkEnded(self._end or self._why_finished()))
@@ -958,8 +969,5 @@ class Link:
 
     def _send_lcp(self, code: int, data: bytes) -> int:
         identifier = self._lcp.next_identifier()
-        self._emit(Protocol.LCP, ControlPacket(code, identifier, data))
+        self._out.append((Protocol.LCP, ControlPacket(code, identifier, data)))
         return identifier
-
-    def _emit(self, protocol: int, packet: ControlPacket) -> None:
-        self._out.append(ppp.encode(protocol, control.encode(packet)))

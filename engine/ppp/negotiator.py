@@ -3,7 +3,10 @@
 One `Negotiator` is one control protocol (LCP, IPCP, IPv6CP) of one link. What its options mean is left to an
 `OptionHandler`; everything that is the same for all control protocols is here (RFC 1661 sections 4.3 to 5.6).
 
-    up(now), open(now), receive(packet, now), handle_timer(now) -> packets_to_send(), next_event(), next_timer()
+    up(now), open(now), receive(packet, now), handle_timer(now); `deadline` is when the latter is due
+
+Packets for the peer and signals for the neighbours go to the lists that it is made with, where those of a whole link
+stand in order: nobody has to ask each protocol for its own.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from math import inf
 from typing import Protocol
 
 from engine.ppp.automaton import TABLE, TIMER_STATES, Action, Event, State
@@ -110,6 +114,8 @@ class Discard(Exception):
 
 Extension = Callable[[ControlPacket, float], None]
 """Handles one extra code (LCP's 8 to 13) while the layer is neither Initial nor Starting."""
+NEVER = inf
+"""The deadline of a timer that isn't running."""
 
 
 class Negotiator:
@@ -120,8 +126,11 @@ class Negotiator:
         protocol: int,
         handler: OptionHandler,
         timing: Timing,
+        out: list[tuple[int, ControlPacket]],
+        signals: list[tuple[int, Signal]],
         extensions: dict[int, Extension] | None = None,
     ) -> None:
+        """What goes to `out` and `signals` bears the protocol's number."""
         self.protocol = protocol
         self.handler = handler
         self.timing = timing
@@ -133,11 +142,10 @@ class Negotiator:
         """With Signal.FINISHED: what went wrong, None after an orderly end."""
         self.max_packet = DEFAULT_MRU
         """The longest packet the peer takes; rejects are cut to it."""
-        self.deadline: float | None = None
+        self.deadline = NEVER
         """When the Restart timer expires."""
-        self.out: list[ControlPacket] = []
-        """As in `packets_to_send`: who looks here first needn't ask a dozen times for nothing."""
-        self.signals: list[Signal] = []  # an empty deque takes 700 octets, and a session has a dozen of such
+        self._out = out
+        self._signals = signals
         self._identifier = 0
         self._identifier_of_request = 0
         self._restart_count = 0
@@ -196,20 +204,7 @@ class Negotiator:
         self.handler.resume(settled.ours)
         self.handler.peer_agreed(settled.peers)
         self.handler.ours_agreed(settled.ours)
-        self.signals.append(Signal.UP)
-
-    def packets_to_send(self) -> list[ControlPacket]:
-        """Packets for the peer, oldest first."""
-        out, self.out = self.out, []
-        return out
-
-    def next_event(self) -> Signal | None:
-        """What happened, oldest first; None when there is nothing more."""
-        return self.signals.pop(0) if self.signals else None
-
-    def next_timer(self) -> float | None:
-        """When `handle_timer` is to be called next, None for not at all."""
-        return self.deadline
+        self._signals.append((self.protocol, Signal.UP))
 
     def next_identifier(self) -> int:
         """A fresh identifier: requests, echoes and rejects of one protocol share the sequence."""
@@ -218,8 +213,8 @@ class Negotiator:
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
-        if self.deadline is not None and now >= self.deadline:
-            self.deadline = None
+        if now >= self.deadline:
+            self.deadline = NEVER
             if self._restart_count <= 0 and self.state not in (State.CLOSING, State.STOPPING):
                 self.failure = Failure.NO_ANSWER
             self._run(Event.TO_PLUS if self._restart_count > 0 else Event.TO_MINUS, now)
@@ -407,9 +402,12 @@ class Negotiator:
             return
         previous, self.state = self.state, transition.state
         if self.state not in TIMER_STATES:
-            self.deadline = None
+            self.deadline = NEVER
         for action in transition.actions:
-            self._act(action, event, previous, now, packet)
+            if (signal := _SIGNALS.get(action)) is not None:
+                self._signals.append((self.protocol, signal))
+            else:
+                self._act(action, event, previous, now, packet)
 
     def _act(
         self,
@@ -419,13 +417,13 @@ class Negotiator:
         now: float,
         packet: ControlPacket | None,
     ) -> None:
-        """Carry out one action (RFC 1661 section 4.4)."""
+        """Carry out one action that is no signal (RFC 1661 section 4.4)."""
         match action:
             case Action.SCR:
                 self._send_configure_request(event, previous, now)
             case Action.SCA | Action.SCN:
                 assert packet is not None
-                self.out.append(packet)
+                self._out.append((self.protocol, packet))
             case Action.STR:
                 self._send(Code.TERMINATE_REQUEST, self.next_identifier(), b"")
                 self._restart_count -= 1
@@ -448,16 +446,8 @@ class Negotiator:
             case Action.ZRC:
                 self._restart_count = 0
                 self.deadline = now + self.timing.restart
-            case Action.TLU:
-                self.signals.append(Signal.UP)
-            case Action.TLD:
-                self.signals.append(Signal.DOWN)
-            case Action.TLS:
-                self.signals.append(Signal.STARTED)
-            case Action.TLF:
-                self.signals.append(Signal.FINISHED)
-            case Action.SER:
-                pass  # never due: LCP's extension answers echoes, as it knows the magic number, and runs no RXR
+            case _:
+                pass  # ser is never due: LCP's extension answers echoes, as it knows the magic number, and runs no RXR
 
     def _send_configure_request(self, event: Event, previous: State, now: float) -> None:
         """scr: a new request, or the latest once more where its answer is still out."""
@@ -502,8 +492,15 @@ class Negotiator:
         self._repeats.clear()
 
     def _send(self, code: int, identifier: int, data: bytes) -> None:
-        self.out.append(ControlPacket(code, identifier, data))
+        self._out.append((self.protocol, ControlPacket(code, identifier, data)))
 
+
+_SIGNALS = {
+    Action.TLU: Signal.UP,
+    Action.TLD: Signal.DOWN,
+    Action.TLS: Signal.STARTED,
+    Action.TLF: Signal.FINISHED,
+}
 
 _RECEIVERS: dict[int, Callable[[Negotiator, ControlPacket, float], None]] = {
     Code.CONFIGURE_REQUEST: Negotiator._configure_request,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.ppp.automaton import TABLE, TIMER_STATES, Action, Event, State
-from engine.ppp.negotiator import Discard, Judgement, Negotiator, Signal, Timing, Verdict
+from engine.ppp.negotiator import NEVER, Discard, Judgement, Negotiator, Signal, Timing, Verdict
 from engine.wire import control
 from engine.wire.control import Code, ControlPacket, LcpOption, Option
 from engine.wire.ppp import Protocol
@@ -130,17 +130,23 @@ class Driven:
 
     def __init__(self, tries: int = 5) -> None:
         timing = Timing(first_restart=RESTART, restart=RESTART, max_configure=tries, max_terminate=tries)
-        self.machine = Negotiator(Protocol.LCP, Simple(), timing, {Code.ECHO_REQUEST: lambda packet, now: None})
+        self.out: list[tuple[int, ControlPacket]] = []
+        self.said: list[tuple[int, Signal]] = []
+        extensions = {Code.ECHO_REQUEST: lambda packet, now: None}
+        self.machine = Negotiator(Protocol.LCP, Simple(), timing, self.out, self.said, extensions)
         self.now = 0.0
         self.requests: list[ControlPacket] = []
 
     def take(self) -> list[ControlPacket]:
-        packets = self.machine.packets_to_send()
+        packets = [packet for _, packet in self.out]
+        self.out.clear()
         self.requests += [packet for packet in packets if packet.code == Code.CONFIGURE_REQUEST]
         return packets
 
     def signals(self) -> list[Signal]:
-        return list(iter(self.machine.next_event, None))
+        signals = [signal for _, signal in self.said]
+        self.said.clear()
+        return signals
 
     def receive(self, code: int, identifier: int = 200, data: bytes = b"") -> None:
         self.machine.receive(control.encode(ControlPacket(code, identifier, data)), self.now)
@@ -155,8 +161,8 @@ class Driven:
         self.receive(code, latest.identifier, latest.data)
 
     def expire(self) -> None:
-        assert self.machine.next_timer() is not None
-        self.now = self.machine.next_timer()
+        assert self.machine.deadline != NEVER
+        self.now = self.machine.deadline
         self.machine.handle_timer(self.now)
 
     def to(self, state: State) -> Driven:
@@ -210,7 +216,7 @@ def test_the_negotiator(state: State, event: Event, cell: str) -> None:
     driven = Driven(tries=0 if event is Event.TO_MINUS else 5).to(state)
     if cell == "-":
         if event in BY_TIMER:
-            assert driven.machine.next_timer() is None
+            assert driven.machine.deadline == NEVER
         elif event in BY_OWNER:
             HAPPENINGS[event](driven)
         else:
@@ -218,7 +224,7 @@ def test_the_negotiator(state: State, event: Event, cell: str) -> None:
                 HAPPENINGS[event](driven)
         assert (driven.machine.state, driven.take(), driven.signals()) == (state, [], [])
         return
-    before = driven.machine.next_timer()
+    before = driven.machine.deadline
     HAPPENINGS[event](driven)
     actions, following, _ = split(cell)
     assert driven.machine.state is following
@@ -229,12 +235,12 @@ def test_the_negotiator(state: State, event: Event, cell: str) -> None:
         action for action in actions if action in signals.values()
     ]
     if following not in TIMER_STATES:
-        assert driven.machine.next_timer() is None
+        assert driven.machine.deadline == NEVER
     elif {"scr", "str", "zrc"} & set(actions):
-        assert driven.machine.next_timer() is not None
-        assert driven.machine.next_timer() > driven.now
+        assert driven.machine.deadline != NEVER
+        assert driven.machine.deadline > driven.now
     else:
-        assert driven.machine.next_timer() == before
+        assert driven.machine.deadline == before
 
 
 def test_a_terminate_ack_has_the_requests_identifier() -> None:
@@ -252,7 +258,7 @@ def test_an_ack_a_nak_and_a_reject_have_the_requests_identifier() -> None:
 
 def test_after_max_configure_requests_the_layer_finishes() -> None:
     driven = Driven(tries=10).to(State.REQ_SENT)
-    while driven.machine.next_timer() is not None:
+    while driven.machine.deadline != NEVER:
         driven.expire()
     assert len(driven.requests) + len(driven.take()) == 10
     assert driven.machine.state is State.STOPPED
@@ -262,7 +268,7 @@ def test_after_max_configure_requests_the_layer_finishes() -> None:
 def test_after_max_terminate_requests_the_layer_finishes() -> None:
     driven = Driven(tries=2).to(State.OPENED)
     driven.machine.close(driven.now)
-    while driven.machine.next_timer() is not None:
+    while driven.machine.deadline != NEVER:
         driven.expire()
     assert [packet.code for packet in driven.take()] == [Code.TERMINATE_REQUEST] * 2
     assert driven.machine.state is State.CLOSED
