@@ -196,10 +196,10 @@ class ChapClient(Authentication):
         if self._method is AuthMethod.CHAP:
             return chap_md5(identifier, self._password.encode(), challenge)
         peer_challenge = self._entropy(mschapv2.CHALLENGE_SIZE)
-        user = mschapv2.without_domain(self._user)
-        response = mschapv2.nt_response(challenge, peer_challenge, user, self._password)
+        user, password_hash = mschapv2.without_domain(self._user), mschapv2.nt_password_hash(self._password)
+        response = mschapv2.nt_response(challenge, peer_challenge, user, password_hash)
         self._expected_success = mschapv2.authenticator_response(
-            self._password, response, peer_challenge, challenge, user
+            password_hash, response, peer_challenge, challenge, user
         )
         return mschapv2.encode_response(peer_challenge, response)
 
@@ -327,16 +327,12 @@ class ChapAuthenticator(Authentication):
             return ok, "Welcome" if ok else self._refusal
         peer_challenge, response = value[:16], value[24:48]  # RFC 2759 section 4
         name = mschapv2.without_domain(user)
-        if (
-            secret is not None
-            and len(value) == mschapv2.RESPONSE_SIZE
-            and hmac.compare_digest(
-                response,
-                mschapv2.nt_response(self._challenge, peer_challenge, name, secret),
-            )
-        ):
-            proof = mschapv2.authenticator_response(secret, response, peer_challenge, self._challenge, name)
-            return True, f"{proof} M=Welcome"
+        if secret is not None and len(value) == mschapv2.RESPONSE_SIZE:
+            password_hash = mschapv2.nt_password_hash(secret)
+            expected = mschapv2.nt_response(self._challenge, peer_challenge, name, password_hash)
+            if hmac.compare_digest(response, expected):
+                proof = mschapv2.authenticator_response(password_hash, response, peer_challenge, self._challenge, name)
+                return True, f"{proof} M=Welcome"
         return False, f"E=691 R=0 C={self._challenge.hex().upper()} V=3 M={self._refusal}"
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Column = Literal["asked", "offered", "agreed", "refused"]
+MANY = 64
+"""Values that are kept as they came: a peer may negotiate for ever."""
 
 
 @dataclass(slots=True)
@@ -24,19 +27,39 @@ class NegotiatedFact:
 
 
 class Facts:
-    """Negotiated facts by name, in the order in which they came up."""
+    """Negotiated facts by name, in the order in which they came up.
+
+    A set-up notes some thirty values, and hardly anybody looks: they are kept as they came, and made into text for who
+    asks.
+    """
 
     def __init__(self) -> None:
-        self.by_name: dict[str, NegotiatedFact] = {}
+        self._by_name: dict[str, NegotiatedFact] = {}
+        self._noted: list[tuple[str, Column, object, Callable[[Any], str]]] = []
 
-    def note(self, name: str, column: Column, value: object) -> None:
-        """Write one cell; a later value replaces an earlier one, but what was asked for at first stays."""
-        fact = self.by_name.get(name)
-        if fact is None:
-            fact = self.by_name[name] = NegotiatedFact()
-        if column != "asked" or not fact.asked:
-            setattr(fact, column, str(value))
+    def note(self, name: str, column: Column, value: object, text: Callable[[Any], str] = str) -> None:
+        """Write one cell; a later value replaces an earlier one, but what was asked for at first stays.
+
+        The value must be one that doesn't change, and `text` pure.
+        """
+        self._noted.append((name, column, value, text))
+        if len(self._noted) == MANY:
+            self._write()
+
+    @property
+    def by_name(self) -> dict[str, NegotiatedFact]:
+        """All of them."""
+        self._write()
+        return self._by_name
+
+    def _write(self) -> None:
+        for name, column, value, text in self._noted:
+            fact = self._by_name.setdefault(name, NegotiatedFact())
+            if column != "asked" or not fact.asked:
+                setattr(fact, column, text(value))
+        self._noted.clear()
 
     def clear(self) -> None:
         """Forget everything, before a new dial."""
-        self.by_name.clear()
+        self._noted.clear()
+        self._by_name.clear()

@@ -102,22 +102,22 @@ class IpcpClient:
         """The address and DNS servers, as far as they were not rejected."""
         options = [Option(kind, address) for kind, address in self._wanted.items()]
         for option in options:
-            self._facts.note(option_name(option.type), "asked", value_text(option))
+            self._facts.note(option_name(option.type), "asked", option, value_text)
         return options
 
     def judge(self, option: Option) -> Judgement:
         """The peer's own address is taken; DNS servers and compression are not ours to give."""
         if option.type == IpcpOption.IP_ADDRESS and len(option.value) == 4:
             address = IPv4Address(option.value)
-            self._facts.note("concentrator's address", "offered", value_text(option))
+            self._facts.note("concentrator's address", "offered", option, value_text)
             if address != NO_ADDRESS and (why := self._judge.peers(address)):
                 self._reject(address, why)
             elif not _unusable(address):
                 return Verdict.ACK, option
-            self._facts.note("concentrator's address", "refused", value_text(option))
+            self._facts.note("concentrator's address", "refused", option, value_text)
         else:
-            self._facts.note(f"{option_name(option.type)} (peer's)", "offered", value_text(option))
-            self._facts.note(f"{option_name(option.type)} (peer's)", "refused", value_text(option))
+            self._facts.note(f"{option_name(option.type)} (peer's)", "offered", option, value_text)
+            self._facts.note(f"{option_name(option.type)} (peer's)", "refused", option, value_text)
         return Verdict.REJECT, option
 
     def missing(self, options: Sequence[Option]) -> list[Option]:
@@ -137,7 +137,7 @@ class IpcpClient:
         """Take over what we were given."""
         self._agreed = {option.type: IPv4Address(option.value) for option in options}
         for option in options:
-            self._facts.note(option_name(option.type), "agreed", value_text(option))
+            self._facts.note(option_name(option.type), "agreed", option, value_text)
 
     def naked(self, options: Sequence[Option]) -> None:
         """Take the values (RFC 1332 section 3.3, RFC 1877 section 1); what we never asked for is none of our business.
@@ -147,7 +147,7 @@ class IpcpClient:
         for option in options:
             if option.type not in self._wanted or len(option.value) != 4:
                 continue
-            self._facts.note(option_name(option.type), "offered", value_text(option))
+            self._facts.note(option_name(option.type), "offered", option, value_text)
             if option.type != IpcpOption.IP_ADDRESS and option.value == self._wanted[option.type]:
                 del self._wanted[option.type]
             elif option.type == IpcpOption.IP_ADDRESS:

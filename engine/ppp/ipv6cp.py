@@ -71,14 +71,14 @@ class Ipv6cpOptions:
         """Our identifier, unless the peer won't talk about it."""
         if self._rejected:
             return []
-        self._facts.note("IPv6 identifier", "asked", identifier_text(self._wish))
+        self._facts.note("IPv6 identifier", "asked", self._wish, identifier_text)
         return [Option(Ipv6cpOption.INTERFACE_IDENTIFIER, self._wish)]
 
     def judge(self, option: Option) -> Judgement:
         """Zero, equal to ours, refused, of a wrong length: suggest another; both zero: reject (RFC 5072 4.1)."""
         if option.type != Ipv6cpOption.INTERFACE_IDENTIFIER:
             return Verdict.REJECT, option
-        self._facts.note("peer's IPv6 identifier", "offered", value_text(option))
+        self._facts.note("peer's IPv6 identifier", "offered", option, value_text)
         if not any(option.value) and not any(self._wish):
             return Verdict.REJECT, option
         usable = len(option.value) == 8 and any(option.value) and option.value != self._wish
@@ -95,12 +95,12 @@ class Ipv6cpOptions:
         """Take over the peer's identifier."""
         self._peer = next((option.value for option in options), None)
         if self._peer:
-            self._facts.note("peer's IPv6 identifier", "agreed", identifier_text(self._peer))
+            self._facts.note("peer's IPv6 identifier", "agreed", self._peer, identifier_text)
 
     def ours_agreed(self, options: Sequence[Option]) -> None:
         """Take over ours."""
         self._own = next((option.value for option in options), self._wish)
-        self._facts.note("IPv6 identifier", "agreed", identifier_text(self._own))
+        self._facts.note("IPv6 identifier", "agreed", self._own, identifier_text)
 
     def naked(self, options: Sequence[Option]) -> None:
         """Take the suggestion, unless it is zero, the peer's, ours to the peer (RFC 5072 section 4.1), or refused."""

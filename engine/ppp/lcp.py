@@ -150,15 +150,15 @@ class LcpOptions:
             wanted.insert(1, Option(LcpOption.AUTHENTICATION, AUTH_VALUES[self.demanded]))
         options = [option for option in wanted if option.type not in self._rejected]
         for option in options:
-            self._facts.note(option_name(option.type), "asked", value_text(option))
+            self._facts.note(option_name(option.type), "asked", option, value_text)
         return options
 
     def judge(self, option: Option) -> Judgement:
         """Our view of one option of the peer."""
         verdict, wish = self._judge(option)
-        self._facts.note(option_name(option.type), "offered", value_text(option))
+        self._facts.note(option_name(option.type), "offered", option, value_text)
         if verdict is Verdict.REJECT or (verdict is Verdict.NAK and option.type == LcpOption.AUTHENTICATION):
-            self._facts.note(option_name(option.type), "refused", value_text(option))
+            self._facts.note(option_name(option.type), "refused", option, value_text)
         return verdict, wish
 
     def _judge(self, option: Option) -> Judgement:
@@ -240,7 +240,7 @@ class LcpOptions:
                 self.refused_auth = self.passed_over = ""
                 self.too_weak = None
             if option.type not in (LcpOption.MRU, LcpOption.MAGIC):
-                self._facts.note(option_name(option.type), "agreed", value_text(option))
+                self._facts.note(option_name(option.type), "agreed", option, value_text)
         self._facts.note("peer's MRU", "agreed", self.peer_mru)
 
     def ours_agreed(self, options: Sequence[Option]) -> None:
@@ -249,7 +249,7 @@ class LcpOptions:
         if LcpOption.MAGIC not in agreed:
             self.magic = bytes(4)  # what packets then carry in its place (RFC 1661 section 6.4)
         for option in options:
-            self._facts.note(option_name(option.type), "agreed", value_text(option))
+            self._facts.note(option_name(option.type), "agreed", option, value_text)
 
     def naked(self, options: Sequence[Option]) -> None:
         """Move towards what the peer suggests, as far as we can."""

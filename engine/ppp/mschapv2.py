@@ -36,22 +36,22 @@ def challenge_hash(peer_challenge: bytes, authenticator_challenge: bytes, user: 
     return hashlib.sha1(peer_challenge + authenticator_challenge + user).digest()[:8]
 
 
-def nt_response(authenticator_challenge: bytes, peer_challenge: bytes, user: bytes, password: str) -> bytes:
-    """The 24 octets that prove knowledge of the password (RFC 2759 sections 8.1 and 8.5)."""
+def nt_response(authenticator_challenge: bytes, peer_challenge: bytes, user: bytes, password_hash: bytes) -> bytes:
+    """The 24 octets that prove knowledge of the password by its `nt_password_hash` (RFC 2759 sections 8.1 and 8.5)."""
     challenge = challenge_hash(peer_challenge, authenticator_challenge, user)
-    key = nt_password_hash(password).ljust(21, b"\0")
+    key = password_hash.ljust(21, b"\0")
     return b"".join(DES.new(_with_parity(key[i : i + 7]), DES.MODE_ECB).encrypt(challenge) for i in (0, 7, 14))
 
 
 def authenticator_response(
-    password: str,
+    password_hash: bytes,
     response: bytes,
     peer_challenge: bytes,
     authenticator_challenge: bytes,
     user: bytes,
 ) -> str:
     """`S=` and 40 hex digits: what a concentrator that knows the password says in a Success (RFC 2759 section 8.7)."""
-    hash_of_hash = MD4.new(nt_password_hash(password)).digest()
+    hash_of_hash = MD4.new(password_hash).digest()
     digest = hashlib.sha1(hash_of_hash + response + _MAGIC_1).digest()
     challenge = challenge_hash(peer_challenge, authenticator_challenge, user)
     return "S=" + hashlib.sha1(digest + challenge + _MAGIC_2).hexdigest().upper()

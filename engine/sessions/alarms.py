@@ -32,7 +32,7 @@ class Alarms:
         due = self._ask(key)
         if due is None:
             self._due.pop(key, None)
-        else:
+        elif due != self._due.get(key):
             self._due[key] = due
             self._enter(key, due)
 
@@ -62,6 +62,7 @@ class Alarms:
             key = self._pop()
             due = self._due.get(key)
             if due is not None and due <= now:
+                del self._due[key]  # its entry is gone: the same time once more is to be entered anew
                 yield key
             elif due is not None:
                 self._enter(key, due)

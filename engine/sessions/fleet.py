@@ -434,6 +434,10 @@ class Fleet:
                     self.counters["discarded: for no session"] += 1
                 return
             member = self.members[key]
+            if outer.ethertype == ETH_PPPOE_SESSION and packet.code == Code.SESSION:  # its place has told whose it is
+                member.session.receive_packet(packet.payload, frame, now)
+                self._after(key, member, now)
+                return
             member.session.receive_decoded(outer, packet, frame, now)
         except WireError as error:
             self.counters[f"discarded: {error}"] += 1
@@ -478,14 +482,15 @@ class Fleet:
 
     def _addressee(self, outer: EthernetFrame, packet: PppoePacket) -> int | None:
         """A frame in a session, or its PADT, goes by its place; an answer in discovery by Host-Uniq or by turns."""
+        if outer.ethertype == ETH_PPPOE_SESSION:
+            return self._by_match.get(_match(outer, packet))
         discovery = outer.ethertype == ETH_PPPOE_DISCOVERY
         if discovery and packet.code in (Code.PADO, Code.PADS):
             key = self._by_host_uniq(packet.payload)
             return self._by_turn(outer, packet.code) if key is None else key
-        padt = discovery and packet.code == Code.PADT
-        if padt or outer.ethertype == ETH_PPPOE_SESSION:
+        if discovery and packet.code == Code.PADT:
             match = _match(outer, packet)
-            return self._by_match.get(match, self._parting.get(match) if padt else None)
+            return self._by_match.get(match, self._parting.get(match))
         return None
 
     def _by_host_uniq(self, tags: bytes) -> int | None:
@@ -691,9 +696,9 @@ class Fleet:
         if member is None:
             return None
         timer = member.session.next_timer()
-        if timer is None or member.redial_at is None:
-            return member.redial_at if timer is None else timer
-        return min(timer, member.redial_at)
+        if member.redial_at is None:
+            return timer
+        return member.redial_at if timer is None else min(timer, member.redial_at)
 
     def __iter__(self) -> Iterator[tuple[int, Member]]:
         return iter(self.members.items())

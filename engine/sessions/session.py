@@ -177,6 +177,7 @@ class Session:
         "_events",
         "_failed",
         "_give_up_at",
+        "_header",
         "_host",
         "_kept6",
         "_ladder",
@@ -228,6 +229,8 @@ class Session:
         """Whether the host can do anything with IPv6."""
         self.place: Place | None = None
         """Set from the PADS to the end."""
+        self._header = b""
+        """What its frames in this place begin with, up to PPPoE's LENGTH."""
         self.ac_name: str | None = None
         self.ipv4: Ipv4Agreed | None = None
         self.ipv6: Ipv6Agreed | None = None
@@ -327,7 +330,8 @@ class Session:
         self.facts.clear()
         self.facts.by_name.update((name, NegotiatedFact(*texts)) for name, texts in settled.facts)
         self.state = SessionState.NEGOTIATING  # as if a PADS had come; that it is up, the link tells
-        self.place, self.ac_name = settled.place, settled.ac_name
+        self.ac_name = settled.ac_name
+        self._settle_in(settled.place)
         self._events.append(PppoeOpened(settled.place, resumed=True))
         self._link = self._new_link(settled.place.peer_mac, settled.ac_name, settled.link.mru)
         self._link.resume(settled.link, now)
@@ -421,10 +425,11 @@ class Session:
         """When `handle_timer` is to be called next, None for not at all."""
         if self._link is None:
             return self._discovery.next_timer() if self._discovery is not None else None
-        timers = [self._link.next_timer(), self._give_up_at]
-        if self._host is not None:
-            timers.append(self._host.next_timer())
-        return min([timer for timer in timers if timer is not None], default=None)
+        due = self._link.next_timer()
+        for other in (self._give_up_at, self._host.next_timer() if self._host is not None else None):
+            if other is not None and (due is None or other < due):
+                due = other
+        return due
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
@@ -537,10 +542,16 @@ class Session:
         elif self._link is None or not self._matches(outer, packet):
             self.counters["discarded: unknown session id"] += 1
         else:
-            self._record(SeenFrame(now, False, frame))
-            if self._host is None or not self._is_for_host(self._host, self._link, packet.payload, now):
-                self._link.receive(packet.payload, now)
-            self._settle(now)
+            self.receive_packet(packet.payload, frame, now)
+
+    def receive_packet(self, payload: bytes, frame: bytes, now: float) -> None:
+        """Handle one PPP packet of this session; the caller has seen that its frame is from and for our place."""
+        link = self._link
+        assert link is not None
+        self._record(SeenFrame(now, False, frame))
+        if self._host is None or not self._is_for_host(self._host, link, payload, now):
+            link.receive(payload, now)
+        self._settle_link(link, now)
 
     def _is_for_host(self, host: Ipv6Host, link: Link, payload: bytes, now: float) -> bool:
         """Whether it is an IPv6 packet; heeded then."""
@@ -636,13 +647,19 @@ class Session:
 
     def _open_link(self, found: Found, now: float) -> None:
         """Begin with PPP (RFC 2516 section 6); `PppoeOpened` comes before the first frame of it."""
-        self.place = Place(self.own_mac, found.mac, found.session_id, self.settings.vlans)
+        place = Place(self.own_mac, found.mac, found.session_id, self.settings.vlans)
+        self._settle_in(place)
         self.ac_name = found.ac_name
-        self._events.append(PppoeOpened(self.place, found.lacks))
+        self._events.append(PppoeOpened(place, found.lacks))
         self.facts.note("PPPoE payload", "asked", self.mru)
         self.facts.note("PPPoE payload", "agreed", found.max_payload)
         self._link = self._new_link(found.mac, found.ac_name, min(self.mru, found.max_payload))
         self._link.start(now)
+
+    def _settle_in(self, place: Place) -> None:
+        self.place = place
+        ethernet_header = EthernetFrame(place.peer_mac, place.own_mac, ETH_PPPOE_SESSION, b"", place.vlans)
+        self._header = ethernet.encode(ethernet_header) + pppoe.session_header(place.session_id)
 
     def _new_link(self, mac: bytes, ac_name: str, mru: int) -> Link:
         """The link with a concentrator, over which packets of `mru` octets go at most."""
@@ -660,10 +677,10 @@ class Session:
         return Link(side, self._entropy, self.facts, self._timing, self.settings.keepalive)
 
     def _settle_link(self, link: Link, now: float) -> None:
-        self._send_packets(link, now)
+        for payload in link.packets_to_send():  # before a PADT, which the end of the link may ask for
+            self._send_in_session(payload, now)
         while (event := link.next_event()) is not None:
             self._link_event(event, now)
-            self._send_packets(link, now)
         if self._host is not None:
             self._settle_host(self._host, now)
 
@@ -673,14 +690,10 @@ class Session:
         for packet in host.packets_to_send():
             self._send_in_session(ppp.encode(Protocol.IPV6, packet), now)
 
-    def _send_packets(self, link: Link, now: float) -> None:
-        for payload in link.packets_to_send():
-            self._send_in_session(payload, now)
-
     def _send_in_session(self, payload: bytes, now: float) -> None:
         if self.place is not None:
-            packet = PppoePacket(Code.SESSION, self.place.session_id, payload)
-            self._send(self.place.peer_mac, ETH_PPPOE_SESSION, packet, now)
+            frame = self._header + len(payload).to_bytes(2, "big") + payload
+            self._out.append(SeenFrame(now, True, frame))
 
     def _link_event(self, event: LinkEvent, now: float) -> None:
         match event:

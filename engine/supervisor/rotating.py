@@ -21,7 +21,7 @@ from engine.sessions import rotation
 from engine.sessions.alarms import Alarms
 from engine.sessions.fleet import SHARE, Fleet, Member
 from engine.sessions.rotation import Rotation, Verdict
-from engine.sessions.session import Ended, SessionEvent, StateChanged
+from engine.sessions.session import Ended, StateChanged
 from engine.settings.values import RotateSettings
 from engine.supervisor.reporting import Reporter
 
@@ -125,10 +125,8 @@ class Rotating:
 
     # What happens
 
-    def follow(self, key: int, member: Member, event: SessionEvent, now: float) -> None:
-        """Something happened to a session."""
-        if not isinstance(event, StateChanged | Ended):
-            return
+    def follow(self, key: int, member: Member, event: StateChanged | Ended, now: float) -> None:
+        """A session is in another state, or at its end."""
         is_up = isinstance(event, StateChanged) and event.state is SessionState.UP
         if not is_up and key not in self._turns:
             return

@@ -33,7 +33,7 @@ from engine.sessions.fleet import Fleet
 from engine.sessions.proofs import Proofs
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.sessions.settled import KeptMember
-from engine.sessions.states import IDLE
+from engine.sessions.states import IDLE, SETTING_UP
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import Marks, SessionSettings, Settings
 from engine.supervisor.board import Board
@@ -556,7 +556,8 @@ class Supervisor:
             self._reporter.attempt(self._session_event, key, event)
             if isinstance(event, Ended):
                 self._release(key)
-        self._parting.note(open_now)
+        if open_now:
+            self._parting.note(open_now)
         for key in self._showing.settle(look_at):
             self._reporter.attempt(self._follow_view, key)
 
@@ -594,7 +595,10 @@ class Supervisor:
         member = self.fleet.members.get(key)
         if member is None:
             return
-        self.rotating.follow(key, member, event, self._reporter.now)
+        if isinstance(event, StateChanged | Ended):
+            self.rotating.follow(key, member, event, self._reporter.now)
+            if isinstance(event, StateChanged) and event.state in SETTING_UP:  # of which nobody else wants to know
+                return
         if isinstance(event, Ended):
             self.hooks.ended(key, event.end)
         self._duties.follow(key, member.session, event)

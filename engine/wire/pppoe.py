@@ -91,6 +91,11 @@ def encode(packet: PppoePacket) -> bytes:
     )
 
 
+def session_header(session_id: int) -> bytes:
+    """What all packets in a session begin with, up to LENGTH (RFC 2516 section 6)."""
+    return bytes((VERSION_TYPE, Code.SESSION)) + session_id.to_bytes(2, "big")
+
+
 def decode_tags(payload: bytes) -> tuple[Tag, ...]:
     """The tags of a discovery packet up to End-Of-List (RFC 2516 section 5, appendix A).
 

@@ -299,7 +299,7 @@ def view_session(session_id: int | None) -> str:
     return f"0x{session_id:x}"
 
 
-@pytest.mark.parametrize("place", ["dial", "receive_decoded", "handle_timer"])
+@pytest.mark.parametrize("place", ["dial", "receive_decoded", "receive_packet", "handle_timer"])
 def test_a_fault_in_one_session_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     proper = getattr(Session, place)
 

@@ -48,6 +48,15 @@ def test_a_timer_that_is_put_off_for_ever_has_one_entry() -> None:
     assert alarms.next() == 1009.0
 
 
+def test_a_machine_that_still_wants_the_same_time_after_its_step_is_due_again() -> None:
+    alarms = Alarms({1: 10.0}.get)
+    alarms.arm(1)
+    for _ in range(3):
+        assert next(alarms.expired(10.0)) == 1
+        alarms.arm(1)
+        assert alarms.next() == 10.0
+
+
 def test_a_machine_that_is_gone_is_forgotten() -> None:
     due = {1: 10.0}
     alarms = Alarms(due.get)

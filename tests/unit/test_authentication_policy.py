@@ -61,7 +61,9 @@ def prove(peer: Peer, method: AuthMethod) -> None:
     value, _ = auth.decode_chap_value(peer.latest(Protocol.CHAP, ChapCode.RESPONSE).data)
     proof = b""
     if method is M:
-        proof = mschapv2.authenticator_response("wonderland", value[24:48], value[:16], challenge, b"alice").encode()
+        proof = mschapv2.authenticator_response(
+            mschapv2.nt_password_hash("wonderland"), value[24:48], value[:16], challenge, b"alice"
+        ).encode()
     peer.control(Protocol.CHAP, ChapCode.SUCCESS, 1, proof)
 
 

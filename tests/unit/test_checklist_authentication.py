@@ -349,7 +349,9 @@ def ms_response(peer: Peer, identifier: int = 1) -> tuple[bytes, bytes, bytes]:
 
 
 def ms_proof(ours: bytes, response: bytes, challenge: bytes = CHALLENGE, password: str = PASSWORD) -> bytes:
-    return mschapv2.authenticator_response(password, response, ours, challenge, USER).encode()
+    return mschapv2.authenticator_response(
+        mschapv2.nt_password_hash(password), response, ours, challenge, USER
+    ).encode()
 
 
 def test_mschapv2_the_whole_exchange() -> None:
@@ -358,7 +360,7 @@ def test_mschapv2_the_whole_exchange() -> None:
     peer.challenge(1, CHALLENGE)
     ours, response, name = ms_response(peer)
     assert name == USER
-    assert response == mschapv2.nt_response(CHALLENGE, ours, USER, PASSWORD)
+    assert response == mschapv2.nt_response(CHALLENGE, ours, USER, mschapv2.nt_password_hash(PASSWORD))
     peer.control(Protocol.CHAP, ChapCode.SUCCESS, 1, ms_proof(ours, response) + b" M=Welcome home")
     (event,) = [event for event in peer.events if isinstance(event, Authenticated)]
     assert (event.method, event.message) == (AuthMethod.MSCHAPV2, "Welcome home")
@@ -370,7 +372,7 @@ def test_mschapv2_the_domain_is_sent_but_not_hashed() -> None:
     peer.challenge(1, CHALLENGE)
     ours, response, name = ms_response(peer)
     assert name == b"BIGCO\\alice"
-    assert response == mschapv2.nt_response(CHALLENGE, ours, USER, PASSWORD)
+    assert response == mschapv2.nt_response(CHALLENGE, ours, USER, mschapv2.nt_password_hash(PASSWORD))
 
 
 @pytest.mark.parametrize("message", [b"", b"S=", b"M=Welcome", b"S=" + b"0" * 40 + b" M=Welcome"])
@@ -400,7 +402,7 @@ def test_mschapv2_retry_uses_the_new_challenge() -> None:
     ms_response(peer)
     peer.control(Protocol.CHAP, ChapCode.FAILURE, 1, MS_FAILURE % 1)
     ours, response, _ = ms_response(peer, identifier=2)
-    assert response == mschapv2.nt_response(b"\x0f" * 16, ours, USER, PASSWORD)
+    assert response == mschapv2.nt_response(b"\x0f" * 16, ours, USER, mschapv2.nt_password_hash(PASSWORD))
     peer.control(Protocol.CHAP, ChapCode.SUCCESS, 2, ms_proof(ours, response, b"\x0f" * 16))
     assert authenticated(peer) == [AuthMethod.MSCHAPV2]
 

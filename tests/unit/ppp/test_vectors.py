@@ -37,11 +37,11 @@ def test_mschapv2_as_in_rfc2759_section_9_2() -> None:
     user, password = b"User", "clientPass"
     ours = bytes.fromhex("21402324255E262A28295F2B3A337C7E")
     theirs = bytes.fromhex("5B5D7C7D7B3F2F3E3C2C602132262628")
-    response = mschapv2.nt_response(theirs, ours, user, password)
+    response = mschapv2.nt_response(theirs, ours, user, mschapv2.nt_password_hash(password))
     assert mschapv2.challenge_hash(ours, theirs, user).hex().upper() == "D02E4386BCE91226"
     assert mschapv2.nt_password_hash(password).hex().upper() == "44EBBA8D5312B8D611474411F56989AE"
     assert response.hex().upper() == "82309ECD8D708B5EA08FAA3981CD83544233114A3D85D6DF"
-    proof = mschapv2.authenticator_response(password, response, ours, theirs, user)
+    proof = mschapv2.authenticator_response(mschapv2.nt_password_hash(password), response, ours, theirs, user)
     assert proof == "S=407A5589115FD0D6209F510FE9C04566932CDA56"
     assert mschapv2.success_is_genuine(proof.encode() + b" M=welcome", proof)
 
