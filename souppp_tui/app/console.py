@@ -25,6 +25,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Event as TextualEvent
 from textual.events import Key, Paste
 from textual.screen import Screen
+from textual.widgets import Input
 
 from engine.api.commands import Command, Reply, ServiceCommand, Undo, changes_of
 from engine.api.engine import EngineApi
@@ -157,10 +158,23 @@ class Console(App[bool], inherit_bindings=False):
         try:
             while self._typed and self._running:
                 way, stood = list((self.focused or self.screen).ancestors_with_self), standing(self)
-                await super().on_event(self._typed.popleft())
+                typed = self._typed.popleft()
+                if await self._acts(typed):
+                    way = []
+                else:
+                    await super().on_event(typed)
                 await worked_off(self, way, stood)
         except Exception as error:  # a fault in a task of our own would never be heard of
             self._handle_exception(error)
+
+    async def _acts(self, typed: Key | Paste) -> bool:
+        """Do what a key is bound to, if it is; not where it may be text, or the answer to a question.
+
+        On a page no widget takes keys for itself: it would pass through the queues of all from the table to the app.
+        """
+        if not isinstance(typed, Key) or self.screen is not self.page or isinstance(self.focused, Input):
+            return False
+        return self.app_focus and await self._check_bindings(typed.key)
 
     def on_resize(self) -> None:
         """A terminal that changes its size may show anything."""

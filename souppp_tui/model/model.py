@@ -288,7 +288,8 @@ class Model:
     def targets(self) -> list[SessionView]:
         """The sessions an action is for: the marked ones, else the one under the cursor. Shown ones come first."""
         if self.marks:
-            ids: Iterable[int] = sorted(self.marks, key=lambda session: (self.position.get(session, 1 << 60), session))
+            hidden = self.marks - self.position.keys()
+            ids: Iterable[int] = [*sorted(self.marks - hidden, key=self.position.__getitem__), *sorted(hidden)]
         else:
             ids = [] if self.cursor is None else [self.cursor]
         return [self.views[session] for session in ids if session in self.views]

@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual.app import SuspendNotSupported
 from textual.binding import BindingType
 
-from engine.api.values import Halt, SessionState
+from engine.api.values import Halt, SessionView
 from engine.settings.console import OwnCommand
 from souppp_tui.desk.actions import BY_NAME, EITHER, GROUPS, STEERED, Action, Command, on_page, signs
 from souppp_tui.desk.desk import Desk
@@ -26,6 +26,7 @@ from souppp_tui.widgets.lines import Lines
 
 UNLISTED = ("commands", "up", "down", "page_up", "page_down", "back")
 """Not worth a line in the palette: they are how one gets around, there too."""
+Targets = Sequence[SessionView]
 
 
 class Page(Quitting):
@@ -106,11 +107,11 @@ class Page(Quitting):
             self.desk.open("events")
 
     def _keys(self, width: int) -> list[Span]:
-        urgent = _URGENT.get(self.halted, "")
+        urgent, targets = _URGENT.get(self.halted, ""), self.targets()
         actions = [
             action
             for action in on_page(self.PAGE)
-            if (action.footer or action.name == urgent) and not self.why_not(action)
+            if (action.footer or action.name == urgent) and not self.why_not(action, targets)
         ]
         while actions:
             spans: list[Span] = [(" ", "text")]
@@ -130,19 +131,20 @@ class Page(Quitting):
 
     # -- acting
 
-    def why_not(self, action: Action) -> str:
-        """Why the action would do nothing now; empty if it would do something."""
+    def why_not(self, action: Action, targets: Targets) -> str:
+        """Why the action would do nothing with these targets now; empty if it would do something."""
         if action.changes and self.desk.options.read_only:
             return "The console is read-only."
-        if action.changes and action.pages in (EITHER, STEERED) and self.model.several and (why := self._may_look()):
+        steers = action.changes and action.pages in (EITHER, STEERED)
+        if steers and self.model.several and (why := self._may_look(targets)):
             return why
         check = _WHY_NOT.get(action.name)
-        return check(self) if check else ""
+        return check(self, targets) if check else ""
 
-    def _may_look(self) -> str:
+    def _may_look(self, targets: Targets) -> str:
         """Why nothing can be done to the targets, where none of their engines takes commands."""
         names = {place: engine.name for place, engine in enumerate(self.engines()) if not engine.writes}
-        asked = {self.model.place(view.id) for view in self.targets()} if names else set()
+        asked = {self.model.place(view.id) for view in targets} if names else set()
         if not asked or asked - names.keys():
             return ""
         return f"You may look at {' and '.join(names[place] for place in names if place in asked)}, not command."
@@ -150,7 +152,7 @@ class Page(Quitting):
     def action_do(self, name: str) -> None:
         """Do an action of the table, or say why that is not possible now."""
         self.desk.say("")
-        why = self.why_not(BY_NAME[name])
+        why = self.why_not(BY_NAME[name], self.targets())
         if why:
             self.desk.say(why, "warning")
         else:
@@ -211,13 +213,14 @@ class Page(Quitting):
     def help_lines(self) -> list[Line]:
         """The keys and what they do, in groups; what can't be done with this console is dim."""
         lines: list[Line] = []
+        targets = self.targets()
         wide = 2 + max(12, *(len(self.desk.keys_of(action)) for action in on_page(self.PAGE)))
         for group, title in GROUPS.items():
             actions = [a for a in on_page(self.PAGE) if a.group == group and self.desk.keys_of(a)]
             if actions:
                 lines += [[], [(title, "accent")]] if lines else [[(title, "accent")]]
             for action in actions:
-                why = self.why_not(action) if action.changes else ""
+                why = self.why_not(action, targets) if action.changes else ""
                 keys = words.fit(self.desk.keys_of(action), wide)
                 lines.append([(keys, "key"), (action.help, "dim" if why else "text")])
         if self.PAGE in EITHER and self.desk.options.commands:
@@ -234,9 +237,10 @@ class Page(Quitting):
 
     def commands(self) -> Iterator[Command]:
         """All that can be done here, and what can't be done now with the reason."""
+        targets = self.targets()
         for action in on_page(self.PAGE):
             if action.name not in UNLISTED:
-                keys, why = self.desk.keys_of(action), self.why_not(action)
+                keys, why = self.desk.keys_of(action), self.why_not(action, targets)
                 name = action.name.replace("_", " ")
                 yield Command(name, keys, action.help, why, partial(self.action_do, action.name))
         if self.PAGE in EITHER:
@@ -253,57 +257,50 @@ class Page(Quitting):
         yield from ()
 
 
-def _none(page: Page, states: frozenset[SessionState], why: str) -> str:
-    targets = page.targets()
-    if not targets:
-        return "There is no session here."
-    return "" if any(view.state in states for view in targets) else why
-
-
 _URGENT = {Halt.ALL: "stop_all", Halt.REDIALS: "pause"}
 """What takes back that something is stopped: it stands in the footer meanwhile."""
-_REST = frozenset({SessionState.DOWN, SessionState.FAILED})
+_NOBODY = "There is no session here."
 
 
-def _hang_up(page: Page) -> str:
-    targets = page.targets()
-    if not targets:
-        return "There is no session here."
+def _any(page: Page, targets: Targets) -> str:
+    return "" if targets else _NOBODY
+
+
+def _hang_up(page: Page, targets: Targets) -> str:
     if any(view.state in LIVE or view.retry_at is not None for view in targets):
         return ""
-    return f"Nothing to hang up: {_it(page)} down."
+    return f"Nothing to hang up: {_they(page, targets)} down." if targets else _NOBODY
 
 
-def _it(page: Page) -> str:
-    targets = page.targets()
+def _dial(page: Page, targets: Targets) -> str:
+    if any(view.state not in LIVE for view in targets):
+        return ""
+    return f"Nothing to dial: {_they(page, targets)} not down." if targets else _NOBODY
+
+
+def _they(page: Page, targets: Targets) -> str:
     if len(targets) == 1:
         return f"{page.desk.mask(targets[0]).name} is"
     return f"all {words.count(len(targets))} sessions are"
 
 
-def _dial(page: Page) -> str:
-    targets = page.targets()
-    return _none(page, _REST, f"Nothing to dial: {_it(page)} not down." if targets else "")
+def _here(page: Page, targets: Targets) -> str:
+    return "" if page.model.cursor is not None else _NOBODY
 
 
-_WHY_NOT: dict[str, Callable[[Page], str]] = {
+_WHY_NOT: dict[str, Callable[[Page, Targets], str]] = {
     "dial": _dial,
     "hang_up": _hang_up,
-    "redial": lambda page: _none(page, frozenset(SessionState), ""),
-    "rotate": lambda page: _none(page, frozenset(SessionState), ""),
-    "capture": lambda page: _none(page, frozenset(SessionState), ""),
-    "edit": lambda page: _none(page, frozenset(SessionState), ""),
-    "remove": lambda page: _none(page, frozenset(SessionState), ""),
-    "details": lambda page: "" if page.model.cursor is not None else "There is no session here.",
-    "mark": lambda page: "" if page.model.cursor is not None else "There is no session here.",
-    "unmark": lambda page: "" if page.model.marks else "Nothing is marked.",
-    "pause": lambda page: "All is stopped, redials too: take that back first." if page.halted is Halt.ALL else "",
-    "fix_card": lambda page: (
+    **dict.fromkeys(("redial", "rotate", "capture", "edit", "remove"), _any),
+    **dict.fromkeys(("details", "mark"), _here),
+    "unmark": lambda page, _: "" if page.model.marks else "Nothing is marked.",
+    "pause": lambda page, _: "All is stopped, redials too: take that back first." if page.halted is Halt.ALL else "",
+    "fix_card": lambda page, _: (
         ""
         if any(in_the_way(it.snapshot) for it in page.model.engines())
         else "The card does nothing that is in our way."
     ),
-    "reload": lambda page: (
+    "reload": lambda page, _: (
         "" if page.desk.options.load or page.desk.options.attached else "There is no configuration file to read again."
     ),
 }

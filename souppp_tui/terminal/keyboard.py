@@ -51,6 +51,11 @@ async def _emptied(*pumps: MessagePump) -> None:
 
     waiting.update(pump for pump in pumps if pump.call_later(done, pump))
     end = asyncio.get_running_loop().time() + PATIENCE
-    while any(pump.is_running for pump in waiting) and asyncio.get_running_loop().time() < end:
+    while any(map(_lives, waiting)) and asyncio.get_running_loop().time() < end:
         with suppress(TimeoutError):
             await asyncio.wait_for(told.wait(), 0.02)
+
+
+def _lives(pump: MessagePump) -> bool:
+    """Whether it works messages off, or is about to begin: what has just been opened has a task that hasn't run yet."""
+    return pump.is_running or pump._task is not None

@@ -1128,6 +1128,28 @@ async def test_an_event_file_that_fails_at_the_very_end_is_no_reason_to_fail(sta
     assert not stage.app.return_code
 
 
+async def test_who_is_acted_on_is_asked_once_for_all_keys_of_the_footer(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all of 10,000 sessions marked, asking took four times as long as all else that a key does."""
+    async with start(100) as stage:
+        await stage.press("asterisk")
+        asked: list[int] = []
+        targets = stage.app.model.targets
+        monkeypatch.setattr(stage.app.model, "targets", lambda: asked.append(1) or targets())  # type: ignore[func-returns-value]
+        stage.app.page.show_footer()  # type: ignore[union-attr]
+        assert len(asked) == 1
+        assert "h hang up" in stage.text()
+
+
+async def test_the_marked_come_as_they_are_shown_and_then_the_hidden(start: Start) -> None:
+    async with start(12) as stage:
+        await stage.press(*["space"] * 4)
+        stage.app.model.sort_by("name", reverse=True)
+        stage.app.model.filter("name~home-0002|home-0003")
+        assert [view.id for view in stage.app.model.targets()] == [2, 1, 0, 3]
+
+
 async def test_where_only_the_cursor_moves_only_its_rows_are_made_anew(start: Start) -> None:
     async with start(100) as stage:
         page = stage.app.page
