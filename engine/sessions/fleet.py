@@ -356,8 +356,8 @@ class Fleet:
             member.waits = True
             return
         queue[key] = None
-        if self._held:
-            member.reason = str(EndKind.CARD_DOWN)
+        if self._held or member.reason == EndKind.CARD_DOWN:
+            member.reason = str(EndKind.CARD_DOWN) if self._held else ""
         self._start_dials(now, 1)
 
     def _unqueue(self, key: int, member: Member) -> None:

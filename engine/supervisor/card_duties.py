@@ -122,8 +122,8 @@ class CardDuties:
     def _back(self, text: str) -> None:
         if text:
             self._reporter.tell(Severity.INFO, "card-up", text)
-        self._shares.each(self._fleet.dial_again, [key for key, member in self._fleet if member.wanted])
         self._fleet.release(self._reporter.now)
+        self._shares.each(self._fleet.dial_again, [key for key, member in self._fleet if member.wanted])
 
     def _mac(self, former: bytes, text: str) -> None:
         """The card has another address: who used the former one is heard no more. Who has one of its own lives on."""

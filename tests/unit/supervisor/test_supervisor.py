@@ -476,6 +476,19 @@ def test_a_carrier_that_does_not_come_is_told_and_waited_for() -> None:
     world.until(lambda: world.state() is UP)
 
 
+def test_who_waits_for_a_turn_when_the_card_is_back_does_not_wait_for_the_card() -> None:
+    """At every start of the lab the table said `queued · card is down` beside a card that was up."""
+    world = World([session(f"s{n}") for n in range(SHARE + 5)], dial=DialSettings(rate=1.0, max_outstanding=1))
+    world.card.set_carrier(False)
+    world.open().run(30.0)
+    assert {(view.queued, view.reason) for view in world.supervisor.board.views} == {(True, EndKind.CARD_DOWN)}
+    world.card.set_carrier(True)
+    world.look()
+    world.until(lambda: world.state() is UP)
+    waiting = {view.reason for view in world.supervisor.board.views if view.queued}
+    assert waiting == {""}
+
+
 # PADTs that may not have left
 
 
