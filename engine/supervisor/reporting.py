@@ -20,6 +20,8 @@ class Reporter:
         """The engine's time, as of the call that the supervisor is in."""
         self.wall_offset = wall_offset
         self._fleet = fleet
+        self._held: list[tuple[float, Severity, str, str, int | None, str, Facts]] | None = None
+        """What is to be told when the table shows what it tells of; None while nothing is held back."""
 
     def wall(self, at: float) -> float:
         """The engine's time as Unix time."""
@@ -29,7 +31,21 @@ class Reporter:
         """Put an event into the log."""
         member = self._fleet.members.get(key) if key is not None else None
         name = member.session.settings.name if member is not None else ""
-        self.log.add(self.wall(self.now), severity, kind, text, key, name, facts)
+        event = self.wall(self.now), severity, kind, text, key, name, facts
+        if self._held is None:
+            self.log.add(*event)
+        else:
+            self._held.append(event)
+
+    def hold(self) -> None:
+        """Keep events back until `publish`: who reads of one is to find the table as it says."""
+        self._held = []
+
+    def publish(self) -> None:
+        """Put what was kept back into the log."""
+        held, self._held = self._held or [], None
+        for event in held:
+            self.log.add(*event)
 
     def attempt(
         self, work: Callable[..., None], *arguments: object, kind: str = "trouble", about: int | None = None

@@ -9,7 +9,8 @@
     supervisor.frames_to_send()              to be put on the line, after each of the above
 
 It drives the fleet, and carries what comes of it to what it was handed: events first (the journal of open sessions must
-be on disk before LCP's first packet), then egresses and the event log, then views for the board; frames are the last.
+be on disk before LCP's first packet), then egresses, then views for the board and, when these show it, the event log;
+frames are the last.
 """
 
 from __future__ import annotations
@@ -546,6 +547,7 @@ class Supervisor:
 
     def _settle(self, look_at: Iterable[int] = ()) -> None:
         """Carry the fleet's events where they belong; then the views, and the details that are watched."""
+        self._reporter.hold()
         open_now: dict[Place, bool] = {}
         while (item := self._next_event()) is not None:
             key, event = item
@@ -560,6 +562,7 @@ class Supervisor:
             self._parting.note(open_now)
         for key in self._showing.settle(look_at):
             self._reporter.attempt(self._follow_view, key)
+        self._reporter.publish()
 
     def _next_event(self) -> tuple[int, SessionEvent] | None:
         """That of the fleet; where there are no more, egresses are brought in line, of which more may come."""

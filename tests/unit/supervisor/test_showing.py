@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from engine.api.commands import HangUp
-from engine.api.values import SessionState
+from engine.api.values import SessionState, Severity
+from engine.record.events import EventLog
 from engine.sessions.states import SETTING_UP
 from engine.supervisor.showing import SOON
 
@@ -48,3 +51,21 @@ def test_many_that_are_due_at_once_are_shown_in_shares() -> None:
     world.do(HangUp(tuple(range(200))))
     world.run(5.0)
     assert world.states() == {SessionState.DOWN}
+
+
+def test_who_reads_of_an_event_finds_the_table_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers are other threads: what they read in between is what each event finds."""
+    found: dict[str, tuple[SessionState, str | None]] = {}
+    add = EventLog.add
+
+    def noting(log: EventLog, at: float, severity: Severity, kind: str, *rest: object) -> object:
+        if kind in ("ipv4-up", "session-down"):
+            found[kind] = world.view().state, world.view().ipv4
+        return add(log, at, severity, kind, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EventLog, "add", noting)
+    world = World([session("one")]).open()
+    world.until(lambda: "ipv4-up" in found)
+    world.do(HangUp((0,)))
+    world.until(lambda: "session-down" in found)
+    assert found == {"ipv4-up": (SessionState.UP, "100.64.0.2"), "session-down": (SessionState.DOWN, None)}
