@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 FEW, MANY = 20, 60
-AT_ONCE = 4
+AT_ONCE = 8
 """Frames, as in the engine's loop."""
 SECONDS = 4.0
 """For what comes behind the address: IPv6."""

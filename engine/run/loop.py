@@ -64,7 +64,7 @@ GLANCE = 0.5
 """Seconds between looks whether our program is still on the card, of which the kernel tells nobody."""
 ASLEEP, SET = 5.0, 0.5
 """Seconds by which a clock must differ from time.monotonic() for the host to have slept, or its clock to be set."""
-FEW, SHARE = 4, 0.01
+FEW, SHARE = 8, 0.01
 """Frames that are looked at together, and seconds after which the rest of a batch lets others in first."""
 LATEST = 1.0
 """Seconds for which what is due waits for frames that have come and may speak against it: a flood has no end."""

@@ -159,6 +159,7 @@ class Rotating:
                     severity = Severity.INFO if judgement.exchanged else Severity.WARNING
                     self._reporter.tell(severity, "rotated", judgement.text, key)
                 self._settled(key, turn)
+                self._alarms.arm(key)
         return judgement.verdict is Verdict.KEEP
 
     def forget(self, key: int) -> None:
@@ -276,14 +277,12 @@ class Rotating:
         """What was planned while it had its address."""
         turn.wish, turn.due, turn.drained_at = "", None, None
         self._waiting.pop(key, None)
-        self._alarms.arm(key)
 
     def _settled(self, key: int, turn: _Turn) -> None:
         """It has an address to keep, or is to have none: others may have their turn."""
         turn.rotation = Rotation(given_back=turn.rotation.given_back)
         turn.held_until = None
         self._changing.discard(key)
-        self._alarms.arm(key)
 
     def _next(self, key: int) -> float | None:
         turn = self._turns.get(key)
