@@ -136,6 +136,8 @@ class Subscriber:
     grant: Ipv4Grant
     block: IPv6Network
     """Its part of the lab's IPv6 network."""
+    header: bytes
+    """What the frames to it begin with."""
     router: LabRouter | None = None
     """While IPv6CP is open."""
 
@@ -175,6 +177,8 @@ class Concentrator:
     def restart(self) -> None:
         """Come up with no memory of any session and no word about it, as after a power failure; frames are lost too."""
         self.subscribers.clear()
+        self._by_header: dict[bytes, int] = {}
+        """Sessions without VLAN tags, by what their frames to us begin with."""
         self.discovery = ConcentratorDiscovery(self.settings.discovery, self._entropy)
         self.pool = AddressPool(self.settings.network)
         self._alarms = Alarms(self._due)
@@ -183,6 +187,10 @@ class Concentrator:
     def receive(self, frame: bytes, now: float) -> None:
         """Handle one Ethernet frame from the line; what is malformed or for no session is counted at most."""
         try:
+            session_id = self._by_header.get(frame[: pppoe.UNTAGGED])
+            if session_id is not None and (payload := pppoe.untagged(frame)) is not None:
+                self._ppp(session_id, self.subscribers[session_id], payload, now)
+                return
             if frame[:6] not in (self.mac, ethernet.BROADCAST):
                 return
             outer = ethernet.decode(frame)
@@ -253,8 +261,7 @@ class Concentrator:
 
     def say(self, session_id: int, payload: bytes) -> None:
         """Put a PPP packet of one's own making on a session's line."""
-        peer = self.subscribers[session_id].peer
-        self._send(peer, ETH_PPPOE_SESSION, PppoePacket(Code.SESSION, session_id, payload))
+        self._out.append(pppoe.behind(self.subscribers[session_id].header, payload))
 
     def note_traffic(self, session_id: int) -> None:
         """Data arrived from that client."""
@@ -275,7 +282,11 @@ class Concentrator:
         link = Link(side, self._entropy, Facts(), self._timing, self.settings.keepalive)
         number = int(address) - int(IPv4Network(self.settings.network)[0]) if int(address) else 0
         block = block_of(IPv6Network(self.settings.ipv6_network), number)
-        subscriber = self.subscribers[granted.session_id] = Subscriber(granted.peer, link, grant, block)
+        peer, session_id = granted.peer, granted.session_id
+        header = pppoe.session_header(peer.mac, self.mac, session_id, peer.vlans)
+        subscriber = self.subscribers[session_id] = Subscriber(peer, link, grant, block, header)
+        if not peer.vlans:
+            self._by_header[pppoe.session_header(self.mac, peer.mac, session_id)] = session_id
         link.start(now)
         self._after(granted.session_id, subscriber, now)
 
@@ -284,17 +295,20 @@ class Concentrator:
         if subscriber is None or not subscriber.peer.is_at(peer) or packet.code != Code.SESSION:
             self.counters["discarded: unknown session"] += 1
             return
-        if not self._is_for_router(subscriber, packet.payload):
-            subscriber.link.receive(packet.payload, now)
-        self._after(packet.session_id, subscriber, now)
+        self._ppp(packet.session_id, subscriber, packet.payload, now)
+
+    def _ppp(self, session_id: int, subscriber: Subscriber, payload: bytes, now: float) -> None:
+        if subscriber.router is None or not self._is_for_router(subscriber.router, payload):
+            subscriber.link.receive(payload, now)
+        self._after(session_id, subscriber, now)
 
     @staticmethod
-    def _is_for_router(subscriber: Subscriber, payload: bytes) -> bool:
-        """Whether it is an IPv6 packet while IPv6 is open; heeded then. Raises WireError."""
+    def _is_for_router(router: LabRouter, payload: bytes) -> bool:
+        """Whether it is an IPv6 packet; heeded then. Raises WireError."""
         protocol, information = ppp.decode(payload)
-        if subscriber.router is None or protocol != Protocol.IPV6:
+        if protocol != Protocol.IPV6:
             return False
-        subscriber.router.receive(information)
+        router.receive(information)
         return True
 
     def _padt(self, peer: Peer, packet: PppoePacket, now: float) -> None:
@@ -312,11 +326,7 @@ class Concentrator:
     ) -> None:
         link = subscriber.link
         for payload in link.packets_to_send():
-            self._send(
-                subscriber.peer,
-                ETH_PPPOE_SESSION,
-                PppoePacket(Code.SESSION, session_id, payload),
-            )
+            self._out.append(pppoe.behind(subscriber.header, payload))
         while (event := link.next_event()) is not None:
             about = session_id, subscriber.peer, subscriber.grant, subscriber.block
             self._events.append(SubscriberEvent(*about, event, link.mtu))
@@ -344,6 +354,7 @@ class Concentrator:
                 PppoePacket(Code.PADT, session_id, b""),
             )
         del self.subscribers[session_id]
+        self._by_header.pop(pppoe.session_header(self.mac, subscriber.peer.mac, session_id), None)
         self.discovery.forget(session_id)
         if int(subscriber.grant.client):
             self.pool.give_back(subscriber.grant.client)

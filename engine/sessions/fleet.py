@@ -133,6 +133,8 @@ class Fleet:
         self.halt = Halt.NOTHING
         """What is stopped for all of them, see `stop_all`."""
         self._by_match: dict[Match, int] = {}
+        self._by_header: dict[bytes, int] = {}
+        """The same of those without VLAN tags, by what their frames begin with: these need not be taken apart."""
         self._parting: dict[Match, int] = {}
         """Members that no frame matches any more, and whose farewell has not gone out yet."""
         self._by_stem: dict[bytes, int] = {}
@@ -425,6 +427,12 @@ class Fleet:
     def receive(self, frame: bytes, now: float) -> None:
         """Give one Ethernet frame to the session it is for; what is for none is counted and otherwise ignored."""
         self._note_call(now)
+        key = self._by_header.get(frame[: pppoe.UNTAGGED])
+        if key is not None and (payload := pppoe.untagged(frame)) is not None:
+            member = self.members[key]
+            member.session.receive_packet(payload, frame, now)
+            self._after(key, member, now)
+            return
         try:
             outer = ethernet.decode(frame)
             packet = pppoe.decode(outer.payload)
@@ -434,10 +442,6 @@ class Fleet:
                     self.counters["discarded: for no session"] += 1
                 return
             member = self.members[key]
-            if outer.ethertype == ETH_PPPOE_SESSION and packet.code == Code.SESSION:  # its place has told whose it is
-                member.session.receive_packet(packet.payload, frame, now)
-                self._after(key, member, now)
-                return
             member.session.receive_decoded(outer, packet, frame, now)
         except WireError as error:
             self.counters[f"discarded: {error}"] += 1
@@ -482,15 +486,14 @@ class Fleet:
 
     def _addressee(self, outer: EthernetFrame, packet: PppoePacket) -> int | None:
         """A frame in a session, or its PADT, goes by its place; an answer in discovery by Host-Uniq or by turns."""
-        if outer.ethertype == ETH_PPPOE_SESSION:
-            return self._by_match.get(_match(outer, packet))
         discovery = outer.ethertype == ETH_PPPOE_DISCOVERY
         if discovery and packet.code in (Code.PADO, Code.PADS):
             key = self._by_host_uniq(packet.payload)
             return self._by_turn(outer, packet.code) if key is None else key
-        if discovery and packet.code == Code.PADT:
+        padt = discovery and packet.code == Code.PADT
+        if padt or outer.ethertype == ETH_PPPOE_SESSION:
             match = _match(outer, packet)
-            return self._by_match.get(match, self._parting.get(match))
+            return self._by_match.get(match, self._parting.get(match) if padt else None)
         return None
 
     def _by_host_uniq(self, tags: bytes) -> int | None:
@@ -667,11 +670,16 @@ class Fleet:
             self._after(former, self.members[former], now)
         member.match = match
         self._by_match[match] = key
+        if not place.vlans:
+            self._by_header[pppoe.session_header(place.own_mac, place.peer_mac, place.session_id)] = key
         self._parting.pop(match, None)
 
     def _ended(self, key: int, member: Member, end: End, now: float) -> None:
         if member.match is not None:
+            own_mac, peer_mac, vlan_ids, session_id = member.match
             del self._by_match[member.match]
+            if not vlan_ids:
+                self._by_header.pop(pppoe.session_header(own_mac, peer_mac, session_id), None)
             self._parting[member.match] = key
             member.match = None
         if member.up_since is not None and now - member.up_since >= self._dial.retry_max:

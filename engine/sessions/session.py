@@ -658,8 +658,7 @@ class Session:
 
     def _settle_in(self, place: Place) -> None:
         self.place = place
-        ethernet_header = EthernetFrame(place.peer_mac, place.own_mac, ETH_PPPOE_SESSION, b"", place.vlans)
-        self._header = ethernet.encode(ethernet_header) + pppoe.session_header(place.session_id)
+        self._header = pppoe.session_header(place.peer_mac, place.own_mac, place.session_id, place.vlans)
 
     def _new_link(self, mac: bytes, ac_name: str, mru: int) -> Link:
         """The link with a concentrator, over which packets of `mru` octets go at most."""
@@ -692,8 +691,7 @@ class Session:
 
     def _send_in_session(self, payload: bytes, now: float) -> None:
         if self.place is not None:
-            frame = self._header + len(payload).to_bytes(2, "big") + payload
-            self._out.append(SeenFrame(now, True, frame))
+            self._out.append(SeenFrame(now, True, pppoe.behind(self._header, payload)))
 
     def _link_event(self, event: LinkEvent, now: float) -> None:
         match event:

@@ -14,6 +14,8 @@ from engine.sessions.states import IDLE, SETTING_UP
 _ENDING = {SessionState.HANGING_UP, *IDLE}
 """States in which a session gets no address any more."""
 _NOTHING = Addresses()
+_OF_ADDRESSES = (Ipv4Opened, Ipv4Closed, Ipv6Opened, Ipv6Configured, Ipv6Closed, MtuVerified)
+"""Events that ask anything of an egress while there is no end."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,8 @@ def heed(egress: Egress, key: int, session: Session, event: SessionEvent, had: H
 
     What is taken away can't: it may be another session's with the next event.
     """
+    if session.state not in _ENDING and not isinstance(event, _OF_ADDRESSES):
+        return
     before, had.wanted = had.wanted, _after(event, had.wanted)
     if isinstance(event, MtuVerified):
         egress.set_mtu(key, min(event.mtu, session.mru))

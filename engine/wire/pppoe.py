@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
+from engine.wire import ethernet
 from engine.wire.errors import Malformed, WireError
+from engine.wire.ethernet import ETH_PPPOE_SESSION, EthernetFrame, VlanTag
 from engine.wire.text import printable
 
 VERSION_TYPE = 0x11
@@ -91,9 +93,31 @@ def encode(packet: PppoePacket) -> bytes:
     )
 
 
-def session_header(session_id: int) -> bytes:
-    """What all packets in a session begin with, up to LENGTH (RFC 2516 section 6)."""
-    return bytes((VERSION_TYPE, Code.SESSION)) + session_id.to_bytes(2, "big")
+UNTAGGED = 18
+"""Octets of a `session_header` without VLAN tags."""
+
+
+def session_header(dst: bytes, src: bytes, session_id: int, vlans: tuple[VlanTag, ...] = ()) -> bytes:
+    """What all frames of a session begin with, one way, up to PPPoE's LENGTH (RFC 2516 section 6)."""
+    numbered = bytes((VERSION_TYPE, Code.SESSION)) + session_id.to_bytes(2, "big")
+    return ethernet.encode(EthernetFrame(dst, src, ETH_PPPOE_SESSION, numbered, vlans))
+
+
+def behind(header: bytes, payload: bytes) -> bytes:
+    """The frame with that `session_header` and a PPP packet."""
+    return header + len(payload).to_bytes(2, "big") + payload
+
+
+def untagged(frame: bytes) -> bytes | None:
+    """The PPP packet of a session's frame that has no VLAN tag, without padding; None where LENGTH goes too far.
+
+    The caller has found the frame's first UNTAGGED octets to be a session's.
+    """
+    begin = UNTAGGED + 2
+    if len(frame) < begin:
+        return None
+    end = begin + (frame[UNTAGGED] << 8 | frame[UNTAGGED + 1])
+    return frame[begin:end] if end <= len(frame) else None
 
 
 def decode_tags(payload: bytes) -> tuple[Tag, ...]:
