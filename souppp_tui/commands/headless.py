@@ -141,8 +141,8 @@ class _Telling:
         self._outlet = Outlet(STDOUT, again=AGAIN)
         self._why_missing = NOT_READ
         encoding = sys.stdout.encoding if sys.stdout else "ascii"
-        self._ascii = codecs.lookup(encoding).name != "utf-8"
-        """JSON has an escape for each character that others may not have."""
+        # JSON has an escape for each character that other encodings may not have.
+        self._json = json.JSONEncoder(ensure_ascii=codecs.lookup(encoding).name != "utf-8")
         self._pipe = select.poll()
         if sys.stdout is None:
             complain("souppp-tui: standard output is closed: nothing of what happens is told, and all else goes on.")
@@ -161,8 +161,8 @@ class _Telling:
             self._say("lost", f"The {lost} events before this are missing: {self._why_missing} in time.")
         if self.failure is None:
             self._why_missing = NOT_READ
+        self.print(*map(event_object, events))
         for event in events:
-            self.print(event_object(event))
             self._seen = event.seq
             if event.kind in ("dial-failed", "session-down"):
                 self.troubles[event.session] = event.text
@@ -177,9 +177,10 @@ class _Telling:
         """What is no event of the engine's, as if it were one."""
         self.print(event_object(Event(0, time.time(), Severity.WARNING, kind, text)))
 
-    def print(self, thing: dict[str, Any]) -> None:
-        """One object on a line of its own."""
-        self._outlet.write(json.dumps(thing, ensure_ascii=self._ascii).encode(errors="backslashreplace") + b"\n")
+    def print(self, *things: dict[str, Any]) -> None:
+        """Each on a line of its own; all at once, as whoever writes them is woken by each call."""
+        if lines := "".join(f"{self._json.encode(thing)}\n" for thing in things):
+            self._outlet.write(lines.encode(errors="backslashreplace"))
 
     def finish(self) -> None:
         """Print what is left, however slowly it is read; once `leaving` is set only as long as a farewell may take."""
@@ -238,8 +239,8 @@ def _watch(engine: EngineHere, told: _Telling, options: HeadlessOptions, leaving
         if waiting:
             all_up = wanted.all_up()
             if all_up or time.monotonic() >= deadline:
-                for view in wanted.views.values():
-                    told.print(session_object(view, time.time(), told.troubles.get(view.id)))
+                views = wanted.views.values()
+                told.print(*(session_object(view, time.time(), told.troubles.get(view.id)) for view in views))
                 if not (all_up and options.hold):
                     return EXIT_OK if all_up else EXIT_NOT_DONE
                 waiting = False
