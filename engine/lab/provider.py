@@ -85,8 +85,8 @@ class Provider:
 
     def kill(self) -> None:
         """End it without a word to its clients."""
-        self._process.kill()
-        self._process.wait()
+        with self._process as process:
+            process.kill()
 
     def close(self) -> None:
         """End it, if it hasn't ended: it hangs up on its clients first."""

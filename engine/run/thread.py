@@ -133,6 +133,7 @@ class Engine:
                     await self._work.say_goodbye()
         finally:
             self._work.close()
+            await self._loop.shutdown_default_executor()  # which may be writing
 
     def _open(self) -> None:
         try:

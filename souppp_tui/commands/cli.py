@@ -205,7 +205,7 @@ def _run(options: argparse.Namespace, settings: Settings, leaving: Leaving, rele
         started.callback(loading.close)
         provider = Provider() if options.lab else None
         if provider is not None:
-            started.callback(provider.close)
+            started.callback(provider.kill)  # the engine has hung up
         from souppp_tui.commands.run import run
 
         def alone(*what: Any) -> None:
@@ -231,5 +231,17 @@ def _check(it: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         it.error("--until-up goes with --headless")
 
 
+def program() -> int:
+    """Run it as a process of its own, and end that at once: to take the interpreter down takes longer than a quit."""
+    code = main()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        return code  # the interpreter says so
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -253,7 +253,7 @@ class _Starting:
             check_host(options, self._settings)
             if options.lab:
                 provider = Provider()
-                undo.callback(provider.close)
+                undo.callback(provider.kill)
                 lab = Lab(provider)
             self.engine = make_engine(options, self._settings, self._loading, lab, devices)
             undo.callback(self.engine.stop)
