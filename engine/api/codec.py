@@ -15,13 +15,13 @@ may have a session's settings, change what it likes and send them back without e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from functools import reduce
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeGuard, get_args, get_type_hints
 from zlib import crc32
 
 import msgspec
+from msgspec.structs import replace
 
 from engine.api.commands import Command, Refused, Reply, Request, ServiceCommand
 from engine.api.ending import End
@@ -184,16 +184,28 @@ def _within(hint: Any, known: set[type]) -> set[type]:
         _within(part, known)
     if isinstance(hint, type) and not get_args(hint) and hint not in known:
         known.add(hint)
-        for inner in get_type_hints(hint).values() if is_dataclass(hint) else ():
+        for inner in get_type_hints(hint).values() if _has_fields(hint) else ():
             _within(inner, known)
     return known
+
+
+def _has_fields(kind: Any) -> TypeGuard[type[msgspec.Struct]]:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _annotations(kind: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
+    """Its fields' names and types as they are written, inherited ones first."""
+    written = {
+        name: hint for each in reversed(kind.__mro__) for name, hint in vars(each).get("__annotations__", {}).items()
+    }
+    return ((name, written[name]) for name in kind.__struct_fields__)
 
 
 def _described(kinds: set[type]) -> Iterator[str]:
     """A line for each, with all that its octets depend on."""
     for kind in sorted(kinds, key=lambda kind: kind.__name__):
-        if is_dataclass(kind):
-            yield f"{kind.__name__}: " + ", ".join(f"{field.name} {field.type}" for field in fields(kind))
+        if _has_fields(kind):
+            yield f"{kind.__name__}: " + ", ".join(f"{name} {hint}" for name, hint in _annotations(kind))
         elif issubclass(kind, Enum):
             yield f"{kind.__name__}: " + ", ".join(str(member.value) for member in kind)
 

@@ -7,67 +7,63 @@ session is named by its key (`SessionView.id`), which goes to another one only w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from engine.api.values import Halt
 from engine.settings.reload import Change, Plan
 from engine.settings.values import SessionSettings
+from engine.wire.value import Likened, Veiled
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(Struct, frozen=True):
     """Dial those that are down or failed."""
 
     keys: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HangUp:
+class HangUp(Struct, frozen=True):
     """End sessions and leave them down; also stops a pending retry."""
 
     keys: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Redial:
+class Redial(Struct, frozen=True):
     """Hang up where needed, then dial."""
 
     keys: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Rotate:
+class Rotate(Struct, frozen=True):
     """Hang up and dial for another IPv4 address, a few times if need be; an event tells what came of it."""
 
     keys: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Add:
+class Add(Struct, frozen=True):
     """Add a session, and dial it if its settings say so."""
 
     settings: SessionSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(Struct, frozen=True):
     """Replace a session's settings; in force at its next dial."""
 
     key: int
     settings: SessionSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Amend:
+class Amend(Veiled, frozen=True):
     """Change some settings of sessions, each from its own; in force at their next dials."""
 
+    VEILED = ("texts",)
+
     keys: tuple[int, ...]
-    texts: tuple[tuple[str, str], ...] = field(repr=False)
+    texts: tuple[tuple[str, str], ...]
     """A form's fields and what they are to hold (`engine.settings.forms`); one may be a password."""
 
 
-@dataclass(frozen=True, slots=True)
-class Undo:
+class Undo(Struct, frozen=True):
     """Take a step and all after it back, the latest first; see `Snapshot.steps`."""
 
     number: int
@@ -75,61 +71,52 @@ class Undo:
     """Only those of whoever asks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(Struct, frozen=True):
     """End sessions at once, with a PADT only, and forget them."""
 
     keys: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ClearGhosts:
+class ClearGhosts(Struct, frozen=True):
     """Send a PADT for every session that an earlier run left open."""
 
 
-@dataclass(frozen=True, slots=True)
-class FixCard:
+class FixCard(Struct, frozen=True):
     """Switch off what the card does that keeps frames, or XDP, from us; on again at the end. May end sessions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """Stop something for all sessions until told otherwise; with `Halt.NOTHING` what waits for that is dialled."""
 
     what: Halt
 
 
-@dataclass(frozen=True, slots=True)
-class StartCapture:
+class StartCapture(Struct, frozen=True):
     """Write these sessions' control frames to a new pcapng file, instead of where they went before."""
 
     keys: tuple[int, ...]
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopCapture:
+class StopCapture(Struct, frozen=True):
     """Write these sessions' control frames no more."""
 
     keys: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ResetCounters:
+class ResetCounters(Struct, frozen=True):
     """Count what these sessions carry from now on."""
 
     keys: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Struct, frozen=True):
     """Ask the far ends of sessions without a device for an echo; events tell what came."""
 
     keys: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(Struct, frozen=True):
     """Make a session's details and keep them fresh for a while; somebody who looks on asks again and again."""
 
     key: int
@@ -156,18 +143,15 @@ Command = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reload:
+class Reload(Struct, frozen=True):
     """Read the configuration again and do what is different; only for an engine that is served and has one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shutdown:
+class Shutdown(Struct, frozen=True):
     """End all sessions, give the card back and end the engine; only for one that is served."""
 
 
-@dataclass(frozen=True, slots=True)
-class Safe:
+class Safe(Struct, frozen=True):
     """From now on take back what this client does when its connection goes, or no longer; only for a served engine.
 
     Said again while it is so, it is a sign of life: who gives none for a while is taken for gone.
@@ -176,8 +160,7 @@ class Safe:
     on: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True):
     """Let stay what another client did in safe mode until now, whatever becomes of that; only for a served engine."""
 
     client: int
@@ -202,18 +185,18 @@ def changes_of(
     return [(before.get(key), settings(key)) for key in done]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Likened, frozen=True):
     """A command with a number of its sender's choosing."""
+
+    APART = ("by",)
 
     id: int
     command: Command | ServiceCommand
-    by: str = field(default="", compare=False)
+    by: str = ""
     """Who gave it, for the event that tells of it; empty where nobody needs to be told. Never from outside."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """What could not be done to one session, and why."""
 
     key: int | None
@@ -222,8 +205,7 @@ class Refused:
     """One line, full sentences."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """What became of a request."""
 
     id: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class EndKind(StrEnum):
@@ -48,8 +49,7 @@ WISHED = frozenset({EndKind.HUNG_UP, EndKind.ALL_STOPPED, EndKind.PROGRAM_ENDS})
 """What this side wanted: a session that ends so is down, not failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """The end of one attempt or session."""
 
     kind: EndKind

@@ -6,14 +6,13 @@ A client asks to `Follow`; from then on it gets pictures, each of what is new si
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from engine.api.values import CardView, Changes, Details, Event, Halted, Hour, Ledger, QueueView, Totals, UndoStep
 from engine.settings.values import SessionSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Follow:
+class Follow(Struct, frozen=True):
     """From a client: send pictures from now on, the first at once and whole. The latest one counts."""
 
     period: float
@@ -22,8 +21,7 @@ class Follow:
     """The first picture begins with the event after this number; -1 for none of those that are past."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientView:
+class ClientView(Struct, frozen=True):
     """Somebody who is attached to the engine."""
 
     id: int
@@ -44,8 +42,7 @@ class ClientView:
         return f"{self.user} ({self.program} {self.process})"
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(Struct, frozen=True):
     """What is new since the picture before; the first one after a `Follow` is whole."""
 
     at: float
@@ -68,8 +65,7 @@ class Picture:
     steps: tuple[UndoStep, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AskSettings:
+class AskSettings(Struct, frozen=True):
     """From a client: settings as they are from these sessions' next dial on. Answered by `SettingsOf`."""
 
     id: int
@@ -77,16 +73,14 @@ class AskSettings:
     """None for all."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsOf:
+class SettingsOf(Struct, frozen=True):
     """The answer to `AskSettings`, with its number; sessions that are not there are left out. Without passwords."""
 
     id: int
     settings: tuple[tuple[int, SessionSettings], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AskLedgers:
+class AskLedgers(Struct, frozen=True):
     """From a client: what is remembered of these sessions. Answered by `LedgersOf`."""
 
     id: int
@@ -94,31 +88,27 @@ class AskLedgers:
     """None for all."""
 
 
-@dataclass(frozen=True, slots=True)
-class LedgersOf:
+class LedgersOf(Struct, frozen=True):
     """The answer to `AskLedgers`, with its number; sessions that are not there are left out."""
 
     id: int
     ledgers: tuple[tuple[int, Ledger], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AskHours:
+class AskHours(Struct, frozen=True):
     """From a client: what the queues and the whole card carried in the last hour. Answered by `HoursOf`."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class HoursOf:
+class HoursOf(Struct, frozen=True):
     """The answer to `AskHours`, with its number: by queue, and under `values.ALL` of all sessions."""
 
     id: int
     hours: tuple[tuple[int, Hour], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Enter:
+class Enter(Struct, frozen=True):
     """From a client, with the descriptor of a cgroup: let it run in a session. Answered by a `Reply`.
 
     The cgroup is its user's own, made for that, and the client enters it after the reply; or it is the one that the
@@ -129,8 +119,7 @@ class Enter:
     session: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lend:
+class Lend(Struct, frozen=True):
     """From root, with descriptors of a network namespace and of a route netlink socket in it: answered by a `Reply`.
 
     The session's device is there from now on, as long as the engine runs.
@@ -142,8 +131,7 @@ class Lend:
     """Of the namespace, as below /run/netns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Farewell:
+class Farewell(Struct, frozen=True):
     """The last message before the engine closes a connection."""
 
     reason: str

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from engine.api.messages import ClientView, Picture
 from engine.api.values import KEPT_EVENTS, Details, Event, SessionView, Snapshot, after

@@ -9,11 +9,13 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import deque
-from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from itertools import takewhile
 
+from msgspec import Struct
+
 from engine.api.ending import EndKind
+from engine.wire.value import Likened
 
 
 class SessionState(StrEnum):
@@ -29,9 +31,10 @@ class SessionState(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class SessionView:
+class SessionView(Likened, frozen=True):
     """One session as it stands. A new object is made only when something in it changes; traffic is in `Snapshot`."""
+
+    APART = ("version",)
 
     id: int
     """Its key: stays with the session as long as that is there; also its index into `Snapshot.traffic`."""
@@ -95,7 +98,7 @@ class SessionView:
     """Added to its numbers in `Snapshot.traffic` they are what it has carried since `counted_since`."""
     counted_since: float | None = None
     """When the operator last had it count from nothing, or when it was added; over redials and restarts."""
-    version: int = field(default=0, compare=False)
+    version: int = 0
     """That of the engine's board when this came to be: later views have higher ones."""
 
     @property
@@ -134,8 +137,7 @@ def _little_endian(numbers: array[int]) -> array[int]:
     return numbers
 
 
-@dataclass(frozen=True, slots=True)
-class QueueView:
+class QueueView(Struct, frozen=True):
     """One queue of the card; all numbers count from the engine's start."""
 
     index: int
@@ -168,8 +170,7 @@ class ReceiveRules(StrEnum):
     ON = "on"
 
 
-@dataclass(frozen=True, slots=True)
-class CardView:
+class CardView(Struct, frozen=True):
     """The card the engine works on."""
 
     name: str
@@ -202,8 +203,7 @@ class Halt(StrEnum):
     """All sessions are ended, and nobody is dialled."""
 
 
-@dataclass(frozen=True, slots=True)
-class Halted:
+class Halted(Struct, frozen=True):
     """What is stopped at present."""
 
     what: Halt = Halt.NOTHING
@@ -212,8 +212,7 @@ class Halted:
     """Who did, where that was somebody at the engine's socket."""
 
 
-@dataclass(frozen=True, slots=True)
-class UndoStep:
+class UndoStep(Struct, frozen=True):
     """A command that can be taken back."""
 
     number: int
@@ -229,8 +228,7 @@ class UndoStep:
     """The session's, of only one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(Struct, frozen=True):
     """What has happened since the engine's start, in numbers that never go back; only the reasons that occurred."""
 
     dials: int = 0
@@ -246,8 +244,7 @@ class Totals:
     events: tuple[tuple[Severity, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """Everything at one moment."""
 
     at: float
@@ -270,8 +267,7 @@ class Snapshot:
     """What can be taken back, the latest last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """What became of the sessions since a version."""
 
     version: int
@@ -292,8 +288,7 @@ class Severity(IntEnum):
     ERROR = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """Something that happened, in an operator's words."""
 
     seq: int
@@ -336,8 +331,7 @@ def after(events: deque[Event], seq: int) -> tuple[list[Event], int]:
     return new, new[-1].seq - seq - len(new) if new else 0
 
 
-@dataclass(frozen=True, slots=True)
-class LadderEntry:
+class LadderEntry(Struct, frozen=True):
     """One control frame of a session."""
 
     at: float
@@ -348,8 +342,7 @@ class LadderEntry:
     """All fields, by name; secrets are left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Struct, frozen=True):
     """One negotiated value: what we asked for, what the peer offered, what both agreed to, what was refused."""
 
     name: str
@@ -359,16 +352,14 @@ class Fact:
     refused: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One step of a session's set-up; `took_ms` is None while it is under way."""
 
     name: str
     took_ms: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """One that goes through a session's proxy or the pool."""
 
     since: float
@@ -384,8 +375,7 @@ class Connection:
     down: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Talker:
+class Talker(Struct, frozen=True):
     """A host with which much was talked through a session's proxy or the pool."""
 
     host: str
@@ -396,8 +386,7 @@ class Talker:
     down: int
 
 
-@dataclass(frozen=True, slots=True)
-class AddressSpan:
+class AddressSpan(Struct, frozen=True):
     """An address or a prefix that a session had, and when."""
 
     address: str
@@ -408,8 +397,7 @@ class AddressSpan:
     """Whether it is known when that ended; it isn't where the engine was killed meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class BusyMonth:
+class BusyMonth(Struct, frozen=True):
     """How busy a session was in the samples of a month, each of 5 minutes while the engine ran."""
 
     month: str
@@ -424,8 +412,7 @@ ALL = -1
 """The key of all sessions together, where queues have their numbers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hour:
+class Hour(Struct, frozen=True):
     """What was carried in the last hour: bits per second over each step, oldest first; at most an hour's steps."""
 
     until: float = 0.0
@@ -436,8 +423,7 @@ class Hour:
     tx: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Struct, frozen=True):
     """What is remembered of a session over all its dials, and over the engine's restarts."""
 
     addresses: tuple[AddressSpan, ...] = ()
@@ -448,8 +434,7 @@ class Ledger:
     """The month before, and this one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Details:
+class Details(Struct, frozen=True):
     """One session at full length."""
 
     id: int

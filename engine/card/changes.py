@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import Struct
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTMGRP_LINK
 
 from engine.host.links import Link, all_links, has_moved, link_index, link_name, parse_link
@@ -28,8 +28,7 @@ class LinkChange(StrEnum):
     MAC = "MAC changed"
 
 
-@dataclass(frozen=True, slots=True)
-class LinkEvent:
+class LinkEvent(Struct, frozen=True):
     """Something happened to a link."""
 
     name: str

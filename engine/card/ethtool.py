@@ -11,7 +11,8 @@ import fcntl
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.host.errors import HostError, Unseen
 
@@ -23,8 +24,7 @@ _FEATURES = 4
 _NAME = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Channels:
+class Channels(Struct, frozen=True):
     """A card's queues: those in use, and how many there can be; 0 of a kind that it doesn't have."""
 
     rx: int
@@ -35,8 +35,7 @@ class Channels:
     max_combined: int
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(Struct, frozen=True):
     """One feature of a card."""
 
     active: bool

@@ -7,7 +7,8 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.api.values import ReceiveRules
 from engine.card import ethtool, offloads
@@ -17,8 +18,7 @@ from engine.host.rtnl import SHORTAGES, Rtnl, RtnlError, attributes, messages
 from engine.settings.limits import MAX_DEVICE
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(Struct, frozen=True):
     """A card as it stands."""
 
     name: str

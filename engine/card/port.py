@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from engine.card import ethtool
 from engine.card.facts import Card, Promiscuous, queues_in_use

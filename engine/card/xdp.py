@@ -18,11 +18,12 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from select import select
 from typing import Any
+
+from msgspec import Struct
 
 from engine.card import verifier
 from engine.card.xdp_loader import LOADED
@@ -81,8 +82,7 @@ class XdpError(Trouble):
     """One line for the operator: what could not be done and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class XdpCounters:
+class XdpCounters(Struct, frozen=True):
     """Frames that the program saw on one queue."""
 
     redirected: int

@@ -12,9 +12,10 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from functools import cache
 from types import TracebackType
+
+from msgspec import Struct
 
 from engine.api.values import TRAFFIC_FIELDS
 from engine.datapath.own import CLOSED, EVERYTHING, LOST, Open, Own
@@ -43,8 +44,7 @@ class DatapathError(Trouble):
     """One line for the operator: what could not be done and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueueCounters:
+class QueueCounters(Struct, frozen=True):
     """One queue since the start. Octets are those of Ethernet frames without FCS.
 
     `rx_packets` is `rx_data + rx_control` and the drops on the way in; `tx_packets` is `tx_data + tx_control`.
@@ -193,7 +193,7 @@ def _stranger(library: ctypes.CDLL) -> str:
     if text := stranger(_LAYOUT, library.souppp_layout()):
         return text
     counted = {name for name in _queue_names(library) if not name.startswith("drop_")}
-    wanted = {field.name for field in fields(QueueCounters)} - _MADE | {*_NUMBERS}
+    wanted = {*QueueCounters.__struct_fields__} - _MADE | {*_NUMBERS}
     return f"counters of a queue: {', '.join(sorted(counted ^ wanted))}" if counted != wanted else ""
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from msgspec import Struct
 
 Network = IPv4Network | IPv6Network
 
@@ -17,8 +18,7 @@ class Open(IntFlag):
     IPV6 = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Own:
+class Own(Struct, frozen=True):
     """A session's own addresses. A protocol without one is closed."""
 
     ipv4: IPv4Address | None = None

@@ -14,8 +14,9 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
+
+from msgspec import Struct, field
 
 from engine.datapath.own import Network
 from engine.egress.confinement import HARMLESS, Confinement, put
@@ -66,8 +67,7 @@ Gift = tuple[Address, bytes]
 """An address for a device, and the request that puts it there."""
 
 
-@dataclass(slots=True)
-class Device:
+class Device(Struct):
     """A session's device."""
 
     name: str
@@ -142,8 +142,7 @@ class Device:
         return [network for network in self.networks if leading and network.version == address.version]
 
 
-@dataclass(slots=True)
-class Mended:
+class Mended(Struct):
     """What others had changed, and what was done about it."""
 
     for_all: list[str] = field(default_factory=list)

@@ -7,8 +7,9 @@ descriptor else. Nothing of the host's knows their addresses.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from engine.egress.carriers import Carriers
 from engine.egress.device import own_of
@@ -61,8 +62,7 @@ class Stack(Protocol):
         """The program is of no use any more; another one is to be had."""
 
 
-@dataclass(slots=True)
-class _Opened:
+class _Opened(Struct):
     settings: SessionSettings
     place: Place
     mtu: int

@@ -11,8 +11,8 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from msgspec import Struct
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_GETROUTE
 
@@ -26,8 +26,7 @@ _OIF, _METRIC, _TABLE = 4, 6, 15
 _GONE = (errno.ESRCH, errno.ENODEV, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """A session's device that the host's default route is to go through."""
 
     name: str

@@ -6,9 +6,10 @@ import os
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv6Network
+
+from msgspec import Struct, field
 
 from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath.own import CLOSED, Network, Own
@@ -33,8 +34,7 @@ from engine.wire.place import Place
 NO_SUBTREES = "This kernel has no routes of IPv6 by source (CONFIG_IPV6_SUBTREES): sessions have IPv4 only."
 
 
-@dataclass(slots=True)
-class _Opened:
+class _Opened(Struct):
     """A session that has a device."""
 
     path: DatapathChoice

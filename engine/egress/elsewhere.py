@@ -12,9 +12,10 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from engine.egress.protocol import Addresses
 from engine.egress.quiet import make_up_no_address
@@ -41,8 +42,7 @@ NAMES = Path("/run/netns")
 _HARMLESS = (errno.EEXIST, errno.EADDRNOTAVAIL, errno.ESRCH, errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 
 
-@dataclass(frozen=True, slots=True)
-class Namespace:
+class Namespace(Struct, frozen=True):
     """One that is open: a descriptor, and a socket in it. Whoever takes it away closes both."""
 
     fd: int
@@ -96,8 +96,7 @@ class Namespaces:
             self._open.popitem()[1].close()
 
 
-@dataclass(slots=True)
-class _Away:
+class _Away(Struct):
     name: str
     fd: int
     close: Callable[[int], None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Container
-from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
+from msgspec import Struct, field
 from pyroute2.netlink.rtnl import (
     RTM_DELADDR,
     RTM_DELLINK,
@@ -30,8 +30,7 @@ _RTA_OIF, _RTA_TABLE = 4, 15
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
 
-@dataclass(slots=True)
-class Touched:
+class Touched(Struct):
     """What others have laid hands on since the last look."""
 
     devices: set[int] = field(default_factory=set)

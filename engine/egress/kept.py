@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from engine.settings.values import DatapathChoice
 
 
-@dataclass(frozen=True, slots=True)
-class KeptDevice:
+class KeptDevice(Struct, frozen=True):
     """A device that lives on, as something holds its descriptor, or the namespace of its hidden end."""
 
     name: str

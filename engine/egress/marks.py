@@ -11,7 +11,8 @@ Pure: what to tell the kernel comes out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.egress.rule_tree import Rule, RuleTree, Step
 
@@ -21,8 +22,7 @@ FULL = 64
 _ALL = (1 << BITS) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """What a packet bears that is to leave by one session: SO_MARK, or set by a firewall; never 0."""
 
     number: int

@@ -6,9 +6,10 @@ It is told the whole wanted state, and makes it so. A session is named by its ke
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Protocol
+
+from msgspec import Struct
 
 from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
@@ -18,8 +19,7 @@ from engine.settings.values import DatapathChoice, SessionSettings
 from engine.wire.place import Place
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
+class Addresses(Struct, frozen=True):
     """The addresses that a session has now; packets of a protocol without one don't flow."""
 
     ipv4: IPv4Address | None = None
@@ -37,8 +37,7 @@ class Addresses:
     """Networks that are delegated to the session."""
 
 
-@dataclass(frozen=True, slots=True)
-class Happening:
+class Happening(Struct, frozen=True):
     """What others did to a session's egress, and what came of it, in a sentence."""
 
     text: str

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from bisect import bisect, insort
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 FULL = 16
 """Addresses to a row."""
@@ -26,8 +27,7 @@ STEP = 2
 """Bits by which the rows below another one are told apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One rule."""
 
     preference: int
@@ -47,16 +47,14 @@ class Rule:
     mask: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """A rule to be added or deleted."""
 
     add: bool
     rule: Rule
 
 
-@dataclass(slots=True)
-class _Row:
+class _Row(Struct):
     preference: int
     prefix: int = 0
     length: int = 0

@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -27,6 +26,7 @@ from socket import htonl, htons
 from threading import Lock
 from typing import Any, TypeVar
 
+from msgspec import Struct, field
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTM_NEWQDISC, RTM_SETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
@@ -142,8 +142,7 @@ _MAPS: dict[str, tuple[Any, Any]] = {
 """Keys and values."""
 
 
-@dataclass(slots=True)
-class PathCounters:
+class PathCounters(Struct):
     """What the in-kernel path did on one queue; as in `engine.datapath.QueueCounters`."""
 
     rx_packets: int = 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from msgspec import Struct
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_GETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -25,8 +25,7 @@ _INFO, _ATTRIBUTE = struct.Struct("=BxHiII"), struct.Struct("=HH")
 _no_statistics = attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """A network interface as netlink describes it."""
 
     index: int

@@ -8,8 +8,9 @@ import pwd
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 WRITE_GROUP, LOOK_GROUP = "souppp", "souppp-ro"
 """Members may give commands; may look. Neither needs to be there."""
@@ -25,8 +26,7 @@ _NOBODY = 0xFFFFFFFF
 _READ_WRITE = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """A process that has connected."""
 
     process: int

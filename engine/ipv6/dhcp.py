@@ -9,10 +9,11 @@ there; a lease that ends at once, neither; more than MOST of a kind aren't heede
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address, IPv6Network
 from math import inf
+
+from msgspec import Struct
 
 from engine.ipv6.retransmission import Retransmission
 from engine.ipv6.settled import SettledLeases
@@ -47,8 +48,7 @@ class Stage(StrEnum):
     INFORMED = "informed"
 
 
-@dataclass(frozen=True, slots=True)
-class _Exchange:
+class _Exchange(Struct, frozen=True):
     """RFC 8415 section 7.6: the first pause and the longest one in seconds, and how often at most."""
 
     type: MessageType
@@ -75,8 +75,7 @@ _STATUS_WORDS: dict[int, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """An address, as a /128, or a prefix; until when it is preferred, and ours at all."""
 
     kind: OptionCode
@@ -85,8 +84,7 @@ class Lease:
     valid: float
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(Struct, frozen=True):
     """What is asked for."""
 
     address: bool = False

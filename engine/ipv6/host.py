@@ -11,10 +11,11 @@ The packets are whole, from and to link-local addresses. The kernel sees none of
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 from math import inf
 from typing import Protocol
+
+from msgspec import Struct
 
 from engine.ipv6.dhcp import DhcpClient, Wishes
 from engine.ipv6.identifiers import Identity
@@ -40,8 +41,7 @@ class Judge(Protocol):
         """Against a network that is delegated to us."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ipv6Config:
+class Ipv6Config(Struct, frozen=True):
     """What a session has of IPv6 beside its link-local address."""
 
     addresses: tuple[IPv6Address, ...] = ()
@@ -58,15 +58,13 @@ class Ipv6Config:
 NOTHING = Ipv6Config()
 
 
-@dataclass(frozen=True, slots=True)
-class Ipv6Configured:
+class Ipv6Configured(Struct, frozen=True):
     """That has changed."""
 
     config: Ipv6Config
 
 
-@dataclass(frozen=True, slots=True)
-class Ipv6Remark:
+class Ipv6Remark(Struct, frozen=True):
     """Something that the operator may want to know."""
 
     text: str

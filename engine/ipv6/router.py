@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 from math import inf
+
+from msgspec import Struct
 
 from engine.ipv6.retransmission import Retransmission
 from engine.ipv6.settled import SettledRouter
@@ -22,8 +23,7 @@ TWO_HOURS = 7200.0
 MIN_MTU = 1280
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
+class Prefix(Struct, frozen=True):
     """One to make an address of, and until when."""
 
     network: IPv6Network

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class SettledRouter:
+class SettledRouter(Struct, frozen=True):
     """What was heard of the router."""
 
     heard: bool
@@ -20,8 +19,7 @@ class SettledRouter:
     """Name servers, each with its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettledLeases:
+class SettledLeases(Struct, frozen=True):
     """What a DHCPv6 server has given."""
 
     server: bytes
@@ -35,8 +33,7 @@ class SettledLeases:
     """What was asked for; see `engine.ipv6.dhcp.Wishes`."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettledIpv6:
+class SettledIpv6(Struct, frozen=True):
     """All of it."""
 
     router: SettledRouter

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from msgspec import Struct
 
 from engine.api.ending import End, EndKind
 from engine.lab.dhcpv6 import LabDhcpServer
@@ -37,8 +38,7 @@ from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket
 
 
-@dataclass(frozen=True, slots=True)
-class LabSettings:
+class LabSettings(Struct, frozen=True):
     """What the lab's concentrator does."""
 
     discovery: ConcentratorSettings = ConcentratorSettings()
@@ -127,8 +127,7 @@ class ConcentratorSide:
         return known if known is not None or not self._settings.any_account else self._settings.any_password
 
 
-@dataclass(slots=True)
-class Subscriber:
+class Subscriber(Struct):
     """One open session at the concentrator."""
 
     peer: Peer
@@ -142,8 +141,7 @@ class Subscriber:
     """While IPv6CP is open."""
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriberEvent:
+class SubscriberEvent(Struct, frozen=True):
     """Something that happened to one session."""
 
     session_id: int

@@ -9,9 +9,10 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from random import Random
 from typing import Protocol
+
+from msgspec import Struct
 
 from engine.lab.concentrator import Concentrator
 
@@ -19,8 +20,7 @@ REPLAY_MEMORY = 64
 """Frames that a line remembers, to send one of them again."""
 
 
-@dataclass(frozen=True, slots=True)
-class LineQuality:
+class LineQuality(Struct, frozen=True):
     """What a line does to frames; parts are probabilities for each frame, 0 to 1, times are seconds."""
 
     delay: float = 0.001

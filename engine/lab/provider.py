@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from engine.settings.limits import MAX_SESSIONS
 
@@ -20,8 +22,7 @@ class LabError(Exception):
     """The lab can't be set up: one line for the operator."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabOrder:
+class LabOrder(Struct, frozen=True):
     """What the lab's concentrator is to be; all of it JSON."""
 
     card: str = "provider"

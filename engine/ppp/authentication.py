@@ -10,7 +10,8 @@ import hashlib
 import hmac
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.ppp import mschapv2
 from engine.ppp.negotiator import NEVER, Discard
@@ -36,8 +37,7 @@ MAX_RETRIES = 2
 """How often an MS-CHAPv2 Failure with R=1 is answered with another try."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """How an authentication ended."""
 
     ok: bool

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 Column = Literal["asked", "offered", "agreed", "refused"]
 MANY = 64
 """Values that are kept as they came: a peer may negotiate for ever."""
 
 
-@dataclass(slots=True)
-class NegotiatedFact:
+class NegotiatedFact(Struct):
     """One negotiated value, as text; empty where nothing was said."""
 
     asked: str = ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address
+
+from msgspec import Struct
 
 from engine.ppp.facts import Facts
 from engine.ppp.judge import AddressJudge, AnyAddress
@@ -45,8 +46,7 @@ def _unusable(address: IPv4Address) -> bool:
     return address.is_unspecified or address.is_loopback or address.is_multicast or int(address) == 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Ipv4Agreed:
+class Ipv4Agreed(Struct, frozen=True):
     """What IPCP settled; `peer` is None where the concentrator names no address of its own, which is legal."""
 
     address: IPv4Address
@@ -185,8 +185,7 @@ class IpcpClient:
         self.refusal = f"Given no other address than {address}, which is refused: it {why}."
 
 
-@dataclass(frozen=True, slots=True)
-class Ipv4Grant:
+class Ipv4Grant(Struct, frozen=True):
     """What a concentrator gives one client; `own` is the concentrator's address."""
 
     own: IPv4Address

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv6Address
+
+from msgspec import Struct
 
 from engine.ppp.facts import Facts
 from engine.ppp.judge import AddressJudge, AnyAddress
@@ -29,8 +30,7 @@ def value_text(option: Option) -> str:
     return identifier_text(option.value) if len(option.value) == 8 else option.value.hex()
 
 
-@dataclass(frozen=True, slots=True)
-class Ipv6Agreed:
+class Ipv6Agreed(Struct, frozen=True):
     """The link-local addresses of both sides; `peer` is None if the other side never named its identifier."""
 
     address: IPv6Address

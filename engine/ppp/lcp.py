@@ -7,7 +7,8 @@ compression, FCS alternatives, link quality.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.ppp import strength
 from engine.ppp.facts import Facts
@@ -72,8 +73,7 @@ def value_text(option: Option) -> str:
             return option.value.hex() or "yes"
 
 
-@dataclass(frozen=True, slots=True)
-class LcpWishes:
+class LcpWishes(Struct, frozen=True):
     """What one side of a link wants of LCP."""
 
     mru: int

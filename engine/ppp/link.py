@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Protocol as Interface
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.api.ending import WISHED, End, EndKind, dismissal
 from engine.ppp.authentication import Authentication, Result
@@ -86,15 +88,13 @@ class Side(Interface):
         """IPCP's options for a peer that proved itself as `user`; None refuses it an address."""
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseChanged:
+class PhaseChanged(Struct, frozen=True):
     """The link entered another phase."""
 
     phase: Phase
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticated:
+class Authenticated(Struct, frozen=True):
     """Our authentication or the peer's succeeded."""
 
     method: AuthMethod
@@ -104,52 +104,44 @@ class Authenticated:
     """Who the peer proved to be; empty for our own."""
 
 
-@dataclass(frozen=True, slots=True)
-class PasswordInClear:
+class PasswordInClear(Struct, frozen=True):
     """PAP was agreed: our password goes out as it is (RFC 1334 section 2.2.1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ipv4Opened:
+class Ipv4Opened(Struct, frozen=True):
     """IPCP is open."""
 
     agreed: Ipv4Agreed
 
 
-@dataclass(frozen=True, slots=True)
-class Ipv4Closed:
+class Ipv4Closed(Struct, frozen=True):
     """IPCP is not open any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ipv6Opened:
+class Ipv6Opened(Struct, frozen=True):
     """IPv6CP is open."""
 
     agreed: Ipv6Agreed
 
 
-@dataclass(frozen=True, slots=True)
-class Ipv6Closed:
+class Ipv6Closed(Struct, frozen=True):
     """IPv6CP is not open any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class MtuVerified:
+class MtuVerified(Struct, frozen=True):
     """A full-size echo came back, or never did (RFC 4638): `mtu` is what the link carries."""
 
     mtu: int
 
 
-@dataclass(frozen=True, slots=True)
-class ProtocolMissing:
+class ProtocolMissing(Struct, frozen=True):
     """IPCP or IPv6CP will not come up, and the link lives on with the other one."""
 
     protocol: Protocol
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTrip:
+class RoundTrip(Struct, frozen=True):
     """An Echo-Request was answered."""
 
     seconds: float
@@ -158,22 +150,19 @@ class RoundTrip:
     answered: int
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(Struct, frozen=True):
     """Echo-Requests go unanswered since then, or the peer was heard again."""
 
     since: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """Something the operator may want to know; it changes nothing."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkEnded:
+class LinkEnded(Struct, frozen=True):
     """The link is over; nothing more is sent."""
 
     end: End

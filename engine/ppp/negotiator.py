@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from math import inf
 from typing import Protocol
+
+from msgspec import Struct
 
 from engine.ppp.automaton import TABLE, TIMER_STATES, Action, Event, State
 from engine.ppp.settled import Settled
@@ -25,8 +26,7 @@ from engine.wire import control
 from engine.wire.control import Code, ControlPacket, Option
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """Timers and bounds (RFC 1661 section 4.6)."""
 
     first_restart: float = 0.25

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from engine.wire.control import Option
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """An open control protocol (RFC 1661 section 4.2, Opened)."""
 
     ours: tuple[Option, ...]
@@ -23,8 +22,7 @@ class Settled:
     """Configure-Requests in a row: the more, the slower comes the next."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettledLink:
+class SettledLink(Struct, frozen=True):
     """A link whose network protocols have nothing left to negotiate."""
 
     mru: int

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.api.ending import End, EndKind, refusal
 from engine.settings.values import DEFAULT_MRU, AcFilter, LineId
@@ -48,8 +50,7 @@ class Stage(Enum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
-class DiscoverySettings:
+class DiscoverySettings(Struct, frozen=True):
     """What to ask for."""
 
     service: str = ""
@@ -63,8 +64,7 @@ class DiscoverySettings:
     """Seconds to collect PADOs; 0 takes the first that fits and hasn't failed us, and so does a filter by MAC."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """One PADO that fits."""
 
     mac: bytes
@@ -83,8 +83,7 @@ class Offer:
         return self.ac_name or format_mac(self.mac)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """An open PPPoE session."""
 
     session_id: int

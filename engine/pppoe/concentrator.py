@@ -9,7 +9,8 @@ import hashlib
 import hmac
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.settings.values import DEFAULT_MRU
 from engine.wire import pppoe
@@ -21,8 +22,7 @@ ECHOED = (TagType.HOST_UNIQ, TagType.RELAY_SESSION_ID)
 COOKIE_SIZE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class ConcentratorSettings:
+class ConcentratorSettings(Struct, frozen=True):
     """What a concentrator offers."""
 
     name: str = "souppp-lab"
@@ -34,8 +34,7 @@ class ConcentratorSettings:
     """Over 1492 grants RFC 4638 to those who ask."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """What a concentrator says that has had enough (RFC 2516 appendix A)."""
 
     code: Code
@@ -45,8 +44,7 @@ class Refusal:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """Where a client is: session ids are the concentrator's, but frames must come from the client's own place."""
 
     mac: bytes
@@ -57,8 +55,7 @@ class Peer:
         return self.mac == other.mac and vlan_ids(self.vlans) == vlan_ids(other.vlans)
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """A session that a PADS has just opened."""
 
     session_id: int

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+from msgspec import Struct
 
 Host = str | IPv4Address | IPv6Address
 
@@ -23,8 +24,7 @@ class How(StrEnum):
     """A plain request by HTTP."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A connection that a client asks for."""
 
     how: How

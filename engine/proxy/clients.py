@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
+
+from msgspec import Struct
 
 from engine.proxy.asked import How, Refusal, Wanted, target
 
@@ -29,8 +30,7 @@ class Machine(Protocol):
     def success(self, bound: tuple[IPv4Address | IPv6Address, int]) -> bytes: ...
 
 
-@dataclass(slots=True, eq=False)
-class Port:
+class Port(Struct, eq=False):
     """Where clients connect: a session's own, or the pool's."""
 
     endpoint: str
@@ -41,8 +41,7 @@ class Port:
     """Whether it was told that the port is taken."""
 
 
-@dataclass(slots=True, eq=False)
-class Passing:
+class Passing(Struct, eq=False):
     """A connection, from when it is let in to its end."""
 
     key: int

@@ -8,12 +8,12 @@ Names are read by dnspython, the rest here: an answer may be long, and most of i
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
 
 import dns.exception
 import dns.name
+from msgspec import Struct
 
 from engine.proxy.exits import Address
 
@@ -50,8 +50,7 @@ class Kind(IntEnum):
     AAAA = 28
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """What a server says of a name, good for `ttl` seconds."""
 
     addresses: tuple[Address, ...]

@@ -11,11 +11,12 @@ import os
 import struct
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 from itertools import count
 from types import TracebackType
+
+from msgspec import Struct
 
 from engine.datapath import LIBRARY
 from engine.host.errors import Trouble
@@ -45,8 +46,7 @@ class Why(IntEnum):
     """The server couldn't be connected, or not in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """A connection that ended; `up` are the octets that the server took, `down` those that the client took."""
 
     id: int

@@ -14,8 +14,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Kind(StrEnum):
@@ -28,8 +29,7 @@ class Kind(StrEnum):
     NEW = "new"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """What a user name asks for."""
 
     kind: Kind = Kind.ANY
@@ -39,8 +39,7 @@ class Choice:
     """Seconds that a key keeps its session at most; None for as long as that is up."""
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """Somebody who may use the proxies, with what is needed to know their password when it comes."""
 
     name: str

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from engine.ppp import ipcp, ipv6cp, lcp
 from engine.record import describe_ipv6
@@ -34,8 +35,7 @@ MAX_BRIEF = 40
 """Characters of one value in a summary."""
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(Struct, frozen=True):
     """One frame in words."""
 
     summary: str
@@ -281,22 +281,19 @@ def _response(data: bytes, fields: Fields) -> str:
 # Tables
 
 
-@dataclass(frozen=True, slots=True)
-class _TagKind:
+class _TagKind(Struct, frozen=True):
     name: str
     value: Callable[[bytes], str]
     brief: Callable[[bytes], str]
     """Its part of a summary."""
 
 
-@dataclass(frozen=True, slots=True)
-class _CodeKind:
+class _CodeKind(Struct, frozen=True):
     name: str
     body: Part
 
 
-@dataclass(frozen=True, slots=True)
-class _Naming:
+class _Naming(Struct, frozen=True):
     """How options of one protocol are named."""
 
     name: Callable[[int], str]

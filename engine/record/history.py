@@ -13,8 +13,9 @@ import stat
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from engine.api.values import AddressSpan
 from engine.host.errors import Trouble

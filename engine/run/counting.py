@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from dataclasses import replace
 from itertools import zip_longest
 from operator import add
+
+from msgspec.structs import replace
 
 from engine.api.values import QueueView
 

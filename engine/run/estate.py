@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from engine.api.values import Halted
 from engine.egress.kept import KeptDevice
@@ -27,8 +27,7 @@ _FORM = 1
 _STATE, _DEVICES, _NET, _ENTRANCE = "state", "devices", "net", "entrance"
 
 
-@dataclass(frozen=True, slots=True)
-class Legacy:
+class Legacy(Struct, frozen=True):
     """What is told in octets."""
 
     form: int

@@ -14,9 +14,10 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from engine.api.commands import Add, Amend, Edit, Reply, Request, Rotate, Undo
 from engine.api.values import TRAFFIC_FIELDS, QueueView, SessionView, Severity

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 LOOK = 1.0
 """Seconds between looks; more than that never counts between two, as we may get no processor either."""
@@ -70,8 +71,7 @@ class Pulse:
             self._timer = self._loop.call_later(LOOK, self._look)
 
 
-@dataclass(frozen=True, slots=True)
-class Thread:
+class Thread(Struct, frozen=True):
     """Seconds that a thread has run, and waited for a processor before it did, and whether it wants to run now."""
 
     ran: float

@@ -17,13 +17,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import Protocol
 
-from msgspec import structs
+from msgspec import Struct, field, structs
+from msgspec.structs import replace
 
 from engine.api.codec import CodecError, decode, encode
 from engine.api.commands import (
@@ -154,8 +154,7 @@ class Service(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class _Client:
+class _Client(Struct, eq=False):
     connection: Connection
     answer: Hello
     """Our hello."""
@@ -185,8 +184,7 @@ class _Client:
     shown: dict[int, Details] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(Struct, frozen=True):
     """A picture as octets, and what a client knows that was sent it."""
 
     octets: bytes

@@ -7,8 +7,9 @@ import re
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from engine.host.errors import Trouble
 from engine.host.peers import open_to_groups
@@ -55,8 +56,7 @@ def network() -> int:
     return os.stat("/proc/thread-self/ns/net").st_ino
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
+class Listening(Struct, frozen=True):
     """A socket that clients can connect to; who does is answered when it is served (`engine.run.server`)."""
 
     path: Path

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from itertools import islice
+
+from msgspec import Struct
 
 from engine.api.ending import WISHED, End, EndKind
 from engine.api.values import Halt, SessionState
@@ -68,8 +69,7 @@ _HOST_UNIQ = pppoe.encode_tags([Tag(TagType.HOST_UNIQ, bytes(STEM_SIZE + ROUND_S
 """How the tag begins in every answer to one of ours: type and length."""
 
 
-@dataclass(slots=True)
-class Member:
+class Member(Struct):
     """A session and what the fleet knows of it."""
 
     session: Session

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.sessions.session import Session
 
@@ -11,8 +12,7 @@ SOON = 0.05
 """Seconds until a passing obstacle is looked at again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Obstacle:
+class Obstacle(Struct, frozen=True):
     """One obstacle."""
 
     text: str

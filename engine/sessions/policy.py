@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+from msgspec import Struct
 
 from engine.ppp.ipcp import Ipv4Agreed
 from engine.ppp.ipv6cp import Ipv6Agreed
@@ -55,8 +56,7 @@ class Whose(Enum):
     PEERS = "the peer's"
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """How the host reaches an address at the moment: what its own routes say, those of sessions left out."""
 
     device: str

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from engine.api.ending import End, EndKind
 from engine.settings.values import DialSettings
 
 
-@dataclass(frozen=True, slots=True)
-class RedialRule:
+class RedialRule(Struct, frozen=True):
     """How long to wait after one kind of end."""
 
     first: float = 1.0

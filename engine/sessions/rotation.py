@@ -6,9 +6,11 @@ Pure: what has been given back so far goes in, what is to be done comes out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 MAX_ROTATIONS = 10
 """How often in a row an unwanted address is given back."""
@@ -28,8 +30,7 @@ class Verdict(Enum):
     """Give it back, and dial again at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
+class Rotation(Struct, frozen=True):
     """Where a session stands in looking for an address that suits."""
 
     given_back: int = 0
@@ -38,8 +39,7 @@ class Rotation:
     """The address that is to be exchanged for another."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """What to do, and what to tell the operator."""
 
     verdict: Verdict

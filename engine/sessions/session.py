@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.api.ending import WISHED, End, EndKind, dismissal
 from engine.api.values import SessionState
@@ -76,16 +78,14 @@ SETUP_LIMIT = 120.0
 answer for ever and never agree."""
 
 
-@dataclass(frozen=True, slots=True)
-class StateChanged:
+class StateChanged(Struct, frozen=True):
     """The session entered another state; `reason` says why it is down or failed."""
 
     state: SessionState
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PppoeOpened:
+class PppoeOpened(Struct, frozen=True):
     """A PADS opened the session. Whoever keeps a record of open sessions must write it before sending frames."""
 
     place: Place
@@ -95,16 +95,14 @@ class PppoeOpened:
     """Whether another process had opened it, and this one goes on."""
 
 
-@dataclass(frozen=True, slots=True)
-class SentInClear:
+class SentInClear(Struct, frozen=True):
     """A password goes to a concentrator in clear, for the first time."""
 
     peer_mac: bytes
     ac_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """The attempt or session is over."""
 
     end: End

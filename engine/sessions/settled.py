@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from engine.ipv6.settled import SettledIpv6
 from engine.ppp.settled import SettledLink
 from engine.wire.place import Place
 
 
-@dataclass(frozen=True, slots=True)
-class SettledSession:
+class SettledSession(Struct, frozen=True):
     """Where it is and what was agreed on there. It holds no secret."""
 
     user: str
@@ -26,8 +25,7 @@ class SettledSession:
     ipv6: SettledIpv6 | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KeptMember:
+class KeptMember(Struct, frozen=True):
     """What a fleet knows of one of its sessions, up or not; times are by time.monotonic()."""
 
     key: int

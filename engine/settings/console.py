@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 THEMES = ("auto", "dark", "light", "contrast", "ansi")
 COLUMNS = (
@@ -50,8 +51,7 @@ PLACEHOLDERS = (
 concentrator chose, which could look like an option."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnCommand:
+class OwnCommand(Struct, frozen=True):
     """A program of the operator's that a key of the console runs for a session."""
 
     run: tuple[str, ...]
@@ -61,8 +61,7 @@ class OwnCommand:
     """What it says is shown in a box; else it has the terminal until it ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleSettings:
+class ConsoleSettings(Struct, frozen=True):
     """How the console looks and is used."""
 
     theme: str = "auto"

@@ -9,9 +9,10 @@ commands follow them. The keys are those of the file; the defaults are those of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from operator import attrgetter
 from typing import Any
+
+from msgspec.structs import replace
 
 from engine.settings import limits
 from engine.settings.console import ACTIONS, COLUMNS, THEMES, ConsoleSettings, OwnCommand

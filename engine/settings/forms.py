@@ -6,15 +6,15 @@ What each line may hold is in the rule book (`engine.settings.fields`), so a for
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.settings.fields import SESSION, value_of, with_value
 from engine.settings.kinds import Key, Record, Typed
 from engine.settings.values import SessionSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One line of a form."""
 
     key: str

@@ -10,18 +10,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import yaml
+from msgspec import Struct
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from engine.settings.nodes import Problem, quote, scalar
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """One kind of value."""
 
     read: Callable[[Node, list[Problem]], Any]
@@ -33,8 +32,7 @@ class Kind:
     schema: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Typed(Kind):
+class Typed(Kind, frozen=True):
     """A kind whose values fit on a line of text."""
 
     parse: Callable[[str], Any]
@@ -45,8 +43,7 @@ class Typed(Kind):
     """All texts there are, where they are few."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """One key of a mapping: what it sets, its kind of value and what it means."""
 
     field: str | tuple[str, ...]
@@ -65,8 +62,7 @@ class Key:
 Keys = Mapping[str, Key]
 
 
-@dataclass(frozen=True, slots=True)
-class Record(Kind):
+class Record(Kind, frozen=True):
     """A mapping that becomes a dataclass."""
 
     keys: Keys

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from engine.host.errors import Trouble
 from engine.settings.values import XdpMode
@@ -15,8 +16,7 @@ class EngineError(Trouble):
     """The engine can't run: one line for the operator."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
+class EngineOptions(Struct, frozen=True):
     """What the command line says about one run."""
 
     xdp: XdpMode | None = None

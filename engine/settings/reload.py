@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.settings.values import SessionSettings
 
@@ -11,8 +12,7 @@ Change = tuple[str | None, SessionSettings | None]
 """One of a configuration's text: (None, new) adds a session, (name, new) edits and (name, None) removes one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What is to be done to the sessions there are."""
 
     add: tuple[SessionSettings, ...]

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from engine.settings.console import ConsoleSettings
 from engine.wire.ethernet import VlanTag as VlanTag
+from engine.wire.value import Likened, Veiled
 
 DEFAULT_MRU = 1492
 """The largest PPP packet in a PPPoE frame on Ethernet: 1500 less PPPoE's 6 and PPP's 2 (RFC 2516 section 7)."""
@@ -47,8 +50,7 @@ class EgressChoice(StrEnum):
     """Nowhere: they are dropped and counted. For who tests a concentrator."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(Struct, frozen=True):
     """What comes to a port of a session's addresses goes to an address and port."""
 
     listen: str
@@ -111,8 +113,7 @@ class XdpMode(StrEnum):
     """Not in the driver."""
 
 
-@dataclass(frozen=True, slots=True)
-class AcFilter:
+class AcFilter(Struct, frozen=True):
     """Which concentrators a session may choose; an empty filter takes any."""
 
     name: str | None = None
@@ -121,16 +122,14 @@ class AcFilter:
     """The concentrator's MAC address, 6 octets."""
 
 
-@dataclass(frozen=True, slots=True)
-class LineId:
+class LineId(Struct, frozen=True):
     """TR-101 line identification, added to discovery as a Vendor-Specific tag when set."""
 
     circuit_id: str | None = None
     remote_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KeepaliveSettings:
+class KeepaliveSettings(Struct, frozen=True):
     """LCP Echo-Requests (RFC 1661 section 5.8): one every `interval`; `failures` unanswered in a row end it."""
 
     interval: float = 10.0
@@ -150,8 +149,7 @@ class Choose(StrEnum):
     """Always the same one for a client's address, while it is up."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionPorts:
+class SessionPorts(Struct, frozen=True):
     """A proxy port for each session."""
 
     listen: str = "127.0.0.1"
@@ -160,8 +158,7 @@ class SessionPorts:
     """That of the first session; the others follow in the order of the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolPort:
+class PoolPort(Struct, frozen=True):
     """One port that stands for all sessions."""
 
     listen: str
@@ -169,19 +166,19 @@ class PoolPort:
     choose: Choose = Choose.LEAST
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyUser:
+class ProxyUser(Veiled, frozen=True):
     """Somebody who may use the proxies."""
+
+    VEILED = ("password",)
 
     name: str
     password_file: str
     """As it stands in the file; relative to that."""
-    password: str = field(default="", repr=False)
+    password: str = ""
     """What the file holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyLimits:
+class ProxyLimits(Struct, frozen=True):
     """Connections at once; 0 sets no limit."""
 
     user: int = 0
@@ -189,8 +186,7 @@ class ProxyLimits:
     source: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ProxySettings:
+class ProxySettings(Struct, frozen=True):
     """SOCKS and HTTP proxies over sessions; without a port there is none."""
 
     sessions: SessionPorts | None = None
@@ -204,8 +200,7 @@ class ProxySettings:
     """Whether the host's own and private networks may be reached too."""
 
 
-@dataclass(frozen=True, slots=True)
-class RotateSettings:
+class RotateSettings(Struct, frozen=True):
     """When a session is dialled for another address by itself, and what bounds that."""
 
     every: float = 0.0
@@ -218,8 +213,7 @@ class RotateSettings:
     """It waits while so many sessions are without their address for this; 0 for however many."""
 
 
-@dataclass(frozen=True, slots=True)
-class HealthSettings:
+class HealthSettings(Struct, frozen=True):
     """A page that is fetched through the session now and then: it gets another address if that fails."""
 
     url: str | None = None
@@ -229,8 +223,7 @@ class HealthSettings:
     """In a row."""
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultRoute:
+class DefaultRoute(Struct, frozen=True):
     """The host's default route, which may go through a session."""
 
     metric: int | None = None
@@ -240,8 +233,7 @@ class DefaultRoute:
 HOOK_EVENTS = ("up", "down", "changed")
 
 
-@dataclass(frozen=True, slots=True)
-class HookSettings:
+class HookSettings(Struct, frozen=True):
     """Programs with their arguments, run when a session has come up, has gone down, or has other addresses."""
 
     up: tuple[str, ...] = ()
@@ -251,8 +243,7 @@ class HookSettings:
     """After so long a program is killed, and all that it has started."""
 
 
-@dataclass(frozen=True, slots=True)
-class DelegateSettings:
+class DelegateSettings(Struct, frozen=True):
     """What becomes of the prefix that is delegated to a session."""
 
     interface: str | None = None
@@ -261,13 +252,14 @@ class DelegateSettings:
     """The number of that /64 in the prefix."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
+class SessionSettings(Veiled, frozen=True):
     """One PPPoE session as the operator wants it."""
+
+    VEILED = ("password",)
 
     name: str
     user: str = ""
-    password: str | None = field(default="", repr=False)
+    password: str | None = ""
     """None where it isn't told, which means as it was: so leave an engine settings that a console asked for."""
     service: str = ""
     """The Service-Name asked for; empty accepts any service (RFC 2516 section 5.1, appendix A)."""
@@ -335,8 +327,7 @@ def kept(settings: SessionSettings, before: SessionSettings) -> SessionSettings:
     return replace(settings, password=before.password) if settings.password is None else settings
 
 
-@dataclass(frozen=True, slots=True)
-class DialSettings:
+class DialSettings(Struct, frozen=True):
     """How fast sessions are dialled, and dialled again (see `engine.sessions.redial`)."""
 
     rate: float = 100.0
@@ -355,8 +346,7 @@ class DialSettings:
     """How long to collect PADOs before choosing; 0 takes the first that fits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(Struct, frozen=True):
     """Marks that sessions without one of their own are given, in order."""
 
     first: int
@@ -373,9 +363,10 @@ class Marks:
         return f"{self.first:#x} to {self.first + self.many - 1:#x}"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Likened, frozen=True):
     """A whole configuration."""
+
+    APART = ("remarks",)
 
     sessions: tuple[SessionSettings, ...] = ()
     dial: DialSettings = DialSettings()
@@ -387,5 +378,5 @@ class Settings:
     marks: Marks | None = None
     proxy: ProxySettings = ProxySettings()
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
-    remarks: tuple[str, ...] = field(default=(), compare=False)
+    remarks: tuple[str, ...] = ()
     """What is right and perhaps not meant, a line each with its place in the file."""

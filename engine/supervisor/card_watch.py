@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.api.values import CardView
 from engine.card.facts import Card
@@ -26,24 +28,21 @@ LOOK = 0.1
 DIALLED = "Sessions are dialled when it has one."
 
 
-@dataclass(frozen=True, slots=True)
-class CardTaken:
+class CardTaken(Struct, frozen=True):
     """The card is ours."""
 
     card: Card
     taken: Taken
 
 
-@dataclass(frozen=True, slots=True)
-class CardLost:
+class CardLost(Struct, frozen=True):
     """Nothing can be sent any more."""
 
     why: str
     """One full sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class CardWaits:
+class CardWaits(Struct, frozen=True):
     """It is ours, and has no carrier yet: whatever is sent now is lost."""
 
     why: str
@@ -52,16 +51,14 @@ class CardWaits:
     """Whether that will pass by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class CardBack:
+class CardBack(Struct, frozen=True):
     """Frames go and come, for the first time or again."""
 
     text: str
     """One full sentence, or empty where that is a matter of course."""
 
 
-@dataclass(frozen=True, slots=True)
-class CardRenamed:
+class CardRenamed(Struct, frozen=True):
     """It has another name now."""
 
     name: str
@@ -69,8 +66,7 @@ class CardRenamed:
     """One full sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class CardMac:
+class CardMac(Struct, frozen=True):
     """It has another address now; sessions may have addresses of their own."""
 
     former: bytes
@@ -78,8 +74,7 @@ class CardMac:
     """The beginning of a sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class CardMended:
+class CardMended(Struct, frozen=True):
     """Something was done to it that costs no session."""
 
     text: str
@@ -88,22 +83,19 @@ class CardMended:
     """Whether it had to be put back, or served only."""
 
 
-@dataclass(frozen=True, slots=True)
-class CardMtu:
+class CardMtu(Struct, frozen=True):
     """Its MTU was changed."""
 
     mtu: int
 
 
-@dataclass(frozen=True, slots=True)
-class CardUnseen:
+class CardUnseen(Struct, frozen=True):
     """Nobody can look at it; it is taken to be as it was."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class CardTrouble:
+class CardTrouble(Struct, frozen=True):
     """It is there and can't be taken."""
 
     why: str
@@ -123,8 +115,7 @@ CardNews = (
 )
 
 
-@dataclass(slots=True)
-class _Wait:
+class _Wait(Struct):
     """For the carrier of a card that has been taken just now."""
 
     until: float | None

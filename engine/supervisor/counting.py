@@ -7,8 +7,9 @@ it moves with every packet, and changes nothing that others measure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+from msgspec import Struct, field
 
 from engine.api.values import TRAFFIC_FIELDS, BusyMonth
 from engine.record.counters import Account, Month
@@ -25,8 +26,7 @@ Traffic = Callable[[], Sequence[int]]
 """Gives what is in `Snapshot.traffic`."""
 
 
-@dataclass(slots=True)
-class _Counted:
+class _Counted(Struct):
     name: str
     offsets: Numbers
     since: float

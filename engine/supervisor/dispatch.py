@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from engine.api.commands import (
     Add,
@@ -49,8 +50,7 @@ OF_THE_SERVICE = "This engine belongs to a console: leave that one, or use `soup
 FAULT = "Internal error: see the events."
 
 
-@dataclass(slots=True)
-class _Outcome:
+class _Outcome(Struct):
     by: str = ""
     """Who asks."""
     done: list[int] = field(default_factory=list)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from engine.api.values import SessionState
 from engine.egress.protocol import Addresses, Egress
@@ -18,8 +19,7 @@ _OF_ADDRESSES = (Ipv4Opened, Ipv4Closed, Ipv6Opened, Ipv6Configured, Ipv6Closed,
 """Events that ask anything of an egress while there is no end."""
 
 
-@dataclass(slots=True)
-class Had:
+class Had(Struct):
     """Addresses of a session.
 
     They are kept from event to event, not read off the session: by the time that one event is heeded the session may

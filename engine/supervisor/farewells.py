@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from engine.wire.place import Place
 
@@ -18,8 +19,7 @@ SHARE = 128
 """PADTs that are handed over in one go."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
+class _Batch(Struct, frozen=True):
     places: dict[Place, None]
     position: int
     """Behind the last of their PADTs."""

@@ -6,9 +6,10 @@ What takes the sessions' packets is `engine.egress.protocol.Egress`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from engine.api.values import Connection, Talker
 from engine.card.facts import Card
@@ -17,8 +18,7 @@ from engine.settings.values import DatapathChoice
 from engine.wire.place import Place
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """How a card was taken."""
 
     mode: str
@@ -75,8 +75,7 @@ class Line(Protocol):
         """Begin to load what a session with this data path will need."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proxied:
+class Proxied(Struct, frozen=True):
     """What goes through a session's proxy and the pool."""
 
     listens: str | None = None

@@ -6,8 +6,9 @@ page may be at fault and not the address: each time twice as many have to fail, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import count
+
+from msgspec import Struct
 
 from engine.api.values import SessionState, SessionView, Severity
 from engine.settings.values import EgressChoice, HealthSettings
@@ -20,8 +21,7 @@ DOUBLINGS = 6
 MAX_PROBLEM = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A page that is to be fetched through a session while it is as it is."""
 
     serial: int
@@ -38,8 +38,7 @@ class Target:
     """It has no device: the stack program connects."""
 
 
-@dataclass(slots=True)
-class _Watched:
+class _Watched(Struct):
     view: tuple[object, ...]
     """What the target is made of."""
     target: Target

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct
 
 from engine.api.ending import End
 from engine.api.values import SessionState, SessionView, Severity
 from engine.settings.own_kinds import MARK
 from engine.settings.values import HookSettings
 from engine.supervisor.reporting import Reporter
+from engine.wire.value import Likened
 
 AT_ONCE = 8
 """Hooks that run at the same time, over all sessions."""
@@ -25,8 +27,7 @@ TOLD = 400
 """Characters of its output that an event tells."""
 
 
-@dataclass(frozen=True, slots=True)
-class HookRun:
+class HookRun(Struct, frozen=True):
     """One run of a program."""
 
     key: int
@@ -37,8 +38,7 @@ class HookRun:
     """Seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class HookResult:
+class HookResult(Struct, frozen=True):
     """What became of it."""
 
     key: int
@@ -62,19 +62,19 @@ class NoHooks:
         """It is never asked to: see `Hooks`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
+class _Facts(Likened, frozen=True):
     """What hooks are told of a session that is up."""
+
+    APART = ("variables",)
 
     since: float
     """When it came up: another time is another session."""
     settled: tuple[object, ...]
     """What changes when `changed` is run."""
-    variables: tuple[tuple[str, str], ...] = field(compare=False)
+    variables: tuple[tuple[str, str], ...]
 
 
-@dataclass(slots=True)
-class _Watched:
+class _Watched(Struct):
     """A session that has hooks, or had."""
 
     settings: HookSettings

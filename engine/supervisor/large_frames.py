@@ -6,8 +6,9 @@ KB), while all that a session needs to come up is small.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from msgspec import Struct
 
 TRIES = 3
 WAIT = 1.0
@@ -25,8 +26,7 @@ class Step(Enum):
     """No request was answered."""
 
 
-@dataclass(slots=True)
-class LargeFrames:
+class LargeFrames(Struct):
     """The trial of one card that was taken. The first session that is up is asked, one that is lost makes room."""
 
     wanted: bool = False

@@ -9,8 +9,9 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import sub
+
+from msgspec import Struct
 
 from engine.api.values import ALL, TRAFFIC_FIELDS, Hour, QueueView
 from engine.supervisor.counting import Traffic
@@ -25,8 +26,7 @@ Queues = Callable[[], Sequence[QueueView]]
 """Gives what is in `Snapshot.queues`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(Struct, frozen=True):
     until: float
     """Unix time."""
     span: float

@@ -6,14 +6,13 @@ default route goes through the session.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from engine.api.values import SessionState, SessionView
 from engine.settings.values import SessionSettings
 
 
-@dataclass(frozen=True, slots=True)
-class LinkNames:
+class LinkNames(Struct, frozen=True):
     """A device and its servers."""
 
     device: str

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from itertools import islice
+
+from msgspec import Struct, field
 
 from engine.api.ending import End, EndKind
 from engine.api.values import Halt, SessionState, Severity
@@ -33,8 +34,7 @@ ASKED, SCHEDULE, HEALTH = "as you asked", "as its schedule says", "as its health
 """Why a session is to have another address, as the end of a sentence."""
 
 
-@dataclass(slots=True)
-class _Turn:
+class _Turn(Struct):
     """Where a session stands."""
 
     rotation: Rotation = field(default_factory=Rotation)

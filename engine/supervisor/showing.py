@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from itertools import islice
+
+from msgspec.structs import replace
 
 from engine.api.values import Hour, Ledger, SessionState, SessionView
 from engine.egress.protocol import Egress

@@ -16,10 +16,12 @@ frames are the last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Network
 from types import MappingProxyType
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from engine.api.ending import End, EndKind
 from engine.api.values import Halt, Halted, Ledger, Severity, Totals
@@ -64,8 +66,7 @@ NOTHING_HALTED = Halted()
 PROGRAM_ENDS = End(EndKind.PROGRAM_ENDS, "Hung up: the program ends.")
 
 
-@dataclass(slots=True)
-class Record:
+class Record(Struct):
     """What the supervisor itself knows of a session."""
 
     place: Place | None = None

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from itertools import count
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.api.commands import Add, Amend, Command, Edit, HangUp, Remove, ServiceCommand
 from engine.api.values import UndoStep
@@ -21,8 +23,7 @@ KEPT = 100
 SHOWN = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(Struct, frozen=True):
     """A session as it was."""
 
     settings: SessionSettings
@@ -30,8 +31,7 @@ class Before:
     """Whether it was to be up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """What takes one command back."""
 
     told: UndoStep

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from engine.api.values import Details, Fact, LadderEntry, Ledger, SessionState, SessionView, Step
 from engine.record.describe import describe

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv6Address, IPv6Network
+
+from msgspec import Struct
 
 from engine.wire.errors import Malformed, WireError
 
@@ -68,16 +69,14 @@ class Status(IntEnum):
     NO_PREFIX_AVAIL = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One option; unknown ones are kept as they are."""
 
     code: int
     value: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """What client and server send each other (section 8)."""
 
     type: int
@@ -89,8 +88,7 @@ class Message:
         return next((option.value for option in self.options if option.code == code), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(Struct, frozen=True):
     """An address, as a /128, or a prefix (sections 21.6 and 21.22); lifetimes in seconds."""
 
     network: IPv6Network
@@ -99,8 +97,7 @@ class Offered:
     status: int = Status.SUCCESS
 
 
-@dataclass(frozen=True, slots=True)
-class Association:
+class Association(Struct, frozen=True):
     """An IA_NA or IA_PD (sections 21.4 and 21.21)."""
 
     kind: OptionCode

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from engine.wire.errors import Malformed, WireError
 
@@ -14,8 +15,7 @@ VLAN_TPIDS = frozenset((0x8100, 0x88A8))
 MAX_VLANS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class VlanTag:
+class VlanTag(Struct, frozen=True):
     """One VLAN tag (IEEE 802.1Q)."""
 
     vid: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv6Address
+
+from msgspec import Struct
 
 from engine.wire.errors import Malformed, WireError
 
@@ -16,8 +17,7 @@ _VERSION = 6 << 28
 _UDP = struct.Struct("!HHHH")
 
 
-@dataclass(frozen=True, slots=True)
-class Ipv6Packet:
+class Ipv6Packet(Struct, frozen=True):
     """One packet without extension headers."""
 
     source: IPv6Address
@@ -27,8 +27,7 @@ class Ipv6Packet:
     hop_limit: int = FROM_THE_LINK
 
 
-@dataclass(frozen=True, slots=True)
-class Datagram:
+class Datagram(Struct, frozen=True):
     """What UDP carries."""
 
     source_port: int

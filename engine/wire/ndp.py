@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
+
+from msgspec import Struct
 
 from engine.wire import ipv6
 from engine.wire.errors import Malformed, WireError
@@ -23,8 +24,7 @@ _MANAGED, _OTHER = 0x80, 0x40
 _ON_LINK, _AUTONOMOUS = 0x80, 0x40
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixInformation:
+class PrefixInformation(Struct, frozen=True):
     """A network on the link, or one to make addresses in (RFC 4861 section 4.6.2); lifetimes in seconds."""
 
     prefix: IPv6Network
@@ -34,16 +34,14 @@ class PrefixInformation:
     on_link: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Servers:
+class Servers(Struct, frozen=True):
     """Name servers, and for how many seconds they may be asked (RFC 8106 section 5.1)."""
 
     lifetime: int
     addresses: tuple[IPv6Address, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RouterAdvertisement:
+class RouterAdvertisement(Struct, frozen=True):
     """What a router tells the hosts on its link (RFC 4861 section 4.2)."""
 
     lifetime: int = 1800

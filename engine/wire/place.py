@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from engine.wire.ethernet import VlanTag
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A session's place on the line and its number (RFC 2516 section 4): a session id alone is its concentrator's."""
 
     own_mac: bytes

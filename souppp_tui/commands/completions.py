@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from shlex import quote
+
+from msgspec import Struct
 
 from souppp_tui.commands.cli import COMMANDS, parsers
 
@@ -21,8 +22,7 @@ FILES = {"FILE": "file", "DIR": "folder"}
 """What an option's value is, by its name in the help."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One option, as a shell needs to know it."""
 
     names: tuple[str, ...]
@@ -37,8 +37,7 @@ class Option:
         return "none" if not self.value else "choice" if self.choices else FILES.get(self.value, "other")
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(Struct, frozen=True):
     """What may follow one of the program's commands; that without a name is the console on a card."""
 
     name: str

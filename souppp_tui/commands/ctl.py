@@ -12,10 +12,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
-from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import asdict, replace
 
 from engine.api.commands import (
     Add,
@@ -351,9 +351,7 @@ _TIMES = ("since", "retry_at", "up_since", "silent_since", "counted_since")
 def session_object(view: SessionView, traffic: Sequence[int]) -> dict[str, Any]:
     """A session as scripts get it: all of a view's fields but its number and version, and its traffic."""
     told: dict[str, Any] = {
-        field.name: getattr(view, field.name)
-        for field in fields_of(view)
-        if field.name not in ("id", "version", "counted")
+        name: value for name, value in asdict(view).items() if name not in ("id", "version", "counted")
     }
     told |= {name: words.iso(at) for name in _TIMES if (at := told[name]) is not None}
     told = {**told, "state": str(view.state), "reason": view.reason or None, "dns": [*view.dns], "vlans": [*view.vlans]}

@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from engine.api.engine import EngineApi
 from engine.api.values import FACTS, Changes, Event, SessionState, SessionView, Severity
@@ -34,8 +35,7 @@ FAREWELL = 2.0
 NOT_READ, NOT_WRITTEN = "nobody read them", "they could not be written"
 
 
-@dataclass(frozen=True, slots=True)
-class HeadlessOptions:
+class HeadlessOptions(Struct, frozen=True):
     """When to end."""
 
     until_up: bool = False

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from engine.api.values import Severity
 from engine.card.facts import card_name

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from engine.settings.console import OwnCommand
 from engine.settings.reload import Change
@@ -23,8 +24,7 @@ Load = Callable[[], tuple[SessionSettings, ...]]
 """Reads the sessions of the configuration file again. Raises OSError or ValueError as above; it may have many lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleOptions:
+class ConsoleOptions(Struct, frozen=True):
     """How the console looks and what it may do."""
 
     read_only: bool = False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from engine.api.values import Event
 
@@ -12,8 +13,7 @@ _SPECIAL = re.compile(r"\b[0-9a-f]*(?::[0-9a-f]*){2,}\b|\b[0-9a-f]{4}\b|\d+(?:[.
 """What is one session's own in a text: addresses, session ids, times, numbers."""
 
 
-@dataclass(slots=True)
-class Cause:
+class Cause(Struct):
     """Events that say the same of any number of sessions."""
 
     latest: Event

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from engine.api.values import SessionView
 from souppp_tui.show.words import COMING_UP, HANGING_UP, LIVES, QUEUED, count, duration, life
@@ -16,8 +17,7 @@ STUCK = 60.0
 """Seconds without any change after which nothing more is waited for."""
 
 
-@dataclass(slots=True)
-class Doing:
+class Doing(Struct):
     """Sessions that are dialled, or hung up."""
 
     said: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from engine.api.values import SessionState, SessionView
 from souppp_tui.model.query import QueryError, parse
@@ -15,8 +16,7 @@ NOTHING = "-"
 """What a filter has for nothing."""
 
 
-@dataclass(slots=True)
-class Group:
+class Group(Struct):
     """Some sessions, and what they come to."""
 
     value: str
@@ -59,8 +59,7 @@ def _reason_filter(value: str) -> str:
     return f"state=failed|down reason={_quoted(value)} !is:queued"
 
 
-@dataclass(frozen=True, slots=True)
-class Grouping:
+class Grouping(Struct, frozen=True):
     """One way to put sessions into groups."""
 
     name: str

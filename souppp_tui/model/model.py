@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, islice, repeat
 from typing import Any
+
+from msgspec.structs import replace
 
 from engine.api.values import COMMAND, Event, SessionState, SessionView, Severity, Snapshot
 from souppp_tui.model.query import Query, QueryError, haystack, known_words, parse, why_none

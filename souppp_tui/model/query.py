@@ -18,11 +18,13 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice, repeat
 from types import MappingProxyType
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.api.values import SessionState, SessionView
 from engine.settings.fields import SESSION
@@ -54,7 +56,7 @@ STATES = {"open": "up", "dialing": "dialling", "closed": "down"}
 SETTINGS: dict[str, Typed] = {
     name: key.kind
     for name, key in SESSION.items()
-    if name not in COLUMNS and name in SessionView.__slots__ and isinstance(key.kind, Typed) and key.kind.words
+    if name not in COLUMNS and name in SessionView.__struct_fields__ and isinstance(key.kind, Typed) and key.kind.words
 }
 """Settings that a view tells and no column shows, with the words there are for them."""
 IS: dict[str, Test] = {
@@ -95,8 +97,7 @@ class QueryError(ValueError):
     """The filter cannot be understood; the text says why, in one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Struct, frozen=True):
     """One condition of a filter."""
 
     text: str
@@ -113,8 +114,7 @@ class Term:
         return not self.live and (more or self.text == other.text)
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Struct, frozen=True):
     """A compiled filter."""
 
     text: str

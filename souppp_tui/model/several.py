@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import chain, count
 from operator import attrgetter, is_not
 from pathlib import PurePath
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.api.commands import (
     Add,
@@ -61,22 +63,19 @@ LEAP = 15.0
 """Seconds by which a time is too far off to be only late: an engine that says nothing for 10 s is lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartView(SessionView):
+class PartView(SessionView, frozen=True):
     """A session of one of several engines."""
 
     engine: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PartEvent(Event):
+class PartEvent(Event, frozen=True):
     """An event of one of several engines."""
 
     engine: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
+class Attached(Struct, frozen=True):
     """One of the engines."""
 
     name: str
@@ -86,8 +85,7 @@ class Attached:
     """Whether it takes commands from here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One of the engines at the moment of a snapshot."""
 
     name: str
@@ -101,8 +99,7 @@ class Part:
     writes: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Combined(Snapshot):
+class Combined(Snapshot, frozen=True):
     """All of them at one moment. Cards, their queues and traffic are in the parts alone."""
 
     parts: tuple[Part, ...] = ()
@@ -114,8 +111,7 @@ class Combined(Snapshot):
         return frozenset(place for place, part in enumerate(self.parts) if part.lost)
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(Struct):
     """What is known of one of them."""
 
     attached: Attached
@@ -407,10 +403,10 @@ def _about(each: _Seen, share: Command | ServiceCommand) -> Sequence[int | None]
 def _put_right(view: PartView, time: Callable[[float], float], names: Iterable[str]) -> PartView:
     told = {name: getattr(view, name) for name in names}
     changes: dict[str, float] = {name: time(at) for name, at in told.items() if at is not None}
-    return replace(view, **changes)  # type: ignore[arg-type]
+    return replace(view, **changes)
 
 
-_VALUES = attrgetter(*(each.name for each in fields(SessionView) if each.name != "id"))
+_VALUES = attrgetter(*(name for name in SessionView.__struct_fields__ if name != "id"))
 """All of a view but its key, which stands first."""
 
 

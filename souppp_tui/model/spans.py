@@ -6,8 +6,9 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 Span = tuple[float, float]
 """From the first, up to the second, which is not in it."""
@@ -110,8 +111,7 @@ def clock(text: str) -> Callable[[float], float] | None:
     return before
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
+class Addresses(Struct, frozen=True):
     """All from one address to another, both included."""
 
     version: int

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from dataclasses import dataclass
 from itertools import pairwise
 from operator import ne
+
+from msgspec import Struct
 
 from engine.api.values import TRAFFIC_FIELDS, QueueView, Snapshot, unpack_traffic
 from souppp_tui.model.several import Combined
@@ -19,8 +20,7 @@ BLOCK = 4096
 """So many numbers of a snapshot are worked on in one go: meanwhile the engine's thread waits for the interpreter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """The numbers of one snapshot."""
 
     at: float
@@ -176,8 +176,7 @@ class Meter:
         return new[first + 1] + new[first + 3] - before
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(Struct, frozen=True):
     """What was measured up to a moment when an engine was last heard of; gives `souppp_tui.show.rates.Readings`."""
 
     meter: Readings
@@ -241,7 +240,7 @@ class Meters:
     def total(self) -> Rates:
         """See `Meter.total`; of an engine that can't be reached nobody knows."""
         known = [meter.total() for place, meter in enumerate(self.of) if place not in self._lost]
-        return Rates(*(sum(getattr(rates, field) for rates in known) for field in Rates.__slots__))
+        return Rates(*(sum(getattr(rates, field) for rates in known) for field in Rates.__struct_fields__))
 
     def zero(self) -> None:
         """See `Meter.zero`."""

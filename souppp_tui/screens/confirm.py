@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from msgspec import Struct
 from textual.app import ComposeResult
 from textual.events import Key
 from textual.screen import ModalScreen
@@ -17,8 +17,7 @@ MANY = 20
 """More sessions than this and a `y` is not enough."""
 
 
-@dataclass(frozen=True, slots=True)
-class Other:
+class Other(Struct, frozen=True):
     """What may be wanted in place of a yes or a no."""
 
     key: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from engine.api.commands import Add, Amend, Edit, Keep, Reload, Reply, Safe, Undo, changes_of, taking_over
 from engine.api.values import UndoStep

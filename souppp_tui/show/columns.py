@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from rich.cells import cell_len
 
 from engine.api.values import TRAFFIC_FIELDS, SessionState, SessionView
@@ -18,8 +19,7 @@ from souppp_tui.show.carried import carried, octets
 from souppp_tui.show.rates import Readings
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """One column; `text` is what stands in it, `value` what it is sorted and compared by (None: nothing known)."""
 
     key: str
@@ -345,8 +345,7 @@ def wanted(keys: Sequence[str], several: bool) -> tuple[str, ...]:
     return tuple(key for key in keys if several or key != ENGINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
+class Fitted(Struct, frozen=True):
     """A column as wide as it stands on the screen."""
 
     column: Column

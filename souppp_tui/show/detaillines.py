@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.api.values import (
     AddressSpan,
@@ -35,8 +36,7 @@ GRAPH_LEAST = 10_000.0
 """Bits per second that fill the graph's height at least."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """What there is to say of a session."""
 
     view: SessionView

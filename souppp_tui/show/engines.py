@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.api.messages import ClientView
 from engine.api.values import CardView, SessionState, Snapshot
@@ -16,8 +17,7 @@ NAME = 20
 """The most columns that a name gets in a line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
+class Engine(Struct, frozen=True):
     """One that is looked at, with its own keys and times."""
 
     name: str

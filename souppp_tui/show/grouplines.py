@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from souppp_tui.show import words
 from souppp_tui.show.paint import Line
@@ -14,8 +15,7 @@ NAME_MOST = 34
 BAR_MOST = 22
 
 
-@dataclass(frozen=True, slots=True)
-class GroupLine:
+class GroupLine(Struct, frozen=True):
     """What there is to show of a group."""
 
     name: str
@@ -30,8 +30,7 @@ class GroupLine:
     role: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(Struct, frozen=True):
     title: str
     width: int
     text: Callable[[GroupLine, float], str]
@@ -61,8 +60,7 @@ _IMPORTANCE = ("SESSIONS", "UP", "FAIL", "WAIT", "â–¼ b/s", "OLDEST", "DOWN", "â
 """Who stays when space runs out, first to last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """Which columns fit, how wide the name is, and the bar behind the number; 0 where there is none."""
 
     columns: tuple[_Column, ...]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.api.values import Event, Halt, Halted, Snapshot
 from souppp_tui.show import words
@@ -11,8 +12,7 @@ from souppp_tui.show.paint import Line, Span, ends, width_of
 from souppp_tui.show.rates import Rates
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(Struct, frozen=True):
     """All sessions together."""
 
     lives: Mapping[str, int]

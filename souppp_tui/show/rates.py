@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from engine.api.values import QueueView
 
@@ -13,8 +14,7 @@ GRAPH_STEPS = 60
 """The history of all sessions: one snapshot's numbers every 5 s, for 5 minutes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(Struct, frozen=True):
     """Per second: of a session's IP packets, or of a queue's frames; bits are 8 times the bytes."""
 
     rx_packets: float = 0.0

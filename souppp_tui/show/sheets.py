@@ -10,8 +10,9 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from engine.api.values import AddressSpan, Details, Event, Fact, SessionView
 from souppp_tui.show import words
@@ -26,8 +27,7 @@ _AS_TEXT = ("sid", "address", "proxy", "mark", "state")
 """Columns whose value sorts, but is not what one wants to read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+class Sheet(Struct, frozen=True):
     """A table of values; `name` is a word for its file."""
 
     name: str

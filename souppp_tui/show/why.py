@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.api.ending import EndKind
 from engine.api.values import Event, LadderEntry, SessionState, SessionView
@@ -19,8 +20,7 @@ _STARTS = re.compile(r"PADI\b")
 _REFUSES = re.compile(r"-Error|\bPADT\b|Terminate-Request|Failure|Nak\b|Reject|session 0000", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """What is known of one kind of end."""
 
     advice: str
@@ -83,8 +83,7 @@ CASES: dict[EndKind, Case] = {
 _KINDS = sorted(CASES, key=lambda kind: -len(kind.value))
 
 
-@dataclass(frozen=True, slots=True)
-class Why:
+class Why(Struct, frozen=True):
     """The answer."""
 
     said: str

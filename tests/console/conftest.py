@@ -7,13 +7,13 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import textual.app
 import textual.pilot
+from msgspec.structs import replace
 from textual._context import active_app
 from textual.app import App, ScreenStackError
 from textual.events import Key

@@ -17,9 +17,10 @@ import time
 from array import array
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from engine.api.commands import (
     Add,

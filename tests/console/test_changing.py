@@ -6,10 +6,10 @@ from array import array
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.api.commands import Command, HangUp, Reply, Request, Undo
 from engine.api.messages import ClientView

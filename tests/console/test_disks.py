@@ -6,11 +6,11 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.settings.editing import rewrite, with_changes, with_session
 from engine.settings.reading import ConfigError, load

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.api.commands import Add, Dial, HangUp, Redial, Remove
 from engine.api.values import SessionState, Severity, pack_traffic, unpack_traffic

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from engine.api.commands import Dial, HangUp, Redial, StartCapture
 from engine.api.values import Halt, Halted, SessionState, Severity

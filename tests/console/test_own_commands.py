@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from engine.settings.console import PLACEHOLDERS, OwnCommand
 from engine.settings.reading import ConfigError, parse

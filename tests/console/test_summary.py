@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from engine.api.commands import Dial, HangUp, Redial
 from engine.api.values import SessionState

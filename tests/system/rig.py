@@ -6,8 +6,9 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+
+from msgspec.structs import replace
 
 from engine.card.xdp import XdpProgram
 from engine.datapath import Datapath, QueueCounters

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.api.commands import Edit, Redial, Watch
 from engine.api.values import SessionState

@@ -8,12 +8,12 @@ import re
 import signal
 import subprocess
 import time
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from msgspec.structs import replace
 
 from engine.api.commands import Add, Dial, Edit, HangUp, Redial, Refused, Remove, StartCapture, StopCapture
 from engine.api.values import SessionState, unpack_traffic

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
 from operator import add
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.api.commands import Dial, Edit, HangUp, ResetCounters, Rotate
 from engine.api.values import SessionState, unpack_traffic

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.settings.editing import with_changes, with_session, without_session
 from engine.settings.reading import ConfigError, parse

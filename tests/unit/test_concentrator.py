@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.pppoe.concentrator import ConcentratorSettings

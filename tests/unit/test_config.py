@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields, replace
 from pathlib import Path
 
 import jsonschema
@@ -12,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.settings import fields as rules
 from engine.settings import reading as config
@@ -196,9 +196,9 @@ def test_every_field_can_be_set() -> None:
         for key in rules.SESSION.values()
         for name in (key.field if isinstance(key.field, tuple) else [key.field])
     }
-    assert attributes - {""} == {each.name for each in fields(SessionSettings)}
-    assert {key.field for key in rules.DIAL.values()} == {each.name for each in fields(DialSettings)}
-    assert {key.field for key in rules.TOP.values()} - {""} == {each.name for each in fields(Settings)} - {"remarks"}
+    assert attributes - {""} == {*SessionSettings.__struct_fields__}
+    assert {key.field for key in rules.DIAL.values()} == {*DialSettings.__struct_fields__}
+    assert {key.field for key in rules.TOP.values()} - {""} == {*Settings.__struct_fields__} - {"remarks"}
 
 
 # --- mistakes ---

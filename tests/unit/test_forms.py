@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.settings.fields import SESSION
 from engine.settings.forms import FIELDS, differences, others, read, write
@@ -45,7 +44,7 @@ FOOT = 72
 def test_a_form_has_every_setting_of_a_session() -> None:
     attributes = {name for field in FIELDS for name in field.attribute if isinstance(field.attribute, tuple)}
     attributes |= {field.attribute.split(".")[0] for field in FIELDS if isinstance(field.attribute, str)}
-    assert attributes == {each.name for each in fields(SessionSettings)} - {"hooks", "forwards"}, "in a file alone"
+    assert attributes == {*SessionSettings.__struct_fields__} - {"hooks", "forwards"}, "in a file alone"
 
 
 @pytest.mark.parametrize("settings", [FULL, SessionSettings("a")])

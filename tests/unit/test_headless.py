@@ -9,11 +9,11 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from engine.api.values import Changes, Event, SessionState, SessionView, Severity
 from souppp_tui.commands import errors, headless

@@ -6,10 +6,10 @@ import asyncio
 import socket
 import ssl
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.proxy.health import HEAD, ask, status_of
 from engine.settings.values import HealthSettings, RotateSettings

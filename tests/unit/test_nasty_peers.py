@@ -5,10 +5,10 @@ Each test names the rule that it holds the client to.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
+from msgspec.structs import replace
 
 from engine.api.ending import EndKind
 from engine.api.values import SessionState

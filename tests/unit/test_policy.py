@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
 from engine.api.commands import Dial, HangUp
 from engine.api.ending import EndKind

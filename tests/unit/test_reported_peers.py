@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, replace
 
 import pytest
+from msgspec.structs import astuple, replace
 
 from engine.api.ending import EndKind
 from engine.api.values import SessionState, Severity

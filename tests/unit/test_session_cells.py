@@ -6,9 +6,9 @@ The cells that a peer, the clock or the operator can reach; `ppp/test_automaton.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from engine.ppp.automaton import State
 from engine.wire.control import Code, IpcpOption, Ipv6cpOption, LcpOption, Option

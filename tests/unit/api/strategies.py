@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
+from msgspec import Struct
 
 PLAIN: dict[type, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
@@ -27,8 +27,9 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*map(values_of, args))
     if args and get_origin(hint) not in (list, dict, set):
         return st.one_of(*map(values_of, args))
-    if is_dataclass(hint):
-        return st.builds(hint, **{name: values_of(inner) for name, inner in get_type_hints(hint).items()})
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        hints = get_type_hints(hint)
+        return st.builds(hint, **{name: values_of(hints[name]) for name in hint.__struct_fields__})
     if isinstance(hint, type) and issubclass(hint, Enum):
         return st.sampled_from(list(hint))
     if hint in PLAIN:

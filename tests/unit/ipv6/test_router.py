@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 
 import pytest
+from msgspec.structs import replace
 
 from engine.ipv6.identifiers import Identity
 from engine.ipv6.router import MOST, TWO_HOURS

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.api.commands import Add, Command, HangUp, Keep, Remove, Reply, Safe, ServiceCommand, Undo
 from engine.host import peers

@@ -9,12 +9,12 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.api.codec import VERSION, decode, encode
 from engine.api.commands import Add, Dial, Edit, HangUp, Redial, Refused, Remove, Reply, Request, Shutdown, StartCapture

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from engine.api.commands import Dial, Edit, HangUp, Redial, Remove, Rotate
 from engine.api.values import SessionState

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from engine.api.commands import ClearGhosts, Dial, FixCard, HangUp, Redial, Remove, Reply, Rotate, StartCapture, Watch
 from engine.api.ending import End, EndKind

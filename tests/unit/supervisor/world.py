@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from engine.api.commands import Command, Reply, Request
 from engine.api.values import Event, ReceiveRules, SessionState, SessionView

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from engine.wire import auth, control, ethernet, ppp, pppoe
 from engine.wire.control import ControlPacket, Option
@@ -37,9 +38,8 @@ def octets_in(value: object) -> Iterator[bytes]:
     elif isinstance(value, tuple):
         for part in value:
             yield from octets_in(part)
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from octets_in(getattr(value, field.name))
+    elif isinstance(value, Struct):
+        yield from octets_in(astuple(value))
 
 
 anything = st.one_of(
