@@ -6,11 +6,14 @@ Both namespaces are anonymous and held by processes alone, so that nothing is le
 from __future__ import annotations
 
 import os
+from contextlib import closing
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
+from pyroute2.netlink.rtnl import RTM_NEWLINK
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
 
-from engine.host.netns import unshare_net
+from engine.host import netns
+from engine.host.rtnl import Rtnl, request
 from engine.lab.provider import LabError as LabError
 from engine.lab.provider import Provider
 from engine.settings.values import EgressChoice, PoolPort, ProxySettings, SessionPorts, SessionSettings
@@ -27,7 +30,7 @@ class Lab:
         """Set everything up but don't wait for the concentrator. Raises LabError."""
         self._provider = provider
         try:
-            unshare_net()
+            netns.unshare_net()
         except OSError as error:
             raise LabError(f"The lab needs a network namespace, which root may make: {error.strerror}.") from None
         provider.wait_unshared()
@@ -44,19 +47,27 @@ class Lab:
         self._provider.wait_ready()
 
     def _lay_cable(self, far_end: str, queues: int) -> None:
-        namespace = f"/proc/{self._provider.pid}/ns/net"
+        many = [("IFLA_NUM_TX_QUEUES", queues), ("IFLA_NUM_RX_QUEUES", queues)]
+        peer = [("IFLA_IFNAME", far_end), ("IFLA_NET_NS_PID", self._provider.pid), *many]
+        data = {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}
+        veth = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}
+        ours = [("IFLA_IFNAME", CARD), *many, ("IFLA_LINKINFO", veth)]
         try:
-            with IPRoute() as route:
-                ends = {"num_tx_queues": queues, "num_rx_queues": queues}
-                peer = {"ifname": far_end, "net_ns_fd": namespace, **ends}
-                route.link("add", ifname=CARD, kind="veth", peer=peer, **ends)
-                for name in (CARD, "lo"):
-                    route.link("set", index=route.link_lookup(ifname=name)[0], state="up")
-            with IPRoute(netns=namespace) as route:
-                for name in (far_end, "lo"):
-                    route.link("set", index=route.link_lookup(ifname=name)[0], state="up")
-        except NetlinkError as error:
-            raise LabError(f"The lab's cable can't be laid: {error}.") from None
+            _ask(request(ifinfmsg, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, ours), *map(_up, (CARD, "lo")))
+            with netns.inside(self._provider.pid):
+                _ask(*map(_up, (far_end, "lo")))
+        except OSError as error:
+            raise LabError(f"The lab's cable can't be laid: {error.strerror}.") from None
+
+
+def _up(name: str) -> bytes:
+    return request(ifinfmsg, RTM_NEWLINK, 0, [("IFLA_IFNAME", name)], flags=IFF_UP, change=IFF_UP)
+
+
+def _ask(*requests: bytes) -> None:
+    """Have the kernel carry them out in this namespace. Raises RtnlError."""
+    with closing(Rtnl()) as rtnl:
+        rtnl.do(requests)
 
 
 LAB_PROXIES = ProxySettings(SessionPorts(), PoolPort("127.0.0.1:1080"), allow_private=True)

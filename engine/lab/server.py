@@ -10,17 +10,21 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv6Network
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
+from pyroute2.netlink.rtnl import RTM_NEWADDR, RTM_NEWLINK
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
 
 from engine.card.facts import read_card
 from engine.card.xdp import Loading, XdpError, XdpProgram
 from engine.datapath import Datapath, DatapathError
 from engine.egress.tun import open_tun
 from engine.host.errors import HostError
+from engine.host.rtnl import Rtnl, request
 from engine.host.surroundings import has_ipv6
 from engine.lab.concentrator import Concentrator, LabSettings, SubscriberEvent
 from engine.lab.faults import FAULTS
@@ -59,6 +63,14 @@ def lab_settings(order: LabOrder) -> LabSettings:
     )
 
 
+def _address(address: str, length: int) -> bytes:
+    """The request that gives it to the concentrator's device."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    attributes = [("IFA_LOCAL", address), ("IFA_ADDRESS", address), ("IFA_FLAGS", IFA_F_NODAD)]
+    fields = {"family": family, "prefixlen": length, "index": socket.if_nametoindex(DEVICE)}
+    return request(ifaddrmsg, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, attributes, **fields)
+
+
 class Server:
     """The concentrator on its card."""
 
@@ -81,13 +93,12 @@ class Server:
         self.address = str(self._concentrator.pool.own)
         self.address6 = str(IPv6Network(settings.ipv6_network)[1]) if has_ipv6() else ""
         prefix = int(order.network.partition("/")[2])
-        with IPRoute() as route:
-            (index,) = route.link_lookup(ifname=DEVICE)
-            route.link("set", index=index, state="up", mtu=order.max_payload)
-            route.addr("add", index=index, address=self.address, prefixlen=prefix)
-            if self.address6:
-                length = IPv6Network(settings.ipv6_network).prefixlen
-                route.addr("add", index=index, address=self.address6, prefixlen=length, flags=IFA_F_NODAD)
+        mtu = [("IFLA_IFNAME", DEVICE), ("IFLA_MTU", order.max_payload)]
+        wanted = [request(ifinfmsg, RTM_NEWLINK, 0, mtu, flags=IFF_UP, change=IFF_UP), _address(self.address, prefix)]
+        if self.address6:
+            wanted.append(_address(self.address6, IPv6Network(settings.ipv6_network).prefixlen))
+        with closing(Rtnl()) as rtnl:
+            rtnl.do(wanted)
         loop.add_reader(self._datapath.control_fd, self._control_frames)
         loop.call_later(TICK, self._tick)
         self._faults = [FAULTS[name] for name in order.faults]

@@ -8,10 +8,9 @@ The one table that key bindings, footer, help and command palette are made from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 
-from textual.binding import Binding, BindingType
+from msgspec import Struct
 
 ANY = ("sessions", "details", "card", "events", "summary")
 TABLE = ("sessions",)
@@ -22,8 +21,7 @@ OTHERS = ("sessions", "details", "card", "events")
 LISTS = ("sessions", "details", "events")
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Struct, frozen=True):
     """One action; the page that knows it has a method `do_NAME`."""
 
     name: str
@@ -40,8 +38,7 @@ class Action:
     group: str = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """One line of the palette: an action, or something that has no key."""
 
     name: str
@@ -164,15 +161,6 @@ _SIGNS = {
 def on_page(page: str) -> tuple[Action, ...]:
     """The actions of a page, in the table's order."""
     return tuple(action for action in ACTIONS if page in action.pages)
-
-
-def bindings(page: str) -> list[BindingType]:
-    """The page's key bindings; their ids are the actions' names, so that a keymap can give them other keys."""
-    return [
-        Binding(action.keys, f"do('{action.name}')", action.word, id=action.name, show=False)
-        for action in on_page(page)
-        if action.keys
-    ]
 
 
 def key_names(keys: Mapping[str, str]) -> dict[str, str]:

@@ -9,8 +9,8 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from engine.api.values import Hour
-from souppp_tui.desk.actions import bindings
 from souppp_tui.desk.desk import Desk
+from souppp_tui.screens.bindings import bindings
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show import words
 from souppp_tui.show.cardlines import card_lines

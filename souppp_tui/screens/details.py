@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
+from msgspec.structs import replace
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 
 from engine.api.values import Details, SessionView
-from souppp_tui.desk.actions import bindings
 from souppp_tui.desk.desk import Desk
+from souppp_tui.screens.bindings import bindings
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show import detaillines
 from souppp_tui.show.detaillines import Shown

@@ -8,9 +8,10 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from engine.api.values import Event, Severity
-from souppp_tui.desk.actions import Action, bindings
+from souppp_tui.desk.actions import Action
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.causes import Cause, causes
+from souppp_tui.screens.bindings import bindings
 from souppp_tui.screens.exporting import Choice
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show import eventlines, words

@@ -11,8 +11,9 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from engine.settings.own_kinds import FILTER_NAME
-from souppp_tui.desk.actions import BY_NAME, Action, Command, bindings
+from souppp_tui.desk.actions import BY_NAME, Action, Command
 from souppp_tui.desk.desk import Desk
+from souppp_tui.screens.bindings import bindings
 from souppp_tui.screens.page import Page
 from souppp_tui.show import eventlines, words
 from souppp_tui.show.columns import COLUMNS, GAP, TALKING, Fitted, cells, layout, offered, wanted

@@ -8,9 +8,10 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from engine.api.values import SessionView
-from souppp_tui.desk.actions import BY_NAME, bindings
+from souppp_tui.desk.actions import BY_NAME
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.groups import GROUPINGS, NOTHING, Group, common, groups
+from souppp_tui.screens.bindings import bindings
 from souppp_tui.screens.listing import ListPage
 from souppp_tui.show import grouplines, words
 from souppp_tui.show.grouplines import GroupLine, Layout
