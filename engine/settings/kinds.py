@@ -63,7 +63,7 @@ Keys = Mapping[str, Key]
 
 
 class Record(Kind, frozen=True):
-    """A mapping that becomes a dataclass."""
+    """A mapping that becomes a value."""
 
     keys: Keys
 
@@ -292,7 +292,7 @@ def read_all(
 
 
 def record(make: Callable[..., Any], keys: Mapping[str, Key], usual: Any, *required: str) -> Record:
-    """A mapping that becomes a dataclass; `usual` holds the defaults of all that isn't required."""
+    """A mapping that becomes a value; `usual` holds the defaults of all that isn't required."""
     fields = {name: str(key.field) for name, key in keys.items()}
 
     def read(node: Node, problems: list[Problem]) -> Any:
