@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 import pytest
+from msgspec.structs import replace
 
 from engine.api.commands import HangUp
 from engine.api.values import SessionState, Severity
