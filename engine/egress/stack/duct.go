@@ -250,10 +250,13 @@ func (d *duct) end() {
 	unix.Munmap(d.memory)
 }
 
+// longBusy is for how long packets may come without a pause until who waits for something else must be seen to.
+const longBusy = 10 * time.Millisecond
+
 // run delivers what comes until the duct is closed, at either end.
 func (d *duct) run(deliver func(slot uint32, packet []byte)) error {
 	defer d.end()
-	var heard [64]byte
+	paused := time.Now()
 	for {
 		n := 0
 		for ; n < atOnce; n++ {
@@ -271,6 +274,10 @@ func (d *duct) run(deliver func(slot uint32, packet []byte)) error {
 			atomic.StoreUint32(&d.in.tail, d.tail)
 		}
 		if n != 0 {
+			if time.Since(paused) > longBusy {
+				rouse()
+				paused = time.Now()
+			}
 			runtime.Gosched()
 			continue
 		}
@@ -279,8 +286,28 @@ func (d *duct) run(deliver func(slot uint32, packet []byte)) error {
 			atomic.StoreUint32(&d.in.sleeping, 0)
 			continue
 		}
-		if _, err := d.bell.Read(heard[:]); err != nil {
+		rang, waited := d.hear()
+		if !rang {
 			return nil // closed, so that nobody writes any more
 		}
+		if waited {
+			paused = time.Now()
+		}
 	}
+}
+
+// hear waits until the bell rings; it never will again if it didn't.
+func (d *duct) hear() (rang, waited bool) {
+	raw, err := d.bell.SyscallConn()
+	if err != nil {
+		return false, false
+	}
+	err = raw.Read(func(bell uintptr) bool {
+		var heard [64]byte
+		n, err := receive(int(bell), heard[:])
+		rang = n > 0
+		waited = waited || err == unix.EAGAIN
+		return err != unix.EAGAIN
+	})
+	return rang && err == nil, waited
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -147,23 +146,6 @@ func (r *relay) send(octets []byte) (int, error) {
 	return n, nil
 }
 
-func send(socket int, octets []byte) (int, error) {
-	if len(octets) == 0 {
-		return 0, nil
-	}
-	for {
-		n, _, err := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(socket), uintptr(unsafe.Pointer(&octets[0])), uintptr(len(octets)),
-			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-		switch err {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-		default:
-			return 0, err
-		}
-	}
-}
-
 func (r *relay) download() error {
 	c := r.connection
 	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr)
@@ -221,14 +203,6 @@ func (r *relay) waitToWrite() error {
 	return nil
 }
 
-// writable says whether a write wouldn't wait; it may fail.
-func writable(socket int) bool {
-	poll := unix.PollFd{Fd: int32(socket), Events: unix.POLLOUT}
-	var now unix.Timespec
-	n, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
-	return n == 1
-}
-
 // fromSocket is what netstack reads a socket's octets with.
 type fromSocket struct {
 	socket    syscall.RawConn
@@ -242,7 +216,7 @@ func (f *fromSocket) Read(space []byte) (n int, err error) {
 		return 0, nil
 	}
 	failure := f.socket.Control(func(socket uintptr) {
-		n, _, err = unix.Recvfrom(int(socket), space, unix.MSG_DONTWAIT)
+		n, err = receive(int(socket), space)
 	})
 	if failure != nil || err != nil || n <= 0 {
 		return 0, io.EOF
@@ -323,21 +297,21 @@ func (c *connection) write(from tcpip.Payloader, ready chan struct{}) (int, erro
 // waitToRead waits for octets in the socket and says how many there are.
 func (r *relay) waitToRead() (available int, failure error) {
 	err := r.socket.Read(func(socket uintptr) bool {
-		available, failure = unix.IoctlGetInt(int(socket), unix.TIOCINQ)
+		available, failure = received(int(socket))
 		if failure != nil || available > 0 {
 			return true
 		}
 		var octet [1]byte
-		n, _, err := unix.Recvfrom(int(socket), octet[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		n, err := peek(int(socket), octet[:])
 		switch {
-		case err == unix.EAGAIN || err == unix.EINTR:
+		case err == unix.EAGAIN:
 			return false
 		case err != nil:
 			failure = errGone
 		case n == 0:
 			failure = errEnded
 		default: // come meanwhile
-			available, failure = unix.IoctlGetInt(int(socket), unix.TIOCINQ)
+			available, failure = received(int(socket))
 		}
 		return true
 	})
