@@ -14,9 +14,9 @@ may have a session's settings, change what it likes and send them back without e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
-from functools import reduce
+from functools import cache, reduce
 from typing import Any, TypeGuard, get_args, get_type_hints
 from zlib import crc32
 
@@ -134,7 +134,7 @@ def encode(value: Value, *, secrets: bool = False) -> bytes:
     if isinstance(told, Request):
         told = told.id, (type(told.command).__name__, told.command)
     try:
-        return _ENCODER.encode((VERSION, kind, told))
+        return _ENCODER.encode((version(), kind, told))
     except _FAILURES as error:
         raise CodecError(f"This {kind} can't be told: {_line(error)}") from None
 
@@ -143,9 +143,9 @@ def decode(octets: bytes) -> Value:
     """The value that `encode` made these of. Raises CodecError for all else."""
     try:
         message = _MESSAGE.decode(octets)
-        if message.version != VERSION:
+        if message.version != version():
             raise CodecError(
-                f"The other side speaks version {message.version:x} of the values, this one {VERSION:x}: "
+                f"The other side speaks version {message.version:x} of the values, this one {version():x}: "
                 "run the same release on both."
             )
         if message.kind == Request.__name__:
@@ -157,11 +157,28 @@ def decode(octets: bytes) -> Value:
         raise CodecError(f"Not a value of ours: {_line(error)}") from None
 
 
-def _decoded(tagged: _Tagged | _Message, decoders: dict[str, msgspec.msgpack.Decoder[Any]]) -> Any:
-    decoder = decoders.get(tagged.kind)
-    if decoder is None:
+def _decoded(tagged: _Tagged | _Message, kinds: Mapping[str, Any]) -> Any:
+    kind = kinds.get(tagged.kind)
+    if kind is None:
         raise ValueError(f"there is no {tagged.kind}")
-    return decoder.decode(tagged.value)
+    return _decoder(kind).decode(tagged.value)
+
+
+# Made when they are first wanted: together they would take 40 ms of each start.
+_decoder = cache(msgspec.msgpack.Decoder)
+
+
+@cache
+def version() -> int:
+    """Of what is written here, 32 bits."""
+    return crc32("\n".join(_described(_within(Value, set()))).encode())
+
+
+@cache
+def _holding(kind: type[Any]) -> tuple[str, ...]:
+    """Where settings are to be found in a value of this type."""
+    hints = get_type_hints(kind) if _has_fields(kind) else {}
+    return tuple(name for name, hint in hints.items() if SessionSettings in _within(hint, set()))
 
 
 def _line(error: BaseException) -> str:
@@ -174,7 +191,7 @@ def _masked(value: Any) -> Any:
         return tuple(map(_masked, value))
     if isinstance(value, SessionSettings):
         return reduce(lambda settings, field: with_value(settings, field, None), _SECRETS, value)
-    holding = _HOLDERS.get(type(value), ())
+    holding = _holding(type(value))  # type: ignore[arg-type]  # mypy takes the hash of what a type makes
     return replace(value, **{name: _masked(getattr(value, name)) for name in holding}) if holding else value
 
 
@@ -213,15 +230,8 @@ def _described(kinds: set[type]) -> Iterator[str]:
 _FAILURES = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, MemoryError)
 _SECRETS = tuple(key.field for key in SESSION.values() if key.secret)
 """Fields of SessionSettings."""
-_HOLDERS = {
-    kind: tuple(name for name, hint in get_type_hints(kind).items() if SessionSettings in _within(hint, set()))
-    for kind in get_args(Value)
-}
-"""Where settings are to be found in a value, by its type."""
 _ENCODER = msgspec.msgpack.Encoder()
 _MESSAGE = msgspec.msgpack.Decoder(_Message)
 _REQUEST = msgspec.msgpack.Decoder(_Request)
-_VALUES = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in get_args(Value) if kind is not Request}
-_COMMANDS = {kind.__name__: _VALUES[kind.__name__] for kind in get_args(Command | ServiceCommand)}
-VERSION = crc32("\n".join(_described(_within(Value, set()))).encode())
-"""Of what is written here, 32 bits."""
+_VALUES = {kind.__name__: kind for kind in get_args(Value) if kind is not Request}
+_COMMANDS = {kind.__name__: kind for kind in get_args(Command | ServiceCommand)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.api.codec import VERSION, CodecError
+from engine.api.codec import CodecError, version
 
 PROTOCOL = 1
 HEADER = 4
@@ -25,8 +25,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
 
     souppp: int = PROTOCOL
     release: str
-    values: int = VERSION
-    """The version of the values (`engine.api.codec.VERSION`)."""
+    values: int = msgspec.field(default_factory=version)
+    """The version of the values (`engine.api.codec.version`)."""
     program: str = ""
     """A client's: what it calls itself."""
     card: str = ""

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 import engine.api
-from engine.api.codec import VERSION, CodecError, Value, _described, _within, decode, encode
+from engine.api.codec import CodecError, Value, _described, _within, decode, encode, version
 from engine.api.commands import Add, Command, Dial, Edit, Request, StartCapture
 from engine.api.messages import SettingsOf
 from engine.api.values import Details, Snapshot
@@ -111,8 +111,8 @@ def test_an_empty_password_is_not_one_that_is_not_told() -> None:
 
 
 def test_another_version_is_told_as_such() -> None:
-    octets = msgspec.msgpack.encode((VERSION ^ 1, "SomethingNew", {"what": 1}))
-    with pytest.raises(CodecError, match=f"version {VERSION ^ 1:x}.*{VERSION:x}.*same release"):
+    octets = msgspec.msgpack.encode((version() ^ 1, "SomethingNew", {"what": 1}))
+    with pytest.raises(CodecError, match=f"version {version() ^ 1:x}.*{version():x}.*same release"):
         decode(octets)
 
 
@@ -132,16 +132,16 @@ def test_any_change_of_a_field_is_another_version() -> None:
         b"\x93",
         b"\xdd\xff\xff\xff\xff",
         b"\x91" * 100_000,
-        msgspec.msgpack.encode((VERSION, "Dial")),
-        msgspec.msgpack.encode((VERSION, "Dial", {})),
-        msgspec.msgpack.encode((VERSION, "Dial", {"keys": ["1"]})),
-        msgspec.msgpack.encode((VERSION, "Dial", {"keys": [1]}, 4)),
-        msgspec.msgpack.encode((VERSION, "Dial", {"keys": [1]})) + b"\x00",
-        msgspec.msgpack.encode((VERSION, "Nonsense\n" * 1000, {})),
-        msgspec.msgpack.encode((VERSION, "Request", (1, ("Snapshot", {})))),
-        msgspec.msgpack.encode((VERSION, "Request", (1, ("Request", (1, ("Dial", {"keys": [1]})))))),
-        msgspec.msgpack.encode((VERSION, "Step", {"name": "x", "took_ms": None, "more": 0}))[:-1] + b"\x91" * 100_000,
-        msgspec.msgpack.encode((VERSION, "End", {"kind": "no\nsuch\x1b[2Jkind", "text": ""})),
+        msgspec.msgpack.encode((version(), "Dial")),
+        msgspec.msgpack.encode((version(), "Dial", {})),
+        msgspec.msgpack.encode((version(), "Dial", {"keys": ["1"]})),
+        msgspec.msgpack.encode((version(), "Dial", {"keys": [1]}, 4)),
+        msgspec.msgpack.encode((version(), "Dial", {"keys": [1]})) + b"\x00",
+        msgspec.msgpack.encode((version(), "Nonsense\n" * 1000, {})),
+        msgspec.msgpack.encode((version(), "Request", (1, ("Snapshot", {})))),
+        msgspec.msgpack.encode((version(), "Request", (1, ("Request", (1, ("Dial", {"keys": [1]})))))),
+        msgspec.msgpack.encode((version(), "Step", {"name": "x", "took_ms": None, "more": 0}))[:-1] + b"\x91" * 100_000,
+        msgspec.msgpack.encode((version(), "End", {"kind": "no\nsuch\x1b[2Jkind", "text": ""})),
     ],
 )
 def test_what_is_malformed_is_one_error_on_one_line(octets: bytes) -> None:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.api.codec import VERSION, decode, encode
+from engine.api.codec import decode, encode, version
 from engine.api.commands import Add, Dial, Edit, HangUp, Redial, Refused, Remove, Reply, Request, Shutdown, StartCapture
 from engine.api.hello import LIMIT_TO_ENGINE, Hello, decode_hello, encode_hello, framed
 from engine.api.messages import Farewell, Follow, Picture
@@ -214,8 +214,8 @@ def test_a_client_that_never_reads_costs_nobody_anything(
 
 def test_another_version_is_told_what_to_do(server: Server) -> None:
     with closing(raw(server)) as connection:
-        connection.sendall(framed(encode_hello(Hello(release="0.9", values=VERSION ^ 1))))
-        assert decode_hello(_message(connection)).values == VERSION
+        connection.sendall(framed(encode_hello(Hello(release="0.9", values=version() ^ 1))))
+        assert decode_hello(_message(connection)).values == version()
         assert "souppp-tui 0.9" in (said := last_word(connection))
         assert RELEASE in said
         assert "same release" in said
