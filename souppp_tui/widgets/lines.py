@@ -88,14 +88,17 @@ class Lines(Bare):
         width = self.size.width
         if not width:
             return
-        palette = cast(HasPalette, self.app).palette
-        strips = [strip(spans, width, palette, self.over) for spans in self._spans]
-        before, self._strips = self._strips, strips
+        before, self._strips = self._strips, self._drawn(width)
+        strips = self._strips
         rows = range(max(len(before), len(strips)))
         if changed := [
             Region(0, y, width, 1) for y in rows if y >= len(before) or y >= len(strips) or before[y] != strips[y]
         ]:
             self.refresh(*changed)
+
+    def _drawn(self, width: int) -> list[Strip]:
+        palette = cast(HasPalette, self.app).palette
+        return [strip(spans, width, palette, self.over) for spans in self._spans]
 
     def redraw(self) -> None:
         """Draw all of it again: another width, another theme."""
@@ -104,10 +107,12 @@ class Lines(Bare):
 
     def on_resize(self, event: Resize) -> None:
         """Draw to the new width."""
-        self.redraw()
+        self.repaint()
 
     def render_line(self, y: int) -> Strip:
-        """The line at y."""
+        """The line at y. Asked for before anyone has told us our size, as at the start, it is there all the same."""
+        if not self._strips:
+            self._strips = self._drawn(self.size.width)
         return self._strips[y] if y < len(self._strips) else self.blank()
 
     def blank(self) -> Strip:

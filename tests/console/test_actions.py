@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from rich.console import RenderableType
 from textual.events import MouseScrollDown
+from textual.screen import Screen
 
 from engine.api.commands import (
     Add,
@@ -1170,3 +1173,18 @@ async def test_where_only_the_cursor_moves_only_its_rows_are_made_anew(start: St
         await stage.press(*["k"] * 30)
         assert stage.text().count("▸") == 1
         assert stage.line("▸").split()[2] == "home-0069"
+
+
+async def test_what_is_drawn_first_is_the_whole_page(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not an empty one, which was filled two drawings later."""
+    drawn: list[str] = []
+    display = Console._display
+
+    def noted(app: Console, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        drawn.append("\n".join(strip.text for strip in screen._compositor.render_strips()))
+        display(app, screen, renderable)
+
+    monkeypatch.setattr(Console, "_display", noted)
+    async with start(30):
+        for part in ("souppp", "q0", "30 sessions", "NAME", "home-0001", "events", "quit"):
+            assert part in drawn[0]
