@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
+from souppp_tui.terminal.driver import size_of
+
 STDOUT = 1
 PATIENCE, LOOK = 0.5, 0.2
 """Seconds until there is anything to tell, and from look to look."""
@@ -49,7 +51,8 @@ class Farewell:
     def _go_on_telling(self) -> None:
         wait = PATIENCE
         while not self._over.wait(wait):
-            self._write(f"\r{line(self._left(), self._of)}\x1b[K")
+            room = size_of(self._descriptor)[0] - 1  # a line that wraps is not written over by the next one
+            self._write(f"\r{line(self._left(), self._of)[:room]}\x1b[K")
             self._told, wait = True, LOOK
         if self._told:
             self._write(f"\rHung up {_sessions(self._of)} in {time.monotonic() - self._began:.0f} s.\x1b[K\r\n")
@@ -62,7 +65,7 @@ class Farewell:
 def line(left: int, of: int) -> str:
     """`Hanging up 2,000 sessions [#########-----------] 1,100 left`."""
     done = BAR * (of - min(left, of)) // of
-    what = f"{left:,} left" if left else "done; giving back the card and the devices"
+    what = f"{left:,} left" if left else "done; giving back the card"
     return f"Hanging up {_sessions(of)} [{'#' * done}{'-' * (BAR - done)}] {what}"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import re
+import struct
+import termios
 
 import pytest
 from hypothesis import given
@@ -113,20 +116,31 @@ def test_what_steers_a_terminal_is_not_written_whoever_typed_it() -> None:
     assert not any(sign in written for sign in "\x1b\x9b\u202e"), written
 
 
-def test_a_long_end_tells_how_far_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two thousand sessions end in seconds, during which the terminal was blank."""
+@pytest.mark.parametrize("columns", [0, 40, 60, 80, 120])
+def test_a_long_end_tells_how_far_it_has_come(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """Two thousand sessions end in seconds, during which the terminal was blank.
+
+    A line too long for the terminal was written below itself five times a second.
+    """
     monkeypatch.setattr(farewell, "PATIENCE", 0.0)
     left = [2000]
     terminal, ours = os.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24 if columns else 0, columns, 0, 0))
     seen = ""
     with farewell.Farewell(lambda: left[0], ours):
-        while "2,000 left" not in seen:
+        while "-" not in seen:
             seen += os.read(terminal, 4096).decode()
         left[0] = 0
-        while "done; giving back the card" not in seen:
+        while "[####" not in seen:
             seen += os.read(terminal, 4096).decode()
     while "Hung up 2,000 sessions in " not in seen:
         seen += os.read(terminal, 4096).decode()
+    lines = [part.removesuffix("\x1b[K") for part in re.split(r"[\r\n]+", seen)]
+    assert max(map(len, lines)) < (columns or 80)
+    if columns != 40:
+        assert any("2,000 left" in line for line in lines)
+    if columns > 60:
+        assert any(line.endswith("done; giving back the card") for line in lines)
     os.close(ours)
     os.close(terminal)
 
