@@ -33,6 +33,8 @@ TALKING_WORDS = (
     ("what they carried in all", "the order of the configuration"),
 )
 """What the top talkers are sorted by, and what comes next."""
+LEAST_OF_FILTER = 16
+"""Columns of a filter that are shown, however little room there is beside its number of sessions and the marks."""
 OFFERED = 8
 """Words that a filter's last term may become, shown while it is typed."""
 FILTER_HELP = (
@@ -147,37 +149,36 @@ class SessionsPage(Page):
             widget.styles.height = height
 
     def _status(self) -> list[Span]:
-        model = self.model
-        left: list[Span] = []
-        if self.model.filter_error:
-            left = [(" filter ", "chip"), (f" {self.model.filter_error}", "failed")]
+        model, width = self.model, self.size.width
+        offers = len(self._offered) > 1 and not model.filter_error and bool(self.query(FilterLine))
+        right = [] if offers else self._marked_and_sorted()
+        room = width - width_of(right) - (7 if right else 3)
+        if model.filter_error:
+            left: list[Span] = [(" filter ", "chip"), _cut(f" {model.filter_error}", room - 8, "failed")]
         elif model.query.text:
-            left = [
-                (f" filter: {model.query.text} ", "chip"),
-                (f" {words.count(len(model.shown))} of {words.count(len(model.views))}", "text"),
-            ]
+            number = f" {words.count(len(model.shown))} of {words.count(len(model.views))}"
+            chip = _cut(f" filter: {model.query.text} ", max(LEAST_OF_FILTER, room - len(number)), "chip")
+            left = [chip, (number, "text")]
             if why := model.why_none():
                 why = why.partition(";")[0] if self.desk.masked else why  # what may be meant may be a name
-                left.append((f"  {why}", "failed"))
+                left.append(_cut(f"  {why}", room - width_of(left), "failed"))
         else:
             left = [(words.plural(len(model.shown), "session"), "dim")]
-        if len(self._offered) > 1 and not model.filter_error and self.query(FilterLine):
+        if offers:
             left.append((f"  tab: {'  '.join(self._offered[:OFFERED])}", "dim"))
-            return rule(left, [], self.size.width)
-        right: list[Span] = []
+        return rule(left, right, width)
+
+    def _marked_and_sorted(self) -> list[Span]:
+        """What the next key may be for, and the order of the rows."""
+        model, said = self.model, list[Span]()
         if model.marks:
             hidden = sum(1 for session in model.marks if session not in model.position)
             text = f"{words.count(len(model.marks))} marked" + (f" ({words.count(hidden)} not shown)" if hidden else "")
-            right.append((text, "marked"))
+            said.append((text, "marked"))
         if model.sort or model.reverse:
-            right.append(
-                (
-                    ("  " if right else "") + f"sort: {model.sort or 'configuration'}",
-                    "dim",
-                )
-            )
-            right.append((" ▼" if model.reverse else " ▲", "dim"))
-        return rule(left, right, self.size.width)
+            said.append((("  " if said else "") + f"sort: {model.sort or 'configuration'}", "dim"))
+            said.append((" ▼" if model.reverse else " ▲", "dim"))
+        return said
 
     def _header(self) -> list[Span]:
         spans: list[Span] = [(" " * MARGIN, "dim")]
@@ -447,6 +448,11 @@ class SessionsPage(Page):
         return super().word(action)
 
 
+def _cut(text: str, room: int, role: str) -> Span:
+    """A text in as much of the room as it needs."""
+    return words.fit(text, min(words.columns(words.clean(text)), max(0, room))), role
+
+
 def event_lines(height: int) -> int:
     """How many events fit under the table of a screen this high."""
-    return 0 if height < 14 else 4 if height < 30 else 6 if height < 45 else 8
+    return 0 if height < 14 else 2 if height < 20 else 4 if height < 30 else 6 if height < 45 else 8

@@ -123,10 +123,10 @@ class SummaryPage(ListPage):
             return []
         views = [self.desk.mask(view) for view in self.targets()]
         parts = [self._label(group), words.plural(len(group.sessions), "session")]
-        parts += [part for part in common(views) if part != group.value]
         retries = [view.retry_at for view in views if view.retry_at is not None]
         if retries:
             parts.append(f"next try in {words.wait(min(retries) - self.model.meter.now)}")
+        parts += [part for part in common(views) if part != group.value]
         text = " · ".join(parts)
         latest = self._latest(group)
         return [(f" {text}", "strong"), (f" · {latest}" if latest else "", "dim")]

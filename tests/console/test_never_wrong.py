@@ -97,6 +97,25 @@ async def test_the_addresses_of_several_are_copied_a_line_each(start: Start) -> 
         assert "Copied the addresses of 2 sessions. 1 session without one left out." in stage.text()
 
 
+@pytest.mark.parametrize("size", [(60, 15), (80, 24)])
+async def test_a_long_filter_leaves_room_for_what_it_finds_and_for_the_marks(
+    start: Start, size: tuple[int, int]
+) -> None:
+    """Marks that the filter hides are what the next key is for."""
+    async with start(30, size=size) as stage:
+        await stage.press("space", "space", "space")
+        stage.app.model.filter("state=up|down|failed|negotiating !is:queued !is:silent name~home-001|home-002")
+        await stage.tick()
+        (line,) = [line for line in stage.text().splitlines() if "filter: state=up" in line]
+        assert "20 of 30" in line
+        assert "3 marked (3 not shown)" in line
+        stage.app.model.filter("state=up is:failed name~home-001")
+        await stage.tick()
+        (line,) = [line for line in stage.text().splitlines() if "filter: " in line]
+        assert "0 of 30" in line
+        assert "3 marked (3 not shown)" in line
+
+
 async def test_a_capture_and_a_console_that_changes_nothing_are_seen_at_every_size(start: Start) -> None:
     options = ConsoleOptions(theme="dark", read_only=True)
     async with start(28, size=(60, 15), options=options) as stage:
