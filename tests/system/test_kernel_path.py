@@ -386,6 +386,9 @@ def test_sockets_by_ipv6() -> None:
     with rig() as it:
         run("ip", "netns", "exec", it.line.near, "sysctl", "-qw", "net.ipv6.conf.soup5.disable_ipv6=0")
         run("ip", "-n", it.line.near, "addr", "add", "fe80::1/64", "dev", "soup5", "nodad")
+        # A worker of the kernel's makes the route by which packets reach an address, some time after that is there.
+        local = ("ip", "-n", it.line.near, "-6", "route", "show", "table", "local", "dev", "soup5")
+        until(lambda: "local fe80::1 " in run(*local), "the route to the address")
         with namespace(it.line.near), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as near:
             scope = socket.if_nametoindex("soup5")
             near.bind(("fe80::1", 5000, 0, scope))
