@@ -17,7 +17,7 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -36,7 +36,6 @@ from engine.api.values import TRAFFIC_FIELDS
 from engine.card.facts import Card, takes_xdp_frames
 from engine.card.xdp import (
     DEVICE_MAC,
-    XdpError,
     XdpProgram,
     by_cpu,
     delete_entry,
@@ -201,12 +200,16 @@ class HiddenNet:
             raise DatapathError(f"cannot make a network namespace for the in-kernel path: {what}") from None
 
     def run(self, work: Callable[[], T]) -> T:
-        """Have something done in the namespace, by the thread that lives there; raises what that raises.
+        """Have something done in the namespace; raises what that raises."""
+        return self.begin(work).result()
+
+    def begin(self, work: Callable[[], T]) -> Future[T]:
+        """Have something done in the namespace, by the thread that lives there, in its turn.
 
         To go there for each session would take CAP_SYS_ADMIN all the time.
         """
         assert self._resident is not None
-        return self._resident.submit(work).result()
+        return self._resident.submit(work)
 
     def _settle(self) -> None:
         if self.descriptor < 0:
@@ -342,6 +345,8 @@ class KernelPath:
         self._maps = program.descriptors
         self._hidden = hidden
         self._indexes: dict[int, int] = {}
+        self._connecting: dict[int, Future[None]] = {}
+        """By key, until the first packets are to flow: each time the resident is waited for, two threads change."""
         self._entries: dict[int, tuple[_Match, _Session]] = {}
         """What frames are matched by, and the session, as in the programs' maps; by key."""
         self._networks: dict[int, frozenset[Network]] = {}
@@ -356,29 +361,23 @@ class KernelPath:
         Returns the index of its hidden end, for `HiddenNet.remove`. Raises DatapathError.
         """
         index = self._hidden.pair(key, name, mtu, self._maps["push"])
-        try:
-            self._connect(key, index)
-        except (XdpError, OSError) as error:
-            self._hidden.delete(index)
-            raise DatapathError(f"cannot set up the device {name}: {error}") from None
+        self._connect(key, index)
         return index
 
     def adopt_device(self, key: int, name: str, end: int) -> int:
         """Take over a device that an earlier process has left, by the index of its hidden end; as `open_device`."""
         try:
             self._hidden.carry(end, self._maps["push"])
-            self._connect(key, end)
-        except (XdpError, OSError) as error:
-            raise DatapathError(f"cannot take over the device {name}: {error}") from None
+        except RtnlError as error:
+            raise DatapathError(f"cannot take over the device {name}: {error.strerror}") from None
+        self._connect(key, end)
         return end
 
     def _connect(self, key: int, index: int) -> None:
-        """Let the card's packets come to a hidden end, which takes who is in its namespace. Raises XdpError."""
-        self._hidden.run(partial(set_entry, self._maps["devices"], _uint32(1 + key), _uint32(index)))
+        """Let the card's packets come to a hidden end, by the time that they may flow: it takes who is there."""
+        entry = self._maps["devices"], _uint32(1 + key), _uint32(index)
+        self._connecting[key] = self._hidden.begin(partial(set_entry, *entry))
         self._indexes[key] = index
-        self._give_thread(key, index)
-
-    def _give_thread(self, key: int, index: int) -> None:
         if key < THREADS:
             self._hidden.give_thread(index, self._cpus[key % len(self._cpus)])
 
@@ -418,6 +417,8 @@ class KernelPath:
 
     def _set_session(self, key: int, session: _Session, networks: Iterable[Network]) -> None:
         """What is routed to it is in the map for as long as packets may flow by it."""
+        if session.open and (connecting := self._connecting.pop(key, None)) is not None:
+            connecting.result()
         wanted, had = frozenset(networks), self._networks.get(key, frozenset())
         for network in wanted - had:
             set_entry(self._maps["networks"], _network(key, network), _uint32(network.prefixlen))
