@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +22,9 @@ import pytest
 from engine.host import netns
 from engine.proxy.messages import LARGEST
 from engine.proxy.stack_protocol import PROTOCOL
+from engine.run.stack import BUDGET
 from tests.conftest import run
-from tests.system.stack_program import Client, Stack, server, stack
+from tests.system.stack_program import PATIENCE, Client, Stack, server, stack
 
 SMALLEST_BUFFER = 4096
 OWN, FAR, OWN6, FAR6 = "100.64.0.2", "192.0.2.1", "2001:db8::2", "2001:db8::1"
@@ -501,3 +506,67 @@ def test_that_many_at_once_have_each_their_own() -> None:
             assert drain(near) == OCTETS[number : number + size], number
         for thread in threads:
             thread.join()
+
+
+HELD = 10_000
+ECHO = """
+import select, socket, sys
+listening, poll, ends = socket.socket(fileno=int(sys.argv[1])), select.epoll(), {}
+listening.setblocking(False)
+poll.register(listening)
+while True:
+    for ready, _ in poll.poll():
+        if ready == listening.fileno():
+            end, _ = listening.accept()
+            ends[end.fileno()] = end
+            poll.register(end, select.EPOLLIN)
+        elif said := ends[ready].recv(4096):
+            ends[ready].sendall(said)
+        else:
+            poll.unregister(ready)
+            ends.pop(ready).close()
+"""
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """As many as may be had; enough for those that are held and some more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < HELD + 1000:
+        pytest.skip(f"needs {HELD + 1000} descriptors, and no more than {hard} may be had")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("own_net", "many_descriptors")
+def test_that_ten_thousand_are_held() -> None:
+    """Each of them has its own octets back when all are there, and together they stay within the budget."""
+    with stack(BUDGET) as program, server(FAR) as listening, ExitStack() as ends:
+        echo = subprocess.Popen(
+            [sys.executable, "-c", ECHO, str(listening.fileno())],
+            pass_fds=[listening.fileno()],
+            stderr=subprocess.DEVNULL,
+        )
+        ends.callback(echo.wait)
+        ends.callback(echo.kill)
+        program.session(7, "far0", OWN)
+        client, nears = program.client(), {}
+        for begin in range(0, HELD, 100):
+            numbers = range(begin, begin + 100)
+            for number in numbers:
+                client.send(type="dial", id=number, key=7, network="tcp", source=OWN, to=at(FAR), timeout=PATIENCE)
+            for number in numbers:
+                assert "error" not in client.receive("dialled", id=number)[0]
+                nears[number], theirs = socket.socketpair()  # so many ports of its own take the kernel long
+                ends.enter_context(nears[number]).settimeout(PATIENCE)
+                with theirs:
+                    client.send(theirs.fileno(), type="take", id=number)
+        for number, near in nears.items():
+            near.sendall(number.to_bytes(4))
+        for number, near in nears.items():
+            assert int.from_bytes(near.recv(4, socket.MSG_WAITALL)) == number
+        while (counted := program.receive("counts")[0])["sessions"]["7"]["in"] < 4 * HELD:
+            pass
+        assert counted["sessions"]["7"]["connections"] == HELD
+        assert counted["memory"] < BUDGET
