@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from engine.settings.values import AuthMethod
 
 _WEAKEST_FIRST = (AuthMethod.NONE, AuthMethod.PAP, AuthMethod.CHAP, AuthMethod.MSCHAPV2)
+_RANKS = {method: rank for rank, method in enumerate(_WEAKEST_FIRST)}
 
 
 def stronger(one: AuthMethod, other: AuthMethod | None) -> AuthMethod:
     """The stronger of two methods; None is weaker than any."""
-    return one if other is None or _is_at_least(one, other) else other
+    return one if other is None or _RANKS[one] >= _RANKS[other] else other
 
 
 def allowed_after(floor: AuthMethod | None, allowed: Iterable[AuthMethod]) -> tuple[AuthMethod, ...]:
@@ -26,10 +27,7 @@ def allowed_after(floor: AuthMethod | None, allowed: Iterable[AuthMethod]) -> tu
     his word alone.
     """
     allowed = tuple(allowed)
-    if floor is None or not any(_is_at_least(method, floor) for method in allowed):
+    if floor is None:
         return allowed
-    return tuple(method for method in allowed if method is AuthMethod.NONE or _is_at_least(method, floor))
-
-
-def _is_at_least(method: AuthMethod, floor: AuthMethod) -> bool:
-    return _WEAKEST_FIRST.index(method) >= _WEAKEST_FIRST.index(floor)
+    strong = [method for method in allowed if _RANKS[method] >= _RANKS[floor]]
+    return tuple([method for method in allowed if method is AuthMethod.NONE or method in strong]) if strong else allowed

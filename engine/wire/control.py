@@ -113,4 +113,4 @@ def decode_options(data: bytes) -> tuple[Option, ...]:
 
 def encode_options(options: Iterable[Option]) -> bytes:
     """The options one after another."""
-    return b"".join(bytes((option.type, len(option.value) + 2)) + option.value for option in options)
+    return b"".join([bytes((option.type, len(option.value) + 2)) + option.value for option in options])

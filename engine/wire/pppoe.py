@@ -143,12 +143,15 @@ def decode_tags(payload: bytes) -> tuple[Tag, ...]:
 
 def encode_tags(tags: Iterable[Tag]) -> bytes:
     """The tags one after another, without End-Of-List."""
-    return b"".join(tag.type.to_bytes(2, "big") + len(tag.value).to_bytes(2, "big") + tag.value for tag in tags)
+    return b"".join([tag.type.to_bytes(2, "big") + len(tag.value).to_bytes(2, "big") + tag.value for tag in tags])
 
 
 def find(tags: Iterable[Tag], kind: TagType) -> bytes | None:
     """The value of the first tag of that type, None without one."""
-    return next((tag.value for tag in tags if tag.type == kind), None)
+    for tag in tags:
+        if tag.type == kind:
+            return tag.value
+    return None
 
 
 def error_text(tags: Iterable[Tag]) -> str | None:

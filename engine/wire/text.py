@@ -9,5 +9,7 @@ MAX_TEXT = 200
 def printable(octets: bytes) -> str:
     """The octets as UTF-8 on one line: what is not printable becomes a space, and long text is cut."""
     text = octets.decode("utf-8", "replace")
-    shown = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    shown = " ".join(text.split())
     return shown if len(shown) <= MAX_TEXT else shown[: MAX_TEXT - 1] + "…"
