@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -111,7 +110,7 @@ class Ended(Struct, frozen=True):
 SessionEvent = LinkNews | Ipv6Configured | StateChanged | PppoeOpened | SentInClear | Ended
 
 
-class SeenFrame(NamedTuple):
+class SeenFrame(Struct, frozen=True):
     """A control frame that was sent or received, kept as it was."""
 
     at: float

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from engine.wire.errors import Malformed, WireError
 
@@ -62,7 +63,7 @@ class Ipv6cpOption(IntEnum):
     COMPRESSION = 2
 
 
-class Option(NamedTuple):
+class Option(Struct, frozen=True):
     """One configuration option (RFC 1661 section 6); unknown types are kept as they are."""
 
     type: int
@@ -70,7 +71,7 @@ class Option(NamedTuple):
     """At most 253 octets."""
 
 
-class ControlPacket(NamedTuple):
+class ControlPacket(Struct, frozen=True):
     """One control packet; also the frame of PAP and CHAP, which have codes of their own."""
 
     code: int

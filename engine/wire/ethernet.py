@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from msgspec import Struct
 
 from engine.wire.errors import Malformed, WireError
@@ -32,7 +30,7 @@ class VlanTag(Struct, frozen=True):
         return self.priority << 13 | self.dei << 12 | self.vid
 
 
-class EthernetFrame(NamedTuple):
+class EthernetFrame(Struct, frozen=True):
     """One frame, without its checksum."""
 
     dst: bytes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from engine.wire import ethernet
 from engine.wire.errors import Malformed, WireError
@@ -55,14 +56,14 @@ ERROR_TAGS = (
 )
 
 
-class Tag(NamedTuple):
+class Tag(Struct, frozen=True):
     """One tag (RFC 2516 section 5); unknown types are kept as they are."""
 
     type: int
     value: bytes = b""
 
 
-class PppoePacket(NamedTuple):
+class PppoePacket(Struct, frozen=True):
     """One PPPoE packet: what an Ethernet frame of type 0x8863 or 0x8864 carries."""
 
     code: int

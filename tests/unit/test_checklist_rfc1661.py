@@ -97,7 +97,7 @@ def test_03_an_ack_of_other_options_is_discarded(change: str) -> None:
     request = peer.latest(LCP, Code.CONFIGURE_REQUEST)
     mru, magic = options_of(request)
     acked = {
-        "value": [mru._replace(value=b"\x05\xd0"), magic],
+        "value": [replace(mru, value=b"\x05\xd0"), magic],
         "missing": [mru],
         "more": [mru, magic, Option(LcpOption.PFC)],
         "order": [magic, mru],
@@ -275,7 +275,7 @@ def test_06_the_captured_echo_request_is_answered() -> None:
         peer = Peer()
         peer.sid = packet.session_id
         peer.up()
-        peer.frame(ethernet.encode(frame._replace(dst=peer.session.own_mac, src=AC)))
+        peer.frame(ethernet.encode(replace(frame, dst=peer.session.own_mac, src=AC)))
         asked = control.decode(ppp.decode(packet.payload)[1])
         (reply,) = peer.heard_of(LCP)
         assert (reply.code, reply.identifier, reply.data[4:]) == (Code.ECHO_REPLY, asked.identifier, asked.data[4:])
