@@ -193,9 +193,12 @@ def others(view: SessionView, everyone: Iterable[SessionView]) -> list[str]:
         groups.append((name(view), lives))
         said.append(_sentence(lives, name(view)))
     lives = Counter(map(life, rest))
+    same = sum(bool(view.reason) and other.reason == view.reason and other.up_since is None for other in rest)
     if rest and not any(alike.total() == len(rest) for _, alike in groups):
         said.append(_sentence(lives, "in all"))
-    return said + _verdict(groups, lives)
+    if same:
+        said.append(f"{count(same)} {'other fails' if same == 1 else 'others fail'} for the same reason.")
+    return said + _verdict(groups, lives, same)
 
 
 def _sentence(lives: Counter[str], where: str) -> str:
@@ -208,7 +211,7 @@ def _sentence(lives: Counter[str], where: str) -> str:
     return f"The other one {where} is {told}." if number == 1 else f"Of the {count(number)} others {where}: {told}."
 
 
-def _verdict(groups: Sequence[tuple[str, Counter[str]]], everyone: Counter[str]) -> list[str]:
+def _verdict(groups: Sequence[tuple[str, Counter[str]]], everyone: Counter[str], same: int) -> list[str]:
     """Where the fault is likely to be, as far as the others tell."""
     number, up = everyone.total(), everyone[UP]
     if number > 1 and not up and not everyone[COMING_UP]:
@@ -217,6 +220,6 @@ def _verdict(groups: Sequence[tuple[str, Counter[str]]], everyone: Counter[str])
         if lives.total() > 1 and not lives[UP] and up:
             return [f"None {where} is up and others are: likely the fault is there."]
     best = max((lives[UP] / lives.total() for _, lives in groups if lives.total()), default=0.0)
-    if best >= 0.9:
+    if best >= 0.9 and not same:
         return ["Others like it are up: likely this session's own account or settings."]
     return []

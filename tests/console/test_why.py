@@ -93,6 +93,8 @@ def test_what_others_like_it_do() -> None:
     found = ask(view, others=alike)
     assert "The 40 others on VLAN 7 are up." in found.others
     assert found.others[-1] == "Others like it are up: likely this session's own account or settings."
+    found = ask(view, others=(*alike, *(replace(view, id=n) for n in range(41, 44))))
+    assert found.others[-1] == "3 others fail for the same reason.", "so it is not this account alone"
     elsewhere = tuple(replace(up, id=n, vlans=(8,), ac_name="bras-1", service="") for n in range(1, 5))
     fallen = tuple(replace(view, id=n) for n in range(5, 8))
     found = ask(view, others=elsewhere + fallen)
