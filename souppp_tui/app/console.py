@@ -172,9 +172,10 @@ class Console(App[bool], inherit_bindings=False):
 
         On a page no widget takes keys for itself: it would pass through the queues of all from the table to the app.
         """
-        if not isinstance(typed, Key) or self.screen is not self.page or isinstance(self.focused, Input):
+        page = self.page
+        if not isinstance(typed, Key) or page is None or self.screen is not page or isinstance(self.focused, Input):
             return False
-        return self.app_focus and await self._check_bindings(typed.key)
+        return page.is_mounted and self.app_focus and await self._check_bindings(typed.key)
 
     def on_resize(self) -> None:
         """A terminal that changes its size may show anything."""

@@ -60,3 +60,14 @@ async def test_keys_behind_the_last_one_do_no_harm(start: Start) -> None:
         await stage.type_ahead("q", "y", *"jjjhy")
         assert stage.engine.commands == []
     assert stage.app.return_code == 0
+
+
+async def test_a_page_that_is_slow_to_stand_gets_its_keys_all_the_same(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy host nobody waits for it for longer than a second."""
+    monkeypatch.setattr("souppp_tui.terminal.keyboard.PATIENCE", 0.0)
+    async with start(5) as stage:
+        await stage.type_ahead("1", "g", "g")
+        await stage.tick()
+        assert "5 sessions by service" in stage.text()
