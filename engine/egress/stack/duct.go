@@ -253,13 +253,13 @@ func (d *duct) end() {
 // longBusy is for how long packets may come without a pause until who waits for something else must be seen to.
 const longBusy = 10 * time.Millisecond
 
-// run delivers what comes until the duct is closed, at either end.
-func (d *duct) run(deliver func(slot uint32, packet []byte)) error {
+// run delivers what comes until the duct is closed, at either end; packets that follow each other come as one, in parts.
+func (d *duct) run(deliver func(slot uint32, first []byte, more ...[]byte)) error {
 	defer d.end()
-	paused := time.Now()
+	paused, waiting := time.Now(), newJoiner(deliver)
 	for {
-		n := 0
-		for ; n < atOnce; n++ {
+		n, from := 0, d.tail
+		for ; n < atOnce && d.tail-from < d.size/4; n++ {
 			slot, packet, whole, err := d.take()
 			if err != nil {
 				return err
@@ -268,12 +268,15 @@ func (d *duct) run(deliver func(slot uint32, packet []byte)) error {
 				break
 			}
 			d.steps.Add(1)
-			deliver(slot, packet)
+			waiting.add(slot, packet)
 			d.steps.Add(1)
 			d.tail += whole
-			atomic.StoreUint32(&d.in.tail, d.tail)
 		}
 		if n != 0 {
+			d.steps.Add(1)
+			waiting.flush()
+			d.steps.Add(1)
+			atomic.StoreUint32(&d.in.tail, d.tail)
 			if time.Since(paused) > longBusy {
 				rouse()
 				paused = time.Now()

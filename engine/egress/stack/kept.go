@@ -30,17 +30,25 @@ func init() {
 	}
 }
 
-// packetOf makes a packet of a copy of these octets.
-func packetOf(octets []byte) packetBuffer {
+// packetOf makes a packet of a copy of these octets; there are some, and at most as many as the largest view has.
+func packetOf(octets []byte, more ...[]byte) packetBuffer {
+	length := len(octets)
+	for _, part := range more {
+		length += len(part)
+	}
 	size := smallestView
-	if len(octets) > size {
-		size = len(octets)
+	if length > size {
+		size = length
 	}
 	k := pools[bits.Len(uint(size-1))].Get().(*kept)
 	// Somebody may have the octets of last time still: then, and only then, a write gets the view others of its own.
 	k.view.WriteAt(octets[:1], 0)
-	copy(k.view.AsSlice(), octets)
+	into := k.view.AsSlice()
+	into = into[copy(into, octets):]
+	for _, part := range more {
+		into = into[copy(into, part):]
+	}
 	v := k.view.Clone()
-	v.CapLength(len(octets))
+	v.CapLength(length)
 	return newPacketBuffer(v, k.release)
 }

@@ -130,8 +130,8 @@ func (l *link) write(d *duct, o *outbound, packet packetBuffer) bool {
 // protocols are named by a packet's first four bits.
 var protocols = map[uint8]tcpip.NetworkProtocolNumber{4: ipv4.ProtocolNumber, 6: ipv6.ProtocolNumber}
 
-// deliver hands netstack a copy of a packet that has its vnet header in front.
-func (l *link) deliver(octets []byte) {
+// deliver hands netstack a copy of a packet that has its vnet header in front, and may be in parts.
+func (l *link) deliver(octets []byte, more ...[]byte) {
 	if len(octets) <= vnetSize || len(octets) > vnetSize+largestPacket {
 		return
 	}
@@ -146,7 +146,7 @@ func (l *link) deliver(octets []byte) {
 	if dispatcher == nil {
 		return
 	}
-	packet := packetOf(octets[vnetSize:])
+	packet := packetOf(octets[vnetSize:], more...)
 	defer packet.DecRef()
 	l.delivering.Lock()
 	defer l.delivering.Unlock()

@@ -92,9 +92,9 @@ func (n *network) join(number int, d *duct) {
 }
 
 // deliver has a packet come to a session, if there is one.
-func (n *network) deliver(slot uint32, octets []byte) {
+func (n *network) deliver(slot uint32, first []byte, more ...[]byte) {
 	if s := n.session(uint64(slot)); s != nil {
-		s.link.deliver(octets)
+		s.link.deliver(first, more...)
 	}
 }
 

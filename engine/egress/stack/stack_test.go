@@ -95,7 +95,7 @@ func TestDuctsKeepPacketsAndTheirOrder(t *testing.T) {
 	const many = 20000
 	came := make(chan error, 1)
 	n := 0
-	go near.run(func(slot uint32, packet []byte) {
+	go near.run(func(slot uint32, packet []byte, _ ...[]byte) {
 		size := 1 + n*7919%65000
 		if slot != uint32(n) || len(packet) != size || packet[0] != byte(n) || packet[size-1] != byte(n) {
 			came <- fmt.Errorf("packet %d: slot %d, %d octets", n, slot, len(packet))
@@ -178,7 +178,7 @@ func TestDuctsRingAtOnceForWhoIsAlone(t *testing.T) {
 func TestDuctsOutliveTheOtherEnd(t *testing.T) {
 	near, far := ductPair(t)
 	ended := make(chan error, 1)
-	go func() { ended <- near.run(func(uint32, []byte) {}) }()
+	go func() { ended <- near.run(func(uint32, []byte, ...[]byte) {}) }()
 	far.close()
 	if err := <-ended; err != nil {
 		t.Fatal(err)
@@ -206,7 +206,7 @@ func TestPacketsMoveOrDoNot(t *testing.T) {
 	}
 	n.ducts = []*duct{nil, near}
 	within, goOn := make(chan bool), make(chan bool)
-	go near.run(func(uint32, []byte) { within <- true; <-goOn })
+	go near.run(func(uint32, []byte, ...[]byte) { within <- true; <-goOn })
 	for i := 0; i < 2; i++ {
 		if !n.moves() || !n.moves() {
 			t.Fatal("it stands still with nothing to do")
