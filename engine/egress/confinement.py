@@ -282,7 +282,7 @@ class Confinement:
         nothing is confined any more that isn't yet. Raises RtnlError.
         """
         for family in _BITS:
-            rtnl.do([rule_request(False, family, rule) for rule in self._rules(family)], HARMLESS)
+            rtnl.do(self._rules_undone(family), HARMLESS)
             routes, own = rtnl.ask(_routes[family]), self._instance.own_tables
             rtnl.do([undone(each) for each in routes if goes_through(each, own, devices)], (*HARMLESS, errno.ENODEV))
         self._cleared = True
@@ -447,7 +447,7 @@ class Confinement:
             ends = {table for each, table in self._leading if each == family}
             if family in self._dead_ends:
                 ends.add(self._instance.dead_end)
-            rules = [rule_request(False, family, rule) for rule in self._rules(family)]
+            rules = self._rules_undone(family)
             self._rtnl.do([*rules, *(no_way_else(family, table, False) for table in ends)], HARMLESS)
         self._rtnl.do([no_way_from(*each, False) for each in self._sources.walls()], HARMLESS)
         if self._bound:
@@ -460,6 +460,15 @@ class Confinement:
         yield from self._marks[family].rules()
         if family == socket.AF_INET6 and self._bound:
             yield from self._instance.by_device_rules
+
+    def _rules_undone(self, family: socket.AddressFamily) -> list[bytes]:
+        """The requests that delete all of them.
+
+        The kernel looks for each from the first rule on, and as long as there is any `goto` also through all rules for
+        one that leads to it: so these go first, and the others in the kernel's own order.
+        """
+        rules = sorted(self._rules(family), key=lambda rule: (rule.goto is None, rule.preference))
+        return [rule_request(False, family, rule) for rule in rules]
 
     def _leave(self, family: socket.AddressFamily, table: int, source: Source) -> None:
         """This is led to a table no more; if nothing is, that need say nothing."""
