@@ -258,6 +258,14 @@ class Fleet:
         self._held = False
         self._start_dials(now)
 
+    def wait_for_turn(self, key: int, now: float) -> None:
+        """The line is up, for which this session waited in its queue; it was perhaps lost with the line since."""
+        member = self.members[key]
+        if member.reason == EndKind.CARD_DOWN and self.is_queued(key):
+            member.reason = ""
+        elif member.reason == EndKind.CARD_DOWN and member.wanted:
+            self.dial_again(key, now)
+
     def stop_all(self, halt: Halt, now: float) -> list[int]:
         """Dial nobody, or nobody again; with `Halt.NOTHING` go on with those that wait. Returns whom that concerns.
 

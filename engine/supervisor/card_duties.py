@@ -122,8 +122,11 @@ class CardDuties:
     def _back(self, text: str) -> None:
         if text:
             self._reporter.tell(Severity.INFO, "card-up", text)
-        self._fleet.release(self._reporter.now)
-        self._shares.each(self._fleet.dial_again, [key for key, member in self._fleet if member.wanted])
+        queued = [key for key, _ in self._fleet if self._fleet.is_queued(key)]
+        others = [key for key, member in self._fleet if member.wanted and not self._fleet.is_queued(key)]
+        self._fleet.release(self._reporter.now)  # who is dialled by this and can't be is not to be dialled once more
+        self._shares.each(self._fleet.wait_for_turn, queued)
+        self._shares.each(self._fleet.dial_again, others)
 
     def _mac(self, former: bytes, text: str) -> None:
         """The card has another address: who used the former one is heard no more. Who has one of its own lives on."""

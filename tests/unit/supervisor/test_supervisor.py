@@ -23,6 +23,7 @@ from engine.ppp.judge import Address
 from engine.ppp.link import Ipv4Closed, Ipv4Opened
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions.fleet import SHARE
+from engine.sessions.obstacle import Obstacle
 from engine.settings.values import AuthMethod, DialSettings, KeepaliveSettings, MacPolicy, VlanTag
 from engine.supervisor import farewells
 from engine.supervisor.handed import Taken
@@ -487,6 +488,20 @@ def test_who_waits_for_a_turn_when_the_card_is_back_does_not_wait_for_the_card()
     world.until(lambda: world.state() is UP)
     waiting = {view.reason for view in world.supervisor.board.views if view.queued}
     assert waiting == {""}
+
+
+def test_who_cannot_be_dialled_when_the_card_is_back_is_told_once() -> None:
+    """Each was dialled as the line came back, and as one that waited for it once more."""
+    count = SHARE + 5
+    world = World([session(f"s{n}") for n in range(count)], dial=DialSettings(rate=10_000.0, max_outstanding=500))
+    world.egress.obstacles = dict.fromkeys(range(count), Obstacle("It is in the way."))
+    world.card.set_carrier(False)
+    world.open().run(30.0)
+    world.card.set_carrier(True)
+    world.look()
+    world.until(lambda: len(world.events("dial-failed")) >= count)
+    world.run(30.0)
+    assert len(world.events("dial-failed")) == count
 
 
 # PADTs that may not have left
