@@ -14,19 +14,25 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from engine.api.commands import Dial, Redial
+from engine.api.values import Severity
+from engine.host import privileges
 from engine.host.files import STACK
 from engine.run.client import Client, open_path
+from engine.settings.values import EgressChoice, ProxySettings, SessionPorts
 from souppp_tui import __version__
 from tests.conftest import run
 from tests.program import COMMAND, PATIENCE, Program, Said, descendants, running, until
 from tests.provider import CARD, Provider, provider
 from tests.system import flows
 from tests.system.duct import HEAD, OTHER
+from tests.system.engines import dialling, session, story, view, wait_up
 from tests.system.test_odd_hosts import NO_TUN
 from tests.system.test_promises import LAN, flush_rules, other_card, padt
 
@@ -63,6 +69,8 @@ while True:
     said, sender = own.recvfrom(2048)
     own.sendto(sender[0].encode() + b" " + said, sender)
 """
+
+CAP_NET_ADMIN = 12
 
 pytestmark = pytest.mark.skipif(not STACK.exists(), reason="needs the stack program: `make stack`")
 
@@ -275,3 +283,31 @@ def expect_no_rights(program: Program) -> None:
     assert set(values["Uid"].split() + values["Gid"].split()) == {"65534"}
     links = run("nsenter", "-t", str(stack_program(program)), "-n", "ip", "-o", "link")
     assert [line.split()[1] for line in links.splitlines()] == ["lo:"]
+
+
+@pytest.mark.usefixtures("own_net")
+def test_a_session_takes_no_right_over_the_networks_of_the_host() -> None:
+    """Once the card is taken: a dial, its connections and its end without CAP_NET_ADMIN."""
+    sessions = [session(name, egress=EgressChoice.STACK, autodial=name == "one") for name in PORTS]
+    run("ip", "link", "set", "lo", "up")
+    proxies = ProxySettings(SessionPorts(first_port=PORTS["one"]), allow_private=True)
+    with provider(), dialling(sessions, proxy=proxies) as engine:
+        wait_up(engine, "one")
+        left: Future[list[str]] = Future()
+        engine._loop.call_soon_threadsafe(lambda: left.set_result(shed_and_look(CAP_NET_ADMIN)))
+        assert left.result(PATIENCE) == ["CAP_NET_ADMIN"]
+        engine.submit(Dial((view(engine, "two").id,)))
+        wait_up(engine, "two")
+        for name in PORTS:
+            assert until(lambda name=name: seen_as(name), "the proxy") == view(engine, name).ipv4
+        former = view(engine, "one").ipv4
+        engine.submit(Redial((view(engine, "one").id,)))
+        until(lambda: view(engine, "one").ipv4 not in (None, former), "another address of one")
+        until(lambda: seen_as("one") == view(engine, "one").ipv4, "the proxy with that")
+        assert not [event for event in engine.events_since(0)[0] if event.severity >= Severity.ERROR], story(engine)
+
+
+def shed_and_look(capability: int) -> list[str]:
+    """Give up a right of this thread's; which of those it needs it lacks then."""
+    privileges.shed((capability,))
+    return privileges.missing_capabilities()
