@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from engine.host import netns
+from engine.host.files import STACK
 from engine.proxy.messages import LARGEST
 from engine.proxy.stack_protocol import PROTOCOL
 from engine.run.stack import BUDGET
@@ -570,3 +571,13 @@ def test_that_ten_thousand_are_held() -> None:
             pass
         assert counted["sessions"]["7"]["connections"] == HELD
         assert counted["memory"] < 2 * BUDGET, "with what the collector leaves lying"
+
+
+def test_that_an_engine_which_has_ended_already_is_no_error() -> None:
+    """So it is when the card can't be taken: a second line would stand above the one that says why."""
+    engine, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    engine.close()
+    with ours:
+        command = ["sh", "-c", 'exec "$0" 3<&0', STACK]
+        done = subprocess.run(command, stdin=ours, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -9,6 +9,7 @@ import (
 	"runtime/metrics"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -91,8 +92,16 @@ type control struct {
 	arrivals map[uint64]*connection
 }
 
-// serveControl does what the engine says until it closes the socket, which is no error.
+// serveControl does what the engine says until that ends, which is no error.
 func serveControl(socket int) error {
+	if err := obey(socket); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.EPIPE) {
+		return err
+	}
+	return nil
+}
+
+// obey does what is said on the socket until it can't go on.
+func obey(socket int) error {
 	messages, err := newMessages(socket)
 	if err != nil {
 		return err
@@ -104,8 +113,6 @@ func serveControl(socket int) error {
 	sockets, err := messages.receive(&m)
 	closeAll(sockets)
 	switch {
-	case errors.Is(err, io.EOF):
-		return nil
 	case err != nil:
 		return err
 	case m.Type != "hello" || m.Protocol != protocol:
@@ -126,10 +133,7 @@ func serveControl(socket int) error {
 			}
 		}
 	}()
-	if err := <-failed; !errors.Is(err, io.EOF) {
-		return err
-	}
-	return nil
+	return <-failed
 }
 
 func (c *control) receive() error {
