@@ -9,9 +9,8 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-
-from msgspec.structs import replace
 
 from tests.conftest import NetnsPair, run
 from tests.interop.dialling import HOLD, dial, pings, wait_pppds

@@ -51,7 +51,7 @@ def attached(line: Line) -> bool:
 def total(program: XdpProgram) -> XdpCounters:
     counters = program.counters()
     assert len(counters) == QUEUES
-    return XdpCounters(*(sum(getattr(c, name) for c in counters) for name in XdpCounters.__slots__))
+    return XdpCounters(*(sum(getattr(c, name) for c in counters) for name in XdpCounters.__struct_fields__))
 
 
 @pytest.mark.parametrize("generic", [False, True], ids=["native", "generic"])

@@ -42,8 +42,8 @@ def test_no_two_sessions_have_the_same_key() -> None:
     assert [view.name for view in snapshot.sessions][5:7] == ["home-0001", "home-0002"]
     for view in snapshot.sessions:
         own = snapshot.parts[view.id % 3].snapshot.sessions[view.id // 3]
-        told = {name: getattr(view, name) for name in type(own).__slots__}
-        assert told == {name: getattr(own, name) for name in type(own).__slots__} | {"id": view.id}
+        told = {name: getattr(view, name) for name in type(own).__struct_fields__}
+        assert told == {name: getattr(own, name) for name in type(own).__struct_fields__} | {"id": view.id}
 
 
 def test_a_view_is_another_one_only_where_something_has_changed() -> None:
