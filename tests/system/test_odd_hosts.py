@@ -208,3 +208,17 @@ def test_ipv6_that_is_switched_off(own_net: None, datapath: DatapathChoice) -> N
         assert not events(engine, "ipv6-up")
         assert found.device is not None
         assert fetch(found.device) == found.ipv4
+
+
+def test_a_user_namespace_is_told_in_one_line_that_no_xdp_program_is_to_be_had(tmp_path: Path) -> None:
+    """Its root has every right there, and the kernel lets it load none: a container is given CAP_BPF of the host's."""
+    file = config(tmp_path, "auto")
+    with file.open("a") as more:
+        more.write("\ndefaults: {egress: stack}\n")
+    card = "ip link add va type veth peer name vb && ip link set va up && ip link set vb up"
+    within = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", f'{card} && exec "$@"', "sh"]
+    code, complaints = refused("va", "--headless", "--config", file, "--state-dir", tmp_path / "state", within=within)
+    assert code == 3
+    assert complaints == [
+        "souppp-tui: cannot load the XDP program: the kernel allows none here (a container's rules, or lockdown)"
+    ]
