@@ -8,6 +8,7 @@ thread writes. Readers need no lock: they copy what there is in one step of the 
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 
 from engine.api.values import Changes, Details, SessionView
 from engine.settings.limits import MAX_SESSIONS
@@ -29,6 +30,8 @@ class Board:
         self.details: dict[int, Details] = {}
         """Of the sessions that somebody watches."""
         self._views: dict[int, SessionView] = {}
+        self._latest: dict[int, SessionView] = {}
+        """The same in the order of their versions: who asks for what has changed looks at no other."""
         self._by_name: dict[str, int] = {}
         self._removed: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
         """(version, key), oldest first."""
@@ -49,15 +52,12 @@ class Board:
         # In this order: what happens meanwhile is told now or the next time, or twice, but never not at all.
         if version == self.version != 0:
             return Changes(version, ())
-        latest, views, removed = self.version, self.views, self._removed.copy()
+        latest, views, removed = self.version, self._latest.copy(), self._removed.copy()
         forgotten = len(removed) == REMEMBERED and removed[0][0] > version
         if version == 0 or version > latest or forgotten:
-            return Changes(latest, views, whole=True)
-        return Changes(
-            latest,
-            tuple(view for view in views if view.version > version),
-            tuple(key for at, key in removed if at > version),
-        )
+            return Changes(latest, self.views, whole=True)
+        changed = [*takewhile(lambda view: view.version > version, reversed(views.values()))]
+        return Changes(latest, tuple(reversed(changed)), tuple(key for at, key in removed if at > version))
 
     # The engine's thread
 
@@ -87,7 +87,7 @@ class Board:
         """A session under a key from `free_key`."""
         self.keys = max(self.keys, view.id + 1)
         self._by_name[view.name] = view.id
-        self._views[view.id] = view
+        self._views[view.id] = self._latest[view.id] = view
         self.version = view.version  # last: a reader who sees the version must see the view
 
     def update(self, view: SessionView) -> None:
@@ -99,11 +99,13 @@ class Board:
             del self._by_name[before.name]
             self._by_name[view.name] = view.id
         self._views[view.id] = view
+        del self._latest[view.id]
+        self._latest[view.id] = view
         self.version = view.version
 
     def remove(self, key: int) -> None:
         """A session is gone. Raises KeyError if it wasn't here."""
-        del self._by_name[self._views.pop(key).name]
+        del self._by_name[self._views.pop(key).name], self._latest[key]
         self.settings.pop(key, None)
         self.details.pop(key, None)
         self._removed.append((self.version + 1, key))
