@@ -139,7 +139,7 @@ def test_the_concentrator_ends_a_session(server: Aclab, tmp_path: Path, signal: 
     with dial(server.line, tmp_path, "{name: one}\n{name: two}", *HOLD) as program:
         sessions = program.up(2)
         files = " ".join(f"/proc/{pid}/cmdline" for pid in pppds(server))
-        victim = server.exec(f"grep -l :{sessions['one']['ipv4']} {files}").split("/")[2]
+        victim = server.exec(f"grep -lw {sessions['one']['ipv4']} {files}").split("/")[2]
         seen = len(program.said)
         server.exec(f"kill -{signal} {victim}")
         assert program.event("session-down", "one", seen)["text"].endswith("Dialling again now.")

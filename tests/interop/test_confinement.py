@@ -64,7 +64,7 @@ class RealScene(Scene):
         for name, number in (("Terminate-Request", "TERM"), ("PADT", "KILL")):
             files = " ".join(f"/proc/{pid}/cmdline" for pid in pppds(self.server))
             # Those of sessions that have just ended may be gone by now: grep's 2.
-            find = f"grep -ls :{self.sessions[name]['ipv4']} {files} || test $? = 2"
+            find = f"grep -lsw {self.sessions[name]['ipv4']} {files} || test $? = 2"
             victim = self.server.exec(find).split("/")[2]
             self.server.exec(f"kill -{number} {victim}")
 
