@@ -130,6 +130,7 @@ class Fleet:
         self._proofs = proofs or Proofs()
         self._in_use = InUse()
         self._held = False
+        self._line = True
         self.halt = Halt.NOTHING
         """What is stopped for all of them, see `stop_all`."""
         self._by_match: dict[Match, int] = {}
@@ -180,7 +181,7 @@ class Fleet:
         self._unqueue(key, member)
         member.session.stop(now, End(EndKind.HUNG_UP, "Removed."))
         self._after(key, member, now)
-        self._out += member.session.frames_to_send()
+        self._collect(member.session)
         self._talking.pop(key, None)
         self._parting = {match: who for match, who in self._parting.items() if who != key}
         del self._by_stem[member.session.stem]
@@ -249,13 +250,13 @@ class Fleet:
             member.since, member.up_since = kept.since, kept.up_since
         return goes_on
 
-    def hold(self) -> None:
-        """Dial nobody from now on: the line is down."""
-        self._held = True
+    def hold(self, *, line: bool = False) -> None:
+        """Dial nobody from now on. Without a `line` nothing can be sent either."""
+        self._held, self._line = True, line
 
     def release(self, now: float) -> None:
         """The line is up: dial whoever waits for that."""
-        self._held = False
+        self._held, self._line = False, True
         self._start_dials(now)
 
     def wait_for_turn(self, key: int, now: float) -> None:
@@ -575,19 +576,25 @@ class Fleet:
         self._start_dials(now)
 
     def frames_to_send(self) -> list[bytes]:
-        """Ethernet frames to put on the line, oldest first.
+        """Ethernet frames to put on the line, oldest first; none while that is down.
 
         If a session raises something it isn't asked again, and the next call gives what the others have to say.
         """
         talking = iter(self._talking)
         try:
             for key in talking:
-                self._out += self.members[key].session.frames_to_send()
+                self._collect(self.members[key].session)
         finally:
             self._talking = dict.fromkeys(talking)
         self._parting.clear()
         out, self._out = self._out, []
         return out
+
+    def _collect(self, session: Session) -> None:
+        if self._line:
+            self._out += session.frames_to_send()
+        else:
+            session.drop_frames()
 
     def next_event(self) -> tuple[int, SessionEvent] | None:
         """What happened to which session, oldest first; handle events before sending frames."""

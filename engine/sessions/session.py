@@ -418,6 +418,10 @@ class Session:
             self._record(seen)
         return [seen.frame for seen in out]
 
+    def drop_frames(self) -> None:
+        """There is no line to put them on: nobody is to be shown as sent what never left."""
+        self._out = []
+
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
         if self._link is None:

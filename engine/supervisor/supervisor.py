@@ -226,7 +226,7 @@ class Supervisor:
         self._reporter.now = now
         self._shares.finish()
         self._settle()
-        self.fleet.hold()
+        self.fleet.hold(line=True)
         for key, member in [*self.fleet]:
             if member.session.settled is None and member.session.state not in IDLE:
                 self._reporter.attempt(self.fleet.stop, key, End(EndKind.PROGRAM_ENDS, "Hung up: not up yet."), now)
