@@ -131,6 +131,7 @@ class Fleet:
         self._in_use = InUse()
         self._held = False
         self._line = True
+        """Whether anything can be sent; without it nobody is dialled either."""
         self.halt = Halt.NOTHING
         """What is stopped for all of them, see `stop_all`."""
         self._by_match: dict[Match, int] = {}
@@ -262,9 +263,11 @@ class Fleet:
     def wait_for_turn(self, key: int, now: float) -> None:
         """The line is up, for which this session waited in its queue; it was perhaps lost with the line since."""
         member = self.members[key]
-        if member.reason == EndKind.CARD_DOWN and self.is_queued(key):
+        if member.reason != EndKind.CARD_DOWN:
+            return
+        if self.is_queued(key):
             member.reason = ""
-        elif member.reason == EndKind.CARD_DOWN and member.wanted:
+        elif member.wanted:
             self.dial_again(key, now)
 
     def stop_all(self, halt: Halt, now: float) -> list[int]:
