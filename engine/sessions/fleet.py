@@ -97,6 +97,8 @@ class Member(Struct):
     reason: str = ""
     """Why it is in that state, if there is something to say."""
     match: Match | None = None
+    left: Match | None = None
+    """The same of its latest session that is over."""
     asks_from: Spot | None = None
     """Where it asks from while it is in discovery."""
 
@@ -139,6 +141,8 @@ class Fleet:
         """The same of those without VLAN tags, by what their frames begin with: these need not be taken apart."""
         self._parting: dict[Match, int] = {}
         """Members that no frame matches any more, and whose farewell has not gone out yet."""
+        self._left: dict[Match, int] = {}
+        """Members whose latest session was there and is over: its PADT may be sent when the line is back only."""
         self._by_stem: dict[bytes, int] = {}
         """By the stem of a session's Host-Uniq."""
         self._called_at: float | None = None
@@ -185,6 +189,7 @@ class Fleet:
         self._collect(member.session)
         self._talking.pop(key, None)
         self._parting = {match: who for match, who in self._parting.items() if who != key}
+        self._forget_left(key, member)
         del self._by_stem[member.session.stem]
         del self.members[key]
         self._alarms.arm(key)
@@ -593,6 +598,16 @@ class Fleet:
         out, self._out = self._out, []
         return out
 
+    def note_padt(self, place: Place, padt: bytes, now: float) -> None:
+        """A PADT is sent that was owed for want of a line: whose session it was shows it among its frames."""
+        key = self._left.get((place.own_mac, place.peer_mac, ethernet.vlan_ids(place.vlans), place.session_id))
+        if key is not None:
+            self.members[key].session.note_sent(padt, now)
+
+    def _forget_left(self, key: int, member: Member) -> None:
+        if member.left is not None and self._left.get(member.left) == key:
+            del self._left[member.left]
+
     def _collect(self, session: Session) -> None:
         if self._line:
             self._out += session.frames_to_send()
@@ -691,6 +706,7 @@ class Fleet:
         if not place.vlans:
             self._by_header[pppoe.session_header(place.own_mac, place.peer_mac, place.session_id)] = key
         self._parting.pop(match, None)
+        self._left.pop(match, None)
 
     def _ended(self, key: int, member: Member, end: End, now: float) -> None:
         if member.match is not None:
@@ -699,7 +715,9 @@ class Fleet:
             if not vlan_ids:
                 self._by_header.pop(pppoe.session_header(own_mac, peer_mac, session_id), None)
             self._parting[member.match] = key
-            member.match = None
+            self._forget_left(key, member)
+            self._left[member.match] = key
+            member.left, member.match = member.match, None
         if member.up_since is not None and now - member.up_since >= self._dial.retry_max:
             member.failures = member.losses = 0
         if is_loss(end):

@@ -418,6 +418,10 @@ class Session:
             self._record(seen)
         return [seen.frame for seen in out]
 
+    def note_sent(self, frame: bytes, now: float) -> None:
+        """A frame of this session has gone out that others kept until it could."""
+        self._record(SeenFrame(now, True, frame))
+
     def drop_frames(self) -> None:
         """There is no line to put them on: nobody is to be shown as sent what never left."""
         self._out = []

@@ -20,11 +20,20 @@ CHECK, MAX_CHECK = 0.02, 1.0
 class Parting:
     """What a card's sessions leave behind at their concentrators, also those of an earlier run: its ghosts."""
 
-    def __init__(self, journal: Journal, card: CardWatch, line: Line, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        card: CardWatch,
+        line: Line,
+        reporter: Reporter,
+        sent: Callable[[Place, bytes, float], None],
+    ) -> None:
+        """`sent` is told of each PADT that was owed, when it is."""
         self._journal = journal
         self._card = card
         self._line = line
         self._reporter = reporter
+        self._sent = sent
         self._farewells = Farewells()
         self._ended: list[Place] = []
         """Sessions that have ended since frames were last asked for: their PADTs are among the next."""
@@ -89,7 +98,10 @@ class Parting:
             self._farewells.owe(ended)
             return []
         owed = self._farewells.collect()
-        frames = [*map(padt_frame, owed), *frames]
+        padts = [*map(padt_frame, owed)]
+        for place, padt in zip(owed, padts, strict=True):
+            self._reporter.attempt(self._sent, place, padt, self._reporter.now)
+        frames = [*padts, *frames]
         self._handed += len(frames)
         if owed or ended:
             self._farewells.sent(owed + ended, self._handed, self._card.carrier)

@@ -155,7 +155,7 @@ class Supervisor:
         self.resolving = Resolving()
         self.undoing = Undoing(self.fleet, self.board)
         self._shares = Shares(self.fleet, self._showing, self._reporter)
-        self._parting = Parting(journal or NoJournal(), watch, line, self._reporter)
+        self._parting = Parting(journal or NoJournal(), watch, line, self._reporter, self.fleet.note_padt)
         self._fitting = Fitting(watch, line, egress, self._showing, self._reporter)
         self._duties = CardDuties(
             settings,

@@ -587,6 +587,12 @@ def test_nothing_is_shown_as_sent_while_the_card_is_down() -> None:
     assert (world.state(), sent) == (DOWN, [])
     assert [entry for entry in world.supervisor.board.details[0].ladder if entry.at < lost_at]
     assert not [entry for entry in world.supervisor.board.details[0].ladder if entry.at >= lost_at]
+    world.card.set_carrier(True)
+    world.look()
+    world.run(1.0)
+    world.do(Watch(0))
+    (late,) = [entry for entry in world.supervisor.board.details[0].ladder if entry.at >= lost_at]
+    assert (late.sent, late.summary.split()[0], late.at) == (True, "PADT", EPOCH + sent[0]), "when it really left"
 
 
 def test_no_padt_follows_a_session_whose_number_was_given_out_again(parting: World) -> None:
