@@ -1,4 +1,4 @@
-"""Sessions that have something in common, together: how many are in which state, what they carry, since when. Pure."""
+"""Sessions that have something in common, together: how many are in which state, since when. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct, field
 
-from engine.api.values import SessionState, SessionView
+from engine.api.values import SessionView
 from souppp_tui.model.query import QueryError, parse
-from souppp_tui.show.rates import Readings
 from souppp_tui.show.words import DASH, DOWN, FAILED, LIVES, UP, life
 
 NOTHING = "-"
@@ -24,8 +23,6 @@ class Group(Struct):
     by: Grouping
     sessions: list[int] = field(default_factory=list)
     lives: Counter[str] = field(default_factory=Counter)
-    rx_bits: float = 0.0
-    tx_bits: float = 0.0
     oldest: float = 0.0
     """When the one of them that has been in its state for longest came to it."""
     rtts: list[float] = field(default_factory=list)
@@ -91,12 +88,11 @@ def _quoted(value: str) -> str:
     return f'"{value}"' if " " in value or value.startswith(("!", "@")) else value
 
 
-def groups(views: Iterable[SessionView], by: Grouping, meter: Readings) -> list[Group]:
+def groups(views: Iterable[SessionView], by: Grouping) -> list[Group]:
     """All sessions in groups: by state in the order of states, else the largest first."""
     found: dict[str, Group] = {}
     for view in views:
         word = life(view)
-        rates = meter.rates(view.id) if view.state is SessionState.UP else None
         for value in by.values(view):
             group = found.get(value)
             if group is None:
@@ -105,9 +101,6 @@ def groups(views: Iterable[SessionView], by: Grouping, meter: Readings) -> list[
             group.lives[word] += 1
             if view.since < group.oldest:
                 group.oldest = view.since
-            if rates is not None:
-                group.rx_bits += rates.rx_bits
-                group.tx_bits += rates.tx_bits
             if view.rtt_ms is not None:
                 group.rtts.append(view.rtt_ms)
     places = {word: place for place, word in enumerate(LIVES)}

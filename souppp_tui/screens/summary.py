@@ -19,7 +19,7 @@ from souppp_tui.show.paint import Line, rule, width_of
 from souppp_tui.widgets.lines import Lines, Row
 
 FRESH = 2.0
-"""Seconds after which what groups carry is added up again, where nothing else has changed."""
+"""Seconds after which groups are made anew where the numbers of sessions in each state are the same."""
 NOBODY = {
     "service": "any",
     "concentrator": "none known",
@@ -49,6 +49,8 @@ class SummaryPage(ListPage):
         self._layout: Layout = grouplines.layout(80)
         self._made_at = 0.0
         self._made_of: object = None
+        self._carried_at = 0.0
+        self._carried: dict[str, tuple[float, float]] = {}
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -94,7 +96,8 @@ class SummaryPage(ListPage):
             return
         here = self._here
         self._made_of, self._made_at = made_of, model.meter.now
-        self._groups = groups(model.views.values(), self._by, model.meter)
+        self._groups = groups(model.views.values(), self._by)
+        self._carried = {}
         self._largest = max((len(group.sessions) for group in self._groups), default=1)
         values = [group.value for group in self._groups]
         if here is not None and here.value in values:
@@ -154,12 +157,20 @@ class SummaryPage(ListPage):
             self._largest,
             group.lives,
             group.rtt,
-            group.rx_bits,
-            group.tx_bits,
+            *self._bits(group),
             group.oldest,
             role,
         )
         return grouplines.line(shown, self._layout, self.model.meter.now), ""
+
+    def _bits(self, group: Group) -> tuple[float, float]:
+        """Bits per second received and sent, of the header's moment; added up once for each group that is seen."""
+        meter = self.model.meter
+        if self._carried_at != meter.now:
+            self._carried_at, self._carried = meter.now, {}
+        if group.value not in self._carried:
+            self._carried[group.value] = meter.together(group.sessions)
+        return self._carried[group.value]
 
     # -- acting
 

@@ -40,7 +40,7 @@ def test_groups_add_up_and_their_filters_show_them(by: object) -> None:
         engine.advance(0.0)
         model.take(engine.snapshot())
     grouping = GROUPINGS[by.name]  # type: ignore[attr-defined]
-    found = groups(model.views.values(), grouping, model.meter)
+    found = groups(model.views.values(), grouping)
     assert {session for group in found for session in group.sessions} == set(model.views)
     if grouping.name != "tag":
         assert sum(len(group.sessions) for group in found) == 30
@@ -57,10 +57,14 @@ def test_states_stand_in_their_order_and_carry_what_their_sessions_do() -> None:
     for _ in range(4):
         engine.advance(0.5)
         model.take(engine.snapshot())
-    found = groups(model.views.values(), GROUPINGS["state"], model.meter)
+    found = groups(model.views.values(), GROUPINGS["state"])
     places = [list(LIVES).index(group.value) for group in found]
     assert places == sorted(places)
-    assert sum(group.rx_bits for group in found) == pytest.approx(model.meter.total().rx_bits, rel=0.01)
+    received, sent = (
+        sum(both) for both in zip(*(model.meter.together(group.sessions) for group in found), strict=True)
+    )
+    assert (received, sent) == pytest.approx((model.meter.total().rx_bits, model.meter.total().tx_bits))
+    assert received > 0
     (up,) = [group for group in found if group.value == "up"]
     assert up.rtt is not None
     assert up.oldest == min(model.views[session].since for session in up.sessions)
