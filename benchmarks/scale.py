@@ -1,13 +1,14 @@
 """What many sessions cost: up, idle, down; the loop's longest hold; and what the host's other traffic notices of them.
 
-    python -m benchmarks.scale [--sessions 100,1000,4000,16000] [--rounds 3] [--against CHECKOUT] [--path auto]
+    python -m benchmarks.scale [--sessions 100,1000,4000,16000] [--rounds 3] [--against CHECKOUT] [--path auto|none]
     python -m benchmarks.scale --devices ...
 
 The real program without a screen, against the lab's concentrator on the same machine, each round once for each
 checkout, alternately, with IPv6 and without (`--without-ipv6`, `--with-ipv6` for one of them). What it takes is told
 from the first PADI on; the program's start stands apart. Seconds on the wall are worth as much as the machine is idle;
 those of the processor, in the program and in the kernel on its behalf, tell more. The lab's come besides: it is on the
-same processors. A checkout is a folder with the program and a `.venv`.
+same processors. Sessions of `--path none` have no device: what they take is the protocol's and the program's alone. A
+checkout is a folder with the program and a `.venv`.
 
 With `--devices` only what the host has to do for sessions: their devices, addresses, routes and rules, made and
 removed as fast as it goes. That tells something on a busy machine too, where sessions would time out.
@@ -37,7 +38,10 @@ LONG = 0.005
 """Seconds: calls of the loop that are noted."""
 IDLE = 5.0
 """Seconds of looking on while all are up."""
-PATIENCE = 120.0
+PATIENCE = 0.03
+"""Seconds for a session to come up, and two minutes for all."""
+WAYS = {path: f"datapath: {path}" for path in ("auto", "kernel", "afxdp")} | {"none": "egress: none"}
+"""What a session's packets take, and how its entry says so."""
 SENDS, BATCHES = 2000, 20
 TARGET = ("198.51.100.7", 9)
 
@@ -174,11 +178,12 @@ class Program:
         config = folder / "lab.yaml"
         config.touch(mode=0o600)
         one = f'name: "lab-{{n:05}}", count: {sessions}, user: "lab-{{n}}", password: lab, autodial: true'
-        one += f", datapath: {path}" + ("" if ipv6 else ", ipv6: false")
+        one += f", {WAYS[path]}" + ("" if ipv6 else ", ipv6: false")
         config.write_text(f"dial: {{rate: {rate}, max_outstanding: 500}}\nsessions: [{{{one}}}]\n")
         self._report = folder / "report"
         self._report.touch()
-        arguments = ("--lab", "--config", config, "--headless", "--until-up", "--hold", "--timeout", str(PATIENCE))
+        patience = str(120 + PATIENCE * sessions)
+        arguments = ("--lab", "--config", config, "--headless", "--until-up", "--hold", "--timeout", patience)
         python = checkout / ".venv" / "bin" / "python"
         environment = os.environ | {"PYTHONPATH": str(checkout)}
         self._process = subprocess.Popen(
@@ -397,7 +402,7 @@ def main() -> int:
     it.add_argument("--sessions", default="100,1000,4000,16000")
     it.add_argument("--rounds", type=int, default=3)
     it.add_argument("--against", type=Path, action="append", default=[], metavar="CHECKOUT")
-    it.add_argument("--path", default="auto", choices=("auto", "kernel", "afxdp"))
+    it.add_argument("--path", default="auto", choices=WAYS)
     it.add_argument("--rate", type=float, default=1000)
     it.add_argument("--devices", action="store_true", help="what the host has to do for sessions, alone")
     family = it.add_mutually_exclusive_group()
