@@ -12,6 +12,8 @@ from collections import deque
 from engine.api.hello import HEADER, LIMIT_TO_ENGINE, length_of
 
 CHUNK = 1 << 16
+BEHIND = 8
+"""Messages that wait for the other side; one that lets so many wait is heard no further until it takes some."""
 
 
 class Connection:
@@ -82,6 +84,11 @@ class Connection:
     def unsent(self) -> bool:
         """Whether the other side has not taken everything yet."""
         return bool(self._unsent)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the other side has left so much that nothing more is to be made for it."""
+        return len(self._unsent) >= BEHIND
 
     def close(self) -> None:
         """Let go of it, whatever is unsent."""

@@ -1,8 +1,8 @@
 """The engine's socket: shows the engine to clients in other processes, and takes their commands.
 
 It has a thread of its own, so that no client costs the engine any of its time: it reads the board as a console in the
-process does. A client that reads slowly misses pictures and gets what is new with the next one; one that sends
-rubbish is told so and dropped.
+process does. A client that reads slowly misses pictures and gets what is new with the next one; one that asks and
+doesn't take the answers is not heard until it does; one that sends rubbish is told so and dropped.
 
 Pictures are due for all at the same moments, and who knows as much as another gets the same octets: one wake-up and one
 picture serve all consoles that look. Nothing here refers to itself in a circle: this process looks for no garbage.
@@ -61,12 +61,19 @@ from engine.host import peers
 from engine.run.connection import Connection
 from engine.run.sockets import Listening, network
 from engine.settings.values import HookSettings, SessionSettings
+from engine.supervisor.dispatch import GONE
+from engine.wire.text import printable
 
 MAX_CLIENTS = 64
+"""Connections, whoever they are of and whether they have said anything yet."""
+FOR_OWNERS = 8
+"""Of them for root and the engine's user alone: nobody else can keep these out."""
 HELLO_TIMEOUT = 5.0
 """Seconds a client has for its hello."""
 MIN_PERIOD = 0.05
 """Seconds between two pictures, at least."""
+LONGEST_PERIOD = 86400.0
+"""Seconds between two pictures, at most: the kernel counts a wait's milliseconds in 31 bits."""
 EVENTS_AT_ONCE = 1000
 """How many events one picture holds; the next one goes on."""
 WATCHED = 5.0
@@ -329,7 +336,8 @@ class Server:
 
     def _look_for(self, client: _Client) -> None:
         """Have the selector tell what is of interest now."""
-        wanted = EVENT_READ * (not client.busy and not client.leaving) | EVENT_WRITE * client.connection.unsent
+        hears = not (client.busy or client.leaving or client.connection.behind)
+        wanted = EVENT_READ * hears | EVENT_WRITE * client.connection.unsent
         if wanted == client.interest or client not in self._all:
             return
         if not client.interest:
@@ -359,14 +367,15 @@ class Server:
         """Say who we are, and what it may do; who may do nothing, or finds no room, hears why and nothing more."""
         who = peers.peer(client.connection.socket)
         rights = peers.may(who, self._uid, peers.group(peers.WRITE_GROUP), peers.group(peers.LOOK_GROUP))
-        refused = ""
-        if not rights:
-            refused = f"{who.user} is in neither of the groups {peers.WRITE_GROUP} and {peers.LOOK_GROUP}."
-        elif len(self._clients) >= MAX_CLIENTS:
-            refused = f"{MAX_CLIENTS} clients are attached already."
         client.who = who
         client.connection.takes_descriptors = rights == "write"
         client.owns = who.uid in (0, self._uid)
+        room = MAX_CLIENTS if client.owns else MAX_CLIENTS - FOR_OWNERS
+        refused = ""
+        if not rights:
+            refused = f"{who.user} is in neither of the groups {peers.WRITE_GROUP} and {peers.LOOK_GROUP}."
+        elif sum(not there.leaving for there in self._all) > room:
+            refused = f"{room} clients are attached already."
         client.answer = structs.replace(self._hello, user=who.user, writes=rights == "write", refused=refused)
         client.leaving = bool(refused)
         self._send(client, encode_hello(client.answer))
@@ -387,9 +396,9 @@ class Server:
         client.leaving, client.until, client.due = True, time.monotonic() + GOODBYE, inf
         self._send(client, encode(Farewell(reason)))
 
-    @staticmethod
-    def _flush(client: _Client) -> None:
+    def _flush(self, client: _Client) -> None:
         client.connection.flush()
+        self._heed(client)  # what it asked while it was behind
 
     @staticmethod
     def _send(client: _Client, message: bytes) -> None:
@@ -403,7 +412,9 @@ class Server:
 
     def _heed(self, client: _Client) -> None:
         """Do what it has asked for, one thing after the other."""
-        while not (client.busy or client.leaving) and (octets := client.connection.next_message()) is not None:
+        while not (client.busy or client.leaving or client.connection.behind):
+            if (octets := client.connection.next_message()) is None:
+                return
             if client.view is None:
                 self._greet(client, decode_hello(octets))
             else:
@@ -414,7 +425,7 @@ class Server:
             self._dismiss(client, why)
             return
         self._last_id += 1
-        program, answer = hello.program[:32] or "?", client.answer
+        program, answer = printable(hello.program.encode(errors="replace"))[:32] or "?", client.answer
         process = client.who.process if client.who is not None else 0
         client.view = ClientView(self._last_id, answer.user, process, program, time.time(), answer.writes)
         client.until = inf
@@ -422,12 +433,16 @@ class Server:
 
     def _message(self, client: _Client, view: ClientView, message: object) -> None:
         match message:
+            case Follow(period) if not 0 <= period <= LONGEST_PERIOD:
+                raise CodecError(f"A picture every {period:g} s: it may be 0 to {LONGEST_PERIOD:g}.")
             case Follow():
                 client.follow = message
                 client.version, client.traffic = 0, None
                 client.shown.clear()
                 client.seq = message.events if message.events >= 0 else self._engine.snapshot().events
                 client.due = 0.0
+            case Request(number, Watch(key)) if self._engine.settings(key) is None:
+                self._send(client, encode(Reply(number, refused=(Refused(key, GONE),))))
             case Request(number, Watch(key)):
                 client.watched[key] = time.monotonic() + WATCHED
                 self._engine.submit(Watch(key))
@@ -460,12 +475,14 @@ class Server:
                 self._await(client, number, self._admit(client, key))
             case AskSettings(number, keys):
                 asked = keys if keys is not None else [view.id for view in self._engine.snapshot().sessions]
-                found = [(key, settings) for key in asked if (settings := self._engine.settings(key)) is not None]
+                once = dict.fromkeys(asked)  # the answer to a small question is no longer than what there is
+                found = [(key, settings) for key in once if (settings := self._engine.settings(key)) is not None]
                 self._send(client, encode(SettingsOf(number, tuple(found))))
             case AskHours(number):
                 self._send(client, encode(HoursOf(number, tuple(self._engine.hours().items()))))
             case AskLedgers(number, keys):
-                self._send(client, encode(LedgersOf(number, tuple(self._engine.ledgers(keys).items()))))
+                ledgers = self._engine.ledgers(keys and [*dict.fromkeys(keys)])
+                self._send(client, encode(LedgersOf(number, tuple(ledgers.items()))))
             case _:
                 raise CodecError(f"A client doesn't send a {type(message).__name__}.")
 
@@ -598,6 +615,7 @@ class Server:
         traffic = b"" if snapshot.traffic == client.traffic else snapshot.traffic
         now = time.monotonic()
         client.watched = {key: until for key, until in client.watched.items() if until > now}
+        client.shown = {key: there for key, there in client.shown.items() if key in client.watched}
         details = []
         for key in client.watched:
             there = self._engine.watched(key)

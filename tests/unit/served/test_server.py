@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import resource
 import socket
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from selectors import EVENT_READ
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,15 +19,29 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.api.codec import decode, encode, version
-from engine.api.commands import Add, Dial, Edit, HangUp, Redial, Refused, Remove, Reply, Request, Shutdown, StartCapture
+from engine.api.commands import (
+    Add,
+    Dial,
+    Edit,
+    HangUp,
+    Redial,
+    Refused,
+    Remove,
+    Reply,
+    Request,
+    Shutdown,
+    StartCapture,
+    Watch,
+)
 from engine.api.hello import LIMIT_TO_ENGINE, Hello, decode_hello, encode_hello, framed
-from engine.api.messages import Farewell, Follow, Picture
+from engine.api.messages import AskLedgers, AskSettings, Farewell, Follow, LedgersOf, Picture, SettingsOf
 from engine.api.values import SessionState, Severity
 from engine.host import peers
 from engine.host.peers import Peer, may
 from engine.run import server as server_module
 from engine.run.client import Client, ClientError, _message, open_path, wait_for
-from engine.run.server import EVENTS_AT_ONCE, MAX_CLIENTS, Server
+from engine.run.connection import BEHIND
+from engine.run.server import EVENTS_AT_ONCE, FOR_OWNERS, MAX_CLIENTS, Server
 from engine.run.sockets import SocketError, listen
 from engine.settings.values import HookSettings, SessionSettings
 from tests.program import until
@@ -48,7 +64,7 @@ def server(engine: WorldEngine, tmp_path: Path) -> Iterator[Server]:
 
 
 def attach(server: Server, **options: object) -> Client:
-    return Client(open_path(server.path), program="test", release=RELEASE, **{"period": 0.05, **options})  # type: ignore[arg-type]
+    return Client(open_path(server.path), **{"program": "test", "release": RELEASE, "period": 0.05, **options})  # type: ignore[arg-type]
 
 
 def raw(server: Server) -> socket.socket:
@@ -212,6 +228,61 @@ def test_a_client_that_never_reads_costs_nobody_anything(
         assert pictures <= 2, "one on its way, and one that filled the buffers"
 
 
+def test_who_asks_and_never_takes_the_answers_is_heard_no_further(engine: WorldEngine, server: Server) -> None:
+    """What waits for it takes this process's memory: it was 200 MB in 8 s, of one who may only look."""
+    asked = framed(encode(AskSettings(1)))
+    with closing(greeted(server)) as deaf:
+        deaf.setblocking(False)
+        sent = b""
+
+        def full() -> bool:
+            nonlocal sent
+            with suppress(BlockingIOError):
+                while True:
+                    sent = sent or asked * 1000
+                    sent = sent[deaf.send(sent) :]
+            (client,) = server._all
+            return client.connection.behind and not client.interest & EVENT_READ
+
+        until(full, "that nothing more is taken")
+        (client,) = server._all
+        assert len(client.connection._unsent) == BEHIND
+        deaf.settimeout(20)
+        for _ in range(3 * BEHIND):
+            assert isinstance(decode(_message(deaf)), SettingsOf), "what it has asked is answered when it takes it"
+
+
+@pytest.mark.parametrize("period", [math.nan, math.inf, -1.0, 1e7, 1e300])
+def test_no_period_that_a_client_names_stops_the_server(server: Server, period: float) -> None:
+    """To wait for such a time is an error, and the thread that serves all ended with it."""
+    with closing(greeted(server)) as odd:
+        odd.sendall(framed(encode(Follow(period))))
+        assert last_word(odd).startswith("A picture every ")
+    attach(server).close()
+
+
+def test_who_names_a_session_often_is_answered_once(server: Server) -> None:
+    """A megabyte of keys was half a gigabyte of settings, made in 22 s."""
+    with closing(greeted(server)) as odd:
+        odd.sendall(framed(encode(AskSettings(1, (1, 2, 1, 99) * 100_000))))
+        answer = decode(_message(odd))
+        assert isinstance(answer, SettingsOf)
+        assert [key for key, _ in answer.settings] == [1, 2]
+        odd.sendall(framed(encode(AskLedgers(2, (1, 2, 1, 99) * 100_000))))
+        ledgers = decode(_message(odd))
+        assert isinstance(ledgers, LedgersOf)
+        assert sorted(key for key, _ in ledgers.ledgers) == [1, 2]
+
+
+def test_nothing_is_kept_of_sessions_that_are_not_there(server: Server) -> None:
+    with closing(greeted(server)) as odd:
+        for key in (1, 99, -7):
+            odd.sendall(framed(encode(Request(key, Watch(key)))))
+        assert [bool(decode(_message(odd)).refused) for _ in range(3)] == [False, True, True]  # type: ignore[union-attr]
+        (client,) = server._all
+        assert [*client.watched] == [1]
+
+
 def test_another_version_is_told_what_to_do(server: Server) -> None:
     with closing(raw(server)) as connection:
         connection.sendall(framed(encode_hello(Hello(release="0.9", values=version() ^ 1))))
@@ -367,6 +438,34 @@ def test_there_is_room_for_so_many(server: Server) -> None:
         connection.close()
     until(lambda: not server.clients, "room")
     attach(server).close()
+
+
+def test_who_says_nothing_takes_room_too(server: Server) -> None:
+    """1,500 connections without a hello were let in, and greeted, one and all."""
+    silent = [raw(server) for _ in range(MAX_CLIENTS)]
+    until(lambda: len(server._all) == MAX_CLIENTS, "all of them")
+    with pytest.raises(ClientError, match=f"{MAX_CLIENTS} clients are attached already"):
+        attach(server)
+    for connection in silent:
+        connection.close()
+
+
+def test_what_a_client_calls_itself_moves_nobodys_cursor(server: Server) -> None:
+    """Who may only look had a say in what `ctl status` and the events of others do to their terminals."""
+    with attach(server, program="\x1b]0;owned\a\u202etcl\n") as client:
+        assert [each.program for each in until(lambda: client.clients, "itself")] == ["]0;owned tcl"]
+
+
+def test_others_keep_the_owner_out_by_no_number(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as other, ExitStack() as opened:
+        other.setattr(peers, "peer", lambda connection, who=peers.peer: replace(who(connection), uid=1000))
+        other.setattr(peers, "may", lambda *_: "look")
+        for _ in range(MAX_CLIENTS - FOR_OWNERS):
+            opened.enter_context(closing(greeted(server)))
+        with pytest.raises(ClientError, match=f"{MAX_CLIENTS - FOR_OWNERS} clients are attached already"):
+            attach(server)
+        other.undo()
+        attach(server).close()
 
 
 def test_the_end_is_told_and_the_socket_goes(server: Server) -> None:
