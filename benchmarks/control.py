@@ -139,7 +139,7 @@ def main() -> None:
         while (due := fleet.next_timer()) is not None and due <= now:  # a share at a time
             fleet.handle_timer(now)
             asked += len(fleet.frames_to_send())
-        assert asked == sessions
+        assert asked >= sessions  # beside echoes there are questions for an IPv6 router
         number = 2 + next(rounds)
         for frame in replies[number % 256]:
             fleet.receive(frame, now)

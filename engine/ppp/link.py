@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from math import ceil
 from typing import Protocol as Interface
 
 from msgspec import Struct
@@ -50,6 +51,9 @@ PROBE_WAIT = 1.0
 """Seconds between full-size Echo-Requests (RFC 4638 section 5.2)."""
 ECHO_HEADER = 4
 """Octets of an echo packet before its magic number."""
+BEAT = 1 / 64
+"""Seconds: Echo-Requests go out on the beat, those of thousands of links some at a time, as each wake-up has its price.
+A power of two, so that every beat is an exact number; no longer, as what goes out together also comes back together."""
 LATE = 3.0
 """Seconds after which an Echo-Request that has no answer is told as that."""
 REOPEN, MAX_REOPEN = 30.0, 600.0
@@ -188,6 +192,10 @@ LinkEvent = LinkNews | PasswordInClear | PhaseChanged | LinkEnded
 def _refused(method: AuthMethod, result: Result) -> End:
     said = f': "{result.message}"' if result.message else ""
     return End(EndKind.WRONG_PASSWORD, f"The password was refused ({method}){said}.")
+
+
+def _on_the_beat(at: float) -> float:
+    return ceil(at / BEAT) * BEAT
 
 
 class Link:
@@ -351,7 +359,7 @@ class Link:
         self._probe_at = NEVER
         self._path_mtu, self.rtt = settled.path_mtu, settled.rtt
         if self._echo_at != NEVER:
-            self._echo_at = now + self._keepalive.interval * self._entropy(1)[0] / 256
+            self._echo_at = _on_the_beat(now + self._keepalive.interval * self._entropy(1)[0] / 256)
         method = self._options.authenticate_with
         if method is not None:
             self._add_authentication(method, self._side.prove(method))
@@ -636,7 +644,7 @@ class Link:
             self._asked_at, self._late_at = now, now + LATE
         self._echo_sent = {k: (at, size) for k, (at, size) in self._echo_sent.items() if now - at < 60}
         self._ask_echo(b"", now)
-        self._echo_at = now + self._keepalive.interval
+        self._echo_at = _on_the_beat(now + self._keepalive.interval)
 
     def _alive(self) -> None:
         """The peer has been heard."""
@@ -739,7 +747,7 @@ class Link:
         self._echo_sent.clear()
         self._loop_noticed = False
         if self._keepalive.interval > 0:
-            self._echo_at = now + self._keepalive.interval
+            self._echo_at = _on_the_beat(now + self._keepalive.interval)
         if self._full_size() > DEFAULT_MRU:
             self._probes = 0
             self._probe_ids.clear()

@@ -164,15 +164,18 @@ class CardDuties:
     # Large frames
 
     def follow(self, key: int, session: Session, event: SessionEvent) -> None:
-        """See who can be asked for large frames, and whether that was answered."""
+        """See who can be asked for large frames."""
         match event:
             case StateChanged(SessionState.UP):
                 self._large.offer(key, session.mtu or 0, self._reporter.now)
             case Ended():
                 self._large.withdraw(key)
-            case RoundTrip(asked=octets) if self._large.answered(key, octets) and not self._card.zero_copy:
-                text = f"Packets of {octets:,} octets come through {self._card.name}."
-                self._reporter.tell(Severity.INFO, "large-frames", text)
+
+    def answered(self, key: int, event: RoundTrip) -> None:
+        """A session had an answer to an echo, which may be the one that was asked for."""
+        if self._large.answered(key, event.asked) and not self._card.zero_copy:
+            text = f"Packets of {event.asked:,} octets come through {self._card.name}."
+            self._reporter.tell(Severity.INFO, "large-frames", text)
 
     def forget(self, key: int) -> None:
         """A session is gone."""

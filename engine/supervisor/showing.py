@@ -63,6 +63,8 @@ class Showing:
         self._watched = Watched()
         self._dirty: set[int] = set()
         """Sessions whose view may be out of date."""
+        self._answered: set[int] = set()
+        """Sessions of whose view only the time that an echo took is out of date."""
         self._soon: dict[int, float] = {}
         """When those are to be looked at that can wait, the earliest first."""
 
@@ -74,6 +76,10 @@ class Showing:
             self._soon.setdefault(key, self._reporter.now + SOON)
         else:
             self._dirty.add(key)
+
+    def answered(self, key: int) -> None:
+        """An echo was answered: of a session that is up and was not silent nothing else shows."""
+        self._answered.add(key)
 
     def mark(self, *keys: int) -> None:
         """Something that the views of these sessions show may have changed."""
@@ -136,10 +142,13 @@ class Showing:
         """
         dirty, self._dirty = self._dirty | self._fleet.newly_queued, set()
         self._fleet.newly_queued.clear()
+        answered, self._answered = self._answered - dirty, set()
         for key in dirty:
             self._soon.pop(key, None)
             self._reporter.attempt(self._show, key)
-        for key in {*look_at, *(dirty & self._watched.keys)}:
+        for key in answered:
+            self._reporter.attempt(self._show_answered, key)
+        for key in {*look_at, *((dirty | answered) & self._watched.keys)}:
             self._reporter.attempt(self._show_details, key)
         return dirty
 
@@ -165,6 +174,13 @@ class Showing:
         member = self._fleet.members.get(key)
         if member is not None:
             self._board.update(self._view(key, member))
+
+    def _show_answered(self, key: int) -> None:
+        """All of a view made anew takes fifty times as long, and each session has an echo every few seconds."""
+        member, view = self._fleet.members.get(key), self._board.view(key)
+        if member is not None and view is not None and view.state is SessionState.UP:
+            took = views.rtt_ms(member.session)
+            self._board.update(replace(view, rtt_ms=took, version=self._board.next_version))
 
     def _show_details(self, key: int) -> None:
         member, view = self._fleet.members.get(key), self._board.view(key)

@@ -27,7 +27,7 @@ from engine.api.ending import End, EndKind
 from engine.api.values import Halt, Halted, Ledger, Severity, Totals
 from engine.egress.protocol import Egress, Happening
 from engine.host.errors import Trouble
-from engine.ppp.link import Ipv4Opened
+from engine.ppp.link import Ipv4Opened, RoundTrip
 from engine.record.counters import Account
 from engine.record.history import History
 from engine.record.narrate import facts, tell
@@ -595,6 +595,10 @@ class Supervisor:
 
     def _session_event(self, key: int, event: SessionEvent) -> None:
         """Tell it, and do what it asks for."""
+        if isinstance(event, RoundTrip):  # thousands a second, of which nobody else wants to know
+            self._duties.answered(key, event)
+            self._showing.answered(key)
+            return
         self._showing.follow(key)
         member = self.fleet.members.get(key)
         if member is None:

@@ -62,7 +62,7 @@ def session_view(
         mtu=session.mtu,
         setup_ms=setup_ms(session) if up else None,
         up_since=wall(member.up_since) if member.up_since is not None else None,
-        rtt_ms=session.rtt * 1000 if session.rtt is not None and session.silent_since is None else None,
+        rtt_ms=rtt_ms(session),
         silent_since=wall(session.silent_since) if session.silent_since is not None else None,
         flaps=member.flaps,
         capturing=capturing,
@@ -77,6 +77,11 @@ def session_view(
         counted_since=counted_since,
         version=version,
     )
+
+
+def rtt_ms(session: Session) -> float | None:
+    """Milliseconds that the latest answered echo took, while there are answers."""
+    return session.rtt * 1000 if session.rtt is not None and session.silent_since is None else None
 
 
 def addresses_of(view: SessionView) -> list[str]:

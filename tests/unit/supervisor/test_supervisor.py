@@ -20,7 +20,7 @@ from engine.ipv6.host import Ipv6Config, Ipv6Configured
 from engine.lab.concentrator import LabSettings
 from engine.lab.faults import FAULTS
 from engine.ppp.judge import Address
-from engine.ppp.link import Ipv4Closed, Ipv4Opened
+from engine.ppp.link import BEAT, Ipv4Closed, Ipv4Opened
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions.fleet import SHARE
 from engine.sessions.obstacle import Obstacle
@@ -1064,6 +1064,27 @@ def test_a_round_trip_marks_one_view_and_no_tick_marks_any() -> None:
     changes = world.supervisor.board.changes_since(version)
     assert len(changes.views) == 20
     assert all(view.rtt_ms for view in changes.views)
+
+
+def test_a_view_that_a_round_trip_changed_is_as_one_that_is_made_anew() -> None:
+    world = World([session(f"s{n}") for n in range(3)]).open()
+    world.until(lambda: all(view.rtt_ms for view in world.supervisor.board.views))
+    before = [view.rtt_ms for view in world.supervisor.board.views]
+    world.segment.upstream.quality = replace(world.segment.upstream.quality, delay=0.25)
+    world.run(15.0)
+    assert all(view.rtt_ms not in (None, had) for view, had in zip(world.supervisor.board.views, before, strict=True))
+    version = world.supervisor.board.version
+    world.supervisor.run(lambda: world.supervisor.changed(range(3)), world.now)
+    assert world.supervisor.board.version == version
+
+
+def test_echoes_of_many_sessions_go_out_together() -> None:
+    """On the beat: one by one each has a wake-up, which for thousands of sessions is more work than the echoes are."""
+    world = World([session(f"s{n}", ipv6=False) for n in range(20)], replace(QUICK, rate=97.0)).open()
+    world.until(lambda: all(view.rtt_ms for view in world.supervisor.board.views))
+    due = [member.session.next_timer() for _, member in world.supervisor.fleet]
+    assert all(at is not None and at % BEAT == 0.0 for at in due)
+    assert len({*due}) < 20
 
 
 def test_traffic_is_a_sign_of_life() -> None:
