@@ -84,7 +84,8 @@ class GhostJournal:
                 os.close(self._fd)
                 raise
         except OSError as error:
-            raise self._failed(error) from None
+            remedy = "Open sessions are noted there: name a folder that can be written, by --state-dir."
+            raise GhostError(f"{path}: {error.strerror}. {remedy}") from None
 
     def ghosts(self) -> list[Place]:
         """The sessions that an earlier run left open, less those since closed or opened anew; oldest first."""

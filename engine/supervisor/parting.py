@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from engine.api.values import Severity
+from engine.host.errors import Trouble
 from engine.record.journal import padt_frame
 from engine.record.plural import plural
 from engine.supervisor.card_watch import CardWatch
@@ -15,6 +16,8 @@ from engine.wire.place import Place
 
 CHECK, MAX_CHECK = 0.02, 1.0
 """Seconds until a look whether the card has taken the PADTs it was handed; doubled from look to look, up to this."""
+AGAIN = 5.0
+"""Seconds until a journal that could not be written is tried again."""
 
 
 class Parting:
@@ -46,6 +49,8 @@ class Parting:
         self._next_check: float | None = None
         """When to see whether PADTs have left."""
         self._pause = CHECK
+        self._write_again: float | None = None
+        """When to write what the journal lacks; None where it lacks nothing."""
 
     @property
     def done(self) -> bool:
@@ -74,7 +79,7 @@ class Parting:
         self._ended = [place for place in self._ended if place not in open_now]
         self._ended += [place for place, is_open in open_now.items() if not is_open]
         self._farewells.opened(opened)
-        self._write(self._journal.opened, opened)
+        self._note(self._journal.opened, opened)
 
     def card_taken(self) -> None:
         """The card counts the frames that it takes from nothing."""
@@ -110,10 +115,14 @@ class Parting:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called, and frames asked for; None for not at all."""
-        return self._reporter.now if self._owes else self._next_check
+        if self._owes:
+            return self._reporter.now
+        return min((at for at in (self._next_check, self._write_again) if at is not None), default=None)
 
     def handle_timer(self, now: float, look_at_card: Callable[[float], None]) -> None:
         """See whose PADT has left, if that is due: only now the journal may forget the session."""
+        if self._write_again is not None and now >= self._write_again:
+            self._reporter.attempt(self._write, self._journal.opened, [])
         if self._next_check is None or now < self._next_check:
             return
         self._next_check = None
@@ -121,7 +130,7 @@ class Parting:
         if self._farewells.taken(taken):
             look_at_card(now)  # a card without a carrier takes frames too, and loses them
             left = self._farewells.left(taken, self._card.carrier)
-            self._write(self._journal.closed, left)
+            self._note(self._journal.closed, left)
             ghosts = self._ghosts.intersection(left)
             self._ghosts -= ghosts
             self._ghosts_ended += len(ghosts)
@@ -136,7 +145,21 @@ class Parting:
             self._pause = min(2 * self._pause, MAX_CHECK)
             self._next_check = now + self._pause
 
-    def _write(self, step: Callable[[list[Place]], None], places: list[Place]) -> None:
+    def _note(self, step: Callable[[list[Place]], None], places: list[Place]) -> None:
         """Have the journal note something of sessions."""
         if places:
-            self._reporter.attempt(step, places, kind="journal")
+            self._reporter.attempt(self._write, step, places)
+
+    def _write(self, step: Callable[[list[Place]], None], places: list[Place]) -> None:
+        """What fails is told once, however many sessions come and go, and made up for as soon as that can be."""
+        failing = self._write_again is not None
+        try:
+            step(places)
+        except Trouble as error:
+            self._write_again = self._reporter.now + AGAIN
+            if not failing:
+                self._reporter.tell(Severity.ERROR, "journal", str(error))
+        else:
+            self._write_again = None
+            if failing:
+                self._reporter.tell(Severity.INFO, "journal", "All open sessions are noted on the disk again.")

@@ -28,6 +28,7 @@ from engine.sessions.session import Session
 from engine.settings.values import AuthMethod, DialSettings, KeepaliveSettings, MacPolicy, VlanTag
 from engine.supervisor import farewells
 from engine.supervisor.handed import Taken
+from engine.supervisor.parting import AGAIN
 from engine.supervisor.watched import KEPT
 from engine.wire.place import Place
 
@@ -147,6 +148,22 @@ def test_a_full_disk_is_told_and_stops_nobody() -> None:
     world.open().run(1.0)
     assert world.state() is UP
     assert "No space left" in world.events("journal")[0].text
+
+
+def test_a_disk_that_was_full_is_told_of_once_and_made_up_for() -> None:
+    """A session that stays up for months would else be unknown for months: nothing was written until the next one."""
+    world = World([session(f"s{number}") for number in range(20)], replace(QUICK, rate=2.0))
+    world.disk.full = True
+    world.open().run(30.0)
+    assert len(world.supervisor.board.views) == 20
+    assert [event.text for event in world.events("journal")] == ["No space left on device."]
+    assert not world.disk.noted
+    world.disk.full = False
+    world.run(AGAIN)
+    assert len(world.disk.noted) == 20
+    assert world.events("journal")[-1].text == "All open sessions are noted on the disk again."
+    world.run(60.0)
+    assert len(world.events("journal")) == 2
 
 
 def test_without_a_journal_there_are_no_ghosts() -> None:

@@ -243,13 +243,17 @@ class VirtualDisk:
     full: bool = False
     card: str = "eth9"
     written: list[tuple[str, Place]] = field(default_factory=list)
+    owed: dict[Place, None] = field(default_factory=dict)
+    """What could not be written, and is by whatever can."""
 
     def ghosts(self) -> list[Place]:
         return self.left
 
     def opened(self, sessions: list[Place]) -> None:
+        self.owed.update(dict.fromkeys(sessions))
         self._write("+", sessions)
-        self.noted.update(dict.fromkeys(sessions))
+        self.noted.update(self.owed)
+        self.owed.clear()
         self.left = [ghost for ghost in self.left if ghost not in sessions]
 
     def closed(self, sessions: list[Place]) -> None:
