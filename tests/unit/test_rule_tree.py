@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, insort
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.egress.rule_tree import FULL, MAIN, NetworkRules, Rule, RuleTree, Step
 
-FIRST, LAST = 10000, 14095
+FIRST, LAST = 10000, 13070
+"""Of an instance: see `engine.egress.instances`."""
+
+
+def _without_goto(rule: Rule) -> Rule:
+    """What the kernel compares when it looks for the one to delete."""
+    return replace(rule, goto=None if rule.goto is None else 0)
 
 
 class Kernel:
@@ -29,6 +37,8 @@ class Kernel:
             insort(self.rules, step.rule, key=lambda rule: rule.preference)  # behind those of the same preference
         else:
             self._there.remove(step.rule)
+            like = [rule for rule in self.rules if _without_goto(rule) == _without_goto(step.rule)]
+            assert like[0] == step.rule, "the kernel would delete another one"
             self.rules.remove(step.rule)
 
     def look_up(self, source: int) -> tuple[int | None, int]:
@@ -97,6 +107,43 @@ def test_ten_thousand_are_in_nobodys_way(spread: str) -> None:
     assert max(met) <= (12 if spread == "one after another" else 60), "the tree is as deep as there are sessions nearby"
     assert all(kernel.look_up(each)[0] == 7 for each in addresses[::97])
     assert max(kernel.look_up(each)[1] for each in addresses[::97]) <= 32 + 5 * 16
+
+
+@pytest.mark.parametrize("spread", ["one after another", "every 256th", "of a pool", "at random"])
+def test_sixteen_thousand_fit(spread: str) -> None:
+    """Into the preferences that an instance has; what is left over makes rows a few rules longer."""
+    tree = RuleTree(32, FIRST, LAST)
+    for address in _addresses(spread):
+        tree.lead(address, 7)
+    rows = Counter(rule.preference for rule in tree.rules() if rule.table is not None)
+    assert rows.total() == 16_000
+    assert max(rows.values()) <= (FULL if spread in ("one after another", "every 256th") else FULL + 8)
+
+
+@pytest.mark.parametrize("spread", ["one after another", "every 256th"])
+def test_what_comes_in_order_stays_where_it_is_and_near_the_front(spread: str) -> None:
+    """The kernel reads all rules before a new one, and all there are for each that it deletes."""
+    tree, there, read = RuleTree(32, FIRST, LAST), list[int](), 0
+    for number, address in enumerate(_addresses(spread)):
+        for step in tree.lead(address, 7):
+            at = bisect_left(there, step.rule.preference + step.add)
+            if step.add:
+                there.insert(at, step.rule.preference)
+                read += at
+            else:
+                del there[at]
+                assert number == FULL or step.rule.goto is not None
+                read += len(there)
+    assert read < 16_000 * 16_000 / 12
+
+
+def _addresses(spread: str) -> list[int]:
+    chance = random.Random(1)
+    if spread == "at random":
+        return [chance.getrandbits(32) for _ in range(16_000)]
+    if spread == "of a pool":
+        return [0x64400000 + each for each in chance.sample(range(1 << 16), 16_000)]
+    return [0x64400002 + each * (1 if spread == "one after another" else 256) for each in range(16_000)]
 
 
 def test_a_few_are_plain_rules() -> None:
