@@ -430,13 +430,13 @@ class Link:
         """When `handle_timer` is to be called next, None for not at all."""
         if self.phase is Phase.DEAD:
             return None
-        due = min(self._lcp.deadline, self._echo_at, self._late_at, self._probe_at)
+        due = min(self._lcp.deadline, self._echo_at, self._late_at, self._probe_at, *self._reopen_at.values())
         for ncp in self._ncps.values():
-            due = min(due, ncp.deadline)
+            if ncp.deadline < due:
+                due = ncp.deadline
         for _, auth in self._auths.values():
-            due = min(due, auth.deadline)
-        for at in self._reopen_at.values():
-            due = min(due, at)
+            if auth.deadline < due:
+                due = auth.deadline
         return None if due == NEVER else due
 
     def handle_timer(self, now: float) -> None:
@@ -448,7 +448,7 @@ class Link:
             ncp.handle_timer(now)
         for number in [number for number, at in self._reopen_at.items() if now >= at]:
             self._reopen(number, now)
-        for number, (_, auth) in self._auths.copy().items():
+        for number, auth in [(number, auth) for number, (_, auth) in self._auths.items() if now >= auth.deadline]:
             auth.handle_timer(now)
             self._heed(number, now)
         if now >= self._late_at:
@@ -461,6 +461,8 @@ class Link:
 
     def packets_to_send(self) -> list[bytes]:
         """PPP packets for the peer, oldest first."""
+        if not self._out:
+            return []
         out = [ppp.encode(protocol, control.encode(packet)) for protocol, packet in self._out]
         self._out.clear()
         return out

@@ -57,6 +57,7 @@ from engine.supervisor.card_watch import CardWatch
 from engine.supervisor.handed import Proxied
 from engine.supervisor.hooks import HookResult
 from engine.supervisor.supervisor import Supervisor
+from engine.wire import pppoe
 
 TICK = 2.0
 """Seconds between looks at the traffic, which counts as a sign of life, and at the card, whose number of queues
@@ -65,8 +66,8 @@ GLANCE = 0.5
 """Seconds between looks whether our program is still on the card, of which the kernel tells nobody."""
 ASLEEP, SET = 5.0, 0.5
 """Seconds by which a clock must differ from time.monotonic() for the host to have slept, or its clock to be set."""
-FEW, SHARE = 8, 0.01
-"""Frames that are looked at together, and seconds after which the rest of a batch lets others in first."""
+FEW, SHARE = 4, 0.005
+"""Frames that are looked at together, echoes not counted, and seconds after which the rest lets others in first."""
 LATEST = 1.0
 """Seconds for which what is due waits for frames that have come and may speak against it: a flood has no end."""
 FAREWELL = 3.0
@@ -96,6 +97,16 @@ class Clock:
 
     def _read(self) -> float:
         return time.clock_gettime(self._number) - time.monotonic()
+
+
+def few(waiting: deque[bytes]) -> list[bytes]:
+    """The first of these frames, taken out: echoes, for which nobody has much to do, and FEW others."""
+    found: list[bytes] = []
+    others = 0
+    while waiting and others < FEW and len(found) < BATCH_FRAMES:
+        found.append(waiting.popleft())
+        others += not pppoe.is_echo(found[-1])
+    return found
 
 
 Usage = Callable[[SessionView], tuple[tuple[str, str], ...]]
@@ -542,8 +553,7 @@ class Loop:
         begun = now = time.monotonic()
         try:
             while now < begun + SHARE and (self._waiting or self._read(now)):
-                few = [self._waiting.popleft() for _ in range(min(FEW, len(self._waiting)))]
-                self.supervisor.receive(few, now)
+                self.supervisor.receive(few(self._waiting), now)
                 self._carry_on()
                 now = time.monotonic()
         finally:

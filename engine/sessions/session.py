@@ -42,6 +42,7 @@ from engine.ppp.link import (
     PasswordInClear,
     PhaseChanged,
     ProtocolMissing,
+    RoundTrip,
 )
 from engine.ppp.negotiator import Timing
 from engine.ppp.phases import Phase
@@ -53,7 +54,6 @@ from engine.sessions.states import IDLE, SETTING_UP, TABLE, Step
 from engine.settings.limits import MAX_MRU
 from engine.settings.values import AuthMethod, SessionSettings
 from engine.wire import ethernet, ppp, pppoe
-from engine.wire.control import Code as ControlCode
 from engine.wire.errors import WireError
 from engine.wire.ethernet import (
     ETH_PPPOE_DISCOVERY,
@@ -700,6 +700,9 @@ class Session:
 
     def _link_event(self, event: LinkEvent, now: float) -> None:
         match event:
+            case RoundTrip():  # the most frequent of them
+                self._events.append(event)
+                return
             case PhaseChanged(phase):
                 self._no_ipv4 = None
                 if phase is not Phase.DEAD:  # what that means, LinkEnded says
@@ -807,7 +810,7 @@ class Session:
                 self.steps[name] = began, now
 
     def _record(self, seen: SeenFrame) -> None:
-        kept, most = (self._echoes, ECHOES) if _is_echo(seen.frame) else (self._ladder, LADDER)
+        kept, most = (self._echoes, ECHOES) if pppoe.is_echo(seen.frame) else (self._ladder, LADDER)
         if len(kept) >= most:
             del kept[0]
         kept.append(seen)
@@ -829,17 +832,3 @@ def _session_of(frame: bytes) -> tuple[bytes, int]:
     """Concentrator and session id of a frame of our own making."""
     outer = ethernet.decode(frame)
     return outer.dst, pppoe.decode(outer.payload).session_id
-
-
-_ECHO_CODES = (bytes((ControlCode.ECHO_REQUEST,)), bytes((ControlCode.ECHO_REPLY,)))
-
-
-def _is_echo(frame: bytes) -> bool:
-    """Whether a session frame of our own kind holds an LCP echo; it has been decoded or encoded before.
-
-    The EtherType stands behind up to two VLAN tags, the PPP protocol behind PPPoE's six octets.
-    """
-    for at in (12, 16, 20):
-        if frame[at : at + 2] == b"\x88\x64":
-            return frame[at + 8 : at + 10] == b"\xc0\x21" and frame[at + 10 : at + 11] in _ECHO_CODES
-    return False

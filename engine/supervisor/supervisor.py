@@ -552,6 +552,9 @@ class Supervisor:
         open_now: dict[Place, bool] = {}
         while (item := self._next_event()) is not None:
             key, event = item
+            if isinstance(event, RoundTrip):  # thousands a second, of which nobody else wants to know
+                self._reporter.attempt(self._answered, key, event)
+                continue
             if isinstance(event, StateChanged | Ended):
                 self._tally.note(key, event, self._reporter.now)
             if isinstance(event, PppoeOpened | Ended):
@@ -593,12 +596,12 @@ class Supervisor:
             open_now[record.place] = False
             record.place = None
 
+    def _answered(self, key: int, event: RoundTrip) -> None:
+        self._duties.answered(key, event)
+        self._showing.answered(key)
+
     def _session_event(self, key: int, event: SessionEvent) -> None:
         """Tell it, and do what it asks for."""
-        if isinstance(event, RoundTrip):  # thousands a second, of which nobody else wants to know
-            self._duties.answered(key, event)
-            self._showing.answered(key)
-            return
         self._showing.follow(key)
         member = self.fleet.members.get(key)
         if member is None:

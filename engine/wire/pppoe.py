@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from msgspec import Struct
 
-from engine.wire import ethernet
+from engine.wire import control, ethernet, ppp
 from engine.wire.errors import Malformed, WireError
 from engine.wire.ethernet import ETH_PPPOE_SESSION, EthernetFrame, VlanTag
 from engine.wire.text import printable
@@ -119,6 +119,19 @@ def untagged(frame: bytes) -> bytes | None:
         return None
     end = begin + (frame[UNTAGGED] << 8 | frame[UNTAGGED + 1])
     return frame[begin:end] if end <= len(frame) else None
+
+
+_ECHOES = tuple(
+    ppp.encode(ppp.Protocol.LCP, bytes((code,))) for code in (control.Code.ECHO_REQUEST, control.Code.ECHO_REPLY)
+)
+
+
+def is_echo(frame: bytes) -> bool:
+    """Whether a frame holds an LCP echo, by where it stands in a session's frame with up to two VLAN tags."""
+    for at in (12, 16, 20):
+        if frame[at : at + 2] == b"\x88\x64":
+            return frame[at + 8 : at + 11] in _ECHOES
+    return False
 
 
 def decode_tags(payload: bytes) -> tuple[Tag, ...]:

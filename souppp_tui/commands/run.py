@@ -50,6 +50,8 @@ def run(
 
     `loading` is the XDP program on its way, `provider` the lab's if there is to be a lab. Raises CannotRunError.
     """
+    if options.headless:
+        never_collect()
     try:
         check_host(options, settings)
         engine = make_engine(options, settings, loading, Lab(provider) if provider is not None else None)
@@ -200,7 +202,6 @@ def _run_engine(
             if not leaving.is_set():
                 _run_console(engine, options, console, leaving, attachable, go_on)
             return EXIT_OK
-        never_collect()
         event_file = options.event_log or console.event_file
         wishes = HeadlessOptions(options.until_up, options.timeout, options.hold, event_file)
         return headless.run(engine, wishes, leaving, engine.stop)
