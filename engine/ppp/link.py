@@ -443,9 +443,9 @@ class Link:
         """Do whatever is due by now; calling it early does nothing."""
         if self.phase is Phase.DEAD:
             return
-        self._lcp.handle_timer(now)
-        for ncp in self._ncps.values():
-            ncp.handle_timer(now)
+        for negotiator in (self._lcp, *self._ncps.values()):
+            if now >= negotiator.deadline:
+                negotiator.handle_timer(now)
         for number in [number for number, at in self._reopen_at.items() if now >= at]:
             self._reopen(number, now)
         for number, auth in [(number, auth) for number, (_, auth) in self._auths.items() if now >= auth.deadline]:

@@ -21,8 +21,8 @@ class Alarms:
         self._ask = due
         self._due: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []
-        self._entries: dict[int, set[float]] = {}
-        """The times at which each machine stands in the heap."""
+        self._entries: dict[int, list[float]] = {}
+        """The times at which each machine stands in the heap, the earliest last: only an earlier one is ever added."""
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -69,15 +69,19 @@ class Alarms:
 
     def _enter(self, key: int, due: float) -> None:
         """See to an entry that comes up no later than this."""
-        entries = self._entries.setdefault(key, set())
-        if not entries or due < min(entries):
-            entries.add(due)
-            heapq.heappush(self._heap, (due, key))
+        entries = self._entries.get(key)
+        if entries is None:
+            self._entries[key] = [due]
+        elif due < entries[-1]:
+            entries.append(due)
+        else:
+            return
+        heapq.heappush(self._heap, (due, key))
 
     def _pop(self) -> int:
-        at, key = heapq.heappop(self._heap)
+        _, key = heapq.heappop(self._heap)
         entries = self._entries[key]
-        entries.remove(at)
+        entries.pop()
         if not entries:
             del self._entries[key]
         return key

@@ -98,6 +98,10 @@ class Board:
         if before.name != view.name:
             del self._by_name[before.name]
             self._by_name[view.name] = view.id
+        self.renew(view)
+
+    def renew(self, view: SessionView) -> None:
+        """The same of one that is here, has its name, and is known to differ: to find that out takes longest."""
         self._views[view.id] = view
         del self._latest[view.id]
         self._latest[view.id] = view

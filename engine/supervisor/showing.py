@@ -180,7 +180,8 @@ class Showing:
         member, view = self._fleet.members.get(key), self._board.view(key)
         if member is not None and view is not None and view.state is SessionState.UP:
             took = views.rtt_ms(member.session)
-            self._board.update(replace(view, rtt_ms=took, version=self._board.next_version))
+            if took != view.rtt_ms:
+                self._board.renew(replace(view, rtt_ms=took, version=self._board.next_version))
 
     def _show_details(self, key: int) -> None:
         member, view = self._fleet.members.get(key), self._board.view(key)
