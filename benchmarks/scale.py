@@ -73,7 +73,8 @@ def run_watched(report: str, arguments: list[str]) -> int:
     code = cli.main(arguments)
     used = resource.getrusage(resource.RUSAGE_SELF)
     os.write(out, json.dumps({"held": held, "user": used.ru_utime, "system": used.ru_stime}).encode())
-    return code
+    sys.stdout.flush()
+    os._exit(code)  # as the program ends: see `souppp_tui.commands.cli.program`
 
 
 def _profile_engine(path: str) -> None:

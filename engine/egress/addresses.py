@@ -9,7 +9,6 @@ destination as on the link.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -49,7 +48,7 @@ from engine.egress.requests import (
     set_up,
     uint32,
 )
-from engine.egress.tun import open_tun
+from engine.egress.tun import close_tun, open_tun
 from engine.egress.undertaker import Undertaker
 from engine.egress.ways import claim, way_to
 from engine.host.errors import HostError
@@ -77,8 +76,8 @@ class Device(Struct):
     """Its interface index."""
     table: int
     """Its routing table's number."""
-    close: Callable[[int], None]
-    """Gives the descriptor back when the device has been deleted."""
+    close: Callable[[int, bool], None]
+    """See `engine.egress.undertaker.Doomed`."""
     may_have_ipv6: bool = True
     mtu: int | None = None
     ipv4: tuple[IPv4Address, IPv4Address | None] | None = None
@@ -243,7 +242,7 @@ class Devices:
         key: int,
         name: str,
         make: Callable[[str], int] = open_tun,
-        close: Callable[[int], None] = os.close,
+        close: Callable[[int, bool], None] = close_tun,
         networks: tuple[Network, ...] = (),
         *,
         closed: bool = False,
@@ -258,8 +257,8 @@ class Devices:
         `ipv6` it will never have an address of that.
 
         `make` makes one of that name and returns its descriptor, and requests of its index `finish` it; `close` closes
-        it when the device has been deleted, in another thread. If the device is in another namespace by then, that must
-        take it away.
+        it in another thread, when the device has been deleted, as it is told. If that isn't so, as the device is in
+        another namespace by then, it must take it away.
         """
         self.undertaker.wait_for(name)
         if name in self._named:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from engine.card.xdp import XdpError, processors
 from engine.datapath import DatapathError
 from engine.datapath.own import CLOSED, Own
 from engine.egress.kept import KeptDevice
-from engine.egress.tun import open_tun
+from engine.egress.tun import close_tun, open_tun
 from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle, queue_before
 from engine.host.rtnl import Template
 from engine.host.surroundings import has_tun
@@ -108,9 +107,9 @@ class Carriers:
         """What a new device needs besides, by its index; that the kernel knows of no such thing is no matter."""
         return (queue_before,) if path is DatapathChoice.KERNEL else ()
 
-    def closer(self, path: DatapathChoice) -> Callable[[int], None]:
+    def closer(self, path: DatapathChoice) -> Callable[[int, bool], None]:
         """What closes such a device's descriptor, also after this port is closed."""
-        return os.close if path is DatapathChoice.AFXDP else self._hidden.remove
+        return close_tun if path is DatapathChoice.AFXDP else self._hidden.remove
 
     def make_known(self, key: int, place: Place, mru: int) -> None:
         """Let a session's control frames come before strangers'."""

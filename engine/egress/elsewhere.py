@@ -99,7 +99,7 @@ class Namespaces:
 class _Away(Struct):
     name: str
     fd: int
-    close: Callable[[int], None]
+    close: Callable[[int, bool], None]
     rtnl: Rtnl
     there: int
     """Its interface index where it is."""
@@ -131,7 +131,7 @@ class Elsewhere:
         return self._devices[key].fd
 
     def create(
-        self, key: int, name: str, namespace: str, make: Callable[[str], int], close: Callable[[int], None]
+        self, key: int, name: str, namespace: str, make: Callable[[str], int], close: Callable[[int, bool], None]
     ) -> None:
         """Have a device made and moved, down and without an address. Raises HostError or DatapathError.
 

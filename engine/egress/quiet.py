@@ -19,8 +19,10 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from engine.host.rtnl import Rtnl, Template, request
 
 _CONF = Path("/proc/sys/net/ipv6/conf")
-_QUIET = {"accept_ra": "0", "autoconf": "0", "accept_redirects": "0"}
-_WITHOUT = {"disable_ipv6": "1"}
+_QUIET = {"accept_ra": "0", "accept_redirects": "0"}
+"""Addresses (`autoconf`) are made up out of what routers advertise, which isn't heeded."""
+_WITHOUT = {"disable_ipv6": "1", "accept_ra": "0"}
+"""Without IPv6 the kernel reads nothing of it; and heeds no router where somebody switches it on for all devices."""
 _LACKING = (errno.EAFNOSUPPORT, errno.ENOENT, errno.EOPNOTSUPP)
 """What a kernel says that has no IPv6, or no queueing disciplines."""
 _INDEX = 0x7E570001
@@ -57,8 +59,7 @@ def keep_quiet(rtnl: Rtnl, name: str, index: int, first: Sequence[bytes] = (), *
     Without `ipv6` it has no routes of IPv6, of which the kernel reads all when another device comes or goes. Requests
     about the device that come `first` go to the kernel at the same time. Raises RtnlError.
     """
-    settings = _QUIET if ipv6 else _WITHOUT | _QUIET
-    has_it = _set(name, settings)
+    has_it = _set(name, _QUIET if ipv6 else _WITHOUT)
     rtnl.do([*first, *([no_address(index)] if has_it and ipv6 else ())], _LACKING)
 
 

@@ -59,6 +59,11 @@ def open_tun(name: str, *, offload: bool = True) -> int:
     return fd
 
 
+def close_tun(fd: int, _: bool) -> None:
+    """Close its descriptor, with which it goes."""
+    os.close(fd)
+
+
 def _set_offloads(fd: int) -> None:
     try:
         fcntl.ioctl(fd, TUNSETOFFLOAD, TCP_OFFLOADS | UDP_OFFLOADS)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from engine.egress.requests import delete_doomed, doom, join_doomed, uint32
-from engine.host.rtnl import Rtnl
+from engine.host.rtnl import Rtnl, RtnlError
 
 _GONE = (errno.ESRCH, errno.ENODEV, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 
@@ -38,8 +38,8 @@ class Doomed(Protocol):
         """Its interface index."""
 
     @property
-    def close(self) -> Callable[[int], None]:
-        """What closes the descriptor."""
+    def close(self) -> Callable[[int, bool], None]:
+        """What closes the descriptor; it is told whether the kernel has deleted the device."""
 
     @property
     def routes(self) -> Sequence[bytes]:
@@ -213,11 +213,19 @@ class Undertaker:
 
     def _bury(self, devices: list[Doomed]) -> None:
         # Without an index it goes with its descriptor, as all do that can't be deleted.
-        mark = join_doomed if self._cleared else doom
+        mark, known = join_doomed if self._cleared else doom, [device.index for device in devices if device.index]
+        deleted = False
         with suppress(OSError):
-            known = [mark(uint32(device.index)) for device in devices if device.index]
-            self._rtnl.do([*known, delete_doomed], (errno.ENODEV,))
+            found = True
+            try:
+                self._rtnl.do([mark(uint32(index)) for index in known])
+            except RtnlError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+                found = False  # one of them is in another namespace, or gone: which, is not told
+            self._rtnl.do([delete_doomed])
+            deleted = found
         for device in devices:
             with suppress(OSError):  # who waits for others must not wait for ever
-                device.close(device.fd)
+                device.close(device.fd, deleted and device.index > 0)
             self._gone(device.index)

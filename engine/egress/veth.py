@@ -299,13 +299,14 @@ class HiddenNet:
         with HiddenNet._shared:
             HiddenNet._made = count(max(next(HiddenNet._made), latest))
 
-    def remove(self, index: int) -> None:
-        """Delete the pair of a hidden end if it is still there, as its device was moved; for one thread at a time.
+    def remove(self, index: int, deleted: bool = False) -> None:
+        """Delete the pair of a hidden end unless that went with its device; for one thread at a time.
 
         Raises RtnlError.
         """
         assert self._removals is not None
-        self._removals.do([_delete(_uint32(index))], (errno.ENODEV,))
+        if not deleted:
+            self._removals.do([_delete(_uint32(index))], (errno.ENODEV,))
 
     def lost(self) -> int:
         """Packets for devices that were behind, which the kernel dropped; for one thread at a time."""

@@ -323,7 +323,7 @@ def test_name_can_be_had_again_at_once(devices: Devices) -> None:
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_device_that_can_not_be_closed_keeps_no_other_from_going(devices: Devices) -> None:
-    def close(fd: int) -> None:
+    def close(fd: int, _: bool) -> None:
         os.close(fd)
         raise OSError("no such thing")
 
@@ -335,6 +335,31 @@ def test_a_device_that_can_not_be_closed_keeps_no_other_from_going(devices: Devi
     devices.create(2, "wan2")
     for number in (1, 2):
         devices.set_ipv4(number, (A, B)[number - 1], PEER, 1492)
+
+
+def test_who_closes_a_device_is_told_whether_the_kernel_has_deleted_it(devices: Devices) -> None:
+    told: dict[str, bool] = {}
+    for number in range(3):
+        name = f"soup{number}"
+
+        def close(fd: int, deleted: bool, name: str = name) -> None:
+            told[name] = deleted
+            os.close(fd)
+
+        devices.create(number, name, close=close)
+    devices.remove(0)
+    devices.undertaker.wait_for("soup0")
+    assert told == {"soup0": True}
+    elsewhere = netns.new_net()
+    ip(f"link set soup1 netns /proc/{os.getpid()}/fd/{elsewhere}")
+    devices.part()
+    for number in (1, 2):
+        devices.remove(number)
+    devices.bury()
+    for number in (1, 2):
+        devices.undertaker.wait_for(f"soup{number}")
+    assert told["soup1"] is False
+    os.close(elsewhere)
 
 
 def test_a_device_goes_although_the_rules_cant_be_changed(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ def test_a_device_that_was_too_narrow_for_ipv6_is_quiet_again(devices: Devices, 
     assert state() == before
     assert [line.split()[3] for line in ip("-6 -o addr show soup1").splitlines()] == [f"{LL}/64"]
     quiet = Path("/proc/sys/net/ipv6/conf/soup1")
-    assert {(quiet / each).read_text() for each in ("accept_ra", "autoconf", "accept_redirects")} == {"0\n"}
+    assert {(quiet / each).read_text() for each in ("accept_ra", "accept_redirects")} == {"0\n"}
     assert devices.look() == Mended()
 
 

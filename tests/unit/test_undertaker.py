@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from engine.egress.tun import close_tun
 from engine.egress.undertaker import Undertaker
 from engine.host.rtnl import Rtnl
 
@@ -19,7 +20,7 @@ class Device:
     name: str
     fd: int
     index: int = 0
-    close: Callable[[int], None] = os.close
+    close: Callable[[int, bool], None] = close_tun
     routes: tuple[bytes, ...] = ()
 
 
