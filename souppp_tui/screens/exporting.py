@@ -132,7 +132,7 @@ class Exporting(Display):
             except OSError as error:
                 self.desk.say(f"Nothing written, {(error.strerror or '').lower()}: {path}.", "failed")
             else:
-                self.desk.say(f"Wrote {number} to {made}.")
+                self.desk.say(f"Wrote {number} to {made.name} in {made.parent}.")
 
     def _table(self, keys: Sequence[str]) -> Callable[[Made], None]:
         from souppp_tui.show import sheets

@@ -28,9 +28,9 @@ EDGE = 2
 MARGIN = 4
 """Cursor, mark, glyph and a space."""
 TALKING_WORDS = (
-    ("rate now", "by five minutes"),
-    ("what they carried in five minutes", "by all they carried"),
-    ("what they carried in all", "the order of the configuration"),
+    ("rate now", "in five minutes"),
+    ("octets in five minutes", "in all"),
+    ("octets in all", "as configured"),
 )
 """What the top talkers are sorted by, and what comes next."""
 LEAST_OF_FILTER = 16

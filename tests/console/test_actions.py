@@ -452,7 +452,7 @@ async def test_top_talkers_now_in_five_minutes_and_in_all(start: Start) -> None:
     async with start(30, busy=9, size=(80, 24)) as stage:
         await stage.tick(8)
         await stage.press("t")
-        assert "Top talkers by rate now; t again: by five minutes." in stage.text()
+        assert "Top talkers by rate now; t again: in five minutes." in stage.text()
         assert "▼▲ b/s" in stage.text()
         await stage.tick(4)
         model = stage.app.model
