@@ -212,7 +212,7 @@ async def test_what_was_commanded_and_what_came_of_it_is_a_log_of_its_own(file: 
         dispatch.do(world.supervisor, Request(9, HangUp((0, 77)), "mia (console 12)"), world.now)
         await stage.tick(4)
         await stage.press("A")
-        assert "Hang up: 2 sessions, by the console here: done to 2 sessions." in stage.text()
+        assert "Hang up: 2 sessions, by the console here: done." in stage.text()
         assert "Redial: own, by the console here." in stage.text()
         told = "Hang up: 2 sessions, by mia (console 12): not done to 1 session: There is no such"
         assert told in stage.text()
