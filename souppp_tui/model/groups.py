@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from engine.api.values import SessionView
 from souppp_tui.model.query import QueryError, parse
-from souppp_tui.show.words import DASH, DOWN, FAILED, LIVES, UP, life
+from souppp_tui.show.words import DASH, DOWN, FAILED, LIVES, UP, is_silent, life
 
 NOTHING = "-"
 """What a filter has for nothing."""
@@ -92,21 +92,25 @@ def groups(views: Iterable[SessionView], by: Grouping) -> list[Group]:
     """All sessions in groups: by state in the order of states, else the largest first."""
     found: dict[str, Group] = {}
     for view in views:
-        word = life(view)
+        word, since = life(view), _since(view)
         for value in by.values(view):
             group = found.get(value)
             if group is None:
-                group = found[value] = Group(value or NOTHING, by, oldest=view.since)
+                group = found[value] = Group(value or NOTHING, by, oldest=since)
             group.sessions.append(view.id)
             group.lives[word] += 1
-            if view.since < group.oldest:
-                group.oldest = view.since
+            group.oldest = min(group.oldest, since)
             if view.rtt_ms is not None:
                 group.rtts.append(view.rtt_ms)
     places = {word: place for place, word in enumerate(LIVES)}
     if by.name == "state":
         return sorted(found.values(), key=lambda group: places[group.value])
     return sorted(found.values(), key=lambda group: (-len(group.sessions), group.value))
+
+
+def _since(view: SessionView) -> float:
+    """When it came to what its row says of it."""
+    return view.silent_since if view.silent_since is not None and is_silent(view) else view.since
 
 
 def _filter(by: Grouping, value: str) -> str:

@@ -70,6 +70,13 @@ def test_states_stand_in_their_order_and_carry_what_their_sessions_do() -> None:
     assert up.oldest == min(model.views[session].since for session in up.sessions)
 
 
+def test_those_without_an_answer_are_as_old_as_their_silence() -> None:
+    """Their rows say for how long there was none; the group said since when they were up."""
+    engine = scene()
+    (group,) = [each for each in groups(engine.snapshot().sessions, GROUPINGS["state"]) if each.value == "no answer"]
+    assert group.oldest == engine.snapshot().sessions[5].silent_since
+
+
 def test_what_sessions_have_in_common() -> None:
     view = replace(ScriptedEngine(1).snapshot().sessions[0], service="gold", vlans=(7,), reason="no echo")
     assert common([view, view]) == ["service gold", f"concentrator {view.ac_name}", "VLAN 7", "no echo"]
