@@ -35,7 +35,7 @@ def card_lines(
     `hours` are the queues' by their numbers, and that of all sessions.
     """
     old = {queue.index: queue for queue in baseline.queues} if baseline else {}
-    lines = facts(snapshot, meter) + client_lines(clients, snapshot.at)
+    lines = facts(snapshot, meter, width) + client_lines(clients, snapshot.at)
     if ALL in hours and any(hours[ALL].rx):
         lines += [[], [("  all sessions, the last hour, means of half a minute", "strong")]]
         lines += [[("  ", "dim"), *line] for line in hour_lines(hours[ALL], width - 6)]
@@ -59,8 +59,8 @@ def side_by_side(
         ("▲ pkt/s", "text", lambda queue: words.metric(rates[queue.index].tx_packets)),
         ("▲ b/s", "tx", lambda queue: words.metric(rates[queue.index].tx_bits)),
         ("share of ▼", "text", lambda queue: f"{rates[queue.index].rx_packets / received:.0%}" if received else "–"),
-        ("hour ▼ mean", "dim", lambda queue: _mean(hours.get(queue.index, Hour()).rx)),
-        ("hour ▲ mean", "dim", lambda queue: _mean(hours.get(queue.index, Hour()).tx)),
+        ("hour ▼ b/s", "dim", lambda queue: _mean(hours.get(queue.index, Hour()).rx)),
+        ("hour ▲ b/s", "dim", lambda queue: _mean(hours.get(queue.index, Hour()).tx)),
         ("CPU", "text", lambda queue: f"{meter.queue_cpu(queue):.0%}"),
         ("drops", "text", lambda queue: words.metric(sum(number for _, number in queue.drops))),
     )
@@ -79,7 +79,7 @@ def _mean(values: Sequence[int]) -> str:
     return words.metric(sum(values) / len(values)) if values else words.DASH
 
 
-def facts(snapshot: Snapshot, meter: CardReadings) -> list[Line]:
+def facts(snapshot: Snapshot, meter: CardReadings, width: int) -> list[Line]:
     """What is known of the card, and what the operator should do about it."""
     card = snapshot.card
     mode = " · ".join(part for part in (card.mode, "zero-copy" if card.zero_copy else "copy") if part)
@@ -95,9 +95,10 @@ def facts(snapshot: Snapshot, meter: CardReadings) -> list[Line]:
     notices = [card.notice] if card.notice else []
     if what := in_the_way(snapshot):
         notices.append(f"{what} is on: {_WHY_OFF if 'rxvlan' in what else 'XDP can not run in the driver'}.")
+    room = min(NARROW, width - 4)
     for notice in notices:
-        lines += [[], *([(f"  {line}", "warning")] for line in words.wrap(notice, NARROW))]
-    if warning := lopsided(snapshot, meter):
+        lines += [[], *([(f"  {line}", "warning")] for line in words.wrap(notice, room))]
+    if warning := lopsided(snapshot, meter, room):
         lines += [[], *([(f"  {line}", "warning")] for line in warning)]
     return lines
 
@@ -115,7 +116,7 @@ def client_lines(clients: Sequence[ClientView], now: float) -> list[Line]:
     ]
 
 
-def lopsided(snapshot: Snapshot, meter: CardReadings) -> list[str]:
+def lopsided(snapshot: Snapshot, meter: CardReadings, room: int) -> list[str]:
     """What to do when all PPPoE arrives on one queue; nothing if it does not."""
     rates = [meter.queue(queue).rx_packets for queue in snapshot.queues]
     busiest = spread.busiest(rates, meter.receiving())
@@ -126,7 +127,7 @@ def lopsided(snapshot: Snapshot, meter: CardReadings) -> list[str]:
     other = snapshot.queues[(busiest + 1) % len(rates)].index
     return [
         f"Queue {snapshot.queues[busiest].index} receives {rates[busiest] / sum(rates):.0%} of all frames.",
-        *words.wrap(spread.advice(snapshot.card, other, own), NARROW),
+        *words.wrap(spread.advice(snapshot.card, other, own), room),
     ]
 
 
@@ -168,7 +169,8 @@ def queue_block(queue: QueueView, old: QueueView | None, meter: CardReadings, wi
         ],
     ]
     text = " · ".join(f"{words.count(number)} {reason}" for reason, number in drops) or "none"
-    lines.append([("     drops  ", "dim"), (text, "failed" if drops else "dim")])
+    for place, part in enumerate(words.wrap(text, width - 14)):
+        lines.append([(f"     {'' if place else 'drops':7}", "dim"), (part, "failed" if drops else "dim")])
     return lines
 
 

@@ -36,8 +36,10 @@ from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.screens.confirm import Confirm
 from souppp_tui.screens.details import DetailsPage
 from souppp_tui.screens.events import EventsPage
+from souppp_tui.screens.help import Help
 from souppp_tui.screens.sessions import SessionsPage
 from souppp_tui.show.columns import COLUMNS, LETTERS, offered
+from souppp_tui.show.paint import width_of
 from souppp_tui.show.themes import NAMES
 from souppp_tui.widgets.lines import Rows
 from tests.console.conftest import Start
@@ -811,6 +813,27 @@ async def test_help_lists_every_key_of_the_page(start: Start) -> None:
                 assert action.help in stage.text()
         await stage.press("escape")
         assert isinstance(stage.app.screen, SessionsPage)
+
+
+async def test_help_is_read_in_full_in_a_narrow_terminal(start: Start) -> None:
+    """What keys do was cut at 60 columns, where nothing else tells it."""
+    async with start(3, size=(60, 15)) as stage:
+        await stage.press("question_mark")
+        box = stage.app.screen
+        assert isinstance(box, Help)
+        assert max(map(width_of, box.lines)) <= box.list.size.width - 1
+        told = " ".join("".join(text for text, _ in line) for line in box.lines)
+        for action in ACTIONS:
+            if "sessions" in action.pages and action.keys:
+                assert " ".join(action.help.split()) in " ".join(told.split())
+
+
+async def test_what_is_wrong_with_the_card_is_read_in_full_at_any_width(start: Start) -> None:
+    card = CardView("eth0", "02:00:00:00:00:01", 1500, True, "native", True, "ixgbe", notice="word " * 40 + "end")
+    async with start(engine=ScriptedEngine(3, card=card), size=(60, 24)) as stage:
+        await stage.press("i")
+        assert "…" not in stage.text()
+        assert " ".join(["word"] * 40) + " end" in " ".join(stage.text().split())
 
 
 async def test_the_palette_finds_and_does(start: Start) -> None:
