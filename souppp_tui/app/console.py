@@ -214,7 +214,7 @@ class Console(App[bool], inherit_bindings=False):
         if doing is not None and not doing.look(self.model.views, now):
             self.doing = None
             if len(doing.before) > 1:
-                self.say(doing.line(now, ""))
+                self.say(doing.line(now, "", self.size.width - 1))
 
     def pull(self) -> None:
         """Take the engine's latest snapshot and events."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct, field
 
 from engine.api.values import SessionView
-from souppp_tui.show.words import COMING_UP, HANGING_UP, LIVES, QUEUED, count, duration, life
+from souppp_tui.show.words import COMING_UP, HANGING_UP, LIVES, QUEUED, columns, count, duration, life
 
 WAITING = "waiting"
 """Nothing has happened to it yet."""
@@ -52,14 +52,21 @@ class Doing(Struct):
         there = ((key, was, views[key]) for key, was in self.before.items() if key in views)
         return [key for key, was, view in there if self._stands(was, view) in UNDER_WAY]
 
-    def line(self, now: float, stop: str) -> str:
-        """`Dialling 1,971 sessions. 1,570 up · 381 queued · 20 failed · ~4 s · esc stops`; `stop` is the key for it."""
+    def line(self, now: float, stop: str, room: int) -> str:
+        """`Dialling 1,971 sessions. 1,570 up · 381 queued · 20 failed · ~4 s · esc stops`; `stop` is the key for it.
+
+        In less `room` without the time, then with states' signs, then with what is left alone: never without the key.
+        """
         if len(self.before) == 1:
             return self.said
-        parts = [f"{count(self._counts[word])} {word}" for word in (*LIVES, WAITING) if self._counts[word]]
+        counts = [(word, count(self._counts[word])) for word in (*LIVES, WAITING) if self._counts[word]]
+        words = [f"{number} {word}" for word, number in counts]
+        signs = [f"{LIVES[word][0]} {number}" if word in LIVES else f"{number} {word}" for word, number in counts]
         done, spent = len(self.before) - self.left, now - self.began
-        if self.left and done and spent >= 1:
-            parts.append(f"~{duration(spent * self.left / done)}")
-        if self.left and self.dials and stop:
-            parts.append(f"{stop} stops")
-        return f"{self.said} {' · '.join(parts)}"
+        time = [f"~{duration(spent * self.left / done)}"] if self.left and done and spent >= 1 else []
+        key = [f"{stop} stops"] if self.left and self.dials and stop else []
+        lines = [
+            f"{self.said} {' · '.join(parts)}"
+            for parts in ([*words, *time, *key], [*words, *key], [*signs, *key], [f"{count(self.left)} left", *key])
+        ]
+        return next((line for line in lines if columns(line) <= room), lines[-1])

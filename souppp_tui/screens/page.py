@@ -91,7 +91,7 @@ class Page(Quitting):
             return
         if self.desk.doing:
             stop = self.desk.keys_of(BY_NAME["back"]).split() if self.PAGE == "sessions" else []
-            line = self.desk.doing.line(self.model.meter.now, stop[0] if stop else "")
+            line = self.desk.doing.line(self.model.meter.now, stop[0] if stop else "", self.size.width - 1)
             self.footer.show([[(" ", "text"), (line, "accent")]])
             return
         self.footer.show([self._keys(self.size.width)])

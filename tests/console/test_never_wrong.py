@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from engine.api.commands import Dial, HangUp, Redial, StartCapture
 from engine.api.values import Halt, Halted, SessionState, Severity
 from souppp_tui.desk.options import ConsoleOptions
+from souppp_tui.model.doing import Doing
 from souppp_tui.model.model import Model
 from souppp_tui.screens.confirm import Confirm
 from souppp_tui.show.overview import overview
@@ -207,6 +208,22 @@ async def test_how_far_many_dials_have_come_is_told_and_escape_stops_the_rest(st
         assert "Stopped: hanging up 29 sessions." in stage.text()
         await stage.press("escape")
         assert stage.last == HangUp(tuple(range(1, 30))), "once"
+
+
+@pytest.mark.parametrize("width", [200, 120, 80, 60, 48])
+def test_how_to_stop_is_told_at_every_width(width: int) -> None:
+    """At 80 columns it was what was cut off while four states were counted."""
+    engine = ScriptedEngine(2000, up=False)
+    before = {view.id: view for view in engine.snapshot().sessions}
+    doing = Doing("Dialling 2,000 sessions.", before, dials=True, began=engine.now)
+    states = (*[SessionState.UP] * 1026, *[SessionState.DIALLING] * 60, *[SessionState.FAILED] * 20)
+    views = {**before, **{key: replace(before[key], state=state, since=1.0) for key, state in enumerate(states)}}
+    assert doing.look(views, engine.now + 20)
+    line = doing.line(engine.now + 20, "esc", width)
+    assert len(line) <= width
+    assert line.startswith("Dialling 2,000 sessions. ")
+    assert line.endswith(" · esc stops")
+    assert ("894 waiting" in line) == (width > 60)
 
 
 async def test_what_came_of_it_is_told_at_its_end(start: Start) -> None:
