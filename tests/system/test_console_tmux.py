@@ -100,8 +100,12 @@ def test_the_line_it_shows_works(terminal: Terminal, capture: Path) -> None:
 
 @pytest.mark.parametrize("way", ["hang-up", "ctrl-c", "ctrl-q", "TERM", "HUP"])
 def test_each_way_out_ends_the_sessions_in_order(terminal: Terminal, capture: Path, way: str) -> None:
-    """A hang-up is what happens when SSH breaks off: the terminal is gone, and nobody can be asked."""
-    terminal.start(console(capture, 4), 80, 24)
+    """A hang-up is what happens when SSH breaks off: the terminal is gone, and nobody can be asked.
+
+    Whichever it was, nobody is told that he hung up.
+    """
+    log = capture.with_name("events")
+    terminal.start(f"{console(capture, 4)} --event-log {log}", 80, 24)
     terminal.shows("4 up")
     traces = Traces(terminal.pid)
     if way == "hang-up":
@@ -119,6 +123,8 @@ def test_each_way_out_ends_the_sessions_in_order(terminal: Terminal, capture: Pa
         assert terminal.ended() == 0
     until(lambda: not traces.left(), "everything gone")
     assert goodbyes(capture) == 4
+    ends = [line.split("  ")[-1] for line in log.read_text().splitlines() if "Hung up" in line]
+    assert ends == ["Hung up: the program ends."] * 4
 
 
 def test_sigkill_leaves_nothing(terminal: Terminal, capture: Path) -> None:
@@ -149,8 +155,9 @@ def test_the_event_file_tells_how_it_ended(terminal: Terminal, capture: Path, tm
     terminal.type("h", "y", "q", "y")
     assert terminal.ended() == 0
     lines = log.read_text().splitlines()
-    ended = sorted(line.split()[2] for line in lines if "Hung up" in line)
-    assert ended == ["lab-01", "lab-02", "lab-03"]
+    ended = {line.split()[2]: line.split("  ")[-1] for line in lines if "Hung up" in line}
+    by_the_end = "Hung up: the program ends."
+    assert ended == {"lab-01": "Hung up by you.", "lab-02": by_the_end, "lab-03": by_the_end}
     assert len(set(lines)) == len(lines), "none is written twice"
 
 
