@@ -63,6 +63,7 @@ class Picture(Struct, frozen=True):
     clients: tuple[ClientView, ...]
     halted: Halted
     steps: tuple[UndoStep, ...]
+    pace: int
 
 
 class AskSettings(Struct, frozen=True):

@@ -66,6 +66,7 @@ class Mirror:
             totals=picture.totals,
             halted=picture.halted,
             steps=picture.steps,
+            pace=picture.pace,
         )
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:

@@ -265,6 +265,8 @@ class Snapshot(Struct, frozen=True):
     halted: Halted = Halted()
     steps: tuple[UndoStep, ...] = ()
     """What can be taken back, the latest last."""
+    pace: int = 0
+    """Sessions that may be on their way up at once, as things stand: it follows what is answered."""
 
 
 class Changes(Struct, frozen=True):

@@ -638,6 +638,7 @@ class Server:
             totals=snapshot.totals,
             halted=snapshot.halted,
             steps=snapshot.steps,
+            pace=snapshot.pace,
             clients=self.clients,
         )
 

@@ -218,6 +218,7 @@ class Engine:
             totals=supervisor.totals,
             halted=supervisor.halted,
             steps=supervisor.undoing.shown,
+            pace=supervisor.fleet.at_once,
         )
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:

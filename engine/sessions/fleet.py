@@ -619,6 +619,11 @@ class Fleet:
         return self._events.popleft() if self._events else None
 
     @property
+    def at_once(self) -> int:
+        """How many sessions may be on their way up at once, as things stand; any thread."""
+        return min(int(self.pace.window), self._dial.max_outstanding)
+
+    @property
     def idle(self) -> bool:
         """Whether every session is down or waiting, so that nothing more will be sent for it."""
         return all(m.session.state in IDLE for m in self.members.values())

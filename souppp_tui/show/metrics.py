@@ -54,6 +54,8 @@ def metrics(
     yield from _engine(snapshot, hello, clients)
     yield from _card(snapshot.card)
     yield from _states(snapshot.sessions)
+    at_once = "Sessions that may be on their way up at once, as things stand."
+    yield _gauge("souppp_dials_at_once", at_once, [], [((), snapshot.pace)])
     yield from _totals(snapshot.totals)
     yield from _echoes(snapshot.sessions)
     traffic = unpack_traffic(snapshot.traffic)

@@ -19,7 +19,7 @@ from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions import obstacle
 from engine.sessions.fleet import ON_THE_WAY, Fleet
 from engine.sessions.obstacle import Obstacle, Obstacles
-from engine.sessions.pace import Pace
+from engine.sessions.pace import FIRST, LEAST, Pace
 from engine.sessions.redial import RULES, pause
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.settings.values import AcFilter, AuthMethod, DialSettings, KeepaliveSettings, SessionSettings
@@ -684,6 +684,7 @@ def test_a_rate_set_too_high_costs_neither_frames_nor_time(busy: str) -> None:
     assert not any(isinstance(event, Ended) for _, _, event in field.events)
     assert "sessions at once" in field.fleet.pace.news()
     assert not field.fleet.pace.news(), "once"
+    assert LEAST <= field.fleet.at_once < count
 
 
 def test_who_is_quick_gets_as_many_as_were_asked_for() -> None:
@@ -692,6 +693,15 @@ def test_who_is_quick_gets_as_many_as_were_asked_for() -> None:
     field.run(1)
     assert field.states() == {UP}
     assert field.fleet.pace.cuts == 0
+    assert field.fleet.at_once == FIRST + 500
+
+
+def test_no_more_come_up_at_once_than_the_operator_allows() -> None:
+    field = Field(100, replace(QUICK, max_outstanding=40))
+    assert field.fleet.at_once == FIRST
+    field.dial_all()
+    field.run(2)
+    assert field.fleet.at_once == 40
 
 
 def test_a_concentrator_that_takes_its_time_is_not_overloaded() -> None:

@@ -60,6 +60,7 @@ def test_it_says_what_the_engine_does(engine: WorldEngine) -> None:
     assert told["souppp_engine_start_time_seconds"] == {(): HELLO.since}
     assert told["souppp_clients"] == {("command",): 2, ("look",): 1}
     assert told["souppp_sessions"][("up",)] == sum(told["souppp_sessions"].values()) == 3
+    assert told["souppp_dials_at_once"] == {(): engine.snapshot().pace} != {(): 0}
     assert told["souppp_dials_total"] == told["souppp_session_setup_seconds_count"] == {(): 3}
     assert told["souppp_events_total"][("error",)] == 0
     assert sum(told["souppp_events_total"].values()) == engine.snapshot().events

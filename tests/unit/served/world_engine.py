@@ -52,6 +52,7 @@ class WorldEngine:
             "curl",
             supervisor.totals,
             steps=supervisor.undoing.shown,
+            pace=supervisor.fleet.at_once,
         )
 
     def events_since(self, seq: int) -> tuple[Sequence[Event], int]:
