@@ -100,6 +100,16 @@ def _alone(preference: int, source: Source, table: int) -> Rule:
     return Rule(preference, *_prefix(source), table=table)
 
 
+def _in_order(source: Source) -> tuple[bool, int, int]:
+    """As what comes one after another: see `engine.egress.rule_tree`."""
+    return (True, source.number, 0) if isinstance(source, Mark) else (False, *_prefix(source))
+
+
+def _end_first(rule: Rule) -> tuple[bool, int]:
+    """In which order rules are deleted in the least time; see `Confinement._rules_undone`."""
+    return rule.goto is None, rule.preference
+
+
 def _requests(family: socket.AddressFamily, steps: list[Step]) -> list[bytes]:
     return [rule_request(step.add, family, step.rule) for step in steps]
 
@@ -467,8 +477,7 @@ class Confinement:
         The kernel looks for each from the first rule on, and as long as there is any `goto` also through all rules for
         one that leads to it: so these go first, and the others in the kernel's own order.
         """
-        rules = sorted(self._rules(family), key=lambda rule: (rule.goto is None, rule.preference))
-        return [rule_request(False, family, rule) for rule in rules]
+        return [rule_request(False, family, rule) for rule in sorted(self._rules(family), key=_end_first)]
 
     def _leave(self, family: socket.AddressFamily, table: int, source: Source) -> None:
         """This is led to a table no more; if nothing is, that need say nothing."""
@@ -483,9 +492,12 @@ class Confinement:
         self._lead_nowhere(family_of(source), source)
 
     def _lead_nowhere(self, family: socket.AddressFamily, source: Source) -> None:
+        self._do(self._ways_nowhere(family, source))
+
+    def _ways_nowhere(self, family: socket.AddressFamily, source: Source) -> list[bytes]:
+        """The requests that lead it there."""
         if isinstance(source, IPv6Address):
-            self._do(self._sources.release(source))
-            return
+            return self._sources.release(source)
         nowhere = self._instance.dead_end
         if isinstance(source, Mark):
             steps = self._marks[family].lead(source, nowhere)
@@ -493,10 +505,9 @@ class Confinement:
             steps = self._tree.lead(int(source), nowhere)
         else:
             steps = self._networks[family].lead(_prefix(source), nowhere)
-        if family not in self._dead_ends:
-            self._dead_ends.add(family)
-            self._do([no_way_else(family, nowhere)])
-        self._follow(family, steps)
+        first = [] if family in self._dead_ends else [no_way_else(family, nowhere)]
+        self._dead_ends.add(family)
+        return [*first, *_requests(family, steps)]
 
     def _follow(self, family: socket.AddressFamily, steps: list[Step]) -> None:
         self._do(_requests(family, steps))
@@ -534,7 +545,11 @@ class Confinement:
     # What dead instances left
 
     def _take_over(self, now: float) -> None:
-        """Their addresses are ours for a while, and their rules and tables gone. No address is free in between."""
+        """Their addresses are ours for a while, and their rules and tables gone. No address is free in between.
+
+        Where there is the second layer, that is enough in between: rules before those that go, and before those that
+        come, would be read for each of these.
+        """
         stale = {family: list(self._stale_rules(family)) for family in _BITS}
         # Of IPv6 all that leads nowhere, as far as it was a dead instance's.
         stale6 = [*filter(self._is_stale, self._barriers() if stale[socket.AF_INET6] else ())]
@@ -545,8 +560,9 @@ class Confinement:
         sources.update(found[0] for found in map(parse_source, stale6) if found is not None)
         if not sources and not any(stale.values()):
             return
+        self._fence.hold_all(sources)
         for family, rules in stale.items():
-            mine = [each for each in sources if family in _families(each)]
+            mine = sorted((each for each in sources if family in _families(each)), key=_in_order)
             for source in mine:
                 if isinstance(source, IPv6Address):  # the one table has room for it beside what is there
                     self._dead_end(source, now)
@@ -555,22 +571,22 @@ class Confinement:
             self._rtnl.do([no_way_else(family, self._instance.dead_end)] if mine else [], HARMLESS)
             # The dead instance's rules may stand where ours will, but never before these.
             dead_end = self._instance.dead_end
-            bridge = [_alone(self._instance.first_rule - 1, each, dead_end) for each in mine]
-            self._rtnl.do([rule_request(True, family, rule) for rule in bridge], HARMLESS)
+            bridged = mine if self._fence.obstacle else []
+            bridge = [_alone(self._instance.first_rule - 1, each, dead_end) for each in bridged]
+            # One that was killed on this way has left some of them.
+            there = {*rules} if bridge else set()
+            self._rtnl.do([rule_request(True, family, rule) for rule in bridge if rule not in there], HARMLESS)
             tables = {rule.table for rule in rules if rule.table not in (None, dead_end) and not rule.within}
             kept = {*bridge, *(self._sources.rules() if family == socket.AF_INET6 else ())}
-            self._rtnl.do([rule_request(False, family, rule) for rule in rules if rule not in kept], HARMLESS)
+            going = sorted((rule for rule in rules if rule not in kept), key=_end_first)
+            self._rtnl.do([rule_request(False, family, rule) for rule in going], HARMLESS)
             if family == socket.AF_INET6:
                 walls = self._sources.walls()
                 self._rtnl.do([undone(body) for body in stale6 if parse_source(body) not in walls], HARMLESS)
             else:
                 self._rtnl.do([no_way_else(family, table, False) for table in tables if table is not None], HARMLESS)
-            for source in mine:
-                if isinstance(source, Mark):
-                    self._lead_nowhere(family, source)
-                else:
-                    self._dead_end(source, now)
-                self._fence.hold(source)
+            self._grace.update((each, now + GRACE) for each in mine if not isinstance(each, Mark))
+            self._do([request for each in mine for request in self._ways_nowhere(family, each)])
             self._rtnl.do([rule_request(False, family, rule) for rule in bridge], HARMLESS)
 
     def _barriers(self) -> list[bytes]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 
 import pytest
@@ -17,7 +18,9 @@ from engine.egress.confinement import HARMLESS, Confinement
 from engine.egress.instances import Instance
 from engine.egress.requests import parse_rule, rule_request
 from engine.egress.rule_tree import Rule, RuleTree
+from engine.host.nft import Nft
 from engine.host.rtnl import Rtnl, request
+from tests.conftest import run
 from tests.unit.test_rule_tree import FIRST, LAST, Kernel
 
 pytestmark = pytest.mark.usefixtures("own_net")
@@ -97,3 +100,55 @@ def test_a_next_process_takes_over_what_one_left_between_two_steps(rtnl: Rtnl, l
     confinement.close()
     instance.close()
     assert there(rtnl) == []
+
+
+class Killed(BaseException):
+    """As good as: nothing is done after it."""
+
+
+@pytest.mark.parametrize("second_layer", [True, False])
+def test_a_take_over_that_is_cut_short_is_made_up_for_by_the_next(
+    rtnl: Rtnl, second_layer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each call of the kernel: what one layer does not hold by then the other does."""
+    if not second_layer:
+        monkeypatch.setattr(Nft, "__init__", _refuse)
+    addresses = [IPv4Address(POOL + 5 * number) for number in range(40)]
+    instance = Instance()
+    confinement = Confinement(rtnl, instance, time.monotonic())
+    for number, address in enumerate(addresses):
+        confinement.open([address], instance.table(number), 1)
+    confinement.leave()
+    confinement.close()
+    calls, whole = 0, False
+    while not whole:
+        calls += 1
+        with monkeypatch.context() as patched:
+            left = iter(range(calls))
+            patched.setattr(Rtnl, "do", lambda *words, do=Rtnl.do, left=left: _do_if_any(do, left, *words))
+            try:
+                Confinement(rtnl, instance, time.monotonic()).leave()
+                whole = next(left, None) is not None
+            except Killed:
+                whole = False
+        model = Kernel(32)
+        model.rules = there(rtnl)
+        led = {address for address in addresses if model.look_up(int(address))[0] is not None}
+        assert led == {*addresses} or second_layer
+        held = run("nft", "list", "ruleset") if second_layer else ""
+        assert all(f"{address}" in held for address in addresses if address not in led)
+    assert led == {*addresses}
+    assert calls > 5
+    Confinement(rtnl, instance, time.monotonic()).close()
+    instance.close()
+    assert there(rtnl) == []
+
+
+def _refuse(*_: object) -> None:
+    raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
+
+
+def _do_if_any(do: Callable[..., None], left: Iterator[int], *words: object) -> None:
+    if next(left, None) is None:
+        raise Killed
+    do(*words)
