@@ -51,7 +51,7 @@ PROBE_WAIT = 1.0
 """Seconds between full-size Echo-Requests (RFC 4638 section 5.2)."""
 ECHO_HEADER = 4
 """Octets of an echo packet before its magic number."""
-BEAT = 1 / 64
+BEAT = 1 / 32
 """Seconds: Echo-Requests go out on the beat, those of thousands of links some at a time, as each wake-up has its price.
 A power of two, so that every beat is an exact number; no longer, as what goes out together also comes back together."""
 LATE = 3.0

@@ -551,10 +551,12 @@ class Loop:
     def _take_frames(self) -> None:
         """A few frames at a time, as the host may have a lot to do for each, and timers and commands wait meanwhile."""
         begun = now = time.monotonic()
+        any_came = False
         try:
             while now < begun + SHARE and (self._waiting or self._read(now)):
+                any_came = True
                 self.supervisor.receive(few(self._waiting), now)
-                self._carry_on()
+                self.line.send(self.supervisor.frames_to_send())
                 now = time.monotonic()
         finally:
             self._goes_on = bool(self._waiting)
@@ -562,6 +564,8 @@ class Loop:
                 self._loop.call_soon(self._take_frames)
             else:
                 self._heard = self._read_at
+            if any_came:
+                self._carry_on()
 
     def _read(self, now: float) -> bool:
         """Take in frames that have come; whether there were any."""

@@ -25,8 +25,10 @@ from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.terminal.outlet import AGAIN, Outlet
 
 LISTS = ("dns", "ipv6_addresses", "ipv6_prefixes")
-LOOK = 0.02
-"""Seconds between looks at the engine's events."""
+LOOK, REST = 0.02, 0.1
+"""Seconds between looks at the engine's events, and where nothing has happened for CALM seconds: to look fifty times a
+second takes more of the processor than a hundred sessions that are up."""
+CALM = 1.0
 STDOUT = 1
 LAG = 65536
 """Octets that nobody has read yet: with more, later events stay with the engine until they have been."""
@@ -137,6 +139,8 @@ class _Telling:
         self._engine = engine
         self._leaving = leaving
         self._seen = 0
+        self.news_at = time.monotonic()
+        """When there was something to tell last."""
         self._file = EventFile(event_file, engine) if event_file is not None else None
         self._outlet = Outlet(STDOUT, again=AGAIN)
         self._why_missing = NOT_READ
@@ -162,6 +166,8 @@ class _Telling:
         if self.failure is None:
             self._why_missing = NOT_READ
         self.print(*map(event_object, events))
+        if events:
+            self.news_at = time.monotonic()
         for event in events:
             self._seen = event.seq
             if event.kind in ("dial-failed", "session-down"):
@@ -244,5 +250,6 @@ def _watch(engine: EngineHere, told: _Telling, options: HeadlessOptions, leaving
                 if not (all_up and options.hold):
                     return EXIT_OK if all_up else EXIT_NOT_DONE
                 waiting = False
-        if leaving.wait(LOOK):
+        is_calm = not waiting and time.monotonic() >= told.news_at + CALM
+        if leaving.wait(REST if is_calm else LOOK):
             return EXIT_NOT_DONE if waiting else EXIT_OK
