@@ -717,10 +717,10 @@ class Devices:
             found.append("the host's default route")
         return found
 
-    def tidy(self, now: float, routed: Callable[[], Collection[Network]] = tuple) -> None:
+    def tidy(self, now: float, theirs: Callable[[], Collection[Address | Network]] = tuple) -> None:
         """Forget what sessions had and nobody can use any more; to be called every few seconds. Raises HostError.
 
-        `routed` tells which networks are routed to sessions, up or not.
+        `theirs` tells what is routed to sessions, up or not, and what they have though no device has it.
         """
         if now >= self._next_amnesty:
             self._next_amnesty = now + AMNESTY
@@ -728,7 +728,7 @@ class Devices:
                 device.mends = 0
         try:
             if not self._ended:
-                self._confinement.tidy(now, routed)
+                self._confinement.tidy(now, theirs)
         except RtnlError as error:
             raise HostError(f"A routing rule can't be deleted: {error.strerror}.") from None
         if deaths := self.undertaker.deaths():

@@ -411,17 +411,20 @@ class Confinement:
             self._dead_end(network, now)
             self._fence.hold(network)
 
-    def tidy(self, now: float, routed: Callable[[], Collection[Network]]) -> None:
-        """Forget what its time is over; but not what is `routed` to sessions still: hosts behind never stop sending."""
+    def tidy(self, now: float, theirs: Callable[[], Collection[Source]]) -> None:
+        """Forget what its time is over; not what is `theirs` still, of sessions: hosts behind never stop sending."""
         with suppress(RtnlError):  # then later
             self._fence.heal()
             self._heal()
+        kept: Collection[Source] | None = None
         while self._grace:
             source, until = next(iter(self._grace.items()))
             if until > now:
                 break
-            if isinstance(source, IPv4Network | IPv6Network) and source in routed():
-                self._grace[source] = self._grace.pop(source) + GRACE  # the last one now
+            kept = theirs() if kept is None else kept
+            if source in kept:
+                del self._grace[source]
+                self._grace[source] = now + GRACE  # the last one now
             else:
                 self.forget(source)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv6Network
@@ -251,8 +251,12 @@ class DeviceEgress:
     def set_mtu(self, key: int, mtu: int) -> None:
         """See `Egress.set_mtu`."""
         if key in self._opened:
-            self._opened[key].mtu = mtu
-            self._home(key).set_mtu(key, mtu)
+            opened = self._opened[key]
+            widened, opened.mtu = opened.mtu < MIN_IPV6_MTU <= mtu, mtu
+            if widened:  # IPv6 was gone from it, and is there again
+                self.set_addresses(key, opened.addresses, mtu)
+            else:
+                self._home(key).set_mtu(key, mtu)
             self._connect(key, mtu)
 
     def close(self, key: int) -> None:
@@ -378,10 +382,18 @@ class DeviceEgress:
 
         `networks` tells what is routed to sessions, up or not.
         """
-        self._devices.tidy(now, networks)
+        self._devices.tidy(now, lambda: {*networks(), *self._without_room()})
         for key, opened in self._opened.items():
             if opened.settings.delegate.interface is not None:  # which may have come, or lost its address
                 self._hand_on(key)
+
+    def _without_room(self) -> Iterator[Address | Network]:
+        """What sessions have of IPv6 whose devices are too narrow for it: it is theirs all the same."""
+        for opened in self._opened.values():
+            if opened.mtu < MIN_IPV6_MTU and (addresses := opened.addresses).ipv6 is not None:
+                yield addresses.ipv6
+                yield from addresses.global6
+                yield from addresses.prefixes6
 
     def close_all(self) -> None:
         """Remove all devices; the card must have been given back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from engine.api.values import CardView, Severity
 from engine.record.plural import plural
@@ -12,6 +12,8 @@ PPPOE_OVERHEAD = 8
 """Octets of PPPoE's header and PPP's protocol number."""
 SMALLEST = 68
 """Octets that every IPv4 network carries (RFC 791 section 3.2)."""
+SMALLEST_IPV6 = 1280
+"""Likewise, IPv6 (RFC 8200 section 5): the kernel gives a device with less none."""
 VLAN_TAG = 4
 """Octets of a VLAN tag; cards have room for one beyond their MTU, but for those below."""
 NO_ROOM_FOR_A_TAG = ("cdc_eem", "cdc_ether", "cdc_ncm", "cdc_subset", "ipheth", "rndis_host", "zaurus")
@@ -38,7 +40,7 @@ def too_small(card: CardView | None, settings: SessionSettings) -> str:
     return f"{text} it is held to {room(card, settings)}. `ip link set {card.name} mtu {needed}` makes room."
 
 
-def mtu_news(card: CardView, mtu: int, sessions: Iterable[SessionSettings]) -> tuple[Severity, str, str]:
+def mtu_news(card: CardView, mtu: int, sessions: Sequence[SessionSettings]) -> tuple[Severity, str, str]:
     """The event of a card's changed MTU: severity, kind and text."""
     text = f"{card.name} has an MTU of {mtu} now."
     needed = [need for settings in sessions if (need := mtu_needed(settings, card.driver)) > mtu]
@@ -46,4 +48,6 @@ def mtu_news(card: CardView, mtu: int, sessions: Iterable[SessionSettings]) -> t
         return Severity.INFO, "card-mtu", text
     remedy = f"`ip link set {card.name} mtu {max(needed)}`"
     held = f"That is too small for {plural(len(needed), 'session')}, whose packets are held to it: {remedy} makes room."
+    if any(of.ipv6 and mtu - mtu_needed(of, card.driver) + of.mru < SMALLEST_IPV6 for of in sessions):
+        held += " Until then their devices have no IPv6."
     return Severity.WARNING, "card-mtu", f"{text} {held}"

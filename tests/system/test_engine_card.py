@@ -18,6 +18,7 @@ from engine.api.values import SessionState, SessionView, unpack_traffic
 from engine.card import xdp
 from engine.card.facts import Card
 from engine.card.xdp import XdpError
+from engine.egress import confinement
 from engine.egress.carriers import Carriers
 from engine.record.journal import GhostJournal, replay
 from engine.run.line import CardLine
@@ -402,6 +403,38 @@ def test_mtu_changed(engine: Engine) -> None:
     until(lambda: {views(engine)[name].mtu for name in NAMES} == {1492}, "the larger MTU")
     assert all(pings(str(views(engine)[name].device), 1492 - 28) for name in NAMES)
     unhurt(engine, before)
+
+
+@pytest.mark.parametrize("datapath", [DatapathChoice.AFXDP, DatapathChoice.KERNEL])
+def test_mtu_too_small_for_ipv6(far: Provider, datapath: DatapathChoice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes IPv6 from the devices: that is said, nobody else may use the addresses, and they come back."""
+    monkeypatch.setattr(confinement, "GRACE", 0.001)
+    with dialling([session(name, datapath=datapath) for name in NAMES]) as engine:
+        wait_up(engine, *NAMES)
+        until(lambda: all(views(engine)[name].ipv6_addresses for name in NAMES), "addresses of IPv6")
+        has = {name: views(engine)[name].ipv6_addresses[0] for name in NAMES}
+
+        def confined() -> set[str]:
+            found = run("ip", "-6", "route", "show", "table", "all")
+            return {name for name, address in has.items() if f"unreachable default from {address} " in found}
+
+        def on_devices() -> set[str]:
+            shown = run("ip", "-6", "addr")
+            return {name for name, address in has.items() if f" {address}/" in shown}
+
+        run("ip", "link", "set", CARD, "mtu", "1200")
+        until(lambda: {views(engine)[name].mtu for name in NAMES} == {1192}, "the smaller MTU")
+        assert events(engine, "card-mtu")[0].text.endswith("Until then their devices have no IPv6.")
+        assert not on_devices()
+        engine.submit(HangUp((views(engine)["three"].id,)))
+        until(lambda: confined() == {"one", "two"}, "that what nobody has is the host's again, and no more")
+        run("ip", "link", "set", CARD, "mtu", "1500")
+        until(lambda: on_devices() == {"one", "two"}, "their addresses again")
+        assert confined() == {"one", "two"}
+        for name in ("one", "two"):
+            device = str(views(engine)[name].device)
+            assert f"dev {device} " in run("ip", "-6", "route", "get", "3fff:ffff::1", "from", has[name])
+        assert not events(engine, "internal-error"), story(engine)
 
 
 @pytest.mark.parametrize("datapath", [DatapathChoice.AFXDP, DatapathChoice.KERNEL])
