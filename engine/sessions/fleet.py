@@ -362,11 +362,14 @@ class Fleet:
         return octets
 
     def _end(self, key: int, member: Member, end: End, now: float, redial: bool = False) -> None:
+        waited = self.is_queued(key) or member.waits
         self._unqueue(key, member)
         member.redial_now = redial
         member.failures = member.losses = 0
         member.session.hang_up(now, end)
         self._after(key, member, now)
+        if waited and member.session.state is SessionState.DOWN:
+            member.reason = str(end.kind)  # it waits for nothing any more
 
     def _enqueue(self, key: int, member: Member, queue: OrderedDict[int, None], now: float) -> None:
         self._unqueue(key, member)

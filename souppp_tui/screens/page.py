@@ -9,6 +9,7 @@ from typing import ClassVar
 from textual.app import SuspendNotSupported
 from textual.binding import BindingType
 
+from engine.api.ending import EndKind
 from engine.api.values import Halt, SessionView
 from engine.settings.console import OwnCommand
 from souppp_tui.desk.actions import BY_NAME, EITHER, GROUPS, STEERED, Action, Command, on_page, signs
@@ -259,6 +260,8 @@ class Page(Quitting):
 
 _URGENT = {Halt.ALL: "stop_all", Halt.REDIALS: "pause"}
 """What takes back that something is stopped: it stands in the footer meanwhile."""
+WAITING = frozenset({str(EndKind.CARD_DOWN), str(EndKind.ALL_STOPPED)})
+"""Reasons for which a session is down until they are over."""
 _NOBODY = "There is no session here."
 
 
@@ -267,9 +270,14 @@ def _any(page: Page, targets: Targets) -> str:
 
 
 def _hang_up(page: Page, targets: Targets) -> str:
-    if any(view.state in LIVE or view.retry_at is not None for view in targets):
+    if any(view.state in LIVE or _comes_up(view) for view in targets):
         return ""
     return f"Nothing to hang up: {_they(page, targets)} down." if targets else _NOBODY
+
+
+def _comes_up(view: SessionView) -> bool:
+    """Whether one at rest is dialled by itself: at its time, in its turn, or when what stops it is over."""
+    return view.retry_at is not None or view.queued or view.reason in WAITING
 
 
 def _dial(page: Page, targets: Targets) -> str:

@@ -87,6 +87,30 @@ async def test_hanging_up_a_pending_retry_does_not_ask(start: Start) -> None:
         assert stage.last == HangUp((0,))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"queued": True, "reason": ""},
+        {"state": SessionState.FAILED, "reason": "card is down"},
+        {"reason": "card is down"},
+        {"reason": "all sessions were stopped"},
+    ],
+)
+async def test_who_waits_to_be_dialled_can_be_hung_up(start: Start, change: dict[str, Any]) -> None:
+    """Nothing ends, so nothing is asked; it used to be refused, as if nothing would ever be dialled."""
+    async with start(3, up=False) as stage:
+        stage.engine.change(0, **change)
+        await stage.tick()
+        assert "h hang up" in stage.text()
+        await stage.press("h")
+        assert stage.last == HangUp((0,))
+        stage.engine.change(0, state=SessionState.DOWN, reason="hung up by you", queued=False)
+        await stage.tick()
+        await stage.press("h")
+        assert "Nothing to hang up: home-0001 is down." in stage.text()
+        assert stage.engine.commands == [HangUp((0,))]
+
+
 async def test_redial(start: Start) -> None:
     async with start(5) as stage:
         await stage.press("r", "y")

@@ -9,9 +9,21 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from engine.api.commands import ClearGhosts, Dial, FixCard, HangUp, Redial, Remove, Reply, Rotate, StartCapture, Watch
+from engine.api.commands import (
+    ClearGhosts,
+    Dial,
+    FixCard,
+    HangUp,
+    Redial,
+    Remove,
+    Reply,
+    Rotate,
+    StartCapture,
+    Stop,
+    Watch,
+)
 from engine.api.ending import End, EndKind
-from engine.api.values import SessionState, Severity
+from engine.api.values import Halt, SessionState, Severity
 from engine.card.facts import Card
 from engine.datapath import DatapathError
 from engine.egress.protocol import Addresses
@@ -610,6 +622,36 @@ def test_nothing_is_shown_as_sent_while_the_card_is_down() -> None:
     world.do(Watch(0))
     (late,) = [entry for entry in world.supervisor.board.details[0].ladder if entry.at >= lost_at]
     assert (late.sent, late.summary.split()[0], late.at) == (True, "PADT", EPOCH + sent[0]), "when it really left"
+
+
+@pytest.mark.parametrize("why", ["card", "stopped", "turn"])
+def test_who_waits_to_be_dialled_can_be_told_to_stay_down(why: str) -> None:
+    """For the card, for what is stopped, or for its turn: it is not dialled, and its reason says who wished that."""
+    world = World([session("one"), session("two")]).open()
+    world.run(1.0)
+    if why == "card":
+        world.card.set_carrier(False)
+        world.look()
+        world.do(Redial((1,)))
+    elif why == "stopped":
+        world.do(Stop(Halt.ALL))
+        world.run(1.0)
+    else:
+        world.do(HangUp((0, 1)))
+        world.run(1.0)
+        world.supervisor.fleet.hold(line=True)
+        world.do(Dial((0, 1)))
+        assert world.view(0).queued
+    world.do(HangUp((0, 1)))
+    world.run(1.0)
+    for view in (world.view(0), world.view(1)):
+        assert (view.state, view.reason, view.queued) == (DOWN, "hung up by you", False)
+    world.card.set_carrier(True)
+    world.look()
+    world.do(Stop(Halt.NOTHING))
+    world.supervisor.fleet.release(world.now)
+    world.run(5.0)
+    assert [world.view(key).state for key in (0, 1)] == [DOWN, DOWN]
 
 
 def test_no_padt_follows_a_session_whose_number_was_given_out_again(parting: World) -> None:
