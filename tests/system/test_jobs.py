@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from shlex import join, quote
@@ -17,7 +17,7 @@ import pytest
 from souppp_tui.model.groups import GROUPINGS
 from souppp_tui.show import words
 from tests.conftest import ROOT, run
-from tests.program import COMMAND, until
+from tests.program import COMMAND, descendants, until
 from tests.terminal import Terminal, needs_tmux
 
 pytestmark = [pytest.mark.usefixtures("needs_root"), needs_tmux]
@@ -106,6 +106,15 @@ class Day:
     def mouse(self, x: int, y: int, button: int = 0, ends: str = "Mm") -> None:
         """What a terminal sends for its mouse (SGR, xterm's ctlseqs)."""
         self.terminal.tmux("send-keys", "-l", "".join(f"\x1b[<{button};{x};{y}{end}" for end in ends))
+
+    def provider(self) -> Callable[[str], None]:
+        """Takes the other end of the card's cable `down`, or brings it `up`."""
+        (pid,) = (
+            pid
+            for pid in descendants(self.terminal.pid)
+            if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"engine.lab\0")
+        )
+        return lambda how: print(run("nsenter", "-t", str(pid), "-n", "ip", "link", "set", "provider", how))
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +282,67 @@ def test_the_mouse(day: Day) -> None:
     day.shows("redials paused")
     day.press("p")
     until(lambda: "redials paused" not in day.terminal.screen(), "redials that go on")
+
+
+def test_the_cursor_is_on_whom_one_means(day: Day) -> None:
+    """The first that a filter finds, if its own is gone; who was just added: the next `D` is for that one."""
+    day.resize(80, 24)
+    day.press("/shop⏎")
+    day.shows("▸ ● shop-01")
+    day.home()
+    day.terminal.type("a", *"extra", "Tab", *"extra", "Tab", *"lab", "C-s")
+    day.shows("▸ ○ extra", "61 sessions")
+    day.press("D")
+    day.shows("Remove extra?")
+    day.press("y")
+    day.home()
+    assert "extra" not in (day.folder / "day.yaml").read_text()
+
+
+def test_a_capture_is_seen_on_every_page_in_a_small_window(day: Day) -> None:
+    day.resize(60, 15)
+    day.press("c")
+    day.shows("◉ capturing 1")
+    for key, title in (("1", "sessions by state"), ("e", "events: "), ("i", "card lab0")):
+        day.press(key)
+        day.shows(title, "◉ capturing 1")
+    day.home()
+    day.press("c")
+    until(lambda: "capturing" not in day.terminal.screen(), "its end")
+    assert [*day.folder.glob("*.pcapng")]
+
+
+def test_a_line_that_is_lost_is_one_event_and_only_what_was_sent_is_shown(day: Day) -> None:
+    """Fifty-two sessions lost are one alarm, which stays until the events are seen; the sessions are found by it.
+
+    Who was hung up meanwhile has no PADT among its frames before one can be sent.
+    """
+    day.resize(120, 40)
+    day.press("/home-01⏎")
+    day.shows("1 of 60")
+    day.press("⏎")
+    before = day.shows("─ home-01  ● up ─", "ladder")
+    assert "PADT" not in before
+    provider = day.provider()
+    provider("down")
+    day.shows("link down", "1 alarm", "52 sessions lost", "failed · card is down")
+    day.press("h")
+    day.shows("down · hung up by you")
+    assert "PADT" not in day.terminal.screen()
+    provider("up")
+    day.shows("51 up", "8 failed", "1 down", "→  PADT")
+    day.press("d")
+    day.shows("52 up", "1 alarm")
+    day.home()
+    day.press("e b")
+    day.shows("causes: ")
+    day.press("/carrier⏎")
+    screen = day.shows("52 sessions", "lab0 lost its carrier.")
+    assert "alarm" not in screen
+    day.press("⏎")
+    day.shows("is:marked", "52 of 60", "52 marked")
+    day.press("\\")
+    day.home()
 
 
 def test_where_an_address_is_and_what_was_carried_there(day: Day) -> None:
