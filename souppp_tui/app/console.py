@@ -14,7 +14,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import textual
 from rich.console import RenderableType
@@ -22,8 +22,10 @@ from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
+from textual.errors import NoWidget
 from textual.events import Event as TextualEvent
-from textual.events import Key, Paste
+from textual.events import Key, MouseDown, MouseEvent, MouseScrollDown, MouseScrollUp, MouseUp, Paste
 from textual.screen import Screen
 from textual.widgets import Input
 
@@ -48,6 +50,8 @@ from souppp_tui.terminal.keyboard import standing, worked_off
 from souppp_tui.terminal.leaving import Leaving
 from souppp_tui.widgets.lines import Lines, Rows
 
+IN_TURN = (Key, Paste, MouseDown, MouseUp, MouseScrollDown, MouseScrollUp)
+"""What waits until all before it is worked off."""
 MESSAGE_LOOKS = 12
 RANKS = ("accent", "warning", "failed")
 """What is said, from what matters least."""
@@ -107,7 +111,7 @@ class Console(App[bool], inherit_bindings=False):
         self.breaks: Sequence[int] = ()
         self._grey = False
         """Whether all is shown in grey, as it may be out of date."""
-        self._typed: deque[Key | Paste] = deque()
+        self._typed: deque[Key | Paste | MouseEvent] = deque()
         self._typing: asyncio.Task[None] | None = None
         for name in themes.NAMES:
             self.register_theme(themes.theme(name))
@@ -146,19 +150,23 @@ class Console(App[bool], inherit_bindings=False):
             self.screen.refresh()
 
     async def on_event(self, event: TextualEvent) -> None:
-        """Keys and pasted text wait until those before them are worked off; all else goes its way."""
-        if not isinstance(event, Key | Paste) or event.is_forwarded:
+        """Keys, pasted text and the mouse's buttons wait until those before them are worked off; all else goes its way.
+
+        Else a key behind a click would be for another row than that.
+        """
+        waits = isinstance(event, IN_TURN) or (isinstance(event, MouseEvent) and bool(self._typed))
+        if not waits or event.is_forwarded:
             await super().on_event(event)
             return
-        self._typed.append(event)
+        self._typed.append(cast(Key | Paste | MouseEvent, event))
         if self._typing is None or self._typing.done():
             self._typing = asyncio.create_task(self._hand_on())
 
     async def _hand_on(self) -> None:
         try:
             while self._typed and self._running:
-                way, stood = list((self.focused or self.screen).ancestors_with_self), standing(self)
                 typed = self._typed.popleft()
+                way, stood = self._way(typed), standing(self)
                 if await self._acts(typed):
                     way = []
                 else:
@@ -167,7 +175,15 @@ class Console(App[bool], inherit_bindings=False):
         except Exception as error:  # a fault in a task of our own would never be heard of
             self._handle_exception(error)
 
-    async def _acts(self, typed: Key | Paste) -> bool:
+    def _way(self, typed: Key | Paste | MouseEvent) -> list[DOMNode]:
+        """Whom it passes: from what has the focus, or stands under the mouse, to the app."""
+        first: DOMNode = self.focused or self.screen
+        if isinstance(typed, MouseEvent):
+            with suppress(NoWidget):
+                first, _ = self.get_widget_at(typed.x, typed.y)
+        return list(first.ancestors_with_self)
+
+    async def _acts(self, typed: Key | Paste | MouseEvent) -> bool:
         """Do what a key is bound to, if it is; not where it may be text, or the answer to a question.
 
         On a page no widget takes keys for itself: it would pass through the queues of all from the table to the app.

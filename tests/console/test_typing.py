@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual.events import Key, MouseDown, MouseEvent, MouseUp
 
 from engine.api.commands import Add, Dial, HangUp
 from engine.settings.values import SessionSettings
@@ -41,6 +42,23 @@ async def test_an_answer_is_to_the_question(start: Start) -> None:
         await stage.type_ahead("h", "y", "j", "r", "n", "e", "escape", "question_mark", "escape", "asterisk", "h", "y")
         assert stage.engine.commands == [HangUp((0,)), HangUp((0, 1, 2, 3, 4))]
         assert isinstance(stage.app.screen, SessionsPage)
+
+
+async def test_keys_and_clicks_are_for_what_they_were_when_they_came(start: Start) -> None:
+    """A click overtook the keys before it, and a key behind a click could be for the row of before that."""
+    async with start(30, size=(80, 24)) as stage:
+        lines = stage.text().splitlines()
+
+        def click(name: str) -> list[MouseEvent]:
+            y = next(y for y, line in enumerate(lines) if name in line)
+            return [kind(None, 5, y, 0, 0, 1, False, False, False, 5, y) for kind in (MouseDown, MouseUp)]
+
+        j, space = Key("j", "j"), Key("space", " ")
+        for each in (j, j, *click("home-0005"), space, j, *click("home-0003"), space):
+            stage.app.post_message(each)
+        for _ in range(9):
+            await stage.pilot.pause()
+        assert stage.app.model.marks == {2, 4}
 
 
 async def test_a_fault_while_keys_are_worked_off_is_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
