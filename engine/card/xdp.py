@@ -139,6 +139,9 @@ class Loading:
         """
         if not HEADERS.is_dir():
             raise XdpError(f"the header tree for bcc is missing ({HEADERS}): {REMEDY}")
+        self._kernel_path = kernel_path
+        self.refused = False
+        """Whether there is no in-kernel data path, in the child's own words, and a program without may well be had."""
         order = _order(kernel_path, shared or {})
         self._names = (*order["programs"], *order["maps"])
         self.layouts: dict[str, tuple[Places, Places]] = {}
@@ -182,6 +185,7 @@ class Loading:
         try:
             with suppress(ConnectionError):
                 answer, descriptors, _, _ = socket.recv_fds(self._ours, _ANSWER, len(self._names))
+                self.refused = self._kernel_path and bool(answer) and not descriptors
         except TimeoutError:
             answer = f"cannot load the XDP program: that took longer than {LOAD_TIMEOUT:.0f} s".encode()
         finally:
@@ -438,7 +442,13 @@ class XdpProgram:
         except XdpError:
             loading.close()
             raise
-        descriptors = loading.finish()
+        try:
+            descriptors = loading.finish()
+        except XdpError:
+            if not loading.refused:
+                raise
+            loading = Loading()  # why there is no in-kernel path is told to who asks for it
+            descriptors = loading.finish()
         try:
             for name, (key, value) in _MAPS.items():
                 check_map(name, descriptors[name], loading.layouts[name], key, value)

@@ -20,11 +20,8 @@ from engine.egress.tun import close_tun, open_tun
 from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle, queue_before
 from engine.host.rtnl import Template
 from engine.host.surroundings import has_tun
-from engine.settings.values import DatapathChoice
+from engine.settings.values import MANY_SESSIONS, DatapathChoice
 from engine.wire.place import Place
-
-MANY_SESSIONS = 4
-"""From so many on, the in-kernel data path is the better one."""
 
 
 class Carriers:

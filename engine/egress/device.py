@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath.own import CLOSED, Network, Own
 from engine.egress.addresses import MIN_IPV6_MTU, Devices
-from engine.egress.carriers import MANY_SESSIONS, Carriers
+from engine.egress.carriers import Carriers
 from engine.egress.elsewhere import Elsewhere, Namespace, Namespaces
 from engine.egress.entrance import NOWHERE, Entrance
 from engine.egress.instances import Instance
@@ -28,7 +28,7 @@ from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way, routed
 from engine.sessions.session import Session
 from engine.settings.options import DEVICES
-from engine.settings.values import DatapathChoice, Inbound, SessionSettings
+from engine.settings.values import MANY_SESSIONS, DatapathChoice, Inbound, SessionSettings
 from engine.wire.place import Place
 
 NO_SUBTREES = "This kernel has no routes of IPv6 by source (CONFIG_IPV6_SUBTREES): sessions have IPv4 only."

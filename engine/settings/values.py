@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 
 from msgspec import Struct, field
@@ -67,6 +68,10 @@ class Forward(Struct, frozen=True):
     def port(self) -> int:
         """The session's."""
         return int(self.listen.partition("/")[2])
+
+
+MANY_SESSIONS = 4
+"""From so many on, the in-kernel data path is the better one."""
 
 
 class DatapathChoice(StrEnum):
@@ -380,3 +385,9 @@ class Settings(Likened, frozen=True):
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     remarks: tuple[str, ...] = ()
     """What is right and perhaps not meant, a line each with its place in the file."""
+
+    @property
+    def wants_kernel_path(self) -> bool:
+        """Whether sessions take the in-kernel data path where the card can carry it."""
+        paths = Counter(each.datapath for each in self.sessions if each.egress is EgressChoice.DEVICE)
+        return paths[DatapathChoice.KERNEL] > 0 or paths[DatapathChoice.AUTO] >= MANY_SESSIONS

@@ -199,7 +199,7 @@ def _run(options: argparse.Namespace, settings: Settings, leaving: Leaving, rele
 
     with ExitStack() as started:
         try:
-            loading = Loading()
+            loading = Loading(kernel_path=settings.wants_kernel_path)
         except XdpError as error:
             raise CannotRunError(str(error)) from None
         started.callback(loading.close)

@@ -269,6 +269,24 @@ def test_a_program_with_another_struct_is_refused(
     assert not attached(line)
 
 
+def test_where_the_kernel_refuses_the_in_kernel_path_the_card_is_taken_without(
+    line: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is asked for at the start where many sessions are; why there is none is told to who needs it."""
+    changed = tmp_path / "changed.bpf.c"
+    changed.write_text(xdp.KERNEL_PATH_SOURCE.read_text() + "\nThis is no C.\n")
+    monkeypatch.setattr(xdp, "KERNEL_PATH_SOURCE", changed)
+    opened = open_descriptors()
+    with namespace(line.near), ExitStack() as undo:
+        program = XdpProgram.attach(NEAR, QUEUES, loading=Loading(kernel_path=True))
+        undo.callback(program.close)
+        assert not program.has_kernel_path
+        with pytest.raises(XdpError, match="bcc cannot load the XDP program"):
+            program.add_kernel_path()
+        assert attached(line)
+    assert open_descriptors() == opened
+
+
 REFUSED = {
     "beyond the packet": ("return *(int *)(long)ctx->data;", "outside of the packet"),
     "not a pointer": ("u32 k = 1; return *(u64 *)(long)k;", "R1 invalid mem access 'scalar'"),

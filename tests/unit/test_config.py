@@ -792,3 +792,18 @@ def test_what_is_asked_for_in_ipv6() -> None:
     for wrong, told in (("31", "out of range (32 to 64)"), ("some", "must be"), ("65", "out of range (32 to 64)")):
         with pytest.raises(ConfigError, match=re.escape(told)):
             read(f"sessions: [{{name: a, prefix: {wrong}}}]")
+
+
+@pytest.mark.parametrize(
+    ("sessions", "wanted"),
+    [
+        ("", False),
+        ("{name: a, user: u, password: p, datapath: kernel}", True),
+        ("{name: a, user: u, password: p, datapath: kernel, egress: none}", False),
+        ("{name: 'a{n}', count: 3, user: u, password: p, datapath: auto}", False),
+        ("{name: 'a{n}', count: 4, user: u, password: p, datapath: auto}", True),
+        ("{name: 'a{n}', count: 9, user: u, password: p, datapath: afxdp}", False),
+    ],
+)
+def test_the_in_kernel_path_is_wanted_where_sessions_take_it(sessions: str, wanted: bool) -> None:
+    assert read(f"sessions: [{sessions}]").wants_kernel_path is wanted
