@@ -126,13 +126,7 @@ def work_on_devices(sessions: int, ipv6: bool) -> int:
         own, peer = IPv4Address("100.64.0.2") + key, IPv4Address("100.64.0.1")
         local = IPv6Address("fe80::1") + key * 7919 if ipv6 else None
         every = (IPv6Address("2001:db8::1") + (key << 64),) if ipv6 else ()
-        if hasattr(devices, "set_addresses"):
-            devices.set_addresses(key, Addresses(own, peer, local, every), 1492)
-        else:  # a checkout from before they could be given together
-            devices.set_ipv4(key, own, peer, 1492)
-            if local is not None:
-                devices.set_ipv6(key, local, 1492)
-                devices.set_global6(key, every)
+        devices.set_addresses(key, Addresses(own, peer, local, every), 1492)
         if key % 16 == 15:
             devices.look()
         if key == sessions - tenth - 1:

@@ -361,7 +361,9 @@ class Devices:
     def set_addresses(self, key: int, wanted: Addresses, mtu: int) -> None:
         """Set the device up with these addresses, if any, and no others; `mtu` in octets. Raises HostError.
 
-        As `set_ipv4`, `set_ipv6` and `set_global6` would, but all new ones by the same few messages to the kernel.
+        All new ones by the same few messages to the kernel. Those of IPv6 are left out where the host has it switched
+        off or can't confine them, or the MTU is too small. What is deprecated is the source of nothing new that isn't
+        bound to it.
         """
         device = self._devices[key]
         if wanted.ipv4 is None:
@@ -374,11 +376,6 @@ class Devices:
         gifts += self._new_global6(device, wanted.global6, wanted.deprecated6)
         self._give(device, first, gifts)
         self._build_walls(key, device)
-
-    def set_ipv4(self, key: int, address: IPv4Address, peer: IPv4Address | None, mtu: int) -> None:
-        """Set the device up with this address in place of any other; `mtu` in octets of IP packet. Raises HostError."""
-        device = self._devices[key]
-        self._give(device, self._set_up(device, mtu), self._new_ipv4(key, device, address, peer))
 
     def _new_ipv4(self, key: int, device: Device, address: IPv4Address, peer: IPv4Address | None) -> list[Gift]:
         if device.ipv4 == (address, peer):
@@ -394,14 +391,6 @@ class Devices:
             (address, peer), device.ipv4 = device.ipv4, None
             self._take(device, address, delete_ipv4(uint32(device.index), address.packed, (peer or address).packed))
 
-    def set_ipv6(self, key: int, address: IPv6Address, mtu: int) -> None:
-        """Set the device up with this link-local address in place of any other; raises HostError.
-
-        Does without the address where the host has IPv6 switched off or can't confine it, or the MTU is too small.
-        """
-        device = self._devices[key]
-        self._give(device, self._set_up(device, mtu), self._new_ipv6(key, device, address, mtu))
-
     def _new_ipv6(self, key: int, device: Device, address: IPv6Address, mtu: int) -> list[Gift]:
         if device.ipv6 == address or mtu < MIN_IPV6_MTU or not self.confines_ipv6 or not has_ipv6(device.name):
             return []
@@ -413,7 +402,7 @@ class Devices:
         """Take the link-local address away, if there is one; raises HostError."""
         device = self._devices.get(key)
         if device is not None and device.ipv6 is not None:
-            self.set_global6(key, ())
+            self._new_global6(device, (), frozenset())
             self.set_prefixes6(key, ())
             address = device.ipv6
             try:
@@ -423,18 +412,6 @@ class Devices:
                 raise _trouble(device, error) from None
             finally:
                 device.ipv6 = None
-
-    def set_global6(
-        self, key: int, addresses: tuple[IPv6Address, ...], deprecated: frozenset[IPv6Address] = frozenset()
-    ) -> None:
-        """Give the device these global addresses and no others, if it has a link-local one; raises HostError.
-
-        Those that are `deprecated` are the source of nothing new that isn't bound to them.
-        """
-        device = self._devices.get(key)
-        if device is not None and device.ipv6 is not None:
-            self._give(device, [], self._new_global6(device, addresses, deprecated))
-            self._build_walls(key, device)
 
     def _new_global6(
         self, device: Device, addresses: tuple[IPv6Address, ...], deprecated: frozenset[IPv6Address]

@@ -23,6 +23,7 @@ from engine.host.links import index_of
 from engine.host.nft import Message, Nft, field, message
 from engine.host.rtnl import Rtnl
 from tests.conftest import run
+from tests.system.given import give_global6, give_ipv6
 
 pytestmark = pytest.mark.usefixtures("own_net")
 
@@ -50,8 +51,8 @@ def devices(lan: socket.socket) -> Iterator[Devices]:
 
 def up(devices: Devices, key: int) -> None:
     devices.create(key, f"soup{key}")
-    devices.set_ipv6(key, LL + key, 1492)
-    devices.set_global6(key, (GLOBAL + key,))
+    give_ipv6(devices, key, LL + key, 1492)
+    give_global6(devices, key, (GLOBAL + key,))
 
 
 def sender(source: IPv6Address | None = None, device: str = "") -> socket.socket:
@@ -316,10 +317,11 @@ DYING = """
 import sys
 from ipaddress import IPv6Address, IPv6Network
 from engine.egress.addresses import Devices
+from tests.system.given import give_global6, give_ipv6
 devices = Devices()
 devices.create(0, "soup0")
-devices.set_ipv6(0, IPv6Address("fe80::1234"), 1492)
-devices.set_global6(0, (IPv6Address("2001:db8:5::2"),))
+give_ipv6(devices, 0, IPv6Address("fe80::1234"), 1492)
+give_global6(devices, 0, (IPv6Address("2001:db8:5::2"),))
 devices.set_prefixes6(0, (IPv6Network("3fff:5::/56"),))
 print(flush=True)
 input()

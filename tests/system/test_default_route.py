@@ -15,6 +15,7 @@ from tests.conftest import run
 from tests.program import until
 from tests.provider import provider
 from tests.system.engines import dialling, events, session, view, wait_up
+from tests.system.given import give_ipv4, give_ipv6
 
 pytestmark = pytest.mark.usefixtures("own_net")
 
@@ -55,8 +56,8 @@ def host(own_net: None) -> Iterator[None]:
 
 def up(devices: Devices, key: int, metric: int | None) -> None:
     devices.create(key, f"soup{key}", metric=metric)
-    devices.set_ipv6(key, IPv6Address("fe80::1234") + key, 1492)
-    devices.set_ipv4(key, A + key, PEER, 1492)
+    give_ipv6(devices, key, IPv6Address("fe80::1234") + key, 1492)
+    give_ipv4(devices, key, A + key, PEER, 1492)
 
 
 @pytest.mark.usefixtures("host")

@@ -30,6 +30,7 @@ from engine.host.nft import Message, Nft, field, message, nest
 from engine.host.rtnl import RtnlError
 from tests.conftest import run
 from tests.program import PATIENCE
+from tests.system.given import give_global6, give_ipv4, give_ipv6
 
 pytestmark = pytest.mark.usefixtures("own_net")
 
@@ -104,7 +105,7 @@ def test_device_with_an_ipv4_address(devices: Devices) -> None:
     assert 7 in devices
     assert devices.name(7) == "soup7"
     assert "state DOWN" in ip("link show soup7")
-    devices.set_ipv4(7, A, PEER, 1492)
+    give_ipv4(devices, 7, A, PEER, 1492)
     shown = ip("addr show soup7")
     assert ",UP," in shown
     assert "mtu 1492" in shown
@@ -124,7 +125,7 @@ def test_host_routes_are_left_alone(devices: Devices) -> None:
     ip("route add default via 192.0.2.254")
     before = ip("route"), ip("-6 route")
     devices.create(1, "soup1")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     assert (ip("route"), ip("-6 route")) == before
     devices.remove(1)
     assert (ip("route"), ip("-6 route")) == before
@@ -133,7 +134,7 @@ def test_host_routes_are_left_alone(devices: Devices) -> None:
 def test_packets_leave_by_the_device_of_their_source(devices: Devices) -> None:
     for number, address in ((1, A), (2, B)):
         devices.create(number, f"soup{number}")
-        devices.set_ipv4(number, address, PEER, 1492)
+        give_ipv4(devices, number, address, PEER, 1492)
     datagram(source=A)
     datagram(source=B)
     assert destinations(devices.fd(1)) == [(str(A), ELSEWHERE[0])]
@@ -147,7 +148,7 @@ def test_packets_of_sockets_bound_to_a_device_leave_by_it(devices: Devices) -> N
     ip("route add default dev va")
     for number in (1, 2):
         devices.create(number, f"soup{number}")
-        devices.set_ipv4(number, A, PEER, 1492)
+        give_ipv4(devices, number, A, PEER, 1492)
     datagram(device="soup2")
     datagram(device="soup2", source=A)
     assert destinations(devices.fd(2)) == [(str(A), ELSEWHERE[0])] * 2
@@ -160,7 +161,7 @@ def test_traffic_of_a_session_that_is_down_leaves_nowhere(devices: Devices) -> N
     ip("link set vb up")
     ip("route add default dev va")
     devices.create(1, "soup1")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.bind((str(A), 0))
         sender.sendto(b"x", ELSEWHERE)
@@ -171,7 +172,7 @@ def test_traffic_of_a_session_that_is_down_leaves_nowhere(devices: Devices) -> N
 
 def test_packets_to_the_address_come_in_under_strict_reverse_path_filtering(devices: Devices) -> None:
     devices.create(1, "soup1")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     for where in ("all", "soup1"):
         Path(f"/proc/sys/net/ipv4/conf/{where}/rp_filter").write_text("1")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
@@ -189,16 +190,16 @@ def test_packets_to_the_address_come_in_under_strict_reverse_path_filtering(devi
 def test_new_address_takes_the_place_of_the_old(devices: Devices) -> None:
     """IPCP was opened again; nothing of the device is made anew."""
     devices.create(1, "soup1")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     index = socket.if_nametoindex("soup1")
-    devices.set_ipv4(1, B, None, 1400)
+    give_ipv4(devices, 1, B, None, 1400)
     assert socket.if_nametoindex("soup1") == index
     shown = ip("addr show soup1")
     assert f"inet {B}/32" in shown
     assert str(A) not in shown
     assert "mtu 1400" in shown
     assert rules() == [f"10000:\tfrom {B} lookup {TABLE + 1} proto 80"]
-    devices.set_ipv4(1, B, PEER, 1400)
+    give_ipv4(devices, 1, B, PEER, 1400)
     assert f"inet {B} peer {PEER}/32" in ip("addr show soup1")
     datagram(source=B)
     assert destinations(devices.fd(1)) == [(str(B), ELSEWHERE[0])]
@@ -212,7 +213,7 @@ def test_new_address_takes_the_place_of_the_old(devices: Devices) -> None:
 def test_link_local_address_is_the_one_agreed(devices: Devices) -> None:
     Path("/proc/sys/net/ipv6/conf/default/accept_ra").write_text("2")
     devices.create(1, "soup1")
-    devices.set_ipv6(1, LL, 1492)
+    give_ipv6(devices, 1, LL, 1492)
     assert ip("-o -6 addr show soup1").split("inet6 ")[1:][0].split()[0] == f"{LL}/64"
     assert ip("-o -6 addr show soup1").count("inet6") == 1
     # The concentrator's router advertisements must not add a default route to the host.
@@ -223,7 +224,7 @@ def test_link_local_address_is_the_one_agreed(devices: Devices) -> None:
     fd = devices.fd(1)
     packets = [os.read(fd, 2000)[VNET_HEADER:] for _ in range(5) if select.select([fd], [], [], 0.05)[0]]
     assert LL.packed + IPv6Address("fe80::1").packed in {packet[8:40] for packet in packets}
-    devices.set_ipv6(1, IPv6Address("fe80::2"), 1492)
+    give_ipv6(devices, 1, IPv6Address("fe80::2"), 1492)
     assert str(LL) not in ip("addr show soup1")
     assert "fe80::2/64" in ip("addr show soup1")
     devices.clear_ipv6(1)
@@ -233,7 +234,7 @@ def test_link_local_address_is_the_one_agreed(devices: Devices) -> None:
 
 def test_a_session_without_ipv6_has_none_of_its_routes(devices: Devices) -> None:
     devices.create(1, "soup1", ipv6=False)
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     assert "soup1" not in ip("-6 route show table all")
     assert "inet6" not in ip("addr show soup1")
 
@@ -243,10 +244,10 @@ def test_global_addresses_and_what_is_delegated(devices: Devices) -> None:
     one, two = IPv6Address("3fff:1::1"), IPv6Address("3fff:1::2")
     network = IPv6Network("3fff:2::/56")
     devices.create(1, "soup1")
-    devices.set_global6(1, (one,))
+    give_global6(devices, 1, (one,))
     assert "3fff:" not in ip("-6 addr show soup1"), "not without a link-local one"
-    devices.set_ipv6(1, LL, 1492)
-    devices.set_global6(1, (one, two), frozenset((two,)))
+    give_ipv6(devices, 1, LL, 1492)
+    give_global6(devices, 1, (one, two), frozenset((two,)))
     devices.set_prefixes6(1, (network,))
     devices.set_mtu6(1, 1400)
     shown = {line.split()[1]: line for line in ip("-6 addr show soup1").splitlines() if "inet6" in line}
@@ -263,7 +264,7 @@ def test_global_addresses_and_what_is_delegated(devices: Devices) -> None:
     assert Path("/proc/sys/net/ipv6/conf/soup1/mtu").read_text() == "1400\n"
     devices.set_mtu6(1, None)
     assert Path("/proc/sys/net/ipv6/conf/soup1/mtu").read_text() == "1480\n"
-    devices.set_global6(1, (two,))
+    give_global6(devices, 1, (two,))
     assert "deprecated" not in ip("-6 addr show soup1")
     assert str(one) not in ip("-6 addr show soup1")
     assert ways_from() == {str(one): ["lo"], str(two): ["soup1", "lo"], str(LL): ["soup1", "lo"]}
@@ -279,8 +280,8 @@ def test_global_addresses_and_what_is_delegated(devices: Devices) -> None:
 def test_no_link_local_address_where_there_can_be_none(devices: Devices, why: str) -> None:
     Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1" if why == "switched off" else "0")
     devices.create(1, "soup1")
-    devices.set_ipv6(1, LL, 1492 if why == "switched off" else 1000)
-    devices.set_ipv4(1, A, PEER, 1492 if why == "switched off" else 1000)
+    give_ipv6(devices, 1, LL, 1492 if why == "switched off" else 1000)
+    give_ipv4(devices, 1, A, PEER, 1492 if why == "switched off" else 1000)
     assert "inet6" not in ip("addr show soup1")
     assert str(A) in ip("addr show soup1")
 
@@ -289,13 +290,13 @@ def test_a_device_that_becomes_wide_enough_for_ipv6_begins_quietly(devices: Devi
     """An MTU is verified after the device is up: the kernel would make up an address, and heed a router."""
     Path("/proc/sys/net/ipv6/conf/default/accept_ra").write_text("2")
     devices.create(1, "soup1", metric=50)
-    devices.set_ipv4(1, A, PEER, 1000)
+    give_ipv4(devices, 1, A, PEER, 1000)
     before = ip("-4 route show table all")
     devices.set_mtu(1, 1492)
     assert "inet6" not in ip("addr show soup1")
     assert Path("/proc/sys/net/ipv6/conf/soup1/accept_ra").read_text() == "0\n"
     assert ip("-4 route show table all") == before
-    devices.set_ipv6(1, LL, 1492)
+    give_ipv6(devices, 1, LL, 1492)
     assert ip("-o -6 addr show soup1").split("inet6 ")[1:][0].split()[0] == f"{LL}/64"
     devices.look()
     assert ip("-4 route show table all") == before
@@ -303,7 +304,7 @@ def test_a_device_that_becomes_wide_enough_for_ipv6_begins_quietly(devices: Devi
 
 def test_mtu_alone(devices: Devices) -> None:
     devices.create(1, "soup1")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     devices.set_mtu(1, 1500)
     assert "mtu 1500" in ip("link show soup1")
     assert str(A) in ip("addr show soup1")
@@ -311,11 +312,11 @@ def test_mtu_alone(devices: Devices) -> None:
 
 def test_name_can_be_had_again_at_once(devices: Devices) -> None:
     devices.create(1, "wan")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     devices.remove(1)
     assert 1 not in devices
     devices.create(1, "wan")
-    devices.set_ipv4(1, B, PEER, 1492)
+    give_ipv4(devices, 1, B, PEER, 1492)
     assert str(B) in ip("addr show wan")
     devices.remove(1)
     devices.remove(1)
@@ -334,7 +335,7 @@ def test_a_device_that_can_not_be_closed_keeps_no_other_from_going(devices: Devi
     devices.create(1, "wan")
     devices.create(2, "wan2")
     for number in (1, 2):
-        devices.set_ipv4(number, (A, B)[number - 1], PEER, 1492)
+        give_ipv4(devices, number, (A, B)[number - 1], PEER, 1492)
 
 
 def test_who_closes_a_device_is_told_whether_the_kernel_has_deleted_it(devices: Devices) -> None:
@@ -367,13 +368,13 @@ def test_a_device_goes_although_the_rules_cant_be_changed(devices: Devices, monk
         raise HostError("No rules today.")
 
     devices.create(1, "wan")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     monkeypatch.setattr(devices._confinement, "shut", fails)
     with pytest.raises(HostError):
         devices.remove(1)
     monkeypatch.undo()
     devices.create(1, "wan")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
 
 
 def test_name_that_is_taken(devices: Devices) -> None:
@@ -427,7 +428,7 @@ def test_without_nftables_the_rules_are_enough(
     devices = Devices()
     assert devices.notice.startswith("No nftables (Protocol not supported): routing rules alone keep")
     devices.create(1, "soup1")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
         sender.bind((str(A), 0))
@@ -478,7 +479,7 @@ def test_masquerading_on_another_card_hides_nothing() -> None:
     nft.close()
     devices = Devices()
     devices.create(1, "soup1")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     for family in ("rule flush", "rule add pref 32766 lookup main"):
         ip(family)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -516,7 +517,7 @@ def all_that_can_be_opened() -> list[int]:
 def test_out_of_descriptors_nothing_leaks(devices: Devices, left: int) -> None:
     """As many as are left beside the reserve are enough for a device or not: then the next try, with more, is."""
     devices.create(1, "soup1")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     before, (soft, hard) = os.listdir("/proc/self/fd"), resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + 1 + RESERVE + left, hard))
     fillers = all_that_can_be_opened()
@@ -528,7 +529,7 @@ def test_out_of_descriptors_nothing_leaks(devices: Devices, left: int) -> None:
                 devices.create(2, "soup2")
         else:
             devices.create(2, "soup2")
-            devices.set_ipv4(2, B, PEER, 1492)
+            give_ipv4(devices, 2, B, PEER, 1492)
             devices.remove(2)
         assert 2 not in devices
     finally:
@@ -536,7 +537,7 @@ def test_out_of_descriptors_nothing_leaks(devices: Devices, left: int) -> None:
         for each in fillers:
             os.close(each)
     devices.create(2, "soup2")
-    devices.set_ipv4(2, B, PEER, 1492)
+    give_ipv4(devices, 2, B, PEER, 1492)
     devices.remove(2)
     devices.create(2, "soup2")  # now the first is gone
     assert len(os.listdir("/proc/self/fd")) == len(before) + 1
@@ -553,7 +554,7 @@ def test_device_that_cant_be_made_quiet_is_gone(devices: Devices, monkeypatch: p
     assert 1 not in devices
     monkeypatch.undo()
     devices.create(1, "soup1")
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     assert len(os.listdir("/proc/self/fd")) == before + 1
 
 
@@ -561,7 +562,7 @@ def test_device_deleted_by_someone_else(devices: Devices) -> None:
     devices.create(1, "soup1")
     ip("link del soup1")
     with pytest.raises(HostError, match="The device soup1 can't be set up: No such device"):
-        devices.set_ipv4(1, A, PEER, 1492)
+        give_ipv4(devices, 1, A, PEER, 1492)
     devices.remove(1)
 
 
@@ -569,7 +570,7 @@ def test_many_come_and_go(devices: Devices) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
     for number in range(200):
         devices.create(number, f"soup{number}")
-        devices.set_ipv4(number, PEER + 1 + number, PEER, 1492)
+        give_ipv4(devices, number, PEER + 1 + number, PEER, 1492)
     assert len(rules()) == 200
     for number in range(200):
         devices.remove(number)
@@ -588,11 +589,12 @@ OTHER_INSTANCE = """
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from engine.egress.addresses import Devices
+from tests.system.given import give_global6, give_ipv4, give_ipv6
 devices = Devices()
 devices.create(3, "other")
-devices.set_ipv4(3, IPv4Address("100.64.9.9"), None, 1492)
-devices.set_ipv6(3, IPv6Address("fe80::9"), 1492)
-devices.set_global6(3, (IPv6Address("3fff:9::9"),))
+give_ipv4(devices, 3, IPv4Address("100.64.9.9"), None, 1492)
+give_ipv6(devices, 3, IPv6Address("fe80::9"), 1492)
+give_global6(devices, 3, (IPv6Address("3fff:9::9"),))
 devices.set_prefixes6(3, (IPv6Network("3fff:9:100::/56"),))
 print(flush=True)
 input()
@@ -612,7 +614,7 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
 
 def test_two_instances_don_t_meet(other: subprocess.Popen[bytes], devices: Devices) -> None:
     devices.create(3, "soup3")
-    devices.set_ipv4(3, A, PEER, 1492)
+    give_ipv4(devices, 3, A, PEER, 1492)
     assert sorted(rules()) == [
         f"10000:\tfrom 100.64.9.9 lookup {TABLE + 3} proto 80",
         f"14096:\tfrom 100.64.0.2 lookup {TABLE + 0x10000 + 3} proto 80",

@@ -23,6 +23,7 @@ from tests.conftest import run
 from tests.program import until
 from tests.provider import CARD, provider
 from tests.system.engines import dialling, events, fetch, session, view, wait_up
+from tests.system.given import give_ipv4, give_ipv6
 
 pytestmark = pytest.mark.usefixtures("own_net")
 
@@ -40,8 +41,8 @@ def devices() -> Iterator[Devices]:
     ip("link set lo up")
     devices = Devices()
     devices.create(1, "soup1")
-    devices.set_ipv4(1, A, IPv4Address("100.64.0.1"), 1492)
-    devices.set_ipv6(1, LL, 1492)
+    give_ipv4(devices, 1, A, IPv4Address("100.64.0.1"), 1492)
+    give_ipv6(devices, 1, LL, 1492)
     yield devices
     devices.close()
 
@@ -136,7 +137,7 @@ def test_of_what_we_do_ourselves_the_kernel_tells_nothing(devices: Devices) -> N
     _, fence = devices.filenos()
     for key in range(2, 50):
         devices.create(key, f"soup{key}")
-        devices.set_ipv4(key, A + key, None, 1492)
+        give_ipv4(devices, key, A + key, None, 1492)
     assert select.select([fence], [], [], 0)[0] == []
     with select.epoll() as waiting:
         waiting.register(fence)
@@ -219,8 +220,8 @@ def test_what_happened_while_nobody_listened_is_found(monkeypatch: pytest.Monkey
     devices = Devices()
     for number in (1, 2):
         devices.create(number, f"soup{number}")
-        devices.set_ipv4(number, A + number, None, 1492)
-        devices.set_ipv6(number, LL + number, 1492)
+        give_ipv4(devices, number, A + number, None, 1492)
+        give_ipv6(devices, number, LL + number, 1492)
     devices.look()
     before = state()
     ip("addr flush dev soup1")

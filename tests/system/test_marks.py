@@ -19,6 +19,7 @@ from tests.conftest import run
 from tests.program import PATIENCE, until
 from tests.provider import provider
 from tests.system.engines import dialling, fetch, session, views, wait_up
+from tests.system.given import give_ipv4, give_ipv6
 
 pytestmark = pytest.mark.usefixtures("own_net")
 
@@ -82,8 +83,8 @@ def _flush_fence() -> None:
 
 def _up(devices: Devices, key: int) -> None:
     devices.create(key, f"soup{key}")
-    devices.set_ipv4(key, A + key, PEER, 1492)
-    devices.set_ipv6(key, IPv6Address("fe80::1234") + key, 1492)
+    give_ipv4(devices, key, A + key, PEER, 1492)
+    give_ipv6(devices, key, IPv6Address("fe80::1234") + key, 1492)
     ip(f"-6 addr add {GLOBAL + key}/128 dev soup{key} nodad")
 
 

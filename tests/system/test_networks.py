@@ -30,6 +30,7 @@ from tests.conftest import ROOT, run
 from tests.program import PATIENCE, until
 from tests.provider import provider
 from tests.system.engines import dialling, events, session, story, view, wait_state, wait_up
+from tests.system.given import give_ipv4, give_ipv6
 from tests.system.test_promises import Capture
 from tests.system.test_router_messages import say
 
@@ -138,8 +139,8 @@ def test_nothing_from_a_network_leaves_elsewhere() -> None:
     with host() as (wan, behind):
         devices = Devices()
         devices.create(1, "soup1", networks=(ROUTED, ROUTED6))
-        devices.set_ipv4(1, A, PEER, 1492)
-        devices.set_ipv6(1, LL, 1492)
+        give_ipv4(devices, 1, A, PEER, 1492)
+        give_ipv6(devices, 1, LL, 1492)
         down, gone = partial(ip, "link set soup1 down"), partial(devices.remove, 1)
         for strike in (lambda: None, down, flush_rules, devices.look, gone):
             strike()
@@ -159,7 +160,7 @@ def test_what_comes_in_for_a_part_that_is_nowhere_is_not_sent_on() -> None:
     with host() as (wan, _), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as here:
         devices = Devices()
         devices.create(1, "soup1")
-        devices.set_ipv6(1, LL, 1492)
+        give_ipv6(devices, 1, LL, 1492)
         devices.set_prefixes6(1, (delegated,))
         ip(f"-6 addr add {handed_on}/64 dev lan nodad")
         # The kernel has a way to a new address a moment later, even without duplicate address detection.
@@ -203,8 +204,8 @@ def test_without_nftables_the_rules_are_enough(monkeypatch: pytest.MonkeyPatch) 
     with host() as (wan, behind):
         devices = Devices()
         devices.create(1, "soup1", networks=(ROUTED, ROUTED6))
-        devices.set_ipv4(1, A, PEER, 1492)
-        devices.set_ipv6(1, LL, 1492)
+        give_ipv4(devices, 1, A, PEER, 1492)
+        give_ipv6(devices, 1, LL, 1492)
         for strike in (lambda: None, partial(ip, "link set soup1 down"), partial(devices.remove, 1)):
             strike()
             _try_all(behind)
@@ -226,7 +227,7 @@ def test_an_address_of_a_network_that_is_nowhere_leaves_by_the_session_too() -> 
     ip(f"addr add {HERE}/32 dev lo")
     devices = Devices()
     devices.create(1, "soup1", networks=(ROUTED,))
-    devices.set_ipv4(1, A, PEER, 1492)
+    give_ipv4(devices, 1, A, PEER, 1492)
     assert "dev soup1" in ip(f"route get {BEHIND} from {HERE}")
     assert "dev soup1" in ip(f"route get {WORLD} from {HERE}")
     assert "dev wan" in ip(f"route get {BEHIND} from 192.0.2.2")
@@ -237,10 +238,11 @@ OTHER_INSTANCE = f"""
 from ipaddress import *
 from engine.egress import confinement
 from engine.egress.addresses import Devices
+from tests.system.given import give_ipv4, give_ipv6
 devices = Devices()
 devices.create(3, "soup3", networks=(IPv4Network("{ROUTED}"), IPv6Network("{ROUTED6}")))
-devices.set_ipv4(3, IPv4Address("{A}"), None, 1492)
-devices.set_ipv6(3, IPv6Address("{LL}"), 1492)
+give_ipv4(devices, 3, IPv4Address("{A}"), None, 1492)
+give_ipv6(devices, 3, IPv6Address("{LL}"), 1492)
 print(flush=True)
 input()
 """

@@ -21,6 +21,7 @@ from tests.conftest import run
 from tests.program import until
 from tests.provider import provider
 from tests.system.engines import dialling, events, session, story, view, wait_up
+from tests.system.given import give_ipv4, give_ipv6
 
 pytestmark = pytest.mark.usefixtures("own_net")
 
@@ -152,7 +153,7 @@ def test_ipv6_addresses_of_the_host(devices: Devices) -> None:
     """What a session had would be a session's alone: the host's own link-local address is refused."""
     own = IPv6Address("fe80::7")
     devices.create(1, "soup1")
-    devices.set_ipv6(1, IPv6Address("fe80::8"), 1492)
+    give_ipv6(devices, 1, IPv6Address("fe80::8"), 1492)
     with lan("192.0.2.2", "192.0.2.1"):
         assert devices.way_to(own) is None
         run("ip", "addr", "add", "fe80::7/64", "dev", "lan", "nodad")
@@ -189,7 +190,7 @@ def test_sessions_are_no_ways_of_the_hosts(devices: Devices) -> None:
     """Neither while they are up, nor while their device waits to be deleted; another program's are."""
     address = IPv4Address("100.64.0.2")
     devices.create(1, "soup1")
-    devices.set_ipv4(1, address, IPv4Address("100.64.0.1"), 1492)
+    give_ipv4(devices, 1, address, IPv4Address("100.64.0.1"), 1492)
     assert f"local {address} dev soup1" in run("ip", "route", "show", "table", "local")
     assert devices.way_to(address) is None
     assert devices.way_to(IPv4Address("100.64.0.1")) is None
@@ -200,7 +201,7 @@ def test_sessions_are_no_ways_of_the_hosts(devices: Devices) -> None:
     assert (found.device, found.local) == ("soup1", True)
     for number in range(2, 10):
         devices.create(number, f"soup{number}")
-        devices.set_ipv4(number, address + number, None, 1492)
+        give_ipv4(devices, number, address + number, None, 1492)
         devices.remove(number)
         assert devices.way_to(address + number) is None
 
@@ -208,6 +209,6 @@ def test_sessions_are_no_ways_of_the_hosts(devices: Devices) -> None:
 def test_an_address_of_another_programs_session(devices: Devices) -> None:
     """Both are on one host; the one that comes later is refused."""
     devices.create(77, "soup77")
-    devices.set_ipv4(77, IPv4Address("100.64.0.2"), None, 1492)
+    give_ipv4(devices, 77, IPv4Address("100.64.0.2"), None, 1492)
     with provider(), dialling([session("one", ipv6=False)]) as engine:
         assert "100.64.0.2, which is refused: it is this host's own, on soup77." in gave_up(engine)

@@ -31,6 +31,7 @@ from tests.conftest import ROOT, run
 from tests.program import PATIENCE, Program, Said, running, until
 from tests.provider import CARD, FAR_CARD, Provider, provider
 from tests.system.engines import fetch
+from tests.system.given import give_ipv4, give_ipv6
 from tests.system.test_privileges import ALWAYS, without
 
 pytestmark = pytest.mark.usefixtures("own_net")
@@ -235,8 +236,8 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> Iterator[Devices]:
     Failing.countdown = -1
     devices = Devices()
     devices.create(1, "soup1")
-    devices.set_ipv4(1, IPv4Address("100.64.0.2"), None, 1492)
-    devices.set_ipv6(1, IPv6Address("fe80::1"), 1492)
+    give_ipv4(devices, 1, IPv4Address("100.64.0.2"), None, 1492)
+    give_ipv6(devices, 1, IPv6Address("fe80::1"), 1492)
     yield devices
     Failing.countdown = -1
     devices.close()
@@ -268,8 +269,8 @@ def test_whichever_request_the_kernel_has_no_memory_for_nothing_is_left(devices:
 
     def come() -> None:
         devices.create(2, "soup2", networks=(network,), closed=True)
-        devices.set_ipv4(2, address, None, 1492)
-        devices.set_ipv6(2, IPv6Address("fe80::2"), 1492)
+        give_ipv4(devices, 2, address, None, 1492)
+        give_ipv6(devices, 2, IPv6Address("fe80::2"), 1492)
 
     def settled() -> dict[str, int]:
         devices.undertaker.wait_for("soup2")
