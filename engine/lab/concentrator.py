@@ -36,10 +36,13 @@ from engine.wire.errors import WireError
 from engine.wire.ethernet import ETH_PPPOE_DISCOVERY, ETH_PPPOE_SESSION, EthernetFrame
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket
+from engine.wire.value import Veiled
 
 
-class LabSettings(Struct, frozen=True):
+class LabSettings(Veiled, frozen=True):
     """What the lab's concentrator does."""
+
+    VEILED = ("accounts", "any_password")
 
     discovery: ConcentratorSettings = ConcentratorSettings()
     accounts: tuple[tuple[str, str], ...] = ()

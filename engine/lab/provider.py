@@ -12,18 +12,20 @@ import subprocess
 import sys
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import asdict
 
 from engine.settings.limits import MAX_SESSIONS
+from engine.wire.value import Veiled
 
 
 class LabError(Exception):
     """The lab can't be set up: one line for the operator."""
 
 
-class LabOrder(Struct, frozen=True):
+class LabOrder(Veiled, frozen=True):
     """What the lab's concentrator is to be; all of it JSON."""
+
+    VEILED = ("password",)
 
     card: str = "provider"
     name: str = "souppp-lab"

@@ -6,7 +6,7 @@ import re
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-from msgspec import Struct
+from engine.wire.value import Veiled
 
 Host = str | IPv4Address | IPv6Address
 
@@ -24,8 +24,10 @@ class How(StrEnum):
     """A plain request by HTTP."""
 
 
-class Wanted(Struct, frozen=True):
+class Wanted(Veiled, frozen=True):
     """A connection that a client asks for."""
+
+    VEILED = ("password",)
 
     how: How
     host: Host
@@ -34,9 +36,6 @@ class Wanted(Struct, frozen=True):
     """The user name as it was given, with what chooses a session behind it."""
     password: bytes | None = None
     """None where the client gave none."""
-
-    def __repr__(self) -> str:
-        return f"Wanted({self.how}, {target(self.host, self.port)})"
 
 
 class Refusal(StrEnum):

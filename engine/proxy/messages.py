@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import Choose, ProxyLimits
+from engine.wire.value import Veiled
 
 LARGEST = 1 << 17
 """Octets of a message."""
@@ -33,8 +34,10 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 # From the engine
 
 
-class Serve(Message, frozen=True, array_like=True, tag=True):
+class Serve(Message, Veiled, frozen=True, array_like=True, tag=True):
     """What there is to be: it replaces what there was."""
+
+    VEILED = ("salt", "users")
 
     pool: str
     """Address and port; empty for none."""

@@ -18,6 +18,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from engine.wire.value import Veiled
+
 
 class Kind(StrEnum):
     """Which session a user name asks for."""
@@ -39,8 +41,10 @@ class Choice(Struct, frozen=True):
     """Seconds that a key keeps its session at most; None for as long as that is up."""
 
 
-class User(Struct, frozen=True):
+class User(Veiled, frozen=True):
     """Somebody who may use the proxies, with what is needed to know their password when it comes."""
+
+    VEILED = ("digest",)
 
     name: str
     digest: bytes

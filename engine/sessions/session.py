@@ -63,6 +63,7 @@ from engine.wire.ethernet import (
 from engine.wire.place import Place
 from engine.wire.ppp import Protocol
 from engine.wire.pppoe import Code, PppoePacket, TagType
+from engine.wire.value import Veiled
 
 LADDER = 100
 """Control frames kept for the details screen."""
@@ -110,8 +111,10 @@ class Ended(Struct, frozen=True):
 SessionEvent = LinkNews | Ipv6Configured | StateChanged | PppoeOpened | SentInClear | Ended
 
 
-class SeenFrame(Struct, frozen=True):
+class SeenFrame(Veiled, frozen=True):
     """A control frame that was sent or received, kept as it was."""
+
+    VEILED = ("frame",)
 
     at: float
     """In the engine's time: when it came, or when it was made."""

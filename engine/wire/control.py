@@ -8,6 +8,7 @@ from enum import IntEnum
 from msgspec import Struct
 
 from engine.wire.errors import Malformed, WireError
+from engine.wire.value import Veiled
 
 
 class Code(IntEnum):
@@ -71,8 +72,10 @@ class Option(Struct, frozen=True):
     """At most 253 octets."""
 
 
-class ControlPacket(Struct, frozen=True):
+class ControlPacket(Veiled, frozen=True):
     """One control packet; also the frame of PAP and CHAP, which have codes of their own."""
+
+    VEILED = ("data",)  # of PAP it is the password
 
     code: int
     identifier: int

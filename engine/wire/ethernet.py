@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from engine.wire.errors import Malformed, WireError
+from engine.wire.value import Veiled
 
 BROADCAST = b"\xff" * 6
 ETH_PPPOE_DISCOVERY = 0x8863
@@ -30,8 +31,10 @@ class VlanTag(Struct, frozen=True):
         return self.priority << 13 | self.dei << 12 | self.vid
 
 
-class EthernetFrame(Struct, frozen=True):
+class EthernetFrame(Veiled, frozen=True):
     """One frame, without its checksum."""
+
+    VEILED = ("payload",)
 
     dst: bytes
     src: bytes

@@ -11,6 +11,7 @@ from engine.wire import control, ethernet, ppp
 from engine.wire.errors import Malformed, WireError
 from engine.wire.ethernet import ETH_PPPOE_SESSION, EthernetFrame, VlanTag
 from engine.wire.text import printable
+from engine.wire.value import Veiled
 
 VERSION_TYPE = 0x11
 """VER and TYPE, both 1 (RFC 2516 section 4)."""
@@ -63,8 +64,10 @@ class Tag(Struct, frozen=True):
     value: bytes = b""
 
 
-class PppoePacket(Struct, frozen=True):
+class PppoePacket(Veiled, frozen=True):
     """One PPPoE packet: what an Ethernet frame of type 0x8863 or 0x8864 carries."""
+
+    VEILED = ("payload",)
 
     code: int
     session_id: int
