@@ -193,7 +193,8 @@ def _enter(engine: Client, view: SessionView) -> None:
         here = cgroups.own()
         parent = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise Trouble(f"{error.strerror}.") from None
+        where = f"its folder {error.filename} is not to be seen here: " if error.filename else ""
+        raise Trouble(f"a program is in a session by its cgroup, and {where}{error.strerror}.") from None
     if cgroups.is_within(here):
         raise _RefusedError("this runs in a session already.")
     made = -1

@@ -21,10 +21,11 @@ import pytest
 from engine.api.values import SessionState
 from engine.egress.entrance import SPENT, Entrance
 from engine.host import bpf, cgroups, netns
+from engine.host.errors import Trouble
 from engine.host.peers import Peer
 from engine.run.server import Server
 from engine.run.sockets import listen
-from souppp_tui.commands.exec import hosts_by_dns
+from souppp_tui.commands.exec import _enter, hosts_by_dns
 from tests.conftest import ROOT, run
 from tests.program import COMMAND, Program, running, until
 from tests.provider import CARD, provider
@@ -301,3 +302,10 @@ def test_whoever_may_command_runs_programs_as_who_they_are(monkeypatch: pytest.M
 )
 def test_names_are_asked_of_nobody_else(given: str, told: str) -> None:
     assert hosts_by_dns(given) == told
+
+
+def test_a_cgroup_that_is_not_to_be_seen_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where another file system lies over /sys/fs/cgroup: "No such file or directory" was all that was said."""
+    monkeypatch.setattr(cgroups, "own", lambda: tmp_path / "gone")
+    with pytest.raises(Trouble, match=f"its folder {tmp_path}/gone is not to be seen here: No such file"):
+        _enter(None, None)  # type: ignore[arg-type]  # it comes to neither
