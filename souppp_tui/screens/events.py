@@ -21,6 +21,8 @@ from souppp_tui.widgets.lines import Lines, Row
 
 DETAIL_LINES = 4
 """The height of the part that shows one event in full, its rule included."""
+LEAST_LINES = 3
+"""The same in a window of fewer lines than ROOM."""
 ROOM = 18
 """On a screen lower than this the list needs that part's lines itself."""
 
@@ -77,7 +79,7 @@ class EventsPage(ListPage):
             self.cursor = next((row for row, event in enumerate(self._events) if event.seq == here), last)
             self._seen = seen
         self.status.show([self._status()])
-        self.detail.styles.height = DETAIL_LINES if self.size.height >= ROOM else 0
+        self.detail.styles.height = DETAIL_LINES if self.size.height >= ROOM else LEAST_LINES
         self.look_at_list()
 
     def look_at_list(self) -> None:

@@ -12,11 +12,16 @@ from textual.widgets import Input
 
 from engine.settings.forms import FIELDS, Field, Taken, read, write
 from engine.settings.values import SessionSettings
-from souppp_tui.show.words import fit
+from souppp_tui.show.words import columns, fit
 from souppp_tui.widgets.lines import Lines
 
 SEVERAL = "several values"
 FOOT = "enter next · ctrl-s save · esc leave"
+
+
+def escape(title: str) -> str:
+    """A title of a box without markup."""
+    return title.replace("[", "\\[")
 
 
 class Form(ModalScreen[SessionSettings | None]):
@@ -52,7 +57,6 @@ class Form(ModalScreen[SessionSettings | None]):
         texts = write(self._base)
         box = self._box
         box.can_focus = False
-        box.border_title = self._title.replace("[", "\\[")
         box.border_subtitle = FOOT
         with box:
             for field in self._fields:
@@ -76,14 +80,17 @@ class Form(ModalScreen[SessionSettings | None]):
     def check(self, everything: bool = False) -> SessionSettings | None:
         """Read all lines and say what is wrong; returns the settings if nothing is."""
         settings, errors = read(self._texts(), self._base, self._taken)
-        self._box.border_subtitle = FOOT
+        self._box.border_title, self._box.border_subtitle = escape(self._title), FOOT
         for field in self._fields:
             wrong = errors.get(field.key, "") if everything or field.key in self._touched else ""
             hint = "" if self._new and field.secret else field.hint
             if wrong and self._inputs[field.key].has_focus:
                 self._box.border_subtitle = f"{field.label} {wrong}"
+            note = self._notes[field.key]
+            if hint and self._inputs[field.key].has_focus and columns(hint) + 2 > note.size.width > 0:
+                self._box.border_title = escape(f"{self._title} · {field.label}: {hint}")
             self._labels[field.key].show([[(fit(field.label, 15), "failed" if wrong else "dim")]])
-            self._notes[field.key].show([[("  ", "text"), (wrong or hint, "failed" if wrong else "dim")]])
+            note.show([[("  ", "text"), (wrong or hint, "failed" if wrong else "dim")]])
         return None if errors else settings
 
     def _texts(self) -> dict[str, str]:

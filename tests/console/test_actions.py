@@ -1235,3 +1235,14 @@ async def test_what_is_drawn_first_is_the_whole_page(start: Start, monkeypatch: 
     async with start(30):
         for part in ("souppp", "q0", "30 sessions", "NAME", "home-0001", "events", "quit"):
             assert part in drawn[0]
+
+
+async def test_a_field_s_hint_and_an_event_are_read_in_full_in_a_small_window(start: Start) -> None:
+    async with start(3, size=(60, 15)) as stage:
+        await stage.press("a", "tab", "tab", "tab", "tab")
+        assert "Add a session · concentrator: its AC-Name" in stage.text()
+        await stage.press("escape")
+        stage.engine.emit("A sentence that is longer than what the row has room for says it here.", session=1)
+        await stage.tick()
+        await stage.press("e")
+        assert "longer than what the row has room for says it here." in " ".join(stage.text().split())
