@@ -107,4 +107,12 @@ def _concentrator(name: str | None, mac: bytes) -> str:
 def _next(redial_in: float | None) -> str:
     if redial_in is None:
         return ""
-    return " Dialling again now." if redial_in < 0.5 else f" Trying again in {redial_in:.0f} s."
+    return " Dialling again now." if redial_in < 0.5 else f" Trying again in {_wait(redial_in)}."
+
+
+def _wait(seconds: float) -> str:
+    """As the console has it beside the session."""
+    if seconds < 119.5:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 119.5 else f"{minutes / 60:.0f} h"

@@ -166,8 +166,11 @@ def duration(seconds: float) -> str:
 
 
 def wait(seconds: float) -> str:
-    """A time still to go: seconds below two minutes, then whole minutes."""
-    return f"{max(0.0, seconds):.0f} s" if seconds < 119.5 else f"{seconds / 60:.0f} min"
+    """A time still to go: seconds below two minutes, whole minutes below two hours, then whole hours."""
+    if seconds < 119.5:
+        return f"{max(0.0, seconds):.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 119.5 else f"{minutes / 60:.0f} h"
 
 
 def event_line(event: Event) -> str:

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.cells import cell_len
 
+from engine.api.ending import End, EndKind
 from engine.api.values import SessionState, SessionView
+from engine.record.narrate import tell
+from engine.sessions.session import Ended
 from souppp_tui.show import words
 from souppp_tui.show.paint import strip
 from souppp_tui.show.themes import palette
@@ -86,8 +89,19 @@ def test_what_takes_long_says_how_long() -> None:
     assert words.state(view, 114.0) == "dialling · 14 s"
 
 
-def test_a_long_wait_is_told_in_minutes() -> None:
-    assert words.wait(600) == "10 min"
+WAITS = [(-1, "0 s"), (119, "119 s"), (120, "2 min"), (600, "10 min"), (7190, "2 h"), (31837, "9 h")]
+
+
+@pytest.mark.parametrize(("seconds", "text"), WAITS)
+def test_a_long_wait_is_told_in_minutes_and_hours(seconds: float, text: str) -> None:
+    assert words.wait(seconds) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [*WAITS[1:], (0.4, "now")])
+def test_an_event_tells_a_wait_in_the_same_words(seconds: float, text: str) -> None:
+    story = tell(Ended(End(EndKind.WRONG_PASSWORD, "Refused.")), None, seconds)
+    assert story is not None
+    assert story.text == ("Refused. Dialling again now." if text == "now" else f"Refused. Trying again in {text}.")
 
 
 def test_sparkline_shows_every_trickle_and_the_newest_last() -> None:
