@@ -12,7 +12,7 @@ import random
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,6 @@ from engine.supervisor.card_watch import CardWatch
 from engine.supervisor.handed import Proxied
 from engine.supervisor.hooks import HookResult
 from engine.supervisor.supervisor import Supervisor
-from engine.wire import pppoe
 
 TICK = 2.0
 """Seconds between looks at the traffic, which counts as a sign of life, and at the card, whose number of queues
@@ -67,7 +66,8 @@ GLANCE = 0.5
 ASLEEP, SET = 5.0, 0.5
 """Seconds by which a clock must differ from time.monotonic() for the host to have slept, or its clock to be set."""
 FEW, SHARE = 4, 0.005
-"""Frames that are looked at together, echoes not counted, and seconds after which the rest lets others in first."""
+"""Events that are looked at together, as each may bring a device, and seconds after which the rest of the frames lets
+others in first."""
 LATEST = 1.0
 """Seconds for which what is due waits for frames that have come and may speak against it: a flood has no end."""
 FAREWELL = 3.0
@@ -99,14 +99,16 @@ class Clock:
         return time.clock_gettime(self._number) - time.monotonic()
 
 
-def few(waiting: deque[bytes]) -> list[bytes]:
-    """The first of these frames, taken out: echoes, for which nobody has much to do, and FEW others."""
-    found: list[bytes] = []
-    others = 0
-    while waiting and others < FEW and len(found) < BATCH_FRAMES:
-        found.append(waiting.popleft())
-        others += not pppoe.is_echo(found[-1])
-    return found
+def few(waiting: deque[bytes], happened: Callable[[], int]) -> Iterator[bytes]:
+    """The first of these frames, each taken out when it is its turn, until FEW events have come of them.
+
+    `happened` counts those. Echoes bring none, nor do frames that are for nobody, of which a flood may be.
+    """
+    enough = happened() + FEW
+    for _ in range(min(len(waiting), BATCH_FRAMES)):
+        yield waiting.popleft()
+        if happened() >= enough:
+            return
 
 
 Usage = Callable[[SessionView], tuple[tuple[str, str], ...]]
@@ -551,11 +553,11 @@ class Loop:
     def _take_frames(self) -> None:
         """A few frames at a time, as the host may have a lot to do for each, and timers and commands wait meanwhile."""
         begun = now = time.monotonic()
-        any_came = False
+        any_came, happened = False, self.supervisor.fleet.happened
         try:
             while now < begun + SHARE and (self._waiting or self._read(now)):
                 any_came = True
-                self.supervisor.receive(few(self._waiting), now)
+                self.supervisor.receive(few(self._waiting, happened), now)
                 self.line.send(self.supervisor.frames_to_send())
                 now = time.monotonic()
         finally:

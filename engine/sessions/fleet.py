@@ -20,7 +20,7 @@ from engine.api.values import Halt, SessionState
 from engine.host.errors import Trouble
 from engine.ipv6.host import Ipv6Configured
 from engine.ppp.judge import Address
-from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened
+from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, RoundTrip
 from engine.pppoe.client import ROUND_SIZE, STEM_SIZE
 from engine.sessions import obstacle, policy
 from engine.sessions.alarms import Alarms
@@ -169,6 +169,7 @@ class Fleet:
         self._out: list[bytes] = []
         """What members that are gone had to send."""
         self._events: deque[tuple[int, SessionEvent]] = deque()
+        self._happened = 0
 
     # Members and wishes
 
@@ -617,6 +618,10 @@ class Fleet:
         else:
             session.drop_frames()
 
+    def happened(self) -> int:
+        """How many events there have been so far, but for round trips, with which nobody has work."""
+        return self._happened
+
     def next_event(self) -> tuple[int, SessionEvent] | None:
         """What happened to which session, oldest first; handle events before sending frames."""
         return self._events.popleft() if self._events else None
@@ -672,6 +677,7 @@ class Fleet:
                 self._forget_ipv6(key)
                 self._ended(key, member, end, now)
         self._events.append((key, event))
+        self._happened += not isinstance(event, RoundTrip)
 
     def _note_pace(self, key: int, member: Member, state: SessionState, now: float) -> None:
         match state:
