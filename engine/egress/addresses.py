@@ -54,10 +54,10 @@ from engine.egress.ways import claim, way_to
 from engine.host.errors import HostError
 from engine.host.links import LinkState, find, index_of, link_at
 from engine.host.rtnl import Rtnl, RtnlError, Template
+from engine.ipv6.router import MIN_IPV6_MTU
 from engine.ppp.judge import Address
 from engine.sessions.policy import Way
 
-MIN_IPV6_MTU = 1280
 PATIENCE, AMNESTY = 10, 60.0
 """So often in so many seconds a device is put back; then its session ends rather than quarrel."""
 

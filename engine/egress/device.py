@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from engine.api.values import TRAFFIC_FIELDS, Severity
 from engine.datapath.own import CLOSED, Network, Own
-from engine.egress.addresses import MIN_IPV6_MTU, Devices
+from engine.egress.addresses import Devices
 from engine.egress.carriers import Carriers
 from engine.egress.elsewhere import Elsewhere, Namespace, Namespaces
 from engine.egress.entrance import NOWHERE, Entrance
@@ -23,6 +23,7 @@ from engine.egress.protocol import Addresses, Happening
 from engine.egress.veth import HiddenNet
 from engine.host.errors import HostError, Trouble
 from engine.host.surroundings import NO_TUN, has_ipv6, has_tun
+from engine.ipv6.router import MIN_IPV6_MTU
 from engine.ppp.judge import Address
 from engine.sessions.obstacle import Obstacle
 from engine.sessions.policy import Way, routed

@@ -20,7 +20,8 @@ MOST = 4
 """Prefixes that addresses are made of, and name servers, that are heeded at a time."""
 TWO_HOURS = 7200.0
 """A prefix that was heard of lives as long at least: nobody is to kill it by a lie (RFC 4862 section 5.5.3)."""
-MIN_MTU = 1280
+MIN_IPV6_MTU = 1280
+"""Octets that every IPv6 network carries (RFC 8200 section 5): the kernel gives a device with less none."""
 
 
 class Prefix(Struct, frozen=True):
@@ -60,7 +61,7 @@ class Router:
         self.managed, self.other = told.managed, told.other
         self.until = now + told.lifetime
         if told.mtu is not None:
-            self.mtu = told.mtu if told.mtu >= MIN_MTU else None
+            self.mtu = told.mtu if told.mtu >= MIN_IPV6_MTU else None
         for each in told.prefixes:
             if each.autonomous and _usable(each):
                 self._note_prefix(each, now)

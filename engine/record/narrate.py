@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.api.ending import EndKind
+from engine.api.spans import wait
 from engine.api.values import SessionState, Severity
 from engine.ipv6.host import Ipv6Configured
 from engine.ppp.link import Authenticated, Ipv4Opened, Ipv6Opened, MtuVerified, Notice, ProtocolMissing
@@ -107,12 +108,4 @@ def _concentrator(name: str | None, mac: bytes) -> str:
 def _next(redial_in: float | None) -> str:
     if redial_in is None:
         return ""
-    return " Dialling again now." if redial_in < 0.5 else f" Trying again in {_wait(redial_in)}."
-
-
-def _wait(seconds: float) -> str:
-    """As the console has it beside the session."""
-    if seconds < 119.5:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 119.5 else f"{minutes / 60:.0f} h"
+    return " Dialling again now." if redial_in < 0.5 else f" Trying again in {wait(redial_in)}."

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from engine.api.values import CardView, Severity
+from engine.ipv6.router import MIN_IPV6_MTU
 from engine.record.plural import plural
 from engine.settings.values import SessionSettings
 
@@ -12,8 +15,6 @@ PPPOE_OVERHEAD = 8
 """Octets of PPPoE's header and PPP's protocol number."""
 SMALLEST = 68
 """Octets that every IPv4 network carries (RFC 791 section 3.2)."""
-SMALLEST_IPV6 = 1280
-"""Likewise, IPv6 (RFC 8200 section 5): the kernel gives a device with less none."""
 VLAN_TAG = 4
 """Octets of a VLAN tag; cards have room for one beyond their MTU, but for those below."""
 NO_ROOM_FOR_A_TAG = ("cdc_eem", "cdc_ether", "cdc_ncm", "cdc_subset", "ipheth", "rndis_host", "zaurus")
@@ -48,6 +49,7 @@ def mtu_news(card: CardView, mtu: int, sessions: Sequence[SessionSettings]) -> t
         return Severity.INFO, "card-mtu", text
     remedy = f"`ip link set {card.name} mtu {max(needed)}`"
     held = f"That is too small for {plural(len(needed), 'session')}, whose packets are held to it: {remedy} makes room."
-    if any(of.ipv6 and mtu - mtu_needed(of, card.driver) + of.mru < SMALLEST_IPV6 for of in sessions):
+    narrow = replace(card, mtu=mtu)
+    if any(of.ipv6 and room(narrow, of) < MIN_IPV6_MTU for of in sessions):
         held += " Until then their devices have no IPv6."
     return Severity.WARNING, "card-mtu", f"{text} {held}"

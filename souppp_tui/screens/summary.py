@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
+from engine.api.spans import wait
 from engine.api.values import SessionView
 from souppp_tui.desk.actions import BY_NAME
 from souppp_tui.desk.desk import Desk
@@ -128,7 +129,7 @@ class SummaryPage(ListPage):
         parts = [self._label(group), words.plural(len(group.sessions), "session")]
         retries = [view.retry_at for view in views if view.retry_at is not None]
         if retries:
-            parts.append(f"next try in {words.wait(min(retries) - self.model.meter.now)}")
+            parts.append(f"next try in {wait(min(retries) - self.model.meter.now)}")
         parts += [part for part in common(views) if part != group.value]
         text = " · ".join(parts)
         latest = self._latest(group)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from engine.api.spans import wait
 from engine.api.values import (
     AddressSpan,
     Connection,
@@ -110,7 +111,7 @@ def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
         ("carried  (C counts from now on)", ledger_lines(view, details.ledger, meter)),
         ("proxied most  (of what is routed, only the sums are known)", talker_lines(details.talkers)),
         ("addresses that it had, newest first  (w writes all)", address_lines(details.ledger.addresses, meter.now)),
-        ("timers", table([(name, words.wait(at - meter.now)) for name, at in details.timers], right=True)),
+        ("timers", table([(name, wait(at - meter.now)) for name, at in details.timers], right=True)),
         (f"counters{zeroed}", table(counters, right=True)),
     )
     lines: list[Line] = []

@@ -12,6 +12,7 @@ from unicodedata import category
 
 from rich.cells import cell_len, set_cell_size
 
+from engine.api.spans import wait
 from engine.api.values import Event, SessionState, SessionView
 from engine.settings.limits import MAX_SESSIONS
 
@@ -163,14 +164,6 @@ def duration(seconds: float) -> str:
     if days < 1:
         return f"{hours}h {minutes % 60:02d}m"
     return f"{days}d {hours % 24:02d}h" if days < 100 else f"{days}d"
-
-
-def wait(seconds: float) -> str:
-    """A time still to go: seconds below two minutes, whole minutes below two hours, then whole hours."""
-    if seconds < 119.5:
-        return f"{max(0.0, seconds):.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 119.5 else f"{minutes / 60:.0f} h"
 
 
 def event_line(event: Event) -> str:

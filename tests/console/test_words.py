@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 
 from engine.api.ending import End, EndKind
+from engine.api.spans import wait
 from engine.api.values import SessionState, SessionView
 from engine.record.narrate import tell
 from engine.sessions.session import Ended
@@ -94,7 +95,7 @@ WAITS = [(-1, "0 s"), (119, "119 s"), (120, "2 min"), (600, "10 min"), (7190, "2
 
 @pytest.mark.parametrize(("seconds", "text"), WAITS)
 def test_a_long_wait_is_told_in_minutes_and_hours(seconds: float, text: str) -> None:
-    assert words.wait(seconds) == text
+    assert wait(seconds) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [*WAITS[1:], (0.4, "now")])
