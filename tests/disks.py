@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import pytest
 
 LIMIT = 1 << 26
 
@@ -43,6 +46,31 @@ def fill(folder: Path) -> None:
             with suppress(OSError):
                 while file.write(bytes(size)):
                     pass
+
+
+@contextmanager
+def failing(folder: Path) -> Iterator[Callable[[], None]]:
+    """A disk of its own at a new folder; yields what makes it fail.
+
+    Nothing can be written to it then, not even by who has a file open: no tmpfs does that. Takes root and a
+    loop device.
+    """
+    folder.mkdir()
+    image = folder.with_suffix(".image")
+    image.write_bytes(b"")
+    os.truncate(image, 16 << 20)
+    made = subprocess.run(["mkfs.ext4", "-q", image], check=False).returncode if shutil.which("mkfs.ext4") else 1
+    mount = ["mount", "-o", "loop,errors=remount-ro", image, folder]
+    if made or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no ext4 on a loop device here")
+
+    def fail() -> None:
+        subprocess.run(["mount", "-o", "remount,abort", folder], check=True)
+
+    try:
+        yield fail
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def make_read_only(folder: Path) -> None:

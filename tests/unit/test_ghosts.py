@@ -340,6 +340,19 @@ def test_ghosts_can_be_read_when_nothing_can_be_written(path: Path) -> None:
     assert left_behind(path) == [keys(1)]
 
 
+def test_a_journal_that_can_not_be_removed_is_left(path: Path) -> None:
+    """That is no failure of the engine's end, which has more to give back."""
+    journal = GhostJournal(path)
+    journal.opened([keys(1)])
+    journal.closed([keys(1)])
+    aside = path.parent.rename(path.parent.with_name("aside"))
+    path.parent.write_text("a file")
+    journal.close()
+    path.parent.unlink()
+    aside.rename(path.parent)
+    assert left_behind(path) == []  # nobody holds it, and nothing is open by it
+
+
 # SIGKILL at any moment
 
 WRITER = f"""
