@@ -13,10 +13,10 @@ from contextlib import suppress
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.api.plural import plural
 from engine.api.values import CardView
 from engine.card.facts import Card
 from engine.host.errors import Trouble, Unseen
-from engine.record.plural import plural
 from engine.supervisor.handed import Line, Taken
 from engine.supervisor.tags import MADE_OF_OTHERS
 from engine.wire.ethernet import format_mac

@@ -33,9 +33,9 @@ from engine.api.commands import (
     Undo,
     Watch,
 )
+from engine.api.plural import plural
 from engine.api.values import COMMAND, Halt, SessionState, Severity
 from engine.host.errors import Trouble
-from engine.record.plural import plural
 from engine.sessions.fleet import Fleet
 from engine.settings import forms
 from engine.settings.fields import check

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engine.record.plural import plural
+from engine.api.plural import plural
 from engine.sessions.fleet import Member
 from engine.sessions.settled import KeptMember
 from engine.sessions.states import IDLE

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from engine.api.plural import plural
 from engine.api.values import Severity
 from engine.host.errors import Trouble
 from engine.record.journal import padt_frame
-from engine.record.plural import plural
 from engine.supervisor.card_watch import CardWatch
 from engine.supervisor.farewells import Farewells
 from engine.supervisor.handed import Journal, Line

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from engine.api.plural import plural
 from engine.api.values import CardView, Severity
 from engine.ipv6.router import MIN_IPV6_MTU
-from engine.record.plural import plural
 from engine.settings.values import SessionSettings
 
 PPPOE_OVERHEAD = 8

@@ -24,6 +24,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from engine.api.ending import End, EndKind
+from engine.api.plural import plural
 from engine.api.values import Halt, Halted, Ledger, Severity, Totals
 from engine.egress.protocol import Egress, Happening
 from engine.host.errors import Trouble
@@ -31,7 +32,6 @@ from engine.ppp.link import Ipv4Opened, RoundTrip
 from engine.record.counters import Account
 from engine.record.history import History
 from engine.record.narrate import facts, tell
-from engine.record.plural import plural
 from engine.sessions.fleet import Fleet
 from engine.sessions.proofs import Proofs
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from engine.api.engine import EngineApi
+from engine.api.plural import plural
 from engine.api.values import Event
 from souppp_tui.show import words
 from souppp_tui.terminal.outlet import AGAIN
@@ -62,7 +63,7 @@ class EventFile:
         for event in events:
             if lost:  # the engine keeps the latest only, and we may have been held up
                 why = "they could not be written in time" if self.failing else "they came too fast"
-                self._rest = f"({words.plural(lost, 'event')} before this are missing: {why})\n".encode()
+                self._rest = f"({plural(lost, 'event')} before this are missing: {why})\n".encode()
                 self._seq, lost = event.seq - 1, 0
                 self._go_on(descriptor)
             self._rest, self._seq = f"{words.event_line(event)}\n".encode(), event.seq

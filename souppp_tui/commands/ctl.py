@@ -36,6 +36,7 @@ from engine.api.commands import (
     Stop,
     StopCapture,
 )
+from engine.api.plural import plural
 from engine.api.values import (
     TRAFFIC_FIELDS,
     AddressSpan,
@@ -152,7 +153,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     try:
         with client(way_to(options.on, options.socket), "ctl", period=LOOK, again=False) as engine:
-            code = _DO[options.what](engine, options)
+            code = ACTIONS[options.what](engine, options)
             sys.stdout.flush()
             return code
     except UsageError as error:
@@ -244,9 +245,7 @@ def _status(engine: Client, options: argparse.Namespace) -> int:
         print(json.dumps(told))
         return EXIT_OK
     counts = ", ".join(f"{words.count(number)} {state}" for state, number in states.most_common()) or "no sessions"
-    how = (
-        f"{card.mode} mode, {'zero-copy' if card.zero_copy else 'copy'}, {words.plural(len(snapshot.queues), 'queue')}"
-    )
+    how = f"{card.mode} mode, {'zero-copy' if card.zero_copy else 'copy'}, {plural(len(snapshot.queues), 'queue')}"
     print(f"engine    souppp-tui {hello.release}, for {words.duration(snapshot.at - hello.since)}")
     print(f"card      {card.name}, {'up' if card.up else 'down'}, {how}")
     print(f"sessions  {counts}")
@@ -372,7 +371,7 @@ def details_object(details: Details | None) -> dict[str, Any]:
         "not_heeded": dict(details.counters),
         "usage": dict(details.usage),
         "proxied_most": {
-            each.host: f"{words.plural(each.connections, 'connection')}, {each.up} octets up, {each.down} down"
+            each.host: f"{plural(each.connections, 'connection')}, {each.up} octets up, {each.down} down"
             for each in details.talkers
         },
     }
@@ -391,7 +390,7 @@ def _events(engine: Client, options: argparse.Namespace) -> int:
     while True:
         events, lost = engine.events_since(seen)
         if lost and seen:
-            complain(f"({words.plural(lost, 'event')} lost)")
+            complain(f"({plural(lost, 'event')} lost)")
         for event in events:
             print(json.dumps(event_object(event)) if options.json else words.event_line(event))
             seen = event.seq
@@ -512,7 +511,7 @@ def reply_object(reply: Reply, names: dict[int, str]) -> dict[str, Any]:
     }
 
 
-_DO: dict[str, Callable[[Client, argparse.Namespace], int]] = {
+ACTIONS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
     "status": _status,
     "list": _list,
     "show": _show,
@@ -526,3 +525,4 @@ _DO: dict[str, Callable[[Client, argparse.Namespace], int]] = {
     **dict.fromkeys(MANY, _many),
     **dict.fromkeys(OF_THE_SERVICE, _service),
 }
+"""What each command does; returns its exit code."""

@@ -31,6 +31,7 @@ from engine.api.commands import (
     changes_of,
     taking_over,
 )
+from engine.api.plural import plural
 from engine.api.values import Event, Severity
 from engine.card.xdp import Loading, XdpError
 from engine.host import service
@@ -39,7 +40,6 @@ from engine.host.promptness import never_collect
 from engine.host.replacing import write_all
 from engine.lab.lab import Lab
 from engine.lab.provider import Provider
-from engine.record.plural import plural
 from engine.run.estate import Estate, found
 from engine.run.thread import Engine
 from engine.settings.options import DEVICES

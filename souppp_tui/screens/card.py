@@ -8,11 +8,11 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
+from engine.api.plural import plural
 from engine.api.values import Hour
 from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.bindings import bindings
 from souppp_tui.screens.listing import ListPage
-from souppp_tui.show import words
 from souppp_tui.show.cardlines import card_lines
 from souppp_tui.show.engines import engine_title
 from souppp_tui.show.paint import Line, Span, rule
@@ -51,7 +51,7 @@ class CardPage(ListPage):
         if not engines:
             return
         since: list[Span] = [("since zero", "dim")] if self.model.baseline else []
-        what = f"card {engines[0].snapshot.card.name}" if len(engines) == 1 else words.plural(len(engines), "card")
+        what = f"card {engines[0].snapshot.card.name}" if len(engines) == 1 else plural(len(engines), "card")
         self._lines = []
         for it in engines:
             self._lines += engine_title(it, width) if it.name else []

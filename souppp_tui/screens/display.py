@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.api.plural import plural
 from souppp_tui.desk.actions import BY_NAME
 from souppp_tui.screens.editing import Editing
 from souppp_tui.show import words
@@ -21,8 +22,8 @@ class Display(Editing):
         else:
             self.app.copy_to_clipboard("\n".join(addresses))
             without = len(targets) - len(addresses)
-            more = f" {words.plural(without, 'session')} without one left out." if without else ""
-            self.desk.say(f"Copied the addresses of {words.plural(len(addresses), 'session')}.{more}")
+            more = f" {plural(without, 'session')} without one left out." if without else ""
+            self.desk.say(f"Copied the addresses of {plural(len(addresses), 'session')}.{more}")
 
     def copy(self, text: str) -> None:
         """Hand a text to the terminal's clipboard (OSC 52)."""

@@ -8,6 +8,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from engine.api.commands import Add, Amend, Edit, Keep, Reload, Reply, Safe, Undo, changes_of, taking_over
+from engine.api.plural import plural
 from engine.api.values import UndoStep
 from engine.settings.forms import Taken, others
 from engine.settings.reload import Plan, plan
@@ -82,10 +83,10 @@ class Editing(Steering):
         if not sessions:
             self.desk.say("Their settings are not known here.", "warning")
             return
-        form = FormOfMany(f"Edit {words.plural(len(sessions), 'session')}", [*sessions.values()])
+        form = FormOfMany(f"Edit {plural(len(sessions), 'session')}", [*sessions.values()])
 
         def told(reply: Reply) -> None:
-            self.say_reply(reply, f"Changed {words.plural(len(reply.done), 'session')}." if reply.done else "")
+            self.say_reply(reply, f"Changed {plural(len(reply.done), 'session')}." if reply.done else "")
             before = {key: settings.name for key, settings in sessions.items()}
             self.desk.save(changes_of(reply.done, before, self.desk.engine.settings))
 
@@ -95,7 +96,7 @@ class Editing(Steering):
                 return
             facts = many_lines([*sessions.values()], changed)
             live = sum(view.state in LIVE for view in targets)
-            facts += [f"{words.plural(live, 'session')} open: in force when dialled next."] if live else []
+            facts += [f"{plural(live, 'session')} open: in force when dialled next."] if live else []
             facts += self._hidden(targets)
             question = self._question("Change", [view for view in targets if view.id in sessions])
             command = Amend(tuple(sessions), tuple(changed.items()))
@@ -130,15 +131,15 @@ class Editing(Steering):
         self.app.push_screen(Fields(title, lines, "takes back"), chosen)
 
     def _step(self, step: UndoStep) -> str:
-        one = words.plural(1, "session") if self.desk.masked else step.name
-        return f"{step.what.lower()}: {one if step.sessions == 1 else words.plural(step.sessions, 'session')}"
+        one = plural(1, "session") if self.desk.masked else step.name
+        return f"{step.what.lower()}: {one if step.sessions == 1 else plural(step.sessions, 'session')}"
 
     def take_back(self, command: Undo, place: int | None) -> None:
         """Undo, and write what that changes to the configuration."""
         before = {key: settings.name for key, settings in self.desk.engine.all_settings().items()}
 
         def told(reply: Reply) -> None:
-            some = words.plural(len(reply.done), "session")
+            some = plural(len(reply.done), "session")
             self.say_reply(reply, f"Taken back, of {some}." if reply.done else "")
             self.desk.save(changes_of(reply.done, before, self.desk.engine.settings))
 
@@ -249,7 +250,7 @@ class Editing(Steering):
         live = sum(1 for session in todo.remove if self.model.views[session].state in LIVE)
         facts = plan_lines(todo, running, masked=self.desk.masked)
         if live:
-            facts.append(f"Removing hangs up {words.plural(live, 'open session')}.")
+            facts.append(f"Removing hangs up {plural(live, 'open session')}.")
         question = Confirm("Take over the changed configuration?", facts, "take over", live)
         self.app.push_screen(question, lambda yes: self._take_over(todo, running) if yes else None)
 

@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.events import Key
 from textual.screen import ModalScreen
 
+from engine.api.plural import plural
 from engine.api.values import Details, Event, SessionView
 from souppp_tui.screens.display import Display
 from souppp_tui.show import words
@@ -89,13 +90,13 @@ class Exporting(Display):
     def choices(self) -> list[Choice]:
         """What can be exported here: of the marked sessions, else of those that are shown."""
         views = [self.desk.mask(view) for view in self._exported()]
-        whose = words.plural(len(views), "session")
+        whose = plural(len(views), "session")
         targets = self.targets()
         return [
             ("the table as shown", f"{whose}, {len(self.shown_columns())} columns", self._table(self.shown_columns())),
             ("the table, all columns", whose, self._table(offered(self.model.several))),
             ("address history", f"{whose}: which addresses, and when", self._addresses),
-            ("details", f"{words.plural(len(targets), 'session')}: negotiated, frames, counters", self._make_details),
+            ("details", f"{plural(len(targets), 'session')}: negotiated, frames, counters", self._make_details),
             ("events", "all that are kept, oldest first", self._make_events),
         ]
 
@@ -119,7 +120,7 @@ class Exporting(Display):
         self.app.push_screen(ExportBox([(name, about) for name, about, _ in choices]), chosen)
 
     def _give(self, sheet: Sheet, how: str) -> None:
-        number = words.plural(len(sheet.rows), "line")
+        number = plural(len(sheet.rows), "line")
         if not sheet.rows:
             self.desk.say("There is nothing to export.", "warning")
         elif how == "clipboard":
@@ -197,7 +198,7 @@ class Exporting(Display):
             if place is not None:
                 what = [*found][place]
                 self.app.copy_to_clipboard("\n".join(found[what]))
-                self.desk.say(f"Copied {words.plural(len(found[what]), 'line')}: {what}.")
+                self.desk.say(f"Copied {plural(len(found[what]), 'line')}: {what}.")
 
         if found:
             self.app.push_screen(Fields("Copy what?", [(what, told(what)) for what in found], "copies"), chosen)

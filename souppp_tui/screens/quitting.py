@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from engine.api.commands import Reply, Shutdown
+from engine.api.plural import plural
 from engine.api.values import SessionView
 from souppp_tui.model.model import LIVE
 from souppp_tui.screens.exporting import Exporting
-from souppp_tui.show import words
 
 
 class Quitting(Exporting):
@@ -25,7 +25,7 @@ class Quitting(Exporting):
 
     def _quit(self, *, may_go_on: bool) -> None:
         live = [] if self.desk.options.attached else self._live()
-        question = f"Quit and hang up {words.plural(len(live), 'session')}?"
+        question = f"Quit and hang up {plural(len(live), 'session')}?"
         self._ask_to_end(question, "quit", live, self.app.exit, may_go_on=may_go_on)
 
     def do_end(self) -> None:
@@ -51,7 +51,7 @@ class Quitting(Exporting):
                 self.desk.say(f"{name} ends.")
 
         live = self._live(place)
-        question = f"End {name} and hang up {words.plural(len(live), 'session')}?"
+        question = f"End {name} and hang up {plural(len(live), 'session')}?"
         facts = ["Other consoles lose it too."] if any(len(engine.clients) > 1 for engine in chosen) else []
         self._ask_to_end(question, "end", live, lambda: self.desk.submit(Shutdown(), told, place), facts)
 

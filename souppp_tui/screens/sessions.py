@@ -10,6 +10,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
+from engine.api.plural import plural
 from engine.settings.own_kinds import FILTER_NAME
 from souppp_tui.desk.actions import BY_NAME, Action, Command
 from souppp_tui.desk.desk import Desk
@@ -163,7 +164,7 @@ class SessionsPage(Page):
                 why = why.partition(";")[0] if self.desk.masked else why  # what may be meant may be a name
                 left.append(_cut(f"  {why}", room - width_of(left), "failed"))
         else:
-            left = [(words.plural(len(model.shown), "session"), "dim")]
+            left = [(plural(len(model.shown), "session"), "dim")]
         if offers:
             left.append((f"  tab: {'  '.join(self._offered[:OFFERED])}", "dim"))
         return rule(left, right, width)

@@ -24,6 +24,7 @@ from engine.api.commands import (
     Stop,
     StopCapture,
 )
+from engine.api.plural import plural
 from engine.api.values import Halt, SessionView
 from souppp_tui.desk.desk import Desk
 from souppp_tui.model.doing import Doing
@@ -132,7 +133,7 @@ class Steering(Screen[None]):
         else:
             live = sum(view.state in LIVE for view in self.model.views.values())
             question, word = "End all sessions, and dial nobody until you take that back?", "end all"
-            facts = [f"{words.plural(live, 'session')} of {words.count(len(self.model.views))} open or on the way up."]
+            facts = [f"{plural(live, 'session')} of {words.count(len(self.model.views))} open or on the way up."]
             what, said = Halt.ALL, "All is stopped: nobody is dialled."
         if self.model.several:
             facts.append("On every engine.")
@@ -233,7 +234,7 @@ class Steering(Screen[None]):
             return f"{title} {names[0]}?"
         *most, last = names
         such = ": " if len(names) == len(targets) else ", such as "
-        return f"{title} {words.plural(len(targets), 'session')}{such}{', '.join(most)} and {last}?"
+        return f"{title} {plural(len(targets), 'session')}{such}{', '.join(most)} and {last}?"
 
     def _facts(self, targets: Sequence[SessionView], live: Sequence[SessionView]) -> list[str]:
         facts = []
@@ -273,7 +274,7 @@ class Steering(Screen[None]):
         """End what an earlier run left open."""
 
         def told(reply: Reply) -> None:
-            ghosts = words.plural(reply.ghosts, "session")
+            ghosts = plural(reply.ghosts, "session")
             done = f"Ending {ghosts} that an earlier run left open."
             self.say_reply(reply, done if reply.ghosts else "An earlier run left no session open.")
 
@@ -291,9 +292,7 @@ class Steering(Screen[None]):
         live = sum(1 for view in snapshot.sessions if view.state in LIVE) if card.fixes else 0
         facts = ["It is put back when the program ends."]
         if card.fixes:
-            facts.append(
-                f"The card is taken anew for that: {words.plural(live, 'open session')} will be dialled again."
-            )
+            facts.append(f"The card is taken anew for that: {plural(live, 'open session')} will be dialled again.")
         else:
             facts.append("Some drivers reset their link for that, and sessions are dialled again.")
 

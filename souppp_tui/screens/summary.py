@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
+from engine.api.plural import plural
 from engine.api.spans import wait
 from engine.api.values import SessionView
 from souppp_tui.desk.actions import BY_NAME
@@ -73,7 +74,7 @@ class SummaryPage(ListPage):
         if not width:
             return
         self._layout = grouplines.layout(max(1, width - 3))
-        here = words.plural(len(self.model.views), "session")
+        here = plural(len(self.model.views), "session")
         title: Line = [(f"{here} by {self._by.name}", "text")]
         keys = self.desk.keys_of(BY_NAME["group_by"]).split()
         choice = grouplines.choice([*GROUPINGS], self._by.name, keys[0] if keys else "g")
@@ -126,7 +127,7 @@ class SummaryPage(ListPage):
         if group is None:
             return []
         views = [self.desk.mask(view) for view in self.targets()]
-        parts = [self._label(group), words.plural(len(group.sessions), "session")]
+        parts = [self._label(group), plural(len(group.sessions), "session")]
         retries = [view.retry_at for view in views if view.retry_at is not None]
         if retries:
             parts.append(f"next try in {wait(min(retries) - self.model.meter.now)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.api.plural import plural
 from engine.api.values import TRAFFIC_FIELDS, BusyMonth, Ledger, SessionView
 from souppp_tui.show import words
 
@@ -21,11 +22,11 @@ def rows(view: SessionView, ledger: Ledger, numbers: Sequence[int]) -> list[tupl
     since = words.date_clock(view.counted_since) if view.counted_since is not None else ""
     told = [
         ("since", since),
-        ("received", f"{octets(rx_bytes)} in {words.plural(rx_packets, 'packet')}"),
-        ("sent", f"{octets(tx_bytes)} in {words.plural(tx_packets, 'packet')}"),
+        ("received", f"{octets(rx_bytes)} in {plural(rx_packets, 'packet')}"),
+        ("sent", f"{octets(tx_bytes)} in {plural(tx_packets, 'packet')}"),
     ]
     if connections:
-        text = f"{words.plural(connections, 'connection')}, {octets(from_line)} received, {octets(to_line)} sent"
+        text = f"{plural(connections, 'connection')}, {octets(from_line)} received, {octets(to_line)} sent"
         told.append(("of these proxied", text))
     return told + [(f"95 % of {month.month}", busy(month)) for month in ledger.months[::-1]]
 

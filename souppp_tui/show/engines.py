@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from engine.api.messages import ClientView
+from engine.api.plural import plural
 from engine.api.values import CardView, SessionState, Snapshot
 from souppp_tui.show import words
 from souppp_tui.show.paint import Line, width_of
@@ -65,7 +66,7 @@ def engine_facts(engine: Engine) -> str:
     views = engine.snapshot.sessions
     up = sum(view.state is SessionState.UP for view in views)
     look = "" if engine.writes else ", you may look, not command"
-    return f"card {engine.snapshot.card.name}, {words.plural(len(views), 'session')}, {words.count(up)} up{look}"
+    return f"card {engine.snapshot.card.name}, {plural(len(views), 'session')}, {words.count(up)} up{look}"
 
 
 def link(card: CardView) -> str:

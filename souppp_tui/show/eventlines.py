@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.api.plural import plural
 from engine.api.values import Event, Severity
 from souppp_tui.show import words
 from souppp_tui.show.paint import Span, width_of
@@ -29,7 +30,7 @@ def line(event: Event, now: float, times: words.Times = words.Times.USUAL) -> li
 
 def cause(event: Event, often: int, sessions: int, now: float, times: words.Times = words.Times.USUAL) -> list[Span]:
     """What has one cause on one line: how many sessions, when last, the latest event's text."""
-    many = words.plural(sessions, "session") if sessions > 1 else event.name if sessions else ""
+    many = plural(sessions, "session") if sessions > 1 else event.name if sessions else ""
     happened = f"{words.count(often)}x" if often > 1 else ""
     when = words.clock(event.at) if times is words.Times.CLOCK else f"{words.duration(now - event.at)} ago"
     return [

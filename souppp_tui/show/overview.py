@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
+from engine.api.plural import plural
 from engine.api.values import Event, Halt, Halted, Snapshot
 from souppp_tui.show import words
 from souppp_tui.show.paint import Line, Span, ends, width_of
@@ -59,7 +60,7 @@ def overview(
         room = max(0, width - width_of(name) - 6)
         return [*name, ("  ", "text"), (words.fit(f" {lost} ", min(room, len(lost) + 2)), "chip")]
     xdp = f"{card.mode} · {'zero-copy' if card.zero_copy else 'copy'} · " if card.mode else ""
-    mode: Line = [(f"  {xdp}{words.plural(len(snapshot.queues), 'queue')}{'  lab' if card.lab else ''}", "dim")]
+    mode: Line = [(f"  {xdp}{plural(len(snapshot.queues), 'queue')}{'  lab' if card.lab else ''}", "dim")]
     rates = _rates(totals.rates)
     told, short, flaps, pace = _states(totals, short=False), _states(totals, short=True), _flaps(totals), _pace(totals)
     variants = (
@@ -105,7 +106,7 @@ def alarm_line(
     if not alarms:
         return []
     latest = mask(alarms[-1])
-    number = f" {words.plural(len(alarms), 'alarm')} "
+    number = f" {plural(len(alarms), 'alarm')} "
     right = f"  {words.clock(latest.at)} · e shows them "
     whose = f"{latest.engine}: " if latest.engine else ""
     who = f"{latest.name}: " if latest.name else ""
@@ -127,7 +128,7 @@ def _states(totals: Totals, short: bool) -> Line:
 
 def _flaps(totals: Totals) -> Line:
     """How many there were, and whether counters were set to zero."""
-    spans: Line = [(f"  {words.plural(totals.flaps, 'flap')}", "warning")] if totals.flaps > 0 else []
+    spans: Line = [(f"  {plural(totals.flaps, 'flap')}", "warning")] if totals.flaps > 0 else []
     return [*spans, ("  since zero", "dim")] if totals.since_zero else spans
 
 

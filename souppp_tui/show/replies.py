@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engine.api.commands import Refused
+from engine.api.plural import plural
 from souppp_tui.show.paint import Span
-from souppp_tui.show.words import plural
 
 
 def whom(keys: Sequence[int], names: Mapping[int, str]) -> str:

@@ -143,11 +143,6 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
-def plural(number: int, noun: str) -> str:
-    """So many of something: `1 session`, `12 sessions`."""
-    return f"{count(number)} {noun}" + ("" if number == 1 else "s")
-
-
 def duration(seconds: float) -> str:
     """A time span in at most seven characters: `8 s`, `4m 10s`, `3h 07m`, `3d 04h`, `100d`.
 
@@ -286,9 +281,19 @@ def sparkline(values: Sequence[float], width: int, least: float = 0.0) -> str:
     return graph(values, width, 1, least)[0]
 
 
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:/ )?(?:m?s|min|h|%|octets|[kMG]?B|[kMG]?b/s|pkt/s)(?!\w))|(?<=\d /) (?=s)")
+_TOGETHER = "\0"
+"""No character of a text that is clean, nor one that lines are broken at."""
+
+
 def wrap(text: str, width: int) -> list[str]:
-    """A text in lines of at most `width` characters, broken between words where there are any; never empty."""
-    return textwrap.wrap(clean(text), max(1, width), break_on_hyphens=False) or [""]
+    """A text in lines of at most `width` characters, broken between words where there are any; never empty.
+
+    A number stays with its unit.
+    """
+    kept = _BEFORE_UNIT.sub(_TOGETHER, clean(text))
+    lines = textwrap.wrap(kept, max(1, width), break_on_hyphens=False)
+    return [line.replace(_TOGETHER, " ") for line in lines] or [""]
 
 
 _GROUPS = r"[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*"

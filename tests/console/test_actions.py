@@ -37,6 +37,7 @@ from souppp_tui.screens.confirm import Confirm
 from souppp_tui.screens.details import DetailsPage
 from souppp_tui.screens.events import EventsPage
 from souppp_tui.screens.help import Help
+from souppp_tui.screens.palette import Palette
 from souppp_tui.screens.sessions import SessionsPage
 from souppp_tui.show.columns import COLUMNS, LETTERS, offered
 from souppp_tui.show.paint import width_of
@@ -711,7 +712,7 @@ async def test_the_event_under_the_cursor_is_shown_in_full(start: Start) -> None
         assert "Trying again" not in stage.text()
         await stage.press("k")
         assert "info  home-0002" in stage.line("2023-")
-        assert "Trying again in 30" in stage.text()
+        assert "Trying again in 30 s." in " ".join(stage.text().split())
 
 
 async def test_details_say_what_happened_to_the_session(start: Start) -> None:
@@ -872,6 +873,21 @@ async def test_the_palette_finds_and_does(start: Start) -> None:
         assert "Nothing to dial" in stage.text()
         await stage.press("escape")
         assert isinstance(stage.app.screen, SessionsPage)
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24)])
+async def test_the_command_chosen_is_always_on_the_screen_and_read_in_full(start: Start, size: tuple[int, int]) -> None:
+    async with start(3, size=size) as stage:
+        await stage.press("colon")
+        screen = stage.app.screen
+        assert isinstance(screen, Palette)
+        for command in screen.found:
+            rows = [line.split("│")[1] for line in stage.text().splitlines() if line.count("│") > 1]
+            assert [row for row in rows if row.startswith(f" ▸ {command.name}")]
+            assert (command.why_not or command.help) in " ".join(" ".join(rows[-2:]).split())
+            await stage.press("down")
+        await stage.press(*"no such thing")
+        assert "No command is called so." in stage.text()
 
 
 # -- the display

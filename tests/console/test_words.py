@@ -181,3 +181,13 @@ def test_dots_show_the_latest_and_anything_above_zero() -> None:
     assert words.braille([0.001, 1000], 1, 1) == ["⣸"]
     assert words.braille([5, 1, 0, 0], 1, 1) == ["⠀"]
     assert words.braille([], 2, 1, least=10.0) == ["⠀⠀"]
+
+
+@pytest.mark.parametrize("unit", ["s", "min", "ms", "MB", "%", "octets", "/ s", "pkt/s", "Gb/s"])
+def test_a_number_and_its_unit_stay_on_one_line(unit: str) -> None:
+    text = f"Slower than the rate of 55 {unit}. Trying again in 28 {unit}."
+    for width in range(len("Slower ") + len(unit), 60):
+        lines = words.wrap(text, width)
+        assert " ".join(lines) == text
+        assert sum(f"55 {unit}." in line or f"28 {unit}." in line for line in lines) in (1, 2)
+        assert not [line for line in lines if line.endswith((" 55", " 28", "/")) or line in ("55", "28")]
