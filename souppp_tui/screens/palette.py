@@ -12,8 +12,12 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from souppp_tui.desk.actions import Command
-from souppp_tui.show.words import fit
-from souppp_tui.widgets.lines import Row, Rows
+from souppp_tui.show.paint import Span
+from souppp_tui.show.words import fit, wrap
+from souppp_tui.widgets.lines import Lines, Row, Rows
+
+MOST, BESIDES = 18, 9
+"""Commands that are shown at most, and lines of the screen besides them: the box's other ones, above it and below."""
 
 
 def matching(text: str, among: list[Command]) -> list[Command]:
@@ -29,6 +33,11 @@ def matching(text: str, among: list[Command]) -> list[Command]:
 def _title(command: Command) -> str:
     """Its name, and what is to be typed behind it."""
     return f"{command.name} {command.takes}".rstrip()
+
+
+def _says(command: Command) -> Span:
+    """What it does, or why it can't be done now."""
+    return (command.why_not, "warning") if command.why_not else (command.help, "dim")
 
 
 def _with_text(text: str, among: list[Command]) -> Command | None:
@@ -47,12 +56,13 @@ class Palette(ModalScreen[Command | None]):
     DEFAULT_CSS = """
     Palette { align: center top; background: $background 60%; }
     Palette > Vertical {
-        margin-top: 2; width: 76; max-width: 96%; height: auto; max-height: 80%;
+        margin-top: 2; width: 96%; max-width: 110; height: auto;
         background: $surface; border: round $accent; padding: 0 1;
     }
     Palette Input { height: 1; border: none; padding: 0; background: $surface; }
     Palette Input:focus { border: none; background-tint: $foreground 0%; }
     Palette Rows { height: 14; margin-top: 1; }
+    Palette Lines { height: 2; }
     """
 
     def __init__(self, commands: list[Command]) -> None:
@@ -64,12 +74,15 @@ class Palette(ModalScreen[Command | None]):
         self.input.cursor_blink = False
         self.list = Rows(self._row, "bar")
         self.list.can_focus = False
+        self.about = Lines("bar")
+        """What the command under the cursor does, of which its row may have no room for all."""
 
     def compose(self) -> ComposeResult:
         """The line to type in, and what it finds."""
         with Vertical():
             yield self.input
             yield self.list
+            yield self.about
 
     def on_mount(self) -> None:
         """Show everything first."""
@@ -77,17 +90,17 @@ class Palette(ModalScreen[Command | None]):
 
     def on_resize(self) -> None:
         """As high as there is room."""
-        self.list.styles.height = max(3, min(18, self.app.size.height - 8))
+        self.list.styles.height = max(3, min(MOST, self.app.size.height - BESIDES))
         self.call_after_refresh(self._sync)
 
     def _sync(self) -> None:
         self.cursor = max(0, min(self.cursor, len(self.found) - 1))
         self.list.sync(len(self.found), self.cursor if self.found else None)
+        text, role = _says(self.found[self.cursor]) if self.found else ("No command is called so.", "warning")
+        self.about.show([[("  ", "dim"), (line, role)] for line in wrap(text, self.about.size.width - 2)])
 
     def _row(self, row: int, width: int) -> Row:
         command = self.found[row]
-        text = command.why_not or command.help
-        role = "warning" if command.why_not else "dim"
         name = "down" if command.why_not else "strong"
         here = row == self.cursor
         mark = ("▸ " if here else "  ", "accent")
@@ -95,7 +108,7 @@ class Palette(ModalScreen[Command | None]):
             mark,
             (fit(_title(command), 20), name),
             (fit(command.keys.partition(" ")[0], 12), "key"),
-            (text, role),
+            _says(command),
         ], "cursor" if here else ""
 
     def on_input_changed(self, event: Input.Changed) -> None:
