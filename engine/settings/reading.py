@@ -24,6 +24,7 @@ from engine.settings.fields import DEFAULTS, EXCEPTION, SESSION, TOP, UNIQUE, ma
 from engine.settings.kinds import Keys, read_mapping
 from engine.settings.limits import MAX_DEPTH, MAX_FILE, MAX_PASSWORD, MAX_SESSIONS
 from engine.settings.nodes import Problem, nodes_of, quote
+from engine.settings.notyaml import explain
 from engine.settings.own_kinds import split_endpoint
 from engine.settings.values import HOOK_EVENTS, DialSettings, ProxySettings, ProxyUser, SessionSettings, Settings
 
@@ -138,11 +139,7 @@ def compose(text: str, source: str) -> Node:
         # libyaml 0.2.6 reads ahead of its events, and itself refuses what is much too deep.
         if "nesting depth" in (error.problem or ""):
             raise ConfigError(f"{source}:{place}: {TOO_DEEP}") from None
-        # PyYAML may quote what it found, which could be part of a password; single characters are its punctuation.
-        problem_text = re.split(r"['\"](?!.['\"])(?<!['\"].['\"])", error.problem or "", maxsplit=1)[0].strip()
-        if "cannot start any token" in problem_text:
-            problem_text += ": put text that begins with @, % or ` in quotes"
-        raise ConfigError(f"{source}:{place}: not YAML: {problem_text}") from None
+        raise ConfigError(f"{source}:{place}: not YAML: {explain(error, text)}") from None
     if root is None:
         raise ConfigError(f"{source}:1:1: the file is empty; the least is   {LEAST}")
     return root
