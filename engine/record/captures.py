@@ -60,6 +60,11 @@ class Captures:
         if self._everything is not None:
             self._finish(self._everything)
 
+    def withdraw(self) -> None:
+        """Nothing will be captured: leave no file behind that would be in the way of the next try."""
+        if self._everything is not None:
+            self._everything.withdraw()
+
     def _tap(self, key: int, session: Session, file: CaptureFile) -> None:
         self._files[key] = file
         name = session.settings.name

@@ -89,6 +89,14 @@ class CaptureFile:
             except OSError as error:
                 raise self._failed(error) from None
 
+    def withdraw(self) -> None:
+        """Close the file, and delete it where no frame is in it."""
+        empty = self._fd is not None and not self._interfaces
+        self.close()
+        if empty:
+            with suppress(OSError):
+                self.path.unlink()
+
     def _append(self, blocks: bytes) -> None:
         """Write all of it or, if that fails, nothing, and stop."""
         assert self._fd is not None

@@ -317,7 +317,11 @@ class Loop:
         links = LinkWatch(lambda index, name: index == self.line.index or name == self.line.name)
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)
-        self.supervisor.open(time.monotonic(), self._estate.members, self._estate.halted)
+        try:
+            self.supervisor.open(time.monotonic(), self._estate.members, self._estate.halted)
+        except Trouble:
+            captures.withdraw()
+            raise
         for fd in egress.filenos():
             self._loop.add_reader(fd, self._egress_news)
             self._undo.callback(self._loop.remove_reader, fd)
