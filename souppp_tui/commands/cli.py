@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from engine.settings.values import Settings
@@ -53,11 +54,12 @@ def parser() -> argparse.ArgumentParser:
     """All options."""
     it = argparse.ArgumentParser(
         prog="souppp-tui",
+        usage="souppp-tui CARD [options]\n       souppp-tui --lab [options]\n       souppp-tui COMMAND [options]",
         description="Open many PPPoE sessions from one network card, and watch and steer them in a console.",
         epilog=EPILOG.format(commands="\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    it.add_argument("card", nargs="?", help="the network card on the access line, as in eth0")
+    it.add_argument("card", nargs="?", metavar="CARD", help="the network card on the access line, as in eth0")
     it.add_argument("--version", action="version", version=f"souppp-tui {__version__}")
     engine_options(it)
     _console_options(it.add_argument_group("console"))
@@ -69,6 +71,20 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     """Those of all commands, by their names; the nameless one is the console on a card."""
     named = {name: import_module(f"souppp_tui.commands.{name}").parser() for name in COMMANDS}
     return {"": parser(), **named}
+
+
+def _meant(arguments: Sequence[str]) -> str:
+    """The command whose name is nearly the first word, or that is ctl's; empty where that may be a card."""
+    word = arguments[0] if arguments else "-"
+    if word.startswith("-") or Path("/sys/class/net", word).exists():
+        return ""
+    from difflib import get_close_matches
+
+    from souppp_tui.commands.ctl import ACTIONS
+
+    if word in ACTIONS:
+        return f"ctl {word}"
+    return next(iter(get_close_matches(word, COMMANDS, 1, 0.7)), "")
 
 
 def _console_options(console: argparse._ArgumentGroup) -> None:
@@ -121,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     leaving = Leaving()
     leaving.heed_signals()  # before all that takes time, imports too
     it = parser()
+    if meant := _meant(arguments):
+        it.error(f"there is no command and no card {arguments[0]}; did you mean `souppp-tui {meant}`?")
     options = it.parse_args(arguments)
     _check(it, options)
     from engine.settings.reading import ConfigError, load

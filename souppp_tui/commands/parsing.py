@@ -24,7 +24,7 @@ def engine_options(it: argparse._ActionsContainer) -> None:
     it.add_argument("--sessions", type=count, metavar="N", help="how many sessions the lab has (8)")
     it.add_argument(
         "--egress",
-        choices=[*EgressChoice],
+        choices=[each.value for each in EgressChoice],
         metavar="KIND",
         help="where packets of the lab's sessions go: device, stack (for its proxies alone), or none",
     )
@@ -32,7 +32,7 @@ def engine_options(it: argparse._ActionsContainer) -> None:
     event_log_option(it)
     it.add_argument(
         "--xdp",
-        choices=[*XdpMode],
+        choices=[each.value for each in XdpMode],
         metavar="MODE",
         help="how the card's frames come: auto (the best it can), zero-copy, copy or generic",
     )
@@ -63,7 +63,7 @@ def engine_options(it: argparse._ActionsContainer) -> None:
 def console_options(console: argparse._ActionsContainer) -> None:
     """How a console looks, and what it may do."""
     console.add_argument("--read-only", action="store_true", help="show everything, change nothing")
-    console.add_argument("--theme", choices=THEMES, help=f"{', '.join(THEMES)} ({THEMES[0]})")
+    console.add_argument("--theme", choices=THEMES, metavar="NAME", help=f"{', '.join(THEMES)} ({THEMES[0]})")
     console.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
 
 

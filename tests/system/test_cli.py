@@ -88,13 +88,18 @@ def test_version() -> None:
         (("--lab", "--headless", "--until-up", "--timeout", "x"), "--timeout: must be a number of seconds above 0"),
         (("--lab", "--nonsense"), "unrecognized arguments"),
         (("--lab", "--theme", "nonsense"), "invalid choice"),
-        (("--lab", "--xdp", "native"), "invalid choice"),
+        (("--lab", "--xdp", "native"), "invalid choice: 'native' (choose from "),
+        (("--lab", "--egress", "tun"), "invalid choice: 'tun' (choose from "),
+        (("atach", "nope0"), "no card atach; did you mean `souppp-tui attach`?"),
+        (("srve", "--lab"), "no card srve; did you mean `souppp-tui serve`?"),
+        (("list", "state:failed"), "no card list; did you mean `souppp-tui ctl list`?"),
     ],
 )
 def test_a_wrong_command_line(arguments: tuple[str, ...], complaint: str) -> None:
     code, complaints = refused(*arguments)
     assert code == USAGE
     assert complaint in complaints[-1]
+    assert "<" not in complaints[-1], "nothing of Python's"
 
 
 def test_every_theme_can_be_chosen() -> None:
@@ -169,6 +174,20 @@ def test_a_card_that_is_down_names_the_remedy(cable: None, config: Path, state: 
     code, complaints = refused(*on_card(config, state))
     assert (code, complaints) == (ENVIRONMENT, [f"souppp-tui: va is down: bring it up with `ip link set {CARD} up`."])
     assert nothing_left(state)
+
+
+def test_a_capture_is_not_in_the_way_of_the_next_try(cable: None, config: Path, state: Path, tmp_path: Path) -> None:
+    capture = tmp_path / "capture.pcapng"
+    run("ip", "link", "set", CARD, "down")
+    for _ in range(2):
+        code, complaints = refused(*on_card(config, state, "--capture", capture))
+        assert (code, len(complaints)) == (ENVIRONMENT, 1)
+        assert "is down" in complaints[0]
+        assert not capture.exists()
+    capture.write_bytes(b"somebody else's")
+    code, complaints = refused(*on_card(config, state, "--capture", capture))
+    assert "exists already" in complaints[0]
+    assert capture.read_bytes() == b"somebody else's"
 
 
 @pytest.mark.parametrize("there", ["nothing", "another bcc"])
