@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sized
 
 from engine.api.values import Event
 from souppp_tui.screens.events import EventsPage
@@ -14,14 +15,19 @@ class ActionsPage(EventsPage):
     """The events that tell of commands."""
 
     TITLE_WORD = "Actions"
+    NONE = "Nothing has been commanded yet, here or elsewhere."
 
     def see(self) -> None:
         """They are on the other page."""
 
+    def everything(self) -> Sized:
+        """All commands that are kept."""
+        return self.desk.log_of_events.commands
+
     def matching(self) -> list[Event]:
         """Of all consoles and scripts, oldest first."""
         needle = self.text.casefold()
-        commands = self.desk.log_of_events.commands
+        commands = (each for each in self.desk.log_of_events.commands if each.severity >= self.severity)
         return [event for event in commands if needle in f"{event.text} {event.name}".casefold()]
 
     def look_at_list(self) -> None:

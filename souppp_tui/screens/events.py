@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -32,6 +33,7 @@ class EventsPage(ListPage):
 
     PAGE = "events"
     TITLE_WORD = "Events"
+    NONE = "Nothing has happened yet."
     BINDINGS: ClassVar[list[BindingType]] = bindings("events")
 
     def __init__(self, desk: Desk) -> None:
@@ -58,6 +60,10 @@ class EventsPage(ListPage):
     def see(self) -> None:
         """Alarms are no longer."""
         self.desk.log_of_events.alarms.clear()
+
+    def everything(self) -> Sized:
+        """What there is to choose from."""
+        return self.desk.log_of_events.events
 
     def matching(self) -> list[Event]:
         """What is listed."""
@@ -89,7 +95,8 @@ class EventsPage(ListPage):
 
     def _detail(self) -> list[list[Span]]:
         if not self._events:
-            return [rule([], [], self.size.width)]
+            found = self.text or self.severity > Severity.DEBUG
+            return [rule([], [], self.size.width), [(" None of them matches." if found else self.NONE, "dim")]]
         event = self.desk.mask_event(self._events[self.cursor])
         role = eventlines.ROLES[event.severity]
         title: list[Span] = [(words.date_clock(event.at), "dim"), (f"  {event.severity.name.lower()}", role)]
@@ -108,7 +115,7 @@ class EventsPage(ListPage):
         if self.text:
             left = [
                 (f" filter: {self.text} ", "chip"),
-                (f" {words.count(len(self._events))} of {len(log.events):,}", "text"),
+                (f" {words.count(len(self._events))} of {words.count(len(self.everything()))}", "text"),
             ]
         if self.severity > Severity.DEBUG:
             left.append((f"  {self.severity.name.lower()} and above", "warning"))

@@ -233,6 +233,23 @@ def test_no_flood_takes_what_was_commanded() -> None:
     assert lost == 88
 
 
+async def test_the_page_of_actions_says_that_there_is_none_and_how_many_of_them_are_shown(file: Path) -> None:
+    async with _stage(file) as stage:
+        await stage.press("A")
+        assert "Nothing has been commanded yet" in stage.text()
+        await stage.press("escape", "h", "y")
+        await stage.tick(4)
+        await stage.press("A")
+        commands = len(stage.app.log_of_events.commands)
+        assert commands >= 1
+        await stage.press("slash", *"no such thing", "enter")
+        assert f"0 of {commands}" in stage.text()
+        assert "None of them matches." in stage.text()
+        await stage.press("slash", *["backspace"] * 13, "enter", "v", "v", "v")
+        assert "error and above" in stage.text()
+        assert "None of them matches." in stage.text()
+
+
 async def test_an_error_stays_at_the_top_of_every_page_until_it_is_seen(file: Path) -> None:
     async with _stage(file, (80, 24)) as stage:
         supervisor = stage.engine.world.supervisor  # type: ignore[attr-defined]
