@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import StrEnum
 
 from msgspec import Struct
@@ -76,10 +76,15 @@ Concerns = Callable[[int, str], bool]
 class LinkWatch:
     """Tells what happens to the links of the calling thread's namespace from now on."""
 
-    def __init__(self, concerns: Concerns = lambda index, name: True) -> None:
-        """Without what happens to links that are none of the caller's `concerns`, before and after."""
+    def __init__(self, concerns: Concerns = lambda index, name: True, but_from: Collection[int] = ()) -> None:
+        """Without what happens to links that are none of the caller's `concerns`, before and after.
+
+        Nor is it woken for what is asked for from the netlink ports `but_from`.
+        """
         self._concerns = concerns
         self._news = Rtnl(RTMGRP_LINK)
+        if but_from:
+            self._news.hear_others_only(*but_from)
         self._questions = Rtnl()
         self._known = self._all()
 

@@ -6,7 +6,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from msgspec import Struct
 
@@ -70,6 +70,15 @@ def card_name_at(index: int, before: str) -> str | None:
     """
     link = _found(before, lambda rtnl: link_at(rtnl, index))
     return link.name if link is not None else None
+
+
+def carrier_at(index: int) -> int | None:
+    """How often the carrier of the card with this index has come or gone; None while it has none, or can't be seen."""
+    with suppress(HostError):
+        link = _found("The card", lambda rtnl: link_at(rtnl, index))
+        if link is not None and link.up and link.carrier:
+            return link.carrier_changes
+    return None
 
 
 def _found(name: str, look: Callable[[Rtnl], Link]) -> Link | None:

@@ -712,10 +712,21 @@ class Devices:
             text = f"The thread that deletes devices died ({deaths[-1]}), and another one is at work."
             raise HostError(f"{text} Please report it.")
 
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The netlink ports by which devices are changed, and deleted."""
+        return self._rtnl.port, self.undertaker.port
+
     def part(self) -> None:
-        """All sessions are about to end, and `bury` and `close` follow: their devices wait for each other."""
+        """All sessions are about to end, and `bury` and `close` follow.
+
+        Devices go as they come, where nothing of the others' is read for them; else they wait for each other.
+        """
         self._parting = self._confinement.part()
-        self.undertaker.gather()
+        if self._parting and all(device.ipv6 is None for device in self._devices.values()):
+            self.undertaker.hasten()
+        else:
+            self.undertaker.gather()
 
     def bury(self) -> None:
         """All sessions have ended: delete all devices together; `parted` tells when that is done."""

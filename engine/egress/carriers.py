@@ -164,6 +164,11 @@ class Carriers:
             finally:
                 self._port.datapath.remove_session(key)
 
+    def part(self) -> None:
+        """All sessions are about to end, and `close` follows."""
+        if self._kernel is not None:
+            self._kernel.part()
+
     def traffic(self, sessions: int) -> array[int]:
         """See `Datapath.traffic`."""
         if self._kernel is None:

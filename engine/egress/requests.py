@@ -47,7 +47,7 @@ _GLOBAL = IPv6Address("2001:db8::7e57:6")
 
 _ADD = NLM_F_CREATE | NLM_F_EXCL
 _GIVE = NLM_F_CREATE | NLM_F_REPLACE
-_LINK_SCOPE = 253
+_LINK_SCOPE, _ANY_SCOPE = 253, 255
 _FOR_EVER = 0xFFFFFFFF
 
 # --- devices ---
@@ -168,13 +168,14 @@ def routes_through(index: int, addresses: Iterable[Address], table: int) -> list
         way_through(socket.AF_INET, table, index, there=False),
         _kernels(_MULTICAST, index),
     ]
-    return gone + [_kernels(address, index) for address in addresses if isinstance(address, IPv6Address)]
+    return gone + [_kernels(address, index) for address in addresses]
 
 
-def _kernels(to: IPv6Address | IPv6Network, index: int) -> bytes:
-    """Delete a route of IPv6 that the kernel itself has made for a device, in its table `local`."""
+def _kernels(to: Address | IPv6Network, index: int) -> bytes:
+    """Delete a route that the kernel itself has made for a device, in its table `local`."""
+    family, scope = (socket.AF_INET, _ANY_SCOPE) if to.version == 4 else (socket.AF_INET6, 0)
     octets, length = _prefix(to)
-    fixed = _ROUTE.pack(socket.AF_INET6, length, 0, 0, 0, 0, 0, 0, 0)
+    fixed = _ROUTE.pack(family, length, 0, 0, 0, 0, scope, 0, 0)
     more = attribute(_DST, octets) + attribute(_TABLE, uint32(_LOCAL)) + attribute(_OIF, uint32(index))
     return packed(RTM_DELROUTE, 0, fixed + more)
 
@@ -236,11 +237,11 @@ def _of_source(
     return packed(type_, how, fixed + (attribute(_DST, to_octets) if to is not None else b"") + more)
 
 
-def _prefix(of: IPv6Address | IPv6Network | None) -> tuple[bytes, int]:
+def _prefix(of: Address | IPv6Network | None) -> tuple[bytes, int]:
     """Its octets and length; None is everywhere. To make a network of an address takes longer than all the rest."""
     if of is None:
         return bytes(16), 0
-    return (of.network_address.packed, of.prefixlen) if isinstance(of, IPv6Network) else (of.packed, 128)
+    return (of.network_address.packed, of.prefixlen) if isinstance(of, IPv6Network) else (of.packed, of.max_prefixlen)
 
 
 def way_from(

@@ -3,8 +3,9 @@
 With IPv6 the kernel reads all routes of all tables several times for each device that goes. To delete a route it reads
 nothing. So the routes through all that wait go first, and what is read then is nearly empty.
 
-At the end of a run all devices are gathered before the first is deleted, and then all that the kernel would read goes
-in one go. Otherwise those that come late are deleted among the routes of those that come later still.
+At the end of a run those with IPv6 are gathered before the first is deleted, and then all that the kernel would read
+goes in one go. Otherwise those that come late are deleted among the routes of those that come later still. With IPv4
+alone nothing is read for a device that has no route left: each goes as it comes, while other sessions still end.
 """
 
 from __future__ import annotations
@@ -68,10 +69,10 @@ class Undertaker:
         self._hurried = 0
         """So many wait for a name."""
         self._changed = threading.Condition()
-        self._gathering = self._closing = False
+        self._gathering = self._hastening = self._closing = False
         self._clear: Callable[[Rtnl, Collection[int]], None] | None = None
-        """Does all that is to be done before the first one goes."""
-        self._cleared = False
+        """Does all that is to be done before those go that wait."""
+        self._clearing = self._cleared = False
         self._at_work = False
         self._deaths: list[str] = []
         self._see_to_it()
@@ -94,14 +95,19 @@ class Undertaker:
         with self._changed:
             self._gathering = True
 
+    def hasten(self) -> None:
+        """Delete all that come from now on at once, and wait for no others: nobody has routes of IPv6."""
+        with self._changed:
+            self._hastening = True
+
     def release(self, clear: Callable[[Rtnl, Collection[int]], None] | None) -> None:
-        """All have come: delete them, when `clear` has taken away what the kernel reads for each of them.
+        """All have come: delete those that wait, when `clear` has taken away what the kernel reads for each of them.
 
         It is called in the undertaker's thread, with a socket and the devices' indexes. If it raises OSError, or there
         is none, the routes through the devices go one by one.
         """
         with self._changed:
-            self._gathering, self._clear = False, clear
+            self._gathering, self._clear, self._clearing = False, clear, clear is not None
             self._see_to_it()
             self._changed.notify_all()
 
@@ -112,10 +118,10 @@ class Undertaker:
 
     @property
     def busy(self) -> bool:
-        """Whether any device waits to be deleted."""
+        """Whether any device waits to be deleted, or what was to be done before."""
         with self._changed:
             self._see_to_it()
-            return bool(self._waiting)
+            return bool(self._waiting) or self._clearing
 
     def wait_for(self, name: str) -> None:
         """Return when no device of this name waits to be deleted."""
@@ -171,9 +177,11 @@ class Undertaker:
             self._take_all_away()
             self._take_routes_away()
             with self._changed:
-                devices = list(self._waiting.values())[: self.LAST_BURIAL if self._cleared else self.BURIAL]
+                devices = list(self._waiting.values())[: self.LAST_BURIAL if self._ending else self.BURIAL]
+                if not devices and self._closing:
+                    return
             if not devices:
-                return
+                continue
             try:
                 self._bury(devices)
             finally:  # what it dies of must not kill the next one too
@@ -183,19 +191,28 @@ class Undertaker:
                     self._changed.notify_all()
 
     def _is_due(self) -> bool:
-        return self._closing or (bool(self._waiting) and (self._hurried > 0 or not self._gathering))
+        waits = bool(self._waiting) and (self._hurried > 0 or not self._gathering)
+        return self._closing or self._clearing or waits
+
+    @property
+    def _ending(self) -> bool:
+        """Whether the kernel reads nothing for those that go now, and the run is at its end."""
+        return self._cleared or self._hastening
 
     def _take_all_away(self) -> None:
         """At the end of a run."""
         with self._changed:
             clear, self._clear = self._clear, None
             indexes = {device.index for device in self._waiting.values()} - {0}
-        if clear is not None:
-            with suppress(OSError):  # then it takes longer
-                clear(self._rtnl, indexes)
-                self._cleared = True
-                with self._changed:
-                    self._unread = [device for device in self._unread if device.index not in indexes]
+        try:
+            if clear is not None:
+                with suppress(OSError):  # then it takes longer
+                    clear(self._rtnl, indexes)
+                    self._cleared = True
+                    with self._changed:
+                        self._unread = [device for device in self._unread if device.index not in indexes]
+        finally:
+            self._clearing = False
 
     def _take_routes_away(self) -> None:
         """Of all that wait, and of those that come right behind them."""
@@ -207,13 +224,15 @@ class Undertaker:
                 return
             with suppress(OSError):  # then it takes longer
                 self._rtnl.do([each for device in devices for each in device.routes], _GONE)
+            if self._hastening:
+                return
             with self._changed:
                 left = min(self.PAUSE, until - time.monotonic())
                 self._changed.wait_for(lambda: self._unread or self._closing or self._hurried, max(left, 0))
 
     def _bury(self, devices: list[Doomed]) -> None:
         # Without an index it goes with its descriptor, as all do that can't be deleted.
-        mark, known = join_doomed if self._cleared else doom, [device.index for device in devices if device.index]
+        mark, known = join_doomed if self._ending else doom, [device.index for device in devices if device.index]
         deleted = False
         with suppress(OSError):
             found = True

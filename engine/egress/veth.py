@@ -352,6 +352,7 @@ class KernelPath:
         """What frames are matched by, and the session, as in the programs' maps; by key."""
         self._networks: dict[int, frozenset[Network]] = {}
         """What is routed to each, likewise."""
+        self._parting = False
         self._cpus = sorted(os.sched_getaffinity(0))
         self._traffic = mmap.mmap(self._maps["traffic"], _TRAFFIC * MAX_SESSIONS, prot=mmap.PROT_READ)
         set_entry(self._maps["devices"], _uint32(0), _uint32(which.index))
@@ -432,9 +433,14 @@ class KernelPath:
         """Stop its packets, if they flow."""
         entry = self._entries.pop(key, None)
         if entry is not None:
-            delete_entry(self._maps["numbers"], bytes(entry[0]))
+            if not self._parting:  # else it goes with the programs, and leads to a session without packets until then
+                delete_entry(self._maps["numbers"], bytes(entry[0]))
             self._set_session(key, _Session(), ())
             del self._networks[key]
+
+    def part(self) -> None:
+        """All sessions are about to end, and `close` follows."""
+        self._parting = True
 
     def traffic(self, sessions: int) -> array[int]:
         """As `Datapath.traffic`."""

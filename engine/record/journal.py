@@ -101,12 +101,16 @@ class GhostJournal:
         self._noted |= noted
         self._append([noted[place].record for place in new])
 
-    def closed(self, sessions: list[Place]) -> None:
-        """Note sessions as closed, ghosts too, after their PADT was sent; as `opened`, which see."""
+    def closed(self, sessions: list[Place], *, last: bool = False) -> None:
+        """Note sessions as closed, ghosts too, after their PADT was sent; as `opened`, which see.
+
+        If these are the `last`, and no session is left open, nothing is written: the file goes with `close`.
+        """
         known = [place for place in dict.fromkeys(sessions) if place in self._noted]
         for place in known:
             del self._noted[place]
-        self._append([_record(b"-", place) for place in known])
+        if self._noted or not last:
+            self._append([_record(b"-", place) for place in known])
 
     def rename(self, card: str) -> None:
         """The card has another name now: move the file to where the next start looks. Raises GhostError.

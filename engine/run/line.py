@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from engine.api.values import TRAFFIC_FIELDS, QueueView, Severity
-from engine.card.facts import Card, card_name_at, read_card
+from engine.card.facts import Card, card_name_at, carrier_at, read_card
 from engine.card.objection import joining
 from engine.card.offloads import STRIPPING, Offloads, words
 from engine.card.port import Port
@@ -95,6 +95,11 @@ class CardLine:
             if self._port is not None:
                 self._port.rename(name)
         return read_card(name)
+
+    def carrier(self) -> int | None:
+        """See `engine.card.facts.carrier_at`; any thread. None without a card."""
+        index = self.index
+        return carrier_at(index) if index is not None else None
 
     def grow(self, card: Card) -> None:
         """See `Line.grow`."""

@@ -314,7 +314,7 @@ class Loop:
         self._undo.callback(self._health.close)
         self._resolved = Resolved(self._tell_soon)
         self._undo.callback(self._resolved.close)
-        links = LinkWatch(lambda index, name: index == self.line.index or name == self.line.name)
+        links = LinkWatch(lambda index, name: index == self.line.index or name == self.line.name, egress.ports)
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)
         try:
@@ -452,6 +452,7 @@ class Loop:
         """End every session in good order, as far as that is to be had in FAREWELL seconds, and FLUSH for the rest."""
         now = time.monotonic()
         deadline = now + FAREWELL
+        self._look_no_more()
         self._egress.part()
         self.supervisor.say_goodbye(now)
         self._carry_on()
@@ -461,9 +462,8 @@ class Loop:
         self._carry_on()
         while self.supervisor.left:
             await asyncio.sleep(0)
-        await self._let_padts_leave()
-        self._look_no_more()
         self._egress.bury()
+        await self._see_padts_leave()
         await self._come_to_rest()
 
     async def _let_padts_leave(self) -> None:
@@ -471,6 +471,17 @@ class Loop:
         deadline = time.monotonic() + FLUSH
         while not self.supervisor.parted and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
+
+    async def _see_padts_leave(self) -> None:
+        """The same at the end: the card is looked at once, in another thread, as the kernel has devices to delete."""
+        deadline = time.monotonic() + FLUSH
+        while not self.supervisor.parted and time.monotonic() < deadline:
+            if (taken := self.supervisor.all_taken) is None:
+                await asyncio.sleep(0.005)
+                continue
+            carrier = await self._loop.run_in_executor(None, self.line.carrier)
+            self.supervisor.judge(taken, carrier, time.monotonic())
+            self._carry_on()
 
     async def _come_to_rest(self) -> None:
         """Keep what the next start is to know, and wait for all that is on its way."""
@@ -494,7 +505,7 @@ class Loop:
         self._undo.close()
 
     def _look_no_more(self) -> None:
-        """At the card: it would be told of when we have given it back, and the kernel's answer waits for devices."""
+        """At the card by ourselves: the kernel's answer waits for devices that go."""
         for timer in (self._next_tick, self._next_glance):
             if timer is not None:
                 timer.cancel()

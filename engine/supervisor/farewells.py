@@ -71,17 +71,21 @@ class Farewells:
         while self._on_the_way:
             self.owe(self._on_the_way.popleft().places)
 
+    def all_taken(self, position: int) -> bool:
+        """Whether the card has taken all of these."""
+        return bool(self._on_the_way) and self._on_the_way[-1].position <= position
+
     def taken(self, position: int) -> bool:
         """Whether the card, which has taken so many frames, has taken any of these: then its carrier tells."""
         return bool(self._on_the_way) and self._on_the_way[0].position <= position
 
-    def left(self, position: int, carrier: int | None) -> list[Place]:
+    def left(self, position: int, carrier: int | None, *, every: bool = False) -> list[Place]:
         """Whose PADT has left, by what the card has taken and its carrier after that. The others are owed again.
 
-        In one go no more than a few times SHARE: `taken` tells whether there are others.
+        In one go no more than a few times SHARE, unless `every` one is asked for: `taken` tells whether there are more.
         """
         gone: list[Place] = []
-        while self.taken(position) and len(gone) < SHARE:
+        while self.taken(position) and (every or len(gone) < SHARE):
             batch = self._on_the_way.popleft()
             if carrier is not None and batch.carrier == carrier:
                 gone += batch.places

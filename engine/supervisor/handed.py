@@ -103,8 +103,8 @@ class Journal(Protocol):
     def opened(self, sessions: list[Place]) -> None:
         """Note sessions as open; on the disk when this returns."""
 
-    def closed(self, sessions: list[Place]) -> None:
-        """Note sessions as closed."""
+    def closed(self, sessions: list[Place], *, last: bool = False) -> None:
+        """Note sessions as closed; of the `last` ones nothing need be on the disk."""
 
     def rename(self, card: str) -> None:
         """The card has another name now, by which the next start will look for them."""
@@ -120,7 +120,7 @@ class NoJournal:
     def opened(self, sessions: list[Place]) -> None:
         """See `Journal.opened`."""
 
-    def closed(self, sessions: list[Place]) -> None:
+    def closed(self, sessions: list[Place], *, last: bool = False) -> None:
         """See `Journal.closed`."""
 
     def rename(self, card: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from engine.api.plural import plural
 from engine.api.values import Severity
@@ -49,6 +50,8 @@ class Parting:
         self._next_check: float | None = None
         """When to see whether PADTs have left."""
         self._pause = CHECK
+        self._at_end = False
+        """Whether nobody looks before the end: see `look_at_end`."""
         self._write_again: float | None = None
         """When to write what the journal lacks; None where it lacks nothing."""
 
@@ -81,6 +84,10 @@ class Parting:
         self._farewells.opened(opened)
         self._note(self._journal.opened, opened)
 
+    def look_at_end(self) -> None:
+        """All sessions are about to end, and the kernel's answers wait for devices that go: `judge` is called once."""
+        self._at_end, self._next_check = True, None
+
     def card_taken(self) -> None:
         """The card counts the frames that it takes from nothing."""
         self._handed_before = self._handed
@@ -110,7 +117,8 @@ class Parting:
         self._handed += len(frames)
         if owed or ended:
             self._farewells.sent(owed + ended, self._handed, self._card.carrier)
-            self._pause, self._next_check = CHECK, self._next_check or self._reporter.now + CHECK
+            if not self._at_end:
+                self._pause, self._next_check = CHECK, self._next_check or self._reporter.now + CHECK
         return frames
 
     def next_timer(self) -> float | None:
@@ -126,24 +134,48 @@ class Parting:
         if self._next_check is None or now < self._next_check:
             return
         self._next_check = None
-        taken = self._handed_before + self._line.frames_taken()
+        taken = self._taken
         if self._farewells.taken(taken):
             look_at_card(now)  # a card without a carrier takes frames too, and loses them
             left = self._farewells.left(taken, self._card.carrier)
             self._note(self._journal.closed, left)
-            ghosts = self._ghosts.intersection(left)
-            self._ghosts -= ghosts
-            self._ghosts_ended += len(ghosts)
+            self._tell_of_ghosts(left)
         more = self._farewells.taken(taken)
-        if self._ghosts_ended and not (more or self._farewells.owes):
-            text = f"Ended {plural(self._ghosts_ended, 'session')} that an earlier run had left open."
-            self._reporter.tell(Severity.WARNING, "ghosts", text)
-            self._ghosts_ended = 0
         if more:
             self._next_check = now
         elif self._farewells.on_the_way:
             self._pause = min(2 * self._pause, MAX_CHECK)
             self._next_check = now + self._pause
+
+    @property
+    def all_taken(self) -> int | None:
+        """For `judge`: how many frames the card has taken, if no PADT is left that it hasn't; else None."""
+        taken = self._taken
+        return taken if self._farewells.all_taken(taken) else None
+
+    def judge(self, taken: int, carrier: int | None) -> None:
+        """See whose PADT has left, by a look at the card's carrier after it had taken so many frames.
+
+        Those that haven't are among the next frames.
+        """
+        self._card.carrier = carrier
+        left = self._farewells.left(taken, carrier, every=True)
+        self._note(partial(self._journal.closed, last=True), left)
+        self._tell_of_ghosts(left)
+
+    @property
+    def _taken(self) -> int:
+        """How many frames cards ever took."""
+        return self._handed_before + self._line.frames_taken()
+
+    def _tell_of_ghosts(self, left: list[Place]) -> None:
+        ghosts = self._ghosts.intersection(left)
+        self._ghosts -= ghosts
+        self._ghosts_ended += len(ghosts)
+        if self._ghosts_ended and not (self._farewells.taken(self._taken) or self._farewells.owes):
+            text = f"Ended {plural(self._ghosts_ended, 'session')} that an earlier run had left open."
+            self._reporter.tell(Severity.WARNING, "ghosts", text)
+            self._ghosts_ended = 0
 
     def _note(self, step: Callable[[list[Place]], None], places: list[Place]) -> None:
         """Have the journal note something of sessions."""

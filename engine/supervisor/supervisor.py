@@ -235,6 +235,7 @@ class Supervisor:
     def say_goodbye(self, now: float) -> None:
         """Terminate-Request, then PADT, for every session; `idle` tells when all have answered."""
         self._reporter.now = now
+        self._parting.look_at_end()
         self._shares.each(partial(self.fleet.hang_up, end=PROGRAM_ENDS), [*self.fleet.members])
         self._settle()
 
@@ -254,12 +255,22 @@ class Supervisor:
     @property
     def idle(self) -> bool:
         """Whether nothing more will be sent for any session."""
-        return self.fleet.idle and not self.left
+        return not self.left and self.fleet.idle
 
     @property
     def parted(self) -> bool:
         """Whether no PADT is on its way any more."""
         return self._parting.done
+
+    @property
+    def all_taken(self) -> int | None:
+        """See `Parting.all_taken`."""
+        return self._parting.all_taken
+
+    def judge(self, taken: int, carrier: int | None, now: float) -> None:
+        """See `Parting.judge`."""
+        self._reporter.now = now
+        self._reporter.attempt(self._parting.judge, taken, carrier)
 
     # What happens
 

@@ -62,6 +62,20 @@ def test_ghosts_are_what_a_crashed_run_left_open(path: Path) -> None:
     assert left_behind(path) == [keys(2, (VlanTag(100, 5, 0x88A8, True), VlanTag(7))), keys(3)]
 
 
+def test_of_the_last_ones_nothing_is_written_unless_another_is_left_open(path: Path) -> None:
+    journal = GhostJournal(path)
+    journal.opened([keys(1), keys(2), keys(3)])
+    whole = path.read_bytes()
+    journal.closed([keys(1)], last=True)
+    assert replay(path.read_bytes()) == [keys(2), keys(3)]
+    written = path.read_bytes()
+    assert written.startswith(whole)
+    journal.closed([keys(2), keys(3)], last=True)
+    assert path.read_bytes() == written
+    journal.close()
+    assert not path.exists()
+
+
 def test_ghosts_stay_until_they_are_closed(path: Path) -> None:
     journal = GhostJournal(path)
     journal.opened([keys(1), keys(2), keys(3)])

@@ -11,6 +11,7 @@ import pytest
 from engine.egress.tun import close_tun
 from engine.egress.undertaker import Undertaker
 from engine.host.rtnl import Rtnl
+from tests.program import until
 
 
 @dataclass
@@ -104,6 +105,33 @@ def test_all_are_gathered_and_cleared_before_the_first_goes(error: Exception | N
     assert clear.seen[0] == indexes
     assert {*clear.seen[1:]} == indexes
     assert undertaker.deaths() == (["RuntimeError: a bug"] if isinstance(error, RuntimeError) else [])
+    undertaker.close()
+
+
+def test_in_haste_each_goes_as_it_comes_and_all_is_cleared_when_all_have_come() -> None:
+    clear = Clear()
+    undertaker = Undertaker(clear.seen.append)
+    undertaker.hasten()
+    for index in range(NOBODY, NOBODY + 3):
+        undertaker.take(device(f"soup{index}", index))
+        undertaker.wait_for(f"soup{index}")
+    assert clear.seen == [*range(NOBODY, NOBODY + 3)]
+    assert not undertaker.busy
+    undertaker.release(clear)
+    until(lambda: not undertaker.busy, "its end")
+    assert clear.seen[3:] == [set()], "though none was left to be deleted"
+    undertaker.take(device("soup9", NOBODY + 9))
+    undertaker.close()
+    assert clear.seen[4:] == [NOBODY + 9]
+    assert undertaker.deaths() == []
+
+
+def test_what_can_not_be_cleared_keeps_nobody_waiting() -> None:
+    undertaker = Undertaker([].append)
+    undertaker.hasten()
+    undertaker.release(Clear(RuntimeError("a bug")))
+    until(lambda: not undertaker.busy, "its end")
+    assert undertaker.deaths() == ["RuntimeError: a bug"]
     undertaker.close()
 
 

@@ -83,7 +83,7 @@ def test_a_thousand_sessions_come_up_and_leave() -> None:
     world.supervisor.say_goodbye(world.now)
     world.until(lambda: world.supervisor.idle, 3.0, 0.1)
     assert world.states() == {DOWN}
-    world.until(lambda: world.supervisor.parted)
+    judge(world)
     assert not world.disk.noted
     assert not world.egress.devices
     assert not world.concentrator.subscribers
@@ -99,6 +99,7 @@ def test_those_that_do_not_answer_get_a_padt_when_we_leave() -> None:
     world.supervisor.leave(world.now)
     assert world.supervisor.idle
     world.run(0.1)
+    judge(world)
     assert world.supervisor.parted
     assert not world.disk.noted
 
@@ -585,6 +586,51 @@ def test_a_padt_that_the_card_took_without_a_carrier_is_sent_again(parting: Worl
     assert len(sent) == 1
     assert not parting.disk.noted
     assert not parting.events("card-down"), "it was too short for that"
+
+
+def judge(world: World) -> None:
+    """As the loop does at the end: the card is looked at once, when it has taken all."""
+    taken = world.supervisor.all_taken
+    assert taken is not None
+    card = world.card.look()
+    world.supervisor.judge(taken, card.carrier_changes if card.carrier else None, world.now)
+    world.run(0.001)
+
+
+def test_at_the_end_the_card_is_looked_at_once_and_the_journal_goes_unwritten() -> None:
+    world = World([session(f"s{n}") for n in range(farewells.SHARE * 5)], DialSettings(rate=1e6)).open()
+    world.until(lambda: world.states() == {UP})
+    world.card.kept, written = 1, len(world.disk.written)
+    world.supervisor.say_goodbye(world.now)
+    world.until(lambda: world.supervisor.idle)
+    world.run(5.0)
+    assert world.supervisor.all_taken is None, "one is still on its way"
+    assert not world.supervisor.parted
+    world.card.kept = 0
+    judge(world)
+    assert world.supervisor.parted
+    assert not world.disk.noted
+    assert len(world.disk.written) == written
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_at_the_end_padts_that_were_lost_with_the_carrier_are_sent_again_while_it_is_there(full: bool) -> None:
+    world = World([session(f"s{n}") for n in range(3)]).open()
+    world.run(1.0)
+    world.supervisor.say_goodbye(world.now)
+    world.until(lambda: world.supervisor.idle)
+    world.card.set_carrier(False)
+    world.card.set_carrier(True)
+    sent = padts(world)
+    world.disk.full = full
+    judge(world)
+    assert len(sent) == 3
+    assert len(world.disk.noted) == 3
+    assert not world.supervisor.parted
+    judge(world)
+    assert world.supervisor.parted
+    assert not world.disk.noted
+    assert not world.events("internal-error")
 
 
 def test_a_padt_that_was_lost_with_the_carrier_is_sent_when_that_is_back(parting: World) -> None:

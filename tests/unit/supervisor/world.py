@@ -256,8 +256,9 @@ class VirtualDisk:
         self.owed.clear()
         self.left = [ghost for ghost in self.left if ghost not in sessions]
 
-    def closed(self, sessions: list[Place]) -> None:
-        self._write("-", sessions)
+    def closed(self, sessions: list[Place], *, last: bool = False) -> None:
+        if not last or {*self.noted} - {*sessions}:
+            self._write("-", sessions)
         for keys in sessions:
             self.noted.pop(keys, None)
             if keys in self.left:
