@@ -131,26 +131,22 @@ class GhostJournal:
         self.path = new
 
     def close(self) -> None:
-        """Unlock. The file, and its folder if nothing else is in it, stay only if sessions are still noted as open.
+        """Unlock. The file, and its folder if nothing else is in it, stay if sessions are still noted as open.
 
-        Closing twice does no harm. Raises GhostError.
+        They stay as well on a disk that lets nothing be removed. That is no news: what the file lacks was told when it
+        could not be written. Closing twice does no harm.
         """
         fd, self._fd = self._fd, None
         if fd is None:
             return
-        try:
-            if not self._noted:
+        if not self._noted:
+            with suppress(OSError):
                 # Whoever waits for the lock sees that the file it opened is gone, and makes a new one.
                 self.path.unlink(missing_ok=True)
                 # It may have come and gone since, and have taken the folder with it: then nothing is left to sync.
-                with suppress(FileNotFoundError):
-                    sync_folder(self.path.parent)
-                with suppress(OSError):
-                    self.path.parent.rmdir()
-        except OSError as error:
-            raise self._failed(error) from None
-        finally:
-            os.close(fd)
+                sync_folder(self.path.parent)
+                self.path.parent.rmdir()
+        os.close(fd)
 
     def _lock(self) -> int:
         """Open the file, locked; again if it was replaced or removed in between."""
