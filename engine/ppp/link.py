@@ -58,6 +58,9 @@ LATE = 3.0
 """Seconds after which an Echo-Request that has no answer is told as that."""
 REOPEN, MAX_REOPEN = 30.0, 600.0
 """Seconds after which a network protocol that failed beside another one is tried again; doubled each time."""
+MOST_ANEW, ANEW_WITHIN = 30, 60.0
+"""As often as that layers may open within so many seconds: LCP and all above it ten times. A peer that negotiates without
+end would else change this host's addresses, routes and rules as fast as it can send."""
 LOOPED_BACK = "We hear our own packets: the line is looped back."
 BY_THE_PEER = (EndKind.PEER_ENDED, EndKind.REFUSED, EndKind.TOO_MANY)
 """Ends in which the other side has the last word, which is no news where there was a reason already."""
@@ -202,6 +205,8 @@ class Link:
     """One PPP link, without I/O."""
 
     __slots__ = (  # with so many attributes a dictionary of them takes four times as much
+        "_anew",
+        "_anew_since",
         "_announced",
         "_asked_at",
         "_auths",
@@ -313,6 +318,8 @@ class Link:
         """Since LCP was last opened."""
         self._announced: set[int] = set()
         """Network protocols that were said to be open."""
+        self._anew, self._anew_since = 0, 0.0
+        """How many layers have opened since then."""
         self._path_mtu = DEFAULT_MRU
         self._events: list[LinkEvent] = []
 
@@ -534,6 +541,8 @@ class Link:
             raise Discard("network protocol before authentication is finished")
         elif protocol in self._ncps:
             if protocol in self._reopen_at and information[:1] == bytes((Code.CONFIGURE_REQUEST,)):
+                if self._too_often(now):
+                    raise Discard("Configure-Request of a protocol that fails again and again")
                 self._reopen(protocol, now)
             self._ncps[protocol].receive(information, now)
             self._heed_ipcp(now)
@@ -720,6 +729,8 @@ class Link:
         """Begin authentication, or the network protocols where nobody has to prove anything (RFC 1661 section 3.5)."""
         options = self._options
         self._lcp_opened(now)
+        if self._never_settles(now):
+            return
         if options.wishes.demand and options.demanded is None:
             self._fail(EndKind.AUTH_METHOD, "The client refuses to authenticate.", now)
             return
@@ -799,7 +810,8 @@ class Link:
         self._peer_user = result.user or self._peer_user
         if method is self._options.authenticate_with:
             self._options.proven(method)
-        self._events.append(Authenticated(method, result.message, result.user))
+        if number in self._unproven:  # that a later proof was taken too is no news
+            self._events.append(Authenticated(method, result.message, result.user))
         self._unproven.discard(number)
         if not self._unproven and self.phase is Phase.AUTHENTICATE:
             self._network(now)
@@ -836,6 +848,8 @@ class Link:
                 self._opened(number, now)
             case Signal.DOWN:
                 self._closed(number)
+            case Signal.FINISHED if number in self._reopen_at:
+                pass  # it was rejected once more: that it is missing is no news
             case Signal.FINISHED if self.phase is Phase.NETWORK and ncp.state < State.REQ_SENT:
                 name = "IPv4" if number == Protocol.IPCP else "IPv6"
                 why = self._useless.pop(number, None) or ncp.failure or "the concentrator closed it"
@@ -867,7 +881,7 @@ class Link:
         if number == Protocol.IPCP and self._ipcp is not None:
             ipv4 = self._ipcp.agreed()
             if ipv4 is not None:
-                self._announce(number, Ipv4Opened(ipv4))
+                self._announce(number, Ipv4Opened(ipv4), now)
             elif self._ipcp.refusal:
                 self._fail(EndKind.ADDRESS_REFUSED, self._ipcp.refusal, now)
             elif self._has_other(number):
@@ -878,7 +892,7 @@ class Link:
         elif number == Protocol.IPV6CP and self._ipv6cp is not None:
             ipv6 = self._ipv6cp.agreed()
             if ipv6 is not None:
-                self._announce(number, Ipv6Opened(ipv6))
+                self._announce(number, Ipv6Opened(ipv6), now)
 
     def _heed_ipcp(self, now: float) -> None:
         """Tell what IPCP has to say; give up where it does."""
@@ -888,7 +902,24 @@ class Link:
             if self._ipcp.refusal:
                 self._fail(EndKind.ADDRESS_REFUSED, self._ipcp.refusal, now)
 
-    def _announce(self, number: int, event: LinkEvent) -> None:
+    def _too_often(self, now: float) -> bool:
+        """Note that a layer opens, and whether that comes too often."""
+        if now - self._anew_since >= ANEW_WITHIN:
+            self._anew, self._anew_since = 0, now
+        self._anew += 1
+        return self._anew > MOST_ANEW
+
+    def _never_settles(self, now: float) -> bool:
+        """The same; the end of the link then."""
+        too_often = self._too_often(now)
+        if too_often:
+            text = f"The concentrator negotiates again and again: {MOST_ANEW} layers within {ANEW_WITHIN:.0f} s."
+            self._fail(EndKind.NOT_CONVERGING, text, now)
+        return too_often
+
+    def _announce(self, number: int, event: LinkEvent, now: float) -> None:
+        if self._never_settles(now):
+            return
         self._had_network = True
         self._announced.add(number)
         self._events.append(event)

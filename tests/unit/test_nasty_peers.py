@@ -5,6 +5,7 @@ Each test names the rule that it holds the client to.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import pytest
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 from engine.api.ending import EndKind
 from engine.api.values import SessionState
 from engine.ppp.ipcp import IpcpConcentrator, Ipv4Grant
-from engine.ppp.link import Ipv4Opened, ProtocolMissing
+from engine.ppp.link import ANEW_WITHIN, MOST_ANEW, Authenticated, Ipv4Opened, ProtocolMissing
 from engine.ppp.negotiator import Verdict
 from engine.sessions.session import Session
 from engine.settings.values import AcFilter, AuthMethod
@@ -502,3 +503,65 @@ def test_a_session_frame_is_for_one_mac_only() -> None:
         peer.say(ETH_PPPOE_SESSION, PppoePacket(0, SID, echo), dst=dst)
     assert peer.heard() == []
     assert isinstance(peer.session, Session)
+
+
+# Without end
+
+
+def _lcp_anew(peer: Peer, number: int) -> None:
+    peer.request(LCP, *peer.lcp_options(), identifier=number)
+    peer.answer(LCP, Code.CONFIGURE_ACK)
+    peer.open_ipcp()
+
+
+def _another_address(peer: Peer, number: int) -> None:
+    peer.request(IPCP, Option(IpcpOption.IP_ADDRESS, IPv4Address("100.64.0.1").packed), identifier=number)
+    peer.answer(IPCP, Code.CONFIGURE_NAK, Option(IpcpOption.IP_ADDRESS, IPv4Address(f"100.64.1.{number}").packed))
+    peer.answer(IPCP, Code.CONFIGURE_ACK)
+
+
+@pytest.mark.parametrize("anew", [_lcp_anew, _another_address])
+def test_a_peer_that_negotiates_without_end_is_left(anew: Callable[[Peer, int], None]) -> None:
+    """Each time the host's addresses and rules change, and an address that was given up is held for two minutes."""
+    peer = Peer()
+    peer.up()
+    number = 0
+    while peer.session.state is SessionState.UP:
+        number += 1
+        assert number <= MOST_ANEW
+        anew(peer, number)
+    peer.sleep(60.0)
+    (end,) = peer.ends
+    assert end.kind is EndKind.NOT_CONVERGING
+
+
+def test_a_peer_that_negotiates_now_and_then_is_followed() -> None:
+    peer = Peer()
+    peer.up()
+    for number in range(1, MOST_ANEW):
+        _lcp_anew(peer, number)
+        peer.sleep(ANEW_WITHIN / 10)
+        peer.session.note_traffic(peer.now)
+    assert peer.session.state is SessionState.UP
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_protocol_that_is_rejected_without_end_is_told_of_now_and_then(asked: bool) -> None:
+    peer = Peer(WITH_IPV6)
+    peer.open_network()
+    peer.open_ipv6cp()
+    for number in range(1000):
+        if asked:
+            peer.request(Protocol.IPCP, identifier=number % 256)
+        peer.lcp(Code.PROTOCOL_REJECT, 1, Protocol.IPCP.to_bytes(2, "big"))
+    assert sum(isinstance(event, ProtocolMissing) for event in peer.events) <= MOST_ANEW
+    assert peer.session.state is SessionState.UP
+
+
+def test_a_proof_that_is_asked_for_again_and_again_is_told_once() -> None:
+    peer = Peer()
+    peer.open_network(AuthMethod.CHAP)
+    for _ in range(100):
+        peer.challenge()
+        peer.control(Protocol.CHAP, 3, 1, b"hello")
+    assert sum(isinstance(event, Authenticated) for event in peer.events) == 1
