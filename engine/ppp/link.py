@@ -59,8 +59,8 @@ LATE = 3.0
 REOPEN, MAX_REOPEN = 30.0, 600.0
 """Seconds after which a network protocol that failed beside another one is tried again; doubled each time."""
 MOST_ANEW, ANEW_WITHIN = 30, 60.0
-"""As often as that layers may open within so many seconds: LCP and all above it ten times. A peer that negotiates without
-end would else change this host's addresses, routes and rules as fast as it can send."""
+"""As often as that layers may open within so many seconds: LCP and all above it ten times. A peer that goes on and on
+would change this host's addresses, routes and rules as fast as it can send."""
 LOOPED_BACK = "We hear our own packets: the line is looped back."
 BY_THE_PEER = (EndKind.PEER_ENDED, EndKind.REFUSED, EndKind.TOO_MANY)
 """Ends in which the other side has the last word, which is no news where there was a reason already."""
