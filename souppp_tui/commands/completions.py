@@ -18,6 +18,7 @@ PROGRAM = "souppp-tui"
 CARDS = "/sys/class/net"
 SESSIONS = f"{PROGRAM} ctl list 2>/dev/null | tail -n +2 | cut -d' ' -f1"
 """A shell's command line: the names of the sessions of the engine that runs, if one does."""
+OF_A_SESSION = ("exec", "proxychain")
 FILES = {"FILE": "file", "DIR": "folder"}
 """What an option's value is, by its name in the help."""
 
@@ -56,7 +57,7 @@ def specs() -> list[Spec]:
         subcommands = next((a for a in it._actions if isinstance(a, argparse._SubParsersAction)), None)
         known = {option.names: option for parser in (it, *_inner(subcommands)) for option in options(parser)}
         if subcommands is None:
-            asked = SESSIONS if name == "exec" else f"ls {CARDS}"
+            asked = SESSIONS if name in OF_A_SESSION else f"ls {CARDS}"
             made.append(Spec(name, tuple(known.values()), words.get(name, ()), asked))
         else:
             made.append(Spec(name, tuple(known.values()), tuple(subcommands.choices), SESSIONS))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from souppp_tui.commands.cli import parser
-from souppp_tui.commands.completions import CARDS, completion
+from souppp_tui.commands.cli import parser, parsers
+from souppp_tui.commands.completions import CARDS, SESSIONS, completion, specs
 from tests.conftest import run
 from tests.program import PATIENCE
 
@@ -118,3 +118,10 @@ def test_zsh_completes_what_is_typed(tmp_path: Path) -> None:
         shell.wait()
         os.close(ours)
         os.close(its)
+
+
+def test_the_name_of_a_card_or_of_a_session_is_offered_as_the_command_takes_it() -> None:
+    takes = {spec.name: spec.asked for spec in specs()}
+    for name, it in parsers().items():
+        words = {action.metavar or action.dest for action in it._actions if not action.option_strings}
+        assert (takes[name] == SESSIONS) == bool(words & {"SESSION", "COMMAND"}), name
