@@ -33,6 +33,7 @@ from engine.host.errors import Trouble
 from engine.host.peers import Peer
 from engine.host.promptness import prompt_interpreter, prompt_thread
 from engine.host.surroundings import NO_THREADS, is_short_of_threads
+from engine.record.lacking import not_up
 from engine.run.estate import Estate
 from engine.run.loop import Loop
 from engine.run.usage import try_line, usage
@@ -265,9 +266,7 @@ class Engine:
         """Let a process run in a session that is up; see `engine.egress.entrance.Entrance.admit`. Any thread."""
         view = self._work.supervisor.board.view(session)
         if view is None or view.state is not SessionState.UP or view.device is None:
-            why = (
-                "There is no such session any more." if view is None else f"{view.name} is {view.state}: dial it first."
-            )
+            why = "There is no such session any more." if view is None else not_up(view)
             return Reply(0, refused=(Refused(session, _no_device(view) or why),))
         try:
             self._work.admit(session, cgroup, who)

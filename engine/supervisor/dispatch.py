@@ -36,6 +36,7 @@ from engine.api.commands import (
 from engine.api.plural import plural
 from engine.api.values import COMMAND, Halt, SessionState, Severity
 from engine.host.errors import Trouble
+from engine.record.lacking import not_up
 from engine.sessions.fleet import Fleet
 from engine.settings import forms
 from engine.settings.fields import check
@@ -313,7 +314,7 @@ def _ping(supervisor: Supervisor, command: Ping, outcome: _Outcome) -> None:
         view = supervisor.board.view(key)
         assert view is not None
         if view.state is not SessionState.UP:
-            outcome.refused.append(Refused(key, f"{view.name} is {view.state}: dial it first."))
+            outcome.refused.append(Refused(key, not_up(view)))
         elif view.egress != EgressChoice.STACK:
             told = f"ping -I {view.device} {view.ipv4_peer or ''}".rstrip()
             why = f"has a device: `{told}`." if view.device else f"has nothing to ask with (`egress: {view.egress}`)."

@@ -25,5 +25,5 @@ def lost(card: CardView | None, sessions: Iterable[SessionSettings]) -> str:
         return f"{text} no answer. Start on a card beneath it, or on a VLAN device, without that tag: {instead}."
     if card.strips:
         text = f"{name} may take VLAN tags off before they can be seen. If tagged sessions get no answer:"
-        return f"{text} `ethtool -K {name} rxvlan off`, or start with --fix-card, or `fix` on the card page."
+        return f"{text} `ethtool -K {name} rxvlan off`, or start with --fix-card, or press F on the card page."
     return ""

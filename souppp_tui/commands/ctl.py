@@ -295,9 +295,9 @@ def _show(engine: Client, options: argparse.Namespace) -> int:
         if isinstance(value, dict):
             print(f"{name}:")
             for part, inner in value.items():
-                print(f"  {words.clean(part):<28}  {_said(inner)}")
+                print(f"  {words.clean(part):<28}  {said(inner)}")
         else:
-            print(f"{name:<14}  {_said(value)}")
+            print(f"{name:<14}  {said(value)}")
     return EXIT_OK
 
 
@@ -339,11 +339,16 @@ def _counters(engine: Client, options: argparse.Namespace) -> int:
     return EXIT_OK if found or not options.sessions else EXIT_NOT_DONE
 
 
-def _said(value: object) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value) if value is not None else ""
-    return words.clean(text) or "-"
+def said(value: object) -> str:
+    """A value of `session_object` for people, who don't read Python."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(said, value)) or "-"
+    return words.clean(str(value)) if value not in (None, "") else "-"
 
 
+_TOOK = ("setup_ms", "rtt_ms")
 _TIMES = ("since", "retry_at", "up_since", "silent_since", "counted_since")
 
 
@@ -353,6 +358,7 @@ def session_object(view: SessionView, traffic: Sequence[int]) -> dict[str, Any]:
         name: value for name, value in asdict(view).items() if name not in ("id", "version", "counted")
     }
     told |= {name: words.iso(at) for name in _TIMES if (at := told[name]) is not None}
+    told |= {name: round(took, 3) for name in _TOOK if (took := told[name]) is not None}
     told = {**told, "state": str(view.state), "reason": view.reason or None, "dns": [*view.dns], "vlans": [*view.vlans]}
     numbers = traffic[view.id * len(TRAFFIC_FIELDS) : (view.id + 1) * len(TRAFFIC_FIELDS)]
     return {**told, **dict(zip(TRAFFIC_FIELDS, [*numbers, 0, 0, 0, 0], strict=False))}
@@ -494,7 +500,8 @@ def _tell(
         for remark in reply.remarks:
             print(remark)
         for refused in reply.refused:
-            about_one = f"{names.get(refused.key, refused.key)}: " if refused.key is not None else ""
+            name = names.get(refused.key, str(refused.key)) if refused.key is not None else ""
+            about_one = f"{name}: " if name and not refused.reason.startswith(f"{name} ") else ""
             complain(f"souppp-tui ctl: {about_one}{refused.reason}")
     return EXIT_NOT_DONE if reply.refused else EXIT_OK
 
