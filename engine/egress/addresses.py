@@ -12,20 +12,23 @@ import errno
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from msgspec import Struct, field
 
+from engine.datapath.errands import Done, ErrandError, Errands
 from engine.datapath.own import Network
+from engine.egress import tun
 from engine.egress.confinement import HARMLESS, Confinement, put
 from engine.egress.defaults import FAMILIES, HostDefaults, Wish
 from engine.egress.guard import Guard, Touched
 from engine.egress.inbound import Inbound
 from engine.egress.instances import Instance
+from engine.egress.making import Making
 from engine.egress.marks import Mark
 from engine.egress.protocol import Addresses
-from engine.egress.quiet import has_ipv6, keep_quiet, limit_ipv6
+from engine.egress.quiet import has_ipv6, keep_quiet, limit_ipv6, quieting
 from engine.egress.requests import (
     add_global6,
     add_ipv4,
@@ -48,11 +51,11 @@ from engine.egress.requests import (
     set_up,
     uint32,
 )
-from engine.egress.tun import close_tun, open_tun
+from engine.egress.tun import close_tun
 from engine.egress.undertaker import Undertaker
 from engine.egress.ways import claim, way_to
-from engine.host.errors import HostError
-from engine.host.links import LinkState, find, index_of, link_at
+from engine.host.errors import HostError, Trouble
+from engine.host.links import LinkState, find, glance, index_of, link_at
 from engine.host.rtnl import Rtnl, RtnlError, Template
 from engine.ipv6.router import MIN_IPV6_MTU
 from engine.ppp.judge import Address
@@ -141,6 +144,16 @@ class Device(Struct):
         return [network for network in self.networks if leading and network.version == address.version]
 
 
+class _Ahead(Struct, frozen=True):
+    """A device that is made before its session needs it."""
+
+    name: str
+    making: Making
+    close: Callable[[int, bool], None]
+    ipv6: bool
+    errand: int
+
+
 class Mended(Struct):
     """What others had changed, and what was done about it."""
 
@@ -170,12 +183,16 @@ class Devices:
         """By the indexes of the devices."""
         self._named: dict[str, int] = {}
         """By their names."""
+        self._ahead: dict[int, _Ahead] = {}
+        """What is being made, or has been, for sessions that haven't come so far; by key."""
+        self._errands, self._makers = Errands(), Rtnl()
+        """What makes devices beside the engine, and the socket that it does that by."""
         self._indexes: set[int] = set()
         """Of all our devices, those that wait to be deleted among them."""
         self.undertaker = Undertaker(self._indexes.discard)
         """Deletes devices, of whatever namespace."""
         # Before the dead ones' addresses are taken over: whose they are is told then.
-        self._guard = Guard(self._rtnl.port, self.undertaker.port)
+        self._guard = Guard(self._rtnl.port, self.undertaker.port, self._makers.port)
         try:
             self._confinement = Confinement(self._rtnl, self._instance, time.monotonic())
         except RtnlError as error:
@@ -222,7 +239,7 @@ class Devices:
         """Why a session can't have a device of this name, in a sentence; empty if it can, or has it."""
         if self._named.get(name, key) != key:
             return f"The device {name} belongs to another session."
-        if key in self._devices or self.undertaker.has(name):
+        if key in self._devices or key in self._ahead or self.undertaker.has(name):
             return ""
         try:
             socket.if_nametoindex(name)
@@ -237,11 +254,92 @@ class Devices:
         except RtnlError as error:
             raise HostError(f"The device {name} can't be taken over: {error.strerror}.") from None
 
+    def prepare(
+        self,
+        key: int,
+        name: str,
+        make: Callable[[str], Making] = tun.making,
+        close: Callable[[int, bool], None] = close_tun,
+        *,
+        ipv6: bool = True,
+        finish: Sequence[Template] = (),
+    ) -> None:
+        """Begin to make what `create` is going to be asked for, beside the engine. Raises what `make` raises."""
+        if key not in self._devices and key not in self._ahead and not self.undertaker.has(name):
+            self._ahead[key] = self._begin(name, make(name), close, ipv6, finish)
+
+    def forgo(self, key: int) -> None:
+        """Delete what was made for a session that isn't going to need it, if anything was."""
+        if (ahead := self._ahead.pop(key, None)) is not None:
+            self._discard(key, ahead)
+
+    def forgo_all(self) -> None:
+        """The same of all: what they hang on is about to go."""
+        for key in [*self._ahead]:
+            self.forgo(key)
+
+    def _begin(
+        self, name: str, making: Making, close: Callable[[int, bool], None], ipv6: bool, finish: Sequence[Template]
+    ) -> _Ahead:
+        blank = uint32(0)
+        first = [put_into_group(blank, uint32(self._group))] if self._group else []
+        first += (each(blank) for each in finish)
+        steps = *making.steps, *quieting(self._makers, name, first, ipv6=ipv6)
+        return _Ahead(name, making, close, ipv6, self._errands.give(steps))
+
+    def _discard(self, key: int, ahead: _Ahead) -> None:
+        """It may be under way, and is waited for then; also where it has failed something may be there."""
+        try:
+            done = self._errands.withdraw(ahead.errand)
+        except ErrandError:
+            done = Done(-1, 0)
+        if done is not None:
+            self._bury_made(key, ahead, done)
+
+    def _bury_made(self, key: int, ahead: _Ahead, done: Done) -> None:
+        end = done.fd if ahead.making.end is None else ahead.making.end
+        if end >= 0:
+            if done.index:
+                self._indexes.add(done.index)
+            table = self._instance.table(key)
+            self.undertaker.take(Device(ahead.name, end, done.index, table, ahead.close, ahead.ipv6))
+
+    def _prepared(self, key: int, name: str, close: Callable[[int, bool], None], ipv6: bool) -> Device | None:
+        """What was made ahead, if it is what is wanted and is still there, untouched."""
+        ahead = self._ahead.pop(key, None)
+        if ahead is None:
+            return None
+        if (ahead.name, ahead.close, ahead.ipv6) != (name, close, ipv6):
+            self._discard(key, ahead)
+            return None
+        try:
+            device = self._made(key, ahead)
+        except Trouble:  # it may be had now
+            return None
+        with suppress(OSError):
+            if glance(self._rtnl.fileno(), name) == (device.index, False):
+                return device
+        self.undertaker.take(device)
+        return None
+
+    def _made(self, key: int, ahead: _Ahead) -> Device:
+        """The device of an errand; waits for it. Raises Trouble, and nothing is left then."""
+        try:
+            done = self._errands.end(ahead.errand)
+        except ErrandError as error:
+            self._bury_made(key, ahead, Done(-1, 0))
+            if error.step < len(ahead.making.steps):
+                raise ahead.making.refused(error) from None
+            raise HostError(f"The device {ahead.name} can't be set up: {error.strerror}.") from None
+        self._indexes.add(done.index)
+        end = done.fd if ahead.making.end is None else ahead.making.end
+        return Device(ahead.name, end, done.index, self._instance.table(key), ahead.close, ahead.ipv6, rising=True)
+
     def create(
         self,
         key: int,
         name: str,
-        make: Callable[[str], int] = open_tun,
+        make: Callable[[str], Making] = tun.making,
         close: Callable[[int, bool], None] = close_tun,
         networks: tuple[Network, ...] = (),
         *,
@@ -256,26 +354,54 @@ class Devices:
         comes in that the host hasn't begun. With a `metric` the host's default route may go through it. Without
         `ipv6` it will never have an address of that.
 
-        `make` makes one of that name and returns its descriptor, and requests of its index `finish` it; `close` closes
-        it in another thread, when the device has been deleted, as it is told. If that isn't so, as the device is in
+        `make` says what makes one of that name, and requests of its index `finish` it; `close` closes its descriptor
+        in another thread, when the device has been deleted, as it is told. If that isn't so, as the device is in
         another namespace by then, it must take it away.
         """
-        self.undertaker.wait_for(name)
-        if name in self._named:
-            raise HostError(f"The device {name} belongs to another session.")
-        table = self._instance.table(key)
-        device = Device(name, make(name), 0, table, close, ipv6, networks=networks, closed=closed)
+        self._expect_free(name)
+        device = self._prepared(key, name, close, ipv6)
+        if device is None:
+            self.undertaker.wait_for(name)
+            device = self._made(key, self._begin(name, make(name), close, ipv6, finish))
+        self._admit(key, device, networks, closed, metric)
+
+    def adopt(
+        self,
+        key: int,
+        name: str,
+        take: Callable[[str], int],
+        close: Callable[[int, bool], None],
+        networks: tuple[Network, ...] = (),
+        *,
+        closed: bool = False,
+        metric: int | None = None,
+        ipv6: bool = True,
+    ) -> None:
+        """The same with a device that an earlier process has left, and has seen to: `take` gives its descriptor."""
+        self._expect_free(name)
+        device = Device(name, take(name), 0, self._instance.table(key), close, ipv6)
         try:
             device.index, link = find(self._rtnl, name)
             device.rising = not link.up
             self._indexes.add(device.index)
-            index = uint32(device.index)
-            first = [put_into_group(index, uint32(self._group))] if self._group else []
-            if device.rising:  # else it is an earlier process's, who has seen to it
-                first += (each(index) for each in finish)
-                keep_quiet(self._rtnl, name, device.index, first, ipv6=ipv6)
-            else:
-                self._rtnl.do(first)
+            self._rtnl.do([put_into_group(uint32(device.index), uint32(self._group))] if self._group else [])
+            if device.rising:
+                keep_quiet(self._rtnl, name, device.index, ipv6=ipv6)
+        except RtnlError as error:
+            self.undertaker.take(device)
+            raise _trouble(device, error) from None
+        self._admit(key, device, networks, closed, metric)
+
+    def _expect_free(self, name: str) -> None:
+        """Raises HostError."""
+        self.undertaker.wait_for(name)
+        if name in self._named:
+            raise HostError(f"The device {name} belongs to another session.")
+
+    def _admit(self, key: int, device: Device, networks: tuple[Network, ...], closed: bool, metric: int | None) -> None:
+        """A device is a session's from now on. Raises HostError, and it goes then."""
+        device.networks, device.closed = networks, closed
+        try:
             if closed:
                 self._inbound.shut(device.index)
             if (mark := self._marks.get(key)) is not None:
@@ -289,7 +415,7 @@ class Devices:
         device.metric = metric
         self._devices[key] = device
         self._keys[device.index] = key
-        self._named[name] = key
+        self._named[device.name] = key
         if metric is not None:
             self._wishing.add(key)
 
@@ -523,6 +649,7 @@ class Devices:
 
         Nobody may use the descriptor any more. Raises HostError.
         """
+        self.forgo(key)
         device = self._devices.pop(key, None)
         if device is not None:
             self._keys.pop(device.index, None)
@@ -714,8 +841,8 @@ class Devices:
 
     @property
     def ports(self) -> tuple[int, ...]:
-        """The netlink ports by which devices are changed, and deleted."""
-        return self._rtnl.port, self.undertaker.port
+        """The netlink ports by which devices are made, changed and deleted."""
+        return self._rtnl.port, self._makers.port, self.undertaker.port
 
     def part(self) -> None:
         """All sessions are about to end, and `bury` and `close` follow.
@@ -740,6 +867,7 @@ class Devices:
 
     def leave(self) -> None:
         """Let all devices be, with what keeps their packets in: another process takes them over."""
+        self.forgo_all()
         self._devices.clear()
         self._keys.clear()
         self._named.clear()
@@ -747,12 +875,14 @@ class Devices:
 
     def close(self) -> None:
         """Remove all devices; returns when they are gone."""
-        mine = (self._instance, self._rtnl, self._inbound, self._confinement, self._guard, self.undertaker)
+        makers = self._makers, self._errands
+        mine = (self._instance, self._rtnl, *makers, self._inbound, self._confinement, self._guard, self.undertaker)
         with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
             for each in mine:
                 steps.callback(each.close)
             for key in self._devices:
                 steps.callback(self.remove, key)
+            steps.callback(self.forgo_all)
 
     def _set_up(self, device: Device, mtu: int) -> list[bytes]:
         """The requests that are still to be made for that. Raises HostError."""

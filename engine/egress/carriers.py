@@ -15,7 +15,9 @@ from engine.card.port import Port
 from engine.card.xdp import XdpError, processors
 from engine.datapath import DatapathError
 from engine.datapath.own import CLOSED, Own
+from engine.egress import tun
 from engine.egress.kept import KeptDevice
+from engine.egress.making import Making
 from engine.egress.tun import close_tun, open_tun
 from engine.egress.veth import HiddenNet, KernelPath, PathCounters, obstacle, queue_before
 from engine.host.rtnl import Template
@@ -52,11 +54,20 @@ class Carriers:
                 self._port.program.load_kernel_path()
 
     def open_device(self, key: int, path: DatapathChoice, mtu: int, name: str) -> int:
-        """Make a session's device for a data path; returns its descriptor. Raises DatapathError.
+        """Make a session's device for a data path here and now; returns its descriptor. Raises DatapathError.
 
         It has the MTU already where the kernel makes it with one.
         """
         return open_tun(name) if path is DatapathChoice.AFXDP else self._need_kernel().open_device(key, name, mtu)
+
+    def making(self, key: int, path: DatapathChoice, mtu: int, name: str) -> Making:
+        """What another thread makes the same by; `connect` is to follow. Raises DatapathError or HostError."""
+        return tun.making(name) if path is DatapathChoice.AFXDP else self._need_kernel().making(key, name, mtu)
+
+    def connect(self, key: int, path: DatapathChoice, fd: int) -> None:
+        """A device has been made, and packets are to flow to its descriptor."""
+        if path is not DatapathChoice.AFXDP:
+            self._need_kernel().connect(key, fd)
 
     def adopt_device(self, key: int, kept: KeptDevice, fd: int, name: str) -> int:
         """Take over a device that an earlier process has left, a TUN device by its descriptor; as `open_device`."""

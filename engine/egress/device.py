@@ -19,6 +19,7 @@ from engine.egress.elsewhere import Elsewhere, Namespace, Namespaces
 from engine.egress.entrance import NOWHERE, Entrance
 from engine.egress.instances import Instance
 from engine.egress.kept import KeptDevice
+from engine.egress.making import Making
 from engine.egress.protocol import Addresses, Happening
 from engine.egress.veth import HiddenNet
 from engine.host.errors import HostError, Trouble
@@ -184,29 +185,46 @@ class DeviceEgress:
         """See `Egress.claim`."""
         return self._devices.claim(network, whole=True)
 
+    @staticmethod
+    def _maker(carriers: Carriers, key: int, path: DatapathChoice, mtu: int) -> Callable[[str], Making]:
+        return partial(carriers.making, key, path, max(mtu, MIN_IPV6_MTU))
+
+    def prepare(self, key: int, settings: SessionSettings, mtu: int) -> None:
+        """See `Egress.prepare`; what can't be made now is told when it is needed."""
+        name = self._name(key, settings)
+        if self.carriers is None or self._netns(key, settings) is not None or name in self._inherited:
+            return
+        path = self._choose(self.carriers, settings.datapath)
+        maker, closer = self._maker(self.carriers, key, path, mtu), self.carriers.closer(path)
+        with suppress(Trouble):
+            self._devices.prepare(key, name, maker, closer, ipv6=settings.ipv6, finish=self.carriers.finish(path))
+
+    def forgo(self) -> None:
+        """Delete what was made for sessions that haven't come so far: the card is about to be given back."""
+        self._devices.forgo_all()
+
     def open(self, key: int, settings: SessionSettings, place: Place, mtu: int) -> None:
         """See `Egress.open`; nothing is opened while the card is away."""
         if self.carriers is None or key in self._opened:
             return
         self._tell_once("confinement", self._devices.notice)
         self._tell_once("ipv6", "" if self._devices.confines_ipv6 else NO_SUBTREES)
-        kept, _ = self._inherited.get(self._name(key, settings), (None, -1))
-        if kept is None:
-            path = self._choose(self.carriers, settings.datapath)
-            make = partial(self.carriers.open_device, key, path, max(mtu, MIN_IPV6_MTU))
-        else:
-            path = kept.path
-            make = partial(self._adopt, self.carriers, key)
-        networks, closed = routed(settings), settings.inbound is Inbound.CLOSED
-        name, metric = self._name(key, settings), settings.default_route.metric
+        name, networks, closed = self._name(key, settings), routed(settings), settings.inbound is Inbound.CLOSED
+        metric = settings.default_route.metric
+        kept, _ = self._inherited.get(name, (None, -1))
+        path = self._choose(self.carriers, settings.datapath) if kept is None else kept.path
         closer = self.carriers.closer(path)
         if (namespace := self._netns(key, settings)) is not None:
+            make = partial(self.carriers.open_device, key, path, max(mtu, MIN_IPV6_MTU))
             self._elsewhere.create(key, name, namespace, make, closer)
+        elif kept is not None:
+            take = partial(self._adopt, self.carriers, key)
+            self._devices.adopt(key, name, take, closer, networks, closed=closed, metric=metric, ipv6=settings.ipv6)
         else:
             self._devices.create(
                 key,
                 name,
-                make,
+                self._maker(self.carriers, key, path, mtu),
                 closer,
                 networks,
                 closed=closed,
@@ -216,6 +234,8 @@ class DeviceEgress:
             )
         self._opened[key] = _Opened(path, place, settings, mtu)
         try:
+            if kept is None and namespace is None:
+                self.carriers.connect(key, path, self._devices.fd(key))
             self._connect(key, mtu)
         except BaseException:
             self.close(key)

@@ -33,6 +33,11 @@ class Egresses:
             return self._devices.obstacle(key, session)
         return self._bare.obstacle(session.settings)
 
+    def prepare(self, key: int, settings: SessionSettings, mtu: int) -> None:
+        """See `Egress.prepare`."""
+        if settings.egress is EgressChoice.DEVICE:
+            self._devices.prepare(key, settings, mtu)
+
     def open(self, key: int, settings: SessionSettings, place: Place, mtu: int) -> None:
         """See `Egress.open`."""
         (self._devices if settings.egress is EgressChoice.DEVICE else self._bare).open(key, settings, place, mtu)

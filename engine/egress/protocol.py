@@ -74,6 +74,9 @@ class Egress(Protocol):
     def claim(self, network: IPv6Network) -> str:
         """What of the host's speaks against a network's being delegated, as the rest of a sentence; mostly empty."""
 
+    def prepare(self, key: int, settings: SessionSettings, mtu: int) -> None:
+        """A session is likely to be opened soon, with this MTU: begin what takes long. `close` takes it back."""
+
     def open(self, key: int, settings: SessionSettings, place: Place, mtu: int) -> None:
         """Make what a session needs, without addresses; `mtu` is in octets of IP packet. Raises Trouble."""
 
@@ -84,7 +87,7 @@ class Egress(Protocol):
         """Change the longest packet of an open session, in octets. Raises Trouble."""
 
     def close(self, key: int) -> None:
-        """Take away all that a session has, if it has anything."""
+        """Take away all that a session has, or that was prepared for it, if there is anything."""
 
     def disinherit(self) -> None:
         """Delete what an earlier process has left and no session has taken."""

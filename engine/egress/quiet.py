@@ -16,7 +16,9 @@ from pathlib import Path
 from pyroute2.netlink.rtnl import RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from engine.host.rtnl import Rtnl, Template, request
+from engine.datapath import errands
+from engine.datapath.errands import Ask
+from engine.host.rtnl import Rtnl, Template, last_acknowledged, request
 
 _CONF = Path("/proc/sys/net/ipv6/conf")
 _QUIET = {"accept_ra": "0", "accept_redirects": "0"}
@@ -61,6 +63,17 @@ def keep_quiet(rtnl: Rtnl, name: str, index: int, first: Sequence[bytes] = (), *
     """
     has_it = _set(name, _QUIET if ipv6 else _WITHOUT)
     rtnl.do([*first, *([no_address(index)] if has_it and ipv6 else ())], _LACKING)
+
+
+def quieting(rtnl: Rtnl, name: str, first: Sequence[bytes] = (), *, ipv6: bool) -> list[bytes]:
+    """Steps of an errand that do the same to the device that it has made; requests whose index stands blank."""
+    requests = [*first, *([no_address(0)] if ipv6 else ())]
+    settings = (_QUIET if ipv6 else _WITHOUT).items()
+    return [
+        errands.find(rtnl.fileno(), name),
+        *([errands.ask(rtnl.fileno(), last_acknowledged(requests), Ask.OF_INDEX | Ask.LACKING)] if requests else ()),
+        *(errands.write(f"{_CONF}/{name}/{setting}", value) for setting, value in settings),
+    ]
 
 
 def limit_ipv6(name: str, mtu: int) -> None:

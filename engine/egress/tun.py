@@ -5,21 +5,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import struct
+from functools import partial
 
-from engine.datapath import DatapathError
+from engine.datapath import DatapathError, errands
+from engine.datapath.errands import ErrandError
+from engine.egress.making import Making, make
 from engine.host.descriptors import too_few
 from engine.host.errors import HostError
 
 TUN = "/dev/net/tun"
-TUNSETIFF = 0x400454CA
 TUNGETIFF = 0x800454D2
-TUNSETOFFLOAD = 0x400454D0
-IFF_TUN = 0x0001
-IFF_NO_PI = 0x1000
-IFF_VNET_HDR = 0x4000
-IFF_TUN_EXCL = 0x8000
-"""Make one, never take one that is there: it is someone else's."""
 IFNAMSIZ = 16
 
 _NO_MODULE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
@@ -33,42 +28,37 @@ UDP_OFFLOADS = 0x60
 """TUN_F_USO4 and TUN_F_USO6, since Linux 6.2."""
 
 
-def open_tun(name: str, *, offload: bool = True) -> int:
-    """Makes a TUN device in the calling thread's network namespace and returns its descriptor, non-blocking.
+def making(name: str, *, offload: bool = True) -> Making:
+    """What makes a TUN device of this name, whose descriptor doesn't block: it lives as long as that.
 
-    The device lives as long as the descriptor. It is down and has no address. With `offload` the kernel leaves
-    segmentation and checksums to us and puts VNET_HEADER octets before each packet (`vnet.h`), which the C helper
-    understands; without, packets go through the descriptor one by one and bare. Raises DatapathError, or HostError
-    where only those descriptors are left that no device takes.
+    With `offload` the kernel leaves segmentation and checksums to us and puts VNET_HEADER octets before each packet
+    (`vnet.h`), which the C helper understands; without, packets go through the descriptor one by one and bare. Raises
+    HostError where only those descriptors are left that no device takes.
     """
     if reason := too_few():
         raise HostError(reason)
-    try:
-        fd = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        remedy = "; load the module with `modprobe tun`" if error.errno in _NO_MODULE else ""
-        raise DatapathError(f"cannot open {TUN}: {error.strerror}{remedy}") from None
-    try:
-        flags = IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL | (IFF_VNET_HDR if offload else 0)
-        fcntl.ioctl(fd, TUNSETIFF, struct.pack(f"{IFNAMSIZ}sH22x", name.encode()[: IFNAMSIZ - 1], flags))
-        if offload:
-            _set_offloads(fd)
-    except OSError as error:
-        os.close(fd)
-        raise DatapathError(f"cannot make the TUN device {name}: {error.strerror}") from None
-    return fd
+    steps = errands.open_tun(TUN), errands.name_tun(name, TCP_OFFLOADS | UDP_OFFLOADS if offload else 0)
+    return Making(steps, partial(_refused, name))
+
+
+def _refused(name: str, error: ErrandError) -> DatapathError:
+    if error.kind is not errands.Kind.TUN:
+        return DatapathError(f"cannot make the TUN device {name}: {error.strerror}")
+    remedy = "; load the module with `modprobe tun`" if error.errno in _NO_MODULE else ""
+    return DatapathError(f"cannot open {TUN}: {error.strerror}{remedy}")
+
+
+def open_tun(name: str, *, offload: bool = True) -> int:
+    """Make a TUN device in the calling thread's network namespace; its descriptor. See `making`.
+
+    Raises DatapathError or HostError.
+    """
+    return make(making(name, offload=offload))
 
 
 def close_tun(fd: int, _: bool) -> None:
     """Close its descriptor, with which it goes."""
     os.close(fd)
-
-
-def _set_offloads(fd: int) -> None:
-    try:
-        fcntl.ioctl(fd, TUNSETOFFLOAD, TCP_OFFLOADS | UDP_OFFLOADS)
-    except OSError:
-        fcntl.ioctl(fd, TUNSETOFFLOAD, TCP_OFFLOADS)
 
 
 def name_of(fd: int) -> str:

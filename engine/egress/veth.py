@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
 import socket
@@ -43,14 +42,16 @@ from engine.card.xdp import (
     set_entry,
     sum_over_cpus,
 )
-from engine.datapath import DatapathError
+from engine.datapath import DatapathError, errands
+from engine.datapath.errands import Ask, ErrandError
 from engine.datapath.own import CLOSED, STRAYS, Network, Own
+from engine.egress.making import Making, make
 from engine.egress.quiet import no_address
 from engine.host import kthreads, netns
 from engine.host.errors import HostError
 from engine.host.layout import numbers
 from engine.host.links import state_at
-from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, request
+from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, last_acknowledged, request
 from engine.settings.limits import MAX_SESSIONS
 from engine.wire.ethernet import MAX_VLANS, vlan_ids
 from engine.wire.place import Place
@@ -174,6 +175,8 @@ class HiddenNet:
         """`inherited` is a descriptor of the namespace that an earlier process has left; it is closed with all else."""
         self.descriptor = inherited
         self._rtnl: Rtnl | None = None
+        self._ahead: Rtnl | None = None
+        """Another thread's: see `making`."""
         self._visible_rtnl: Rtnl | None = None
         self._visible = self._sysfs = -1
         self._resident: ThreadPoolExecutor | None = None
@@ -217,7 +220,7 @@ class HiddenNet:
             self.descriptor = netns.open_net()
         else:
             netns.set_net(self.descriptor)
-        self._rtnl, self._statistics, self._removals = Rtnl(), Rtnl(), Rtnl()
+        self._rtnl, self._ahead, self._statistics, self._removals = Rtnl(), Rtnl(), Rtnl(), Rtnl()
         with suppress(OSError):  # read-only, or no IPv6 in this kernel
             Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
         with suppress(OSError):
@@ -233,27 +236,37 @@ class HiddenNet:
         with HiddenNet._shared:
             self.delete(self.pair(0, f"souppp{os.getpid()}"))
 
-    def pair(self, key: int, name: str, mtu: int = ETHERNET_MTU, program: int = -1) -> int:
-        """Make the device `name`, down, for a session; returns the index of its hidden end. Raises DatapathError.
+    def making(self, key: int, name: str, mtu: int = ETHERNET_MTU, program: int = -1, *, ahead: bool = False) -> Making:
+        """What makes the device `name`, down, for a session; it hangs on the index of its hidden end.
 
         With a program, by its descriptor, the hidden end is up and has that. When the MTU is changed later the kernel
-        reads all routes of IPv6.
+        reads all routes of IPv6. What is made `ahead` is made by one other thread. Raises DatapathError.
         """
         self.open()
-        assert self._rtnl is not None
+        by, settings = self._ahead if ahead else self._rtnl, self._settings
+        assert by is not None
+        assert settings is not None
         index = (1 + next(HiddenNet._made) % GENERATIONS) * MAX_SESSIONS + key
         octets = name.encode().ljust(len(_NAME), b"\0")
+        pair = _pair(_uint32(index), b"%010d\0" % index, octets, _uint32(self._visible), _uint32(mtu))
+        steps = [errands.ask(by.fileno(), last_acknowledged([pair]))]
+        if program >= 0:
+            # First: as it comes up, the kernel sees whether the other end takes what is redirected.
+            steps += (errands.set_offload(settings.fileno(), name, *offload) for offload in _OFFLOADS)
+            up = [run_program(_uint32(index), _uint32(program)), _up(_uint32(index))]
+            steps.append(errands.ask(by.fileno(), last_acknowledged([no_address(index)]), Ask.LACKING))
+            steps.append(errands.ask(by.fileno(), last_acknowledged(up)))
+        return Making(tuple(steps), partial(_refused, name), index)
+
+    def pair(self, key: int, name: str, mtu: int = ETHERNET_MTU, program: int = -1) -> int:
+        """Make such a device here and now; the index of its hidden end. Raises DatapathError."""
+        making = self.making(key, name, mtu, program)
         try:
-            self._rtnl.do([_pair(_uint32(index), b"%010d\0" % index, octets, _uint32(self._visible), _uint32(mtu))])
-            if program >= 0:
-                # First: as it comes up, the kernel sees whether the other end takes what is redirected.
-                _set_offloads(self._settings, name)
-                steps = [run_program(_uint32(index), _uint32(program)), no_address(index), _up(_uint32(index))]
-                self._rtnl.do(steps, (errno.EAFNOSUPPORT,))
-        except OSError as error:
-            self.delete(index)
-            raise DatapathError(f"cannot make the device {name}: {error.strerror}") from None
-        return index
+            return make(making)
+        except DatapathError:
+            if making.end is not None:
+                self.delete(making.end)
+            raise
 
     def carry(self, index: int, program: int) -> None:
         """Have a hidden end's packets go through a program, by its descriptor, in place of any other. Raises RtnlError.
@@ -325,13 +338,13 @@ class HiddenNet:
         if self._resident is not None:
             self._resident.shutdown()
         self._resident = None
-        for each in (self._rtnl, self._visible_rtnl, self._statistics, self._removals, self._settings):
+        for each in (self._rtnl, self._ahead, self._visible_rtnl, self._statistics, self._removals, self._settings):
             if each is not None:
                 each.close()
         for fd in (self._visible, self._sysfs, self.descriptor):
             if fd >= 0:
                 os.close(fd)
-        self._rtnl = self._visible_rtnl = self._statistics = self._removals = self._settings = None
+        self._rtnl = self._ahead = self._visible_rtnl = self._statistics = self._removals = self._settings = None
         self._visible = self._sysfs = self.descriptor = -1
 
 
@@ -363,8 +376,12 @@ class KernelPath:
         Returns the index of its hidden end, for `HiddenNet.remove`. Raises DatapathError.
         """
         index = self._hidden.pair(key, name, mtu, self._maps["push"])
-        self._connect(key, index)
+        self.connect(key, index)
         return index
+
+    def making(self, key: int, name: str, mtu: int) -> Making:
+        """What another thread makes it by; `connect` is to follow. Raises DatapathError."""
+        return self._hidden.making(key, name, mtu, self._maps["push"], ahead=True)
 
     def adopt_device(self, key: int, name: str, end: int) -> int:
         """Take over a device that an earlier process has left, by the index of its hidden end; as `open_device`."""
@@ -372,10 +389,10 @@ class KernelPath:
             self._hidden.carry(end, self._maps["push"])
         except RtnlError as error:
             raise DatapathError(f"cannot take over the device {name}: {error.strerror}") from None
-        self._connect(key, end)
+        self.connect(key, end)
         return end
 
-    def _connect(self, key: int, index: int) -> None:
+    def connect(self, key: int, index: int) -> None:
         """Let the card's packets come to a hidden end, by the time that they may flow: it takes who is there."""
         entry = self._maps["devices"], _uint32(1 + key), _uint32(index)
         self._connecting[key] = self._hidden.begin(partial(set_entry, *entry))
@@ -471,6 +488,10 @@ class KernelPath:
         self._traffic.close()
 
 
+def _refused(name: str, error: ErrandError) -> DatapathError:
+    return DatapathError(f"cannot make the device {name}: {error.strerror}")
+
+
 # --- requests ---
 
 
@@ -531,14 +552,5 @@ queueing disciplines does without, and answers ENOENT or EOPNOTSUPP."""
 _STATS_HEADER, _STATS_LINK_64, _TX_DROPPED = 12, 1, 7 * 8
 _all_statistics = struct.pack("=IHHIIBxxxII", 28, 94, 0x301, 1, 0, 0, 0, 1)  # RTM_GETSTATS, NLM_F_REQUEST | NLM_F_DUMP
 
-_SIOCETHTOOL = 0x8946
 _OFFLOADS = ((0x2C, 1), (0x17, 0))
 """ETHTOOL_SGRO: the device takes redirected packets, many at once; ETHTOOL_STXCSUM: what it sends is complete."""
-
-
-def _set_offloads(by: socket.socket | None, name: str) -> None:
-    """Of a device in a socket's namespace. Raises OSError."""
-    assert by is not None
-    for command, value in _OFFLOADS:
-        setting = array("I", (command, value))
-        fcntl.ioctl(by, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), setting.buffer_info()[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 import sys
@@ -20,6 +21,7 @@ IFLA_CARRIER_CHANGES, IFLA_STATS64, IFLA_ALT_IFNAME = 35, 23, 53
 _NEW_NETNSID, _NEW_IFINDEX = 45, 49
 _EXT_MASK = 29
 _SKIP_STATISTICS = 8
+_SIOCGIFFLAGS, _SIOCGIFINDEX = 0x8913, 0x8933
 SKIP_STATISTICS = ("IFLA_EXT_MASK", _SKIP_STATISTICS)
 _INFO, _ATTRIBUTE = struct.Struct("=BxHiII"), struct.Struct("=HH")
 _no_statistics = attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
@@ -145,6 +147,17 @@ def state_at(rtnl: Rtnl, index: int) -> LinkState:
     """A link's state. Raises RtnlError."""
     (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, _INFO.pack(0, 0, index, 0, 0) + _no_statistics))
     return parse_state(answer)
+
+
+def glance(by: int, name: str) -> tuple[int, bool]:
+    """A link's index and whether it is set up, by any socket's descriptor of its namespace; a tenth of `find`.
+
+    Raises OSError.
+    """
+    asked = struct.pack("16s24x", os.fsencode(name))
+    (index,) = struct.unpack_from("=i", fcntl.ioctl(by, _SIOCGIFINDEX, asked), 16)
+    (flags,) = struct.unpack_from("=H", fcntl.ioctl(by, _SIOCGIFFLAGS, asked), 16)
+    return index, bool(flags & IFF_UP)
 
 
 def whereabouts(rtnl: Rtnl, index: int) -> tuple[str, bool]:

@@ -191,7 +191,7 @@ class Rtnl:
         """
         first: Complaint | None = None
         for start in range(0, len(requests), BATCH):
-            self._send(_last_acknowledged(requests[start : start + BATCH]))
+            self._send(last_acknowledged(requests[start : start + BATCH]))
             ended = False
             while not ended:
                 for type_, body in messages(self._socket.recv(1 << 16)):
@@ -265,8 +265,8 @@ def news(listening: socket.socket, but_from: int | None) -> list[tuple[int, byte
                 found += messages(data, but_from)
 
 
-def _last_acknowledged(requests: Sequence[bytes]) -> bytes:
-    """Requests to be sent at once, of which the last one is acknowledged: of others the kernel tells what fails."""
+def last_acknowledged(requests: Sequence[bytes]) -> bytes:
+    """Requests to be sent at once, BATCH at most, of which the last is acknowledged: of others is told what fails."""
     *others, last = requests
     quiet = b"".join(each[:6] + _FLAGS.pack(_FLAGS.unpack_from(each, 6)[0] & ~NLM_F_ACK) + each[8:] for each in others)
     return quiet + last[:8] + struct.pack("=I", _LAST) + last[12:]

@@ -60,6 +60,8 @@ class LabSettings(Veiled, frozen=True):
     """Methods accepted, the one asked for first in front; none for no authentication."""
     impostor: bool = False
     """It knows no password, takes any proof and can give none."""
+    withholding: bool = False
+    """It lets clients in and answers nothing of IPCP: they wait for an address."""
     network: str = "100.64.0.0/16"
     """Addresses for clients; the first one is the concentrator's."""
     dns: tuple[str, ...] = ("100.64.0.53", "100.64.0.54")
@@ -299,6 +301,8 @@ class Concentrator:
         self._ppp(packet.session_id, subscriber, packet.payload, now)
 
     def _ppp(self, session_id: int, subscriber: Subscriber, payload: bytes, now: float) -> None:
+        if self.settings.withholding and ppp.decode(payload)[0] == Protocol.IPCP:
+            return
         if subscriber.router is None or not self._is_for_router(subscriber.router, payload):
             subscriber.link.receive(payload, now)
         self._after(session_id, subscriber, now)

@@ -33,6 +33,8 @@ class LabOrder(Veiled, frozen=True):
     auth: tuple[str, ...] = ("chap", "pap", "mschapv2")
     impostor: bool = False
     """Whether it knows no password and takes anybody for a client of its own, by whatever method of `auth`."""
+    withholding: bool = False
+    """Whether it lets clients in and gives them no IPv4 address."""
     network: str = "100.64.0.0/16"
     services: tuple[str, ...] = ()
     max_sessions: int = MAX_SESSIONS

@@ -59,6 +59,7 @@ def lab_settings(order: LabOrder) -> LabSettings:
         refusal=f"the lab takes any user name, with the password {order.password}",
         auth=tuple(AuthMethod(word) for word in order.auth),
         impostor=order.impostor,
+        withholding=order.withholding,
         network=order.network,
     )
 

@@ -201,6 +201,7 @@ class CardLine:
             return
         self._loop.remove_reader(self._port.datapath.control_fd)
         self._unsent.clear()
+        self._egress.forgo()
         # The steps come after the block, the last one first, each whatever becomes of the others.
         with ExitStack() as steps, self._lock:
             port, self._port = self._port, None

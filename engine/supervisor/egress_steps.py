@@ -34,6 +34,12 @@ class Had(Struct):
     """Whether its egress is to be told of them, be it of the same once more."""
 
 
+def prepare(egress: Egress, key: int, session: Session) -> None:
+    """Once the concentrator has let a session in it mostly comes up: a device is made while it gets its address."""
+    if session.state is SessionState.GETTING_ADDRESS:
+        egress.prepare(key, session.settings, session.mtu or session.mru)
+
+
 def heed(egress: Egress, key: int, session: Session, event: SessionEvent, had: Had) -> None:
     """Take in what an event says, and do what can't wait. Raises Trouble.
 

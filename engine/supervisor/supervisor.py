@@ -43,7 +43,7 @@ from engine.supervisor.board import Board
 from engine.supervisor.card_duties import CardDuties
 from engine.supervisor.card_watch import CardNews, CardWatch
 from engine.supervisor.counting import Counting, Traffic
-from engine.supervisor.egress_steps import Had, follow, heed
+from engine.supervisor.egress_steps import Had, follow, heed, prepare
 from engine.supervisor.fitting import Fitting
 from engine.supervisor.handed import Captures, Journal, Line, NoJournal, Proxied
 from engine.supervisor.health import Health
@@ -620,6 +620,7 @@ class Supervisor:
         if isinstance(event, StateChanged | Ended):
             self.rotating.follow(key, member, event, self._reporter.now)
             if isinstance(event, StateChanged) and event.state in SETTING_UP:  # of which nobody else wants to know
+                prepare(self._egress, key, member.session)
                 return
         if isinstance(event, Ended):
             self.hooks.ended(key, event.end)

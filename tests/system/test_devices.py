@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import select
 import signal
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.datapath import DatapathError
+from engine.datapath import DatapathError, errands
 from engine.egress.addresses import Devices
 from engine.egress.confinement import GRACE
 from engine.egress.tun import VNET_HEADER, open_tun
@@ -27,9 +28,8 @@ from engine.host import netns
 from engine.host.descriptors import RESERVE
 from engine.host.errors import HostError
 from engine.host.nft import Message, Nft, field, message, nest
-from engine.host.rtnl import RtnlError
 from tests.conftest import run
-from tests.program import PATIENCE
+from tests.program import PATIENCE, until
 from tests.system.given import give_global6, give_ipv4, give_ipv6
 
 pytestmark = pytest.mark.usefixtures("own_net")
@@ -543,19 +543,113 @@ def test_out_of_descriptors_nothing_leaks(devices: Devices, left: int) -> None:
     assert len(os.listdir("/proc/self/fd")) == len(before) + 1
 
 
-def test_device_that_cant_be_made_quiet_is_gone(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, ipv6: bool) -> None:
-        raise RtnlError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+def refused(*arguments: object, **more: object) -> list[bytes]:
+    return [errands.find(-1, "lo")]
 
+
+def test_device_that_cant_be_made_quiet_is_gone(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr("engine.egress.addresses.keep_quiet", refuse)
-    with pytest.raises(HostError, match="The device soup1 can't be set up: Cannot allocate memory"):
+    monkeypatch.setattr("engine.egress.addresses.quieting", refused)
+    with pytest.raises(HostError, match="The device soup1 can't be set up: Bad file descriptor"):
         devices.create(1, "soup1")
     assert 1 not in devices
     monkeypatch.undo()
     devices.create(1, "soup1")
     give_ipv4(devices, 1, A, PEER, 1492)
     assert len(os.listdir("/proc/self/fd")) == before + 1
+
+
+def index_of(name: str) -> int:
+    return int(ip(f"-o link show {name}").split(":")[0])
+
+
+def prepared(devices: Devices, key: int, name: str) -> int:
+    """The index of a device that is made ahead, once it is there."""
+    devices.prepare(key, name)
+    until(lambda: f" {name}: " in ip("-o link"), "the device")
+    return index_of(name)
+
+
+def test_a_device_that_is_made_ahead_is_down_and_becomes_the_sessions(devices: Devices) -> None:
+    index = prepared(devices, 1, "soup1")
+    assert "state DOWN" in ip("link show soup1")
+    assert "inet" not in ip("addr show soup1")
+    assert 1 not in devices
+    assert devices.taken(1, "soup1") == ""
+    assert rules() == []
+    with pytest.raises(OSError, match=r"unreachable|down"):
+        datagram(device="soup1")
+    devices.prepare(1, "soup1")
+    devices.create(1, "soup1")
+    give_ipv4(devices, 1, A, PEER, 1492)
+    assert index_of("soup1") == index
+    assert destinations(devices.fd(1)) == []
+    datagram(device="soup1")
+    assert destinations(devices.fd(1)) == [(str(A), ELSEWHERE[0])]
+
+
+def test_a_device_that_nobody_came_for_goes(devices: Devices) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(20):
+        devices.prepare(number, f"soup{number}")
+        if number % 2:
+            devices.remove(number)
+    devices.remove(4)
+    until(lambda: len(re.findall(r" soup\d+: ", ip("-o link"))) == 9, "those that are wanted")
+    devices.forgo_all()
+    until(lambda: "soup" not in ip("-o link"), "an empty host")
+    until(lambda: len(os.listdir("/proc/self/fd")) == before, "no more descriptors")
+    prepared(devices, 1, "soup1")
+    devices.prepare(2, "soup2")  # the fixture looks for what is left of them
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        "link del soup1",
+        "link set soup1 name mine",
+        "link set soup1 up",
+        "link del soup1; link add soup1 type veth peer name far",
+    ],
+)
+def test_what_others_did_to_a_device_made_ahead_is_nobodys_trouble(devices: Devices, done: str) -> None:
+    index = prepared(devices, 1, "soup1")
+    for each in done.split("; "):
+        ip(each)
+    if "far" in done:
+        with pytest.raises(DatapathError, match="cannot make the TUN device soup1"):
+            devices.create(1, "soup1")
+        ip("link del soup1")
+    devices.create(1, "soup1")
+    give_ipv4(devices, 1, A, PEER, 1492)
+    assert index_of("soup1") != index
+    until(lambda: "mine" not in ip("-o link"), "the old one has gone")
+    ip("link set soup1 down")
+    devices.look()
+    assert ",UP," in ip("link show soup1"), "it is looked after like any other"
+
+
+def test_another_device_than_was_foreseen(devices: Devices) -> None:
+    prepared(devices, 1, "soup1")
+    devices.create(1, "wan")
+    until(lambda: "soup1" not in ip("-o link"), "the other one has gone")
+    prepared(devices, 2, "soup2")
+    devices.create(2, "soup2", ipv6=False)
+    assert Path("/proc/sys/net/ipv6/conf/soup2/disable_ipv6").read_text() == "1\n"
+
+
+def test_what_could_not_be_made_ahead_is_made_when_it_is_needed(
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ip("link add soup1 type veth peer name far")
+    devices.prepare(1, "soup1")
+    monkeypatch.setattr("engine.egress.addresses.quieting", refused)
+    devices.prepare(2, "soup2")
+    monkeypatch.undo()
+    ip("link del soup1")
+    for key in (1, 2):
+        devices.create(key, f"soup{key}")
+        assert "NOARP" in ip(f"link show soup{key}")
 
 
 def test_device_deleted_by_someone_else(devices: Devices) -> None:

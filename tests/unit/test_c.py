@@ -23,6 +23,8 @@ TESTS = [
     ("test_ring.c", [], "thread"),
     ("test_duct.c", ["duct.c"], "address"),
     ("test_duct.c", ["duct.c"], "thread"),
+    ("test_errand.c", ["errand.c"], "address"),
+    ("test_errand.c", ["errand.c"], "thread"),
     ("test_relay.c", ["relay.c", "flow.c", "pipes.c"], "address"),
     ("test_relay.c", ["relay.c", "flow.c", "pipes.c"], "thread"),
 ]

@@ -79,8 +79,10 @@ def test_its_commands_never_give_the_servers_what_is_not_for_them(told: list[str
     assert told == ["WARNING resolved: systemd-resolved doesn't take the name servers of bad: No such device."]
 
 
-def test_where_it_does_not_run_that_is_said_once(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolved, "RUNS", Path("/nonexistent"))
+def test_where_it_does_not_run_that_is_said_once(
+    told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolved, "RUNS", tmp_path / "none")
     it = Resolved(lambda severity, kind, text: told.append(text))
     it.order([LinkNames("soup0", OWN, False), LinkNames("soup1", OWN, False)])
     until(lambda: told, "a word")

@@ -89,6 +89,21 @@ def test_a_thousand_sessions_come_up_and_leave() -> None:
     assert not world.concentrator.subscribers
 
 
+def test_a_device_is_prepared_for_who_was_let_in_and_given_up_with_him() -> None:
+    without = LabSettings(any_account=True, any_password="lab", withholding=True)
+    world = World([session(name, ipv6=False) for name in ("one", "two")], lab=without).open()
+    world.until(lambda: SessionState.AUTHENTICATING in world.states(), step=0.0005)
+    assert world.egress.prepared == {}, "not before it is let in"
+    world.until(lambda: world.states() == {SessionState.GETTING_ADDRESS})
+    assert world.egress.prepared == {0: 1492, 1: 1492}
+    world.do(HangUp((1,)))
+    world.until(lambda: world.state(1) is SessionState.DOWN)
+    assert world.egress.prepared == {0: 1492}
+    world.until(lambda: world.events("dial-failed", 0), 120.0)
+    assert world.egress.prepared == world.egress.devices == {}, world.story()
+    assert not world.events("internal-error"), world.story()
+
+
 def test_those_that_do_not_answer_get_a_padt_when_we_leave() -> None:
     world = World([session(f"s{n}") for n in range(3)]).open()
     world.run(1.0)

@@ -161,6 +161,8 @@ class VirtualEgress:
 
     def __init__(self) -> None:
         self.devices: dict[int, str] = {}
+        self.prepared: dict[int, int] = {}
+        """MTUs, by key."""
         self.addresses: dict[int, Addresses] = {}
         self.mtus: dict[int, int] = {}
         self.fails = ""
@@ -192,8 +194,13 @@ class VirtualEgress:
     def claim(self, network: IPv6Network) -> str:
         return self.claims.get(network, "")
 
+    def prepare(self, key: int, settings: SessionSettings, mtu: int) -> None:
+        if key not in self.devices:
+            self.prepared.setdefault(key, mtu)
+
     def open(self, key: int, settings: SessionSettings, place: Place, mtu: int) -> None:
         self._step("open")
+        self.prepared.pop(key, None)
         self.devices[key] = f"soup{key}"
         self.mtus[key] = mtu
 
@@ -206,6 +213,7 @@ class VirtualEgress:
         self.mtus[key] = mtu
 
     def close(self, key: int) -> None:
+        self.prepared.pop(key, None)
         self._step("close")
         self.devices.pop(key, None)
         self.addresses.pop(key, None)
