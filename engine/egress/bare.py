@@ -82,6 +82,8 @@ class BareEgress:
         self._carriers = carriers
         self._stack = stack
         self._opened: dict[int, _Opened] = {}
+        self._stacked: dict[int, None] = {}
+        """Those that have a stack, in order: they are asked for again and again, and mostly there are none."""
         self._joined: tuple[Carriers, int] | None = None
         """Whose workers the program has ducts to, and how many."""
 
@@ -104,6 +106,8 @@ class BareEgress:
         if self._carriers() is None or key in self._opened:
             return
         opened = self._opened[key] = _Opened(settings, place, mtu, Addresses())
+        if opened.ducted:
+            self._stacked[key] = None
         try:
             self._join(key, opened)
         except BaseException:
@@ -121,7 +125,7 @@ class BareEgress:
     def follow_workers(self) -> None:
         """Have a duct to each worker there is, as long as there are sessions with a stack. Raises DatapathError."""
         carriers = self._carriers()
-        if carriers is None or not self.stacked:
+        if carriers is None or not self._stacked:
             return
         if self._joined == (now := (carriers, carriers.workers)):
             if carriers.duct_broken():
@@ -135,18 +139,13 @@ class BareEgress:
     def begin_anew(self) -> list[int]:
         """There is another program, which has nothing; whose sessions are to be joined anew."""
         self._joined = None
-        return self.stacked
+        return [*self._stacked]
 
     def _plug(self, key: int, opened: _Opened) -> None:
         carriers = self._carriers()
         if carriers is not None:
             own = own_of(opened.addresses, opened.settings)
             carriers.plug_bare(key, opened.place, opened.mtu, own, ducted=opened.ducted)
-
-    @property
-    def stacked(self) -> list[int]:
-        """Sessions that have a stack."""
-        return [key for key, opened in self._opened.items() if opened.ducted]
 
     def join_anew(self, key: int) -> None:
         """There is another program, which gets this session, if it has a stack still. Raises DatapathError."""
@@ -180,6 +179,7 @@ class BareEgress:
     def close(self, key: int) -> None:
         """See `Egress.close`."""
         opened = self._opened.pop(key, None)
+        self._stacked.pop(key, None)
         if opened is not None:
             carriers = self._carriers()
             if carriers is not None:
