@@ -51,9 +51,12 @@ PROBE_WAIT = 1.0
 """Seconds between full-size Echo-Requests (RFC 4638 section 5.2)."""
 ECHO_HEADER = 4
 """Octets of an echo packet before its magic number."""
+_ECHO_REPLY = ppp.encode(Protocol.LCP, bytes((Code.ECHO_REPLY,)))
 BEAT = 1 / 32
 """Seconds: Echo-Requests go out on the beat, those of thousands of links some at a time, as each wake-up has its price.
 A power of two, so that every beat is an exact number; no longer, as what goes out together also comes back together."""
+SHORT = 64
+"""Octets of a PPP packet with an echo that is a keepalive, and not large to try the path."""
 LATE = 3.0
 """Seconds after which an Echo-Request that has no answer is told as that."""
 REOPEN, MAX_REOPEN = 30.0, 600.0
@@ -226,9 +229,11 @@ class Link:
         "_late_at",
         "_lcp",
         "_loop_noticed",
+        "_magic",
         "_missing",
         "_ncps",
         "_options",
+        "_others_at",
         "_out",
         "_path_mtu",
         "_pauses",
@@ -308,10 +313,14 @@ class Link:
         self._late_at = NEVER
         self._echo_sent: dict[int, tuple[float, int]] = {}
         """When, and of how many octets, by identifier."""
+        self._magic = b""
+        """Our number in echoes, as of the network phase: it is of the negotiation before."""
         self._loop_noticed = False
         self._reject_at = 0.0
         """When the next Protocol-Reject may be sent."""
         self._probe_at = NEVER
+        self._others_at = NEVER
+        """When the first of the timers is due that aren't the keepalive's, as of the last step that may set one."""
         self._probes = 0
         self._probe_ids: set[int] = set()
         self._had_network = False
@@ -410,6 +419,32 @@ class Link:
             self.counters[f"discarded: {error}"] += 1
         self._settle(now)
 
+    def receive_echo(self, packet: bytes, now: float) -> RoundTrip | bytes | None:
+        """Handle a PPP packet that begins as an LCP echo, if it is a short one that means what it says.
+
+        Links that are up hear little else, so nothing is asked here that is settled in the network phase, where LCP is
+        open. Gives what a reply tells, or the reply to a request; None where `receive` has to look at it. No timer of
+        the link's is due earlier by it.
+        """
+        length = packet[4] << 8 | packet[5] if len(packet) > 5 else 0
+        is_plain = ECHO_HEADER + len(self._magic) <= length <= len(packet) - 2 <= SHORT
+        if self.phase is not Phase.NETWORK or not is_plain or self.silent_since is not None:
+            return None
+        if packet[6:10] == self._magic:  # our own, or none
+            return None
+        told: RoundTrip | bytes
+        if packet[2] == Code.ECHO_REQUEST:
+            told = _ECHO_REPLY + packet[3:6] + self._magic + packet[10 : length + 2]
+        elif (sent := self._echo_sent.pop(packet[3], None)) is not None:
+            at, asked = sent
+            self.rtt = now - at
+            told = RoundTrip(self.rtt, asked, length)
+        else:
+            return None
+        self._echo_misses = 0
+        self._late_at = NEVER
+        return told
+
     def note_traffic(self) -> bool:
         """Data arrived: the peer is alive, whatever became of its Echo-Replies. Returns whether that was news."""
         was_silent = self.silent_since is not None
@@ -437,19 +472,26 @@ class Link:
         """When `handle_timer` is to be called next, None for not at all."""
         if self.phase is Phase.DEAD:
             return None
-        due = min(self._lcp.deadline, self._echo_at, self._late_at, self._probe_at, *self._reopen_at.values())
-        for ncp in self._ncps.values():
-            if ncp.deadline < due:
-                due = ncp.deadline
-        for _, auth in self._auths.values():
-            if auth.deadline < due:
-                due = auth.deadline
+        due = self._echo_at
+        if self._late_at < due:
+            due = self._late_at
+        if self._others_at < due:
+            due = self._others_at
         return None if due == NEVER else due
 
     def handle_timer(self, now: float) -> None:
         """Do whatever is due by now; calling it early does nothing."""
         if self.phase is Phase.DEAD:
             return
+        if now >= self._others_at:
+            self._handle_others(now)
+        if now >= self._late_at:
+            self._tell_of_silence()
+        if now >= self._echo_at:
+            self._send_echo(now)
+
+    def _handle_others(self, now: float) -> None:
+        """The timers that run while something is negotiated or tried."""
         for negotiator in (self._lcp, *self._ncps.values()):
             if now >= negotiator.deadline:
                 negotiator.handle_timer(now)
@@ -458,10 +500,6 @@ class Link:
         for number, auth in [(number, auth) for number, (_, auth) in self._auths.items() if now >= auth.deadline]:
             auth.handle_timer(now)
             self._heed(number, now)
-        if now >= self._late_at:
-            self._tell_of_silence()
-        if now >= self._echo_at:
-            self._send_echo(now)
         if now >= self._probe_at:
             self._send_probe(now)
         self._settle(now)
@@ -653,7 +691,8 @@ class Link:
         self._echo_misses += 1
         if self._echo_misses == 1:
             self._asked_at, self._late_at = now, now + LATE
-        self._echo_sent = {k: (at, size) for k, (at, size) in self._echo_sent.items() if now - at < 60}
+        if self._echo_sent:
+            self._echo_sent = {k: (at, size) for k, (at, size) in self._echo_sent.items() if now - at < 60}
         self._ask_echo(b"", now)
         self._echo_at = _on_the_beat(now + self._keepalive.interval)
 
@@ -697,13 +736,23 @@ class Link:
     # Layers up and down
 
     def _settle(self, now: float) -> None:
-        """Carry signals from layer to layer until nothing moves."""
+        """Carry signals from layer to layer until nothing moves; then look what is due next."""
         while self._signals:
             number, signal = self._signals.pop(0)
             if number == Protocol.LCP:
                 self._lcp_signal(signal, now)
             elif number in self._ncps:
                 self._ncp_signal(number, self._ncps[number], signal, now)
+        due = min(self._lcp.deadline, self._probe_at)
+        for at in self._reopen_at.values():
+            due = min(at, due)
+        for ncp in self._ncps.values():
+            if ncp.deadline < due:
+                due = ncp.deadline
+        for _, auth in self._auths.values():
+            if auth.deadline < due:
+                due = auth.deadline
+        self._others_at = due
 
     def _heed(self, number: int, now: float) -> None:
         """Take in what an authentication has to say after each of its steps."""
@@ -819,6 +868,7 @@ class Link:
     def _network(self, now: float, settled: SettledLink | None = None) -> None:
         """Begin with the network control protocols (RFC 1661 section 3.6), or go on with those that are `settled`."""
         self._advance(Occasion.PROVEN)
+        self._magic = self._options.magic
         self._ipcp = self._side.ipcp(self._peer_user)
         if self._ipcp is not None:
             self._ncps[Protocol.IPCP] = self._negotiator(Protocol.IPCP, self._ipcp)

@@ -1,7 +1,8 @@
 """The timers of many machines, kept so that the earliest is always at hand.
 
-A heap holds times at which to look at a machine. A timer that is put off keeps its entry, which is moved when it comes
-up, so that frames which restart timers don't fill the heap.
+A heap holds times at which to look at machines, and at each time there is a list of these: timers of thousands fall on
+few times. A timer that is put off keeps its entry, which is moved when it comes up, so that frames which restart timers
+don't fill the lists, and who only puts a timer off need not say so.
 """
 
 from __future__ import annotations
@@ -18,22 +19,21 @@ class Alarms:
 
     def __init__(self, due: Callable[[int], float | None]) -> None:
         """`due` says when a machine wants to be woken, None for never or if there is no such machine."""
-        self._ask = due
-        self._due: dict[int, float] = {}
-        self._heap: list[tuple[float, int]] = []
+        self._due = due
+        self._times: list[float] = []
+        """A heap, each time once."""
+        self._at: dict[float, list[int]] = {}
+        """Whom to look at then."""
         self._entries: dict[int, list[float]] = {}
-        """The times at which each machine stands in the heap, the earliest last: only an earlier one is ever added."""
+        """The times at which each machine stands there, the earliest last: only an earlier one is ever added."""
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return sum(map(len, self._at.values()))
 
     def arm(self, key: int) -> None:
-        """To be called after every step of a machine, and when it is gone."""
-        due = self._ask(key)
-        if due is None:
-            self._due.pop(key, None)
-        elif due != self._due.get(key):
-            self._due[key] = due
+        """To be called after every step of a machine that may want to be woken earlier than before."""
+        due = self._due(key)
+        if due is not None:
             self._enter(key, due)
 
     def next(self) -> float | None:
@@ -42,27 +42,29 @@ class Alarms:
         Where thousands were put off since, it may be too early: looking for it is done in shares as well.
         """
         for _ in range(SHARE):
-            if not self._heap:
+            if not self._times:
                 return None
-            at, key = self._heap[0]
-            due = self._due.get(key)
-            if due == at:
+            at = self._times[0]
+            key = self._at[at][-1]
+            due = self._due(key)
+            if due is not None and due <= at:
                 return at
             self._pop()
             if due is not None:
                 self._enter(key, due)
-        return self._heap[0][0] if self._heap else None
+        return self._times[0] if self._times else None
 
     def expired(self, now: float) -> Iterator[int]:
-        """The machines that are due by now, earliest first.
+        """The machines that are due by now, earliest first; not all of them at once, where thousands were put off.
 
         Each is to take a step, and to be armed, before the next is asked for. Who stops early finds the others later.
         """
-        while self._heap and self._heap[0][0] <= now:
+        for _ in range(SHARE):
+            if not self._times or self._times[0] > now:
+                return
             key = self._pop()
-            due = self._due.get(key)
+            due = self._due(key)
             if due is not None and due <= now:
-                del self._due[key]  # its entry is gone: the same time once more is to be entered anew
                 yield key
             elif due is not None:
                 self._enter(key, due)
@@ -76,12 +78,22 @@ class Alarms:
             entries.append(due)
         else:
             return
-        heapq.heappush(self._heap, (due, key))
+        there = self._at.get(due)
+        if there is None:
+            self._at[due] = [key]
+            heapq.heappush(self._times, due)
+        else:
+            there.append(key)
 
     def _pop(self) -> int:
-        _, key = heapq.heappop(self._heap)
+        """Take an entry out, of those at the earliest time."""
+        there = self._at[self._times[0]]
+        key = there.pop()
+        if not there:
+            del self._at[heapq.heappop(self._times)]
         entries = self._entries[key]
-        entries.pop()
-        if not entries:
+        if len(entries) > 1:
+            entries.pop()
+        else:
             del self._entries[key]
         return key

@@ -451,8 +451,10 @@ class Fleet:
         key = self._by_header.get(frame[: pppoe.UNTAGGED])
         if key is not None and (payload := pppoe.untagged(frame)) is not None:
             member = self.members[key]
-            member.session.receive_packet(payload, frame, now)
-            self._after(key, member, now)
+            if member.session.receive_packet(payload, frame, now):
+                self._after_echo(key, member.session)
+            else:
+                self._after(key, member, now)
             return
         try:
             outer = ethernet.decode(frame)
@@ -646,6 +648,14 @@ class Fleet:
             self._note_event(key, member, event, now)
         self._talking[key] = None
         self._alarms.arm(key)
+
+    def _after_echo(self, key: int, session: Session) -> None:
+        """The same where that was an echo: a round-trip time is told, or there is a reply, and timers are put off."""
+        event = session.next_event()
+        if event is not None:
+            self._events.append((key, event))
+        else:
+            self._talking[key] = None
 
     def _note_event(self, key: int, member: Member, event: SessionEvent, now: float) -> None:
         match event:

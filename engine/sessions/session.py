@@ -434,9 +434,10 @@ class Session:
         if self._link is None:
             return self._discovery.next_timer() if self._discovery is not None else None
         due = self._link.next_timer()
-        for other in (self._give_up_at, self._host.next_timer() if self._host is not None else None):
-            if other is not None and (due is None or other < due):
-                due = other
+        if self._give_up_at is not None and (due is None or self._give_up_at < due):
+            due = self._give_up_at
+        if self._host is not None and (at := self._host.next_timer()) is not None and (due is None or at < due):
+            due = at
         return due
 
     def handle_timer(self, now: float) -> None:
@@ -552,14 +553,26 @@ class Session:
         else:
             self.receive_packet(packet.payload, frame, now)
 
-    def receive_packet(self, payload: bytes, frame: bytes, now: float) -> None:
-        """Handle one PPP packet of this session; the caller has seen that its frame is from and for our place."""
+    def receive_packet(self, payload: bytes, frame: bytes, now: float) -> bool:
+        """Handle one PPP packet of this session; the caller has seen that its frame is from and for our place.
+
+        Returns whether it was an echo that `Link.receive_echo` takes: then there is a reply among the frames to send or
+        one event more, a RoundTrip, and nothing else has changed.
+        """
         link = self._link
         assert link is not None
+        if payload[:3] in pppoe.ECHOES and (told := link.receive_echo(payload, now)) is not None:
+            self._keep(SeenFrame(now, False, frame), self._echoes, ECHOES)
+            if isinstance(told, bytes):
+                self._send_in_session(told, now)
+            else:
+                self._events.append(told)
+            return True
         self._record(SeenFrame(now, False, frame))
         if self._host is None or not self._is_for_host(self._host, link, payload, now):
             link.receive(payload, now)
         self._settle_link(link, now)
+        return False
 
     def _is_for_host(self, host: Ipv6Host, link: Link, payload: bytes, now: float) -> bool:
         """Whether it is an IPv6 packet; heeded then."""
@@ -813,7 +826,12 @@ class Session:
                 self.steps[name] = began, now
 
     def _record(self, seen: SeenFrame) -> None:
-        kept, most = (self._echoes, ECHOES) if pppoe.is_echo(seen.frame) else (self._ladder, LADDER)
+        if pppoe.is_echo(seen.frame):
+            self._keep(seen, self._echoes, ECHOES)
+        else:
+            self._keep(seen, self._ladder, LADDER)
+
+    def _keep(self, seen: SeenFrame, kept: list[SeenFrame], most: int) -> None:
         if len(kept) >= most:
             del kept[0]
         kept.append(seen)

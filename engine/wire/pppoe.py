@@ -124,16 +124,17 @@ def untagged(frame: bytes) -> bytes | None:
     return frame[begin:end] if end <= len(frame) else None
 
 
-_ECHOES = tuple(
+ECHOES = tuple(
     ppp.encode(ppp.Protocol.LCP, bytes((code,))) for code in (control.Code.ECHO_REQUEST, control.Code.ECHO_REPLY)
 )
+"""What the PPP packets of LCP's echoes begin with."""
 
 
 def is_echo(frame: bytes) -> bool:
     """Whether a frame holds an LCP echo, by where it stands in a session's frame with up to two VLAN tags."""
     for at in (12, 16, 20):
         if frame[at : at + 2] == b"\x88\x64":
-            return frame[at + 8 : at + 11] in _ECHOES
+            return frame[at + 8 : at + 11] in ECHOES
     return False
 
 

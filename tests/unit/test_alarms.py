@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,6 +67,39 @@ def test_a_machine_that_is_gone_is_forgotten() -> None:
     alarms.arm(1)
     assert alarms.next() is None
     assert len(alarms) == 0
+
+
+def test_who_only_puts_a_timer_off_need_not_say_so() -> None:
+    due: dict[int, float | None] = {1: 10.0, 2: 20.0, 3: 10.0}
+    alarms = Alarms(due.get)
+    for number in due:
+        alarms.arm(number)
+    due[1], due[3] = 30.0, None
+    assert alarms.next() == 20.0
+    assert list(alarms.expired(25.0)) == [2]
+    due[2] = None
+    assert alarms.next() == 30.0
+    assert list(alarms.expired(30.0)) == [1]
+
+
+def test_timers_that_fall_together_are_one_time_to_look_at() -> None:
+    alarms = Alarms(lambda number: 10.0 + number % 2)
+    for number in range(1000):
+        alarms.arm(number)
+    assert (len(alarms), len(alarms._times)) == (1000, 2)
+    assert sorted(islice(alarms.expired(10.0), 500)) == [*range(0, 1000, 2)]
+    assert alarms.next() == 11.0
+
+
+def test_what_many_have_put_off_does_not_expire_in_one_go_either() -> None:
+    due: dict[int, float | None] = dict.fromkeys(range(3 * SHARE), 1.0)
+    alarms = Alarms(due.get)
+    for number in due:
+        alarms.arm(number)
+    due.update(dict.fromkeys(due, 5.0))
+    due[0] = 1.0
+    assert [list(alarms.expired(2.0)) for _ in range(3)] == [[], [], [0]]
+    assert alarms.next() == 5.0
 
 
 def test_what_many_have_put_off_is_looked_through_in_shares() -> None:

@@ -170,7 +170,9 @@ class Soak:
                 assert not member.wanted or queued or member.redial_at is not None, "forgotten"
                 assert member.redial_at is None or member.redial_at - now < 10 * DIAL.retry_max * 1.3
             else:
-                assert session.next_timer() is not None, "nothing will ever move this session on"
+                due = session.next_timer()
+                assert due is not None, "nothing will ever move this session on"
+                assert due <= now + min(left for _, left in session.timers(now)) + 1e-6, "a timer that nobody sees to"
             if session.state is SessionState.UP:
                 assert session.ipv4 is not None or session.ipv6 is not None
             elif session.state in ON_THE_WAY:
