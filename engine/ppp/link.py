@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from math import ceil
+from math import floor
 from typing import Protocol as Interface
 
 from msgspec import Struct
@@ -52,9 +52,9 @@ PROBE_WAIT = 1.0
 ECHO_HEADER = 4
 """Octets of an echo packet before its magic number."""
 _ECHO_REPLY = ppp.encode(Protocol.LCP, bytes((Code.ECHO_REPLY,)))
-BEAT = 1 / 32
-"""Seconds: Echo-Requests go out on the beat, those of thousands of links some at a time, as each wake-up has its price.
-A power of two, so that every beat is an exact number; no longer, as what goes out together also comes back together."""
+BEAT = 1 / 8
+"""Seconds: Echo-Requests go out on the beat, those of thousands of links many at a time, as each wake-up has its price:
+what a sleeping processor has forgotten by then. A power of two, so that every beat is an exact number."""
 SHORT = 64
 """Octets of a PPP packet with an echo that is a keepalive, and not large to try the path."""
 LATE = 3.0
@@ -200,8 +200,9 @@ def _refused(method: AuthMethod, result: Result) -> End:
     return End(EndKind.WRONG_PASSWORD, f"The password was refused ({method}){said}.")
 
 
-def _on_the_beat(at: float) -> float:
-    return ceil(at / BEAT) * BEAT
+def _on_the_beat(now: float, wait: float) -> float:
+    """The beat nearest to the end of that wait, and later than now: who is asked a moment late isn't always later."""
+    return max(floor((now + wait) / BEAT + 0.5), floor(now / BEAT) + 1) * BEAT
 
 
 class Link:
@@ -375,7 +376,7 @@ class Link:
         self._probe_at = NEVER
         self._path_mtu, self.rtt = settled.path_mtu, settled.rtt
         if self._echo_at != NEVER:
-            self._echo_at = _on_the_beat(now + self._keepalive.interval * self._entropy(1)[0] / 256)
+            self._echo_at = _on_the_beat(now, self._keepalive.interval * self._entropy(1)[0] / 256)
         method = self._options.authenticate_with
         if method is not None:
             self._add_authentication(method, self._side.prove(method))
@@ -694,7 +695,7 @@ class Link:
         if self._echo_sent:
             self._echo_sent = {k: (at, size) for k, (at, size) in self._echo_sent.items() if now - at < 60}
         self._ask_echo(b"", now)
-        self._echo_at = _on_the_beat(now + self._keepalive.interval)
+        self._echo_at = _on_the_beat(now, self._keepalive.interval)
 
     def _alive(self) -> None:
         """The peer has been heard."""
@@ -809,7 +810,7 @@ class Link:
         self._echo_sent.clear()
         self._loop_noticed = False
         if self._keepalive.interval > 0:
-            self._echo_at = _on_the_beat(now + self._keepalive.interval)
+            self._echo_at = _on_the_beat(now, self._keepalive.interval)
         if self._full_size() > DEFAULT_MRU:
             self._probes = 0
             self._probe_ids.clear()

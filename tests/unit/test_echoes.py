@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.ppp.link import Link, RoundTrip
+from engine.ppp.link import BEAT, Link, RoundTrip
 from engine.ppp.phases import Phase
 from engine.settings.values import KeepaliveSettings
 from engine.wire import control, ppp, pppoe
@@ -95,3 +97,21 @@ def test_echoes_are_none_of_the_short_way_s_before_the_link_is_up() -> None:
     assert peer.link.phase is not Phase.DEAD
     if peer.link.phase is not Phase.NETWORK:
         assert peer.link.receive_echo(echo(Code.ECHO_REQUEST, 1, MAGIC), peer.now) is None
+
+
+@pytest.mark.parametrize("interval", [0.01, BEAT, 0.3, 1.0, 7.3])
+def test_echo_requests_are_neither_later_each_time_nor_all_at_once(interval: float) -> None:
+    peer = Peer(replace(SETTINGS, keepalive=KeepaliveSettings(interval, 100)))
+    peer.up()
+    peer.heard()
+    sent: list[float] = []
+    for _ in range(10):
+        due = peer.session.next_timer()
+        assert due is not None
+        peer.now = due + 0.01  # the loop is never there in time
+        peer.sleep(0.0)
+        sent.append(due)
+        for request in peer.heard_of(Protocol.LCP, Code.ECHO_REQUEST):
+            peer.lcp(Code.ECHO_REPLY, request.identifier, MAGIC)
+    apart = [later - earlier for earlier, later in pairwise(sent)]
+    assert all(max(BEAT, interval - BEAT / 2) <= each <= max(BEAT, interval + BEAT / 2) for each in apart)
