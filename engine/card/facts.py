@@ -96,16 +96,20 @@ def _found(name: str, look: Callable[[Rtnl], Link]) -> Link | None:
         raise kind(f"{name} can't be looked at: {error.strerror}.") from None
 
 
+def _others(name: str) -> str:
+    others = ", ".join(other for _, other in socket.if_nameindex() if other not in ("lo", name))
+    return f"there is {others or 'none at all'}"
+
+
 def read_card(name: str) -> Card:
     """The card with this name in the calling thread's namespace; raises HostError, Unseen among them."""
     link = _found(name, lambda rtnl: link_named(rtnl, name[:MAX_DEVICE]))
     if link is None:
-        others = ", ".join(other for _, other in socket.if_nameindex() if other != "lo")
-        raise HostError(f"There is no card {name} here; there is {others or 'none at all'}.")
+        raise HostError(f"There is no card {name} here; {_others(name)}.")
     if link.name != name:
         raise HostError(f"There is no card {name} here: a name has at most {MAX_DEVICE} octets.")
     if len(link.mac) != 6 or not any(link.mac):
-        raise HostError(f"{name} is no Ethernet card.")
+        raise HostError(f"{name} is no Ethernet card; {_others(name)}.")
     rx, tx = queues_in_use(name) or (link.rx_queues, link.tx_queues)
     return Card(
         name,

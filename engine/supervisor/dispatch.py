@@ -111,11 +111,12 @@ def _only(supervisor: Supervisor, command: Command | ServiceCommand) -> int | No
 def _log(supervisor: Supervisor, asked: str, only: int | None, outcome: _Outcome) -> None:
     """Who did what to which sessions, and what came of it: of its own kind, and kept apart from all that follows."""
     done, refused = len(outcome.done), outcome.refused
-    came = [f"done to {plural(done, 'session')}"] if done != 1 and (done or refused) else []
+    came = [f"done to {plural(done, 'session')}"] if done > 1 else []
     if came and not refused and asked.endswith(f": {plural(done, 'session')}"):
         came = ["done"]  # to all of them, whose number stands there
     if refused:
-        came.append(f"not done to {plural(len(refused), 'session')}: {refused[0].reason.rstrip('.')}")
+        to = f" to {plural(len(refused), 'session')}" if done else ""
+        came.append(f"not done{to}: {refused[0].reason.rstrip('.')}")
     told = f"{asked}, by {outcome.by or 'the console here'}{': ' if came else ''}{'; '.join(came)}."
     facts: tuple[tuple[str, str | int | float], ...] = (("done", done), ("refused", len(refused)))
     if outcome.by:

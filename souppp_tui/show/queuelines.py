@@ -18,7 +18,7 @@ MOST = 8
 def queue_lines(queues: tuple[QueueView, ...], meter: CardReadings, width: int, each: bool) -> list[list[Span]]:
     """The queues in lines of this width: one line each where there is room, all in one line otherwise."""
     if not queues:
-        return [[(" no queues yet", "dim")]]
+        return [[(" no queues now", "dim")]]
     tail = [_drops(queues)]
     if each and len(queues) <= MOST:
         return [_wide(queue, meter, width) for queue in queues]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from engine.api.commands import Command, HangUp, Reply, Request, Undo
+from engine.api.commands import Command, Dial, HangUp, Reply, Request, Undo
 from engine.api.messages import ClientView
 from engine.api.values import COMMAND, CardView, Details, Event, Hour, Ledger, Severity, Snapshot, pack_traffic
 from engine.record.events import EventLog
@@ -209,6 +209,7 @@ async def test_what_was_commanded_and_what_came_of_it_is_a_log_of_its_own(file: 
     async with _stage(file) as stage:
         world = stage.engine.world  # type: ignore[attr-defined]
         await stage.press("space", "space", "h", "y", "\\", "G", "r", "y")
+        dispatch.do(world.supervisor, Request(8, Dial((77,)), "mia (console 12)"), world.now)
         dispatch.do(world.supervisor, Request(9, HangUp((0, 77)), "mia (console 12)"), world.now)
         await stage.tick(4)
         await stage.press("A")
@@ -216,6 +217,7 @@ async def test_what_was_commanded_and_what_came_of_it_is_a_log_of_its_own(file: 
         assert "Redial: own, by the console here." in stage.text()
         told = "Hang up: 2 sessions, by mia (console 12): not done to 1 session: There is no such"
         assert told in stage.text()
+        assert "by mia (console 12): not done: There is no such" in stage.text()
         await stage.press("g")
         assert "now: 2 down" in stage.text()
         await stage.press("enter")

@@ -88,7 +88,7 @@ def test_queues_in_use_can_be_fewer_than_the_driver_has_room_for(cable: None) ->
     [
         ("eth9", "There is no card eth9 here; there is va, vb."),
         ("va-with-a-long-name", "There is no card va-with-a-long-name here"),
-        ("lo", "lo is no Ethernet card."),
+        ("lo", "lo is no Ethernet card; there is va, vb."),
     ],
 )
 def test_no_such_card(cable: None, name: str, text: str) -> None:
