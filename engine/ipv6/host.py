@@ -30,6 +30,12 @@ from engine.wire.ipv6 import ICMPV6, UDP, Datagram, Ipv6Packet
 PATIENCE = 3.0
 """Seconds in which a router may say that addresses are to be had by DHCPv6 too, before a prefix alone is asked for."""
 
+CHANGES, CHANGE_PAUSE = 8, 3.0
+"""So many changes follow each other at once, then one in so many seconds: no router says anything new more often
+(MIN_DELAY_BETWEEN_RAS in RFC 4861 section 10), and each is work for this host."""
+MOST_TOLD = 32
+"""Things that are offered and not taken, of which the operator hears."""
+
 
 class Judge(Protocol):
     """Says what speaks against what is offered: the rest of a sentence that begins with "it", or nothing."""
@@ -62,6 +68,7 @@ class Ipv6Configured(Struct, frozen=True):
     """That has changed."""
 
     config: Ipv6Config
+    before: Ipv6Config = NOTHING
 
 
 class Ipv6Remark(Struct, frozen=True):
@@ -100,6 +107,12 @@ class Ipv6Host:
         """What a server is asked for: the more a router has ever spoken of it."""
         self._judged: dict[IPv6Address | IPv6Network, str] = {}
         """What speaks against what is offered now, by what it is."""
+        self._told: set[IPv6Address | IPv6Network] = set()
+        """What of that the operator has heard of."""
+        self._changes_paid = 0.0
+        """When CHANGES may follow each other at once again."""
+        self._change_at: float | None = None
+        """When the change that waits for its time is made."""
         self._events: list[Ipv6Event] = []
 
     def receive(self, data: bytes, now: float) -> None:
@@ -140,7 +153,7 @@ class Ipv6Host:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
-        timers = [self._router.next_timer(), self._dhcp.next_timer()]
+        timers = [self._router.next_timer(), self._dhcp.next_timer(), self._change_at]
         if self._mode is Dhcpv6.AUTO and self._prefix is not None and not self._wishes.kinds:
             timers.append(self._patient_until)
         return min([at for at in timers if at is not None], default=None)
@@ -175,11 +188,22 @@ class Ipv6Host:
             tuple(dict.fromkeys((*self._router.servers, *self._dhcp.servers))),
             self._router.mtu,
         )
-        if config != self.config:
-            self.config = config
-            self._events.append(Ipv6Configured(config))
+        self._change(config, now)
         self._events += map(Ipv6Remark, self._dhcp.remarks)
         self._dhcp.remarks.clear()
+
+    def _change(self, config: Ipv6Config, now: float) -> None:
+        """Have this from now on, or as soon as there were not too many changes lately."""
+        self._change_at = None
+        if config == self.config:
+            return
+        soonest = self._changes_paid - CHANGES * CHANGE_PAUSE
+        if now < soonest:
+            self._change_at = soonest
+            return
+        self._changes_paid = max(self._changes_paid, now) + CHANGE_PAUSE
+        self._events.append(Ipv6Configured(config, self.config))
+        self.config = config
 
     def _ask(self, now: float) -> None:
         """Ask a DHCPv6 server for what the operator wants, or the router speaks of. It takes nothing of that back."""
@@ -206,6 +230,7 @@ class Ipv6Host:
             else:
                 what, why = "delegated prefix", self._judge.network(offered)
             self._judged[offered] = why
-            if why:
+            if why and offered not in self._told and len(self._told) < MOST_TOLD:
+                self._told.add(offered)
                 self._events.append(Ipv6Remark(f"The {what} {offered} isn't taken: it {why}."))
         return self._judged[offered]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from engine.api.ending import EndKind
 from engine.api.spans import wait
 from engine.api.values import SessionState, Severity
-from engine.ipv6.host import Ipv6Configured
+from engine.ipv6.host import Ipv6Config, Ipv6Configured
 from engine.ppp.link import Authenticated, Ipv4Opened, Ipv6Opened, MtuVerified, Notice, ProtocolMissing
 from engine.record.events import Facts
 from engine.sessions.session import Ended, PppoeOpened, SentInClear, SessionEvent, StateChanged
@@ -56,6 +56,8 @@ def tell(event: SessionEvent, ac_name: str | None, redial_in: float | None) -> S
             return Story(Severity.INFO, "ipv4-up", f"Up with address {agreed.address}, DNS {dns}.")
         case Ipv6Opened(agreed):
             return Story(Severity.DEBUG, "ipv6-up", f"IPv6 is open with link-local address {agreed.address}.")
+        case Ipv6Configured(config, before) if _same_addresses(config, before):
+            return None
         case Ipv6Configured(config) if config.addresses or config.prefixes:
             addresses = ", ".join(map(str, config.addresses)) or "none"
             prefixes = f", delegated {', '.join(map(str, config.prefixes))}" if config.prefixes else ""
@@ -98,6 +100,11 @@ def facts(event: SessionEvent, ac_name: str | None, retry_at: float | None) -> F
         case Ended(end):
             told = {"reason": end.kind.name.lower(), "retry_at": retry_at}
     return tuple((name, value) for name, value in told.items() if value not in (None, ""))
+
+
+def _same_addresses(config: Ipv6Config, before: Ipv6Config) -> bool:
+    """Whether only something else has changed: name servers, the MTU, which address is deprecated."""
+    return {*config.addresses, *config.prefixes} == {*before.addresses, *before.prefixes}
 
 
 def _concentrator(name: str | None, mac: bytes) -> str:

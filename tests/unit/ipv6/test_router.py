@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from ipaddress import IPv6Address, IPv6Network
+from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
 
+from engine.ipv6.host import CHANGE_PAUSE, CHANGES, MOST_TOLD, Ipv6Configured
 from engine.ipv6.identifiers import Identity
 from engine.ipv6.router import MOST, TWO_HOURS
+from engine.record import narrate
 from engine.settings.values import Dhcpv6
 from engine.wire import ipv6, ndp
 from engine.wire.errors import WireError
@@ -160,6 +163,43 @@ def test_a_router_that_takes_itself_back_is_not_asked_without_end() -> None:
         line.advertise(told(lifetime=0))
         line.sleep(0.01)
     assert len(line.said) <= 4
+
+
+@pytest.mark.parametrize(
+    "flips",
+    [
+        [told(mtu=1400), told(mtu=1492)],
+        [told(servers=(Servers(600, (DNS,)),)), told(servers=(Servers(0, (DNS,)),))],
+        [told(prefixes=(PrefixInformation(PREFIX, DAY, preferred),)) for preferred in (3600, 0)],
+    ],
+    ids=["MTU", "server", "deprecated"],
+)
+def test_a_router_that_changes_its_mind_all_the_time_is_followed_now_and_then(flips: list[RouterAdvertisement]) -> None:
+    """Each change is work for the host; and an event, unless the addresses are the same."""
+    line = hushed()
+    line.advertise(told())
+    line.configs.clear()
+    for _ in range(1000):
+        for each in flips:
+            line.advertise(each)
+        line.sleep(0.01)
+    assert len(line.configs) <= CHANGES + 10 / CHANGE_PAUSE + 1
+    stories = [narrate.tell(Ipv6Configured(after, before), None, None) for before, after in pairwise(line.configs)]
+    assert not any(stories)
+    line.advertise(told(mtu=1300))
+    line.sleep(CHANGE_PAUSE + 0.1)
+    assert line.config.mtu == 1300, "the latest counts, in the end"
+
+
+def test_of_what_is_not_taken_the_operator_hears_so_often_only() -> None:
+    line = hushed()
+    for number in range(1000):
+        prefix = IPv6Network((PREFIX[0].packed[:6] + number.to_bytes(2, "big") + bytes(8), 64))
+        line.ledger.refused[IDENTITY.address(prefix)] = "is refused"
+        line.advertise(told(prefixes=(PrefixInformation(prefix, 1, 1),)))
+        line.sleep(1.0)
+    assert len(line.remarks) == MOST_TOLD
+    assert line.config.addresses == ()
 
 
 def broken(packet: bytes) -> dict[str, bytes]:
