@@ -38,10 +38,18 @@ def test_the_lab_has_dialled_already_and_the_keys_are_those() -> None:
     first = README.partition("## Try it")[2].partition("##")[0]
     assert "sessions are dialled already" in first
     keys = {action.name: signs(action.keys) for action in ACTIONS}
-    said = (
-        "Hang up with `{hang_up}`, dial again with `{dial}`, see a session's details with {details}; `{help}` shows all"
+    rows = (
+        "`{hang_up}` `{dial}` `{redial}` | hang up, dial, redial",
+        "`{summary}` `{table}` `3` | all in groups, the table,",
     )
-    assert said.format_map(keys) in first
+    rows += (
+        "{details}, {back} | a session's details, and back",
+        "`{filter}` | show only some",
+        "`{stop_all}` | in an emergency",
+    )
+    rows += ("`{help}` `{commands}` `{quit}` | all keys, all commands by name, leave",)
+    for row in rows:
+        assert row.format_map({**keys, "back": "escape", "quit": "q"}) in first
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([a-z][a-z-]+)\b", README))))
