@@ -222,5 +222,5 @@ def alive(pid: int) -> bool:
 
 def noted(state: Path) -> set[str]:
     """What a run has left in its state folder for the next one to clear up."""
-    remembered = {".proofs", ".addresses", ".counters"}
+    remembered = {".proofs", ".addresses", ".counters", ".compiled"}
     return {path.name for path in state.glob("*") if path.suffix not in remembered}

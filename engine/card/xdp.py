@@ -131,11 +131,13 @@ def _libbpf() -> ctypes.CDLL:
 class Loading:
     """The XDP programs on their way: compiled and loaded by a child process while the caller does something else."""
 
-    def __init__(self, *, kernel_path: bool = False, shared: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, *, kernel_path: bool = False, shared: Mapping[str, int] | None = None, keep: Path | None = None
+    ) -> None:
         """Start the child. Raises XdpError.
 
         With `kernel_path` the in-kernel data path comes with the program on the card; it takes 0.2 s longer. `shared`
-        are maps of an earlier program to go on with.
+        are maps of an earlier program to go on with. What is compiled is kept for the next start in the folder `keep`.
         """
         if not HEADERS.is_dir():
             raise XdpError(f"the header tree for bcc is missing ({HEADERS}): {REMEDY}")
@@ -143,6 +145,8 @@ class Loading:
         self.refused = False
         """Whether there is no in-kernel data path, in the child's own words, and a program without may well be had."""
         order = _order(kernel_path, shared or {})
+        if keep is not None:
+            order["kept"] = str(keep / ("kernel-path.compiled" if kernel_path else "xdp.compiled"))
         self._names = (*order["programs"], *order["maps"])
         self.layouts: dict[str, tuple[Places, Places]] = {}
         """Of the keys and values of the maps, once `finish` has returned."""

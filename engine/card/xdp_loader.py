@@ -1,7 +1,8 @@
 """The child of `engine.card.xdp`: compiles and loads XDP programs with bcc and hands their descriptors to the parent.
 
 Run as a script: `xdp_loader.py SOCKET_FD ORDER`, the order in JSON: `headers`, `sources` (compiled as one text, one
-behind the other), `flags`, `programs`, `maps`, and `shared`: descriptors by name of maps to use instead of new ones.
+behind the other), `flags`, `programs`, `maps`, `shared`: descriptors by name of maps to use instead of new ones; and
+perhaps `kept`: where what is compiled is kept for the next time, which see in `engine.card.compiled`.
 It answers with one message on the socket: the descriptors of the programs and the maps in that order, with the layouts
 of the maps' keys and values in JSON, or a line that says what is wrong.
 It is a process of its own because bcc's compiler never gives back the 129 MB it takes.
@@ -14,6 +15,7 @@ import json
 import os
 import socket
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,17 @@ def load(order: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
         raise LoadError(f"bcc cannot load the XDP program: {' '.join(line) or type(error).__name__}") from error
     programs = [_load(bpf, name, BPF.XDP) for name in order["programs"]]
     maps = {name: bpf[name] for name in order["maps"]}
-    return [*programs, *(it.map_fd for it in maps.values())], {name: layouts(it) for name, it in maps.items()}
+    told = {name: layouts(it) for name, it in maps.items()}
+    if "kept" in order:
+        compiled().keep(order, bpf, told)
+    return [*programs, *(it.map_fd for it in maps.values())], told
+
+
+def compiled() -> Any:
+    """The module `engine.card.compiled`, which is not where this script looks for modules by itself."""
+    if (root := str(Path(__file__).resolve().parents[2])) not in sys.path:
+        sys.path.append(root)
+    return import_module("engine.card.compiled")
 
 
 def layouts(table: Any) -> list[dict[str, tuple[int, int]]]:
@@ -73,7 +85,8 @@ def _load(bpf: Any, name: str, kind: int) -> int:
 def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
-        descriptors, known = load(json.loads(sys.argv[2]))
+        order = json.loads(sys.argv[2])
+        descriptors, known = ("kept" in order and compiled().loaded(order)) or load(order)
     except LoadError as error:
         channel.send(str(error).encode()[:1000])
     else:

@@ -217,7 +217,8 @@ def _run(options: argparse.Namespace, settings: Settings, leaving: Leaving, rele
 
     with ExitStack() as started:
         try:
-            loading = Loading(kernel_path=settings.wants_kernel_path)
+            keep = None if options.lab else options.state_dir
+            loading = Loading(kernel_path=settings.wants_kernel_path, keep=keep)
         except XdpError as error:
             raise CannotRunError(str(error)) from None
         started.callback(loading.close)

@@ -245,7 +245,8 @@ class _Starting:
         self.files = files_of(options, self._settings.console)
         with ExitStack() as undo:
             try:
-                self._loading = Loading(kernel_path=self._settings.wants_kernel_path)
+                keep = None if options.lab else options.state_dir
+                self._loading = Loading(kernel_path=self._settings.wants_kernel_path, keep=keep)
             except XdpError as error:
                 raise CannotRunError(str(error)) from None
             undo.callback(self._loading.close)
