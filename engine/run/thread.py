@@ -207,7 +207,6 @@ class Engine:
         supervisor = self._work.supervisor
         assert supervisor.card.view is not None
         sessions = supervisor.board.views
-        up = next((view for view in sessions if view.state is SessionState.UP and view.device), None)
         return Snapshot(
             at=supervisor.wall(time.monotonic()),
             card=supervisor.card.view,
@@ -215,7 +214,7 @@ class Engine:
             sessions=sessions,
             traffic=pack_traffic(self._work.traffic()),
             events=supervisor.log.last,
-            try_line=try_line(up, self._options) if up is not None else "",
+            try_line=try_line(sessions, self._options, self._work.proxies.settings),
             totals=supervisor.totals,
             halted=supervisor.halted,
             steps=supervisor.undoing.shown,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from shlex import quote
 
-from engine.api.values import SessionView
+from engine.api.values import SessionState, SessionView
 from engine.settings.options import EngineOptions
 from engine.settings.values import EgressChoice, ProxySettings
 
 USUAL_URL = "http://example.com/"
 
 
-def try_line(view: SessionView, options: EngineOptions) -> str:
-    """A command line that fetches a page through a session."""
-    return f"{options.command_prefix}curl --interface {view.device} {options.try_url or USUAL_URL}"
+def try_line(views: Iterable[SessionView], options: EngineOptions, proxy: ProxySettings) -> str:
+    """A command line that fetches the lab's page through the first session that can; empty if none can."""
+    open_to_all = proxy.allow_private and not proxy.users
+    for view in views:
+        if view.state is SessionState.UP and (view.device or (view.proxy and open_to_all)):
+            way = f"--interface {view.device}" if view.device else f"-x {view.proxy}"
+            return f"{options.command_prefix}curl {way} {options.try_url or USUAL_URL}"
+    return ""
 
 
 def usage(view: SessionView, options: EngineOptions, proxy: ProxySettings, card: str) -> tuple[tuple[str, str], ...]:

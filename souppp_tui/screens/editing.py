@@ -140,7 +140,7 @@ class Editing(Steering):
 
         def told(reply: Reply) -> None:
             some = plural(len(reply.done), "session")
-            self.say_reply(reply, f"Taken back, of {some}." if reply.done else "")
+            self.say_reply(reply, f"Taken back for {some}." if reply.done else "")
             self.desk.save(changes_of(reply.done, before, self.desk.engine.settings))
 
         self.desk.submit(command, told, place)

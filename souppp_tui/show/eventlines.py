@@ -45,7 +45,10 @@ def cause(event: Event, often: int, sessions: int, now: float, times: words.Time
 def pane(
     events: Sequence[Event], width: int, room: int, now: float, times: words.Times = words.Times.USUAL
 ) -> list[list[Span]]:
-    """The latest events in `room` lines, newest last, each in full; the newest is there even if it is too long."""
+    """The latest events in `room` lines, newest last, each in full; the newest is there even if it is too long.
+
+    Then it ends with `…`.
+    """
     lines: list[list[Span]] = []
     for event in reversed(events):
         *before, (words_of_it, role) = line(event, now, times)
@@ -56,4 +59,7 @@ def pane(
         if lines and len(lines) + len(block) > room:
             break
         lines = block + lines
+    if len(lines) > room > 0:
+        *before, (text, role) = lines[room - 1]
+        lines[room - 1] = [*before, (words.fit(f"{text} …  ", width - 1 - width_of(before)).rstrip(), role)]
     return lines[:room]

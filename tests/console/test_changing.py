@@ -152,7 +152,7 @@ async def test_a_removal_is_taken_back_in_two_keys_and_in_the_file_too(file: Pat
         await stage.press("u")
         assert "remove: 2 sessions" in stage.text()
         await stage.press("enter")
-        assert "Taken back, of 2 sessions." in stage.text()
+        assert "Taken back for 2 sessions." in stage.text()
         await stage.tick(6)
         assert {view.name: str(view.state) for view in stage.app.model.views.values()} == dict.fromkeys(before, "up")
         assert _read(file) == before

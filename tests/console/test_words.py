@@ -10,10 +10,11 @@ from rich.cells import cell_len
 
 from engine.api.ending import End, EndKind
 from engine.api.spans import wait
-from engine.api.values import SessionState, SessionView
+from engine.api.values import Event, SessionState, SessionView, Severity
 from engine.record.narrate import tell
 from engine.sessions.session import Ended
 from souppp_tui.show import words
+from souppp_tui.show.eventlines import pane
 from souppp_tui.show.paint import strip
 from souppp_tui.show.themes import palette
 
@@ -191,3 +192,15 @@ def test_a_number_and_its_unit_stay_on_one_line(unit: str) -> None:
         assert " ".join(lines) == text
         assert sum(f"55 {unit}." in line or f"28 {unit}." in line for line in lines) in (1, 2)
         assert not [line for line in lines if line.endswith((" 55", " 28", "/")) or line in ("55", "28")]
+
+
+def test_an_event_too_long_for_the_pane_ends_with_a_sign_of_it() -> None:
+    def shown(room: int) -> list[str]:
+        event = Event(1, 0.0, Severity.INFO, "dial-failed", "word " * 20 + "end", session=1, name="home-01")
+        return ["".join(text for text, _ in line).rstrip() for line in pane([event], 60, room, 0.0)]
+
+    assert shown(9)[-1].endswith("end")
+    for room in (1, 2):
+        assert len(shown(room)) == room
+        assert [line.endswith("…") for line in shown(room)] == [False] * (room - 1) + [True]
+        assert all(len(line) < 60 for line in shown(room))
