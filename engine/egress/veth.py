@@ -12,7 +12,6 @@ import mmap
 import os
 import socket
 import struct
-import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -45,13 +44,14 @@ from engine.card.xdp import (
 from engine.datapath import DatapathError, errands
 from engine.datapath.errands import Ask, ErrandError
 from engine.datapath.own import CLOSED, STRAYS, Network, Own
+from engine.egress.losses import Losses
 from engine.egress.making import Making, make
 from engine.egress.quiet import no_address
 from engine.host import kthreads, netns
 from engine.host.errors import HostError
 from engine.host.layout import numbers
 from engine.host.links import state_at
-from engine.host.rtnl import Rtnl, RtnlError, Template, attributes, last_acknowledged, request
+from engine.host.rtnl import Rtnl, RtnlError, Template, last_acknowledged, request
 from engine.settings.limits import MAX_SESSIONS
 from engine.wire.ethernet import MAX_VLANS, vlan_ids
 from engine.wire.place import Place
@@ -184,8 +184,7 @@ class HiddenNet:
         self._removals: Rtnl | None = None
         self._settings: socket.socket | None = None
         """By which the visible ends' are changed that rtnetlink doesn't know."""
-        self._lost: dict[bytes, int] = {}
-        self._lost_before = 0
+        self._losses = Losses()
 
     def open(self) -> None:
         """Raises DatapathError."""
@@ -322,16 +321,8 @@ class HiddenNet:
             self._removals.do([_delete(_uint32(index))], (errno.ENODEV,))
 
     def lost(self) -> int:
-        """Packets for devices that were behind, which the kernel dropped; for one thread at a time."""
-        if self._statistics is None:
-            return 0
-        seen = {}
-        for body in self._statistics.ask(_all_statistics):
-            counted = attributes(body, _STATS_HEADER).get(_STATS_LINK_64, b"")
-            seen[body[4:8]] = int.from_bytes(counted[_TX_DROPPED : _TX_DROPPED + 8], sys.byteorder)
-        self._lost_before += sum(lost for index, lost in self._lost.items() if index not in seen)
-        self._lost = seen
-        return self._lost_before + sum(seen.values())
+        """Packets for devices that were behind, see `Losses.look`; for one thread at a time."""
+        return self._losses.look(self._statistics) if self._statistics is not None else 0
 
     def close(self) -> None:
         """Let the namespace go, and all pairs with it."""
@@ -547,10 +538,6 @@ queue_before = Template(
 )
 """Let packets wait before a pair's device while its other end is behind (Linux 6.16), not be lost. A kernel without
 queueing disciplines does without, and answers ENOENT or EOPNOTSUPP."""
-
-# linux/if_link.h
-_STATS_HEADER, _STATS_LINK_64, _TX_DROPPED = 12, 1, 7 * 8
-_all_statistics = struct.pack("=IHHIIBxxxII", 28, 94, 0x301, 1, 0, 0, 0, 1)  # RTM_GETSTATS, NLM_F_REQUEST | NLM_F_DUMP
 
 _OFFLOADS = ((0x2C, 1), (0x17, 0))
 """ETHTOOL_SGRO: the device takes redirected packets, many at once; ETHTOOL_STXCSUM: what it sends is complete."""

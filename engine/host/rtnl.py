@@ -208,8 +208,11 @@ class Rtnl:
 
         The question must be answered by a list that ends, or acknowledged, as those of `request` are.
         """
+        return [*self.answers(question)]
+
+    def answers(self, question: bytes) -> Iterator[bytes]:
+        """The same one by one: the kernel makes a page of them at a time. Nothing else may be asked until the last."""
         self._send(question)
-        answers: list[bytes] = []
         while True:
             for type_, body in messages(self._socket.recv(1 << 16)):
                 ended = type_ in (NLMSG_ERROR, NLMSG_DONE)
@@ -217,8 +220,8 @@ class Rtnl:
                 if (complaint := failure(type_, body)) is not None:
                     raise RtnlError(*complaint)
                 if ended:
-                    return answers
-                answers.append(body)
+                    return
+                yield body
 
     def _send(self, octets: bytes) -> None:
         """What a call that failed has left unread must not be taken for an answer. Raises RtnlError."""

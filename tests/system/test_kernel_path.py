@@ -25,6 +25,7 @@ from engine.card.facts import read_card
 from engine.card.xdp import Loading, XdpError, XdpProgram
 from engine.datapath import Datapath, DatapathError
 from engine.datapath.own import EVERYTHING, Open
+from engine.egress import losses
 from engine.egress.veth import HiddenNet, KernelPath, obstacle
 from engine.host import kthreads, netns
 from engine.run.thread import Engine
@@ -380,6 +381,21 @@ def test_a_device_that_is_behind_or_gone_is_counted() -> None:
         it.wire.send(pppoe(GOOD))
         assert soon(lambda: it.drops().get("egress_refused") == 1), it.drops()
         assert it.drops()["egress_full"] == 1, "it isn't forgotten"
+
+
+def test_thousands_of_devices_are_looked_at_a_share_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "SHARE", 2)
+    with rig() as it:
+        more = [it.path.open_device(it.NUMBER + 1 + n, f"more{n}") for n in range(5)]
+        run("ip", "-n", it.line.near, "link", "set", "soup5", "down")
+        it.hidden.lost()  # of the first share nothing is lost yet
+        it.wire.send(pppoe(GOOD))
+        looks = [it.hidden.lost() for _ in range(2)]
+        assert looks == [0, 0], "not all have been looked at"
+        assert soon(lambda: it.hidden.lost() == 1)
+        for link in more:
+            it.hidden.remove(link)
+        assert soon(lambda: it.hidden.lost() == 1)
 
 
 def test_sockets_by_ipv6() -> None:
