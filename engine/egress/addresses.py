@@ -48,6 +48,7 @@ from engine.egress.requests import (
     resize,
     routes_through,
     set_down,
+    set_free,
     set_up,
     uint32,
 )
@@ -55,7 +56,7 @@ from engine.egress.tun import close_tun
 from engine.egress.undertaker import Undertaker
 from engine.egress.ways import claim, way_to
 from engine.host.errors import HostError, Trouble
-from engine.host.links import LinkState, find, glance, index_of, link_at
+from engine.host.links import LinkState, find, glance, index_of, link_at, state_at
 from engine.host.rtnl import Rtnl, RtnlError, Template
 from engine.ipv6.router import MIN_IPV6_MTU
 from engine.ppp.judge import Address
@@ -131,7 +132,7 @@ class Device(Struct):
         if self.rising or self.mtu is None:
             return False
         self.narrowed |= link.mtu < MIN_IPV6_MTU <= self.mtu
-        return link != (self.name, self.mtu, True)
+        return link != LinkState(self.name, self.mtu, True)
 
     def carries(self, family: int) -> bool:
         """Whether packets to anywhere may leave by it."""
@@ -790,11 +791,15 @@ class Devices:
         if device.mtu is None or device.away:
             return []
         index, found = uint32(device.index), []
-        link = link_at(self._rtnl, device.index)
-        if link.name != device.name:
+        link = state_at(self._rtnl, device.index)
+        if link.master or link.arp:
+            found += ["that it belongs to no other device"] if link.master else []
+            found += ["that it asks for no MAC addresses"] if link.arp else []
+            self._rtnl.do([set_free(device.index)])
+        if is_renamed := link.name != device.name:
             found.append("its name")
             self._rtnl.do([set_down(index), rename(device.index, device.name)])
-        if found or not link.up:
+        if is_renamed or not link.up:
             found.append("it is up")
         if link.mtu != device.mtu or device.narrowed:
             found.append("its MTU")

@@ -20,9 +20,10 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWRULE,
 )
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
 
 from engine.egress.rule_tree import MAIN, Rule
+from engine.host.links import IFLA_MASTER
 from engine.host.rtnl import Template, attribute, attributes, packed, request
 from engine.ppp.judge import Address
 
@@ -71,6 +72,12 @@ put_into_group = Template(
     uint32(_INDEX),
     uint32(_GROUP),
 )
+
+
+def set_free(index: int) -> bytes:
+    """Have a device belong to no other, and ask for no MAC addresses."""
+    fixed = struct.pack("=BxHiII", 0, 0, index, IFF_NOARP, IFF_NOARP)
+    return packed(RTM_NEWLINK, 0, fixed + attribute(IFLA_MASTER, uint32(0)))
 
 
 def rename(index: int, name: str) -> bytes:

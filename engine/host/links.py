@@ -15,15 +15,17 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from engine.host.rtnl import Rtnl, attribute, attributes, packed, request
 
-IFF_UP, _IFF_POINTOPOINT = 1, 1 << 4
+IFF_UP, _IFF_POINTOPOINT, IFF_NOARP = 1, 1 << 4, 1 << 7
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_CARRIER = 1, 3, 4, 31, 32, 33
-IFLA_CARRIER_CHANGES, IFLA_STATS64, IFLA_ALT_IFNAME = 35, 23, 53
+IFLA_CARRIER_CHANGES, IFLA_STATS64, IFLA_ALT_IFNAME, IFLA_MASTER = 35, 23, 53, 10
 _NEW_NETNSID, _NEW_IFINDEX = 45, 49
 _EXT_MASK = 29
 _SKIP_STATISTICS = 8
 _SIOCGIFFLAGS, _SIOCGIFINDEX = 0x8913, 0x8933
 SKIP_STATISTICS = ("IFLA_EXT_MASK", _SKIP_STATISTICS)
 _INFO, _ATTRIBUTE = struct.Struct("=BxHiII"), struct.Struct("=HH")
+_in_another = _ATTRIBUTE.pack(8, IFLA_MASTER)
+"""What the message about a link has in it that belongs to another, as a bridge; hardly ever anything else."""
 _no_statistics = attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
 
 
@@ -81,6 +83,10 @@ class LinkState(NamedTuple):
     name: str
     mtu: int
     up: bool
+    arp: bool = False
+    """Whether it asks for MAC addresses."""
+    master: int = 0
+    """The index of the link that it is a part of, as of a bridge: what comes in is that one's."""
 
 
 def parse_state(body: bytes) -> LinkState:
@@ -98,7 +104,9 @@ def parse_state(body: bytes) -> LinkState:
             break
         at += max(4, (length + 3) & ~3)
     (flags,) = struct.unpack_from("=I", body, 8)
-    return LinkState(name.rstrip(b"\0").decode(errors="replace"), mtu, bool(flags & IFF_UP))
+    master = attributes(body, 16).get(IFLA_MASTER, b"") if _in_another in body else b""
+    text = name.rstrip(b"\0").decode(errors="replace")
+    return LinkState(text, mtu, bool(flags & IFF_UP), not flags & IFF_NOARP, int.from_bytes(master, sys.byteorder))
 
 
 def link_index(body: bytes) -> int:

@@ -91,6 +91,7 @@ WAYS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "routes for what is bound": (lambda: ip(f"-6 route flush table {BY_DEVICE}"), "its way for what is bound to it."),
     "name": (rename, "put back its name, it is up"),
+    "ARP": (lambda: ip("link set soup1 arp on"), "put back that it asks for no MAC addresses."),
 }
 
 
@@ -301,6 +302,24 @@ def test_a_deleted_device_is_made_anew_and_the_session_stays_up(path: DatapathCh
         ip(f"link set {device} down")
         until(lambda: len(events(engine, "guard")) == 3, "word of that")
         assert fetch(device) == address
+
+
+def test_a_device_that_was_put_into_a_bridge_is_taken_out_of_it() -> None:
+    """What comes from the line would be for whoever is in the bridge, and the session as good as dead."""
+    ip("link add bridge type bridge")
+    ip("link set bridge up")
+    with provider(), dialling([session("one", datapath=DatapathChoice.KERNEL)]) as engine:
+        wait_up(engine)
+        device = view(engine, "one").device
+        assert device is not None
+        ip(f"link set {device} master bridge")
+        until(lambda: events(engine, "guard"), "word of it")
+        (event,) = events(engine, "guard")
+        assert event.text.startswith(
+            f"Someone changed the device {device}: put back that it belongs to no other device"
+        )
+        assert "master" not in ip(f"link show {device}")
+        assert fetch(device) == view(engine, "one").ipv4
 
 
 def test_what_cant_be_put_back_ends_the_session() -> None:
