@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/ethtool.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define LAST 1 /* the sequence number of the request that is acknowledged */
@@ -148,6 +150,19 @@ static int ask(const struct souppp_step *step, uint8_t *octets, struct souppp_do
     }
 }
 
+static int enter(const struct souppp_step *step, uint8_t *octets, struct souppp_done *done)
+{
+    (void)done;
+    if (step->length <= sizeof(uint32_t))
+        return EINVAL;
+    union bpf_attr entry = {
+        .map_fd = (uint32_t)step->fd,
+        .key = (uint64_t)(uintptr_t)octets,
+        .value = (uint64_t)(uintptr_t)(octets + sizeof(uint32_t)),
+    };
+    return syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &entry, sizeof entry) == 0 ? 0 : errno;
+}
+
 static int write_setting(const struct souppp_step *step, uint8_t *octets, struct souppp_done *done)
 {
     (void)done;
@@ -168,7 +183,7 @@ static int write_setting(const struct souppp_step *step, uint8_t *octets, struct
 typedef int carry_out(const struct souppp_step *step, uint8_t *octets, struct souppp_done *done);
 static carry_out *const KINDS[] = {
     [STEP_TUN] = open_tun, [STEP_NAME] = name_tun, [STEP_OFFLOAD] = set_offload,
-    [STEP_FIND] = find,    [STEP_ASK] = ask,       [STEP_WRITE] = write_setting,
+    [STEP_FIND] = find,    [STEP_ASK] = ask,       [STEP_ENTER] = enter,          [STEP_WRITE] = write_setting,
 };
 
 /* Changes the octets of steps on the way. */
@@ -350,7 +365,7 @@ const struct souppp_place *souppp_errand_layout(void)
         SIZE(souppp_offload) SOUPPP_OFFLOAD(OF_OFFLOAD)
         SIZE(souppp_done) SOUPPP_DONE(OF_DONE)
         VALUE("kind", STEP_TUN) VALUE("kind", STEP_NAME) VALUE("kind", STEP_OFFLOAD) VALUE("kind", STEP_FIND)
-        VALUE("kind", STEP_ASK) VALUE("kind", STEP_WRITE)
+        VALUE("kind", STEP_ASK) VALUE("kind", STEP_ENTER) VALUE("kind", STEP_WRITE)
         VALUE("option", ASK_OF_INDEX) VALUE("option", ASK_LACKING)
         {NULL, NULL, 0, 0},
     };

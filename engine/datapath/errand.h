@@ -19,6 +19,7 @@ enum souppp_step_kind {
     STEP_OFFLOAD, /* struct souppp_offload: one of a device's, by a socket in its namespace */
     STEP_FIND,    /* a device's name: its index is the errand's from now on; by a socket in its namespace */
     STEP_ASK,     /* rtnetlink requests, the last of which alone is acknowledged and has the sequence number 1 */
+    STEP_ENTER,   /* an entry of a BPF map, by the map's descriptor: its key, of four octets, and its value */
     STEP_WRITE,   /* a path below /proc/sys, 0, and what to write there; where that can't be it stays as it is */
 };
 

@@ -28,7 +28,8 @@ class Kind(IntEnum):
     OFFLOAD = 2
     FIND = 3
     ASK = 4
-    WRITE = 5
+    ENTER = 5
+    WRITE = 6
 
 
 class Ask(IntFlag):
@@ -135,6 +136,11 @@ def find(by: int, name: str) -> bytes:
 def ask(by: int, requests: bytes, option: int = 0) -> bytes:
     """Requests of rtnetlink, by a socket's descriptor; as `engine.host.rtnl.last_acknowledged` makes them."""
     return _step(Kind.ASK, requests, by, option)
+
+
+def enter(into: int, key: bytes, value: bytes) -> bytes:
+    """Set an entry of a BPF map, whose keys have four octets, by the map's descriptor."""
+    return _step(Kind.ENTER, key + value, into)
 
 
 def write(path: str, value: str) -> bytes:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import repeat
 
+from msgspec import Struct
+
 from engine.api.values import QueueView
 from engine.card import ethtool
 from engine.card.objection import locked_queues
@@ -26,6 +28,16 @@ from engine.settings.values import MANY_SESSIONS, DatapathChoice
 from engine.wire.place import Place
 
 
+class _Plugged(Struct, frozen=True):
+    """A session as the helper knows it, but for its own addresses."""
+
+    place: Place
+    fd: int
+    mtu: int
+    """0 where the helper carries none of its packets."""
+    ducted: bool
+
+
 class Carriers:
     """Both carriers of one card. Made when the card is taken, closed before it is given back."""
 
@@ -37,7 +49,10 @@ class Carriers:
         """Why it can't be loaded, if that was tried in vain."""
         self.kernel_notice = ""
         """What is slower on the in-kernel path than it could be, in a line, once it is loaded; mostly empty."""
-        self._plugged: set[int] = set()
+        self._plugged: dict[int, _Plugged] = {}
+        """What the helper knows of sessions, by key."""
+        self._owns: dict[int, Own] = {}
+        """Their own addresses."""
 
     def choose(self, wanted: DatapathChoice, sessions: int) -> DatapathChoice:
         """What `auto` means on this card with so many sessions: as measured, see docs/PERFORMANCE.md."""
@@ -149,14 +164,19 @@ class Carriers:
         return self._port.datapath.duct_broken()
 
     def _plug(self, key: int, place: Place, fd: int, mtu: int, own: Own, *, ducted: bool = False) -> None:
-        self.unplug(key)
-        self._port.datapath.add_session(key, place, fd, mtu, own, ducted=ducted)
-        self._plugged.add(key)
+        plugged = _Plugged(place, fd, mtu if ducted or fd >= 0 else 0, ducted)
+        if self._plugged.get(key) != plugged:
+            self.unplug(key)
+            self._port.datapath.add_session(key, place, fd, mtu, own, ducted=ducted)
+            self._plugged[key], self._owns[key] = plugged, own
+        elif self._owns[key] != own:  # of each change all workers have to take note
+            self.set_own(key, own)
 
     def set_own(self, key: int, own: Own) -> None:
         """Change a session's own addresses; the packets of one that isn't plugged in don't flow."""
         if key in self._plugged:
             self._port.datapath.set_own(key, own)
+            self._owns[key] = own
             if self._kernel is not None:
                 self._kernel.set_own(key, own)
 
@@ -168,7 +188,7 @@ class Carriers:
     def unplug(self, key: int) -> None:
         """After this nothing touches the session's descriptor any more."""
         if key in self._plugged:
-            self._plugged.discard(key)
+            del self._plugged[key], self._owns[key]
             try:
                 if self._kernel is not None:
                     self._kernel.remove_session(key)

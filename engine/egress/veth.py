@@ -15,7 +15,7 @@ import struct
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -34,6 +34,7 @@ from engine.api.values import TRAFFIC_FIELDS
 from engine.card.facts import Card, takes_xdp_frames
 from engine.card.xdp import (
     DEVICE_MAC,
+    XdpError,
     XdpProgram,
     by_cpu,
     delete_entry,
@@ -42,7 +43,7 @@ from engine.card.xdp import (
     sum_over_cpus,
 )
 from engine.datapath import DatapathError, errands
-from engine.datapath.errands import Ask, ErrandError
+from engine.datapath.errands import Ask, ErrandError, Errands
 from engine.datapath.own import CLOSED, STRAYS, Network, Own
 from engine.egress.losses import Losses
 from engine.egress.making import Making, make
@@ -50,7 +51,7 @@ from engine.egress.quiet import no_address
 from engine.host import kthreads, netns
 from engine.host.errors import HostError
 from engine.host.layout import numbers
-from engine.host.links import state_at
+from engine.host.links import mtu_at
 from engine.host.rtnl import Rtnl, RtnlError, Template, last_acknowledged, request
 from engine.settings.limits import MAX_SESSIONS
 from engine.wire.ethernet import MAX_VLANS, vlan_ids
@@ -177,7 +178,7 @@ class HiddenNet:
         self._rtnl: Rtnl | None = None
         self._ahead: Rtnl | None = None
         """Another thread's: see `making`."""
-        self._visible_rtnl: Rtnl | None = None
+        self._errands: Errands | None = None
         self._visible = self._sysfs = -1
         self._resident: ThreadPoolExecutor | None = None
         self._statistics: Rtnl | None = None
@@ -193,7 +194,6 @@ class HiddenNet:
         self._resident = ThreadPoolExecutor(1, "souppp-hidden")
         try:
             self._visible = netns.open_net()
-            self._visible_rtnl = Rtnl()
             self._settings = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self.run(self._settle)
         except OSError as error:
@@ -202,16 +202,19 @@ class HiddenNet:
             raise DatapathError(f"cannot make a network namespace for the in-kernel path: {what}") from None
 
     def run(self, work: Callable[[], T]) -> T:
-        """Have something done in the namespace; raises what that raises."""
-        return self.begin(work).result()
+        """Have something done in the namespace, by the thread that lives there; raises what that raises.
 
-    def begin(self, work: Callable[[], T]) -> Future[T]:
-        """Have something done in the namespace, by the thread that lives there, in its turn.
-
-        To go there for each session would take CAP_SYS_ADMIN all the time.
+        To go there each time would take CAP_SYS_ADMIN.
         """
         assert self._resident is not None
-        return self._resident.submit(work)
+        return self._resident.submit(work).result()
+
+    @property
+    def errands(self) -> Errands:
+        """What is done in the namespace while the engine goes on. Raises DatapathError."""
+        if self._errands is None:
+            self._errands = self.run(Errands)
+        return self._errands
 
     def _settle(self) -> None:
         if self.descriptor < 0:
@@ -277,10 +280,10 @@ class HiddenNet:
 
     def mtu_of(self, index: int) -> int:
         """Of a device of the visible namespace. Raises HostError."""
-        assert self._visible_rtnl is not None
+        assert self._settings is not None
         try:
-            return state_at(self._visible_rtnl, index).mtu
-        except RtnlError as error:
+            return mtu_at(self._settings.fileno(), index)
+        except OSError as error:
             raise HostError(f"The card {index} can't be looked at: {error.strerror}.") from None
 
     def give_thread(self, index: int, cpu: int) -> None:
@@ -326,16 +329,19 @@ class HiddenNet:
 
     def close(self) -> None:
         """Let the namespace go, and all pairs with it."""
+        if self._errands is not None:
+            self._errands.close()
+        self._errands = None
         if self._resident is not None:
             self._resident.shutdown()
         self._resident = None
-        for each in (self._rtnl, self._ahead, self._visible_rtnl, self._statistics, self._removals, self._settings):
+        for each in (self._rtnl, self._ahead, self._statistics, self._removals, self._settings):
             if each is not None:
                 each.close()
         for fd in (self._visible, self._sysfs, self.descriptor):
             if fd >= 0:
                 os.close(fd)
-        self._rtnl = self._ahead = self._visible_rtnl = self._statistics = self._removals = self._settings = None
+        self._rtnl = self._ahead = self._statistics = self._removals = self._settings = None
         self._visible = self._sysfs = self.descriptor = -1
 
 
@@ -350,8 +356,8 @@ class KernelPath:
         self._maps = program.descriptors
         self._hidden = hidden
         self._indexes: dict[int, int] = {}
-        self._connecting: dict[int, Future[None]] = {}
-        """By key, until the first packets are to flow: each time the resident is waited for, two threads change."""
+        self._connecting: dict[int, int] = {}
+        """Errands that let the card's packets come to them; by key, until the first are to flow."""
         self._entries: dict[int, tuple[_Match, _Session]] = {}
         """What frames are matched by, and the session, as in the programs' maps; by key."""
         self._networks: dict[int, frozenset[Network]] = {}
@@ -385,11 +391,17 @@ class KernelPath:
 
     def connect(self, key: int, index: int) -> None:
         """Let the card's packets come to a hidden end, by the time that they may flow: it takes who is there."""
-        entry = self._maps["devices"], _uint32(1 + key), _uint32(index)
-        self._connecting[key] = self._hidden.begin(partial(set_entry, *entry))
+        self._leave_unconnected(key)
+        entry = errands.enter(self._maps["devices"], _uint32(1 + key), _uint32(index))
+        self._connecting[key] = self._hidden.errands.give([entry])
         self._indexes[key] = index
         if key < THREADS:
             self._hidden.give_thread(index, self._cpus[key % len(self._cpus)])
+
+    def _leave_unconnected(self, key: int) -> None:
+        if (connecting := self._connecting.pop(key, None)) is not None:
+            with suppress(ErrandError):
+                self._hidden.errands.withdraw(connecting)
 
     def add_session(self, key: int, place: Place, mtu: int, own: Own = CLOSED) -> None:
         """Let packets of up to `mtu` octets flow between card and device, to and from its own addresses.
@@ -428,7 +440,10 @@ class KernelPath:
     def _set_session(self, key: int, session: _Session, networks: Iterable[Network]) -> None:
         """What is routed to it is in the map for as long as packets may flow by it."""
         if session.open and (connecting := self._connecting.pop(key, None)) is not None:
-            connecting.result()
+            try:
+                self._hidden.errands.end(connecting)
+            except ErrandError as error:
+                raise XdpError(f"cannot fill the XDP program's map: {error.strerror}") from None
         wanted, had = frozenset(networks), self._networks.get(key, frozenset())
         for network in wanted - had:
             set_entry(self._maps["networks"], _network(key, network), _uint32(network.prefixlen))
@@ -476,6 +491,8 @@ class KernelPath:
 
     def close(self) -> None:
         """The program must be closed by its owner."""
+        for key in [*self._connecting]:
+            self._leave_unconnected(key)
         self._traffic.close()
 
 

@@ -517,12 +517,10 @@ def test_a_device_takes_no_descriptor() -> None:
 def test_a_hidden_end_that_is_gone_when_packets_are_to_flow_is_said() -> None:
     """Who lives in its namespace connects it to the card, and is waited for only then."""
     with rig() as it, namespace(it.line.near):
-        busy = threading.Event()
-        it.hidden.begin(busy.wait)
-        end = it.path.open_device(6, "soup6")
-        it.path.add_session(6, Place(OWN, PEER, 2, ()), MTU)
+        end = it.hidden.pair(6, "soup6")
         it.hidden.remove(end)
-        busy.set()
+        it.path.connect(6, end)
+        it.path.add_session(6, Place(OWN, PEER, 2, ()), MTU)
         with pytest.raises(XdpError, match="cannot fill the XDP program's map"):
             it.path.set_own(6, EVERYTHING)
 
