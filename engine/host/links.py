@@ -151,6 +151,12 @@ def link_at(rtnl: Rtnl, index: int) -> Link:
     return parse_link(answer)
 
 
+def state_at(rtnl: Rtnl, index: int) -> LinkState:
+    """A link's state. Raises RtnlError."""
+    (answer,) = rtnl.ask(packed(RTM_GETLINK, 0, _INFO.pack(0, 0, index, 0, 0) + _no_statistics))
+    return parse_state(answer)
+
+
 def glance(by: int, name: str) -> tuple[int, bool]:
     """A link's index and whether it is set up, by any socket's descriptor of its namespace; a tenth of `find`.
 
