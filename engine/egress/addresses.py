@@ -56,7 +56,7 @@ from engine.egress.tun import close_tun
 from engine.egress.undertaker import Undertaker
 from engine.egress.ways import claim, way_to
 from engine.host.errors import HostError, Trouble
-from engine.host.links import LinkState, find, glance, index_of, link_at, state_at
+from engine.host.links import LinkState, find, index_of, link_at, state_at
 from engine.host.rtnl import Rtnl, RtnlError, Template
 from engine.ipv6.router import MIN_IPV6_MTU
 from engine.ppp.judge import Address
@@ -317,8 +317,9 @@ class Devices:
             device = self._made(key, ahead)
         except Trouble:  # it may be had now
             return None
-        with suppress(OSError):
-            if glance(self._rtnl.fileno(), name) == (device.index, False):
+        with suppress(RtnlError):
+            index, link = find(self._rtnl, name)
+            if index == device.index and link == LinkState(name, link.mtu, up=False):
                 return device
         self.undertaker.take(device)
         return None

@@ -21,7 +21,7 @@ IFLA_CARRIER_CHANGES, IFLA_STATS64, IFLA_ALT_IFNAME, IFLA_MASTER = 35, 23, 53, 1
 _NEW_NETNSID, _NEW_IFINDEX = 45, 49
 _EXT_MASK = 29
 _SKIP_STATISTICS = 8
-_SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFINDEX = 0x8910, 0x8913, 0x8921, 0x8933
+_SIOCGIFNAME, _SIOCGIFMTU = 0x8910, 0x8921
 SKIP_STATISTICS = ("IFLA_EXT_MASK", _SKIP_STATISTICS)
 _INFO, _ATTRIBUTE = struct.Struct("=BxHiII"), struct.Struct("=HH")
 _in_another = _ATTRIBUTE.pack(8, IFLA_MASTER)
@@ -157,19 +157,8 @@ def state_at(rtnl: Rtnl, index: int) -> LinkState:
     return parse_state(answer)
 
 
-def glance(by: int, name: str) -> tuple[int, bool]:
-    """A link's index and whether it is set up, by any socket's descriptor of its namespace; a tenth of `find`.
-
-    Raises OSError.
-    """
-    asked = struct.pack("16s24x", os.fsencode(name))
-    (index,) = struct.unpack_from("=i", fcntl.ioctl(by, _SIOCGIFINDEX, asked), 16)
-    (flags,) = struct.unpack_from("=H", fcntl.ioctl(by, _SIOCGIFFLAGS, asked), 16)
-    return index, bool(flags & IFF_UP)
-
-
 def mtu_at(by: int, index: int) -> int:
-    """A link's MTU, as `glance`, by its index. Raises OSError."""
+    """A link's MTU, by any socket's descriptor of its namespace; a tenth of `state_at`. Raises OSError."""
     named = fcntl.ioctl(by, _SIOCGIFNAME, struct.pack("16xi20x", index))
     return int(struct.unpack_from("=i", fcntl.ioctl(by, _SIOCGIFMTU, named), 16)[0])
 

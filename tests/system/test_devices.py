@@ -609,6 +609,7 @@ def test_a_device_that_nobody_came_for_goes(devices: Devices) -> None:
         "link del soup1",
         "link set soup1 name mine",
         "link set soup1 up",
+        "link set soup1 arp on",
         "link del soup1; link add soup1 type veth peer name far",
     ],
 )
