@@ -16,6 +16,7 @@ from engine.run.client import Client
 from engine.run.sockets import network
 from engine.settings.console import ConsoleSettings, OwnCommand
 from engine.settings.reading import ConfigError, load
+from souppp_tui.commands.asking import agrees
 from souppp_tui.commands.errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, CannotRunError, check_terminal, complain
 from souppp_tui.commands.files import console_of, own_configuration, who_else_writes
 from souppp_tui.commands.parsing import console_options, event_log_option
@@ -75,9 +76,9 @@ def show(options: argparse.Namespace, leaving: Leaving) -> int:
             complain(line)
         return EXIT_USAGE
     try:
-        check_terminal()
+        check_terminal("without one use `souppp-tui ctl`")
         with ExitStack() as attached:
-            clients = _clients(options, attached)
+            clients = _clients(options, attached, leaving)
             console = replace(
                 console_of(settings, path, options),
                 read_only=options.read_only or not any(each.hello.writes for each in clients),
@@ -88,6 +89,8 @@ def show(options: argparse.Namespace, leaving: Leaving) -> int:
             events = EventFile(options.event_log, engine) if options.event_log is not None else None
             run(engine, console, leaving=leaving, events=events)
     except (Trouble, CannotRunError, ConsoleError) as error:
+        if leaving.is_set():
+            return EXIT_OK
         complain(f"souppp-tui: {error}")
         return EXIT_ENVIRONMENT
     return EXIT_OK
@@ -111,19 +114,31 @@ def _why_not_own(distrust: str, elsewhere: Sequence[str], own: OwnCommand, place
     return f"The session is {elsewhere[place]}, and this would be run here: run it there."
 
 
-def _clients(options: argparse.Namespace, attached: ExitStack) -> list[Client]:
-    """One after the other, as ssh may ask for passwords. Raises Trouble, and CannotRunError for one named twice."""
+def _clients(options: argparse.Namespace, attached: ExitStack, leaving: Leaving) -> list[Client]:
+    """One after the other, as ssh may ask for passwords; `options.engines` are those that were reached.
+
+    Raises Trouble, and CannotRunError for one that can't be reached and is not to be left out, or is named twice.
+    """
     targets = options.engines if len(options.engines) > 1 else [*options.engines, None][:1]
+    reached: list[str] = []
     clients: list[Client] = []
     for target in targets:
         try:
             made = attached.enter_context(client(way_to(target, options.socket), "console"))
         except Trouble as error:
-            raise CannotRunError(f"{target}: {error}" if len(targets) > 1 else str(error)) from None
-        for other, known in zip(targets, clients, strict=False):
+            named = target is None or len(targets) == 1 or str(error).startswith(f"{target}: ")
+            what = str(error) if named else f"{target}: {error}"
+            if len(targets) > 1 and agrees(f"{what} Go on without it?", leaving):
+                continue
+            raise CannotRunError(what) from None
+        for other, known in zip(reached, clients, strict=True):
             if made.hello.instance and made.hello.instance == known.hello.instance:
                 raise CannotRunError(f"{other} and {target} are the same engine. Name it once.")
         clients.append(made)
+        reached += [target] if target is not None else []
+    if not clients:
+        raise CannotRunError("None of these engines can be reached.")
+    options.engines = reached
     return clients
 
 

@@ -94,7 +94,7 @@ def _console_options(console: argparse._ArgumentGroup) -> None:
     )
 
 
-def _attaches(options: argparse.Namespace) -> bool:
+def _attaches(options: argparse.Namespace, leaving: Leaving) -> bool:
     """Whether the console is to look at an engine that serves this card already; asks. Raises CannotRunError if not."""
     from engine.run.sockets import usual_paths
 
@@ -104,15 +104,12 @@ def _attaches(options: argparse.Namespace) -> bool:
     if options.lab or not any(path.is_socket() for path in paths):
         return False
     from engine.run.client import serving
+    from souppp_tui.commands.asking import agrees
 
     path = serving(paths, options.card)
     if path is None:
         return False
-    try:
-        answer = input(f"An engine works on {options.card} already. Attach to it? [Y/n] ").strip().casefold()
-    except EOFError:
-        answer = "no"
-    if answer not in ("", "y", "yes"):
+    if not agrees(f"An engine works on {options.card} already. Attach to it?", leaving):
         raise CannotRunError(f"an engine works on {options.card} already. End it by `souppp-tui ctl stop`.")
     options.socket = path
     return True
@@ -157,12 +154,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     try:
         if not options.headless:
-            check_terminal()
+            check_terminal("without one use --headless")
             if options.background:
                 from souppp_tui.commands.background import start
 
                 options.socket = start(options)
-            if options.background or _attaches(options):
+            if options.background or _attaches(options, leaving):
                 from souppp_tui.commands.attach import show
 
                 options.engines = []

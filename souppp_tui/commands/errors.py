@@ -39,7 +39,7 @@ def say(line: str) -> None:
         os.write(STDOUT, f"{line}\n".encode(encoding, "backslashreplace"))
 
 
-def check_terminal() -> None:
-    """Raises CannotRunError where there is no terminal to show the console on."""
+def check_terminal(instead: str) -> None:
+    """Raises CannotRunError where there is no terminal to show the console on; `instead` says what does without."""
     if not (os.isatty(0) and os.isatty(1)):
-        raise CannotRunError("the console needs a terminal on standard input and output; without one use --headless.")
+        raise CannotRunError(f"the console needs a terminal on standard input and output; {instead}.")

@@ -102,6 +102,15 @@ def test_a_wrong_command_line(arguments: tuple[str, ...], complaint: str) -> Non
     assert "<" not in complaints[-1], "nothing of Python's"
 
 
+@pytest.mark.parametrize(("arguments", "instead"), [(["attach"], "`souppp-tui ctl`"), (["--lab"], "--headless")])
+def test_without_a_terminal_it_names_what_does_without(arguments: list[str], instead: str) -> None:
+    code, complaints = refused(*arguments)
+    assert code == ENVIRONMENT
+    assert complaints == [
+        f"souppp-tui: the console needs a terminal on standard input and output; without one use {instead}."
+    ]
+
+
 def test_every_theme_can_be_chosen() -> None:
     assert set(console.THEMES) == {"auto", *themes.NAMES}
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import pty
+import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from engine.host.peers import LOOK_GROUP
-from tests.program import Program, running, until
+from tests.conftest import ROOT
+from tests.program import COMMAND, PATIENCE, Program, running, until
 from tests.system.test_served import ENVIRONMENT, PROGRAM, SESSIONS, USAGE, asked, ctl, on_a_terminal, served, states
 from tests.terminal import Terminal, needs_tmux
 
@@ -182,13 +186,46 @@ def test_one_that_may_be_looked_at_refuses_for_its_own_sessions(
         assert terminal.ended() == 0
 
 
+@needs_tmux
+def test_one_that_is_not_there_can_be_left_out(terminal: Terminal, folder: Path) -> None:
+    gate, hub, node = (folder / f"{name}.sock" for name in ("gate", "hub", "node"))
+    with served(gate), served(node):
+        for path in (gate, node):
+            ctl(path, "wait")
+        terminal.start(f"{PROGRAM} attach {gate} {hub} {node}", 140, 40)
+        terminal.shows(f"{hub}: no engine listens there", "Go on without it? [Y/n]")
+        terminal.type("Enter")
+        screen = terminal.shows("2 engines", f"{2 * SESSIONS} up")
+        assert row(screen, "gate", "lab-01") != row(screen, "node", "lab-01")
+        terminal.type("q")
+        assert terminal.ended() == 0
+
+
+def test_a_question_before_the_console_heeds_signals(folder: Path) -> None:
+    ours, its = pty.openpty()
+    command = [*COMMAND, "attach", str(folder / "gate.sock"), str(folder / "hub.sock")]
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, cwd=ROOT) as process:
+        said = b""
+        while b"Go on without it? [Y/n]" not in said:
+            said += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)  # as ctrl-c
+        assert process.wait(PATIENCE) == 0
+    os.close(ours)
+    os.close(its)
+
+
 def test_what_is_wrong_with_one_of_them_is_said(folder: Path) -> None:
     gate, hub = folder / "gate.sock", folder / "hub.sock"
     with served(gate):
         ctl(gate, "wait")
-        code, said = on_a_terminal("attach", gate, hub)
+        code, said = on_a_terminal("attach", gate, hub, typed="n\n")
         assert code == ENVIRONMENT
-        assert f"{hub}: {hub}: no engine listens there" in said.replace("\r\n", "")
+        said = said.replace("\r\n", "")
+        assert f"{hub}: no engine listens there" in said
+        assert f"{hub}: {hub}" not in said
+        code, said = on_a_terminal("attach", hub, hub, typed="y\ny\n")
+        assert code == ENVIRONMENT
+        assert "None of these engines can be reached." in said
         (folder / "again.sock").symlink_to(gate)
         code, said = on_a_terminal("attach", gate, folder / "again.sock")
         assert code == ENVIRONMENT
