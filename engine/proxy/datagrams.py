@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -29,7 +29,9 @@ AT_ONCE = 32
 MOST_PEERS = 1024
 """Addresses from which answers are taken: those written to last."""
 MOST_WAITING = 64
-"""Datagrams that wait for a name to be looked up."""
+"""Names that are looked up at a time, and datagrams that wait for each."""
+ROOM = 1 << 18
+"""Octets that may wait in all, as for names: more are lost, as datagrams may be."""
 
 NOBODY: dict[int, Address] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
@@ -62,10 +64,11 @@ class Association:
         self._port: tuple[str, int] | None = None
         """Where the client sends from, since it did first."""
         self._peers: OrderedDict[Address, None] = OrderedDict()
-        self._names: dict[str, tuple[deque[tuple[int, bytes]], Callable[[], None]]] = {}
+        self._room = ROOM
+        self._names: dict[str, tuple[list[tuple[int, bytes]], Callable[[], None]]] = {}
         self._out: dict[int, socket.socket] = {}
         """By IP version."""
-        self._joining: dict[int, tuple[deque[bytes], Callable[[], None]]] = {}
+        self._joining: dict[int, tuple[list[bytes], Callable[[], None]]] = {}
         """Of a session with a stack, until that has a socket: what waits for it, by IP version."""
         here = client.socket.getsockname()[0]
         self._ours = socket.socket(client.socket.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -144,11 +147,20 @@ class Association:
             if len(self._names) >= MOST_WAITING:
                 return
             cancel = self._dialler.names.resolve(self._exit, host, partial(self._found, host))
-            waiting = self._names[host] = deque(maxlen=MOST_WAITING), cancel
-        waiting[0].append((port, octets))
+            waiting = self._names[host] = [], cancel
+        if self._may_wait(octets, len(waiting[0])):
+            waiting[0].append((port, octets))
+
+    def _may_wait(self, octets: bytes, before: int) -> bool:
+        """Whether there is room for them behind so many others; taken then."""
+        if before >= MOST_WAITING or len(octets) > self._room:
+            return False
+        self._room -= len(octets)
+        return True
 
     def _found(self, host: str, found: object) -> None:
         waiting, _ = self._names.pop(host)
+        self._room += sum(len(octets) for _, octets in waiting)
         if not isinstance(found, tuple):
             return
         reachable = next((each for each in found if self._exit.source(each.version) is not None), None)
@@ -184,11 +196,14 @@ class Association:
             return
         if version not in self._joining:
             cancel = self._dialler.names.stack.associate(self._exit, version, partial(self._joined, version))
-            self._joining[version] = deque(maxlen=MOST_WAITING), cancel
-        self._joining[version][0].append(message)
+            self._joining[version] = [], cancel
+        waiting, _ = self._joining[version]
+        if self._may_wait(message, len(waiting)):
+            waiting.append(message)
 
     def _joined(self, version: int, made: Made) -> None:
         waiting, _ = self._joining.pop(version)
+        self._room += sum(map(len, waiting))
         if isinstance(made, socket.socket):
             self._out[version] = made
             self._loop.add_reader(made, self._from_stack, made)

@@ -13,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,34 @@ def test_udp_associate(scene: Scene) -> None:
             assert ours.recv(100) == head + b"olleh"
             control.close()
             until(lambda: refused(ours), "the end of the association")
+
+
+def test_datagrams_for_names_that_nobody_knows_take_little_room(scene: Scene) -> None:
+    """20 names of which the server says nothing, 64 of the longest datagrams for each; all of them are read."""
+    with netns.inside(scene.process(b"engine.lab")):
+        echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        echo.bind(("100.64.0.1", 7008))
+    echo.settimeout(1)
+    before = memory(scene.proxies)
+    with echo, scene.through(20001, b"\x01" + bytes(6), command=3) as control:
+        port = int.from_bytes(read(control, 10)[8:])
+        with netns.inside(scene.program.pid):
+            ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with ours:
+            ours.connect(("127.0.0.1", port))
+            for number in range(20 * 64):
+                name = f"name-{number // 64:02}.example".encode()
+                ours.send(b"\0\0\0\x03" + bytes((len(name),)) + name + b"\0\x35" + bytes(60_000))
+                until(partial(comes_through, ours, echo, b"\0\0\0\x01\x64\x40\0\x01" + (7008).to_bytes(2)), "it")
+            assert memory(scene.proxies) - before < 16 << 20
+
+
+def comes_through(ours: socket.socket, echo: socket.socket, head: bytes) -> bool:
+    """Whether a datagram does, and so what was sent before it has been read."""
+    ours.send(head + b"read")
+    with suppress(TimeoutError):
+        return echo.recv(100) == b"read"
+    return False
 
 
 class Echo(BaseHTTPRequestHandler):
