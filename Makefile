@@ -124,6 +124,7 @@ bench-proxy: dev
 
 bench-scale: dev
 	$(bin)/python -m benchmarks.scale $(if $(AGAINST),--against $(AGAINST)) $(SCALE)
+	$(if $(BNGBLASTER),$(bin)/python -m benchmarks.blaster $(BNGBLASTER))
 
 bench-stack: dev stack
 	$(bin)/python -m benchmarks.stack
