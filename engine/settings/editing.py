@@ -23,6 +23,7 @@ from engine.settings.reading import (
     ConfigError,
     compose,
     numbered_sessions,
+    opened,
     parse,
     read_entry,
     read_exceptions,
@@ -45,7 +46,7 @@ def rewrite(path: Path, change: Callable[[str], str]) -> None:
     path = path.resolve()
     theirs: bytes | None = None
     for _ in range(TRIES):
-        with path.open("rb") as file:
+        with opened(path) as file:
             was = file.read()
             octets = was if theirs is None else theirs
             try:

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 from msgspec.structs import replace
@@ -45,7 +45,7 @@ class ConfigError(Exception):
 def load(path: Path) -> Settings:
     """Read and check a configuration file; raises ConfigError with every mistake in it."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             octets = file.read(MAX_FILE + 1)
             open_to = _open_to(os.fstat(file.fileno()))
     except OSError as error:
@@ -62,6 +62,17 @@ def load(path: Path) -> Settings:
         remark = f"{path}: {open_to} can read it, and the passwords in it: `chmod 600 {path}`"
         return replace(settings, remarks=(*settings.remarks, remark))
     return settings
+
+
+def opened(path: Path) -> BinaryIO:
+    """A configuration file, to read; raises OSError. A FIFO that nobody writes to is empty: it would be waited for."""
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | os.O_NONBLOCK)
+        os.set_blocking(descriptor, True)
+        return descriptor
+
+    return open(path, "rb", opener=opener)
 
 
 def _open_to(status: os.stat_result) -> str:

@@ -485,6 +485,9 @@ class Process:
             remarks.append(f"At the next start only: {', '.join(later)}.")
         for remark in remarks:
             self._engine.tell(Severity.INFO, "reload", remark)
+        for remark in wanted.remarks:
+            self._engine.tell(Severity.WARNING, "configuration", remark)
+        remarks += wanted.remarks
         return Reply(0, tuple(key for reply in replies for key in reply.done), refused, remarks=tuple(remarks))
 
     def _refuse(self, why: str) -> Reply:

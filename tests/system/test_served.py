@@ -169,6 +169,9 @@ def test_the_configuration_read_again_and_written(path: Path, tmp_path: Path) ->
         assert "open sesame" in config.read_text(), "an edit that says nothing of the password keeps it"
         ctl(path, "remove", "office")
         assert "office" not in config.read_text()
+        config.chmod(0o644)
+        assert "everybody can read it, and the passwords in it" in ctl(path, "reload")
+        assert "everybody can read it" in ctl(path, "events")
         config.unlink()
         config.mkdir()
         assert "Not written to the configuration" in ctl(path, "add", "name=more", "user=me", "autodial=no")

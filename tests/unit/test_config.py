@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -727,6 +728,16 @@ def test_passwords_that_others_can_read_are_told(tmp_path: Path, mode: int, who:
     path.chmod(mode)
     told = (f"{path}: {who} can read it, and the passwords in it: `chmod 600 {path}`",) if who else ()
     assert load(path).remarks == told
+
+
+def test_a_fifo_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
+    """An engine that reads it again would hang: no signal would end it."""
+    path = tmp_path / "config.yaml"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="the file is empty"):
+        load(path)
+    with pytest.raises(ConfigError):
+        rewrite(path, lambda text: with_session(text, SessionSettings("new"), path))
 
 
 def test_a_file_without_a_password_may_be_read_by_all(tmp_path: Path) -> None:
