@@ -27,6 +27,8 @@ from souppp_tui.widgets.lines import Lines
 
 UNLISTED = ("commands", "up", "down", "page_up", "page_down", "back")
 """Not worth a line in the palette: they are how one gets around, there too."""
+LINES_OF_MESSAGE = 5
+"""A message at the bottom takes one of so many lines of the screen at most."""
 Targets = Sequence[SessionView]
 
 
@@ -75,20 +77,34 @@ class Page(Quitting):
         signs = [span for word, so in modes.items() if so for span in (("  ", "text"), (f" {word} ", "chip"))]
         line = overview(model.snapshot, model.totals(), desk.frozen, self.size.width, desk.engine.lost, wrong, signs)
         alarm = alarm_line(desk.log_of_events.alarms, model.meter.now, self.size.width, desk.mask_event)
-        self._set_bar(2 if alarm else 1)
+        self._set_bar(self.overview, 2 if alarm else 1)
         self.overview.show([line, alarm] if alarm else [line])
         self.show_footer()
 
-    def _set_bar(self, height: int) -> None:
-        wanted = self.overview.styles.height
-        if wanted is None or wanted.value != height:
-            self.overview.styles.height = height
+    @staticmethod
+    def _set_bar(bar: Lines, height: int) -> bool:
+        """Whether that changes anything."""
+        wanted = bar.styles.height
+        if wanted is not None and wanted.value == height:
+            return False
+        bar.styles.height = height
+        return True
 
     def show_footer(self) -> None:
-        """The message there is, else the keys that do something now."""
+        """The message there is, in as many lines as it takes, else the keys that do something now."""
         self._in_footer = []
+        message: list[Line] = []
         if self.desk.message:
-            self.footer.show([[(" ", "text"), self.desk.message]])
+            text, role = self.desk.message
+            lines = words.wrap(text, self.size.width - 1)
+            most = max(1, self.size.height // LINES_OF_MESSAGE)
+            if len(lines) > most:
+                lines = [*lines[: most - 1], " ".join(lines[most - 1 :])]  # which is cut, with a sign of that
+            message = [[(" ", "text"), (line, role)] for line in lines]
+        if self._set_bar(self.footer, len(message) or 1):
+            self.call_after_refresh(self.look)  # what has the cursor has other lines now
+        if message:
+            self.footer.show(message)
             return
         if self.desk.doing:
             stop = self.desk.keys_of(BY_NAME["back"]).split() if self.PAGE == "sessions" else []

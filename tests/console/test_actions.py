@@ -1262,3 +1262,26 @@ async def test_a_field_s_hint_and_an_event_are_read_in_full_in_a_small_window(st
         await stage.tick()
         await stage.press("e")
         assert "longer than what the row has room for says it here." in " ".join(stage.text().split())
+
+
+@pytest.mark.parametrize("size", [(40, 15), (60, 15), (80, 24)])
+async def test_a_message_is_read_in_full_and_takes_its_lines_only_while_it_is_there(
+    start: Start, size: tuple[int, int]
+) -> None:
+    async with start(20, size=size) as stage:
+        before = stage.text().splitlines()
+        await stage.press("G")
+        for text in ("short", "The configuration is in force; changed sessions take it at their next dial."):
+            stage.app.say(text)
+            await stage.pilot.pause()
+            assert text in " ".join(stage.text().split())
+            assert [line for line in stage.text().splitlines() if line.startswith("▸")], (
+                "the cursor stays on the screen"
+            )
+        stage.app.say("word " * 200)
+        await stage.pilot.pause()
+        assert stage.text().splitlines()[-1].endswith("…")
+        assert len(stage.text().splitlines()) == len(before)
+        await stage.press("g")
+        assert [line for line in stage.text().splitlines() if "word" in line] == []
+        assert stage.text().splitlines()[-1].startswith(" h hang up")
