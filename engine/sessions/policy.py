@@ -6,6 +6,7 @@ then on. Pure: what is known of the host and of other sessions goes in as values
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable
 from enum import Enum
@@ -129,6 +130,8 @@ class InUse:
         self._routed: dict[int, tuple[Network, ...]] = {}
         self._agreed: dict[tuple[int, type[Address]], tuple[Address, Address | None]] = {}
         self._ours: dict[Address, int] = {}
+        self._in_order: dict[type[Address], list[int]] = {IPv4Address: [], IPv6Address: []}
+        """The same as numbers, in order: those of one network stand together."""
         self._peers: defaultdict[Address, set[int]] = defaultdict(set)
         self._globals: dict[int, tuple[IPv6Address, ...]] = {}
         self._delegated: defaultdict[int, dict[IPv6Network, int]] = defaultdict(dict)
@@ -139,7 +142,7 @@ class InUse:
         """A session has these from now on, in place of those of the same protocol that it had."""
         self.forget(key, type(agreed.address))
         self._agreed[key, type(agreed.address)] = agreed.address, agreed.peer
-        self._ours[agreed.address] = key
+        self._take(key, agreed.address)
         if agreed.peer is not None:
             self._peers[agreed.peer].add(key)
 
@@ -147,8 +150,8 @@ class InUse:
         """It has none any more, of these protocols."""
         for protocol in protocols:
             address, peer = self._agreed.pop((key, protocol), (None, None))
-            if address is not None and self._ours.get(address) == key:
-                del self._ours[address]
+            if address is not None:
+                self._give_up(key, address)
             if peer is not None:
                 self._peers[peer].discard(key)
                 if not self._peers[peer]:
@@ -163,11 +166,35 @@ class InUse:
     def note_global(self, key: int, addresses: tuple[IPv6Address, ...]) -> None:
         """A session has these global addresses from now on, and no others."""
         for address in self._globals.pop(key, ()):
-            if self._ours.get(address) == key:
-                del self._ours[address]
+            self._give_up(key, address)
         if addresses:
             self._globals[key] = addresses
-            self._ours.update((address, key) for address in addresses)
+            for address in addresses:
+                self._take(key, address)
+
+    def _take(self, key: int, address: Address) -> None:
+        if address not in self._ours:
+            insort(self._in_order[type(address)], int(address))
+        self._ours[address] = key
+
+    def _give_up(self, key: int, address: Address) -> None:
+        """Unless another session has it by now."""
+        if self._ours.get(address) == key:
+            del self._ours[address]
+            order = self._in_order[type(address)]
+            del order[bisect_left(order, int(address))]
+
+    def _within(self, network: Network, key: int) -> tuple[Address, int] | None:
+        """An address of a network that another session has, and that one."""
+        kind = type(network.network_address)
+        order, last = self._in_order[kind], int(network.broadcast_address)
+        at = bisect_left(order, int(network.network_address))
+        while at < len(order) and order[at] <= last:
+            address = kind(order[at])
+            if (other := self._ours[address]) != key:
+                return address, other
+            at += 1
+        return None
 
     def note_delegated(self, key: int, networks: tuple[IPv6Network, ...]) -> None:
         """These are delegated to a session from now on, and no others."""
@@ -191,14 +218,15 @@ class InUse:
         for other, networks in self._routed.items():
             if other != key and any(each.version == 6 and overlaps(network, each) for each in networks):
                 return other
-        return next((other for each, other in self._ours.items() if other != key and each in network), None)
+        within = self._within(network, key)
+        return within[1] if within is not None else None
 
     def overlap(self, key: int, networks: tuple[Network, ...]) -> tuple[Network, int, Address | Network] | None:
         """Which of a session's networks another one has, or has something of: that one, and what it is."""
         for network in networks:
-            for address, other in self._ours.items():
-                if other != key and address in network:
-                    return network, other, address
+            if (found := self._within(network, key)) is not None:
+                address, other = found
+                return network, other, address
             for other, theirs in self._routed.items():
                 for each in theirs:
                     if other != key and overlaps(network, each):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.api.commands import Dial, HangUp
@@ -31,6 +33,7 @@ OURS, PEERS = Whose
 LAN = IPv4Network("192.168.1.0/24")
 HOST, GATEWAY, NEIGHBOUR = IPv4Address("192.168.1.2"), IPv4Address("192.168.1.1"), IPv4Address("192.168.1.9")
 GOOD = IPv4Address("198.51.100.7")
+PREFIX = IPv6Network("2001:db8:1::/64")
 WAYS = {
     HOST: Way("eth1", IPv4Network(f"{HOST}/32"), local=True),
     GATEWAY: Way("eth1", LAN),
@@ -362,3 +365,39 @@ def test_a_session_that_wants_a_network_of_another_one_is_not_dialled() -> None:
     world.do(Dial((1,)))
     world.run(1.0)
     assert world.state(1) is SessionState.UP
+
+
+# Thousands of addresses
+
+numbers = st.integers(0, 15)
+moves = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from((IPv4Address, IPv6Address)), st.one_of(st.none(), numbers)),
+    max_size=40,
+)
+
+
+@given(moves, st.lists(numbers, max_size=2), st.integers(0, 15), st.integers(0, 4), st.integers(0, 3))
+def test_whose_addresses_are_in_a_network_is_found_without_asking_all(
+    moves: list[tuple[int, type[Address], int | None]], globals_: list[int], first: int, bits: int, key: int
+) -> None:
+    in_use = InUse()
+    for who, kind, number in moves:
+        match kind, number:
+            case _, None:
+                in_use.forget(who, kind)
+            case _ if kind is IPv4Address:
+                in_use.note(who, Ipv4Agreed(GOOD + number, None, ()))
+            case _:
+                in_use.note(who, Ipv6Agreed(PREFIX[number], None))
+        in_use.note_global(who, tuple(PREFIX[each] for each in globals_) if kind is IPv6Address else ())
+    for network in (
+        IPv4Network((GOOD + first, 32 - bits), strict=False),
+        IPv6Network((PREFIX[first], 128 - bits), strict=False),
+    ):
+        theirs = {who for each, who in in_use._ours.items() if each in network and who != key}
+        found = in_use.overlap(key, (network,))
+        assert (found[1] in theirs) if found is not None else not theirs
+        assert found is None or found[2] in network
+        if isinstance(network, IPv6Network):
+            assert in_use.has_delegated(network, key) in (theirs or {None})
+    assert sorted(map(int, in_use._ours)) == sorted(chain(*in_use._in_order.values()))
