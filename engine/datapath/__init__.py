@@ -210,8 +210,10 @@ def _as_struct(own: Own) -> _Own:
     if len(own.networks) > MAX_OWN:
         raise ValueError(f"{len(own.networks)} networks of {MAX_OWN}")
     what = _Own(open=own.open, network_count=len(own.networks))
-    what.ipv4[:] = own.ipv4.packed if own.ipv4 is not None else bytes(4)
-    what.ipv6[:] = own.ipv6.packed if own.ipv6 is not None else bytes(16)
+    if own.ipv4 is not None:
+        what.ipv4[:] = own.ipv4.packed
+    if own.ipv6 is not None:
+        what.ipv6[:] = own.ipv6.packed
     for place, network in zip(what.networks, own.networks, strict=False):
         place.address[:] = network.network_address.packed.ljust(16, b"\0")
         place.length, place.version = network.prefixlen, network.version

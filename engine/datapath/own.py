@@ -18,6 +18,10 @@ class Open(IntFlag):
     IPV6 = 2
 
 
+_OPEN = {(four, six): Open(Open.IPV4 * four + Open.IPV6 * six) for four in (False, True) for six in (False, True)}
+"""By whether there is an address of IPv4 and of IPv6: what a flag's operators make takes ten times as long."""
+
+
 class Own(Struct, frozen=True):
     """A session's own addresses. A protocol without one is closed."""
 
@@ -30,7 +34,7 @@ class Own(Struct, frozen=True):
     @property
     def open(self) -> Open:
         """The protocols that are."""
-        return (Open.IPV4 if self.ipv4 is not None else Open.NONE) | (Open.IPV6 if self.ipv6 is not None else Open.NONE)
+        return _OPEN[self.ipv4 is not None, self.ipv6 is not None]
 
     def common(self, other: Own) -> Own:
         """What may flow while one takes the other's place: that which both have."""

@@ -418,7 +418,7 @@ class Session:
         """Ethernet frames to put on the line, oldest first; shorter than 60 octets where there is little to say."""
         out, self._out = self._out, []
         for seen in out:
-            self._record(seen)
+            self._record(seen, echo=pppoe.is_echo(seen.frame))
         return [seen.frame for seen in out]
 
     def note_sent(self, frame: bytes, now: float) -> None:
@@ -561,14 +561,15 @@ class Session:
         """
         link = self._link
         assert link is not None
-        if payload[:3] in pppoe.ECHOES and (told := link.receive_echo(payload, now)) is not None:
-            self._keep(SeenFrame(now, False, frame), self._echoes, ECHOES)
+        is_echo = payload[:3] in pppoe.ECHOES
+        if is_echo and (told := link.receive_echo(payload, now)) is not None:
+            self._record(SeenFrame(now, False, frame), echo=True)
             if isinstance(told, bytes):
                 self._send_in_session(told, now)
             else:
                 self._events.append(told)
             return True
-        self._record(SeenFrame(now, False, frame))
+        self._record(SeenFrame(now, False, frame), echo=is_echo)
         if self._host is None or not self._is_for_host(self._host, link, payload, now):
             link.receive(payload, now)
         self._settle_link(link, now)
@@ -825,13 +826,8 @@ class Session:
             if ended is None:
                 self.steps[name] = began, now
 
-    def _record(self, seen: SeenFrame) -> None:
-        if pppoe.is_echo(seen.frame):
-            self._keep(seen, self._echoes, ECHOES)
-        else:
-            self._keep(seen, self._ladder, LADDER)
-
-    def _keep(self, seen: SeenFrame, kept: list[SeenFrame], most: int) -> None:
+    def _record(self, seen: SeenFrame, *, echo: bool = False) -> None:
+        kept, most = (self._echoes, ECHOES) if echo else (self._ladder, LADDER)
         if len(kept) >= most:
             del kept[0]
         kept.append(seen)
