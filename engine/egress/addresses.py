@@ -656,6 +656,9 @@ class Devices:
         if device is not None:
             self._keys.pop(device.index, None)
             self._named.pop(device.name, None)
+            if self._goes_alone(key, device):
+                self.undertaker.take(device)
+                return
             try:
                 with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
                     steps.callback(self.undertaker.take, device)
@@ -673,6 +676,11 @@ class Devices:
                         steps.callback(self._lead_host)
             except RtnlError as error:
                 raise _trouble(device, error) from None
+
+    def _goes_alone(self, key: int, device: Device) -> bool:
+        """Whether all else that it has had goes with what others had, when all have ended."""
+        own = device.closed or device.handed_on is not None or device.walls or key in self._wishing
+        return not own and self._confinement.keeps(device.addresses())
 
     def filenos(self) -> list[int]:
         """Readable when others may have changed something of ours: then `look`."""
@@ -856,6 +864,8 @@ class Devices:
         Devices go as they come, where nothing of the others' is read for them; else they wait for each other.
         """
         self._parting = self._confinement.part()
+        if self._parting:
+            self._guard.part()
         if self._parting and all(device.ipv6 is None for device in self._devices.values()):
             self.undertaker.hasten()
         else:

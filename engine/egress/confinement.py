@@ -285,6 +285,10 @@ class Confinement:
         self._parting = not self.obstacle
         return self._parting
 
+    def keeps(self, addresses: Iterable[Address]) -> bool:
+        """Whether to shut these does nothing, as all goes at once at the end."""
+        return self._parting and self._hosts.isdisjoint(addresses)
+
     def clear(self, rtnl: Rtnl, devices: Collection[int]) -> None:
         """Take away the first layer, and all routes through these devices. The second one is enough till `close`.
 

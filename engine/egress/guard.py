@@ -69,6 +69,10 @@ class Guard:
         """Readable when something has happened."""
         return self._rtnl.fileno()
 
+    def part(self) -> None:
+        """Hear of rules alone from now on: of devices that go there is nothing to be put back."""
+        self._rtnl.leave(_LINK | _ADDRESSES | _ROUTES)
+
     def close(self) -> None:
         """Listen no more."""
         self._rtnl.close()

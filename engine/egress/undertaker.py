@@ -11,6 +11,7 @@ alone nothing is read for a device that has no route left: each goes as it comes
 from __future__ import annotations
 
 import errno
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -69,7 +70,9 @@ class Undertaker:
         self._hurried = 0
         """So many wait for a name."""
         self._changed = threading.Condition()
-        self._gathering = self._hastening = self._closing = False
+        self._least = 1.0
+        """So many have to wait before any goes."""
+        self._hastening = self._closing = False
         self._clear: Callable[[Rtnl, Collection[int]], None] | None = None
         """Does all that is to be done before those go that wait."""
         self._clearing = self._cleared = False
@@ -93,12 +96,12 @@ class Undertaker:
     def gather(self) -> None:
         """Keep all that come from now on until `release`, or until somebody waits for a name."""
         with self._changed:
-            self._gathering = True
+            self._least = math.inf
 
     def hasten(self) -> None:
-        """Delete all that come from now on at once, and wait for no others: nobody has routes of IPv6."""
+        """Delete those that come from now on as soon as they are enough for a request: nobody has routes of IPv6."""
         with self._changed:
-            self._hastening = True
+            self._least, self._hastening = self.LAST_BURIAL, True
 
     def release(self, clear: Callable[[Rtnl, Collection[int]], None] | None) -> None:
         """All have come: delete those that wait, when `clear` has taken away what the kernel reads for each of them.
@@ -107,7 +110,7 @@ class Undertaker:
         is none, the routes through the devices go one by one.
         """
         with self._changed:
-            self._gathering, self._clear, self._clearing = False, clear, clear is not None
+            self._least, self._clear, self._clearing = 1, clear, clear is not None
             self._see_to_it()
             self._changed.notify_all()
 
@@ -191,7 +194,7 @@ class Undertaker:
                     self._changed.notify_all()
 
     def _is_due(self) -> bool:
-        waits = bool(self._waiting) and (self._hurried > 0 or not self._gathering)
+        waits = bool(self._waiting) and (self._hurried > 0 or len(self._waiting) >= self._least)
         return self._closing or self._clearing or waits
 
     @property

@@ -21,6 +21,7 @@ BATCH = 64
 """Requests to a system call. What the kernel says of each has to fit the socket's receive buffer."""
 
 SOL_NETLINK = 270
+NETLINK_DROP_MEMBERSHIP = 2
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
 NLMSGERR_ATTR_MSG = 1
@@ -240,6 +241,11 @@ class Rtnl:
     def hear_others_only(self, *ports: int) -> None:
         """Without the notifications of what is asked for from these ports. Raises OSError."""
         hear_others_only(self._socket, ports)
+
+    def leave(self, groups: int) -> None:
+        """Listen to these multicast groups no more."""
+        for number in (bit + 1 for bit in range(groups.bit_length()) if groups >> bit & 1):
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, number)
 
     def news(self, but_from: int | None = None) -> list[tuple[int, bytes]] | None:
         """The messages that came for our groups; None if some were lost because nobody read them in time.

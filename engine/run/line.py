@@ -196,16 +196,24 @@ class CardLine:
 
     def give_back(self) -> None:
         """See `Line.give_back`."""
+        self.let_go()()
+
+    def let_go(self) -> Callable[[], None]:
+        """The same, but for what waits for workers and for the kernel: that the caller does, in whatever thread."""
         self.index = None
         if self._port is None:
-            return
+            return lambda: None
         self._loop.remove_reader(self._port.datapath.control_fd)
         self._unsent.clear()
         self._egress.forgo()
-        # The steps come after the block, the last one first, each whatever becomes of the others.
+        return self._close_port
+
+    def _close_port(self) -> None:
+        # The last step comes first, each whatever becomes of the others; after the block.
         with ExitStack() as steps, self._lock:
             port, self._port = self._port, None
             carriers, self._egress.carriers = self._egress.carriers, None
+            assert port is not None
             assert carriers is not None
             steps.callback(port.close)
             steps.callback(carriers.close)

@@ -314,7 +314,11 @@ class Loop:
         self._undo.callback(self._health.close)
         self._resolved = Resolved(self._tell_soon)
         self._undo.callback(self._resolved.close)
-        links = LinkWatch(lambda index, name: index == self.line.index or name == self.line.name, egress.ports)
+
+        def is_card(index: int, name: str) -> bool:
+            return index == self.line.index or name == self.line.name
+
+        self._links = links = LinkWatch(is_card, egress.ports)
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)
         try:
@@ -431,6 +435,7 @@ class Loop:
         self.supervisor.part(time.monotonic())
         self._carry_on()
         await self._let_padts_leave()
+        await self._remember()
         await self._come_to_rest()
         devices = self._egress.keep()
         net = self._hidden.descriptor if any(kept.end for kept, _ in devices) else -1
@@ -453,6 +458,7 @@ class Loop:
         now = time.monotonic()
         deadline = now + FAREWELL
         self._look_no_more()
+        self._loop.remove_reader(self._links.fileno())
         self._egress.part()
         self.supervisor.say_goodbye(now)
         self._carry_on()
@@ -463,8 +469,13 @@ class Loop:
         while self.supervisor.left:
             await asyncio.sleep(0)
         self._egress.bury()
+        while self.supervisor.catch_up(time.monotonic()):
+            await asyncio.sleep(0)
         await self._see_padts_leave()
+        await self._remember()
+        letting_go = self._loop.run_in_executor(None, self.line.let_go())  # waits for 40 ms and longer
         await self._come_to_rest()
+        await letting_go
 
     async def _let_padts_leave(self) -> None:
         """Wait for those that are on their way, FLUSH seconds at most."""
@@ -483,12 +494,15 @@ class Loop:
             self.supervisor.judge(taken, carrier, time.monotonic())
             self._carry_on()
 
-    async def _come_to_rest(self) -> None:
-        """Keep what the next start is to know, and wait for all that is on its way."""
+    async def _remember(self) -> None:
+        """Keep what the next start is to know, when hooks have ended."""
         await self._let_hooks_end()
         self.supervisor.run(self._save_proofs, time.monotonic())
         self.supervisor.run(self._save_history, time.monotonic())
         self.supervisor.run(partial(self._save_counters, at_once=True), time.monotonic())
+
+    async def _come_to_rest(self) -> None:
+        """Wait for devices that are on their way out."""
         while not self._egress.parted:  # `close` would wait for them, and the loop with it
             await asyncio.sleep(0.005)
 

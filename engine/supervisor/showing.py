@@ -24,6 +24,8 @@ NOT_PROXIED = Proxied()
 SOON = 0.25
 """Seconds until what a session goes through shows: nobody can read a dozen steps in a moment, and each view has its
 price. Whatever happens to one that is up shows at once."""
+LATER = 1.0
+"""The same while all sessions end: most of them have by then, and one view will do for each."""
 Usage = Callable[[SessionView], tuple[tuple[str, str], ...]]
 """What an open session is good for: what for, and the command line for it."""
 
@@ -67,12 +69,16 @@ class Showing:
         """Sessions of whose view only the time that an echo took is out of date."""
         self._soon: dict[int, float] = {}
         """When those are to be looked at that can wait, the earliest first."""
+        self._parting = False
+        """Whether all can: each is about to end, and most of them have by the time that they are looked at."""
 
     def follow(self, key: int) -> None:
         """Something happened to a session: what is a step on its way up shows soon, all else at once."""
         member, view = self._fleet.members.get(key), self._board.view(key)
         on_the_way = member is not None and member.session.state in ON_THE_WAY
-        if on_the_way and view is not None and view.state is not SessionState.UP:
+        if self._parting:
+            self._soon.setdefault(key, self._reporter.now + LATER)
+        elif on_the_way and view is not None and view.state is not SessionState.UP:
             self._soon.setdefault(key, self._reporter.now + SOON)
         else:
             self._dirty.add(key)
@@ -83,7 +89,18 @@ class Showing:
 
     def mark(self, *keys: int) -> None:
         """Something that the views of these sessions show may have changed."""
-        self._dirty.update(keys)
+        if not self._parting:
+            self._dirty.update(keys)
+
+    def part(self) -> None:
+        """All sessions are about to end: what becomes of each shows soon, and `catch_up` is called when all have."""
+        self._parting = True
+
+    def catch_up(self) -> bool:
+        """See that what was to show soon is made anew with the next `settle`, SHARE at most; whether there is more."""
+        share = [*islice(self._soon, SHARE)]
+        self._dirty.update(share)
+        return len(self._soon) > len(share)
 
     def add(self, key: int, member: Member) -> None:
         """A session is there."""

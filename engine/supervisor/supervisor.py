@@ -236,6 +236,7 @@ class Supervisor:
         """Terminate-Request, then PADT, for every session; `idle` tells when all have answered."""
         self._reporter.now = now
         self._parting.look_at_end()
+        self._showing.part()
         self._shares.each(partial(self.fleet.hang_up, end=PROGRAM_ENDS), [*self.fleet.members])
         self._settle()
 
@@ -261,6 +262,13 @@ class Supervisor:
     def parted(self) -> bool:
         """Whether no PADT is on its way any more."""
         return self._parting.done
+
+    def catch_up(self, now: float) -> bool:
+        """Show of some sessions what has become of them, when all have ended; whether there are others."""
+        self._reporter.now = now
+        more = self._showing.catch_up()
+        self._settle()
+        return more
 
     @property
     def all_taken(self) -> int | None:

@@ -14,6 +14,7 @@ import pytest
 
 from engine.egress.addresses import Devices
 from engine.egress.together import Earlier
+from engine.egress.undertaker import Undertaker
 from engine.host.nft import Message, Nft, field, message
 from tests.conftest import run
 from tests.program import until
@@ -24,6 +25,12 @@ pytestmark = pytest.mark.usefixtures("own_net")
 OWN, PEER, ELSEWHERE = IPv4Address("100.64.0.2"), IPv4Address("100.64.0.1"), ("198.51.100.7", 9)
 SESSIONS, GROUP = 6, 78
 OURS = b"of a session"
+
+
+@pytest.fixture(autouse=True)
+def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each device is reason enough for a request."""
+    monkeypatch.setattr(Undertaker, "LAST_BURIAL", 1)
 
 
 def up(devices: Devices, key: int) -> None:
@@ -134,6 +141,44 @@ def test_the_fence_that_is_flushed_when_all_have_ended_is_put_back(lan: socket.s
     with sender(OWN) as bound, suppress(OSError):
         bound.sendto(OURS, ELSEWHERE)
     assert left_elsewhere(lan) == []
+    devices.close()
+
+
+def test_what_is_done_to_devices_that_go_is_not_heard(lan: socket.socket) -> None:
+    """It would be looked at for each of thousands, and nothing of it is to be put back; rules are."""
+    devices = Devices()
+    for key in range(SESSIONS):
+        up(devices, key)
+    devices.look()
+    devices.part()
+    another_is_gone()
+    run("ip", "link", "set", "soup1", "down")
+    run("ip", "addr", "flush", "dev", "soup2")
+    run("ip", "route", "flush", "table", str(0x50000000 + 3))
+    found = devices.look()
+    assert (found.each, found.gone, found.lost, found.for_all) == ({}, [], {}, [])
+    rules_gone()
+    assert "routing rules: put back" in devices.look().for_all[0]
+    for key in range(SESSIONS):
+        devices.remove(key)
+    devices.bury()
+    until(lambda: devices.parted, "their end")
+    assert devices.look().for_all == []
+    devices.close()
+    assert "proto 80" not in there()
+
+
+@pytest.mark.parametrize("metric", [None, 50])
+def test_the_hosts_default_route_goes_back_as_its_session_ends(lan: socket.socket, metric: int | None) -> None:
+    """What is the host's own is not left to the end."""
+    devices = Devices()
+    devices.create(0, "soup0", ipv6=False, metric=metric)
+    give_ipv4(devices, 0, OWN, PEER, 1492)
+    up(devices, 1)
+    assert ("default dev soup0" in run("ip", "route")) == (metric is not None)
+    devices.part()
+    devices.remove(0)
+    assert "soup0" not in run("ip", "route")
     devices.close()
 
 

@@ -108,6 +108,24 @@ def test_all_are_gathered_and_cleared_before_the_first_goes(error: Exception | N
     undertaker.close()
 
 
+def test_in_haste_they_go_as_soon_as_they_are_enough_and_the_rest_when_all_have_come() -> None:
+    gone: list[int] = []
+    undertaker = Undertaker(gone.append)
+    undertaker.hasten()
+    indexes = [*range(NOBODY, NOBODY + Undertaker.LAST_BURIAL)]
+    for index in indexes[:-1]:
+        undertaker.take(device(f"soup{index}", index))
+    assert undertaker.busy
+    assert gone == [], "a request takes 30 ms, whatever is in it"
+    undertaker.take(device("soup", indexes[-1]))
+    until(lambda: not undertaker.busy, "their end")
+    assert gone == indexes
+    undertaker.take(device("soup", NOBODY))
+    undertaker.release(Clear())
+    until(lambda: not undertaker.busy, "its end")
+    undertaker.close()
+
+
 def test_in_haste_each_goes_as_it_comes_and_all_is_cleared_when_all_have_come() -> None:
     clear = Clear()
     undertaker = Undertaker(clear.seen.append)

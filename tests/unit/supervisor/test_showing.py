@@ -9,7 +9,7 @@ from engine.api.commands import HangUp
 from engine.api.values import SessionState, Severity
 from engine.record.events import EventLog
 from engine.sessions.states import SETTING_UP
-from engine.supervisor.showing import SOON
+from engine.supervisor.showing import LATER, SOON
 
 from .world import World, session
 
@@ -68,3 +68,29 @@ def test_who_reads_of_an_event_finds_the_table_as_it_says(monkeypatch: pytest.Mo
     world.do(HangUp((0,)))
     world.until(lambda: "session-down" in found)
     assert found == {"ipv4-up": (SessionState.UP, "100.64.0.2"), "session-down": (SessionState.DOWN, None)}
+
+
+def test_while_all_end_one_view_does_for_each() -> None:
+    world = World([session(f"s{number}") for number in range(100)]).open()
+    world.until(lambda: {member.session.state for _, member in world.supervisor.fleet} == {SessionState.UP})
+    world.run(SOON)
+    before = world.supervisor.board.version
+    world.supervisor.say_goodbye(world.now)
+    world.until(lambda: world.supervisor.idle)
+    assert world.supervisor.board.version == before, "none was shown so far"
+    turns = 1
+    while world.supervisor.catch_up(world.now):
+        turns += 1
+    assert turns == 4, "in shares"
+    assert world.states() == {SessionState.DOWN}
+    assert world.supervisor.board.version <= before + 100
+    assert all(view.ipv4 is None and view.device is None for view in world.supervisor.board.views)
+
+
+def test_who_takes_long_to_end_is_seen_to_hang_up() -> None:
+    world = World([session("one")]).open()
+    world.until(lambda: world.state() is SessionState.UP)
+    world.segment.concentrators.clear()
+    world.supervisor.say_goodbye(world.now)
+    world.run(LATER + 0.1)
+    assert world.view().state is SessionState.HANGING_UP

@@ -82,6 +82,8 @@ def test_a_thousand_sessions_come_up_and_leave() -> None:
     assert not world.events("internal-error")
     world.supervisor.say_goodbye(world.now)
     world.until(lambda: world.supervisor.idle, 3.0, 0.1)
+    while world.supervisor.catch_up(world.now):
+        pass
     assert world.states() == {DOWN}
     judge(world)
     assert not world.disk.noted
