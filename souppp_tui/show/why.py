@@ -47,7 +47,10 @@ CASES: dict[EndKind, Case] = {
         "What it says stands in the marked frame (enter shows it): ask the provider with that.", False, ""
     ),
     EndKind.TOO_MANY: Case(
-        "An earlier session may still be open there: `:clear ghosts` ends what a crash left, else wait.", False, ""
+        "Its limit is reached. An earlier session may still be open there: `:clear ghosts` ends what a crash left, "
+        "else wait. If it counts by MAC address, give each session its own: `mac: derived`.",
+        False,
+        "",
     ),
     EndKind.WRONG_PASSWORD: Case(_PASSWORD, False, r"Failure|Authenticate-Nak"),
     EndKind.AUTH_METHOD: Case("Allow a method that it offers: `auth` in the settings (`E`).", False, r"LCP Configure-"),
