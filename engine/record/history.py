@@ -57,6 +57,16 @@ class History:
         self._total = 0
         self.pending: list[str] = []
         """Records that are not on the disk."""
+        self.moved = False
+        """Whether some on the disk are of times that weren't."""
+
+    def set_clock(self, by: float) -> None:
+        """The host's clock was set by so many seconds: what a session has now it has had for as long as before."""
+        for name, there in self._open.items():
+            for address, span in there.items():
+                if (name, address) not in self._inherited:
+                    there[address] = self._exchange(name, span, replace(span, since=max(span.since + by, 0.0)))
+                    self.moved = True
 
     def of(self, name: str) -> tuple[AddressSpan, ...]:
         """Oldest first."""
@@ -110,14 +120,17 @@ class History:
         del there[span.address]
         if not there:
             del self._open[name]
-        spans = self._spans[name]
-        closed = replace(span, until=until, known=until is not None)
-        for place in range(len(spans) - 1, -1, -1):
-            if spans[place] is span:
-                spans[place] = closed
-                break
+        self._exchange(name, span, replace(span, until=until, known=until is not None))
         if until is not None and not noted:
             self.pending.append(_record("-", until, span.address, name))
+
+    def _exchange(self, name: str, span: AddressSpan, for_: AddressSpan) -> AddressSpan:
+        spans = self._spans[name]
+        for place in range(len(spans) - 1, -1, -1):
+            if spans[place] is span:
+                spans[place] = for_
+                break
+        return for_
 
     def read(self, lines: Iterable[str]) -> int:
         """Take in what an earlier run has written, but for what says nothing; returns how many lines there were."""
@@ -193,18 +206,18 @@ class HistoryFile:
 
     def save(self, history: History) -> None:
         """Write what is not on the disk. Raises HistoryError when the disk begins to fail; later calls try again."""
-        if not history.pending:
+        if not (history.pending or history.moved):
             return
         new, history.pending = history.pending, []
         try:
-            if self._stale or self._lines + len(new) > 2 * len(history) + SLACK:
+            if self._stale or history.moved or self._lines + len(new) > 2 * len(history) + SLACK:
                 lines = [_MAGIC, *history.lines(), ""]
                 replace_file(self._path, "\n".join(lines).encode(errors="replace"))
                 self._lines = len(lines)
             else:
                 self._append("".join(f"{line}\n" for line in new).encode(errors="replace"))
                 self._lines += len(new)
-            self._stale = self._failing = False
+            self._stale = self._failing = history.moved = False
         except OSError as error:
             self._stale = True
             history.pending = new[-_PENDING:]

@@ -358,6 +358,7 @@ class Supervisor:
     def set_clock(self, wall_offset: float, now: float) -> None:
         """The host's clock was set: all times that are shown are by it from now on."""
         self._reporter.now = now
+        self.history.set_clock(wall_offset - self._reporter.wall_offset)
         self._reporter.wall_offset = wall_offset
         self._showing.mark(*self.fleet.members)
         self._settle()

@@ -61,6 +61,28 @@ def test_a_session_that_goes_on_has_its_address_and_one_that_was_killed_had_it(t
     ]
 
 
+@pytest.mark.parametrize("by", [3600.0, -3600.0, T / 2, -T])
+def test_a_clock_that_is_set_takes_no_address_away(tmp_path: Path, by: float) -> None:
+    """As on a host without a clock of its own, which hears what time it is when its sessions are up."""
+    path, history, mended = tmp_path / "x", History(), max(T + by, 0.0)
+    file = HistoryFile(path)
+    history.look("one", ["192.0.2.1"], T, T)
+    file.save(history)
+    history.set_clock(by)
+    history.look("one", ["192.0.2.1"], T + by, T + by + 100)
+    assert history.of("one") == (AddressSpan("192.0.2.1", mended),)
+    file.save(history)
+    assert again(path).of("one") == history.of("one")
+
+
+def test_a_clock_that_is_set_changes_nothing_of_what_a_killed_run_had(tmp_path: Path) -> None:
+    history = History()
+    history.look("one", ["192.0.2.1"], T, T)
+    killed = saved(tmp_path / "x", history)
+    killed.set_clock(3600.0)
+    assert killed.of("one") == (AddressSpan("192.0.2.1", T),)
+
+
 def test_the_same_address_after_a_new_dial_is_another_line() -> None:
     history = History()
     history.look("one", ["192.0.2.1"], T, T)

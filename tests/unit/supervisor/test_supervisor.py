@@ -1298,9 +1298,12 @@ def test_a_clock_that_was_set_sets_all_times() -> None:
     world = World([session("one")]).open()
     world.run(1.0)
     before, since = world.view().since, world.now
+    had = world.supervisor.history.of("one")
     world.supervisor.set_clock(EPOCH + 3600.0, since)
     assert world.view().since == before + 3600.0
     assert world.supervisor.wall(since) == EPOCH + 3600.0 + since
+    world.run(60.0)
+    assert world.supervisor.history.of("one") == tuple(replace(each, since=each.since + 3600.0) for each in had)
 
 
 def test_no_more_than_the_concentrator_has_room_for() -> None:
