@@ -446,13 +446,14 @@ class Session:
             self._give_up_at = None
             text = f"Neither up nor refused after {SETUP_LIMIT:.0f} s."
             self.hang_up(now, End(EndKind.NOT_CONVERGING, text))
-        if self._link is not None:
-            self._link.handle_timer(now)
+        if (link := self._link) is not None:
+            link.handle_timer(now)
             if self._host is not None:
                 self._host.handle_timer(now)
+            self._settle_link(link, now)
         elif self._discovery is not None:
             self._discovery.handle_timer(now)
-        self._settle(now)
+            self._settle(now)
 
     def next_event(self) -> SessionEvent | None:
         """What happened, oldest first; None when there is nothing more."""

@@ -172,7 +172,7 @@ class CardDuties:
                 self._large.withdraw(key)
 
     def answered(self, key: int, event: RoundTrip) -> None:
-        """A session had an answer to an echo, which may be the one that was asked for."""
+        """A session had an answer to an echo of LARGE octets, which may be the one that was asked for."""
         if self._large.answered(key, event.asked) and not self._card.zero_copy:
             text = f"Packets of {event.asked:,} octets come through {self._card.name}."
             self._reporter.tell(Severity.INFO, "large-frames", text)

@@ -49,6 +49,7 @@ from engine.supervisor.handed import Captures, Journal, Line, NoJournal, Proxied
 from engine.supervisor.health import Health
 from engine.supervisor.hooks import HookResult, HookRunner, Hooks, NoHooks
 from engine.supervisor.inherited import Inherited
+from engine.supervisor.large_frames import LARGE
 from engine.supervisor.lately import Lately, Queues
 from engine.supervisor.parting import Parting
 from engine.supervisor.reporting import Reporter
@@ -573,7 +574,9 @@ class Supervisor:
         while (item := self._next_event()) is not None:
             key, event = item
             if isinstance(event, RoundTrip):  # thousands a second, of which nobody else wants to know
-                self._reporter.attempt(self._answered, key, event)
+                self._showing.answered(key)
+                if event.asked >= LARGE:
+                    self._reporter.attempt(self._duties.answered, key, event)
                 continue
             if isinstance(event, StateChanged | Ended):
                 self._tally.note(key, event, self._reporter.now)
@@ -615,10 +618,6 @@ class Supervisor:
         elif record.place is not None:
             open_now[record.place] = False
             record.place = None
-
-    def _answered(self, key: int, event: RoundTrip) -> None:
-        self._duties.answered(key, event)
-        self._showing.answered(key)
 
     def _session_event(self, key: int, event: SessionEvent) -> None:
         """Tell it, and do what it asks for."""
