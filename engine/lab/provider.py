@@ -8,6 +8,7 @@ It ends when its standard input closes, and with it everything that it made.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -61,14 +62,19 @@ class Provider:
 
     def __init__(self, order: LabOrder | None = None) -> None:
         self.order = order or LabOrder()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "engine.lab"],  # of ours, not of a folder that happens to have the name
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            start_new_session=True,
-        )
+        # Until it has a session of its own it is in our group: a signal to that is for us to heed, who end it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "engine.lab"],  # of ours, not of a folder that happens to have the name
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                bufsize=1,
+                start_new_session=True,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._say(self.order.to_json())
 
     @property

@@ -13,6 +13,7 @@ from shlex import join
 
 import pytest
 
+from engine.lab.provider import Provider
 from tests.conftest import run
 from tests.program import COMMAND, Traces, noted, running, until
 from tests.provider import CARD, FAR_CARD
@@ -44,6 +45,15 @@ def heeds(pid: int, number: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:")).split()[1]
     return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def test_signals_to_the_group_leave_the_labs_concentrator_to_its_parent() -> None:
+    """It is in the group until it has a session of its own."""
+    provider = Provider()
+    for number in (TERM, INT, signal.SIGHUP):
+        os.kill(provider.pid, number)
+    provider.wait_unshared()
+    provider.kill()
 
 
 @pytest.mark.parametrize("lab", [False, True], ids=["card", "lab"])
