@@ -192,7 +192,8 @@ class DetailsPage(ListPage):
     def do_fields(self) -> None:
         """All fields of the frame under the cursor."""
         if not self._details or not self._details.ladder:
-            self.desk.say("No frame has been seen yet.", "warning")
+            none = "No frame has been seen yet." if self._details else "The engine has not told of its frames yet."
+            self.desk.say(none, "warning")
             return
         from souppp_tui.screens.fields import Fields
 
