@@ -639,6 +639,20 @@ def test_another_device_than_was_foreseen(devices: Devices) -> None:
     assert Path("/proc/sys/net/ipv6/conf/soup2/disable_ipv6").read_text() == "1\n"
 
 
+def test_the_next_process_is_left_no_device_that_nobody_came_for() -> None:
+    devices = Devices()
+    try:
+        prepared(devices, 1, "soup1")
+        devices.create(2, "soup2")
+        kept = os.dup(devices.fd(2))
+        devices.leave()
+    finally:
+        devices.close()
+    assert "soup1" not in ip("-o link")
+    assert "soup2" in ip("-o link")
+    os.close(kept)
+
+
 def test_what_could_not_be_made_ahead_is_made_when_it_is_needed(
     devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
