@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from functools import partial
 
 from msgspec import Struct
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTMGRP_LINK
 
-from engine.host.links import Link, all_links, has_moved, link_index, link_name, parse_link
-from engine.host.rtnl import Rtnl
+from engine.host.links import Link, all_links, has_moved, link_at, link_named, parse_link
+from engine.host.rtnl import Rtnl, RtnlError
 
 
 class LinkChange(StrEnum):
@@ -69,28 +71,47 @@ _COMINGS = {
 }
 
 
-Concerns = Callable[[int, str], bool]
-"""Whether a link is of any interest, by its index and name."""
+Which = Callable[[], tuple[int | None, str]]
+"""The index of a card at this moment, None while it isn't there, and its name."""
 
 
 class LinkWatch:
     """Tells what happens to the links of the calling thread's namespace from now on."""
 
-    def __init__(self, concerns: Concerns = lambda index, name: True, but_from: Collection[int] = ()) -> None:
-        """Without what happens to links that are none of the caller's `concerns`, before and after.
-
-        Nor is it woken for what is asked for from the netlink ports `but_from`.
-        """
-        self._concerns = concerns
+    def __init__(self, card: Which | None = None) -> None:
+        """Or to one card alone, by its index or its name: then the kernel says nothing of others."""
+        self._card = card
+        self._at: tuple[int | None, str] | None = None
         self._news = Rtnl(RTMGRP_LINK)
-        if but_from:
-            self._news.hear_others_only(*but_from)
         self._questions = Rtnl()
+        self._has_turned()
         self._known = self._all()
 
+    def _has_turned(self) -> bool:
+        """Whether another card, or the same by another name, is to be heard of from now on."""
+        if self._card is None or (card := self._card()) == self._at:
+            return False
+        self._at = card
+        self._news.hear_of_link_only(*card)
+        return True
+
     def _all(self) -> dict[int, Link]:
-        links = all_links(self._questions)
-        return {index: link for index, link in links.items() if self._concerns(index, link.name)}
+        if self._at is None:
+            return all_links(self._questions)
+        index, name = self._at
+        asked = [partial(link_named, self._questions, name)]
+        if index is not None:
+            asked.append(partial(link_at, self._questions, index))
+        found = {}
+        for ask in asked:
+            try:
+                link = ask()
+            except RtnlError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+            else:
+                found[link.index] = link
+        return found
 
     def fileno(self) -> int:
         """Readable when there may be events."""
@@ -99,25 +120,22 @@ class LinkWatch:
     def events(self) -> list[LinkEvent]:
         """What happened since the last call, in order; never blocks for news. Raises OSError, RtnlError among them."""
         news = self._news.news()
-        if news is None:
-            return self._look_again()
         events: list[LinkEvent] = []
-        for type_, body in news:
+        for type_, body in news or ():
             # Bridges send messages of their own family about their ports.
             if type_ in (RTM_NEWLINK, RTM_DELLINK) and body[0] == socket.AF_UNSPEC:
-                index = link_index(body)
-                if index not in self._known and not self._concerns(index, link_name(body)):
-                    continue
                 link = parse_link(body)
                 before = self._known.pop(link.index, None)
                 if type_ == RTM_NEWLINK:
                     self._known[link.index] = link
                 moved = type_ == RTM_DELLINK and has_moved(body)
                 events += changes(before, link if type_ == RTM_NEWLINK else None, moved)
+        if self._has_turned() or news is None:
+            events += self._look_again()
         return events
 
     def _look_again(self) -> list[LinkEvent]:
-        """After lost news: compare everything."""
+        """After lost news, or none so far: compare everything."""
         before, self._known = self._known, self._all()
         return [event for index in before | self._known for event in changes(before.get(index), self._known.get(index))]
 

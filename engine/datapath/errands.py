@@ -18,6 +18,7 @@ from msgspec import Struct
 from engine.datapath import LIBRARY, DatapathError
 from engine.host.files import REMEDY
 from engine.host.layout import Places, Told, places, stranger
+from engine.host.surroundings import NO_THREADS
 
 
 class Kind(IntEnum):
@@ -199,7 +200,11 @@ class Errands:
         self._library = _library()
         self._handle: int | None = self._library.souppp_errands_open()
         if self._handle is None:
-            raise DatapathError(f"cannot start the thread that makes devices: {os.strerror(ctypes.get_errno())}")
+            why = ctypes.get_errno()
+            what = (
+                NO_THREADS if why == errno.EAGAIN else f"No thread can be started to make devices: {os.strerror(why)}."
+            )
+            raise DatapathError(what)
 
     def give(self, steps: Sequence[bytes]) -> int:
         """Have these taken, after all that were given before. Raises DatapathError where there is no memory.

@@ -853,11 +853,6 @@ class Devices:
             text = f"The thread that deletes devices died ({deaths[-1]}), and another one is at work."
             raise HostError(f"{text} Please report it.")
 
-    @property
-    def ports(self) -> tuple[int, ...]:
-        """The netlink ports by which devices are made, changed and deleted."""
-        return self._rtnl.port, self._makers.port, self.undertaker.port
-
     def part(self) -> None:
         """All sessions are about to end, and `bury` and `close` follow.
 

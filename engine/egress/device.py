@@ -305,11 +305,6 @@ class DeviceEgress:
             found.append((KeptDevice(name, opened.path, 0 if tun else fd), fd if tun else -1))
         return found
 
-    @property
-    def ports(self) -> tuple[int, ...]:
-        """The netlink ports by which sessions' devices, and no others, are changed."""
-        return self._devices.ports
-
     def part(self) -> None:
         """All sessions are about to end, and `bury` and `close_all` follow."""
         if self.carriers is not None:

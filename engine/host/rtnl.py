@@ -85,19 +85,62 @@ def hear_much(listening: socket.socket) -> None:
         listening.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, NEWS_ROOM)
 
 
-def hear_others_only(listening: socket.socket, ports: Collection[int]) -> None:
-    """Have the kernel keep back notifications of what was asked for from these ports: there are thousands of them.
+_LOAD = {4: 0x20, 2: 0x28, 1: 0x30}
+"""By length (linux/bpf_common.h): BPF_LD | BPF_W | BPF_ABS and so on. What is loaded is read in network byte order."""
+_JUMP_IF_EQUAL, _GIVE, _ALL = 0x15, 0x06, 0xFFFFFFFF
+_TYPE_AT, _PORT_AT, _INDEX_AT, _CHANGE_AT, _NAME_AT = 4, 12, 20, 28, 32
+"""Where a message has its type and whose request it comes of; where one about a link has its index, which flags have
+changed, and its first attribute, the name."""
+_NEW_LINK, _IFNAME = 16, 3
 
-    One message of each is looked at: the kernel puts together only what was asked for together. Raises OSError.
+Step = tuple[int, int, int, int]
+"""Of a filter: operation, steps to skip if it is so and if it isn't, operand."""
+
+
+def _filter(listening: socket.socket, program: Sequence[Step]) -> None:
+    """Have the kernel keep back all that a program gives nothing of. One message of each delivery is looked at.
+
+    The kernel puts together only what was asked for together. Raises OSError.
     """
-    load_port, jump_if_equal, give = 0x20, 0x15, 0x06  # linux/bpf_common.h: BPF_LD | BPF_W | BPF_ABS and so on
-    program = [(load_port, 0, 0, 12)]
-    for left, port in zip(range(len(ports), 0, -1), ports, strict=True):
-        program.append((jump_if_equal, left, 0, socket.htonl(port)))
-    program += [(give, 0, 0, 0xFFFFFFFF), (give, 0, 0, 0)]
     steps = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
     fprog = struct.pack("@HP", len(program), ctypes.addressof(steps))
     listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
+
+
+def hear_others_only(listening: socket.socket, ports: Collection[int]) -> None:
+    """Without notifications of what was asked for from these ports, of which there are thousands. Raises OSError.
+
+    Nor of links that have just been made: they are nobody's yet.
+    """
+    drop = len(ports) + 5
+    program: list[Step] = [(_LOAD[4], 0, 0, _PORT_AT)]
+    for at, port in enumerate(ports, 1):
+        program.append((_JUMP_IF_EQUAL, drop - at, 0, socket.htonl(port)))
+    program += [(_LOAD[2], 0, 0, _TYPE_AT), (_JUMP_IF_EQUAL, 0, 2, socket.htons(_NEW_LINK))]
+    program += [(_LOAD[4], 0, 0, _CHANGE_AT), (_JUMP_IF_EQUAL, 1, 0, _ALL)]
+    _filter(listening, [*program, (_GIVE, 0, 0, _ALL), (_GIVE, 0, 0, 0)])
+
+
+def hear_of_link_only(listening: socket.socket, index: int | None, name: str) -> None:
+    """Notifications of the one link that has this index or this name: there are thousands of others. Raises OSError."""
+    octets = os.fsencode(name) + b"\0"
+    octets = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(octets), _IFNAME) + octets
+    program: list[Step] = []
+    for at in range(0, len(octets), 4):
+        part = octets[at : at + 4]
+        sizes = (4,) if len(part) == 4 else (2, 1) if len(part) == 3 else (len(part),)
+        for size in sizes:
+            program += [
+                (_LOAD[size], 0, 0, _NAME_AT + at),
+                (_JUMP_IF_EQUAL, 0, _ALL, int.from_bytes(part[:size], "big")),
+            ]
+            at, part = at + size, part[size:]
+    drop = len(program) + 1
+    program = [(code, yes, drop - at - 1 if no else 0, what) for at, (code, yes, no, what) in enumerate(program)]
+    if index is not None:
+        known = int.from_bytes(struct.pack("=i", index), "big")
+        program = [(_LOAD[4], 0, 0, _INDEX_AT), (_JUMP_IF_EQUAL, len(program), 0, known), *program]
+    _filter(listening, [*program, (_GIVE, 0, 0, _ALL), (_GIVE, 0, 0, 0)])
 
 
 def make_room(sender: socket.socket, octets: int) -> int:
@@ -246,6 +289,10 @@ class Rtnl:
         """Listen to these multicast groups no more."""
         for number in (bit + 1 for bit in range(groups.bit_length()) if groups >> bit & 1):
             self._socket.setsockopt(SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, number)
+
+    def hear_of_link_only(self, index: int | None, name: str) -> None:
+        """See the function of this name. Raises OSError."""
+        hear_of_link_only(self._socket, index, name)
 
     def news(self, but_from: int | None = None) -> list[tuple[int, bytes]] | None:
         """The messages that came for our groups; None if some were lost because nobody read them in time.

@@ -138,6 +138,7 @@ class CardLine:
             self._port = port
             self._egress.carriers = Carriers(port, self._egress.hidden)
         self.index = card.index
+        self.hear()  # of this one, whatever it may be called, from now on
         self._loop.add_reader(port.datapath.control_fd, self._control_frames)
         fixes = words(joining(port.objection, self.name))
         return Taken(port.mode, port.datapath.zero_copy, port.card.queues, port.notice, fixes)

@@ -314,11 +314,7 @@ class Loop:
         self._undo.callback(self._health.close)
         self._resolved = Resolved(self._tell_soon)
         self._undo.callback(self._resolved.close)
-
-        def is_card(index: int, name: str) -> bool:
-            return index == self.line.index or name == self.line.name
-
-        self._links = links = LinkWatch(is_card, egress.ports)
+        self._links = links = LinkWatch(lambda: (self.line.index, self.line.name))
         self._undo.callback(links.close)
         self.line.hear = partial(self._hear, links)
         try:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -151,15 +152,42 @@ def test_watch_wakes_an_event_loop(watch: LinkWatch) -> None:
 
 
 def test_watch_of_one_card_leaves_others_alone(cable: None) -> None:
-    """Thousands of sessions' devices come and go beside it; nor do they matter where news were lost."""
-    with closing(LinkWatch(lambda index, name: name in ("va", "vc"))) as watch:
+    """Thousands of sessions' devices come and go beside it: nobody is woken for them. It is known by either."""
+    card: tuple[int | None, str] = socket.if_nametoindex("va"), "va"
+    with closing(LinkWatch(lambda: card)) as watch:
         ip("link set vb mtu 1300")
+        ip("link add va2 type veth peer name v")
+        assert select.select([watch], [], [], 0)[0] == []
         ip("link set va name vc")
         ip("link set vc mtu 1400")
         told = [(event.name, event.change) for event in watch.events()]
         assert told == [("va", LinkChange.RENAMED), ("vc", LinkChange.MTU)]
-        ip("link set vb mtu 1200")
-        assert watch._look_again() == []
+        card = card[0], "vc"
+        assert watch.events() == []
+        ip("link set va2 name va")
+        assert select.select([watch], [], [], 0)[0] == []
+        ip("link del vc")
+        assert [event.change for event in watch.events()] == [LinkChange.GONE]
+        card = None, "va"  # as it is until the card is taken
+        assert [event.change for event in watch.events()] == [LinkChange.APPEARED]
+        ip("link set va mtu 1300")
+        assert [event.change for event in watch.events()] == [LinkChange.MTU]
+        card = socket.if_nametoindex("va"), "va"
+        elsewhere = netns.new_net()
+        ip(f"link set va netns /proc/{os.getpid()}/fd/{elsewhere}")
+        assert [event.change for event in watch.events()] == [LinkChange.MOVED]
+        os.close(elsewhere)
+
+
+@pytest.mark.parametrize("name", ["c", "ca", "ca1", "eth0", "enp0s", "enp0s3", "enp0s31", "wlp0s20f3u1u2v3"])
+def test_watch_knows_a_card_by_a_name_of_any_length(cable: None, name: str) -> None:
+    with closing(LinkWatch(lambda: (None, name))) as watch:
+        for other in (name[:-1] or "w", f"{name[:-1]}x"):
+            ip(f"link add {other} type veth peer name peer")
+            ip(f"link del {other}")
+        assert select.select([watch], [], [], 0)[0] == []
+        ip(f"link add {name} type veth peer name peer")
+        assert [event.change for event in watch.events()] == [LinkChange.APPEARED]
 
 
 def test_watch_compares_everything_after_lost_news(watch: LinkWatch) -> None:
