@@ -224,7 +224,7 @@ def test_two_instances_on_one_card(own_net: None, config: Path, state: Path, tmp
         code, complaints = refused(*on_card(config, tmp_path / "other-state"))
         assert (code, len(complaints)) == (ENVIRONMENT, 1), complaints
         assert f"held by process {first.pid} " in complaints[0]
-        assert not (tmp_path / "other-state").exists()
+        assert [each.name for each in (tmp_path / "other-state").iterdir()] == ["xdp.compiled"], "no journal, no lock"
         assert attached_program(), "the first one's program is still there"
         assert first.end() == 0
     assert not noted(state)
