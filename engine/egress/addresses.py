@@ -240,7 +240,8 @@ class Devices:
         """Why a session can't have a device of this name, in a sentence; empty if it can, or has it."""
         if self._named.get(name, key) != key:
             return f"The device {name} belongs to another session."
-        if key in self._devices or key in self._ahead or self.undertaker.has(name):
+        ahead = self._ahead.get(key)
+        if key in self._devices or self.undertaker.has(name) or (ahead is not None and ahead.name == name):
             return ""
         try:
             socket.if_nametoindex(name)

@@ -105,6 +105,7 @@ class DeviceEgress:
     def lend(self, key: int, name: str, namespace: Namespace) -> None:
         """Have a session's device in this namespace from now on, by whoever opened it. Raises Trouble."""
         self._namespaces.add(name, namespace)
+        self._devices.forgo(key)
         former = self._opened.get(key)
         self._lent[key] = name
         if former is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,10 +14,12 @@ import pytest
 
 from engine.api.commands import HangUp
 from engine.api.values import SessionState
+from engine.host import netns
+from engine.host.rtnl import Rtnl
 from engine.run.thread import Engine
 from engine.settings.values import DatapathChoice
 from tests.conftest import run
-from tests.program import until
+from tests.program import PATIENCE, until
 from tests.provider import Provider, provider
 
 from .engines import dialling, events, pings, session, story, views, wait_state, wait_up
@@ -66,6 +69,20 @@ def test_it_goes_with_its_session(path: DatapathChoice) -> None:
         engine.submit(HangUp((1,)))
         wait_state(engine, SessionState.DOWN, "s1")
         until(lambda: devices() == {"soup0", "soup2"}, "its device go")
+
+
+@both_paths
+def test_it_goes_where_its_session_is_to_be_elsewhere(path: DatapathChoice) -> None:
+    """Its device will be made where the session is to be, with the same name."""
+    elsewhere = netns.new_net()
+    with netns.visiting(elsewhere):
+        there = Rtnl()
+    with without_addresses(path) as (_, engine):
+        reply = engine.lend(1, "there", elsewhere, os.dup(there.fileno())).result(PATIENCE)
+        assert reply.refused == ()
+        until(lambda: devices() == {"soup0", "soup2"}, "its device go")
+        assert not events(engine, "dial-failed"), "not by its end"
+    there.close()
 
 
 @both_paths
