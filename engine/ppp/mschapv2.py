@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from Crypto.Cipher import DES
-from Crypto.Hash import MD4
+from engine.ppp.ciphers import DES, MD4
 
 CHALLENGE_SIZE = 16
 """Octets of either side's challenge (RFC 2759 sections 3 and 4)."""
