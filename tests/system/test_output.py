@@ -32,9 +32,9 @@ def lab(capture: Path, *more: str) -> list[str]:
 
 
 def all_up(pid: int) -> bool:
-    """Whether each session has its device: the process or a child of its is in the lab's namespace."""
+    """Whether each session has its address on its device: the process or a child of its is in the lab's namespace."""
     for each in descendants(pid):
-        inside = ["nsenter", "-t", str(each), "-n", "ip", "-br", "link"]
+        inside = ["nsenter", "-t", str(each), "-n", "ip", "-4", "-br", "address"]
         if subprocess.run(inside, capture_output=True, text=True, check=False).stdout.count("soup") == SESSIONS:
             return True
     return False
