@@ -636,7 +636,7 @@ class Fleet:
     @property
     def idle(self) -> bool:
         """Whether every session is down or waiting, so that nothing more will be sent for it."""
-        return all(m.session.state in IDLE for m in self.members.values())
+        return all(m.session.state in IDLE for m in reversed(self.members.values()))  # the last are hung up last
 
     # After each step of a session
 

@@ -30,8 +30,15 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def row(screen: str, engine: str, name: str) -> str:
-    return next(line for line in screen.splitlines() if f" {name} " in line and f" {engine} " in line)
+def row(terminal: Terminal, engine: str, name: str) -> str:
+    """The line of a session, once it is drawn: the screen is written line by line."""
+    parts = f" {name} ", f" {engine} "
+
+    def look() -> str | None:
+        lines = terminal.screen().splitlines()
+        return next((line for line in lines if all(part in line for part in parts)), None)
+
+    return until(look, f"{name} of {engine}") or ""
 
 
 def ssh(folder: Path, script: str) -> None:
@@ -50,8 +57,8 @@ def test_sessions_of_two_engines_in_one_table(terminal: Terminal, folder: Path) 
         for path in (gate, hub):
             ctl(path, "wait")
         terminal.start(f"{PROGRAM} attach {gate} {hub} --event-log {log}", 140, 40)
-        screen = terminal.shows("2 engines", f"{2 * SESSIONS} up", "ENGINE")
-        assert row(screen, "gate", "lab-01") != row(screen, "hub", "lab-01")
+        terminal.shows("2 engines", f"{2 * SESSIONS} up", "ENGINE")
+        assert row(terminal, "gate", "lab-01") != row(terminal, "hub", "lab-01")
 
         terminal.type("*", "h")
         terminal.shows(f"Hang up {2 * SESSIONS} sessions")
@@ -80,7 +87,7 @@ def test_sessions_of_two_engines_in_one_table(terminal: Terminal, folder: Path) 
 
         ended.process.kill()
         terminal.shows("hub lost", f"{SESSIONS} up · {SESSIONS} unknown", "Trying again")
-        assert "lab-03" in row(terminal.screen(), "hub", "lab-03"), "the last picture stays"
+        assert "lab-03" in row(terminal, "hub", "lab-03"), "the last picture stays"
         terminal.type("*", "h")
         terminal.shows(f"Hang up {2 * SESSIONS} sessions")
         terminal.type("y")
@@ -113,10 +120,10 @@ def test_an_engine_of_another_host_has_the_hosts_name(terminal: Terminal, folder
             ctl(path, "wait")
         engines = f"{here} me@gate.example.net me@gate.example.net:eth1"
         terminal.start(f"env PATH={folder}:$PATH {PROGRAM} attach {engines}", 140, 40)
-        screen = terminal.shows("3 engines", f"{3 * SESSIONS} up")
-        assert row(screen, "lab", "lab-01")
-        assert row(screen, "gate:lab", "lab-01")
-        assert row(screen, "gate:eth1", "lab-01")
+        terminal.shows("3 engines", f"{3 * SESSIONS} up")
+        assert row(terminal, "lab", "lab-01")
+        assert row(terminal, "gate:lab", "lab-01")
+        assert row(terminal, "gate:eth1", "lab-01")
         terminal.type("G", "h")
         terminal.shows("Hang up lab-04?")
         terminal.type("y")
@@ -195,8 +202,8 @@ def test_one_that_is_not_there_can_be_left_out(terminal: Terminal, folder: Path)
         terminal.start(f"{PROGRAM} attach {gate} {hub} {node}", 140, 40)
         terminal.shows(f"{hub}: no engine listens there", "Go on without it? [Y/n]")
         terminal.type("Enter")
-        screen = terminal.shows("2 engines", f"{2 * SESSIONS} up")
-        assert row(screen, "gate", "lab-01") != row(screen, "node", "lab-01")
+        terminal.shows("2 engines", f"{2 * SESSIONS} up")
+        assert row(terminal, "gate", "lab-01") != row(terminal, "node", "lab-01")
         terminal.type("q")
         assert terminal.ended() == 0
 
