@@ -299,7 +299,7 @@ class Devices:
             self._bury_made(key, ahead, done)
 
     def _bury_made(self, key: int, ahead: _Ahead, done: Done) -> None:
-        end = done.fd if ahead.making.end is None else ahead.making.end
+        end = ahead.making.holds(done.fd)
         if end >= 0:
             if done.index:
                 self._indexes.add(done.index)
@@ -335,7 +335,7 @@ class Devices:
                 raise ahead.making.refused(error) from None
             raise HostError(f"The device {ahead.name} can't be set up: {error.strerror}.") from None
         self._indexes.add(done.index)
-        end = done.fd if ahead.making.end is None else ahead.making.end
+        end = ahead.making.holds(done.fd)
         return Device(ahead.name, end, done.index, self._instance.table(key), ahead.close, ahead.ipv6, rising=True)
 
     def create(

@@ -20,11 +20,14 @@ class Making(Struct, frozen=True):
     end: int | None = None
     """What it hangs on, where it doesn't live by the descriptor that the steps open. It may be there if they fail."""
 
+    def holds(self, fd: int) -> int:
+        """What it lives by, given what the steps have opened: that, or what it hangs on. -1: there is nothing."""
+        return fd if self.end is None else self.end
+
 
 def make(making: Making) -> int:
     """Make it here and now; its descriptor, or what it hangs on. Raises Trouble."""
     try:
-        fd = carry_out(making.steps).fd
+        return making.holds(carry_out(making.steps).fd)
     except ErrandError as error:
         raise making.refused(error) from None
-    return fd if making.end is None else making.end

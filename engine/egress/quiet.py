@@ -25,8 +25,6 @@ _QUIET = {"accept_ra": "0", "accept_redirects": "0"}
 """Addresses (`autoconf`) are made up out of what routers advertise, which isn't heeded."""
 _WITHOUT = {"disable_ipv6": "1", "accept_ra": "0"}
 """Without IPv6 the kernel reads nothing of it; and heeds no router where somebody switches it on for all devices."""
-_LACKING = (errno.EAFNOSUPPORT, errno.ENOENT, errno.EOPNOTSUPP)
-"""What a kernel says that has no IPv6, or no queueing disciplines."""
 _INDEX = 0x7E570001
 _NO_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 
@@ -55,18 +53,18 @@ def make_up_no_address(rtnl: Rtnl, index: int) -> None:
     rtnl.do([no_address(index)], (errno.EAFNOSUPPORT,))
 
 
-def keep_quiet(rtnl: Rtnl, name: str, index: int, first: Sequence[bytes] = (), *, ipv6: bool) -> None:
+def keep_quiet(rtnl: Rtnl, name: str, index: int, *, ipv6: bool) -> None:
     """Keep the kernel from acting on a device that is still down; both in the calling thread's namespace.
 
-    Without `ipv6` it has no routes of IPv6, of which the kernel reads all when another device comes or goes. Requests
-    about the device that come `first` go to the kernel at the same time. Raises RtnlError.
+    Without `ipv6` it has no routes of IPv6, of which the kernel reads all when another device comes or goes. Raises
+    RtnlError.
     """
-    has_it = _set(name, _QUIET if ipv6 else _WITHOUT)
-    rtnl.do([*first, *([no_address(index)] if has_it and ipv6 else ())], _LACKING)
+    if _set(name, _QUIET if ipv6 else _WITHOUT) and ipv6:
+        make_up_no_address(rtnl, index)
 
 
 def quieting(rtnl: Rtnl, name: str, first: Sequence[bytes] = (), *, ipv6: bool) -> list[bytes]:
-    """Steps of an errand that do the same to the device that it has made; requests whose index stands blank."""
+    """Steps of an errand that do the same to the device that it has made; `first` come requests, their index blank."""
     requests = [*first, *([no_address(0)] if ipv6 else ())]
     settings = (_QUIET if ipv6 else _WITHOUT).items()
     return [

@@ -6,8 +6,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -56,6 +56,20 @@ def left_elsewhere(lan: socket.socket) -> list[bytes]:
     return found
 
 
+@contextmanager
+def all_sending() -> Iterator[Callable[[], None]]:
+    """What has each session's socket send a packet, if it can."""
+    with ExitStack() as senders:
+        bound = [senders.enter_context(sender(OWN + key)) for key in range(SESSIONS)]
+
+        def send() -> None:
+            for each in bound:
+                with suppress(OSError):
+                    each.sendto(OURS, ELSEWHERE)
+
+        yield send
+
+
 def there() -> str:
     return run("ip", "-o", "link") + run("ip", "rule") + run("ip", "route", "show", "table", "all")
 
@@ -100,14 +114,7 @@ def test_nothing_leaves_elsewhere_while_sessions_end_one_by_one(
     devices = Devices()
     for key in range(SESSIONS):
         up(devices, key)
-    with ExitStack() as senders:
-        bound = [senders.enter_context(sender(OWN + key)) for key in range(SESSIONS)]
-
-        def send() -> None:
-            for each in bound:
-                with suppress(OSError):
-                    each.sendto(OURS, ELSEWHERE)
-
+    with all_sending() as send:
         devices.part()
         for key in range(SESSIONS):
             devices.remove(key)
@@ -230,14 +237,7 @@ def test_killed_while_some_devices_have_gone(lan: socket.socket, strike: Callabl
         strike()
     child.kill()
     child.communicate()
-    with ExitStack() as senders:
-        bound = [senders.enter_context(sender(OWN + key)) for key in range(SESSIONS)]
-
-        def send() -> None:
-            for each in bound:
-                with suppress(OSError):
-                    each.sendto(OURS, ELSEWHERE)
-
+    with all_sending() as send:
         with closing(Earlier(GROUP)) as earlier:
             while earlier.at_work:
                 send()
