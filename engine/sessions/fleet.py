@@ -2,11 +2,14 @@
 
 A `Fleet` gives each frame to the one session it is for, runs every session's timers, paces dialling over all of them
 (a rate, and a bound on how many may be on their way at once) and dials again what ended. No session waits for
-another one's answer: a dead one only counts among the outstanding dials until its own timers end it.
+another one's answer: a dead one only counts among the outstanding dials until its own timers end it, or until others
+that were dialled later are let in. And while nobody is let in, the first one that is tells the others that asked in
+vain meanwhile: they are dialled without waiting any longer.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -21,14 +24,14 @@ from engine.host.errors import Trouble
 from engine.ipv6.host import Ipv6Configured
 from engine.ppp.judge import Address
 from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, RoundTrip
-from engine.pppoe.client import ROUND_SIZE, STEM_SIZE
+from engine.pppoe.client import PADI_TIMEOUTS, ROUND_SIZE, STEM_SIZE
 from engine.sessions import obstacle, policy
 from engine.sessions.alarms import Alarms
 from engine.sessions.obstacle import SOON, Obstacle, Obstacles
 from engine.sessions.pace import Pace
 from engine.sessions.policy import Claim, InUse, WayTo, Whose
 from engine.sessions.proofs import Proofs
-from engine.sessions.redial import is_loss, pause
+from engine.sessions.redial import is_failure, is_loss, pause
 from engine.sessions.session import Ended, PppoeOpened, Session, SessionEvent, StateChanged
 from engine.sessions.settled import KeptMember
 from engine.sessions.states import IDLE, ON_THE_WAY, SETTING_UP
@@ -49,6 +52,10 @@ STOOD_STILL = 2.0
 """Seconds without any call while something was due, after which the process must have been stopped."""
 GRACE = 0.5
 """Seconds to hear what has come meanwhile, before anyone is judged by what is due."""
+PASSED = 3.0
+"""Seconds without an answer, two PADIs, after which a dial holds up nobody, if one that began later was let in."""
+ASKING = sum(PADI_TIMEOUTS[:-1])
+"""Seconds from the first PADI of a dial to its last."""
 EARLY = 0.25
 """Seconds that a frame may come before the PADS that opens its session: each may have a queue of its own."""
 MANY_EARLY = 256
@@ -83,10 +90,14 @@ class Member(Struct):
     """It is dialled as soon as that is no longer stopped."""
     redial_now: bool = False
     """Dial again as soon as the hang-up that is under way has finished."""
+    dialled_at: float = -math.inf
+    """When it was dialled last."""
     failures: int = 0
-    """Ends since it was last stable, those not counted that only took away a session that was up."""
+    """Failures since it was last stable: see `engine.sessions.redial.is_failure`."""
+    unheard: bool = False
+    """Whether no concentrator answered when it failed last."""
     losses: int = 0
-    """Those."""
+    """How often the other side took it away while it was up, since then."""
     flaps: int = 0
     """How often it was up and then ended without our wish, ever."""
     up_since: float | None = None
@@ -162,6 +173,17 @@ class Fleet:
         self._retries: OrderedDict[int, None] = OrderedDict()
         """Those whose last dial failed. A quarter of `max_outstanding` is not for them, so that others needn't wait."""
         self._outstanding: set[int] = set()
+        """Those on their way that count."""
+        self._looking: dict[int, None] = {}
+        """Those of them that look for a concentrator, the earliest first."""
+        self._found_at = -math.inf
+        """When a concentrator last let one in."""
+        self._silence = -math.inf, -math.inf
+        """The latest time in which it let nobody in for longer than a session asks: from when, and until when."""
+        self._let_in_from = -math.inf
+        """The latest that one of those that were let in was dialled."""
+        self._in_vain: dict[int, None] = {}
+        """Those that pause because no concentrator answered, when nobody was let in while they asked."""
         self._next_dial = 0.0
         self.pace = Pace()
         self._talking: dict[int, None] = {}
@@ -193,6 +215,7 @@ class Fleet:
         self._forget_left(key, member)
         del self._by_stem[member.session.stem]
         del self.members[key]
+        self._in_vain.pop(key, None)
         self._alarms.arm(key)
 
     def _holder(self, key: int, address: Address, whose: Whose) -> str:
@@ -388,9 +411,11 @@ class Fleet:
         self._retries.pop(key, None)
         member.redial_now = member.waits = False
         member.redial_at = None
+        self._in_vain.pop(key, None)
 
     def _start_dials(self, now: float, most: int = DIALS) -> None:
         """Dial from the queues as far as rate and bound allow; as long as others wait, `next_timer` is in the past."""
+        self._pass_over(now)
         for _ in range(most):
             if not self._may_dial() or now < self._next_dial or self._full_until(now) is not None:
                 return
@@ -435,13 +460,15 @@ class Fleet:
         said = "it belongs" if what == network else f"{what} belongs"
         return Obstacle(f"The network {network} can't be this session's: {said} to session {name}. Change `networks:`.")
 
+    def _waits(self) -> bool:
+        """Whether anybody waits for the dial, and for nothing but its turn."""
+        return not self._held and bool(self._queue or self._retries)
+
     def _may_dial(self) -> bool:
-        if self._held:
-            return False
         bound = self._dial.max_outstanding
         if not self._queue:
             bound -= bound // 4
-        return bool(self._queue or self._retries) and len(self._outstanding) < bound
+        return self._waits() and len(self._outstanding) < bound
 
     # Frames and time
 
@@ -544,12 +571,13 @@ class Fleet:
         return due if due is None or self._grace_until is None else max(due, self._grace_until)
 
     def _next_due(self) -> float | None:
-        at_alarm = self._alarms.next()
+        at_alarm, due = self._alarms.next(), None
         if self._may_dial():
             # Who is dialled next waits for the rate, and for one of those on their way.
             due = max(self._next_dial, self._full_until(self._called_at or 0.0) or 0.0)
-            return due if at_alarm is None else min(at_alarm, due)
-        return at_alarm
+        elif self._waits():
+            due = self._passes_at()
+        return min((at for at in (at_alarm, due) if at is not None), default=None)
 
     def stood_still(self) -> float:
         """For how many seconds the process was stopped, as noticed since the last call; mostly 0."""
@@ -666,10 +694,17 @@ class Fleet:
                     self._outstanding.add(key)
                 else:
                     self._outstanding.discard(key)
+                self._looking.pop(key, None)
+                if state is SessionState.DIALLING:
+                    member.dialled_at = now
+                    self._looking[key] = None
+                    self._in_vain.pop(key, None)
                 self._note_asking(key, member, state is SessionState.DIALLING)
                 if state is SessionState.UP:
                     member.up_since = now
-            case PppoeOpened(place):
+            case PppoeOpened(place, resumed=resumed):
+                if not resumed:
+                    self._let_in(member, now)
                 self._in_use.note_routed(key, policy.routed(member.session.settings))
                 self._settle_in(key, member, place, now)
             case Ipv4Opened(agreed) | Ipv6Opened(agreed):
@@ -700,6 +735,35 @@ class Fleet:
             case _:
                 self.pace.ended(key)
         member.state = state
+
+    def _let_in(self, member: Member, now: float) -> None:
+        """A concentrator has opened a session: who asked in vain need not wait any longer."""
+        if now - self._found_at > ASKING:
+            self._silence = self._found_at, now
+        self._found_at, self._let_in_from = now, max(self._let_in_from, member.dialled_at)
+        for key in [*islice(self._in_vain, SHARE)]:
+            del self._in_vain[key]
+            self.members[key].redial_at = now
+            self._alarms.arm(key)
+
+    def _note_unheard(self, key: int, member: Member, now: float) -> None:
+        """It pauses as no concentrator answered: for no longer than all others have no answer either."""
+        silent_from, silent_until = self._silence
+        if self._found_at < member.dialled_at:
+            self._in_vain[key] = None
+        elif silent_from < member.dialled_at and member.dialled_at + ASKING <= silent_until:
+            member.redial_at = now
+
+    def _passes_at(self) -> float | None:
+        """When the first of those that look for a concentrator doesn't count any more, if one was let in since."""
+        at = next((self.members[key].dialled_at for key in self._looking), math.inf)
+        return at + PASSED if at <= self._let_in_from else None
+
+    def _pass_over(self, now: float) -> None:
+        while (at := self._passes_at()) is not None and at <= now:
+            key = next(iter(self._looking))
+            del self._looking[key]
+            self._outstanding.discard(key)
 
     def _forget_ipv6(self, key: int) -> None:
         self._in_use.forget(key, IPv6Address)
@@ -744,10 +808,11 @@ class Fleet:
             member.left, member.match = member.match, None
         if member.up_since is not None and now - member.up_since >= self._dial.retry_max:
             member.failures = member.losses = 0
-        if is_loss(end):
-            member.losses += 1
-        else:
-            member.failures += 1
+        member.losses += is_loss(end)
+        if is_failure(end):
+            before, member.unheard = member.unheard, end.kind is EndKind.NO_CONCENTRATOR
+            # However long none answered: what one says then it has not said before.
+            member.failures = 1 if before and not member.unheard else member.failures + 1
         member.flaps += end.was_up and end.kind not in WISHED | {EndKind.UNWANTED_ADDRESS}
         member.up_since = None
         if member.redial_now:
@@ -758,6 +823,8 @@ class Fleet:
             wait = pause(end, member.losses, member.failures, self._dial, self._chance())
             member.waits = wait is not None and self._is_stopped(member)
             member.redial_at = None if wait is None or member.waits else now + wait
+            if end.kind is EndKind.NO_CONCENTRATOR and member.redial_at is not None:
+                self._note_unheard(key, member, now)
 
     def _due(self, key: int) -> float | None:
         member = self.members.get(key)

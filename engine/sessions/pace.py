@@ -9,6 +9,10 @@ session is not overloaded, and one slow session among quick ones says nothing.
 Who has got no further for SILENT seconds doesn't count any more: a dead session holds up nobody. If it comes up later
 all the same, that is one that was slow.
 
+As with TCP (RFC 7661 section 4.3, RFC 5681 section 4.1) a number says nothing that was not made use of, nor one of long
+ago: it grows only while half of it is on the way, and when nobody was on the way for SILENT seconds it begins anew. So
+a concentrator that comes back, or another one in its place, doesn't get at once all that its predecessor took.
+
 While something waits here that has come, BUSY of them are enough, with those that were up and negotiate anew, and
 nobody is silent: this host has all that it can do with these. One dial more would make what waits older, until both
 sides send it again, and that is more to do for all.
@@ -55,19 +59,26 @@ class Pace:
         """That of this round."""
         self._judged = 0
         self._anew = 0
+        self._most = 0
+        """So many were on their way in this round."""
         self._changed_at = 0.0
         """Who was dialled before tells nothing of the number as it is now."""
+        self._latest = 0.0
+        """When anybody got further."""
 
     def begun(self, key: int, now: float) -> None:
         """A session is dialled."""
+        if not self._on_the_way and now - self._latest >= SILENT:
+            self._begin_anew(now)
         self._dialled[key] = now
         self.got_further(key, now)
 
     def got_further(self, key: int, now: float) -> None:
         """It is not silent."""
         if key in self._dialled:
-            self._on_the_way[key] = now
+            self._latest = self._on_the_way[key] = now
             self._on_the_way.move_to_end(key)
+            self._most = max(self._most, len(self._on_the_way))
 
     def ended(self, key: int) -> None:
         """It came to its end before it was up."""
@@ -87,12 +98,26 @@ class Pace:
         self._shortest = took if self._shortest is None else min(took, self._shortest)
         if at < self._changed_at:
             return
-        if not self.cuts:
+        if not self.cuts and self._used:
             self.window += 1.0
         self._quickest = took if self._quickest is None else min(took, self._quickest)
         self._judged += 1
         if self._judged >= ROUND:
             self._judge(now)
+
+    def _begin_anew(self, now: float) -> None:
+        """With what is not known yet."""
+        self.window, self.cuts, self._changed_at = min(self.window, float(FIRST)), 0, now
+        self._shortest = None
+        self._end_round()
+
+    def _end_round(self) -> None:
+        self._quickest, self._judged, self._anew, self._most = None, 0, 0, len(self._on_the_way)
+
+    @property
+    def _used(self) -> bool:
+        """Whether as many were on their way in this round as tell something of the number."""
+        return 2 * self._most >= self.window
 
     def _forget(self, key: int) -> float | None:
         """When it was dialled, if it was on its way."""
@@ -112,9 +137,9 @@ class Pace:
                 )
             self.cuts += 1
             self._changed_at = now
-        elif self.cuts:
+        elif self.cuts and self._used:
             self.window += ROUND / self.window
-        self._quickest, self._judged, self._anew = None, 0, 0
+        self._end_round()
 
     def news(self) -> str:
         """What an operator is to know of it, once, in a sentence; mostly empty."""

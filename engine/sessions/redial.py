@@ -73,3 +73,8 @@ def is_loss(end: End) -> bool:
     """Whether the other side took away a session that was up."""
     rule = RULES[end.kind]
     return rule is not None and rule.at_once and end.was_up
+
+
+def is_failure(end: End) -> bool:
+    """Whether the session itself failed: not where it was to end, nor where its card was lost with all others."""
+    return RULES[end.kind] is not None and not is_loss(end)

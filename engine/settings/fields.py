@@ -500,7 +500,9 @@ def check(session: SessionSettings) -> SessionSettings:
 DIAL: Keys = {
     "rate": Key("rate", number(limits.MIN_RATE, limits.MAX_RATE), "Dials started per second, over all sessions."),
     "max_outstanding": Key(
-        "max_outstanding", whole(1, limits.MAX_SESSIONS), "Sessions that may be on their way up at once."
+        "max_outstanding",
+        whole(1, limits.MAX_SESSIONS),
+        "Sessions that may be on their way up at once; one without answer counts for 3 s where later ones are let in.",
     ),
     "retry_min": Key(
         "retry_min",

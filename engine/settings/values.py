@@ -338,7 +338,7 @@ class DialSettings(Struct, frozen=True):
     rate: float = 100.0
     """Dials started per second, over all sessions."""
     max_outstanding: int = 64
-    """Sessions that may be on their way up at once."""
+    """Sessions that may be on their way up at once, as `engine.sessions.fleet` counts them."""
     retry_min: float = 1.0
     """Seconds before the second try, multiplied by what the kind of end asks for; doubled each time, with jitter."""
     retry_max: float = 60.0

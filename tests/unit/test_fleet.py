@@ -173,6 +173,35 @@ def test_many_dead_sessions_do_not_hold_up_a_live_one_that_is_dialled_again() ->
         assert field.fleet.members[number].session.state is UP
 
 
+def test_sessions_that_a_concentrator_does_not_answer_hold_up_none_that_it_lets_in() -> None:
+    """Half of 200, as when one line card of two is back: 15 s for each eight of them that no one answers is long."""
+    field = Field(200, DialSettings(rate=10_000, max_outstanding=16))
+    for number in range(0, 200, 2):
+        session = field.fleet.members[number].session
+        session.reconfigure(replace(session.settings, ac=AcFilter(name="nowhere")), session.own_mac)
+    most = 0
+
+    def look() -> None:
+        nonlocal most
+        field._take_events()
+        most = max(most, sum(member.session.state in ON_THE_WAY for _, member in field.fleet))
+
+    field.segment.after_step = look
+    field.dial_all()
+    field.run(30)
+    assert {field.fleet.members[number].session.state for number in range(1, 200, 2)} == {UP}
+    assert most < 100
+
+
+def test_while_nobody_is_let_in_no_more_ask_than_may_be_on_their_way() -> None:
+    field = Field(200, DialSettings(rate=10_000, max_outstanding=16), concentrators=())
+    sent = list[float]()
+    field.segment.on_sent = lambda _: sent.append(field.now)
+    field.dial_all()
+    field.run(60)
+    assert len(sent) <= 4 * 4 * 16 + 16
+
+
 # Back-off
 
 
@@ -213,6 +242,70 @@ def test_a_session_without_a_concentrator_is_retried_for_ever() -> None:
     gaps = [later - earlier for earlier, later in pairwise(dials)]
     assert len(dials) > 150
     assert max(gaps) < 15 + 60 * 1.25 + 0.1
+
+
+def test_when_a_concentrator_is_back_nobody_waits_for_the_end_of_a_pause() -> None:
+    """The first one that is let in tells the others: each has its own pause by then, of up to 75 s."""
+    field = Field(50)
+    field.dial_all()
+    field.run(5)
+    concentrators, field.segment.concentrators = field.segment.concentrators, []
+    field.run(600)
+    assert field.states() <= {FAILED, SessionState.DIALLING}
+    field.acs[0].restart()
+    field.segment.concentrators = concentrators
+    while not [at for at, _, event in field.events if event == StateChanged(UP) and at > 600]:
+        field.run(0.5)
+    field.run(8)  # the longest that a dial that is under way waits before it asks once more
+    assert field.states() == {UP}
+
+
+def test_who_is_not_answered_while_others_are_keeps_to_its_pauses() -> None:
+    lab = replace(LAB, discovery=ConcentratorSettings(services=("internet",)))
+    field = Field(5, concentrators=((AC1, lab),))
+    session = field.fleet.members[0].session
+    session.reconfigure(replace(session.settings, service="voice"), session.own_mac)
+    field.dial_all()
+    for _ in range(120):
+        field.run(5)
+        field.fleet.redial(1, field.now)
+    assert {*field.ends(0)} == {EndKind.NO_CONCENTRATOR}
+    assert len(field.dials(0)) < 15
+
+
+def test_however_long_nobody_answered_a_first_refusal_is_a_first_refusal() -> None:
+    """A concentrator that is back may have the old sessions still; the pause, doubled ten times, was ten minutes."""
+    field = Field(1, concentrators=((AC1, LAB),))
+    concentrators, field.segment.concentrators = field.segment.concentrators, []
+    field.dial_all()
+    field.run(600)
+    field.segment.concentrators = concentrators
+    field.acs[0].discovery.refusal = REFUSALS["session limit"]
+    while EndKind.TOO_MANY not in field.ends(0):
+        field.run(1)
+    redial_at = field.fleet.members[0].redial_at
+    assert redial_at is not None
+    assert redial_at - field.now < 30 * 1.25 + 1
+
+
+def test_a_card_that_flaps_lengthens_no_pause() -> None:
+    """That the card was lost is no failure of any session's."""
+    field = Field(1)
+    field.dial_all()
+    field.run(5)
+    for _ in range(10):
+        field.fleet.hold()
+        field.fleet.stop(0, End(EndKind.CARD_DOWN, "The card is gone."), field.now)
+        field.run(2)
+        field.fleet.release(field.now)
+        field.fleet.dial_again(0, field.now)
+        field.run(2)
+        assert field.states() == {UP}
+    field.segment.concentrators.clear()
+    field.fleet.redial(0, field.now)
+    field.run(19)
+    assert field.ends(0)[-1] is EndKind.NO_CONCENTRATOR
+    assert field.fleet.members[0].failures == 1
 
 
 def test_a_refusal_slows_that_account_only() -> None:
@@ -693,7 +786,39 @@ def test_who_is_quick_gets_as_many_as_were_asked_for() -> None:
     field.run(1)
     assert field.states() == {UP}
     assert field.fleet.pace.cuts == 0
-    assert field.fleet.at_once == FIRST + 500
+    assert FIRST + 250 < field.fleet.at_once <= FIRST + 500, "as long as so many were made use of"
+
+
+def test_what_a_concentrator_took_at_once_says_nothing_of_the_one_that_comes_back() -> None:
+    """It may be another one, or have all to do at once that it does one after the other else."""
+    field = Field(400)
+    field.dial_all()
+    field.run(10)
+    assert field.fleet.at_once > 200
+    at_once = 0
+
+    def look() -> None:
+        nonlocal at_once
+        field._take_events()
+        at_once = max(at_once, sum(member.session.state in ON_THE_WAY for _, member in field.fleet))
+
+    for number in range(400):
+        field.acs[0].cut(field.sid(number), field.now)
+    field.segment.after_step = look
+    field.run(0.004)
+    assert 0 < at_once <= FIRST
+    field.run(5)
+    assert field.states() == {UP}
+    assert field.fleet.pace.cuts == 0
+
+
+def test_the_number_does_not_grow_with_sessions_that_come_one_by_one() -> None:
+    field = Field(100)
+    for number in range(100):
+        field.fleet.dial(number, field.now)
+        field.run(0.1)
+    assert field.states() == {UP}
+    assert field.fleet.at_once == FIRST
 
 
 def test_no_more_come_up_at_once_than_the_operator_allows() -> None:
@@ -797,11 +922,13 @@ def test_a_concentrator_that_has_become_slow_for_good_is_dialled_by_what_it_does
 
     def rounds(many: int, took: float) -> None:
         nonlocal now, key
-        for _ in range(many * 16):
-            pace.begun(key, now)
+        for _ in range(many):
+            for each in range(16):
+                pace.begun(key + each, now)
             now += took
-            pace.up(key, now)
-            key += 1
+            for each in range(16):
+                pace.up(key + each, now)
+            key += 16
 
     rounds(2, 0.1)
     rounds(6, 1.0)

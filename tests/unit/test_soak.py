@@ -156,8 +156,12 @@ class Soak:
         now = self.segment.now
         fleet = self.fleet
         on_the_way = {number for number, member in fleet if member.session.state in ON_THE_WAY}
-        assert fleet._outstanding == on_the_way
-        assert len(on_the_way) <= DIAL.max_outstanding + sum(member.up_since is not None for _, member in fleet)
+        looking = {number for number in on_the_way if fleet.members[number].session.state is SessionState.DIALLING}
+        assert fleet._outstanding <= on_the_way
+        assert on_the_way - fleet._outstanding <= looking, "who was answered counts"
+        assert fleet._looking.keys() == looking & fleet._outstanding
+        assert all(fleet.members[number].redial_at is not None for number in fleet._in_vain)
+        assert len(fleet._outstanding) <= DIAL.max_outstanding + sum(member.up_since is not None for _, member in fleet)
         assert fleet._by_match == {place: number for number, place in self.places.items()}
         assert len(fleet._alarms) <= 4 * SESSIONS, "timers pile up"
         for number, member in fleet:
