@@ -389,6 +389,7 @@ class Loop:
     def _load_counters(self) -> Mapping[str, Account]:
         """What sessions had carried in earlier runs; as with `_load_history`."""
         self._counters_file: CountersFile | None = None
+        self._saving: asyncio.Future[str] | None = None
         if self._options.state_folder is not None:
             file = CountersFile(counters_of(self._options.state_folder, self._ifname))
             try:
@@ -399,20 +400,25 @@ class Loop:
                 return accounts
         return {}
 
-    def _save_counters(self, *, at_once: bool = False) -> None:
-        """Where there is something new: in a thread, as it may be megabytes, or done when this returns."""
+    def _save_counters(self) -> None:
+        """Where there is something new: in a thread, as it may be megabytes."""
         counting, file = self.supervisor.counting, self._counters_file
-        if file is None or not (counting.fresh or at_once):
+        if file is None or not counting.fresh:
             return
-        if at_once:
-            counting.finish()
         file.rename(self.supervisor.card.name)
-        lines = counting.lines()
-        if at_once:
-            self._told_of_counters(file.save(lines))
-        else:
-            saving = self._loop.run_in_executor(None, file.save, lines)
-            saving.add_done_callback(lambda done: self._told_of_counters(done.result()))
+        self._saving = self._loop.run_in_executor(None, file.save, counting.lines())
+        self._saving.add_done_callback(lambda done: self._told_of_counters(done.result()))
+
+    async def _finish_counters(self) -> None:
+        """Have all on disk that sessions have carried up to now."""
+        if self._counters_file is None:
+            return
+        for share in self.supervisor.counting.finish():
+            self.supervisor.run(share, time.monotonic())
+            await asyncio.sleep(0)
+        self.supervisor.run(self._save_counters, time.monotonic())
+        if self._saving is not None:
+            await asyncio.wait([self._saving])
 
     def _told_of_counters(self, problem: str) -> None:
         if problem:
@@ -493,9 +499,10 @@ class Loop:
     async def _remember(self) -> None:
         """Keep what the next start is to know, when hooks have ended."""
         await self._let_hooks_end()
-        self.supervisor.run(self._save_proofs, time.monotonic())
-        self.supervisor.run(self._save_history, time.monotonic())
-        self.supervisor.run(partial(self._save_counters, at_once=True), time.monotonic())
+        for save in (self._save_proofs, self._save_history):
+            self.supervisor.run(save, time.monotonic())
+            await asyncio.sleep(0)
+        await self._finish_counters()
 
     async def _come_to_rest(self) -> None:
         """Wait for devices that are on their way out."""

@@ -6,8 +6,9 @@ it moves with every packet, and changes nothing that others measure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from msgspec import Struct, field
 
@@ -130,11 +131,17 @@ class Counting:
         known = [account.line() for account in self._known.values()]  # until all sessions are there
         return known + [counted.line for counted in self._counted.values() if counted.line]
 
-    def finish(self) -> None:
-        """Bring all lines up to now."""
-        numbers = self._traffic()
-        for key, counted in self._counted.items():
-            self._write(key, counted, numbers)
+    def finish(self) -> Iterator[Callable[[], None]]:
+        """What brings all lines up to now, a share of the sessions each."""
+        numbers, keys = self._traffic(), [*self._counted]
+        self.fresh = True
+        for first in range(0, len(keys), SHARE):
+            yield partial(self._finish, keys[first : first + SHARE], numbers)
+
+    def _finish(self, keys: Iterable[int], numbers: Sequence[int]) -> None:
+        for key in keys:
+            if (counted := self._counted.get(key)) is not None:
+                self._write(key, counted, numbers)
 
     def ready(self) -> None:
         """All sessions of the configuration are there: what others had carried is forgotten."""

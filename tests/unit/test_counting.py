@@ -41,7 +41,8 @@ def grow(world: World, *numbers: int, key: int = 0) -> None:
 
 
 def lines(world: World) -> dict[str, Account]:
-    world.supervisor.counting.finish()
+    for share in world.supervisor.counting.finish():
+        share()
     accounts = [msgspec.json.decode(line, type=Account) for line in world.supervisor.counting.lines()]
     return {account.name: account for account in accounts}
 
@@ -174,3 +175,20 @@ def test_who_has_carried_nothing_leaves_nothing_to_remember() -> None:
     grow(world, 1, 1, 0, 0, key=1)
     world.run(2 * SAMPLE)
     assert lines(world).keys() == {"two"}
+
+
+def test_at_the_end_sessions_are_brought_up_to_now_a_share_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.supervisor.counting.SHARE", 2)
+    world = World([session(f"s{number}") for number in range(3)]).open()
+    for key in range(3):
+        grow(world, 1, 1, 0, 0, key=key)
+    counting = world.supervisor.counting
+    had = []
+    for share in counting.finish():
+        share()
+        had.append(len(counting.lines()))
+        world.do(Remove((0,)))  # who goes meanwhile is nobody's loss
+        world.run(1.0)
+    assert had == [2, 2]
+    assert lines(world).keys() == {"s1", "s2"}
+    assert counting.fresh is False
