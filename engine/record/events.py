@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
+from itertools import islice
 
 from engine.api.values import COMMAND, KEPT_EVENTS, Event, Severity, after
 
@@ -49,9 +51,13 @@ class EventLog:
 
     def since(self, seq: int) -> tuple[list[Event], int]:
         """The events after number `seq`, oldest first, and how many of them are no longer kept."""
-        if seq == self.last:  # who waits for events asks fifty times a second
+        if seq >= (last := self.last):  # who waits for events asks fifty times a second
             return [], 0
-        # Each in one step: the writer may append meanwhile.
+        with suppress(RuntimeError):  # the writer appends meanwhile
+            newest = [*islice(reversed(self._events), last - seq)]
+            if newest and newest[-1].seq == seq + 1:
+                return newest[::-1], 0
+        # Each in one step, for the same reason.
         grave, commands, events = self._grave.copy(), self._commands.copy(), self._events.copy()
         new, lost = after(events, seq)
         first = new[0].seq if lost else 0
