@@ -20,7 +20,8 @@ from engine.ppp.facts import Facts
 from engine.ppp.ipcp import IpcpConcentrator, Ipv4Grant
 from engine.ppp.judge import AddressJudge, AnyAddress
 from engine.ppp.lcp import LcpWishes
-from engine.ppp.link import Ipv6Closed, Ipv6Opened, Link, LinkEnded, LinkEvent
+from engine.ppp.link import Link
+from engine.ppp.link_events import Ipv6Closed, Ipv6Opened, LinkEnded, LinkEvent
 from engine.ppp.negotiator import Timing
 from engine.pppoe.concentrator import (
     ConcentratorDiscovery,

@@ -29,7 +29,7 @@ from engine.host.surroundings import has_ipv6
 from engine.lab.concentrator import Concentrator, LabSettings, SubscriberEvent
 from engine.lab.faults import FAULTS
 from engine.lab.provider import LabOrder
-from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, LinkEnded, MtuVerified
+from engine.ppp.link_events import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, LinkEnded, MtuVerified
 from engine.ppp.negotiator import Timing
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.settings.limits import MAX_SESSIONS

@@ -8,20 +8,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from math import floor
 from typing import Protocol as Interface
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.api.ending import WISHED, End, EndKind, dismissal
 from engine.ppp.authentication import Authentication, Result
 from engine.ppp.automaton import State
+from engine.ppp.echoes import Echoes
 from engine.ppp.facts import Facts
 from engine.ppp.ipcp import Ipv4Agreed
-from engine.ppp.ipv6cp import Ipv6Agreed, Ipv6cpOptions
+from engine.ppp.ipv6cp import Ipv6cpOptions
 from engine.ppp.judge import AddressJudge
 from engine.ppp.lcp import LcpOptions, LcpWishes
+from engine.ppp.link_events import (
+    Authenticated,
+    Ipv4Closed,
+    Ipv4Opened,
+    Ipv6Closed,
+    Ipv6Opened,
+    LinkEnded,
+    LinkEvent,
+    Notice,
+    PasswordInClear,
+    PhaseChanged,
+    ProtocolMissing,
+    RoundTrip,
+)
 from engine.ppp.negotiator import (
     NEVER,
     Discard,
@@ -46,19 +59,6 @@ NCPS = (Protocol.IPCP, Protocol.IPV6CP)
 CONTROLLED_BY: dict[int, int] = {Protocol.IPV4: Protocol.IPCP, Protocol.IPV6: Protocol.IPV6CP}
 REJECT_PAUSE = 0.1
 """Seconds between Protocol-Rejects: who sends what we have no use for may send much of it."""
-PROBE_TRIES = 3
-PROBE_WAIT = 1.0
-"""Seconds between full-size Echo-Requests (RFC 4638 section 5.2)."""
-ECHO_HEADER = 4
-"""Octets of an echo packet before its magic number."""
-_ECHO_REPLY = ppp.encode(Protocol.LCP, bytes((Code.ECHO_REPLY,)))
-BEAT = 1 / 8
-"""Seconds: Echo-Requests go out on the beat, those of thousands of links many at a time, as each wake-up has its price:
-what a sleeping processor has forgotten by then. A power of two, so that every beat is an exact number."""
-SHORT = 64
-"""Octets of a PPP packet with an echo that is a keepalive, and not large to try the path."""
-LATE = 3.0
-"""Seconds after which an Echo-Request that has no answer is told as that."""
 REOPEN, MAX_REOPEN = 30.0, 600.0
 """Seconds after which a network protocol that failed beside another one is tried again; doubled each time."""
 MOST_ANEW, ANEW_WITHIN = 30, 60.0
@@ -98,111 +98,9 @@ class Side(Interface):
         """IPCP's options for a peer that proved itself as `user`; None refuses it an address."""
 
 
-class PhaseChanged(Struct, frozen=True):
-    """The link entered another phase."""
-
-    phase: Phase
-
-
-class Authenticated(Struct, frozen=True):
-    """Our authentication or the peer's succeeded."""
-
-    method: AuthMethod
-    message: str
-    """As in `Result`."""
-    user: bytes
-    """Who the peer proved to be; empty for our own."""
-
-
-class PasswordInClear(Struct, frozen=True):
-    """PAP was agreed: our password goes out as it is (RFC 1334 section 2.2.1)."""
-
-
-class Ipv4Opened(Struct, frozen=True):
-    """IPCP is open."""
-
-    agreed: Ipv4Agreed
-
-
-class Ipv4Closed(Struct, frozen=True):
-    """IPCP is not open any more."""
-
-
-class Ipv6Opened(Struct, frozen=True):
-    """IPv6CP is open."""
-
-    agreed: Ipv6Agreed
-
-
-class Ipv6Closed(Struct, frozen=True):
-    """IPv6CP is not open any more."""
-
-
-class MtuVerified(Struct, frozen=True):
-    """A full-size echo came back, or never did (RFC 4638): `mtu` is what the link carries."""
-
-    mtu: int
-
-
-class ProtocolMissing(Struct, frozen=True):
-    """IPCP or IPv6CP will not come up, and the link lives on with the other one."""
-
-    protocol: Protocol
-    why: str
-
-
-class RoundTrip(Struct, frozen=True):
-    """An Echo-Request was answered."""
-
-    seconds: float
-    asked: int
-    """Octets of the LCP packet that asked, and of the one that answered."""
-    answered: int
-
-
-class Silence(Struct, frozen=True):
-    """Echo-Requests go unanswered since then, or the peer was heard again."""
-
-    since: float | None
-
-
-class Notice(Struct, frozen=True):
-    """Something the operator may want to know; it changes nothing."""
-
-    text: str
-
-
-class LinkEnded(Struct, frozen=True):
-    """The link is over; nothing more is sent."""
-
-    end: End
-
-
-LinkNews = (
-    Authenticated
-    | Ipv4Opened
-    | Ipv4Closed
-    | Ipv6Opened
-    | Ipv6Closed
-    | MtuVerified
-    | ProtocolMissing
-    | RoundTrip
-    | Silence
-    | Notice
-)
-"""What is of interest beyond the session that owns the link."""
-
-LinkEvent = LinkNews | PasswordInClear | PhaseChanged | LinkEnded
-
-
 def _refused(method: AuthMethod, result: Result) -> End:
     said = f': "{result.message}"' if result.message else ""
     return End(EndKind.WRONG_PASSWORD, f"The password was refused ({method}){said}.")
-
-
-def _on_the_beat(now: float, wait: float) -> float:
-    """The beat nearest to the end of that wait, and later than now: who is asked a moment late isn't always later."""
-    return max(floor((now + wait) / BEAT + 0.5), floor(now / BEAT) + 1) * BEAT
 
 
 class Link:
@@ -212,13 +110,10 @@ class Link:
         "_anew",
         "_anew_since",
         "_announced",
-        "_asked_at",
         "_auths",
         "_awaited",
         "_denied",
-        "_echo_at",
-        "_echo_misses",
-        "_echo_sent",
+        "_echoes",
         "_end",
         "_entropy",
         "_events",
@@ -226,22 +121,14 @@ class Link:
         "_had_network",
         "_ipcp",
         "_ipv6cp",
-        "_keepalive",
-        "_late_at",
         "_lcp",
-        "_loop_noticed",
-        "_magic",
         "_missing",
         "_ncps",
         "_options",
         "_others_at",
         "_out",
-        "_path_mtu",
         "_pauses",
         "_peer_user",
-        "_probe_at",
-        "_probe_ids",
-        "_probes",
         "_reject_at",
         "_reopen_at",
         "_side",
@@ -251,8 +138,6 @@ class Link:
         "_useless",
         "counters",
         "phase",
-        "rtt",
-        "silent_since",
     )
 
     def __init__(
@@ -266,18 +151,13 @@ class Link:
         self.phase = Phase.DEAD
         self.counters: Counter[str] = Counter()
         """Packets that were discarded or are odd, by what is wrong with them."""
-        self.rtt: float | None = None
-        """Seconds between an Echo-Request and its reply, of the latest pair; None before the first."""
         self._side = side
         self._entropy = entropy
         self._facts = facts
         self._timing = timing
-        self._keepalive = keepalive
         self._options = LcpOptions(side.lcp, entropy, facts)
         extensions: dict[int, Extension] = {
             Code.PROTOCOL_REJECT: self._protocol_reject,
-            Code.ECHO_REQUEST: self._echo_request,
-            Code.ECHO_REPLY: self._echo_reply,
             Code.DISCARD_REQUEST: self._ignore,
             Code.IDENTIFICATION: self._identification,
             Code.TIME_REMAINING: self._ignore,
@@ -286,7 +166,9 @@ class Link:
         """For the peer, with the numbers of their protocols."""
         self._signals: list[tuple[int, Signal]] = []
         """What the control protocols have said and nobody has heard yet."""
+        self._events: list[LinkEvent] = []
         self._lcp = self._negotiator(Protocol.LCP, self._options, extensions)
+        self._echoes = Echoes(self._lcp, self._options, keepalive, self._out, self._events, self.counters)
         self._ncps: dict[int, Negotiator] = {}
         self._useless: dict[int, str] = {}
         """Network protocols that we close although they opened, and why."""
@@ -306,32 +188,16 @@ class Link:
         """What the peer last said of our proof, if that was no but try again."""
         self._peer_user = b""
         self._end: End | None = None
-        self.silent_since: float | None = None
-        """When the first of the Echo-Requests was sent that the peer owes an answer to, if it is late."""
-        self._echo_at = NEVER
-        self._echo_misses = 0
-        self._asked_at = 0.0
-        self._late_at = NEVER
-        self._echo_sent: dict[int, tuple[float, int]] = {}
-        """When, and of how many octets, by identifier."""
-        self._magic = b""
-        """Our number in echoes, as of the network phase: it is of the negotiation before."""
-        self._loop_noticed = False
         self._reject_at = 0.0
         """When the next Protocol-Reject may be sent."""
-        self._probe_at = NEVER
         self._others_at = NEVER
         """When the first of the timers is due that aren't the keepalive's, as of the last step that may set one."""
-        self._probes = 0
-        self._probe_ids: set[int] = set()
         self._had_network = False
         """Since LCP was last opened."""
         self._announced: set[int] = set()
         """Network protocols that were said to be open."""
         self._anew, self._anew_since = 0, 0.0
         """How many layers have opened since then."""
-        self._path_mtu = DEFAULT_MRU
-        self._events: list[LinkEvent] = []
 
     def _negotiator(
         self, number: int, handler: OptionHandler, extensions: dict[int, Extension] | None = None
@@ -360,8 +226,8 @@ class Link:
         is_open = [(number, ncp.settled) for number, ncp in self._ncps.items() if number in self._announced]
         told = tuple((number, settled) for number, settled in is_open if settled is not None and settled.ours)
         missing = tuple((number, self._missing[number]) for number in self._reopen_at)
-        mru, path_mtu = self._side.lcp.mru, self._path_mtu
-        return SettledLink(mru, path_mtu, lcp, told, missing, self.rtt) if told else None
+        echoes = self._echoes
+        return SettledLink(self._side.lcp.mru, echoes.path_mtu, lcp, told, missing, echoes.rtt) if told else None
 
     def resume(self, settled: SettledLink, now: float) -> None:
         """Go on with a link that another process had up: nothing is negotiated, and nobody asked for a proof.
@@ -373,10 +239,7 @@ class Link:
         self._lcp.resume(settled.lcp)
         self._signals.clear()  # that it is up
         self._lcp_opened(now)
-        self._probe_at = NEVER
-        self._path_mtu, self.rtt = settled.path_mtu, settled.rtt
-        if self._echo_at != NEVER:
-            self._echo_at = _on_the_beat(now, self._keepalive.interval * self._entropy(1)[0] / 256)
+        self._echoes.resume(settled.path_mtu, settled.rtt, self._entropy(1)[0] / 256, now)
         method = self._options.authenticate_with
         if method is not None:
             self._add_authentication(method, self._side.prove(method))
@@ -415,49 +278,23 @@ class Link:
         try:
             protocol, information = ppp.decode(packet)
             self._dispatch(protocol, information, now)
-            self._alive()
+            self._echoes.hear()
         except (WireError, Discard) as error:
             self.counters[f"discarded: {error}"] += 1
         self._settle(now)
 
     def receive_echo(self, packet: bytes, now: float) -> RoundTrip | bytes | None:
-        """Handle a PPP packet that begins as an LCP echo, if it is a short one that means what it says.
-
-        Links that are up hear little else, so nothing is asked here that is settled in the network phase, where LCP is
-        open. Gives what a reply tells, or the reply to a request; None where `receive` has to look at it. No timer of
-        the link's is due earlier by it.
-        """
-        length = packet[4] << 8 | packet[5] if len(packet) > 5 else 0
-        is_plain = ECHO_HEADER + len(self._magic) <= length <= len(packet) - 2 <= SHORT
-        if self.phase is not Phase.NETWORK or not is_plain or self.silent_since is not None:
-            return None
-        if packet[6:10] == self._magic:  # our own, or none
-            return None
-        told: RoundTrip | bytes
-        if packet[2] == Code.ECHO_REQUEST:
-            told = _ECHO_REPLY + packet[3:6] + self._magic + packet[10 : length + 2]
-        elif (sent := self._echo_sent.pop(packet[3], None)) is not None:
-            at, asked = sent
-            self.rtt = now - at
-            told = RoundTrip(self.rtt, asked, length)
-        else:
-            return None
-        self._echo_misses = 0
-        self._late_at = NEVER
-        return told
+        """See `Echoes.receive_short`; no timer of the link's is due earlier by it."""
+        return self._echoes.receive_short(packet, now) if self.phase is Phase.NETWORK else None
 
     def note_traffic(self) -> bool:
         """Data arrived: the peer is alive, whatever became of its Echo-Replies. Returns whether that was news."""
-        was_silent = self.silent_since is not None
-        self._alive()
-        return was_silent
+        return self._echoes.hear()
 
     def ask(self, now: float) -> None:
         """Send the next Echo-Request now: there is reason to doubt that the peer is still there."""
-        if now < self._echo_at != NEVER:
-            self._echo_at = now
-            self._send_echo(now)
-            self._settle(now)
+        self._give_up(self._echoes.ask(now), now)
+        self._settle(now)
 
     def ask_full_size(self, now: float) -> int:
         """Send an Echo-Request as long as the peer's MRU and ours allow, if LCP is open; RoundTrip tells of the answer.
@@ -466,16 +303,14 @@ class Link:
         """
         if self._lcp.state is not State.OPENED:
             return 0
-        self._ask_full_size(now)
-        return self._full_size()
+        self._echoes.ask_full_size(now)
+        return self._echoes.full_size
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called next, None for not at all."""
         if self.phase is Phase.DEAD:
             return None
-        due = self._echo_at
-        if self._late_at < due:
-            due = self._late_at
+        due = self._echoes.next_timer()
         if self._others_at < due:
             due = self._others_at
         return None if due == NEVER else due
@@ -486,10 +321,7 @@ class Link:
             return
         if now >= self._others_at:
             self._handle_others(now)
-        if now >= self._late_at:
-            self._tell_of_silence()
-        if now >= self._echo_at:
-            self._send_echo(now)
+        self._give_up(self._echoes.handle_timer(now), now)
 
     def _handle_others(self, now: float) -> None:
         """The timers that run while something is negotiated or tried."""
@@ -501,8 +333,8 @@ class Link:
         for number, auth in [(number, auth) for number, (_, auth) in self._auths.items() if now >= auth.deadline]:
             auth.handle_timer(now)
             self._heed(number, now)
-        if now >= self._probe_at:
-            self._send_probe(now)
+        if now >= self._echoes.probe_at:
+            self._echoes.probe(now)
         self._settle(now)
 
     def packets_to_send(self) -> list[bytes]:
@@ -520,7 +352,17 @@ class Link:
     @property
     def mtu(self) -> int:
         """The longest IP packet the link carries either way; over 1492 only when a full-size echo has proven it."""
-        return min(self._side.lcp.mru, self._full_size(), self._path_mtu)
+        return self._echoes.mtu
+
+    @property
+    def rtt(self) -> float | None:
+        """See `Echoes.rtt`."""
+        return self._echoes.rtt
+
+    @property
+    def silent_since(self) -> float | None:
+        """See `Echoes.silent_since`."""
+        return self._echoes.silent_since
 
     @property
     def lcp_state(self) -> State:
@@ -548,8 +390,8 @@ class Link:
         """Running timers: name and the seconds left."""
         named = [
             ("LCP restart", self._lcp.deadline),
-            ("next echo", self._echo_at),
-            ("full-size echo", self._probe_at),
+            ("next echo", self._echoes.at),
+            ("full-size echo", self._echoes.probe_at),
         ]
         named += [(f"{Protocol(number).name} restart", ncp.deadline) for number, ncp in self._ncps.items()]
         named += [(f"{Protocol(number).name} again", at) for number, at in self._reopen_at.items()]
@@ -593,7 +435,9 @@ class Link:
                 return
             self._reject_at = now + REJECT_PAUSE
             room = max(self._options.peer_mru - 6, 0)  # four octets of header, two of the protocol's number (5.7)
-            self._send_lcp(Code.PROTOCOL_REJECT, protocol.to_bytes(2, "big") + information[:room])
+            data = protocol.to_bytes(2, "big") + information[:room]
+            reject = ControlPacket(Code.PROTOCOL_REJECT, self._lcp.next_identifier(), data)
+            self._out.append((Protocol.LCP, reject))
         else:
             raise Discard("unknown protocol before authentication is finished")
 
@@ -630,40 +474,6 @@ class Link:
             ncp.protocol_rejected(now)
         del self._out[before:]
 
-    def _echo_request(self, packet: ControlPacket, now: float) -> None:
-        """Answered only while LCP is open, with our own magic number (RFC 1661 section 5.8)."""
-        if self._lcp.state is not State.OPENED:
-            raise Discard("Echo-Request while LCP is not open")
-        if self._is_own_magic(packet.data[:4]):
-            if not self._loop_noticed:
-                self._loop_noticed = True
-                self._events.append(Notice("An Echo-Request carries our own magic number: the line is looped back."))
-            raise Discard("looped back")
-        data = self._options.magic + packet.data[4:]
-        room = self._options.peer_mru - ECHO_HEADER
-        self._out.append((Protocol.LCP, ControlPacket(Code.ECHO_REPLY, packet.identifier, data[:room])))
-
-    def _echo_reply(self, packet: ControlPacket, now: float) -> None:
-        """A sign of life, a round-trip time, and of a full-size echo a proof of the path (RFC 1661 section 5.8)."""
-        if self._lcp.state is not State.OPENED:
-            raise Discard("Echo-Reply while LCP is not open")
-        # Our own number in it is no loop: LCP has found another one there. It is a request sent back as it was.
-        if self._is_own_magic(packet.data[:4]):
-            self.counters["Echo-Replies with our own magic number"] += 1
-        self._alive()  # whatever it answers
-        sent = self._echo_sent.pop(packet.identifier, None)
-        if sent is None:
-            raise Discard("Echo-Reply to nothing we sent")
-        at, asked = sent
-        answered = len(packet.data) + ECHO_HEADER
-        self.rtt = now - at
-        self._events.append(RoundTrip(self.rtt, asked, answered))
-        probing = self._probe_at != NEVER and packet.identifier in self._probe_ids
-        if probing and answered == self._full_size():
-            self._probe_at = NEVER
-            self._path_mtu = self._full_size()
-            self._events.append(MtuVerified(self.mtu))
-
     def _identification(self, packet: ControlPacket, now: float) -> None:
         """Only for the operator to see (RFC 1570 section 1.1)."""
         text = printable(packet.data[4:])
@@ -672,67 +482,6 @@ class Link:
 
     def _ignore(self, packet: ControlPacket, now: float) -> None:
         """Discard-Request and Time-Remaining need no answer (RFC 1661 section 5.9, RFC 1570 section 1.2)."""
-
-    def _is_own_magic(self, magic: bytes) -> bool:
-        return any(magic) and magic == self._options.magic
-
-    # Keepalive and path check
-
-    def _send_echo(self, now: float) -> None:
-        was_there = self._echo_at == NEVER or now - self._echo_at < LATE  # a stopped process can't have heard an answer
-        if self._echo_misses >= self._keepalive.failures and was_there:
-            self._echo_at = NEVER
-            waited = self._keepalive.failures * self._keepalive.interval
-            self._fail(
-                EndKind.ECHO_TIMEOUT,
-                f"No answer to {self._keepalive.failures} Echo-Requests in {waited:.0f} s.",
-                now,
-            )
-            return
-        self._echo_misses += 1
-        if self._echo_misses == 1:
-            self._asked_at, self._late_at = now, now + LATE
-        if self._echo_sent:
-            self._echo_sent = {k: (at, size) for k, (at, size) in self._echo_sent.items() if now - at < 60}
-        self._ask_echo(b"", now)
-        self._echo_at = _on_the_beat(now, self._keepalive.interval)
-
-    def _alive(self) -> None:
-        """The peer has been heard."""
-        self._echo_misses = 0
-        self._late_at = NEVER
-        if self.silent_since is not None:
-            self.silent_since = None
-            self._events.append(Silence(None))
-
-    def _tell_of_silence(self) -> None:
-        self._late_at = NEVER
-        self.silent_since = self._asked_at
-        self._events.append(Silence(self._asked_at))
-
-    def _send_probe(self, now: float) -> None:
-        """Ask for a full-size echo, or settle for what every Ethernet carries."""
-        if self._probes == PROBE_TRIES:
-            self._probe_at = NEVER
-            self._events.append(Notice(f"Packets of {self._full_size()} octets don't get through; using {self.mtu}."))
-            self._events.append(MtuVerified(self.mtu))
-            return
-        self._probes += 1
-        self._probe_ids.add(self._ask_full_size(now))
-        self._probe_at = now + PROBE_WAIT
-
-    def _ask_full_size(self, now: float) -> int:
-        return self._ask_echo(bytes(self._full_size() - ECHO_HEADER - len(self._options.magic)), now)
-
-    def _ask_echo(self, padding: bytes, now: float) -> int:
-        """Send an Echo-Request; returns its identifier."""
-        data = self._options.magic + padding
-        identifier = self._send_lcp(Code.ECHO_REQUEST, data)
-        self._echo_sent[identifier] = now, len(data) + ECHO_HEADER
-        return identifier
-
-    def _full_size(self) -> int:
-        return min(self._options.mru, self._options.peer_mru)
 
     # Layers up and down
 
@@ -744,7 +493,7 @@ class Link:
                 self._lcp_signal(signal, now)
             elif number in self._ncps:
                 self._ncp_signal(number, self._ncps[number], signal, now)
-        due = min(self._lcp.deadline, self._probe_at)
+        due = min(self._lcp.deadline, self._echoes.probe_at)
         for at in self._reopen_at.values():
             due = min(at, due)
         for ncp in self._ncps.values():
@@ -806,23 +555,15 @@ class Link:
     def _lcp_opened(self, now: float) -> None:
         """Begin with what LCP itself does while it is open."""
         self._lcp.max_packet = self._options.peer_mru
-        self._alive()
-        self._echo_sent.clear()
-        self._loop_noticed = False
-        if self._keepalive.interval > 0:
-            self._echo_at = _on_the_beat(now, self._keepalive.interval)
-        if self._full_size() > DEFAULT_MRU:
-            self._probes = 0
-            self._probe_ids.clear()
-            self._probe_at = now
+        self._echoes.begin(now)
 
     def _add_authentication(self, method: AuthMethod, auth: Authentication) -> None:
         self._auths[auth.protocol] = (method, auth)
 
     def _lcp_down(self, now: float) -> None:
         """LCP is not open any more: it is negotiated anew, unless somebody wants the end (RFC 1661 section 3.7)."""
-        self._echo_at = self._probe_at = self._late_at = NEVER
-        self._path_mtu = self._lcp.max_packet = DEFAULT_MRU
+        self._echoes.end()
+        self._echoes.path_mtu = self._lcp.max_packet = DEFAULT_MRU
         auths = dict(self._auths)
         self._drop_upper_layers()
         if self.phase is Phase.TERMINATE:
@@ -869,7 +610,7 @@ class Link:
     def _network(self, now: float, settled: SettledLink | None = None) -> None:
         """Begin with the network control protocols (RFC 1661 section 3.6), or go on with those that are `settled`."""
         self._advance(Occasion.PROVEN)
-        self._magic = self._options.magic
+        self._echoes.magic = self._options.magic
         self._ipcp = self._side.ipcp(self._peer_user)
         if self._ipcp is not None:
             self._ncps[Protocol.IPCP] = self._negotiator(Protocol.IPCP, self._ipcp)
@@ -983,9 +724,14 @@ class Link:
     def _fail(self, kind: EndKind, text: str, now: float) -> None:
         self.terminate(now, End(kind, text))
 
+    def _give_up(self, why: str, now: float) -> None:
+        """The peer is silent, if there is a reason to say so."""
+        if why:
+            self._fail(EndKind.ECHO_TIMEOUT, why, now)
+
     def _finish(self) -> None:
         if self.phase is not Phase.DEAD:
-            self._echo_at = self._probe_at = self._late_at = NEVER
+            self._echoes.end()
             self._drop_upper_layers()
             self._advance(Occasion.DOWN)
             self._events.append(LinkEnded(self._end or self._why_finished()))
@@ -1045,10 +791,3 @@ class Link:
         if phase is not self.phase:
             self.phase = phase
             self._events.append(PhaseChanged(phase))
-
-    # Packets out
-
-    def _send_lcp(self, code: int, data: bytes) -> int:
-        identifier = self._lcp.next_identifier()
-        self._out.append((Protocol.LCP, ControlPacket(code, identifier, data)))
-        return identifier

@@ -8,7 +8,7 @@ from engine.api.ending import EndKind
 from engine.api.spans import wait
 from engine.api.values import SessionState, Severity
 from engine.ipv6.host import Ipv6Config, Ipv6Configured
-from engine.ppp.link import Authenticated, Ipv4Opened, Ipv6Opened, MtuVerified, Notice, ProtocolMissing
+from engine.ppp.link_events import Authenticated, Ipv4Opened, Ipv6Opened, MtuVerified, Notice, ProtocolMissing
 from engine.record.events import Facts
 from engine.sessions.session import Ended, PppoeOpened, SentInClear, SessionEvent, StateChanged
 from engine.settings.values import DEFAULT_MRU

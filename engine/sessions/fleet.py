@@ -23,7 +23,7 @@ from engine.api.values import Halt, SessionState
 from engine.host.errors import Trouble
 from engine.ipv6.host import Ipv6Configured
 from engine.ppp.judge import Address
-from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, RoundTrip
+from engine.ppp.link_events import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, RoundTrip
 from engine.pppoe.client import PADI_TIMEOUTS, ROUND_SIZE, STEM_SIZE
 from engine.sessions import obstacle, policy
 from engine.sessions.alarms import Alarms

@@ -28,13 +28,13 @@ from engine.ppp.ipcp import IpcpClient, Ipv4Agreed
 from engine.ppp.ipv6cp import Ipv6Agreed
 from engine.ppp.judge import AddressJudge
 from engine.ppp.lcp import LcpWishes
-from engine.ppp.link import (
+from engine.ppp.link import Link
+from engine.ppp.link_events import (
     Authenticated,
     Ipv4Closed,
     Ipv4Opened,
     Ipv6Closed,
     Ipv6Opened,
-    Link,
     LinkEnded,
     LinkEvent,
     LinkNews,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from engine.api.ending import End, EndKind
 from engine.api.plural import plural
 from engine.api.values import SessionState, Severity
-from engine.ppp.link import RoundTrip
+from engine.ppp.link_events import RoundTrip
 from engine.sessions.fleet import Fleet
 from engine.sessions.macs import own_mac
 from engine.sessions.session import Ended, Session, SessionEvent, StateChanged

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from engine.api.values import SessionState
 from engine.egress.protocol import Addresses, Egress
 from engine.ipv6.host import Ipv6Configured
-from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, MtuVerified
+from engine.ppp.link_events import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, MtuVerified
 from engine.sessions.session import Session, SessionEvent
 from engine.sessions.states import IDLE, SETTING_UP
 

@@ -17,7 +17,7 @@ from msgspec import Struct, field
 from engine.api.ending import End, EndKind
 from engine.api.plural import plural
 from engine.api.values import Halt, SessionState, Severity
-from engine.ppp.link import Ipv4Opened
+from engine.ppp.link_events import Ipv4Opened
 from engine.sessions import rotation
 from engine.sessions.alarms import Alarms
 from engine.sessions.fleet import SHARE, Fleet, Member

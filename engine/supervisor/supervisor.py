@@ -28,7 +28,7 @@ from engine.api.plural import plural
 from engine.api.values import Halt, Halted, Ledger, Severity, Totals
 from engine.egress.protocol import Egress, Happening
 from engine.host.errors import Trouble
-from engine.ppp.link import Ipv4Opened, RoundTrip
+from engine.ppp.link_events import Ipv4Opened, RoundTrip
 from engine.record.counters import Account
 from engine.record.history import History
 from engine.record.narrate import facts, tell

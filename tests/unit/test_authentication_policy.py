@@ -16,7 +16,7 @@ from engine.lab.concentrator import LabSettings
 from engine.lab.faults import FAULTS
 from engine.ppp import mschapv2, strength
 from engine.ppp.automaton import State
-from engine.ppp.link import Authenticated
+from engine.ppp.link_events import Authenticated
 from engine.ppp.negotiator import MAX_REPEATS
 from engine.record.proofs import ProofsError, ProofsFile
 from engine.sessions.proofs import MAX_PROOFS, Proofs

@@ -11,7 +11,8 @@ from engine.api.ending import End, EndKind
 from engine.api.values import SessionState
 from engine.ppp import mschapv2
 from engine.ppp.automaton import State
-from engine.ppp.link import Authenticated, Phase
+from engine.ppp.link_events import Authenticated
+from engine.ppp.phases import Phase
 from engine.settings.values import AuthMethod
 from engine.wire import auth, control
 from engine.wire.auth import ChapCode, PapCode

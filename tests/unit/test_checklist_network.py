@@ -12,7 +12,7 @@ from engine.api.ending import EndKind
 from engine.api.values import SessionState
 from engine.ppp.facts import Facts
 from engine.ppp.ipv6cp import Ipv6cpOptions
-from engine.ppp.link import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, ProtocolMissing
+from engine.ppp.link_events import Ipv4Closed, Ipv4Opened, Ipv6Closed, Ipv6Opened, ProtocolMissing
 from engine.ppp.negotiator import Verdict
 from engine.wire import control
 from engine.wire.control import Code, IpcpOption, Ipv6cpOption, Option

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from engine.api.ending import EndKind
 from engine.api.values import SessionState
 from engine.ppp.automaton import State
-from engine.ppp.link import Authenticated, Ipv4Closed, Ipv4Opened, Notice, Phase, ProtocolMissing
+from engine.ppp.link_events import Authenticated, Ipv4Closed, Ipv4Opened, Notice, ProtocolMissing
 from engine.ppp.negotiator import Timing
+from engine.ppp.phases import Phase
 from engine.settings.values import AuthMethod, KeepaliveSettings
 from engine.wire import control, ethernet, ppp, pppoe
 from engine.wire.control import Code, ControlPacket, LcpOption, Option

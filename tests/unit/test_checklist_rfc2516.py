@@ -9,7 +9,7 @@ from engine.api.ending import End, EndKind
 from engine.api.values import SessionState
 from engine.ppp.automaton import State
 from engine.ppp.lcp import AUTH_VALUES
-from engine.ppp.link import MtuVerified, Notice
+from engine.ppp.link_events import MtuVerified, Notice
 from engine.pppoe.client import MAX_OFFERS
 from engine.sessions.session import PppoeOpened
 from engine.settings.values import AcFilter, AuthMethod, KeepaliveSettings, LineId, SessionSettings

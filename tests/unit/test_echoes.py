@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.ppp.link import BEAT, Link, RoundTrip
+from engine.ppp.echoes import BEAT
+from engine.ppp.link import Link
+from engine.ppp.link_events import RoundTrip
 from engine.ppp.phases import Phase
 from engine.settings.values import KeepaliveSettings
 from engine.wire import control, ppp, pppoe

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from engine.api.ending import EndKind
 from engine.api.values import SessionState
 from engine.ppp.ipcp import IpcpConcentrator, Ipv4Grant
-from engine.ppp.link import ANEW_WITHIN, MOST_ANEW, Authenticated, Ipv4Opened, ProtocolMissing
+from engine.ppp.link import ANEW_WITHIN, MOST_ANEW
+from engine.ppp.link_events import Authenticated, Ipv4Opened, ProtocolMissing
 from engine.ppp.negotiator import Verdict
 from engine.sessions.session import Session
 from engine.settings.values import AcFilter, AuthMethod

@@ -17,7 +17,7 @@ from engine.lab.concentrator import LabSettings
 from engine.ppp.ipcp import MAX_ASKED, MAX_REJECTED, Ipv4Agreed
 from engine.ppp.ipv6cp import Ipv6Agreed, link_local
 from engine.ppp.judge import Address
-from engine.ppp.link import Ipv4Opened, Notice
+from engine.ppp.link_events import Ipv4Opened, Notice
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions.policy import InUse, Judge, Way, Whose, objection, overlaps
 from engine.sessions.session import Ended, Session

@@ -10,7 +10,8 @@ from msgspec.structs import astuple, replace
 
 from engine.api.ending import EndKind
 from engine.api.values import SessionState, Severity
-from engine.ppp.link import LATE, Ipv4Opened, Notice, ProtocolMissing, Silence
+from engine.ppp.echoes import LATE
+from engine.ppp.link_events import Ipv4Opened, Notice, ProtocolMissing, Silence
 from engine.record import narrate
 from engine.record.describe import describe
 from engine.sessions.fleet import MANY_EARLY, Fleet

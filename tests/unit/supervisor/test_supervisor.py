@@ -31,8 +31,9 @@ from engine.host.errors import HostError, Trouble
 from engine.ipv6.host import Ipv6Config, Ipv6Configured
 from engine.lab.concentrator import LabSettings
 from engine.lab.faults import FAULTS
+from engine.ppp.echoes import BEAT
 from engine.ppp.judge import Address
-from engine.ppp.link import BEAT, Ipv4Closed, Ipv4Opened
+from engine.ppp.link_events import Ipv4Closed, Ipv4Opened
 from engine.pppoe.concentrator import ConcentratorSettings
 from engine.sessions.fleet import SHARE
 from engine.sessions.obstacle import Obstacle
