@@ -39,6 +39,7 @@ from engine.sessions.settled import KeptMember
 from engine.sessions.states import IDLE, SETTING_UP
 from engine.settings.limits import MAX_SESSIONS
 from engine.settings.values import Marks, SessionSettings, Settings
+from engine.supervisor.alike import Alike
 from engine.supervisor.board import Board
 from engine.supervisor.card_duties import CardDuties
 from engine.supervisor.card_watch import CardNews, CardWatch
@@ -123,6 +124,7 @@ class Supervisor:
         self._entropy = entropy
         self._secret = secret
         self._tally = Tally()
+        self._alike = Alike()
         self.history = history if history is not None else History()
         self.halted = Halted()
         """What the operator has stopped for all sessions."""
@@ -375,6 +377,7 @@ class Supervisor:
             self.rotating.next_timer(),
             self.counting.next_timer(),
             self.lately.next_timer(),
+            self._alike.next_timer(),
             self._reporter.now if self._shares.due else None,
         )
         return min([at for at in timers if at is not None], default=None)
@@ -396,6 +399,8 @@ class Supervisor:
             self.tell(Severity.WARNING, "stood-still", text)
         if slow := self.fleet.pace.news():
             self.tell(Severity.WARNING, "pace", slow)
+        for text in self._alike.told(now):
+            self.tell(Severity.WARNING, "alike", text)
         self._shares.go_on()
         self._settle(self._showing.handle_timer(now))
         self._begin()
@@ -638,8 +643,10 @@ class Supervisor:
         story = tell(event, member.session.ac_name, redial_in)
         if story is not None:
             retry_at = self.wall(member.redial_at) if member.redial_at is not None else None
-            found = facts(event, member.session.ac_name, retry_at)
-            self.tell(story.severity, story.kind, story.text, key, found)
+            found, severity = facts(event, member.session.ac_name, retry_at), story.severity
+            if isinstance(event, Ended) and severity is Severity.WARNING:
+                severity = Severity.DEBUG if self._alike.is_one_of_many(event.end, self._reporter.now) else severity
+            self.tell(severity, story.kind, story.text, key, found)
         if isinstance(event, Ipv4Opened) and not self.rotating.keeps(key, event, self._reporter.now):
             return
         if isinstance(event, PppoeOpened):
