@@ -12,12 +12,11 @@ import errno
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from msgspec import Struct, field
 
-from engine.datapath.errands import Done, ErrandError, Errands
 from engine.datapath.own import Network
 from engine.egress import tun
 from engine.egress.confinement import HARMLESS, Confinement, put
@@ -28,7 +27,7 @@ from engine.egress.instances import Instance
 from engine.egress.making import Making
 from engine.egress.marks import Mark
 from engine.egress.protocol import Addresses
-from engine.egress.quiet import has_ipv6, keep_quiet, limit_ipv6, quieting
+from engine.egress.quiet import has_ipv6, keep_quiet, limit_ipv6
 from engine.egress.requests import (
     add_global6,
     add_ipv4,
@@ -55,7 +54,8 @@ from engine.egress.requests import (
 from engine.egress.tun import close_tun
 from engine.egress.undertaker import Undertaker
 from engine.egress.ways import claim, way_to
-from engine.host.errors import HostError, Trouble
+from engine.egress.workshop import Order, Workshop
+from engine.host.errors import HostError
 from engine.host.links import LinkState, find, index_of, link_at, state_at
 from engine.host.rtnl import Rtnl, RtnlError, Template
 from engine.ipv6.router import MIN_IPV6_MTU
@@ -145,16 +145,6 @@ class Device(Struct):
         return [network for network in self.networks if leading and network.version == address.version]
 
 
-class _Ahead(Struct, frozen=True):
-    """A device that is made before its session needs it."""
-
-    name: str
-    making: Making
-    close: Callable[[int, bool], None]
-    ipv6: bool
-    errand: int
-
-
 class Mended(Struct):
     """What others had changed, and what was done about it."""
 
@@ -184,16 +174,13 @@ class Devices:
         """By the indexes of the devices."""
         self._named: dict[str, int] = {}
         """By their names."""
-        self._ahead: dict[int, _Ahead] = {}
-        """What is being made, or has been, for sessions that haven't come so far; by key."""
-        self._errands, self._makers = Errands(), Rtnl()
-        """What makes devices beside the engine, and the socket that it does that by."""
         self._indexes: set[int] = set()
         """Of all our devices, those that wait to be deleted among them."""
         self.undertaker = Undertaker(self._indexes.discard)
         """Deletes devices, of whatever namespace."""
+        self._workshop = Workshop(self._rtnl, self.undertaker, self._indexes, group)
         # Before the dead ones' addresses are taken over: whose they are is told then.
-        self._guard = Guard(self._rtnl.port, self.undertaker.port, self._makers.port)
+        self._guard = Guard(self._rtnl.port, self.undertaker.port, self._workshop.port)
         try:
             self._confinement = Confinement(self._rtnl, self._instance, time.monotonic())
         except RtnlError as error:
@@ -240,8 +227,7 @@ class Devices:
         """Why a session can't have a device of this name, in a sentence; empty if it can, or has it."""
         if self._named.get(name, key) != key:
             return f"The device {name} belongs to another session."
-        ahead = self._ahead.get(key)
-        if key in self._devices or self.undertaker.has(name) or (ahead is not None and ahead.name == name):
+        if key in self._devices or self.undertaker.has(name) or self._workshop.has(key, name):
             return ""
         try:
             socket.if_nametoindex(name)
@@ -267,76 +253,16 @@ class Devices:
         finish: Sequence[Template] = (),
     ) -> None:
         """Begin to make what `create` is going to be asked for, beside the engine. Raises what `make` raises."""
-        if key not in self._devices and key not in self._ahead and not self.undertaker.has(name):
-            self._ahead[key] = self._begin(name, make(name), close, ipv6, finish)
+        if key not in self._devices:
+            self._workshop.prepare(key, Order(name, make, close, ipv6, finish))
 
     def forgo(self, key: int) -> None:
         """Delete what was made for a session that isn't going to need it, if anything was."""
-        if (ahead := self._ahead.pop(key, None)) is not None:
-            self._discard(key, ahead)
+        self._workshop.forgo(key)
 
     def forgo_all(self) -> None:
         """The same of all: what they hang on is about to go."""
-        for key in [*self._ahead]:
-            self.forgo(key)
-
-    def _begin(
-        self, name: str, making: Making, close: Callable[[int, bool], None], ipv6: bool, finish: Sequence[Template]
-    ) -> _Ahead:
-        blank = uint32(0)
-        first = [put_into_group(blank, uint32(self._group))] if self._group else []
-        first += (each(blank) for each in finish)
-        steps = *making.steps, *quieting(self._makers, name, first, ipv6=ipv6)
-        return _Ahead(name, making, close, ipv6, self._errands.give(steps))
-
-    def _discard(self, key: int, ahead: _Ahead) -> None:
-        """It may be under way, and is waited for then; also where it has failed something may be there."""
-        try:
-            done = self._errands.withdraw(ahead.errand)
-        except ErrandError:
-            done = Done(-1, 0)
-        if done is not None:
-            self._bury_made(key, ahead, done)
-
-    def _bury_made(self, key: int, ahead: _Ahead, done: Done) -> None:
-        end = ahead.making.holds(done.fd)
-        if end >= 0:
-            if done.index:
-                self._indexes.add(done.index)
-            table = self._instance.table(key)
-            self.undertaker.take(Device(ahead.name, end, done.index, table, ahead.close, ahead.ipv6))
-
-    def _prepared(self, key: int, name: str, close: Callable[[int, bool], None], ipv6: bool) -> Device | None:
-        """What was made ahead, if it is what is wanted and is still there, untouched."""
-        ahead = self._ahead.pop(key, None)
-        if ahead is None:
-            return None
-        if (ahead.name, ahead.close, ahead.ipv6) != (name, close, ipv6):
-            self._discard(key, ahead)
-            return None
-        try:
-            device = self._made(key, ahead)
-        except Trouble:  # it may be had now
-            return None
-        with suppress(RtnlError):
-            index, link = find(self._rtnl, name)
-            if index == device.index and link == LinkState(name, link.mtu, up=False):
-                return device
-        self.undertaker.take(device)
-        return None
-
-    def _made(self, key: int, ahead: _Ahead) -> Device:
-        """The device of an errand; waits for it. Raises Trouble, and nothing is left then."""
-        try:
-            done = self._errands.end(ahead.errand)
-        except ErrandError as error:
-            self._bury_made(key, ahead, Done(-1, 0))
-            if error.step < len(ahead.making.steps):
-                raise ahead.making.refused(error) from None
-            raise HostError(f"The device {ahead.name} can't be set up: {error.strerror}.") from None
-        self._indexes.add(done.index)
-        end = ahead.making.holds(done.fd)
-        return Device(ahead.name, end, done.index, self._instance.table(key), ahead.close, ahead.ipv6, rising=True)
+        self._workshop.forgo_all()
 
     def create(
         self,
@@ -362,10 +288,8 @@ class Devices:
         another namespace by then, it must take it away.
         """
         self._expect_free(name)
-        device = self._prepared(key, name, close, ipv6)
-        if device is None:
-            self.undertaker.wait_for(name)
-            device = self._made(key, self._begin(name, make(name), close, ipv6, finish))
+        made = self._workshop.make(key, Order(name, make, close, ipv6, finish))
+        device = Device(name, made.fd, made.index, self._instance.table(key), close, ipv6, rising=True)
         self._admit(key, device, networks, closed, metric)
 
     def adopt(
@@ -887,8 +811,8 @@ class Devices:
 
     def close(self) -> None:
         """Remove all devices; returns when they are gone."""
-        makers = self._makers, self._errands
-        mine = (self._instance, self._rtnl, *makers, self._inbound, self._confinement, self._guard, self.undertaker)
+        held = self._inbound, self._confinement, self._guard, self.undertaker
+        mine = self._instance, self._rtnl, self._workshop, *held
         with ExitStack() as steps:  # each whatever becomes of the others, the last one here first
             for each in mine:
                 steps.callback(each.close)

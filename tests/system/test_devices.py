@@ -549,7 +549,7 @@ def refused(*arguments: object, **more: object) -> list[bytes]:
 
 def test_device_that_cant_be_made_quiet_is_gone(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr("engine.egress.addresses.quieting", refused)
+    monkeypatch.setattr("engine.egress.workshop.quieting", refused)
     with pytest.raises(HostError, match="The device soup1 can't be set up: Bad file descriptor"):
         devices.create(1, "soup1")
     assert 1 not in devices
@@ -658,7 +658,7 @@ def test_what_could_not_be_made_ahead_is_made_when_it_is_needed(
 ) -> None:
     ip("link add soup1 type veth peer name far")
     devices.prepare(1, "soup1")
-    monkeypatch.setattr("engine.egress.addresses.quieting", refused)
+    monkeypatch.setattr("engine.egress.workshop.quieting", refused)
     devices.prepare(2, "soup2")
     monkeypatch.undo()
     ip("link del soup1")
