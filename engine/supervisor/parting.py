@@ -100,16 +100,21 @@ class Parting:
         """The card has another name now. Raises Trouble."""
         self._journal.rename(card)
 
-    def frames_to_send(self, frames: list[bytes]) -> list[bytes]:
-        """The fleet's frames, and before them the PADTs that are owed.
+    def frames_to_send(self, fleets: Callable[[], list[bytes]]) -> list[bytes]:
+        """The PADTs that are owed, and the fleet's frames only behind the last of them.
 
-        Without a carrier none: they would be lost. Who ended is owed a PADT then.
+        A concentrator that has ended such a session already may hand its id out to the next one that is dialled from
+        there: the PADT of the former would end that one. Without a carrier none: they would be lost. Who ended is owed
+        a PADT then.
         """
-        ended, self._ended = self._ended, []
+        frames: list[bytes] = []
+        ended: list[Place] = []
+        owed = self._farewells.collect() if self._card.up else []
+        if not self._farewells.owes or not self._card.up:
+            frames, ended, self._ended = fleets(), self._ended, []
         if not self._card.up:
             self._farewells.owe(ended)
             return []
-        owed = self._farewells.collect()
         padts = [*map(padt_frame, owed)]
         for place, padt in zip(owed, padts, strict=True):
             self._reporter.attempt(self._sent, place, padt, self._reporter.now)

@@ -407,7 +407,7 @@ class Supervisor:
 
     def frames_to_send(self) -> list[bytes]:
         """Ethernet frames to put on the line, oldest first. What they tell of is in the journal."""
-        return self._parting.frames_to_send(self._frames())
+        return self._parting.frames_to_send(self._frames)
 
     def _frames(self) -> list[bytes]:
         """Those of the fleet. A session with a bug costs no other its frames."""

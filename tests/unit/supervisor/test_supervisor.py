@@ -165,6 +165,19 @@ def test_ghosts_get_their_padt_and_are_forgotten() -> None:
     assert world.do(ClearGhosts()) == Reply(1)
 
 
+def test_all_ghosts_get_their_padt_before_anybody_is_dialled() -> None:
+    """Where an earlier run had sent them, the concentrator may give a ghost's id to who is dialled now."""
+    ghosts = [Place(OURS, AC, number, ()) for number in range(1, 3 * farewells.SHARE)]
+    world = World([session("one")], ghosts=ghosts)
+    sent: list[bytes] = []
+    world.segment.on_sent = sent.append
+    world.open().run(1.0)
+    assert world.state() is UP
+    discovery = [frame[15] for frame in sent if frame[:6] != OURS and frame[12:14] == b"\x88\x63"]
+    assert discovery == [0xA7] * len(ghosts) + [0x09, 0x19]
+    assert world.disk.left == []
+
+
 def test_who_clears_ghosts_is_told_how_many_there_are() -> None:
     """Those whose PADT has not left the card, as without a carrier, are still there."""
     world = World([], ghosts=[GHOST])
