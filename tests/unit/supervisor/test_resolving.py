@@ -79,6 +79,38 @@ def test_its_commands_never_give_the_servers_what_is_not_for_them(told: list[str
     assert told == ["WARNING resolved: systemd-resolved doesn't take the name servers of bad: No such device."]
 
 
+def test_while_it_hangs_the_latest_of_each_device_waits_and_the_end_waits_for_nothing(
+    told: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "resolvectl").write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n[ "$2" != slow ] || exec cat {tmp_path}/fifo\n'
+    )
+    os.mkfifo(tmp_path / "fifo")
+    it = Resolved(lambda severity, kind, text: told.append(text))
+    asked = tmp_path / "asked"
+    it.order([LinkNames("slow", OWN, False)])
+    until(lambda: asked.exists() and "slow" in asked.read_text(), "that it hangs")
+    for number in range(1000):
+        it.order([LinkNames("soup0", (f"192.0.2.{number % 250}",), False), LinkNames("soup1", OWN, False)])
+    assert it.waiting == 2
+    with (tmp_path / "fifo").open("w"):
+        pass  # it goes on, and hangs at the next command
+    until(lambda: asked.read_text().count("slow") == 2, "the next command")
+    it.close()
+    assert "soup0" not in asked.read_text()
+    assert told == []
+
+
+def test_what_is_the_same_for_all_devices_is_told_once(told: list[str], tmp_path: Path) -> None:
+    (tmp_path / "resolvectl").write_text('#!/bin/sh\necho "Failed to set $2: Access denied." >&2\nexit 1\n')
+    it = Resolved(lambda severity, kind, text: told.append(text))
+    it.order([LinkNames(f"soup{number}", OWN, False) for number in range(5)])
+    until(lambda: not it.waiting and told, "all of it")
+    it.close()
+    why = "Failed to set soup0: Access denied"
+    assert told == [f"systemd-resolved doesn't take the name servers of soup0: {why}."]
+
+
 def test_where_it_does_not_run_that_is_said_once(
     told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
