@@ -38,10 +38,6 @@ NEWS = 1 << 6
 """The multicast group that tells of changes of tables, NFNLGRP_NFTABLES."""
 
 
-_TAKEN = (2, 5, 8, 11, 14)
-"""NFT_MSG_DELTABLE, and the same of chains, rules, sets and elements."""
-
-
 class Message(IntEnum):
     """What can be asked for."""
 
@@ -186,13 +182,15 @@ class Nft:
         hear_others_only(self._socket, (port,))
 
     def news_of(self, table: str, but_from: int) -> bool | None:
-        """Whether anyone but the port `but_from` has taken away a table, or anything in it; None if that was lost."""
+        """Whether anyone but the port `but_from` has changed a table, or anything in it; None if that was lost.
+
+        What is added counts too: a rule that accepts all, a device for an address, or that the table sleeps.
+        """
         heard = news(self._socket, but_from)
         if heard is None:
             return None
         return any(
-            kind >> 8 == _SUBSYSTEM and kind & 0xFF in _TAKEN and attributes(body, 4).get(1) == table.encode() + b"\0"
-            for kind, body in heard
+            kind >> 8 == _SUBSYSTEM and attributes(body, 4).get(1) == table.encode() + b"\0" for kind, body in heard
         )
 
     def tables(self) -> list[str]:

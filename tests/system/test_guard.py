@@ -170,6 +170,28 @@ def test_the_table_of_the_firewall_is_put_back(devices: Devices) -> None:
     nft.close()
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        "insert rule inet souppp before accept",
+        "add element inet souppp ways4 { 100.64.0.2 . 1 }",
+        "add table inet souppp { flags dormant; }",
+        "delete table inet souppp; add table inet souppp",
+        "flush chain inet souppp after",
+        "add chain inet souppp before { policy drop; }",
+    ],
+)
+def test_what_others_add_to_the_table_is_taken_away(devices: Devices, how: str) -> None:
+    """It may open the fence as well as what they take away: one that accepts all has the same name."""
+    devices.look()
+    before = run("nft", "list", "table", "inet", "souppp")
+    run("nft", how)
+    assert run("nft", "list", "table", "inet", "souppp") != before
+    assert devices.look().for_all == ["Someone changed the nftables table that keeps sessions' packets in: put back."]
+    assert run("nft", "list", "table", "inet", "souppp") == before
+    assert devices.look() == Mended()
+
+
 def test_the_table_of_the_largest_fleet_is_put_back_and_taken_over() -> None:
     """Some 2 MB in one step, which a socket doesn't take by itself."""
     sources = [each + number for number in range(limits.MAX_SESSIONS) for each in (A, LL)]
