@@ -20,6 +20,7 @@ from engine.ipv6.settled import SettledLeases
 from engine.wire import dhcpv6
 from engine.wire.dhcpv6 import Association, Message, MessageType, Offered, Option, OptionCode, Status
 from engine.wire.errors import Malformed, WireError
+from engine.wire.ipv6 import is_one_hosts
 
 MOST = 4
 """Leases of a kind, and name servers."""
@@ -281,12 +282,12 @@ class DhcpClient:
             return
         self._server, self._pause, self._timer, self.stage = server, PAUSE, None, Stage.BOUND
         self._set_times([each for each in found if self._usable(each)], now)
-        self.servers = dhcpv6.dns_servers(reply)[:MOST]
+        self.servers = _servers(reply)
 
     def _informed(self, reply: Message, now: float) -> None:
         told = reply.find(OptionCode.REFRESH_TIME) or b""
         wait = float(int.from_bytes(told, "big")) if len(told) == 4 else USUAL_REFRESH
-        self.servers = dhcpv6.dns_servers(reply)[:MOST]
+        self.servers = _servers(reply)
         self.stage, self._timer, self._refresh = Stage.INFORMED, None, now + max(wait, MIN_REFRESH)
 
     def _associations(self, message: Message) -> tuple[Association, ...]:
@@ -432,3 +433,8 @@ def _lifetime(seconds: int) -> float:
 
 def _end(seconds: int, now: float) -> float:
     return now + _lifetime(seconds)
+
+
+def _servers(reply: Message) -> tuple[IPv6Address, ...]:
+    """The name servers that it tells of: what no other host has would be asked of this one, by whoever is told."""
+    return tuple(filter(is_one_hosts, dhcpv6.dns_servers(reply)))[:MOST]

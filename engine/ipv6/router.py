@@ -11,7 +11,7 @@ from msgspec import Struct
 from engine.ipv6.retransmission import Retransmission
 from engine.ipv6.settled import SettledRouter
 from engine.wire import ndp
-from engine.wire.ipv6 import Ipv6Packet
+from engine.wire.ipv6 import Ipv6Packet, is_one_hosts
 from engine.wire.ndp import INFINITY, PrefixInformation, RouterAdvertisement
 
 FIRST_PAUSE, LONGEST_PAUSE = 4.0, 3600.0
@@ -130,7 +130,7 @@ class Router:
 
     def _note_servers(self, told: RouterAdvertisement, now: float) -> None:
         for servers in told.servers:
-            for address in servers.addresses:
+            for address in filter(is_one_hosts, servers.addresses):
                 if not servers.lifetime:
                     self.servers.pop(address, None)
                 elif address in self.servers or len(self.servers) < MOST:

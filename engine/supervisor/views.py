@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from msgspec.structs import replace
 
 from engine.api.values import Details, Fact, LadderEntry, Ledger, SessionState, SessionView, Step
+from engine.ppp.judge import Address
 from engine.record.describe import describe
 from engine.sessions.fleet import Member
 from engine.sessions.session import Session
@@ -47,7 +48,7 @@ def session_view(
         retry_at=wall(member.redial_at) if member.redial_at is not None else None,
         ipv4=str(ipv4.address) if ipv4 is not None else None,
         ipv4_peer=str(ipv4.peer) if ipv4 is not None and ipv4.peer is not None else None,
-        dns=settings.dns or tuple(map(str, (*(ipv4.dns if ipv4 is not None else ()), *session.ipv6_config.dns))),
+        dns=settings.dns or tuple(map(str, _name_servers(session))),
         ipv6=str(session.ipv6.address) if session.ipv6 is not None else None,
         ipv6_addresses=tuple(map(str, session.ipv6_config.addresses)),
         ipv6_prefixes=tuple(map(str, session.ipv6_config.prefixes)),
@@ -77,6 +78,14 @@ def session_view(
         counted_since=counted_since,
         version=version,
     )
+
+
+def _name_servers(session: Session) -> list[Address]:
+    """Those that the provider names, but for the session's own addresses: at these this host would ask itself."""
+    ipv4, ipv6, config = session.ipv4, session.ipv6, session.ipv6_config
+    own = {ipv4.address if ipv4 is not None else None, ipv6.address if ipv6 is not None else None, *config.addresses}
+    named: list[Address] = [*(ipv4.dns if ipv4 is not None else ()), *config.dns]
+    return [each for each in named if each not in own]
 
 
 def rtt_ms(session: Session) -> float | None:

@@ -35,6 +35,12 @@ class Datagram(Struct, frozen=True):
     payload: bytes
 
 
+def is_one_hosts(address: IPv6Address) -> bool:
+    """Whether it can be another host's: not unspecified, loopback or multicast, nor one of IPv4 (RFC 4291)."""
+    nobodys = address.is_unspecified or address.is_loopback or address.is_multicast
+    return not nobodys and address.ipv4_mapped is None
+
+
 def decode(data: bytes) -> Ipv6Packet:
     """Take a packet apart; octets after its length are padding. Raises WireError."""
     if len(data) < _HEADER.size:

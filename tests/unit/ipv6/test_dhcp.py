@@ -21,6 +21,7 @@ from engine.wire.errors import WireError
 from engine.wire.ipv6 import Datagram
 
 from .line import BLOCK, DNS, IDENTITY, OURS, ROUTERS, SERVER, Line
+from .test_router import ODD
 
 NA, PD = OptionCode.IA_NA, OptionCode.IA_PD
 ADDRESS, PREFIX = IPv6Address("3fff:64:7::d"), IPv6Network("3fff:64:7:100::/56")
@@ -64,6 +65,14 @@ def test_with_rapid_commit_two_messages_are_enough() -> None:
         (PD, (Offered(IPv6Network("::/56")),)),
     ]
     assert line.config.dns == (DNS,)
+
+
+def test_servers_that_no_other_host_can_be_are_none_and_take_no_place() -> None:
+    line, solicit = asking()
+    servers = b"".join(each.packed for each in (*ODD, DNS))
+    told = Option(OptionCode.DNS_SERVERS, servers)
+    line.answer(MessageType.REPLY, solicit, RAPID, told, ia(Offered(PREFIX, DAY, DAY)))
+    assert (line.config.prefixes, line.config.dns) == ((PREFIX,), (DNS,))
 
 
 def test_without_it_takes_four() -> None:

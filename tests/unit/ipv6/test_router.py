@@ -144,6 +144,16 @@ def test_an_address_that_is_not_to_be_had_is_told_of_once() -> None:
     assert line.remarks == [f"The IPv6 address {MINE} isn't taken: it {line.ledger.refused[MINE]}."]
 
 
+ODD = tuple(map(IPv6Address, ("::", "::1", "ff02::fb", "::ffff:127.0.0.1", "::ffff:192.0.2.53")))
+"""What no other host has: systemd-resolved, once told, would ask this host by them, or take none of the servers."""
+
+
+def test_servers_that_no_other_host_can_be_are_none_and_take_no_place() -> None:
+    line = hushed()
+    line.advertise(told(servers=(Servers(600, (*ODD, ROUTERS)), Servers(600, (DNS,)))))
+    assert line.config.dns == (ROUTERS, DNS)
+
+
 def test_servers_and_the_mtu_follow_the_router() -> None:
     line = hushed()
     other = IPv6Address("3fff:64::54")

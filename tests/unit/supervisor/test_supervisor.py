@@ -178,6 +178,15 @@ def test_all_ghosts_get_their_padt_before_anybody_is_dialled() -> None:
     assert world.disk.left == []
 
 
+def test_a_session_is_no_name_server_of_its_own() -> None:
+    """At its own address this host would be asked, which may ask others by its own way."""
+    lab = LabSettings(any_account=True, any_password="lab", dns=("100.64.0.2", "100.64.0.53"), dns6=())
+    world = World([session("one"), session("two")], lab=lab).open()
+    world.until(lambda: world.states() == {UP})
+    dns = {view.ipv4: view.dns for view in world.supervisor.board.views}
+    assert dns == {"100.64.0.2": ("100.64.0.53",), "100.64.0.3": ("100.64.0.2", "100.64.0.53")}
+
+
 def test_who_clears_ghosts_is_told_how_many_there_are() -> None:
     """Those whose PADT has not left the card, as without a carrier, are still there."""
     world = World([], ghosts=[GHOST])
