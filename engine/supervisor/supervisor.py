@@ -49,6 +49,7 @@ from engine.supervisor.fitting import Fitting
 from engine.supervisor.handed import Captures, Journal, Line, NoJournal, Proxied
 from engine.supervisor.health import Health
 from engine.supervisor.hooks import HookResult, HookRunner, Hooks, NoHooks
+from engine.supervisor.indistinct import Asker, indistinct
 from engine.supervisor.inherited import Inherited
 from engine.supervisor.large_frames import LARGE
 from engine.supervisor.lately import Lately, Queues
@@ -128,6 +129,8 @@ class Supervisor:
         self.history = history if history is not None else History()
         self.halted = Halted()
         """What the operator has stopped for all sessions."""
+        self._indistinct: dict[Asker, str] = {}
+        """What was told of sessions that can't be told apart."""
         self._heard = False
         """Whether a control frame ever came."""
         self._unfollowed: dict[int, None] = {}
@@ -192,6 +195,7 @@ class Supervisor:
                 self._add(settings, self._inherited.key(settings.name))
             except Trouble as error:
                 self.tell(Severity.ERROR, "session", str(error))
+        self._warn_of_indistinct()
         self.counting.ready()
         marks = {self.mark_of(key, member.session.next_settings) for key, member in self.fleet} - {None}
         self._reporter.attempt(self._egress.hold_marks, marks, kind="mark")
@@ -457,6 +461,8 @@ class Supervisor:
         """Add a session, down; returns its key. Raises Trouble."""
         key = self._add(settings, None)
         self._set_mark(key, settings)
+        if settings.host_uniq:
+            self._warn_of_indistinct()
         return key
 
     def _add(self, settings: SessionSettings, key: int | None) -> int:
@@ -503,6 +509,17 @@ class Supervisor:
         self._showing.edit(key, member)
         self.rotating.reschedule(key, self._reporter.now)
         self._set_mark(key, settings)
+        if settings.host_uniq:
+            self._warn_of_indistinct()
+
+    def _warn_of_indistinct(self) -> None:
+        """Tell of sessions that can't be told apart, once while there are such."""
+        before, self._indistinct = (
+            self._indistinct,
+            indistinct(member.session.next_settings for _, member in self.fleet),
+        )
+        for asker in self._indistinct.keys() - before.keys():
+            self.tell(Severity.WARNING, "configuration", self._indistinct[asker])
 
     def remove_all(self, keys: Sequence[int]) -> None:
         """Have sessions removed, a share at a time."""

@@ -10,8 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from engine.api.commands import (
+    Add,
     ClearGhosts,
     Dial,
+    Edit,
     FixCard,
     HangUp,
     Redial,
@@ -176,6 +178,35 @@ def test_all_ghosts_get_their_padt_before_anybody_is_dialled() -> None:
     discovery = [frame[15] for frame in sent if frame[:6] != OURS and frame[12:14] == b"\x88\x63"]
     assert discovery == [0xA7] * len(ghosts) + [0x09, 0x19]
     assert world.disk.left == []
+
+
+INDISTINCT = b"\x12\x34"
+
+
+def test_who_can_not_be_told_apart_by_a_host_uniq_is_told_of_once() -> None:
+    """The lab's concentrator, as others, takes such for one: they end each other for ever."""
+    fixed: dict[str, Any] = {"host_uniq": INDISTINCT, "autodial": False}
+    others = [
+        session("derived-1", mac_policy=MacPolicy.DERIVED, **fixed),
+        session("derived-2", mac_policy=MacPolicy.DERIVED, **fixed),
+        session("tagged", vlans=(VlanTag(7),), **fixed),
+        session("another", host_uniq=b"5", autodial=False),
+    ]
+    world = World([session("one", **fixed), *others]).open()
+    assert world.events("configuration") == []
+    assert world.do(Add(session("two", **fixed))).done
+    assert world.do(Add(session("three", **fixed))).done
+    (told,) = world.events("configuration")
+    assert told.text.startswith("one and two have the same `host_uniq` (0x1234) on one MAC address: ")
+    assert "`mac: derived`" in told.text
+    world.do(Edit(1, session("derived-1", mac_policy=MacPolicy.DERIVED, **fixed)))
+    world.do(Edit(2, session("derived-2", vlans=(VlanTag(7),), **fixed)))
+    assert [event.text.split(" have ")[0] for event in world.events("configuration")] == [
+        "one and two",
+        "derived-2 and tagged",
+    ]
+    world = World([session(f"s{number}", **fixed) for number in range(9)]).open()
+    assert [event.text.split(" have ")[0] for event in world.events("configuration")] == ["s0 and 8 other sessions"]
 
 
 def test_a_session_is_no_name_server_of_its_own() -> None:
