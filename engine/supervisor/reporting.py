@@ -8,6 +8,7 @@ from engine.api.values import Severity
 from engine.host.errors import Trouble
 from engine.record.events import EventLog, Facts
 from engine.sessions.fleet import Fleet
+from engine.supervisor.ration import Ration, Told
 
 
 class Reporter:
@@ -20,7 +21,8 @@ class Reporter:
         """The engine's time, as of the call that the supervisor is in."""
         self.wall_offset = wall_offset
         self._fleet = fleet
-        self._held: list[tuple[float, Severity, str, str, int | None, str, Facts]] | None = None
+        self._ration = Ration()
+        self._held: list[Told] | None = None
         """What is to be told when the table shows what it tells of; None while nothing is held back."""
 
     def wall(self, at: float) -> float:
@@ -28,10 +30,24 @@ class Reporter:
         return at + self.wall_offset
 
     def tell(self, severity: Severity, kind: str, text: str, key: int | None = None, facts: Facts = ()) -> None:
-        """Put an event into the log."""
+        """Put an event into the log; too many of one kind and one session are told later, as one."""
+        self.handle_timer(self.now)
         member = self._fleet.members.get(key) if key is not None else None
         name = member.session.settings.name if member is not None else ""
         event = self.wall(self.now), severity, kind, text, key, name, facts
+        if self._ration.grants(event, self.now):
+            self._put(event)
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is to be called, None for not at all."""
+        return self._ration.next_timer
+
+    def handle_timer(self, now: float) -> None:
+        """Tell what came too often to be told at once."""
+        for event in self._ration.collect(now):
+            self._put(event)
+
+    def _put(self, event: Told) -> None:
         if self._held is None:
             self.log.add(*event)
         else:

@@ -15,6 +15,7 @@ frames are the last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Network
@@ -274,6 +275,7 @@ class Supervisor:
         """Show of some sessions what has become of them, when all have ended; whether there are others."""
         self._reporter.now = now
         more = self._showing.catch_up()
+        self._reporter.handle_timer(math.inf)
         self._settle()
         return more
 
@@ -382,6 +384,7 @@ class Supervisor:
             self.counting.next_timer(),
             self.lately.next_timer(),
             self._alike.next_timer(),
+            self._reporter.next_timer(),
             self._reporter.now if self._shares.due else None,
         )
         return min([at for at in timers if at is not None], default=None)
@@ -397,6 +400,7 @@ class Supervisor:
         attempt(self.rotating.handle_timer, now)
         attempt(self.counting.handle_timer, now)
         attempt(self.lately.handle_timer, now)
+        attempt(self._reporter.handle_timer, now)
         attempt(self.fleet.handle_timer, now, heard)
         if seconds := self.fleet.stood_still():
             text = f"This program was stopped for {seconds:.0f} s: nothing was heard or sent meanwhile."
