@@ -251,8 +251,8 @@ class Link:
         """End the link in an orderly way; LinkEnded follows when the peer agrees, or has been asked often enough."""
         if self.phase is Phase.DEAD:
             return
-        if self._end is None or end.kind in WISHED:
-            self._end = end
+        if self._end is None or (end.kind in WISHED and self._end.kind is not EndKind.HUNG_UP):
+            self._end = end  # who was hung up by hand is so, whatever ends all others meanwhile
         self._advance(Occasion.CLOSING)
         self._lcp.close(now)
         self._settle(now)

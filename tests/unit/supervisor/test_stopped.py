@@ -42,6 +42,18 @@ def test_all_end_and_nobody_is_dialled_until_told_otherwise() -> None:
     assert not world.events("internal-error"), world.story()
 
 
+def test_who_was_hung_up_is_not_told_to_have_ended_with_all_others() -> None:
+    """Where the concentrator hadn't answered yet when the program was ended, or all were stopped."""
+    for all_end in (lambda world: world.supervisor.say_goodbye(world.now), lambda world: world.do(Stop(Halt.ALL))):
+        world = _up(2)
+        world.do(HangUp((0,)))
+        assert world.state(0) is S.HANGING_UP
+        all_end(world)
+        world.run(5.0)
+        first, second = world.supervisor.board.views
+        assert first.reason == str(EndKind.HUNG_UP) != second.reason
+
+
 def test_whoever_asks_for_a_dial_meanwhile_is_told_why_not() -> None:
     world = _up()
     world.do(Stop(Halt.ALL))
