@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, field
 
-from engine.api.values import SessionView
+from engine.api.values import SessionState, SessionView
 from souppp_tui.show.words import COMING_UP, HANGING_UP, LIVES, QUEUED, columns, count, duration, life
 
 WAITING = "waiting"
@@ -38,7 +38,8 @@ class Doing(Struct):
         return self.left > 0 and now - self._changed < STUCK
 
     def _stands(self, was: SessionView, view: SessionView) -> str:
-        if (view.state, view.since) == (was.state, was.since) and not view.queued:
+        there = view.state is SessionState.DOWN and not self.dials  # who was down before is done with
+        if (view.state, view.since) == (was.state, was.since) and not view.queued and not there:
             return WAITING
         return life(view)
 
@@ -63,7 +64,8 @@ class Doing(Struct):
         words = [f"{number} {word}" for word, number in counts]
         signs = [f"{LIVES[word][0]} {number}" if word in LIVES else f"{number} {word}" for word, number in counts]
         done, spent = len(self.before) - self.left, now - self.began
-        time = [f"~{duration(spent * self.left / done)}"] if self.left and done and spent >= 1 else []
+        rest = spent * self.left / done if done and spent >= 1 else 0.0
+        time = [f"~{duration(rest)}"] if rest >= 1 else []  # the last few, who get no answer, come at no such pace
         key = [f"{stop} stops"] if self.left and self.dials and stop else []
         lines = [
             f"{self.said} {' · '.join(parts)}"

@@ -234,6 +234,28 @@ async def test_what_came_of_it_is_told_at_its_end(start: Start) -> None:
         assert "stops" not in stage.text()
 
 
+async def test_who_was_down_before_a_hang_up_is_not_waited_for(start: Start) -> None:
+    """It was counted as waiting, for a minute, beside a header that had all of them down."""
+    async with start(4) as stage:
+        stage.engine.change(3, state=SessionState.DOWN, up_since=None)
+        await stage.tick()
+        await stage.press("asterisk", "h", "y")
+        await stage.tick(3)
+        assert stage.last == HangUp((0, 1, 2, 3))
+        assert "Hanging up 4 sessions. 4 down" in stage.text()
+        assert "waiting" not in stage.text()
+
+
+def test_no_end_is_foretold_from_the_pace_of_others() -> None:
+    """Two that get no answer were to be up in `~0 s` for a quarter of a minute."""
+    engine = ScriptedEngine(77, up=False)
+    before = {view.id: view for view in engine.snapshot().sessions}
+    doing = Doing("Dialling 77 sessions.", before, dials=True, began=engine.now)
+    states = (*[SessionState.UP] * 75, *[SessionState.DIALLING] * 2)
+    doing.look({key: replace(before[key], state=state, since=1.0) for key, state in enumerate(states)}, engine.now + 9)
+    assert doing.line(engine.now + 9, "esc", 80) == "Dialling 77 sessions. 75 up · 2 coming up · esc stops"
+
+
 async def test_what_went_wrong_is_not_pushed_aside_by_what_went_well(start: Start) -> None:
     def full(changes: object) -> None:
         raise OSError(28, "No space left on device")
