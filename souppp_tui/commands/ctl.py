@@ -37,6 +37,7 @@ from engine.api.commands import (
     StopCapture,
 )
 from engine.api.plural import plural
+from engine.api.spans import wait
 from engine.api.values import (
     TRAFFIC_FIELDS,
     AddressSpan,
@@ -194,7 +195,7 @@ def _none(snapshot: Snapshot, given: Sequence[str]) -> str:
     meter = Meter()
     meter.take(snapshot)
     why = why_none(parse(" ".join(given)), snapshot.sessions, meter, ())
-    return f"there is no such session: {why}." if why else "there is no such session."
+    return f"there is no such session: {why}{'' if why.endswith('?') else '.'}" if why else "there is no such session."
 
 
 def _named(snapshot: Snapshot, name: str) -> SessionView | None:
@@ -262,7 +263,7 @@ def _list(engine: Client, options: argparse.Namespace) -> int:
     if options.json:
         traffic = unpack_traffic(snapshot.traffic)
         print(json.dumps([session_object(view, traffic) for view in found]))
-    else:
+    elif _any(found, engine, options):
         table = [("NAME", "STATE", "ADDRESS", "DEVICE", "UP FOR", "REASON")]
         table += [
             (
@@ -271,12 +272,28 @@ def _list(engine: Client, options: argparse.Namespace) -> int:
                 view.ipv4 or next(iter(view.ipv6_addresses), "-"),
                 view.device or "-",
                 words.duration(snapshot.at - view.up_since) if view.up_since is not None else "-",
-                view.reason,
+                _why(view, snapshot.at),
             )
             for view in found
         ]
         print_table(table)
     return EXIT_OK if found or not options.sessions else EXIT_NOT_DONE
+
+
+def _why(view: SessionView, now: float) -> str:
+    """Why a session is not up, or not well, and when it is dialled next."""
+    parts = [view.reason] if view.reason else []
+    parts += [words.state(view, now)] if words.is_silent(view) else []
+    parts += [word for word, so in (("queued", view.queued), ("draining", view.draining)) if so]
+    return ", ".join(parts) + (f" (retry in {wait(view.retry_at - now)})" if view.retry_at is not None else "")
+
+
+def _any(found: Sequence[SessionView], engine: Client, options: argparse.Namespace) -> bool:
+    """Whether there is anything to print; says why not where sessions were asked for."""
+    if found or not options.sessions:
+        return True
+    complain(f"souppp-tui ctl: {_none(engine.snapshot(), options.sessions)}")
+    return False
 
 
 def _show(engine: Client, options: argparse.Namespace) -> int:
@@ -307,7 +324,7 @@ def _history(engine: Client, options: argparse.Namespace) -> int:
     spans = [(view.name, ledgers[view.id].addresses) for view in found if view.id in ledgers]
     if options.json:
         print(json.dumps({name: [_span(span) for span in had] for name, had in spans}))
-    else:
+    elif _any(found, engine, options):
         sys.stdout.write(histories.csv_text(spans))
     return EXIT_OK if found or not options.sessions else EXIT_NOT_DONE
 
@@ -327,7 +344,7 @@ def _counters(engine: Client, options: argparse.Namespace) -> int:
     ]
     if options.json:
         print(json.dumps(told))
-    else:
+    elif _any(found, engine, options):
         table = [("NAME", "SINCE", "RECEIVED", "SENT", "PROXIED", "95% RX", "95% TX")]
         for view, each in zip(found, told, strict=True):
             months = ledgers[view.id].months[-1:] if view.id in ledgers else ()

@@ -47,7 +47,7 @@ def values(view: SessionView, ledger: Ledger, numbers: Sequence[int]) -> dict[st
     connections, from_line, to_line = ledger.proxied
     return {
         "session": view.name,
-        "since": view.counted_since,
+        "since": words.iso(view.counted_since) if view.counted_since is not None else None,
         **dict(zip(TRAFFIC_FIELDS, carried(view, numbers), strict=True)),
         "proxied_connections": connections,
         "proxied_rx_bytes": from_line,

@@ -118,6 +118,14 @@ def test_what_is_wrong_is_said_with_an_exit_code(path: Path) -> None:
         assert "can be seen by everybody" in ctl(path, "add", "password=secret", code=USAGE)
         assert "no session called" in ctl(path, "show", "nobody", code=1)
         assert "no such session" in ctl(path, "dial", "nobody-has-this-name", code=1)
+        for what in ("list", "history", "counters"):
+            assert "faild finds none; did you mean `failed`?\n" in ctl(path, what, "faild", code=1)
+            assert len(asked(path, what, "lab-01")) == 1
+        assert asked(path, "counters", "lab-01")[0]["since"].endswith("Z")
+        ctl(path, "edit", "lab-01", "--password-file", "-", given="wrong\n")
+        ctl(path, "redial", "lab-01")
+        until(lambda: states(path)["lab-01"] == "failed", "a refusal")
+        assert "wrong password (retry in " in ctl(path, "list", "lab-01")
         assert "already a session" in ctl(path, "add", "name=lab-01", "user=x", code=1)
         ctl(path, "hangup", "lab-01")
         assert "lab-01: still down" in ctl(path, "wait", "--timeout", "0.2", code=1)
