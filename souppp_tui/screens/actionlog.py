@@ -16,6 +16,7 @@ class ActionsPage(EventsPage):
 
     TITLE_WORD = "Actions"
     NONE = "Nothing has been commanded yet, here or elsewhere."
+    TOGETHER = "kinds of actions"
 
     def see(self) -> None:
         """They are on the other page."""

@@ -94,7 +94,7 @@ class DetailsPage(ListPage):
             [(hide(text, self.session), role) for text, role in line]
             for line in detaillines.sections(self._shown(shown, details), readings, side - 3)
         ]
-        title = detaillines.title(shown, readings.now)
+        title = detaillines.title(shown, readings.now, self.size.width)
         if self.model.place(self.session) in self.model.lost:
             title.append(("  as last seen: its engine can't be reached", "failed"))
         self._arrange(title, side if wide else None)

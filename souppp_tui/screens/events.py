@@ -34,6 +34,8 @@ class EventsPage(ListPage):
     PAGE = "events"
     TITLE_WORD = "Events"
     NONE = "Nothing has happened yet."
+    TOGETHER = "causes"
+    """What is counted where events stand together."""
     BINDINGS: ClassVar[list[BindingType]] = bindings("events")
 
     def __init__(self, desk: Desk) -> None:
@@ -96,7 +98,7 @@ class EventsPage(ListPage):
     def _detail(self) -> list[list[Span]]:
         if not self._events:
             found = self.text or self.severity > Severity.DEBUG
-            return [rule([], [], self.size.width), [(" None of them matches." if found else self.NONE, "dim")]]
+            return [rule([], [], self.size.width), [(f" {'None of them matches.' if found else self.NONE}", "dim")]]
         event = self.desk.mask_event(self._events[self.cursor])
         role = eventlines.ROLES[event.severity]
         title: list[Span] = [(words.date_clock(event.at), "dim"), (f"  {event.severity.name.lower()}", role)]
@@ -111,7 +113,7 @@ class EventsPage(ListPage):
         log = self.desk.log_of_events
         left: list[Span] = [(f"{self.TITLE_WORD.lower()}: {words.count(len(self._events))}", "dim")]
         if self.grouped:
-            left = [(f"causes: {words.count(len(self._events))}", "dim")]
+            left = [(f"{self.TOGETHER}: {words.count(len(self._events))}", "dim")]
         if self.text:
             left = [
                 (f" filter: {self.text} ", "chip"),

@@ -23,6 +23,7 @@ from souppp_tui.show.overview import alarm_line, overview
 from souppp_tui.show.paint import Line, Span, width_of
 from souppp_tui.show.themes import NAMES
 from souppp_tui.terminal.lending import lend
+from souppp_tui.widgets.filter import FilterLine
 from souppp_tui.widgets.lines import Lines
 
 UNLISTED = ("commands", "up", "down", "page_up", "page_down", "back")
@@ -62,6 +63,18 @@ class Page(Quitting):
     def on_screen_resume(self) -> None:
         """Back on top: show what happened meanwhile."""
         self.look()
+
+    def on_screen_suspend(self) -> None:
+        """Something is on top of it, which has the keys."""
+        self.show_footer()
+
+    def on_descendant_focus(self) -> None:
+        """A line to type in has the keys."""
+        self.show_footer()
+
+    def on_descendant_blur(self) -> None:
+        """They are the page's again."""
+        self.call_after_refresh(self.show_footer)
 
     def on_resize(self) -> None:
         """Other things fit now."""
@@ -106,12 +119,20 @@ class Page(Quitting):
         if message:
             self.footer.show(message)
             return
+        if isinstance(self.focused, FilterLine):
+            self.footer.show([[(" ", "text"), *_as_keys(self.focused.keys)]])
+            return
         if self.desk.doing:
-            stop = self.desk.keys_of(BY_NAME["back"]).split() if self.PAGE == "sessions" else []
+            stop = self.desk.keys_of(BY_NAME["back"]).split() if self.PAGE == "sessions" and self._has_keys else []
             line = self.desk.doing.line(self.model.meter.now, stop[0] if stop else "", self.size.width - 1)
             self.footer.show([[(" ", "text"), (line, "accent")]])
             return
-        self.footer.show([self._keys(self.size.width)])
+        self.footer.show([self._keys(self.size.width) if self._has_keys else []])
+
+    @property
+    def _has_keys(self) -> bool:
+        """Whether keys are for this page: nothing is on top of it."""
+        return self.app.screen is self
 
     def _footer_clicked(self, line: int, place: int) -> None:
         """Do what the key under the mouse does."""
@@ -136,7 +157,7 @@ class Page(Quitting):
             for action in actions:
                 keys = self.desk.keys_of(action).split()
                 if keys:
-                    spans += [(keys[0], "key"), (f" {self.word(action)}  ", "dim")]
+                    spans += _as_keys([(keys[0], self.word(action))])
             if width_of(spans) <= width + 2:
                 return spans
             actions.remove(max(reversed(actions), key=lambda action: action.footer))
@@ -272,6 +293,11 @@ class Page(Quitting):
     def more_commands(self) -> Iterator[Command]:
         """What has no key of its own."""
         yield from ()
+
+
+def _as_keys(pairs: Sequence[tuple[str, str]]) -> list[Span]:
+    """Keys and what they do; two spans each."""
+    return [span for key, word in pairs for span in ((key, "key"), (f" {word}  ", "dim"))]
 
 
 _URGENT = {Halt.ALL: "stop_all", Halt.REDIALS: "pause"}

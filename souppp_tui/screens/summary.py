@@ -20,6 +20,10 @@ from souppp_tui.show.grouplines import GroupLine, Layout
 from souppp_tui.show.paint import Line, rule, width_of
 from souppp_tui.widgets.lines import Lines, Row
 
+TALL = 18
+"""From so many lines of the screen on there are three for the group under the cursor, else one."""
+SAME_MOMENT = 1.0
+"""Seconds by which an event may be older than what came of it."""
 FRESH = 2.0
 """Seconds after which groups are made anew where the numbers of sessions in each state are the same."""
 NOBODY = {
@@ -73,7 +77,7 @@ class SummaryPage(ListPage):
         width = self.size.width
         if not width:
             return
-        self._layout = grouplines.layout(max(1, width - 3))
+        self._layout = grouplines.layout(max(1, width - 3), len(self.model.views))
         here = plural(len(self.model.views), "session")
         title: Line = [(f"{here} by {self._by.name}", "text")]
         keys = self.desk.keys_of(BY_NAME["group_by"]).split()
@@ -88,7 +92,8 @@ class SummaryPage(ListPage):
         """Show the list, and more of the group under the cursor."""
         super().look_at_list()
         self.divider.show([rule([], [], self.size.width)])
-        self.below.show([self._below()])
+        self._set_bar(self.below, 3 if self.size.height >= TALL else 1)
+        self.below.show(self._below())
 
     def _group(self) -> None:
         """Make the groups anew if sessions have changed, or some time has passed."""
@@ -122,7 +127,8 @@ class SummaryPage(ListPage):
             return shown.user if self._by.name == "user" else self.desk.mask_text(group.value, view.id)
         return group.value
 
-    def _below(self) -> Line:
+    def _below(self) -> list[Line]:
+        """What the group's sessions have in common, when the next of them is dialled, and the latest about them."""
         group = self._here
         if group is None:
             return []
@@ -131,17 +137,24 @@ class SummaryPage(ListPage):
         retries = [view.retry_at for view in views if view.retry_at is not None]
         if retries:
             parts.append(f"next try in {wait(min(retries) - self.model.meter.now)}")
-        parts += [part for part in common(views) if part != group.value]
-        text = " · ".join(parts)
-        latest = self._latest(group)
-        return [(f" {text}", "strong"), (f" · {latest}" if latest else "", "dim")]
+        told = (group.value, f"{self._by.name} {group.value}")
+        parts += [part for part in common(views) if part.casefold() not in map(str.casefold, told)]
+        text, latest = " · ".join(parts), self._latest(group)
+        if self.size.height < TALL:
+            return [[(f" {text}", "strong"), (f" · {latest}" if latest else "", "dim")]]
+        room = self.size.width - 2
+        lines = [(line, "strong") for line in words.wrap(text, room)]
+        lines += [(line, "dim") for line in words.wrap(latest, room)]
+        return [[(f" {line}", role)] for line, role in lines]
 
     def _latest(self, group: Group) -> str:
-        """The latest warning or error about one of a group's sessions."""
-        members = set(group.sessions)
+        """The latest warning or error about one of a group's sessions, since it is as it is."""
+        views, members = self.model.views, set(group.sessions)
         for event in reversed(self.desk.log_of_events.grave):
             if event.session in members:
-                return f"{words.clock(event.at)} {self.desk.mask_event(event).text}"
+                view = views.get(event.session)
+                if view is not None and event.at >= view.since - SAME_MOMENT:
+                    return f"{words.clock(event.at)} {self.desk.mask_event(event).text}"
         return ""
 
     def count(self) -> int:

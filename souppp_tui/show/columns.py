@@ -398,6 +398,8 @@ def cells(view: SessionView, places: Sequence[Fitted], meter: Readings) -> list[
             while cell_len(text) > width and at < len(places) and texts[at] == words.DASH:
                 width += GAP + places[at].width
                 at += 1
+            text = text if cell_len(text) <= width else words.state(view, meter.now, width)
         gap = " " * GAP if at < len(places) else ""
-        row.append((key, words.fit(text, width, right) + gap))
+        fitted = words.fit_name(text, width) if key == "name" else words.fit(text, width, right)
+        row.append((key, fitted + gap))
     return row

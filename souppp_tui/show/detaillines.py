@@ -28,6 +28,10 @@ NAME = 14
 """The width of a fact's name, where its section has no longer one."""
 NAME_MOST = 26
 GAP = 2
+RULED = 8
+"""Columns of the line with the title beside the session's name and what it is doing."""
+LEAST_OF_STATE = 18
+"""What it is doing has so many, however long its name is."""
 CONNECTIONS = 20
 """How many are shown."""
 GRAPH_NOTE = 21
@@ -54,14 +58,15 @@ class Shown(Struct, frozen=True):
     """Whether traffic counts from a moment that the operator chose."""
 
 
-def title(view: SessionView, now: float) -> Line:
+def title(view: SessionView, now: float, width: int) -> Line:
     """The session's name and what it is doing."""
     glyph, role = words.sign(view)
+    room = width - words.columns(words.clean(view.name)) - RULED
     return [
         (view.name, "strong"),
         ("  ", "text"),
         (f"{glyph} ", role),
-        (words.state(view, now), role),
+        (words.state(view, now, max(LEAST_OF_STATE, room)), role),
     ]
 
 
@@ -100,19 +105,25 @@ def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
     counters = [(name, words.count(value - before.get(name, 0))) for name, value in details.counters]
     parts = (
         ("why it is not up", why_lines(shown.why, width) if shown.why is not None else []),
-        ("session", session_lines(view, meter.now)),
+        ("session", session_lines(view, meter.now, width)),
         ("latest events", event_lines(shown.latest, width)),
         (f"traffic, {minutes:.0f} minutes{zero}", traffic_lines(view.id, shown.octets, meter, width) if up else []),
         ("the last hour, means of half a minute", hour_lines(details.hour, width) if any(details.hour.rx) else []),
         ("negotiated  (= as agreed)", fact_lines(details.facts, width)),
-        ("steps", table([(s.name, words.milliseconds(s.took_ms)) for s in details.steps], right=True)),
+        ("steps", table([(s.name, words.milliseconds(s.took_ms)) for s in details.steps], width, right=True)),
         ("use it  (y copies)", usage_lines(details.usage, width)),
-        (f"connections through its proxy, {view.connections:,}", connection_lines(details.connections, meter.now)),
-        ("carried  (C counts from now on)", ledger_lines(view, details.ledger, meter)),
-        ("proxied most  (of what is routed, only the sums are known)", talker_lines(details.talkers)),
-        ("addresses that it had, newest first  (w writes all)", address_lines(details.ledger.addresses, meter.now)),
-        ("timers", table([(name, wait(at - meter.now)) for name, at in details.timers], right=True)),
-        (f"counters{zeroed}", table(counters, right=True)),
+        (
+            f"connections through its proxy, {view.connections:,}",
+            connection_lines(details.connections, meter.now, width),
+        ),
+        ("carried  (C counts from now on)", ledger_lines(view, details.ledger, meter, width)),
+        ("proxied most  (of what is routed, only the sums are known)", talker_lines(details.talkers, width)),
+        (
+            "addresses that it had, newest first  (w writes all)",
+            address_lines(details.ledger.addresses, meter.now, width),
+        ),
+        ("timers", table([(name, wait(at - meter.now)) for name, at in details.timers], width, right=True)),
+        (f"counters{zeroed}", table(counters, width, right=True)),
     )
     lines: list[Line] = []
     for name, part in parts:
@@ -121,38 +132,48 @@ def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
     return lines[1:]
 
 
-def table(rows: Sequence[tuple[str, str | None]], right: bool = False) -> list[Line]:
-    """Names and values, values below each other; rows without a value are left out. `right` is for numbers."""
+def table(rows: Sequence[tuple[str, str | None]], width: int, right: bool = False) -> list[Line]:
+    """Names and values, values below each other; rows without a value are left out. `right` is for numbers.
+
+    What is longer than the `width` that there is goes on in the next line.
+    """
     known = [(name, value) for name, value in rows if value]
-    wide = min(NAME_MOST, max([NAME, *(len(name) for name, _ in known)]))
-    most = max((len(value) for _, value in known), default=0) if right else 0
-    return [[(f" {words.fit(name, wide)}  ", "dim"), (value.rjust(most), "text")] for name, value in known]
+    longest = max((len(name) for name, _ in known), default=0)
+    most = max((len(value) for _, value in known), default=0) if right else width
+    wide = max(NAME, min(longest, max(NAME_MOST, width - most - 1 - GAP)))
+    lines: list[Line] = []
+    for name, value in known:
+        for place, part in enumerate(words.wrap(value, max(wide, width - wide - 1 - GAP))):
+            named = words.fit("" if place else name, wide)
+            lines.append([(f" {named}" + " " * GAP, "dim"), (part.rjust(most) if right else part, "text")])
+    return lines
 
 
-def ledger_lines(view: SessionView, ledger: Ledger, meter: Readings) -> list[Line]:
+def ledger_lines(view: SessionView, ledger: Ledger, meter: Readings, width: int) -> list[Line]:
     """What it has carried over all its dials; nothing where that is nothing."""
     numbers = meter.numbers(view.id)
-    return table(carried.rows(view, ledger, numbers)) if any(carried.carried(view, numbers)) else []
+    return table(carried.rows(view, ledger, numbers), width) if any(carried.carried(view, numbers)) else []
 
 
-def talker_lines(talkers: Sequence[Talker]) -> list[Line]:
+def talker_lines(talkers: Sequence[Talker], width: int) -> list[Line]:
     """A line for each host, the busiest first."""
     return table(
         [
             (each.host, f"▼ {carried.octets(each.down)}  ▲ {carried.octets(each.up)}  in {each.connections:,}")
             for each in talkers
-        ]
+        ],
+        width,
     )
 
 
-def address_lines(spans: Sequence[AddressSpan], now: float) -> list[Line]:
+def address_lines(spans: Sequence[AddressSpan], now: float, width: int) -> list[Line]:
     """A line each, newest first; nothing where the present one is the only one."""
     if not any(span.until is not None or not span.known for span in spans):
         return []
-    return table([histories.row(span, now) for span in spans[::-1]])
+    return table([histories.row(span, now) for span in spans[::-1]], width)
 
 
-def connection_lines(connections: Sequence[Connection], now: float) -> list[Line]:
+def connection_lines(connections: Sequence[Connection], now: float, width: int) -> list[Line]:
     """A line each, oldest first; the last one says that there are more, where there are."""
     rows = [
         (
@@ -162,7 +183,7 @@ def connection_lines(connections: Sequence[Connection], now: float) -> list[Line
         )
         for it in connections[:CONNECTIONS]
     ]
-    return table(rows) + ([[(" …", "dim")]] if len(connections) > CONNECTIONS else [])
+    return table(rows, width) + ([[(" …", "dim")]] if len(connections) > CONNECTIONS else [])
 
 
 _NO_DEVICE = {
@@ -171,7 +192,7 @@ _NO_DEVICE = {
 }
 
 
-def session_lines(view: SessionView, now: float) -> list[Line]:
+def session_lines(view: SessionView, now: float, width: int) -> list[Line]:
     """What the session has now."""
     vlan = f", VLAN {'.'.join(map(str, view.vlans))}" if view.vlans else ""
     mac = f" ({view.ac_mac})" if view.ac_mac else ""
@@ -198,7 +219,8 @@ def session_lines(view: SessionView, now: float) -> list[Line]:
             ("up for", (view.up_since is not None and words.duration(now - view.up_since)) or None),
             ("echo", None if view.rtt_ms is None else words.milliseconds(view.rtt_ms)),
             ("flaps", str(view.flaps) if view.flaps else None),
-        )
+        ),
+        width,
     )
 
 

@@ -23,7 +23,7 @@ def line(event: Event, now: float, times: words.Times = words.Times.USUAL) -> li
     return [
         (f"{words.moment(event.at, now, times)}  ", "dim"),
         *([(words.fit(event.engine, ENGINE) + "  ", "accent")] if event.engine else []),
-        (words.fit(event.name, NAME) + "  ", "strong"),
+        (words.fit_name(event.name, NAME) + "  ", "strong"),
         (event.text, ROLES[event.severity]),
     ]
 
@@ -36,7 +36,7 @@ def cause(event: Event, often: int, sessions: int, now: float, times: words.Time
     return [
         (f"{when:>11}  ", "dim"),
         *([(words.fit(event.engine, ENGINE) + "  ", "accent")] if event.engine else []),
-        (words.fit(many, MANY) + "  ", "strong"),
+        (words.fit_name(many, MANY) + "  ", "strong"),
         (f"{happened:>6}  ", "dim"),
         (event.text, ROLES[event.severity]),
     ]

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from engine.settings.limits import MAX_SESSIONS
 from souppp_tui.show import words
 from souppp_tui.show.paint import Line
 
 GAP = 2
 NAME = 14
+NAME_WANTED = 24
+"""As wide as most reasons."""
 NAME_MOST = 34
 BAR_MOST = 22
 
@@ -56,8 +60,12 @@ _COLUMNS = (
     _Column("▲ b/s", 6, lambda it, now: words.metric(it.tx_bits), "tx"),
     _Column("OLDEST", 7, lambda it, now: words.duration(now - it.oldest), "text"),
 )
-_IMPORTANCE = ("SESSIONS", "UP", "FAIL", "WAIT", "▼ b/s", "OLDEST", "DOWN", "▲ b/s", "RTT p95")
+_COUNTS = ("UP", "WAIT", "FAIL", "DOWN")
+"""What adds up to the sessions of a group, so all of them are shown, or none."""
+_IMPORTANCE = (("SESSIONS",), _COUNTS, ("▼ b/s",), ("OLDEST",), ("▲ b/s",), ("RTT p95",))
 """Who stays when space runs out, first to last."""
+_LAST = _IMPORTANCE[-2:]
+"""These stay only beside names of NAME_WANTED."""
 
 
 class Layout(Struct, frozen=True):
@@ -68,19 +76,21 @@ class Layout(Struct, frozen=True):
     bar: int
 
 
-def layout(width: int) -> Layout:
-    """What fits into so many characters."""
+def layout(width: int, sessions: int = MAX_SESSIONS) -> Layout:
+    """What fits into so many characters, where no group has more `sessions` than that."""
+    wide = max(4, len(words.count(sessions)))
+    columns = {each.title: replace(each, width=wide) if each.title in _COUNTS else each for each in _COLUMNS}
     left = width - NAME
-    chosen = set()
-    for title in _IMPORTANCE:
-        need = GAP + next(column.width for column in _COLUMNS if column.title == title)
-        if need <= left:
-            chosen.add(title)
+    chosen: set[str] = set()
+    for titles in _IMPORTANCE:
+        need = sum(GAP + columns[title].width for title in titles)
+        if need <= left - (NAME_WANTED - NAME if titles in _LAST else 0):
+            chosen.update(titles)
             left -= need
     name = min(NAME_MOST, NAME + left)
     left -= name - NAME
     bar = min(BAR_MOST, left - 1) if left >= 6 else 0
-    return Layout(tuple(column for column in _COLUMNS if column.title in chosen), name, bar)
+    return Layout(tuple(column for column in columns.values() if column.title in chosen), name, bar)
 
 
 def header(fitted: Layout, title: str) -> Line:

@@ -107,11 +107,14 @@ def alarm_line(
         return []
     latest = mask(alarms[-1])
     number = f" {plural(len(alarms), 'alarm')} "
-    right = f"  {words.clock(latest.at)} · e shows them "
     whose = f"{latest.engine}: " if latest.engine else ""
     who = f"{latest.name}: " if latest.name else ""
-    room = max(0, width - words.columns(number) - words.columns(right) - 2)
-    return [(number, "alarm"), (words.fit(f"  {whose}{who}{latest.text}", room), "failed"), (right, "dim")]
+    text = f"  {whose}{who}{latest.text}"
+    right = f"  {words.clock(latest.at)} · e shows them "
+    if words.columns(words.clean(text)) > width - len(number) - len(right) - 2:
+        right = "  e shows them "  # when it was stands there, too
+    room = max(0, width - len(number) - len(right) - 2)
+    return [(number, "alarm"), (words.fit(text, room), "failed"), (right, "dim")]
 
 
 def _states(totals: Totals, short: bool) -> Line:

@@ -214,8 +214,11 @@ def fine_clock(at: float) -> str:
     return f"{clock(whole)}.{int((at - whole) * 1000):03d}"
 
 
-def state(view: SessionView, now: float) -> str:
-    """What a session is doing, for how long if that is long, and why and what next where that is known."""
+def state(view: SessionView, now: float, room: int | None = None) -> str:
+    """What a session is doing, for how long if that is long, and why and what next where that is known.
+
+    In less `room` (columns) in fewer words: the time of the next try stays, whatever else is cut.
+    """
     text: str = QUEUED if view.queued else view.state.value
     if is_silent(view) and view.silent_since is not None:
         return f"no answer for {duration(now - view.silent_since)}"
@@ -225,9 +228,16 @@ def state(view: SessionView, now: float) -> str:
         text += f" · {duration(now - view.since)}"
     if view.reason and view.state in _WITH_REASON:
         text += f" · {view.reason}"
-    if view.retry_at is not None:
-        text += f" (retry in {wait(view.retry_at - now)})"
-    return text
+    if view.retry_at is None:
+        return text
+    left = wait(view.retry_at - now)
+    short = view.reason if view.reason and view.state is SessionState.FAILED else text  # its sign says `failed`
+    variants = [f"{text} (retry in {left})", f"{short} (retry in {left})"]
+    if room is None or columns(variants[0]) <= room:
+        return variants[0]
+    ending = f" (in {left})"
+    variants.append(fit(short, max(0, room - len(ending))).rstrip() + ending)
+    return next((each for each in variants if columns(each) <= room), variants[-1])
 
 
 def graph(values: Sequence[float], width: int, height: int, least: float = 0.0) -> list[str]:
@@ -329,3 +339,16 @@ def fit(text: str, width: int, right: bool = False) -> str:
     if taken > width:
         return set_cell_size(text, max(0, width - 1)) + "…" if width > 0 else ""
     return " " * (width - taken) + text if right else text + " " * (width - taken)
+
+
+ENDING = 5
+"""Characters of a name's end that stay where it is cut: that is where names of one kind differ."""
+
+
+def fit_name(name: str, width: int) -> str:
+    """A name in exactly `width` columns, cut in the middle where it is too long: `customer-0001` as `custom…-0001`."""
+    name = clean(name)
+    if columns(name) <= width or width < 2 * ENDING:
+        return fit(name, width)
+    tail = name[-ENDING:]
+    return set_cell_size(name, width - 1 - columns(tail)) + "…" + tail

@@ -59,6 +59,13 @@ class FilterLine(Input):
         """What was typed before going through the history."""
         self.cursor_blink = False
 
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """The keys that do something here, and what."""
+        keys = [("enter", "keep"), ("esc", "clear")]
+        keys += [("tab", "take over")] if self.suggester is not None else []
+        return keys + ([("↑ ↓", "typed before")] if self._history else [])
+
     def on_mount(self) -> None:
         """Type here."""
         self.focus()

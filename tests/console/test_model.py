@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -274,6 +275,14 @@ def test_a_reason_runs_over_the_empty_cells_after_it() -> None:
     model = told(engine, 0)
     row = cells(model.views[0], layout(USUAL, 75), model.meter)
     assert row[1][1].strip() == "failed · wrong password (retry in 42 s)"
+
+
+@pytest.mark.parametrize("width", [54, 60, 74])
+def test_the_time_of_the_next_try_is_there_in_a_narrow_window(width: int) -> None:
+    engine = ScriptedEngine(1, up=False)
+    engine.change(0, state=SessionState.FAILED, reason="no common authentication", retry_at=engine.wall + 600)
+    model = told(engine, 0)
+    assert cells(model.views[0], layout(USUAL, width), model.meter)[1][1].rstrip().endswith("in 10 min)")
 
 
 def test_the_log_counts_what_it_cannot_keep() -> None:

@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from engine.api.commands import Dial, HangUp, Redial, StartCapture
-from engine.api.values import Halt, Halted, SessionState, Severity
+from engine.api.values import Event, Halt, Halted, SessionState, Severity
 from souppp_tui.desk.options import ConsoleOptions
 from souppp_tui.model.doing import Doing
 from souppp_tui.model.model import Model
 from souppp_tui.screens.confirm import Confirm
-from souppp_tui.show.overview import overview
+from souppp_tui.show.overview import alarm_line, overview
 from souppp_tui.show.words import LIVES
 from tests.console.conftest import Start
 from tests.console.scripted import ScriptedEngine
@@ -183,6 +183,17 @@ def test_flaps_are_told_before_the_cards_mode_and_the_pace() -> None:
         assert "no answer" in line or "! 1" in line
 
 
+@pytest.mark.parametrize(("width", "time"), [(100, True), (60, False)])
+def test_an_alarm_is_told_before_its_time(width: int, time: bool) -> None:
+    """At 60 columns it was `lab0 lost its carrie…  15:49:18 · e shows them`."""
+    event = Event(1, 0.0, Severity.ERROR, "card-down", "lab0 lost its carrier. 69 sessions lost.")
+    line = "".join(text for text, _ in alarm_line([event], 1.0, width))
+    assert len(line) <= width
+    assert line.endswith(" e shows them ")
+    assert "lab0 lost its carrier. 69 sess" in line
+    assert (":00 · e" in line) == time
+
+
 # -- messages
 
 
@@ -254,6 +265,38 @@ def test_no_end_is_foretold_from_the_pace_of_others() -> None:
     states = (*[SessionState.UP] * 75, *[SessionState.DIALLING] * 2)
     doing.look({key: replace(before[key], state=state, since=1.0) for key, state in enumerate(states)}, engine.now + 9)
     assert doing.line(engine.now + 9, "esc", 80) == "Dialling 77 sessions. 75 up · 2 coming up · esc stops"
+
+
+# -- keys
+
+
+@pytest.mark.parametrize("key", ["h", "q", "colon", "question_mark", "a", "E", "w", "o", "b", "H"])
+async def test_no_key_of_a_page_is_promised_while_a_box_has_them(start: Start, key: str) -> None:
+    async with start(30, size=(80, 24)) as stage:
+        assert "h hang up" in stage.text().splitlines()[-1]
+        await stage.press(key)
+        await stage.tick()
+        assert stage.text().split("\n")[-1] == ""
+        await stage.press("escape")
+        await stage.tick()
+        assert "h hang up" in stage.text().splitlines()[-1]
+
+
+async def test_a_line_that_is_typed_in_says_its_own_keys(start: Start) -> None:
+    async with start(30, size=(60, 15)) as stage:
+        await stage.press("slash", *"home", "enter", "slash")
+        assert stage.text().splitlines()[-1].split("  ") == [
+            " enter keep",
+            "esc clear",
+            "tab take over",
+            "↑ ↓ typed before",
+        ]
+        await stage.press("enter")
+        assert "h hang up" in stage.text().splitlines()[-1]
+        await stage.press("e", "slash")
+        assert stage.text().splitlines()[-1] == " enter keep  esc clear"
+        await stage.press("escape")
+        assert "f stay" in stage.text().splitlines()[-1]
 
 
 async def test_what_went_wrong_is_not_pushed_aside_by_what_went_well(start: Start) -> None:

@@ -99,6 +99,33 @@ def test_a_group_s_line_fits(width: int) -> None:
         assert sum(words.columns(text) for text, _ in spans) <= max(width, grouplines.NAME)
 
 
+@pytest.mark.parametrize("width", range(15, 120))
+def test_the_numbers_that_are_shown_add_up(width: int) -> None:
+    """All four, or none of them: at 60 columns those that are down were left out beside `FAIL`."""
+    titles = {column.title for column in grouplines.layout(width).columns}
+    assert len(titles & {"UP", "WAIT", "FAIL", "DOWN"}) in (0, 4)
+    assert ("DOWN" in titles) or width < 57
+
+
+def test_with_few_sessions_reasons_are_whole_at_80_columns() -> None:
+    assert grouplines.layout(77, 999).name >= len("no common authentication")
+
+
+async def test_what_a_group_is_is_not_explained_by_what_was_before(start: Start) -> None:
+    """`card is down` had the warning of a try of minutes ago beside it."""
+    async with start(5, failing=5, up=False, size=(80, 24)) as stage:
+        stage.engine.submit(Dial((4,)))
+        await stage.tick(6)
+        await stage.press("1", "g", "j")
+        assert "Login incorrect" in stage.text()
+        await stage.tick(20)
+        stage.engine.change(4, state=SessionState.DOWN, reason="card is down", since=stage.engine.wall)
+        await stage.tick(5)
+        await stage.press("k", "j")
+        assert "card is down · 1 session" in stage.text()
+        assert "Login incorrect" not in stage.text()
+
+
 async def test_one_key_there_enter_narrows_and_two_goes_back(start: Start) -> None:
     async with start(30, failing=5, up=False) as stage:
         stage.engine.submit(Dial(tuple(range(30))))

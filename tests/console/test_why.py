@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from engine.api.commands import Dial
 from engine.api.ending import EndKind
 from engine.api.values import Event, LadderEntry, SessionState, SessionView, Severity
+from souppp_tui.show import detaillines
 from souppp_tui.show.why import CASES, Why, why
 from tests.console.conftest import Start
 
@@ -119,3 +120,16 @@ async def test_details_begin_with_it_and_mark_the_frames(start: Start) -> None:
         await stage.press("escape", "k", "enter")
         await stage.tick()
         assert "why it is not up" not in stage.text()
+
+
+@pytest.mark.parametrize("width", [57, 77])
+def test_nothing_of_a_sessions_facts_is_cut(width: int) -> None:
+    """IPv6 addresses ended in `fe80::15c…`, a counter was called `discarded: PADO that can'…`."""
+    long = "discarded: PADO that can't be a PADO of ours"
+    addresses = " ".join(f"3fff:64:{n}:0:d24a:4840:1516:5aae" for n in range(3))
+    for right, rows in ((True, [(long, "8"), ("short", "12")]), (False, [("IPv6", addresses), ("user", "u")])):
+        lines = detaillines.table(rows, width, right=right)
+        shown = ["".join(text for text, _ in line) for line in lines]
+        assert "…" not in "".join(shown)
+        assert max(map(len, shown)) <= width
+        assert " ".join("".join(shown).split()).count("3fff:64:") == (0 if right else 3)

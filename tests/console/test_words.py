@@ -72,6 +72,23 @@ def test_a_failed_session_says_why_and_when_next() -> None:
     assert words.state(view, 100.0) == "failed · wrong password (retry in 42 s)"
 
 
+@pytest.mark.parametrize(
+    ("reason", "room", "text"),
+    [
+        ("wrong password", 39, "failed · wrong password (retry in 42 s)"),
+        ("wrong password", 38, "wrong password (retry in 42 s)"),
+        ("wrong password", 29, "wrong password (in 42 s)"),
+        ("no common authentication", 33, "no common authenticati… (in 42 s)"),
+        ("", 13, "fa… (in 42 s)"),
+    ],
+)
+def test_when_it_is_dialled_next_is_never_cut(reason: str, room: int, text: str) -> None:
+    """At 60 columns there was `failed · wrong password (retry in …`."""
+    view = SessionView(0, "a", "u", "", True, SessionState.FAILED, 0.0, reason, 142.0)
+    assert words.state(view, 100.0, room) == text
+    assert len(text) <= room
+
+
 def test_a_session_without_an_answer_says_so() -> None:
     view = SessionView(0, "a", "u", "", True, SessionState.UP, 0.0, silent_since=100.0)
     assert words.state(view, 112.0) == "no answer for 12 s"
@@ -204,3 +221,21 @@ def test_an_event_too_long_for_the_pane_ends_with_a_sign_of_it() -> None:
         assert len(shown(room)) == room
         assert [line.endswith("…") for line in shown(room)] == [False] * (room - 1) + [True]
         assert all(len(line) < 60 for line in shown(room))
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "shown"),
+    [
+        ("customer-0001", 12, "custom…-0001"),
+        ("customer-0001", 13, "customer-0001"),
+        ("home", 6, "home  "),
+        ("customer-0001", 9, "customer…"),
+    ],
+)
+def test_names_that_differ_at_their_end_are_told_apart_where_they_are_cut(name: str, width: int, shown: str) -> None:
+    assert words.fit_name(name, width) == shown
+
+
+@given(st.text(max_size=30), st.integers(0, 24))
+def test_a_name_takes_the_columns_it_is_given(name: str, width: int) -> None:
+    assert words.columns(words.fit_name(name, width)) == width
