@@ -11,6 +11,7 @@ import pytest
 from engine.settings.console import COLUMNS
 from souppp_tui.commands.cli import COMMANDS, parser, parsers
 from souppp_tui.desk.actions import ACTIONS, Action, signs
+from souppp_tui.show.words import LIVES
 from tests.conftest import ROOT
 
 PAGE = ROOT / "man" / "souppp-tui.8"
@@ -41,6 +42,15 @@ def test_every_option_is_named() -> None:
 def test_every_action_is_named_with_its_keys(action: Action) -> None:
     (line,) = re.findall(rf"^\.B?RI? .*\( ?{action.name} ?\).*$", plain(), re.MULTILINE)
     assert signs(action.keys) in line
+
+
+@pytest.mark.parametrize("word", LIVES)
+def test_every_sign_is_explained_with_its_word(word: str) -> None:
+    """One was another sign than that on the screen, two were missing."""
+    states = plain().partition(".SH STATES")[2].partition(".SH ")[0]
+    assert f".B {LIVES[word][0]} {word}\n" in states
+    table = (ROOT / "docs" / "console.md").read_text(encoding="utf-8")
+    assert f"| `{LIVES[word][0]}` {word} |" in table
 
 
 def test_every_column_is_named() -> None:
