@@ -760,8 +760,10 @@ class Devices:
             found.append("the host's default route")
         return found
 
-    def tidy(self, now: float, theirs: Callable[[], Collection[Address | Network]] = tuple) -> None:
+    def tidy(self, now: float, theirs: Callable[[], Collection[Address | Network]] = tuple) -> bool:
         """Forget what sessions had and nobody can use any more; to be called every few seconds. Raises HostError.
+
+        Some of it: whether there is more, and it is to be called again soon.
 
         `theirs` tells what is routed to sessions, up or not, and what they have though no device has it.
         """
@@ -770,13 +772,13 @@ class Devices:
             for device in self._devices.values():
                 device.mends = 0
         try:
-            if not self._ended:
-                self._confinement.tidy(now, theirs)
+            more = not self._ended and self._confinement.tidy(now, theirs)
         except RtnlError as error:
             raise HostError(f"A routing rule can't be deleted: {error.strerror}.") from None
         if deaths := self.undertaker.deaths():
             text = f"The thread that deletes devices died ({deaths[-1]}), and another one is at work."
             raise HostError(f"{text} Please report it.")
+        return more
 
     def part(self) -> None:
         """All sessions are about to end, and `bury` and `close` follow.

@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from itertools import islice
 
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_GETROUTE, RTM_GETRULE
@@ -58,6 +59,8 @@ from engine.ppp.judge import Address
 
 GRACE = 120.0
 """Seconds: twice as long as a closing TCP connection may take."""
+FORGOTTEN = 64
+"""Addresses and networks that are forgotten in one go: thousands of sessions may be lost at once."""
 
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 HARMLESS = (errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.EEXIST, errno.EACCES, *_NO_SUCH_FAMILY)
@@ -415,36 +418,45 @@ class Confinement:
             self._dead_end(network, now)
             self._fence.hold(network)
 
-    def tidy(self, now: float, theirs: Callable[[], Collection[Source]]) -> None:
-        """Forget what its time is over; not what is `theirs` still, of sessions: hosts behind never stop sending."""
+    def tidy(self, now: float, theirs: Callable[[], Collection[Source]]) -> bool:
+        """Forget what its time is over, FORGOTTEN at most; whether there is more.
+
+        Not what is `theirs` still, of sessions: hosts behind never stop sending.
+        """
         with suppress(RtnlError):  # then later
             self._fence.heal()
             self._heal()
-        kept: Collection[Source] | None = None
-        while self._grace:
-            source, until = next(iter(self._grace.items()))
-            if until > now:
-                break
-            kept = theirs() if kept is None else kept
+        over = [source for source, until in islice(self._grace.items(), FORGOTTEN) if until <= now]
+        kept = theirs() if any(not isinstance(source, IPv4Address) for source in over) else ()
+        for source in over:
             if source in kept:
                 del self._grace[source]
                 self._grace[source] = now + GRACE  # the last one now
-            else:
-                self.forget(source)
+        self._forget([source for source in over if source not in kept])
+        return len(over) == FORGOTTEN
 
     def forget(self, source: Source) -> None:
         """Leave what no session has to the host; does nothing for others."""
-        if not isinstance(source, Mark) and self._grace.pop(source, None) is not None:
+        if source in self._grace:
+            self._forget([source])
+
+    def _forget(self, sources: Iterable[Source]) -> None:
+        """The same of several, each of which is in its grace: in one step, as each is a transaction of the kernel's."""
+        gone = [source for source in sources if not isinstance(source, Mark)]
+        requests: list[bytes] = []
+        for source in gone:
+            del self._grace[source]
             family = family_of(source)
-            try:
-                if isinstance(source, IPv4Network | IPv6Network):
-                    self._follow(family, self._networks[family].forget(_prefix(source)))
-                elif isinstance(source, IPv6Address):
-                    self._do(self._sources.forget(source))
-                else:
-                    self._follow(family, self._tree.forget(int(source)))
-            finally:
-                self._fence.forget(source)
+            if isinstance(source, IPv4Network | IPv6Network):
+                requests += _requests(family, self._networks[family].forget(_prefix(source)))
+            elif isinstance(source, IPv6Address):
+                requests += self._sources.forget(source)
+            else:
+                requests += _requests(family, self._tree.forget(int(source)))
+        try:
+            self._do(requests)
+        finally:
+            self._fence.forget(gone)
 
     def leave(self) -> None:
         """`close` leaves all of it as it is: another process takes it over."""

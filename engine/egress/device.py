@@ -401,15 +401,18 @@ class DeviceEgress:
             return Happening(f"{what}, and it can't be made anew: {error}", key, lost=True)
         return Happening(f"{what}: it was made anew. Programs that were bound to it must bind again.", key)
 
-    def tidy(self, now: float, networks: Callable[[], Collection[Network]]) -> None:
+    def tidy(self, now: float, networks: Callable[[], Collection[Network]]) -> bool:
         """Forget what ended sessions had, once its time is over; to be called every few seconds. Raises HostError.
 
-        `networks` tells what is routed to sessions, up or not.
+        Some of it: whether there is more, and it is to be called again soon. `networks` tells what is routed to
+        sessions, up or not.
         """
-        self._devices.tidy(now, lambda: {*networks(), *self._without_room()})
+        if self._devices.tidy(now, lambda: {*networks(), *self._without_room()}):
+            return True
         for key, opened in self._opened.items():
             if opened.settings.delegate.interface is not None:  # which may have come, or lost its address
                 self._hand_on(key)
+        return False
 
     def _without_room(self) -> Iterator[Address | Network]:
         """What sessions have of IPv6 whose devices are too narrow for it: it is theirs all the same."""

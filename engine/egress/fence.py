@@ -173,11 +173,12 @@ class Fence:
             self._ways.discard((source, index))
             self._change(self._elements(Message.DELSETELEM, *_way_element(source, index)))
 
-    def forget(self, source: Source) -> None:
-        """They are no concern of ours any more."""
-        if source in self._sources:
-            self._sources.discard(source)
-            self._change(self._elements(Message.DELSETELEM, *_source_element(source)))
+    def forget(self, sources: Iterable[Source]) -> None:
+        """These are no concern of ours any more."""
+        gone = self._sources.intersection(sources)
+        self._sources -= gone
+        if gone:
+            self._change(*(self._elements(Message.DELSETELEM, *_source_element(source)) for source in gone))
 
     def close(self) -> None:
         """Take the table away."""

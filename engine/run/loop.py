@@ -63,6 +63,8 @@ TICK = 2.0
 changes without a word on rtnetlink."""
 GLANCE = 0.5
 """Seconds between looks whether our program is still on the card, of which the kernel tells nobody."""
+TIDYING = 0.05
+"""Seconds until more is forgotten of what sessions had that have ended, where that is much."""
 ASLEEP, SET = 5.0, 0.5
 """Seconds by which a clock must differ from time.monotonic() for the host to have slept, or its clock to be set."""
 FEW, SHARE = 4, 0.005
@@ -143,6 +145,7 @@ class Loop:
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick: asyncio.TimerHandle | None = None
         self._next_glance: asyncio.TimerHandle | None = None
+        self._next_tidying: asyncio.TimerHandle | None = None
         self._undo = ExitStack()
         self.proxies = Proxies(
             loop,
@@ -523,7 +526,7 @@ class Loop:
 
     def _look_no_more(self) -> None:
         """At the card by ourselves: the kernel's answer waits for devices that go."""
-        for timer in (self._next_tick, self._next_glance):
+        for timer in (self._next_tick, self._next_glance, self._next_tidying):
             if timer is not None:
                 timer.cancel()
 
@@ -652,12 +655,23 @@ class Loop:
             self.supervisor.note_traffic(self.traffic()[:: len(TRAFFIC_FIELDS)], now)
         finally:
             self.supervisor.look_at_card(now)
-            self.supervisor.run(partial(self._egress.tidy, now, self._networks), now)
+            self.supervisor.run(self._tidy, now)
             self.supervisor.run(self._bare.follow_workers, now)
             self.supervisor.run(self._save_proofs, now)
             self.supervisor.run(self._save_history, now)
             self.supervisor.run(self._save_counters, now)
             self._carry_on()
+
+    def _tidy(self) -> None:
+        """Some of it now, and more when all else had its turn."""
+        if self._egress.tidy(time.monotonic(), self._networks):
+            if self._next_tidying is not None:
+                self._next_tidying.cancel()
+            self._next_tidying = self._loop.call_later(TIDYING, self._go_on_tidying)
+
+    def _go_on_tidying(self) -> None:
+        self.supervisor.run(self._tidy, time.monotonic())
+        self._carry_on()
 
     def _follow_clocks(self, now: float) -> None:
         """See whether the host was asleep, when time.monotonic() stands still, or its wall clock was set."""

@@ -223,7 +223,7 @@ def test_our_own_haste_is_nobody_elses_doing(devices: Devices) -> None:
     def overflow() -> None:
         for number in range(100):
             devices._confinement._fence.hold(IPv4Address(f"100.64.1.{number}"))
-            devices._confinement._fence.forget(IPv4Address(f"100.64.1.{number}"))
+            devices._confinement._fence.forget([IPv4Address(f"100.64.1.{number}")])
 
     overflow()
     assert devices.look().for_all == []
