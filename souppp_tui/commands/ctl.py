@@ -245,7 +245,8 @@ def _status(engine: Client, options: argparse.Namespace) -> int:
         }
         print(json.dumps(told))
         return EXIT_OK
-    counts = ", ".join(f"{words.count(number)} {state}" for state, number in states.most_common()) or "no sessions"
+    lives = Counter(map(words.life, snapshot.sessions))  # as the console counts them
+    counts = ", ".join(f"{words.count(number)} {life}" for life, number in lives.most_common()) or "no sessions"
     how = f"{card.mode} mode, {'zero-copy' if card.zero_copy else 'copy'}, {plural(len(snapshot.queues), 'queue')}"
     print(f"engine    souppp-tui {hello.release}, for {words.duration(snapshot.at - hello.since)}")
     print(f"card      {card.name}, {'up' if card.up else 'down'}, {how}")

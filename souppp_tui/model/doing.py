@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct, field
 
 from engine.api.values import SessionState, SessionView
-from souppp_tui.show.words import COMING_UP, HANGING_UP, LIVES, QUEUED, columns, count, duration, life
+from souppp_tui.show.words import COMING_UP, DOWN, HANGING_UP, LIVES, QUEUED, columns, count, duration, life
 
 WAITING = "waiting"
 """Nothing has happened to it yet."""
@@ -46,12 +46,17 @@ class Doing(Struct):
     @property
     def left(self) -> int:
         """How many are under way."""
-        return sum(self._counts[word] for word in UNDER_WAY)
+        return sum(self._counts[word] for word in self._under_way)
+
+    @property
+    def _under_way(self) -> Sequence[str]:
+        """Who is to come up passes `down` on its way from one dial to the next."""
+        return (*UNDER_WAY, DOWN) if self.dials else UNDER_WAY
 
     def unfinished(self, views: Mapping[int, SessionView]) -> Sequence[int]:
         """Those that are under way."""
         there = ((key, was, views[key]) for key, was in self.before.items() if key in views)
-        return [key for key, was, view in there if self._stands(was, view) in UNDER_WAY]
+        return [key for key, was, view in there if self._stands(was, view) in self._under_way]
 
     def line(self, now: float, stop: str, room: int) -> str:
         """`Dialling 1,971 sessions. 1,570 up · 381 queued · 20 failed · ~4 s · esc stops`; `stop` is the key for it.

@@ -25,6 +25,10 @@ class ActionsPage(EventsPage):
         """All commands that are kept."""
         return self.desk.log_of_events.commands
 
+    def gone(self) -> int:
+        """Commands outlive the events that are lost."""
+        return 0
+
     def matching(self) -> list[Event]:
         """Of all consoles and scripts, oldest first."""
         needle = self.text.casefold()

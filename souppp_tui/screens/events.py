@@ -67,6 +67,10 @@ class EventsPage(ListPage):
         """What there is to choose from."""
         return self.desk.log_of_events.events
 
+    def gone(self) -> int:
+        """How many there were that are kept no longer."""
+        return self.desk.log_of_events.lost
+
     def matching(self) -> list[Event]:
         """What is listed."""
         return self.desk.log_of_events.matching(self.severity, self.text)
@@ -121,8 +125,8 @@ class EventsPage(ListPage):
             ]
         if self.severity > Severity.DEBUG:
             left.append((f"  {self.severity.name.lower()} and above", "warning"))
-        if log.lost:
-            left.append((f"  {words.count(log.lost)} older ones are gone", "warning"))
+        if gone := self.gone():
+            left.append((f"  {words.count(gone)} older ones are gone", "warning"))
         waiting = log.seq - (self._seen[0] if self._seen else 0)
         right: list[Span] = (
             [("following", "up")] if self.following else [(f"staying · {words.count(waiting)} new", "warning")]

@@ -257,6 +257,18 @@ async def test_who_was_down_before_a_hang_up_is_not_waited_for(start: Start) -> 
         assert "waiting" not in stage.text()
 
 
+def test_a_redial_is_not_done_where_its_sessions_are_down_for_a_moment() -> None:
+    """600 were hung up: `374 left`, while 226 of them were down and waited to be dialled."""
+    engine = ScriptedEngine(600)
+    before = {view.id: view for view in engine.snapshot().sessions}
+    doing = Doing("Redialling 600 sessions.", before, dials=True, began=engine.now)
+    states = (*[SessionState.DOWN] * 226, *[SessionState.HANGING_UP] * 374)
+    views = {key: replace(before[key], state=state, since=1.0) for key, state in enumerate(states)}
+    assert doing.look(views, engine.now + 2)
+    assert doing.left == len(doing.unfinished(views)) == 600
+    assert doing.look({key: replace(view, state=SessionState.DOWN) for key, view in views.items()}, engine.now + 3)
+
+
 def test_no_end_is_foretold_from_the_pace_of_others() -> None:
     """Two that get no answer were to be up in `~0 s` for a quarter of a minute."""
     engine = ScriptedEngine(77, up=False)
@@ -313,6 +325,18 @@ async def test_what_went_wrong_is_not_pushed_aside_by_what_went_well(start: Star
 
 
 # -- events
+
+
+async def test_commands_outlive_what_is_told_to_be_gone(start: Start) -> None:
+    """The page of actions had `11,250 older ones are gone` beside all that there had been."""
+    async with start(4) as stage:
+        await stage.press("h", "y")
+        stage.app.log_of_events.lost = 7
+        await stage.press("e")
+        assert "7 older ones are gone" in stage.text()
+        await stage.press("escape", "A")
+        assert "actions: " in stage.text()
+        assert "older ones" not in stage.text()
 
 
 async def test_what_has_one_cause_is_one_line_and_its_sessions_can_be_acted_on(start: Start) -> None:
