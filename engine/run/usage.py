@@ -41,7 +41,10 @@ def usage(view: SessionView, options: EngineOptions, proxy: ProxySettings, card:
         ("fetch a page through it", device and f"curl --interface {device} {url}"),
         ("bind to its address", device and view.ipv4 and f"curl --interface {view.ipv4} {url}"),
         ("bind to its IPv6 address", device and ipv6 and url6 and f"curl -6 --interface {ipv6} {url6}"),
-        ("run a program in it", device and f"souppp-tui exec --on {quote(engine)} {quote(view.name)} -- curl {url}"),
+        (
+            "run a program in it",
+            device and f"{options.program} exec --on {quote(engine)} {quote(view.name)} -- curl {url}",
+        ),
         ("use its proxy", view.proxy and f"curl {with_user}-x socks5h://{view.proxy} {url}"),
         (
             "choose it in the pool",

@@ -31,6 +31,8 @@ class EngineOptions(Struct, frozen=True):
     """Write every session's control frames to this pcapng file."""
     command_prefix: str = ""
     """What comes before a command line that is to use a session, as for another network namespace."""
+    program: str = "souppp-tui"
+    """What we are called by on a command line."""
     devices: str = DEVICES
     """What sessions' devices are called, before a number, where their settings say nothing else."""
     try_url: str = ""

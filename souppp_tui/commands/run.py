@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 
 from msgspec.structs import replace
 
@@ -89,6 +91,7 @@ def make_engine(
         busy_poll=options.busy_poll,
         fix_card=options.fix_card,
         capture=options.capture,
+        program=called(),
     )
     if lab is None:
         engine_options = replace(engine_options, state_folder=options.state_dir)
@@ -103,6 +106,13 @@ def make_engine(
     lab.wait_ready()
     engine_options = replace(engine_options, lab=True, command_prefix=lab.command_prefix, try_url=URL)
     return Engine(CARD, settings, engine_options, loading)
+
+
+def called() -> str:
+    """What a shell finds this program by: its name, or its path in a checkout, where no PATH leads to it."""
+    beside = Path(sys.executable).with_name("souppp-tui")
+    found = any(os.access(Path(folder, beside.name), os.X_OK) for folder in os.get_exec_path())
+    return beside.name if found or not beside.exists() else quote(str(beside))
 
 
 class Attachable:
