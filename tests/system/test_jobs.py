@@ -312,6 +312,24 @@ def test_a_capture_is_seen_on_every_page_in_a_small_window(day: Day) -> None:
     assert [*day.folder.glob("*.pcapng")]
 
 
+def test_a_small_window_says_when_who_failed_is_dialled_next_and_adds_up(day: Day) -> None:
+    """Also in a real terminal: the time was cut off, and the summary left out those that are down."""
+    day.resize(60, 15)
+    day.press("/failed⏎")
+    day.shows("8 of 60", "wrong password (retry in ")
+    day.press(":")
+    assert "/ filter" not in day.shows("type a part of a command's name"), "the page does not hear its keys"
+    day.home()
+    day.press("1")
+    lines = day.shows("SESSIONS", "failed").splitlines()
+    (head, *groups) = (line for line in lines if line[1:].startswith(("GROUP", "up  ", "failed  ")))
+    assert re.search(r"SESSIONS +UP +WAIT +FAIL +DOWN", head)
+    for group in groups:
+        number, *parts = map(int, re.findall(r" (\d+)(?= |$)", group[: head.index("DOWN") + 4]))
+        assert number == sum(parts)
+    day.home()
+
+
 def test_a_line_that_is_lost_is_one_event_and_only_what_was_sent_is_shown(day: Day) -> None:
     """Fifty-two sessions lost are one alarm, which stays until the events are seen; the sessions are found by it.
 
