@@ -133,6 +133,8 @@ class DeviceEgress:
             return Obstacle(refused)
         if (name := self._netns(key, settings)) is not None:
             return self._obstacle_elsewhere(name, settings)
+        if self._devices.undertaker.crowded:
+            return Obstacle("Devices of sessions that have ended go first.", passing=True, for_all=True)
         if taken := self._devices.taken(key, self._name(key, settings)):
             return Obstacle(f"{taken} `device:` gives the session's another name, `devices:` those of all.")
         self._devices.hold(routed(settings))

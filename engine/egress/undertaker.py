@@ -57,7 +57,7 @@ class Undertaker:
 
     BURIAL, LAST_BURIAL = 64, 256
     """Devices to a request; and when nothing is left for the kernel to read, nor anybody here who would wait."""
-    PAUSE, PATIENCE = 0.02, 5.0
+    PAUSE, PATIENCE = 0.1, 10.0
     """Seconds: for so long none must have come before the first is deleted, but it waits no longer than that."""
 
     def __init__(self, gone: Callable[[int], None]) -> None:
@@ -118,6 +118,12 @@ class Undertaker:
         """Whether a device of this name waits to be deleted."""
         with self._changed:
             return name in self._waiting
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more devices wait to be deleted than go together."""
+        with self._changed:
+            return len(self._waiting) > self.BURIAL
 
     @property
     def busy(self) -> bool:

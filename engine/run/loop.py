@@ -635,7 +635,8 @@ class Loop:
 
     def _glance(self) -> None:
         self._next_glance = self._loop.call_later(GLANCE, self._glance)
-        if self.line.bare:
+        # While devices go the answer waits for them; `_tick` looks all the same.
+        if self._egress.parted and self.line.bare:
             self.supervisor.look_at_card(time.monotonic())
             self._carry_on()
 

@@ -419,9 +419,10 @@ class Fleet:
         for _ in range(most):
             if not self._may_dial() or now < self._next_dial or self._full_until(now) is not None:
                 return
-            key, _ = (self._queue or self._retries).popitem(last=False)
+            queue = self._queue or self._retries
+            key, _ = queue.popitem(last=False)
             member = self.members[key]
-            if not self._is_clear(key, member, now):
+            if not self._is_clear(key, member, queue, now):
                 continue
             # Up to a tenth of a second's worth may go out together: timers are no finer than that under load.
             self._next_dial = max(self._next_dial, now - 0.1) + 1.0 / self._dial.rate
@@ -432,7 +433,7 @@ class Fleet:
     def _full_until(self, now: float) -> float | None:
         return self.pace.full_until(now, len(self._outstanding))
 
-    def _is_clear(self, key: int, member: Member, now: float) -> bool:
+    def _is_clear(self, key: int, member: Member, queue: OrderedDict[int, None], now: float) -> bool:
         """Whether nothing is in a session's way; else it waits or fails, without a frame on the line."""
         try:
             found = self._taken_networks(key, member.session) or self._obstacles(key, member.session)
@@ -442,7 +443,11 @@ class Fleet:
             return False
         if found is None:
             return True
-        if found.passing:
+        if found.for_all:  # it has the first turn again
+            queue[key] = None
+            queue.move_to_end(key, last=False)
+            self._next_dial = now + SOON
+        elif found.passing:
             member.redial_at = now + SOON
             self._alarms.arm(key)
         else:

@@ -19,6 +19,8 @@ class Obstacle(Struct, frozen=True):
     """A sentence for the operator: what is in the way, and what to do."""
     passing: bool = False
     """Whether it will be gone soon, by itself. The session waits for that; else it fails, and isn't dialled again."""
+    for_all: bool = False
+    """Whether it is in everybody's way: nobody is dialled as long as it passes."""
 
 
 Obstacles = Callable[[int, Session], Obstacle | None]

@@ -23,11 +23,14 @@ import pytest
 from engine.datapath import DatapathError, errands
 from engine.egress.addresses import Devices
 from engine.egress.confinement import FORGOTTEN, GRACE
+from engine.egress.device import DeviceEgress
 from engine.egress.tun import VNET_HEADER, open_tun
 from engine.host import netns
 from engine.host.descriptors import RESERVE
 from engine.host.errors import HostError
 from engine.host.nft import Message, Nft, field, message, nest
+from engine.sessions.session import Session
+from engine.settings.values import SessionSettings
 from tests.conftest import run
 from tests.program import PATIENCE, until
 from tests.system.given import give_global6, give_ipv4, give_ipv6
@@ -693,6 +696,27 @@ def test_many_come_and_go(devices: Devices) -> None:
     devices.create(0, "soup199")
     assert ip("-br link").count("soup") == 1
     assert len(os.listdir("/proc/self/fd")) == descriptors + 1
+
+
+def test_nobody_is_dialled_while_the_devices_of_many_wait_to_be_deleted() -> None:
+    """A thousand sessions whose line was lost for a moment: each device made meanwhile would wait for one that goes."""
+    ip("link set lo up")
+    egress = DeviceEgress(lambda: 1, lambda *_: None)
+    session = Session(SessionSettings("one", "user", "secret"), b"\2\0\0\0\0\1", os.urandom)
+    devices, undertaker = egress._devices, egress._devices.undertaker
+    assert egress.obstacle(1, session) is None
+    undertaker.gather()
+    for number in range(undertaker.BURIAL + 1):
+        devices.create(number, f"soup{number}")
+    for number in range(undertaker.BURIAL + 1):
+        devices.remove(number)
+    in_the_way = egress.obstacle(1, session)
+    assert in_the_way is not None
+    assert in_the_way.passing
+    assert in_the_way.for_all
+    undertaker.release(None)
+    until(lambda: egress.obstacle(1, session) is None, "the end of the devices")
+    egress.close_all()
 
 
 # --- instances ---

@@ -724,6 +724,28 @@ def test_a_passing_obstacle_is_waited_for_and_holds_up_nobody_else() -> None:
     assert field.ends(0) == []
 
 
+def test_what_is_in_everybodys_way_is_looked_at_now_and_then_and_keeps_their_order() -> None:
+    """Not once for each of thousands, over and over."""
+    clock: list[Field] = []
+    looked: list[int] = []
+
+    def obstacles(key: int, session: Session) -> Obstacle | None:
+        looked.append(key)
+        return Obstacle("Others go first.", passing=True, for_all=True) if clock[0].now < 1.0 else None
+
+    field = Field(50, obstacles=obstacles)
+    clock.append(field)
+    field.dial_all()
+    field.run(0.99)
+    assert field.states() == {DOWN}
+    assert {*looked} == {0}
+    assert len(looked) <= 1 + 1.0 / obstacle.SOON
+    field.run(2)
+    assert field.states() == {UP}
+    began = [who for _, who, event in field.events if event == StateChanged(SessionState.DIALLING)]
+    assert began == [*range(50)]
+
+
 def test_nobody_is_dialled_while_the_line_is_down() -> None:
     field = Field(3)
     field.fleet.hold()

@@ -74,6 +74,20 @@ def test_it_ends_though_its_thread_died() -> None:
     assert undertaker.deaths() == ["RuntimeError: a bug"]
 
 
+def test_it_is_told_when_more_wait_than_go_together() -> None:
+    undertaker = Undertaker(lambda _: None)
+    undertaker.gather()
+    for number in range(Undertaker.BURIAL):
+        undertaker.take(device(f"soup{number}"))
+    assert not undertaker.crowded
+    undertaker.take(device("one more"))
+    assert undertaker.crowded
+    undertaker.release(None)
+    undertaker.wait_for("one more")
+    assert not undertaker.crowded
+    undertaker.close()
+
+
 NOBODY = 0x7FFF0000
 """No device has this index, nor those that follow."""
 
