@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 
-from engine.api.values import Details, SessionView
+from engine.api.values import Details, Fact, SessionView
 from souppp_tui.desk.desk import Desk
 from souppp_tui.screens.bindings import bindings
 from souppp_tui.screens.listing import ListPage
@@ -86,7 +86,9 @@ class DetailsPage(ListPage):
         self._why = self._ask_why(view, details)
         shown, hide = self.desk.mask(view), self.desk.mask_text
         if self.desk.masked:
-            details = replace(details, connections=())  # where others go is nobody's business
+            # Where others go is nobody's business; and what is broken into lines is no address any more.
+            facts = tuple(Fact(*(hide(text, self.session) for text in astuple(fact))) for fact in details.facts)
+            details = replace(details, connections=(), talkers=(), facts=facts)
         readings = self.model.readings(self.session)
         wide = self.size.width >= WIDE
         side = min(SIDE_MOST, round(self.size.width * SIDE)) if wide else self.size.width
@@ -116,14 +118,16 @@ class DetailsPage(ListPage):
 
     def _shown(self, view: SessionView, details: Details) -> Shown:
         """What there is to say of it."""
-        model = self.model
+        model, why = self.model, self._why
+        if why is not None:
+            why = replace(why, said=self.desk.mask_text(why.said, self.session))
         return Shown(
             view,
             details,
-            self.desk.log_of_events.latest(self.session, LATEST),
+            [self.desk.mask_event(event) for event in self.desk.log_of_events.latest(self.session, LATEST)],
             model.octets(self.session),
             model.baseline_counters.get(self.session),
-            self._why,
+            why,
             model.baseline is not None,
         )
 

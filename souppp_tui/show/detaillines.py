@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from msgspec import Struct
 
@@ -135,14 +136,16 @@ def sections(shown: Shown, meter: Readings, width: int) -> list[Line]:
 def table(rows: Sequence[tuple[str, str | None]], width: int, right: bool = False) -> list[Line]:
     """Names and values, values below each other; rows without a value are left out. `right` is for numbers.
 
-    What is longer than the `width` that there is goes on in the next line.
+    What is longer than the `width` that there is goes on in the next line; a name that is has a line of its own.
     """
     known = [(name, value) for name, value in rows if value]
     longest = max((len(name) for name, _ in known), default=0)
     most = max((len(value) for _, value in known), default=0) if right else width
     wide = max(NAME, min(longest, max(NAME_MOST, width - most - 1 - GAP)))
     lines: list[Line] = []
-    for name, value in known:
+    for whole, value in known:
+        name = whole if words.columns(words.clean(whole)) <= wide else ""
+        lines += [] if name else [[(f" {whole}", "dim")]]
         for place, part in enumerate(words.wrap(value, max(wide, width - wide - 1 - GAP))):
             named = words.fit("" if place else name, wide)
             lines.append([(f" {named}" + " " * GAP, "dim"), (part.rjust(most) if right else part, "text")])
@@ -296,9 +299,11 @@ def fact_lines(facts: Sequence[Fact], width: int) -> list[Line]:
     lines: list[Line] = []
     for row, fact in zip(rows, [None, *facts], strict=True):
         roles = ("dim", "dim", "dim", "strong" if fact and fact.agreed else "dim")
-        gap = " " * GAP
-        cells = [words.fit(text, wide) + gap for text, wide in zip(row, [name, *columns], strict=True)]
-        lines.append([(" ", "dim"), *zip(cells, roles, strict=True)])
+        widths = [name, *columns]
+        parts = [words.wrap(text, wide) for text, wide in zip(row, widths, strict=True)]
+        for cells in zip_longest(*parts, fillvalue=""):
+            fitted = [words.fit(text, wide) + " " * GAP for text, wide in zip(cells, widths, strict=True)]
+            lines.append([(" ", "dim"), *zip(fitted, roles, strict=True)])
         if fact and fact.refused:
             lines.append([(" " * (1 + name + GAP), "dim"), (f"refused: {fact.refused}", "warning")])
     return lines

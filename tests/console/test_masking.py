@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from engine.api.values import SessionState, SessionView
+from engine.api.values import AddressSpan, Details, Fact, Ledger, SessionState, SessionView, Talker
+from souppp_tui.screens.details import DetailsPage
 from souppp_tui.show import masking
+from tests.console.conftest import Start
 
 MAC = "1e:70:b4:a2:aa:ca"
 HIDDEN = "••:••:••:••:••:••"
@@ -45,3 +48,38 @@ def test_no_name_keeps_an_address_from_being_hidden(name: str, user: str) -> Non
     """Also where the name is a part of it."""
     shown = masking.text(f"<{MAC}> <192.0.2.77> <2001:db8::77>", about(name, user))
     assert not [part for part in ("70:b4", "a2:aa", "192.0", "2.77", "db8", "::77") if part in shown]
+
+
+async def test_no_address_of_what_was_negotiated_is_shown_by_being_broken_into_lines(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "7545:9393:a8c8:27d9"
+    was = AddressSpan("3fff:64:4a:0:b7ff:780e:fcc4:a2a2", 1.0, 2.0)
+    facts = (Fact("peer's IPv6 identifier", "1111:2222:3333:4444", "5555:6666:7777:8888", long),)
+    async with start(2, size=(60, 40)) as stage:
+        details = stage.engine.details
+
+        def told(session: int) -> Details | None:
+            found = details(session)
+            ledger = Ledger((was, was))
+            talkers = (Talker("shop.test", 1, 2, 3),)
+            return None if found is None else replace(found, facts=facts, ledger=ledger, talkers=talkers)
+
+        monkeypatch.setattr(stage.engine, "details", told)
+
+        def shown() -> str:
+            page = stage.app.screen
+            assert isinstance(page, DetailsPage)
+            return "\n".join("".join(text for text, _ in line) for line in page._lines)
+
+        await stage.press("enter")
+        await stage.tick(2)
+        assert all(part in shown() for part in ("7545", was.address, "shop.test"))
+        await stage.press("escape", "x", "enter")
+        await stage.tick(2)
+        assert "identifier" in shown()
+        assert not [
+            part
+            for part in ("7545", "9393", "27d9", "1111", "4444", "5555", "8888", "3fff", "fcc", "shop")
+            if part in shown()
+        ]

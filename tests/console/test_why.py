@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from engine.api.commands import Dial
 from engine.api.ending import EndKind
-from engine.api.values import Event, LadderEntry, SessionState, SessionView, Severity
+from engine.api.values import Event, Fact, LadderEntry, SessionState, SessionView, Severity
 from souppp_tui.show import detaillines
 from souppp_tui.show.why import CASES, Why, why
 from tests.console.conftest import Start
@@ -120,6 +120,18 @@ async def test_details_begin_with_it_and_mark_the_frames(start: Start) -> None:
         await stage.press("escape", "k", "enter")
         await stage.tick()
         assert "why it is not up" not in stage.text()
+
+
+@pytest.mark.parametrize("width", [57, 62, 77])
+def test_nothing_of_what_was_negotiated_is_cut(width: int) -> None:
+    """`concentrator's addr…`, at 60 columns and beside the ladder."""
+    facts = [Fact("concentrator's address", "100.64.0.1", "100.64.100.101", "100.64.100.101")]
+    facts.append(Fact("peer's IPv6 identifier", "0000:0000:0000:0001", "", "7545:9393:a8c8:27d9"))
+    shown = ["".join(text for text, _ in line) for line in detaillines.fact_lines(facts, width)]
+    assert "…" not in "".join(shown)
+    assert max(len(line.rstrip()) for line in shown) <= width
+    letters = "".join("".join(shown).split())
+    assert all(part in letters for part in ("concentrator's", "address", "identifier"))
 
 
 @pytest.mark.parametrize("width", [57, 77])
