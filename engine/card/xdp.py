@@ -28,6 +28,7 @@ from msgspec import Struct
 from engine.card import verifier
 from engine.card.xdp_loader import LOADED
 from engine.datapath.own import Open
+from engine.host.device_mac import DEVICE_MAC
 from engine.host.errors import Trouble
 from engine.host.files import REMEDY, private
 from engine.host.layout import WHOLE, Places, difference, numbers, places
@@ -45,8 +46,6 @@ MAX_QUEUES = 128
 """Entries of the programs' maps by queue."""
 NETWORKS = 1 << 16
 """That are routed to the sessions of the in-kernel data path, all in all; each takes memory when it is there only."""
-DEVICE_MAC = b"\2soupp"
-"""Of every session's veth device: it is no Ethernet to anyone, and must not pass for the card."""
 PROGRAMS, MAPS = ("souppp",), ("ethertypes", "xsks", "counters")
 """Descriptors go by these names, and those of the in-kernel data path."""
 KERNEL_PATH_PROGRAMS = ("push",)

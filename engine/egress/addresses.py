@@ -12,7 +12,7 @@ import errno
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from msgspec import Struct, field
@@ -48,6 +48,7 @@ from engine.egress.requests import (
     routes_through,
     set_down,
     set_free,
+    set_mac,
     set_up,
     uint32,
 )
@@ -730,8 +731,12 @@ class Devices:
             found += ["that it belongs to no other device"] if link.master else []
             found += ["that it asks for no MAC addresses"] if link.arp else []
             self._rtnl.do([set_free(device.index)])
+        if link.strange:
+            found.append("its MAC address")
+            self._rtnl.do([set_mac(device.index)])
         if is_renamed := link.name != device.name:
             found.append("its name")
+            self._free_name(device.name)
             self._rtnl.do([set_down(index), rename(device.index, device.name)])
         if is_renamed or not link.up:
             found.append("it is up")
@@ -759,6 +764,13 @@ class Devices:
         if device.metric is not None and self._defaults.mend(device.index):
             found.append("the host's default route")
         return found
+
+    def _free_name(self, name: str) -> None:
+        """Where another session's device has been given this name, take it away: its own is put back as well."""
+        with suppress(RtnlError):  # nobody has it
+            index = index_of(self._rtnl, name)
+            if index in self._keys and self._devices[self._keys[index]].name != name:
+                self._rtnl.do([set_down(uint32(index)), rename(index, f"swapped{index}")])
 
     def tidy(self, now: float, theirs: Callable[[], Collection[Address | Network]] = tuple) -> bool:
         """Forget what sessions had and nobody can use any more; to be called every few seconds. Raises HostError.

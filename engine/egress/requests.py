@@ -23,7 +23,8 @@ from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, if
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
 
 from engine.egress.rule_tree import MAIN, Rule
-from engine.host.links import IFLA_MASTER
+from engine.host.device_mac import DEVICE_MAC
+from engine.host.links import IFLA_ADDRESS, IFLA_MASTER
 from engine.host.rtnl import Template, attribute, attributes, packed, request
 from engine.ppp.judge import Address
 
@@ -78,6 +79,12 @@ def set_free(index: int) -> bytes:
     """Have a device belong to no other, and ask for no MAC addresses."""
     fixed = struct.pack("=BxHiII", 0, 0, index, IFF_NOARP, IFF_NOARP)
     return packed(RTM_NEWLINK, 0, fixed + attribute(IFLA_MASTER, uint32(0)))
+
+
+def set_mac(index: int) -> bytes:
+    """Give a device the address that frames for it bear."""
+    fixed = struct.pack("=BxHiII", 0, 0, index, 0, 0)
+    return packed(RTM_NEWLINK, 0, fixed + attribute(IFLA_ADDRESS, DEVICE_MAC))
 
 
 def rename(index: int, name: str) -> bytes:

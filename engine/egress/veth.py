@@ -32,7 +32,6 @@ from pyroute2.netlink.rtnl.ifinfmsg import IFF_NOARP, IFF_UP, ifinfmsg
 from engine.api.values import TRAFFIC_FIELDS
 from engine.card.facts import Card, takes_xdp_frames
 from engine.card.xdp import (
-    DEVICE_MAC,
     XdpError,
     XdpProgram,
     by_cpu,
@@ -48,6 +47,7 @@ from engine.egress.losses import Losses
 from engine.egress.making import Making, make
 from engine.egress.quiet import no_address
 from engine.host import kthreads, netns
+from engine.host.device_mac import DEVICE_MAC
 from engine.host.errors import HostError
 from engine.host.layout import numbers
 from engine.host.links import mtu_at

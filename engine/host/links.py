@@ -13,6 +13,7 @@ from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_GETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from engine.host.device_mac import DEVICE_MAC
 from engine.host.rtnl import Rtnl, attribute, attributes, packed, request
 
 IFF_UP, _IFF_POINTOPOINT, IFF_NOARP = 1, 1 << 4, 1 << 7
@@ -24,6 +25,8 @@ _SKIP_STATISTICS = 8
 _SIOCGIFNAME, _SIOCGIFMTU = 0x8910, 0x8921
 SKIP_STATISTICS = ("IFLA_EXT_MASK", _SKIP_STATISTICS)
 _INFO, _ATTRIBUTE = struct.Struct("=BxHiII"), struct.Struct("=HH")
+_has_our_mac = _ATTRIBUTE.pack(4 + len(DEVICE_MAC), IFLA_ADDRESS) + DEVICE_MAC
+_ARPHRD_ETHER = 1
 _in_another = _ATTRIBUTE.pack(8, IFLA_MASTER)
 """What the message about a link has in it that belongs to another, as a bridge; hardly ever anything else."""
 _no_statistics = attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
@@ -87,6 +90,8 @@ class LinkState(NamedTuple):
     """Whether it asks for MAC addresses."""
     master: int = 0
     """The index of the link that it is a part of, as of a bridge: what comes in is that one's."""
+    strange: bool = False
+    """Whether it has another MAC address than DEVICE_MAC: what comes in is nobody's."""
 
 
 def parse_state(body: bytes) -> LinkState:
@@ -103,10 +108,12 @@ def parse_state(body: bytes) -> LinkState:
             mtu = int.from_bytes(body[at + 4 : at + length], sys.byteorder)
             break
         at += max(4, (length + 3) & ~3)
-    (flags,) = struct.unpack_from("=I", body, 8)
+    kind, flags = struct.unpack_from("=H4xI", body, 2)
+    strange = kind == _ARPHRD_ETHER and _has_our_mac not in body
     master = attributes(body, 16).get(IFLA_MASTER, b"") if _in_another in body else b""
     text = name.rstrip(b"\0").decode(errors="replace")
-    return LinkState(text, mtu, bool(flags & IFF_UP), not flags & IFF_NOARP, int.from_bytes(master, sys.byteorder))
+    of = int.from_bytes(master, sys.byteorder)
+    return LinkState(text, mtu, bool(flags & IFF_UP), not flags & IFF_NOARP, of, strange)
 
 
 def link_index(body: bytes) -> int:

@@ -108,6 +108,20 @@ def test_what_is_changed_is_put_back_and_told_once(devices: Devices, way: str) -
     assert devices.look() == Mended(), "what we put back ourselves is no news"
 
 
+def test_devices_whose_names_were_exchanged_have_their_own_again(devices: Devices) -> None:
+    """What is bound to the one's name by then must not be the other session's for longer than that."""
+    devices.create(2, "soup2")
+    give_ipv4(devices, 2, A + 1, None, 1492)
+    devices.look()
+    before = state(), ip("-o addr show soup2")
+    for words in ("soup1 down", "soup2 down", "soup1 name x", "soup2 name soup1", "x name soup2"):
+        ip(f"link set {words}")
+    mended = devices.look()
+    assert (mended.lost, mended.gone, {*mended.each}) == ({}, [], {1, 2})
+    assert (state(), ip("-o addr show soup2")) == before
+    assert devices.look() == Mended()
+
+
 def test_what_was_down_for_a_moment_has_its_routes_back(devices: Devices) -> None:
     devices.look()
     before = state()
@@ -341,6 +355,19 @@ def test_a_device_that_was_put_into_a_bridge_is_taken_out_of_it() -> None:
             f"Someone changed the device {device}: put back that it belongs to no other device"
         )
         assert "master" not in ip(f"link show {device}")
+        assert fetch(device) == view(engine, "one").ipv4
+
+
+def test_a_device_that_was_given_another_mac_address_has_its_own_again() -> None:
+    """What comes from the line bears that one: the session would be up, and hear nothing."""
+    with provider(), dialling([session("one", datapath=DatapathChoice.KERNEL)]) as engine:
+        wait_up(engine)
+        device = view(engine, "one").device
+        assert device is not None
+        ip(f"link set {device} address 02:00:00:00:00:99")
+        until(lambda: events(engine, "guard"), "word of it")
+        (event,) = events(engine, "guard")
+        assert event.text.startswith(f"Someone changed the device {device}: put back its MAC address")
         assert fetch(device) == view(engine, "one").ipv4
 
 
