@@ -27,7 +27,7 @@ from engine.egress.instances import Instance
 from engine.egress.making import Making
 from engine.egress.marks import Mark
 from engine.egress.protocol import Addresses
-from engine.egress.quiet import has_ipv6, keep_quiet, limit_ipv6
+from engine.egress.quiet import has_ipv6, is_switched_off, keep_quiet, limit_ipv6
 from engine.egress.requests import (
     add_global6,
     add_ipv4,
@@ -114,6 +114,8 @@ class Device(Struct):
     """How often it has been put back lately."""
     rising: bool = False
     """It was made or set down, and nothing has been heard since of its being up."""
+    barred: bool = False
+    """Someone has switched IPv6 off on it, and its addresses have gone."""
     narrowed: bool = False
     """Someone has made it too narrow for IPv6 for a while, so that the kernel has begun with that anew or will."""
 
@@ -643,6 +645,9 @@ class Devices:
             # All of them: who was down for a moment has lost his routes, which nobody is told of.
             if any([self._devices[self._keys[index]].differs(link) for link in links]):  # noqa: C419
                 touched.devices.add(index)
+        for index in touched.wakened & self._keys.keys():
+            if self._devices[self._keys[index]].barred:
+                touched.devices.add(index)
         keys = {self._keys[index] for index in touched.devices & self._keys.keys()}
         if touched.shared:
             try:
@@ -705,6 +710,7 @@ class Devices:
 
     def _mend_for(self, key: int, touched: Touched, result: Mended) -> None:
         device = self._devices[key]
+        was_barred = device.barred
         try:
             found = self._mend(device, device.table in touched.tables)
         except RtnlError as error:
@@ -718,6 +724,9 @@ class Devices:
         if found:
             device.mends += 1
             result.each[key] = f"Someone changed the device {device.name}: put back {', '.join(found)}."
+        if device.barred and not was_barred:
+            text = f"Someone has switched IPv6 off on {device.name} (`sysctl net.ipv6.conf.{device.name}.disable_ipv6`)"
+            result.each[key] = f"{text}: the session has none until it is on again."
         if device.mends > PATIENCE:
             result.lost[key] = f"Someone changes the device {device.name} again and again: {', '.join(found)}."
 
@@ -750,6 +759,7 @@ class Devices:
             address, peer = device.ipv4
             if put(self._rtnl, add_ipv4(index, address.packed, (peer or address).packed)):
                 found.append(f"its address {address}")
+        device.barred = device.ipv6 is not None and is_switched_off(device.name)
         if device.ipv6 is not None and put(self._rtnl, add_ipv6(index, device.ipv6.packed)):
             found.append(f"its address {device.ipv6}")
         for each6 in device.global6:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import sys
 from collections.abc import Container
@@ -26,6 +27,8 @@ from engine.ppp.judge import Address
 
 # Bits of linux/rtnetlink.h's groups.
 _LINK, _ADDRESSES, _ROUTES, _RULES = 1 << 0, 1 << 4 | 1 << 8, 1 << 6 | 1 << 10, 1 << 7 | 1 << 18
+_GROUPS = bytes((socket.AF_INET6, 8))
+"""How a route to all of IPv6's groups (ff00::/8) begins: the first that the kernel makes on a device."""
 _RTA_OIF, _RTA_TABLE = 4, 15
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
@@ -49,6 +52,8 @@ class Touched(Struct):
     """Devices that are not here any more: deleted, or moved."""
     moved: set[int] = field(default_factory=set)
     """Devices that are in another namespace now."""
+    wakened: set[int] = field(default_factory=set)
+    """Devices where the kernel has begun with IPv6, by their indexes."""
     rules: bool = False
     default: bool = False
     """A default route of the host's own."""
@@ -107,6 +112,8 @@ class Guard:
             elif type_ in (RTM_NEWROUTE, RTM_DELROUTE):
                 found = attributes(body, 12)
                 table = int.from_bytes(found.get(_RTA_TABLE, b""), sys.byteorder)
+                if type_ == RTM_NEWROUTE and body[:2] == _GROUPS:
+                    touched.wakened.add(int.from_bytes(found.get(_RTA_OIF, b""), sys.byteorder))
                 if table in tables:
                     touched.tables.add(table)
                 elif table in shared:

@@ -43,6 +43,14 @@ def has_ipv6(name: str) -> bool:
     return (_CONF / name).exists()
 
 
+def is_switched_off(name: str) -> bool:
+    """Whether somebody has switched IPv6 off on such a device, so that it can have none of its addresses."""
+    try:
+        return (_CONF / name / "disable_ipv6").read_text() != "0\n"
+    except OSError:
+        return False
+
+
 def no_address(index: int) -> bytes:
     """The request that keeps the kernel from giving a device an address of its own making; EAFNOSUPPORT: no IPv6."""
     return _no_address(_uint32(index))

@@ -122,6 +122,24 @@ def test_devices_whose_names_were_exchanged_have_their_own_again(devices: Device
     assert devices.look() == Mended()
 
 
+@pytest.mark.parametrize("which", ["all", "soup1"])
+def test_what_was_lost_while_ipv6_was_switched_off_is_put_back(devices: Devices, which: str) -> None:
+    """Its addresses were gone for as long as the session lived, and nobody was told."""
+    devices.look()
+    before = state()
+    switch = Path(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6")
+    switch.write_text("1")
+    assert devices.look().each[1] == (
+        "Someone has switched IPv6 off on soup1 (`sysctl net.ipv6.conf.soup1.disable_ipv6`): "
+        "the session has none until it is on again."
+    )
+    assert devices.look() == Mended()
+    switch.write_text("0")
+    assert "put back its address fe80::1234" in devices.look().each[1]
+    assert state() == before
+    assert devices.look() == Mended()
+
+
 def test_what_was_down_for_a_moment_has_its_routes_back(devices: Devices) -> None:
     devices.look()
     before = state()
