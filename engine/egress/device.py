@@ -388,6 +388,8 @@ class DeviceEgress:
         happenings += (Happening(text, key) for key, text in mended.each.items() if key not in mended.lost)
         happenings += (Happening(text, key, lost=True) for key, text in mended.lost.items())
         happenings += (self._make_anew(key) for key in mended.gone)
+        astray = self._elsewhere.astray()
+        happenings += (Happening(text, key, lost=True) for key, text in astray.items() if key not in self._lent)
         return happenings
 
     def _make_anew(self, key: int) -> Happening:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,8 @@ from engine.host.rtnl import Rtnl, RtnlError
 NAMES = Path("/run/netns")
 _HARMLESS = (errno.EEXIST, errno.EADDRNOTAVAIL, errno.ESRCH, errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 
+_ANOTHER = "The device {0} is in a network namespace without a name: another one was made of the name {1}."
+
 
 class Namespace(Struct, frozen=True):
     """One that is open: a descriptor, and a socket in it. Whoever takes it away closes both."""
@@ -59,6 +61,8 @@ class Namespaces:
 
     def __init__(self) -> None:
         self._open: dict[str, Namespace] = {}
+        self._former: list[Namespace] = []
+        """Others have their names by now, and devices may be in them still."""
 
     def find(self, name: str) -> Namespace:
         """One that is open or can be opened. Raises HostError."""
@@ -84,14 +88,33 @@ class Namespaces:
         self.add(name, made)
         return made
 
+    def now(self, name: str) -> Namespace | None:
+        """The one that is open, unless another one has the name by now: whose name was taken away goes on."""
+        there = self._open.get(name)
+        with suppress(OSError):
+            if there is not None and os.fstat(there.fd).st_ino != os.stat(NAMES / name).st_ino:
+                return None
+        return there
+
     def add(self, name: str, made: Namespace) -> None:
         """One that somebody else has opened; ours from now on."""
-        if (former := self._open.pop(name, None)) is not None:
-            former.close()
+        former = self._open.get(name)
+        if former is not None and os.path.sameopenfile(former.fd, made.fd):
+            made.close()
+            return
+        if former is not None:
+            self._former.append(former)
         self._open[name] = made
+
+    def let_go(self, used: Collection[Namespace]) -> None:
+        """Close those whose names others have by now, but for those in use."""
+        for each in [each for each in self._former if each not in used]:
+            self._former.remove(each)
+            each.close()
 
     def close(self) -> None:
         """Let go of all."""
+        self.let_go(())
         while self._open:
             self._open.popitem()[1].close()
 
@@ -100,7 +123,8 @@ class _Away(Struct):
     name: str
     fd: int
     close: Callable[[int, bool], None]
-    rtnl: Rtnl
+    namespace: str
+    into: Namespace
     there: int
     """Its interface index where it is."""
     mtu: int = 0
@@ -139,7 +163,7 @@ class Elsewhere:
         """
         self._undertaker.wait_for(name)
         into = self._namespaces.find(namespace)
-        device = _Away(name, make(name), close, into.rtnl, 0)
+        device = _Away(name, make(name), close, namespace, into, 0)
         try:
             here = Rtnl()
             try:
@@ -195,10 +219,20 @@ class Elsewhere:
             self.remove(key)
         self._namespaces.close()
 
+    def astray(self) -> dict[int, str]:
+        """Whose device is in a namespace whose name another one has by now; and that in words."""
+        self._namespaces.let_go([device.into for device in self._devices.values()])
+        now = {name: self._namespaces.now(name) for name in {device.namespace for device in self._devices.values()}}
+        return {
+            key: _ANOTHER.format(device.name, device.namespace)
+            for key, device in self._devices.items()
+            if device.into is not now[device.namespace]
+        }
+
     @staticmethod
     def _do(device: _Away, requests: list[bytes]) -> None:
         try:
-            device.rtnl.do(requests, _HARMLESS)
+            device.into.rtnl.do(requests, _HARMLESS)
         except RtnlError as error:
             raise HostError(f"The device {device.name} can't be set up: {error.strerror}.") from None
 

@@ -656,6 +656,7 @@ class Loop:
             self.supervisor.note_traffic(self.traffic()[:: len(TRAFFIC_FIELDS)], now)
         finally:
             self.supervisor.look_at_card(now)
+            self.supervisor.run(self._egress_news, now)  # of namespaces that are made anew nobody tells
             self.supervisor.run(self._tidy, now)
             self.supervisor.run(self._bare.follow_workers, now)
             self.supervisor.run(self._save_proofs, now)

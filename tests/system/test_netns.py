@@ -12,13 +12,16 @@ import pytest
 
 from engine.api.commands import HangUp, Redial
 from engine.api.values import SessionState
+from engine.egress.elsewhere import NAMES, Namespace, Namespaces
+from engine.host import netns
+from engine.host.rtnl import Rtnl
 from engine.run.server import Server
 from engine.run.sockets import listen
 from engine.settings.values import DatapathChoice, Inbound
 from tests.conftest import ROOT, run
 from tests.program import until
 from tests.provider import CARD, provider
-from tests.system.engines import dialling, session, story, view, wait_state, wait_up
+from tests.system.engines import dialling, events, session, story, view, wait_state, wait_up
 from tests.system.test_exec import exec_command
 
 pytestmark = pytest.mark.usefixtures("own_net")
@@ -95,3 +98,40 @@ def test_a_device_is_in_its_namespace_with_address_and_route(names: tuple[str, s
             server.close()
     for name in names:
         assert "soup" not in inside(name, "ip", "-br", "link")
+
+
+@pytest.mark.parametrize("path", [DatapathChoice.AFXDP, DatapathChoice.KERNEL])
+def test_a_session_follows_its_namespace_when_that_is_made_anew(
+    names: tuple[str, str, str], path: DatapathChoice
+) -> None:
+    """It would be up in one that nobody can name any more, as after a restart of whatever makes it."""
+    name = names[0]
+    with provider(), dialling([session("a", netns=name, datapath=path)]) as engine:
+        wait_up(engine)
+        run("ip", "netns", "del", name)
+        run("ip", "netns", "add", name)
+        until(lambda: events(engine, "session-down"), "its end")
+        assert f"another one was made of the name {name}" in events(engine, "session-down")[0].text
+        wait_up(engine)
+        until(lambda: inside(name, "ip", "route"), "its route")
+        assert inside(name, *PAGE).split()[-1] == view(engine, "a").ipv4
+
+
+def test_who_opens_a_namespace_once_more_takes_nothing_from_the_devices_there(names: tuple[str, str, str]) -> None:
+    namespaces = Namespaces()
+    first = namespaces.find(names[0])
+    with netns.inside(NAMES / names[0]):
+        namespaces.add(names[0], Namespace(netns.open_net(), Rtnl()))
+    assert namespaces.find(names[0]) is namespaces.now(names[0]) is first
+    assert first.rtnl.port, "it is open"
+    run("ip", "netns", "del", names[0])
+    assert namespaces.now(names[0]) is first, "what is in it goes on"
+    run("ip", "netns", "add", names[0])
+    assert namespaces.now(names[0]) is None
+    second = namespaces.find(names[0])
+    namespaces.let_go([first])
+    assert first.rtnl.port, "a device is in it"
+    namespaces.let_go([second])
+    with pytest.raises(OSError, match="Bad file"):
+        first.rtnl.port  # noqa: B018
+    namespaces.close()
