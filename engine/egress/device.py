@@ -128,7 +128,7 @@ class DeviceEgress:
         if self.carriers is not None and asked and (reason := self.carriers.kernel_obstacle()):
             return Obstacle(f"`datapath: kernel` is not to be had: {reason}. Set it to afxdp or auto.")
         if not asked and not has_tun() and (reason := self._no_kernel_path(either)):
-            return Obstacle(f"{NO_TUN} {reason}")
+            raise HostError(f"{NO_TUN} {reason}")
         if refused := self._refused(settings):
             return Obstacle(refused)
         if (name := self._netns(key, settings)) is not None:
@@ -136,17 +136,14 @@ class DeviceEgress:
         if self._devices.undertaker.crowded:
             return Obstacle("Devices of sessions that have ended go first.", passing=True, for_all=True)
         if taken := self._devices.taken(key, self._name(key, settings)):
-            return Obstacle(f"{taken} `device:` gives the session's another name, `devices:` those of all.")
+            raise HostError(f"{taken} `device:` gives the session's another name, `devices:` those of all.")
         self._devices.hold(routed(settings))
         return None
 
     def _obstacle_elsewhere(self, name: str, settings: SessionSettings) -> Obstacle | None:
         if settings.inbound is Inbound.CLOSED:
             return Obstacle(f"`inbound: closed` is not to be had in the network namespace {name}: close it there.")
-        try:
-            self._namespaces.find(name)
-        except HostError as error:
-            return Obstacle(str(error))
+        self._namespaces.find(name)
         return None
 
     def _no_kernel_path(self, either: bool) -> str:

@@ -24,7 +24,8 @@ class Obstacle(Struct, frozen=True):
 
 
 Obstacles = Callable[[int, Session], Obstacle | None]
-"""What is in the way of the session with this key, if anything is."""
+"""What is in the way of the session with this key, if anything is. Raises Trouble if it is something of the host's that
+may change, as a device or a namespace that comes with its boot: that is looked at again, ever more seldom."""
 
 
 def none(key: int, session: Session) -> None:

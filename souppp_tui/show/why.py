@@ -78,7 +78,7 @@ CASES: dict[EndKind, Case] = {
     EndKind.CARD_DOWN: Case(
         "It is dialled when the card is back: look at cable and `ip link` (`i` is the card).", True, ""
     ),
-    EndKind.LOCAL_ERROR: Case("Mend what the sentence says on this host, then `d` dials it.", True, ""),
+    EndKind.LOCAL_ERROR: Case("Mend what the sentence says on this host; `d` dials it at once.", True, ""),
     EndKind.NOT_POSSIBLE: Case("Change the setting that the sentence names (`E`), then `d` dials it.", True, ""),
     EndKind.HUNG_UP: Case("`d` dials it.", True, ""),
     EndKind.ALL_STOPPED: Case("All sessions were stopped: start them again the same way.", True, ""),

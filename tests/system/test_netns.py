@@ -64,6 +64,8 @@ def test_a_device_is_in_its_namespace_with_address_and_route(names: tuple[str, s
             wait_up(engine, "a", "b", "c")
             wait_state(engine, SessionState.FAILED, "d", "e")
             assert "There is no network namespace souppp-test-nowhere: `ip netns add" in story(engine)
+            assert view(engine, "d").retry_at is not None, "at boot it may come late"
+            assert view(engine, "e").retry_at is None, "which only the settings can change"
             assert "`inbound: closed` is not to be had in the network namespace" in story(engine)
             for name, where in (("a", first), ("b", second)):
                 own = view(engine, name)

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from engine.api.ending import End, EndKind
 from engine.api.values import SessionState
+from engine.host.errors import Trouble
 from engine.lab.concentrator import Concentrator, LabSettings
 from engine.lab.faults import REFUSALS
 from engine.lab.line import Line, LineQuality, Segment
@@ -697,6 +698,28 @@ def test_what_is_not_possible_here_fails_before_a_frame_is_sent_and_is_not_tried
     in_the_way.clear()
     field.fleet.dial(1, field.now)
     field.run(1)
+    assert field.states() == {UP}
+
+
+def test_what_the_host_lacks_is_looked_for_again_ever_more_seldom() -> None:
+    lacks = [True]
+
+    def obstacle(key: int, session: Session) -> None:
+        if lacks:
+            raise Trouble("There is no network namespace lan: `ip netns add lan`.")
+
+    field = Field(2, obstacles=obstacle)
+    field.dial_all()
+    field.run(1000)
+    assert field.states() == {FAILED}
+    assert field.dials(0) == []
+    tries = [at for at, key, event in field.events if key == 0 and isinstance(event, Ended)]
+    assert set(field.ends(0)) == {EndKind.LOCAL_ERROR}
+    waits = [later - earlier for earlier, later in pairwise(tries)]
+    assert len(waits) in range(3, 8)
+    assert waits == sorted(waits)
+    lacks.clear()
+    field.run(1000)
     assert field.states() == {UP}
 
 
