@@ -28,7 +28,6 @@ from engine.api.values import (
     pack_traffic,
 )
 from engine.card.xdp import Loading
-from engine.datapath.memory import use_huge_pages
 from engine.egress.elsewhere import lent
 from engine.host.errors import Trouble
 from engine.host.peers import Peer
@@ -91,7 +90,6 @@ class Engine:
     def start(self) -> None:
         """Start the thread; it takes the card while the caller does something else."""
         prompt_interpreter()
-        use_huge_pages()
         self._thread.start()
 
     def wait_ready(self, seconds: float | None = None) -> bool:

@@ -24,7 +24,6 @@ TESTS = [
     ("test_duct.c", ["duct.c"], "address"),
     ("test_duct.c", ["duct.c"], "thread"),
     ("test_errand.c", ["errand.c"], "address"),
-    ("test_memory.c", ["memory.c"], "address"),
     ("test_errand.c", ["errand.c"], "thread"),
     ("test_relay.c", ["relay.c", "flow.c", "pipes.c"], "address"),
     ("test_relay.c", ["relay.c", "flow.c", "pipes.c"], "thread"),

@@ -63,7 +63,7 @@ def test_its_commands_never_give_the_servers_what_is_not_for_them(told: list[str
     it = Resolved(lambda severity, kind, text: told.append(f"{severity.name} {kind}: {text}"))
     asked = tmp_path / "asked"
     it.order([LinkNames("soup0", OWN, False), LinkNames("bad", OWN, True), LinkNames("soup1", OWN[:1], True)])
-    until(lambda: asked.exists() and "dns soup1" in asked.read_text(), "all of it")
+    until(lambda: asked.exists() and "\ndns soup1" in asked.read_text(), "all of it")  # not of mdns
     it.close()
     assert asked.read_text().splitlines() == [
         "default-route soup0 no",
