@@ -47,9 +47,8 @@ class Ration:
         """How many, by kind and session."""
         self._rest: dict[tuple[str, int | None], _Rest] = {}
 
-    @property
     def next_timer(self) -> float | None:
-        """When there will be something to tell by `collect`."""
+        """When there will be something to tell by `collect`, None for not at all."""
         return self._until if self._rest else None
 
     def grants(self, event: Told, now: float) -> bool:

@@ -40,7 +40,7 @@ class Reporter:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called, None for not at all."""
-        return self._ration.next_timer
+        return self._ration.next_timer()
 
     def handle_timer(self, now: float) -> None:
         """Tell what came too often to be told at once."""

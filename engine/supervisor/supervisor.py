@@ -518,10 +518,8 @@ class Supervisor:
 
     def _warn_of_indistinct(self) -> None:
         """Tell of sessions that can't be told apart, once while there are such."""
-        before, self._indistinct = (
-            self._indistinct,
-            indistinct(member.session.next_settings for _, member in self.fleet),
-        )
+        before = self._indistinct
+        self._indistinct = indistinct(member.session.next_settings for _, member in self.fleet)
         for asker in self._indistinct.keys() - before.keys():
             self.tell(Severity.WARNING, "configuration", self._indistinct[asker])
 
@@ -665,8 +663,12 @@ class Supervisor:
         if story is not None:
             retry_at = self.wall(member.redial_at) if member.redial_at is not None else None
             found, severity = facts(event, member.session.ac_name, retry_at), story.severity
-            if isinstance(event, Ended) and severity is Severity.WARNING:
-                severity = Severity.DEBUG if self._alike.is_one_of_many(event.end, self._reporter.now) else severity
+            if (
+                isinstance(event, Ended)
+                and severity is Severity.WARNING
+                and self._alike.is_one_of_many(event.end, self._reporter.now)
+            ):
+                severity = Severity.DEBUG
             self.tell(severity, story.kind, story.text, key, found)
         if isinstance(event, Ipv4Opened) and not self.rotating.keeps(key, event, self._reporter.now):
             return

@@ -61,10 +61,27 @@ class Field:
         self.segment = Segment(self.fleet, self.acs, self.random)
         self.segment.after_step = self._take_events
         self.events: list[tuple[float, int, SessionEvent]] = []
+        self.most_on_the_way = 0
         for number in range(count):
             mac = own_mac(number if macs is None else number % macs)
             session = Session(replace(base, name=f"s{number}"), mac, self.random.randbytes)
             self.fleet.add(number, session, 0.0)
+
+    def count_on_the_way(self) -> None:
+        """Have `most_on_the_way` be the most at any time from now on."""
+
+        def look() -> None:
+            self._take_events()
+            on_the_way = sum(member.session.state in ON_THE_WAY for _, member in self.fleet)
+            self.most_on_the_way = max(self.most_on_the_way, on_the_way)
+
+        self.segment.after_step = look
+
+    def lead_nowhere(self, numbers: Iterable[int]) -> None:
+        """Have these sessions look for a concentrator that isn't there."""
+        for number in numbers:
+            session = self.fleet.members[number].session
+            session.reconfigure(replace(session.settings, ac=AcFilter(name="nowhere")), session.own_mac)
 
     def _take_events(self) -> None:
         while (item := self.fleet.next_event()) is not None:
@@ -122,26 +139,17 @@ def test_dials_keep_to_the_rate() -> None:
 
 def test_no_more_than_max_outstanding_are_on_their_way() -> None:
     field = Field(40, DialSettings(rate=10_000, max_outstanding=4))
-    most = 0
-
-    def look() -> None:
-        nonlocal most
-        field._take_events()
-        most = max(most, sum(member.session.state in ON_THE_WAY for _, member in field.fleet))
-
-    field.segment.after_step = look
+    field.count_on_the_way()
     field.dial_all()
     field.run(10)
-    assert most == 4
+    assert field.most_on_the_way == 4
     assert field.states() == {UP}
 
 
 def test_a_dead_session_never_delays_another() -> None:
     """Three sessions look for a concentrator that isn't there; the others come up as if they were alone."""
     field = Field(30, DialSettings(rate=10_000, max_outstanding=4))
-    for number in range(3):
-        session = field.fleet.members[number].session
-        session.reconfigure(replace(session.settings, ac=AcFilter(name="nowhere")), session.own_mac)
+    field.lead_nowhere(range(3))
     field.dial_all()
     field.run(1)
     assert {field.fleet.members[number].session.state for number in range(3, 30)} == {UP}
@@ -152,9 +160,7 @@ def test_a_dead_session_never_delays_another() -> None:
 
 def test_a_queue_full_of_dead_sessions_moves_on() -> None:
     field = Field(8, DialSettings(rate=10_000, max_outstanding=2))
-    for number in range(6):
-        session = field.fleet.members[number].session
-        session.reconfigure(replace(session.settings, ac=AcFilter(name="nowhere")), session.own_mac)
+    field.lead_nowhere(range(6))
     field.dial_all()
     field.run(120)
     assert {field.fleet.members[number].session.state for number in (6, 7)} == {UP}
@@ -162,9 +168,7 @@ def test_a_queue_full_of_dead_sessions_moves_on() -> None:
 
 def test_many_dead_sessions_do_not_hold_up_a_live_one_that_is_dialled_again() -> None:
     field = Field(300, DialSettings(rate=10_000, max_outstanding=16))
-    for number in range(295):
-        session = field.fleet.members[number].session
-        session.reconfigure(replace(session.settings, ac=AcFilter(name="nowhere")), session.own_mac)
+    field.lead_nowhere(range(295))
     field.dial_all()
     field.run(600)
     assert {field.fleet.members[number].session.state for number in range(295, 300)} == {UP}
@@ -177,21 +181,12 @@ def test_many_dead_sessions_do_not_hold_up_a_live_one_that_is_dialled_again() ->
 def test_sessions_that_a_concentrator_does_not_answer_hold_up_none_that_it_lets_in() -> None:
     """Half of 200, as when one line card of two is back: 15 s for each eight of them that no one answers is long."""
     field = Field(200, DialSettings(rate=10_000, max_outstanding=16))
-    for number in range(0, 200, 2):
-        session = field.fleet.members[number].session
-        session.reconfigure(replace(session.settings, ac=AcFilter(name="nowhere")), session.own_mac)
-    most = 0
-
-    def look() -> None:
-        nonlocal most
-        field._take_events()
-        most = max(most, sum(member.session.state in ON_THE_WAY for _, member in field.fleet))
-
-    field.segment.after_step = look
+    field.lead_nowhere(range(0, 200, 2))
+    field.count_on_the_way()
     field.dial_all()
     field.run(30)
     assert {field.fleet.members[number].session.state for number in range(1, 200, 2)} == {UP}
-    assert most < 100
+    assert field.most_on_the_way < 100
 
 
 def test_while_nobody_is_let_in_no_more_ask_than_may_be_on_their_way() -> None:
